@@ -1,0 +1,61 @@
+"""Where a server listens: ``host:port``, ``[::1]:port`` or ``unix:/path``."""
+
+import re
+from dataclasses import dataclass
+
+# sun_path is 108 bytes with its closing NUL (unix(7)).
+_MAX_PATH_BYTES = 107
+_HOST_PORT = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]+)", re.ASCII)
+_EXPECTED = "expected host:port, [ipv6]:port or unix:/path"
+
+
+class AddressError(ValueError):
+    """The text is no address; the message says why and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address (`host` and `port`) or a Unix socket (`path`); the other fields are None."""
+
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if self.host is not None and ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Read one address as a user types it.
+
+    Raises:
+        AddressError: The text is not an address.
+    """
+    if text.startswith("unix:"):
+        return _parse_unix(text)
+    match = _HOST_PORT.fullmatch(text)
+    if match is None:
+        raise AddressError(f"bad address {text!r}: {_EXPECTED}")
+    host = match["host"] if match["v6"] is None else match["v6"]
+    if not host or host.isspace() or (match["v6"] is not None and ":" not in host):
+        raise AddressError(f"bad address {text!r}: {_EXPECTED}")
+    if len(match["port"]) > 5 or int(match["port"]) > 65535:
+        raise AddressError(f"bad address {text!r}: the port must be 0 to 65535")
+    return Address(host=host, port=int(match["port"]))
+
+
+def _parse_unix(text: str) -> Address:
+    path = text.removeprefix("unix:")
+    if not path:
+        raise AddressError(f"bad address {text!r}: the path is empty, {_EXPECTED}")
+    # Anyone on the machine can connect to an abstract name: it has no file mode.
+    if path.startswith(("@", "\0")):
+        raise AddressError(f"bad address {text!r}: abstract names are refused, name a file")
+    if "\0" in path:
+        raise AddressError(f"bad address {text!r}: the path holds a NUL byte")
+    if len(path.encode(errors="surrogateescape")) > _MAX_PATH_BYTES:
+        raise AddressError(f"bad address {text!r}: the path is over {_MAX_PATH_BYTES} bytes")
+    return Address(path=path)

@@ -1,0 +1,529 @@
+"""Readers and writers for structs, compiled once from a schema.
+
+A `StructCodec` turns a pointer into a view with one attribute per field, and a
+mapping of field names to values into words. The simple cases are done here in
+plain Python: booleans, integers, floats, enums, Text, Data, lists of numbers and
+nested structs, with their defaults. Data and lists of numbers are read-only
+memoryviews into the received frame.
+
+A view is valid as long as the buffer it was read from. An attribute that the
+sender left out, or that its older schema lacks, reads as the schema's default.
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+from wire.errors import EncodeError, MalformedMessage
+from wire.messages import EncodedStruct, padded, text_word
+from wire.pointers import (
+    BYTE,
+    COMPOSITE,
+    ELEMENT_BITS,
+    NESTING_LIMIT,
+    Message,
+    Pointer,
+    follow_list,
+    follow_struct,
+    read_bytes,
+    read_text,
+)
+
+# Format character of `struct` and `memoryview.cast`, by the name of the type in schema.capnp.
+_FORMATS = {
+    "int8": "b",
+    "int16": "h",
+    "int32": "i",
+    "int64": "q",
+    "uint8": "B",
+    "uint16": "H",
+    "uint32": "I",
+    "uint64": "Q",
+    "float32": "f",
+    "float64": "d",
+    "enum": "H",
+}
+_SIZES = {name: struct.calcsize(code) for name, code in _FORMATS.items()}
+_UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_ELEMENT_CODES = {1: 2, 2: 3, 4: 4, 8: 5}
+_pointer_at = struct.Struct("<iI").unpack_from
+
+# A list pointer counts its elements in 29 bits (encoding.html#lists).
+_MAX_ELEMENTS = 2**29 - 1
+
+
+class UnsupportedSchema(Exception):  # noqa: N818 - names the thing, as in the pycapnp fallback
+    """A field is of a type that struct views do not read; the message names the field."""
+
+
+class StructView:
+    """A struct in a received message, one attribute per field of its schema."""
+
+    __slots__ = (
+        "_data",
+        "_data_end",
+        "_depth",
+        "_end",
+        "_message",
+        "_pointers",
+        "_pointers_end",
+        "_start",
+    )
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        message: Message,
+        start: int,
+        end: int,
+        data: int,
+        data_end: int,
+        pointers: int,
+        pointers_end: int,
+        depth: int,
+    ) -> None:
+        self._message = message
+        self._start = start
+        self._end = end
+        self._data = data
+        self._data_end = data_end
+        self._pointers = pointers
+        self._pointers_end = pointers_end
+        self._depth = depth
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return a view in which every field has its default."""
+        return cls(Message(b"", ((0, 0),)), 0, 0, 0, 0, 0, 0, NESTING_LIMIT)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field by name; Data as bytes, lists of numbers as lists.
+
+        Raises:
+            MalformedMessage: A field cannot be read.
+        """
+        return {name: _to_native(getattr(self, name)) for name in self.fields}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(self.fields)}>"
+
+
+def _to_native(value: object) -> object:
+    if isinstance(value, StructView):
+        return value.to_dict()
+    if isinstance(value, memoryview):
+        return value.tobytes() if value.format == "B" else value.tolist()
+    return value
+
+
+class StructCodec:
+    """Reads and writes one struct type.
+
+    Built by `compile_struct`, which makes one codec per type and process.
+    """
+
+    def __init__(self, schema: Any) -> None:
+        node = schema.node
+        self.name: str = node.displayName.rpartition(":")[2]
+        self._schema = schema
+        self._data_words: int = node.struct.dataWordCount
+        self._pointer_count: int = node.struct.pointerCount
+
+    # Fields are compiled at first use, since a struct may contain itself.
+    @cached_property
+    def fields(self) -> tuple["_Field", ...]:
+        """The fields in the order of the schema."""
+        return tuple(_compile_field(self.name, field) for field in self._schema.fields_list)
+
+    @cached_property
+    def view(self) -> type[StructView]:
+        """The class of this struct's views."""
+        members: dict[str, Any] = {field.name: property(field.get) for field in self.fields}
+        members["__slots__"] = ()
+        members["fields"] = tuple(field.name for field in self.fields)
+        return type(self.name, (StructView,), members)
+
+    @cached_property
+    def _by_name(self) -> dict[str, "_Field"]:
+        return {field.name: field for field in self.fields}
+
+    def read(self, pointer: Pointer | None) -> Any:
+        """Return a view of the struct behind `pointer`; a null one reads as all defaults.
+
+        Raises:
+            MalformedMessage: The pointer is no valid struct pointer.
+        """
+        found = None if pointer is None else follow_struct(pointer)
+        return self.view.empty() if found is None else self.view(*found)
+
+    def write(self, values: Mapping[str, Any]) -> EncodedStruct:
+        """Return the words of a struct; a field that `values` lacks gets its default.
+
+        Raises:
+            EncodeError: A name is no field, or a value does not fit.
+        """
+        data = bytearray(8 * self._data_words)
+        pointers: dict[int, Any] = {}
+        for name, value in values.items():
+            field = self._by_name.get(name)
+            if field is None:
+                raise EncodeError(f"{self.name} has no field {name!r}")
+            try:
+                if field.store is not None:
+                    field.store(data, value)
+                elif value is not None:
+                    pointers[field.slot] = (field, value)
+            except (struct.error, TypeError, ValueError, OverflowError) as error:
+                raise EncodeError(f"{self.name}.{name}: {error}") from error
+        return self._assemble(bytes(data), pointers)
+
+    def _assemble(self, data: bytes, pointers: dict[int, tuple["_Field", Any]]) -> EncodedStruct:
+        """Lay out the pointer section and what it points to, depth first as in canonical form."""
+        count = self._pointer_count
+        words = [0] * count
+        tail: list[Any] = []
+        tail_words = 0
+        for slot in sorted(pointers):
+            field, value = pointers[slot]
+            try:
+                assert field.emit is not None
+                word, parts, size = field.emit(value, count - 1 - slot + tail_words)
+            except (struct.error, TypeError, ValueError, OverflowError) as error:
+                raise EncodeError(f"{self.name}.{field.name}: {error}") from error
+            words[slot] = word
+            tail += parts
+            tail_words += size
+        head = data + struct.pack(f"<{count}Q", *words)
+        sizes = self._data_words | count << 16
+        return EncodedStruct(sizes, [head, *tail], self._data_words + count + tail_words)
+
+
+Getter = Callable[[StructView], Any]
+# Stores a value in the data section.
+Store = Callable[[bytearray, Any], None]
+# Returns the pointer word, what it points to, and how many words that is; the second
+# argument is the offset in words.
+Emit = Callable[[Any, int], tuple[int, list[Any], int]]
+
+
+class _Field:
+    """One field: how to read it, and how to write it, in the data or the pointer section."""
+
+    __slots__ = ("emit", "get", "name", "slot", "store")
+
+    def __init__(
+        self,
+        name: str,
+        slot: int,
+        get: Getter,
+        store: Store | None = None,
+        emit: Emit | None = None,
+    ) -> None:
+        self.name = name
+        self.slot = slot
+        self.get = get
+        self.store = store
+        self.emit = emit
+
+
+_codecs: dict[int, StructCodec] = {}
+
+
+def compile_struct(schema: Any) -> StructCodec:
+    """Return the codec of a pycapnp struct schema (``module.Name.schema``)."""
+    type_id = schema.node.id
+    if type_id not in _codecs:
+        _codecs[type_id] = StructCodec(schema)
+    return _codecs[type_id]
+
+
+def _compile_field(owner: str, field: Any) -> _Field:
+    proto = field.proto
+    # 0xffff: the field is in no union.
+    if proto.which() != "slot" or proto.discriminantValue != 0xFFFF:
+        raise UnsupportedSchema(f"{owner}.{proto.name} is a group or in a union")
+    which = proto.slot.type.which()
+    builder = _BUILDERS.get(which, _number_field if which in _FORMATS else None)
+    if builder is None or (which in _POINTERS and proto.slot.hadExplicitDefault):
+        raise UnsupportedSchema(f"{owner}.{proto.name} is of a type without a struct view: {which}")
+    return builder(proto.name, field)
+
+
+# --- the data section: values are XORed with their defaults ----------------------------
+
+
+def _void_field(name: str, _: Any) -> _Field:
+    return _Field(name, 0, lambda _view: None, store=lambda _data, _value: None)
+
+
+def _bool_field(name: str, field: Any) -> _Field:
+    slot = field.proto.slot
+    default: bool = slot.defaultValue.bool
+    byte, mask = slot.offset >> 3, 1 << (slot.offset & 7)
+
+    def get(view: StructView) -> bool:
+        at = view._data + byte
+        if at >= view._data_end:
+            return default
+        return bool(view._message.buffer[at] & mask) is not default
+
+    def store(data: bytearray, value: object) -> None:
+        if not isinstance(value, bool):
+            raise TypeError(f"expected a bool, not {type(value).__name__}")
+        if value is not default:
+            data[byte] |= mask
+
+    return _Field(name, 0, get, store=store)
+
+
+def _number_field(name: str, field: Any) -> _Field:
+    slot = field.proto.slot
+    which = slot.type.which()
+    default: float = getattr(slot.defaultValue, which)
+    size = _SIZES[which]
+    codec = struct.Struct("<" + _FORMATS[which])
+    raw = struct.Struct("<" + _UNSIGNED[size])
+    unpack, pack = codec.unpack_from, codec.pack
+    byte = slot.offset * size
+    (mask,) = raw.unpack(pack(default))
+
+    def get(view: StructView) -> Any:
+        at = view._data + byte
+        if at + size > view._data_end:
+            return default
+        return unpack(view._message.buffer, at)[0]
+
+    def get_xored(view: StructView) -> Any:
+        at = view._data + byte
+        if at + size > view._data_end:
+            return default
+        (bits,) = raw.unpack_from(view._message.buffer, at)
+        return codec.unpack(raw.pack(bits ^ mask))[0]
+
+    def store(data: bytearray, value: object) -> None:
+        (bits,) = raw.unpack(pack(value))
+        raw.pack_into(data, byte, bits ^ mask)
+
+    return _Field(name, 0, get_xored if mask else get, store=store)
+
+
+def _enum_field(name: str, field: Any) -> _Field:
+    numbers: dict[str, int] = dict(field.schema.enumerants)
+    names = {number: enumerant for enumerant, number in numbers.items()}
+    number_field = _number_field(name, field)
+    read, write = number_field.get, number_field.store
+    assert write is not None
+
+    def get(view: StructView) -> str | int:
+        # A number that a newer schema added stays a number.
+        number: int = read(view)
+        return names.get(number, number)
+
+    def store(data: bytearray, value: object) -> None:
+        if isinstance(value, str):
+            if value not in numbers:
+                raise ValueError(f"{value!r} is none of {', '.join(numbers)}")
+            value = numbers[value]
+        write(data, value)
+
+    return _Field(name, 0, get, store=store)
+
+
+# --- the pointer section ----------------------------------------------------------------
+#
+# Each getter does the plain case itself, a pointer of the expected kind within its
+# segment, and leaves far pointers, other element sizes and errors to `wire.pointers`.
+
+
+def _at(view: StructView, position: int) -> Pointer:
+    return Pointer(view._message, view._start, view._end, position, view._depth)
+
+
+def _text_getter(slot: int) -> Getter:
+    offset = 8 * slot
+
+    def get(view: StructView) -> str:
+        position = view._pointers + offset
+        if position >= view._pointers_end:
+            return ""
+        message = view._message
+        buffer = message.buffer
+        low, high = _pointer_at(buffer, position)
+        first = position + 8 + (low >> 2) * 8
+        last = first + (high >> 3) - 1
+        if (
+            low & 3 != 1
+            or high & 7 != BYTE
+            or first < view._start
+            or not (first <= last < view._end)
+        ):
+            return read_text(_at(view, position)) or ""
+        message.budget_words -= (high >> 6) + 1
+        if message.budget_words < 0 or buffer[last]:
+            return read_text(_at(view, position)) or ""
+        try:
+            return str(buffer[first:last], "utf-8")
+        except UnicodeDecodeError as error:
+            raise MalformedMessage(
+                f"message has a text that is not UTF-8: {error.reason}"
+            ) from None
+
+    return get
+
+
+def _data_getter(slot: int) -> Getter:
+    offset = 8 * slot
+
+    def get(view: StructView) -> memoryview:
+        position = view._pointers + offset
+        if position >= view._pointers_end:
+            return memoryview(b"")
+        message = view._message
+        low, high = _pointer_at(message.buffer, position)
+        first = position + 8 + (low >> 2) * 8
+        last = first + (high >> 3)
+        if low & 3 != 1 or high & 7 != BYTE or first < view._start or last > view._end:
+            found = read_bytes(_at(view, position))
+            if found is None:
+                return memoryview(b"")
+            first, last = found
+        else:
+            message.charge((high + 63) >> 6)
+        return memoryview(message.buffer).toreadonly()[first:last]
+
+    return get
+
+
+def _struct_getter(slot: int, codec: StructCodec) -> Getter:
+    offset = 8 * slot
+
+    def get(view: StructView) -> StructView:
+        position = view._pointers + offset
+        if position >= view._pointers_end:
+            return codec.view.empty()
+        found = follow_struct(_at(view, position))
+        return codec.view.empty() if found is None else codec.view(*found)
+
+    return get
+
+
+def _cast(data: Any, code: Any) -> memoryview:
+    return memoryview(data).toreadonly().cast(code)
+
+
+def _list_getter(slot: int, which: str) -> Getter:
+    offset, size, code = 8 * slot, _SIZES[which], _FORMATS[which]
+
+    def get(view: StructView) -> memoryview:
+        position = view._pointers + offset
+        items = None
+        if position < view._pointers_end:
+            items = follow_list(_at(view, position))
+        if items is None:
+            return _cast(b"", code)
+        # A list may have been widened by a newer schema (encoding.html#lists): to larger
+        # numbers or to structs whose first field is the number.
+        available = items.data_bytes * 8 if items.element == COMPOSITE else 0
+        if items.element != COMPOSITE and items.element < len(ELEMENT_BITS) - 1:
+            available = ELEMENT_BITS[items.element]
+        if available < size * 8 and not (items.element == COMPOSITE and not items.length):
+            raise MalformedMessage("message has a list of elements of an incompatible type")
+        step = items.step_bits >> 3
+        last = items.first + items.length * step
+        whole = _cast(memoryview(view._message.buffer)[items.first : last], code)
+        return whole if step == size else whole[:: step // size]
+
+    return get
+
+
+def _emit_text(value: object, offset: int) -> tuple[int, list[Any], int]:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a str, not {type(value).__name__}")
+    return _emit_bytes(value.encode() + b"\0", offset)
+
+
+def _emit_data(value: Any, offset: int) -> tuple[int, list[Any], int]:
+    if isinstance(value, str):
+        raise TypeError("expected bytes, not str")
+    if not isinstance(value, bytes):
+        value = memoryview(value).cast("B")
+    return _emit_bytes(value, offset)
+
+
+def _emit_bytes(value: Any, offset: int) -> tuple[int, list[Any], int]:
+    size = len(value)
+    if size > _MAX_ELEMENTS:
+        raise ValueError(f"{size} bytes are more than a list holds, {_MAX_ELEMENTS}")
+    return text_word(offset, size), padded(value), (size + 7) >> 3
+
+
+def _text_field(name: str, field: Any) -> _Field:
+    slot = field.proto.slot.offset
+    return _Field(name, slot, _text_getter(slot), emit=_emit_text)
+
+
+def _data_field(name: str, field: Any) -> _Field:
+    slot = field.proto.slot.offset
+    return _Field(name, slot, _data_getter(slot), emit=_emit_data)
+
+
+def _struct_field(name: str, field: Any) -> _Field:
+    slot = field.proto.slot.offset
+    codec = compile_struct(field.schema)
+    return _Field(name, slot, _struct_getter(slot, codec), emit=_struct_emitter(codec))
+
+
+def _list_field(name: str, field: Any) -> _Field:
+    slot = field.proto.slot.offset
+    which = field.proto.slot.type.list.elementType.which()
+    if which not in _FORMATS or which == "enum":
+        raise UnsupportedSchema(f"{name} is of a type without a struct view: list of {which}")
+    return _Field(name, slot, _list_getter(slot, which), emit=_list_emitter(which))
+
+
+def _struct_emitter(codec: StructCodec) -> Emit:
+    def emit(value: Any, offset: int) -> tuple[int, list[Any], int]:
+        body = codec.write(value)
+        # A struct without size points at itself: offset -1.
+        word = body.sizes << 32 | offset << 2 if body.sizes else 0xFFFFFFFC
+        return word, body.parts, body.words
+
+    return emit
+
+
+def _list_emitter(which: str) -> Emit:
+    size, code = _SIZES[which], _FORMATS[which]
+    element = _ELEMENT_CODES[size]
+
+    def emit(value: Any, offset: int) -> tuple[int, list[Any], int]:
+        data = _packed(value, code)
+        count = len(data) // size
+        if count > _MAX_ELEMENTS:
+            raise ValueError(f"{count} elements are more than a list holds, {_MAX_ELEMENTS}")
+        return 1 | offset << 2 | element << 32 | count << 35, padded(data), (len(data) + 7) >> 3
+
+    return emit
+
+
+def _packed(value: Any, code: str) -> bytes | memoryview:
+    """Return the little-endian bytes of a list of numbers, without a copy where it is a buffer."""
+    try:
+        view = memoryview(value)
+    except TypeError:
+        return struct.pack(f"<{len(value)}{code}", *value)
+    if view.format != code or view.ndim != 1 or not view.contiguous:
+        return struct.pack(f"<{len(view)}{code}", *view.tolist())
+    return view.cast("B")
+
+
+_POINTERS = frozenset({"text", "data", "list", "struct"})
+_BUILDERS: dict[str, Callable[[str, Any], _Field]] = {
+    "void": _void_field,
+    "bool": _bool_field,
+    "enum": _enum_field,
+    "text": _text_field,
+    "data": _data_field,
+    "struct": _struct_field,
+    "list": _list_field,
+}
