@@ -1,0 +1,54 @@
+"""What a call can end in besides its results.
+
+    ClientError
+    ├── Disconnected        the connection is gone; whether the call ran is unknown
+    │   └── ConnectError    it never stood, so nothing ran
+    ├── DeadlineExceeded    no answer in time; whether the call ran is unknown
+    ├── RemoteError         the server answered with an exception
+    │   └── Overloaded      it refused the call for lack of resources; the call did not run
+    └── ProtocolError       the server broke the protocol, or does not speak it
+
+Arguments that do not fit the schema or the message limit raise `wire.errors.EncodeError`,
+a ValueError, before anything is sent.
+"""
+
+from wire.messages import ExceptionType
+from wire.messages import RemoteError as WireRemoteError
+
+
+class ClientError(Exception):
+    """The base of what the network or the server can do to a call."""
+
+
+class Disconnected(ClientError):  # noqa: N818 - the protocol's own word
+    """The connection ended before the answer came: whether the call ran is unknown."""
+
+
+class ConnectError(Disconnected):
+    """No connection could be made, so no call was started."""
+
+
+class DeadlineExceeded(ClientError):  # noqa: N818 - the field's own word
+    """The answer did not come in time. The call is cancelled; whether it ran is unknown."""
+
+
+class RemoteError(ClientError):
+    """The server answered the call with an exception of this `type`."""
+
+    def __init__(self, reason: str, type: ExceptionType = ExceptionType.FAILED) -> None:  # noqa: A002 - the schema's name
+        super().__init__(reason)
+        self.type = type
+
+
+class Overloaded(RemoteError):  # noqa: N818 - the protocol's own word
+    """The server refused the call for lack of resources; it did not run."""
+
+
+class ProtocolError(ClientError):
+    """The server sent what the protocol does not allow; the connection is closed."""
+
+
+def remote_error(error: WireRemoteError) -> RemoteError:
+    """Return the client's exception for one that came over the wire."""
+    kind = Overloaded if error.type is ExceptionType.OVERLOADED else RemoteError
+    return kind(error.reason, error.type)
