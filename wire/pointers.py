@@ -134,17 +134,6 @@ def root_pointer(message: Message) -> Pointer:
     return Pointer(message, start, end, start, NESTING_LIMIT)
 
 
-def is_null(pointer: Pointer) -> bool:
-    """Tell whether the pointer word is all zero."""
-    return _pointer_at(pointer.message.buffer, pointer.position) == (0, 0)
-
-
-def kind(pointer: Pointer) -> int:
-    """Return `STRUCT`, `LIST`, `FAR` or `OTHER`; a null pointer reads as `STRUCT`."""
-    low, _ = _pointer_at(pointer.message.buffer, pointer.position)
-    return int(low) & 3
-
-
 def follow_struct(pointer: Pointer) -> StructAt | None:
     """Return the struct that `pointer` points to, or None where it is null.
 

@@ -58,7 +58,10 @@ class UnsupportedSchema(Exception):  # noqa: N818 - names the thing, as in the p
 
 
 class StructView:
-    """A struct in a received message, one attribute per field of its schema."""
+    """A struct in a received message, one attribute per field of its schema.
+
+    Everything else starts with an underscore, which no field of a schema does.
+    """
 
     __slots__ = (
         "_data",
@@ -70,7 +73,8 @@ class StructView:
         "_pointers_end",
         "_start",
     )
-    fields: ClassVar[tuple[str, ...]] = ()
+    # The pointer section's index of each pointer field, None for the others.
+    _fields: ClassVar[dict[str, int | None]] = {}
 
     def __init__(
         self,
@@ -93,25 +97,33 @@ class StructView:
         self._depth = depth
 
     @classmethod
-    def empty(cls) -> Self:
+    def _empty(cls) -> Self:
         """Return a view in which every field has its default."""
         return cls(Message(b"", ((0, 0),)), 0, 0, 0, 0, 0, 0, NESTING_LIMIT)
 
-    def to_dict(self) -> dict[str, Any]:
+    def _has(self, name: str) -> bool:
+        """Tell whether the sender set the field `name`; one without pointer always is."""
+        slot = self._fields[name]
+        if slot is None:
+            return True
+        at = self._pointers + 8 * slot
+        return at < self._pointers_end and any(self._message.buffer[at : at + 8])
+
+    def _asdict(self) -> dict[str, Any]:
         """Return every field by name; Data as bytes, lists of numbers as lists.
 
         Raises:
             MalformedMessage: A field cannot be read.
         """
-        return {name: _to_native(getattr(self, name)) for name in self.fields}
+        return {name: _to_native(getattr(self, name)) for name in self._fields}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {', '.join(self.fields)}>"
+        return f"<{type(self).__name__} {', '.join(self._fields)}>"
 
 
 def _to_native(value: object) -> object:
     if isinstance(value, StructView):
-        return value.to_dict()
+        return value._asdict()
     if isinstance(value, memoryview):
         return value.tobytes() if value.format == "B" else value.tolist()
     return value
@@ -141,7 +153,9 @@ class StructCodec:
         """The class of this struct's views."""
         members: dict[str, Any] = {field.name: property(field.get) for field in self.fields}
         members["__slots__"] = ()
-        members["fields"] = tuple(field.name for field in self.fields)
+        members["_fields"] = {
+            field.name: field.slot if field.emit is not None else None for field in self.fields
+        }
         return type(self.name, (StructView,), members)
 
     @cached_property
@@ -155,7 +169,7 @@ class StructCodec:
             MalformedMessage: The pointer is no valid struct pointer.
         """
         found = None if pointer is None else follow_struct(pointer)
-        return self.view.empty() if found is None else self.view(*found)
+        return self.view._empty() if found is None else self.view(*found)
 
     def write(self, values: Mapping[str, Any]) -> EncodedStruct:
         """Return the words of a struct; a field that `values` lacks gets its default.
@@ -163,6 +177,10 @@ class StructCodec:
         Raises:
             EncodeError: A name is no field, or a value does not fit.
         """
+        if not isinstance(values, Mapping):
+            raise EncodeError(
+                f"{self.name}: expected a mapping of field names, not {type(values).__name__}"
+            )
         data = bytearray(8 * self._data_words)
         pointers: dict[int, Any] = {}
         for name, value in values.items():
@@ -401,9 +419,9 @@ def _struct_getter(slot: int, codec: StructCodec) -> Getter:
     def get(view: StructView) -> StructView:
         position = view._pointers + offset
         if position >= view._pointers_end:
-            return codec.view.empty()
+            return codec.view._empty()
         found = follow_struct(_at(view, position))
-        return codec.view.empty() if found is None else codec.view(*found)
+        return codec.view._empty() if found is None else codec.view(*found)
 
     return get
 

@@ -1,0 +1,53 @@
+import pytest
+
+from wire.address import Address, AddressError, parse_address
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:5000", Address(host="127.0.0.1", port=5000)),
+        ("localhost:0", Address(host="localhost", port=0)),
+        ("[::1]:65535", Address(host="::1", port=65535)),
+        ("unix:/run/rig.sock", Address(path="/run/rig.sock")),
+        ("unix:relative.sock", Address(path="relative.sock")),
+    ],
+)
+def test_an_address_reads_and_prints_the_same(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "bad address '': expected host:port, [ipv6]:port or unix:/path"),
+        ("host", "bad address 'host': expected host:port, [ipv6]:port or unix:/path"),
+        (":80", "bad address ':80': expected host:port, [ipv6]:port or unix:/path"),
+        ("::1:80", "bad address '::1:80': expected host:port, [ipv6]:port or unix:/path"),
+        (
+            "[1.2.3.4]:80",
+            "bad address '[1.2.3.4]:80': expected host:port, [ipv6]:port or unix:/path",
+        ),
+        ("h:65536", "bad address 'h:65536': the port must be 0 to 65535"),
+        ("h:-1", "bad address 'h:-1': expected host:port, [ipv6]:port or unix:/path"),
+        ("h:٣", "bad address 'h:٣': expected host:port, [ipv6]:port or unix:/path"),
+        ("h:8 ", "bad address 'h:8 ': expected host:port, [ipv6]:port or unix:/path"),
+        (
+            "unix:",
+            "bad address 'unix:': the path is empty, expected host:port, [ipv6]:port or unix:/path",
+        ),
+        ("unix:@x", "bad address 'unix:@x': abstract names are refused, name a file"),
+        ("unix:a\0b", "bad address 'unix:a\\x00b': the path holds a NUL byte"),
+    ],
+)
+def test_what_is_no_address_says_what_is_expected(text: str, reason: str) -> None:
+    with pytest.raises(AddressError) as error:
+        parse_address(text)
+    assert str(error.value) == reason
+
+
+def test_a_unix_path_fits_into_the_kernel_structure() -> None:
+    assert parse_address("unix:" + "a" * 107).path == "a" * 107
+    with pytest.raises(AddressError, match="the path is over 107 bytes"):
+        parse_address("unix:" + "a" * 108)

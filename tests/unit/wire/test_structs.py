@@ -1,0 +1,255 @@
+"""Struct views and writers against pycapnp, on the same bytes."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schema import load
+from wire.errors import EncodeError, MalformedMessage
+from wire.frames import FrameDecoder
+from wire.interfaces import compile_interface
+from wire.messages import EncodedStruct
+from wire.pointers import Pointer, root_pointer
+from wire.structs import UnsupportedSchema, compile_struct
+
+SCHEMA = load(Path(__file__).parents[2] / "data" / "kinds.capnp")
+KINDS = compile_struct(SCHEMA.Kinds.schema)
+
+FULL: dict[str, Any] = {
+    "flag": True,
+    "flagOn": False,
+    "i8": -128,
+    "i16": 32767,
+    "i32": -(2**31),
+    "i64": 2**63 - 1,
+    "u8": 0,
+    "u16": 65535,
+    "u32": 7,
+    "u64": 2**64 - 1,
+    "f32": -2.5,
+    "f64": 1e300,
+    "colour": "green",
+    "text": "Grüße\0🦀",
+    "data": b"\x00\x01\xff" * 5,
+    "bytes": [1, 2, 255],
+    "shorts": [-1, 0, 1],
+    "ints": [2**32 - 1],
+    "longs": [-(2**63), 5],
+    "floats": [0.5, -0.5, 1.5],
+    "doubles": [1e-300],
+    "inner": {"number": 9, "name": "in"},
+    "again": {"inner": {"number": 3}},
+    "f64Default": 2.0,
+    "flag2": True,
+}
+
+
+def framed(body: EncodedStruct) -> bytes:
+    segment = struct.pack("<Q", body.sizes << 32) + b"".join(body.parts)
+    return struct.pack("<II", 0, len(segment) // 8) + segment
+
+
+def root(data: bytes) -> Pointer:
+    (message,) = FrameDecoder().feed(data)
+    return root_pointer(message)
+
+
+def pycapnp_dict(reader: Any) -> dict[str, Any]:
+    """Return what a pycapnp reader holds, in the shape of `StructView._asdict`."""
+    result: dict[str, Any] = {}
+    for name in reader.schema.fieldnames:
+        value = getattr(reader, name)
+        if name in {"inner", "again"}:
+            value = pycapnp_dict(value) if reader._has(name) else None
+        elif name == "colour":
+            value = str(value)
+        elif not isinstance(value, (bool, int, float, str, bytes, type(None))):
+            value = list(value)
+        result[name] = value
+    return result
+
+
+def ours(view: Any) -> dict[str, Any]:
+    """Return `_asdict`, with None for structs that are absent, and byte lists as lists."""
+    result = {}
+    for name in view._fields:
+        if name in {"inner", "again"}:
+            result[name] = ours(getattr(view, name)) if view._has(name) else None
+            continue
+        value = getattr(view, name)
+        if isinstance(value, memoryview):
+            value = value.tobytes() if name == "data" else value.tolist()
+        result[name] = value
+    return result
+
+
+def test_pycapnp_reads_what_we_write() -> None:
+    with SCHEMA.Kinds.from_bytes(framed(KINDS.write(FULL))) as reader:
+        found = pycapnp_dict(reader)
+    for name, value in FULL.items():
+        if name == "again":
+            assert found["again"]["inner"] == {"number": 3, "name": ""}
+        else:
+            assert found[name] == value, name
+
+
+def test_we_read_what_pycapnp_writes() -> None:
+    data = SCHEMA.Kinds.new_message(**FULL).to_bytes()
+    with SCHEMA.Kinds.from_bytes(data) as reader:
+        assert ours(KINDS.read(root(data))) == pycapnp_dict(reader)
+
+
+def test_an_empty_struct_reads_as_its_defaults() -> None:
+    data = SCHEMA.Kinds.new_message().to_bytes()
+    with SCHEMA.Kinds.from_bytes(data) as reader:
+        expected = pycapnp_dict(reader)
+    assert ours(KINDS.read(root(data))) == expected
+    assert ours(KINDS.read(root(framed(KINDS.write({}))))) == expected
+    # An older sender's struct is shorter; a null pointer is no struct at all.
+    shorter = EncodedStruct(0, [], 0)
+    assert ours(KINDS.read(root(framed(shorter)))) == expected
+    assert ours(KINDS.read(None)) == expected
+
+
+def test_our_words_are_those_of_pycapnp_for_a_fixed_layout() -> None:
+    values = {"number": 513, "name": "fixed"}
+    codec = compile_struct(SCHEMA.Inner.schema)
+    assert framed(codec.write(values)) == SCHEMA.Inner.new_message(**values).to_bytes()
+
+
+def test_an_older_schema_reads_a_newer_struct() -> None:
+    data = framed(compile_struct(SCHEMA.Inner.schema).write({"number": 5, "name": "new"}))
+    assert compile_struct(SCHEMA.InnerOld.schema).read(root(data))._asdict() == {"number": 5}
+
+
+def test_a_newer_schema_reads_an_older_struct() -> None:
+    data = framed(compile_struct(SCHEMA.InnerOld.schema).write({"number": 5}))
+    assert compile_struct(SCHEMA.Inner.schema).read(root(data))._asdict() == {
+        "number": 5,
+        "name": "",
+    }
+
+
+def test_a_struct_without_size_is_not_null() -> None:
+    codec = compile_struct(SCHEMA.HasEmpty.schema)
+    data = framed(codec.write({"empty": {}}))
+    with SCHEMA.HasEmpty.from_bytes(data) as reader:
+        assert reader._has("empty")
+    assert codec.read(root(data)).empty._asdict() == {}
+
+
+def test_numbers_that_were_widened_are_read_in_steps() -> None:
+    narrow = compile_struct(SCHEMA.Narrow.schema)
+    wide = SCHEMA.Wider.new_message(items=[{"value": 5, "more": "a"}, {"value": 6}]).to_bytes()
+    longs = SCHEMA.WiderLongs.new_message(items=[2**40 + 7, 8]).to_bytes()
+    for data, expected in ((wide, [5, 6]), (longs, [7, 8])):
+        with SCHEMA.Narrow.from_bytes(data) as reader:
+            assert list(reader.items) == expected
+        assert narrow.read(root(data)).items.tolist() == expected
+
+
+def test_a_list_of_the_wrong_kind_is_refused() -> None:
+    text = framed(compile_struct(SCHEMA.NarrowText.schema).write({"items": "abc"}))
+    numbers = framed(compile_struct(SCHEMA.Narrow.schema).write({"items": [1]}))
+    with pytest.raises(MalformedMessage, match="incompatible type"):
+        _ = compile_struct(SCHEMA.Narrow.schema).read(root(text)).items
+    with pytest.raises(MalformedMessage, match="where bytes are expected"):
+        _ = compile_struct(SCHEMA.NarrowText.schema).read(root(numbers)).items
+
+
+def test_views_are_read_only_and_do_not_copy() -> None:
+    data = framed(KINDS.write({"data": b"x" * 100, "ints": [1, 2, 3]}))
+    view = KINDS.read(root(data))
+    for found in (view.data, view.ints):
+        assert found.readonly
+        assert found.obj is data
+
+
+def test_buffers_are_written_without_a_detour() -> None:
+    floats = memoryview(struct.pack("<3f", 1, 2, 3)).cast("f")
+    body = KINDS.write({"floats": floats, "data": memoryview(b"abcdefgh")})
+    assert any(part is floats or getattr(part, "obj", None) is floats.obj for part in body.parts)
+    view = KINDS.read(root(framed(body)))
+    assert view.floats.tolist() == [1, 2, 3]
+    assert view.data == b"abcdefgh"
+
+
+def test_a_buffer_of_another_type_is_converted() -> None:
+    doubles = memoryview(struct.pack("<2d", 1, 2)).cast("d")
+    view = KINDS.read(root(framed(KINDS.write({"floats": doubles, "bytes": b"ab"}))))
+    assert (view.floats.tolist(), view.bytes.tolist()) == ([1, 2], [97, 98])
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"nope": 1}, "Kinds has no field 'nope'"),
+        ({"flag": 1}, "Kinds.flag: expected a bool, not int"),
+        ({"u8": 256}, "Kinds.u8: "),
+        ({"i8": "1"}, "Kinds.i8: "),
+        ({"f32": 1e300}, "Kinds.f32: "),
+        ({"colour": "pink"}, "Kinds.colour: 'pink' is none of red, green, blue"),
+        ({"text": b"x"}, "Kinds.text: expected a str, not bytes"),
+        ({"text": "\ud800"}, "Kinds.text: 'utf-8' codec can't encode"),
+        ({"data": "x"}, "Kinds.data: expected bytes, not str"),
+        ({"data": 5}, "Kinds.data: "),
+        ({"ints": [-1]}, "Kinds.ints: "),
+        ({"ints": 5}, "Kinds.ints: "),
+        ({"inner": {"name": 1}}, "Inner.name: expected a str, not int"),
+        ({"inner": 5}, "Inner: expected a mapping of field names, not int"),
+    ],
+)
+def test_a_value_that_does_not_fit_names_its_field(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(EncodeError) as error:
+        KINDS.write(values)
+    assert reason in str(error.value)
+
+
+def test_none_leaves_a_pointer_null() -> None:
+    assert KINDS.write({"text": None, "inner": None, "nothing": None}) == KINDS.write({})
+
+
+def test_an_enumerant_of_a_newer_schema_stays_a_number() -> None:
+    view = KINDS.read(root(framed(KINDS.write({"colour": 77}))))
+    assert view.colour == 77
+
+
+@pytest.mark.parametrize("name", ["Union", "Group", "Any", "Texts", "TextDefault", "Broken"])
+def test_a_type_without_a_view_names_its_field(name: str) -> None:
+    with pytest.raises(UnsupportedSchema):
+        _ = compile_struct(getattr(SCHEMA, name).schema).fields
+
+
+def test_a_struct_is_compiled_once() -> None:
+    assert compile_struct(SCHEMA.Kinds.schema) is KINDS
+
+
+def test_an_interface_has_its_own_and_its_inherited_methods() -> None:
+    base, derived = compile_interface(SCHEMA.Base), compile_interface(SCHEMA.Derived)
+    found = {
+        name: (method.interface_id, method.method_id) for name, method in derived.methods.items()
+    }
+    assert found == {"own": (derived.id, 0), "second": (derived.id, 1), "base": (base.id, 0)}
+    assert derived.name == "Derived"
+
+
+def far(build: Callable[[], Any]) -> bytes:
+    """Return the bytes of a message that pycapnp had to spread over several segments."""
+    data: bytes = build().to_bytes()
+    assert struct.unpack_from("<I", data)[0] > 0
+    return data
+
+
+def test_several_segments_read_as_one() -> None:
+    values = dict(FULL, data=b"d" * 30_000, text="t" * 20_000, longs=list(range(5000)))
+    data = far(lambda: SCHEMA.Kinds.new_message(**values))
+    with SCHEMA.Kinds.from_bytes(data) as reader:
+        assert ours(KINDS.read(root(data))) == pycapnp_dict(reader)
+
+
+def test_a_view_tells_its_type_and_fields() -> None:
+    assert repr(compile_struct(SCHEMA.Inner.schema).read(None)) == "<Inner number, name>"
+    assert KINDS.read(None).inner._asdict() == {"number": 0, "name": ""}
