@@ -1,0 +1,81 @@
+"""Servers that do one wrong thing, in a thread of the test."""
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from wire.connection import Called, ServerConnection
+from wire.messages import EncodedStruct
+
+# What one connection does; it is closed afterwards.
+Behaviour = Callable[[socket.socket], None]
+
+
+@contextmanager
+def fake_server(behave: Behaviour) -> Iterator[str]:
+    """Serve each connection with `behave`; yield the address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    opened: list[socket.socket] = []
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.settimeout(10)
+                opened.append(connection)
+                threading.Thread(target=run, args=[connection], daemon=True).start()
+
+    def run(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            behave(connection)
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for connection in opened:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def reset(connection: socket.socket) -> None:
+    """Close with an RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def answering(reply: Callable[[Called], EncodedStruct | None]) -> Behaviour:
+    """Return a behaviour that speaks the protocol and answers calls as `reply` says.
+
+    A call for which `reply` returns None gets no answer.
+    """
+
+    def behave(connection: socket.socket) -> None:
+        server = ServerConnection()
+        while data := connection.recv(65536):
+            for event in server.receive_data(data):
+                if isinstance(event, Called):
+                    results = reply(event)
+                    if results is not None:
+                        server.send_results(event.question_id, results)
+            connection.sendall(server.data_to_send())
+
+    return behave
+
+
+def finish(connection: socket.socket) -> None:
+    """Send the end of the stream, then read on: closing with unread bytes would reset."""
+    connection.shutdown(socket.SHUT_WR)
+    until_closed(connection)
+
+
+def until_closed(connection: socket.socket) -> None:
+    """Read and ignore everything."""
+    while connection.recv(65536):
+        pass
