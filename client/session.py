@@ -4,8 +4,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from client.errors import ClientError, Disconnected, ProtocolError, remote_error
-from wire.connection import Answered, BootstrapFailed, ClientConnection, ClientEvent, Ended, Failed
-from wire.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
+from wire.connection import (
+    Answered,
+    BootstrapFailed,
+    ClientConnection,
+    ClientEvent,
+    Ended,
+    Failed,
+    Unreadable,
+)
+from wire.errors import LocalProtocolError, RemoteProtocolError
 from wire.interfaces import Interface, Method
 from wire.messages import RemoteError as WireRemoteError
 from wire.pointers import Buffer
@@ -81,19 +89,20 @@ class Session:
     def _outcomes(self, events: list[ClientEvent]) -> Iterator[Outcome]:
         for event in events:
             match event:
-                case Answered(question_id, content):
-                    method = self._methods.pop(question_id)
-                    try:
-                        yield Outcome(question_id, method.results.read(content), None)
-                    except MalformedMessage as error:
-                        yield Outcome(question_id, None, ProtocolError(str(error)))
+                case Answered():
+                    question_id = event.question_id
+                    results = self._methods.pop(question_id).results.open(event.content)
+                    yield Outcome(question_id, results, None)
+                case Unreadable(question_id, reason):
+                    self._methods.pop(question_id)
+                    yield Outcome(question_id, None, ProtocolError(reason))
                 case Failed(question_id, failure):
                     self._methods.pop(question_id)
                     yield Outcome(question_id, None, remote_error(failure))
                 case BootstrapFailed(failure):
                     self.lose(remote_error(failure))
-                case Ended(reason):
-                    self.lose(_ending(reason))
+                case Ended(ending):
+                    self.lose(_ending(ending))
 
 
 def _ending(reason: WireRemoteError | RemoteProtocolError | None) -> ClientError:

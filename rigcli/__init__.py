@@ -9,11 +9,11 @@ import click
 from wire.address import Address, AddressError, parse_address
 
 
-def _parse(_ctx: click.Context, _param: click.Parameter, value: str) -> Address:
+def _parse(ctx: click.Context, _param: click.Parameter, value: str) -> Address:
     try:
         return parse_address(value)
     except AddressError as error:
-        raise click.BadParameter(str(error)) from error
+        raise click.UsageError(str(error), ctx) from error
 
 
 # ADDR, as every command takes it; the function gets an `Address`.
@@ -34,7 +34,7 @@ def run(command: click.Command, name: str) -> NoReturn:
         _exit(error.exit_code)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else name
-        click.echo(f"{where}: {_one_line(error.format_message())} (see {where} --help)", err=True)
+        click.echo(f"{name}: {_one_line(error.format_message())} (see {where} --help)", err=True)
         _exit(error.exit_code)
     except click.ClickException as error:
         click.echo(f"{name}: {_one_line(error.format_message())}", err=True)
@@ -52,7 +52,9 @@ def _one_line(text: str) -> str:
 
 def _exit(status: int) -> NoReturn:
     try:
-        sys.stdout.flush()
+        # None where the process was started with its stdout closed.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter would try again at exit and complain on stderr.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -74,14 +74,24 @@ class FrameDecoder:
             self._carry += data
             if len(self._carry) < self._need:
                 return
-            data, self._carry = bytes(self._carry), bytearray()
+            # The messages take over the bytes: a long frame is copied once, not twice.
+            data, self._carry = self._carry, bytearray()
         at, size = 0, len(data)
+        max_words, traversal_words = self._limits.max_words, self._limits.traversal_words
         while at < size:
-            bounds = self._measure(data, at, size)
+            bounds: tuple[tuple[int, int], ...] | None = None
+            if size - at >= 8:
+                extra, words = _table_at(data, at)
+                end = at + 8 + words * 8
+                if not extra and words < max_words and end <= size:
+                    bounds = ((at + 8, end),)
             if bounds is None:
-                break
-            yield Message(data, bounds, self._limits.traversal_words)
-            at = bounds[-1][1]
+                bounds = self._measure(data, at, size)
+                if bounds is None:
+                    break
+                end = bounds[-1][1]
+            at = end
+            yield Message(data, bounds, traversal_words)
         if at < size:
             self._carry += data[at:]
             self._need -= at

@@ -17,10 +17,12 @@ from typing import NamedTuple
 from wire.errors import MalformedMessage
 from wire.pointers import (
     COMPOSITE,
+    NESTING_LIMIT,
     Buffer,
     Message,
     Pointer,
     StructAt,
+    StructTuple,
     element_struct,
     follow_list,
     follow_struct,
@@ -179,6 +181,11 @@ class Other:
     tag: int
 
 
+# (question id, interface id, method id, import id or None, promised question id, params)
+PlainCall = tuple[int, int, int, int | None, int, StructTuple]
+# (answer id, whether no Finish is needed, results)
+PlainReturn = tuple[int, bool, StructTuple]
+
 Incoming = Bootstrap | Call | Return | Finish | Release | Abort | Unimplemented | Disembargo | Other
 
 
@@ -192,6 +199,113 @@ def decode(message: Message) -> Incoming:
     tag = root.bits(0, 2)
     reader = _READERS.get(tag)
     return Other(tag) if reader is None else reader(_field(root, 0))
+
+
+# The plain case of the two messages that make up the load: one segment, no far pointer,
+# Message and Call or Return right behind the root. Every peer known writes them so,
+# but for where it puts the target and the content: those pointers are followed. This
+# takes 0.9 µs where `decode` takes 9 (tox -e bench-server has the figures per call).
+_CALL_PREFIX = struct.pack("<QQQ", 1 << 32 | 1 << 48, Tag.CALL, 3 << 32 | 3 << 48)
+_RETURN_PREFIX = struct.pack("<QQQ", 1 << 32 | 1 << 48, Tag.RETURN, 2 << 32 | 1 << 48)
+_call_at = struct.Struct("<24sIHHQQiIiI").unpack_from
+_return_at = struct.Struct("<24sIIQiI").unpack_from
+_target_at = struct.Struct("<IIiI").unpack_from
+_promise_at = struct.Struct("<IIQ").unpack_from
+_pointer_at = struct.Struct("<iI").unpack_from
+_CONTENT_DEPTH = NESTING_LIMIT - 4
+# Sizes of a struct pointer: data words | pointers << 16.
+_ONE_AND_ONE, _PAYLOAD_SIZES = 0x10001, 0x20000
+
+
+def plain_call(message: Message) -> PlainCall | None:
+    """Return a call in its plain case, or None for `decode` to judge.
+
+    `import_id` is the target, or None where it is the promise of `promise_id`.
+    """
+    buffer = message.buffer
+    ((start, end),) = message.bounds
+    if end - start < 72:
+        return None
+    prefix, question_id, method_id, to, interface_id, _, low, high, pay_low, pay_high = _call_at(
+        buffer, start
+    )
+    target = start + 56 + (low >> 2) * 8
+    payload = start + 64 + (pay_low >> 2) * 8
+    if (
+        prefix != _CALL_PREFIX
+        or to
+        or low & 3
+        or high != _ONE_AND_ONE
+        or not start <= target <= end - 16
+        or pay_low & 3
+        or pay_high != _PAYLOAD_SIZES
+        or not start <= payload <= end - 16
+    ):
+        return None
+    import_id, kind, low, high = _target_at(buffer, target)
+    promise_id = 0
+    if kind & 0xFFFF:
+        promise = target + 16 + (low >> 2) * 8
+        if (
+            kind & 0xFFFF != 1
+            or low & 3
+            or high != _ONE_AND_ONE
+            or not start <= promise <= end - 16
+        ):
+            return None
+        promise_id, _, transform = _promise_at(buffer, promise)
+        if transform:
+            return None
+        import_id = None
+    content = _plain_content(message, start, end, payload)
+    if content is None:
+        return None
+    return question_id, interface_id, method_id, import_id, promise_id, content
+
+
+def plain_return(message: Message) -> PlainReturn | None:
+    """Return an answer with results and no capabilities in its plain case, or None."""
+    buffer = message.buffer
+    ((start, end),) = message.bounds
+    if end - start < 48:
+        return None
+    prefix, answer_id, flags, _, low, high = _return_at(buffer, start)
+    payload = start + 48 + (low >> 2) * 8
+    if (
+        prefix != _RETURN_PREFIX
+        or flags >> 16
+        or low & 3
+        or high != _PAYLOAD_SIZES
+        or not start <= payload <= end - 16
+        or _pointer_at(buffer, payload + 8) != (0, 0)
+    ):
+        return None
+    content = _plain_content(message, start, end, payload)
+    if content is None:
+        return None
+    return answer_id, flags & 2 != 0, content
+
+
+def _plain_content(message: Message, start: int, end: int, payload: int) -> StructTuple | None:
+    low, high = _pointer_at(message.buffer, payload)
+    data = payload + 8 + (low >> 2) * 8
+    data_end = data + (high & 0xFFFF) * 8
+    pointers_end = data_end + (high >> 16) * 8
+    if low & 3 or not (low or high) or data < start or pointers_end > end:
+        return None
+    message.budget_words -= 16 + (pointers_end - data >> 3)
+    if message.budget_words < 0:
+        return None
+    return message, start, end, data, data_end, data_end, pointers_end, _CONTENT_DEPTH
+
+
+def content_of(pointer: Pointer | None) -> StructTuple | None:
+    """Return the struct of a call's params or results, or None where it is null.
+
+    Raises:
+        MalformedMessage: The pointer is no valid struct pointer.
+    """
+    return None if pointer is None else follow_struct(pointer)
 
 
 def _follow(pointer: Pointer) -> StructAt:
@@ -342,16 +456,19 @@ _READERS: dict[int, Callable[[StructAt], Incoming]] = {
 # discriminant, one pointer), then the body.
 
 
-class EncodedStruct(NamedTuple):
+class EncodedStruct:
     """A struct in words: section sizes, and the bytes that follow any pointer to it.
 
     `sizes` is the upper half of the struct pointer: data words, and pointers << 16.
     `parts` are the struct itself and all that it points to, `words` long together.
     """
 
-    sizes: int
-    parts: list[Buffer]
-    words: int
+    __slots__ = ("parts", "sizes", "words")
+
+    def __init__(self, sizes: int, parts: list[Buffer], words: int) -> None:
+        self.sizes = sizes
+        self.parts = parts
+        self.words = words
 
 
 EMPTY_STRUCT = EncodedStruct(0, [], 0)
@@ -376,7 +493,7 @@ _ROOT = _struct_word(0, 1, 1)
 _EXCEPTION = _struct_word(0, 1, 2)
 _PAYLOAD = _struct_word(0, 0, 2)
 _NO_FINISH_NEEDED = 2 << 32
-_words = {count: struct.Struct(f"<{count}Q").pack for count in range(4, 18)}
+_words = {count: struct.Struct(f"<{count}Q").pack for count in range(4, 13)}
 
 
 def _frame(*words: int, body_words: int = 0) -> bytes:
@@ -396,43 +513,39 @@ def encode_bootstrap(question_id: int) -> bytes:
     return _frame(_ROOT, Tag.BOOTSTRAP, _struct_word(0, 1, 1), question_id, 0)
 
 
+_call_to_cap = struct.Struct("<II24sIIQQQQQQQQQ").pack
+_call_to_promise = struct.Struct("<II24sIIQQQQQQQQQQQ").pack
+
+
 def encode_call(
     question_id: int, target: Target, interface_id: int, method_id: int, params: EncodedStruct
 ) -> list[Buffer]:
     """Return the frame of a call whose answer comes back to the caller."""
-    to_cap = isinstance(target, ImportedCap)
-    call = (
-        _ROOT,
-        Tag.CALL,
-        _struct_word(0, 3, 3),
-        question_id | method_id << 32,
-        interface_id,
-        0,
-        _struct_word(2, 1, 1),
-        _struct_word(3 if to_cap else 5, 0, 2),
-        0,
-    )
+    words, content = params.words, _content(params)
     if isinstance(target, ImportedCap):
-        where: tuple[int, ...] = (target.import_id, 0)
+        head = _call_to_cap(
+            *(0, words + 13, _CALL_PREFIX, question_id, method_id, interface_id, 0),
+            *(_struct_word(2, 1, 1), _struct_word(3, 0, 2), 0),
+            *(target.import_id, 0, content, 0),
+        )
     else:
         assert not target.path, "Level 0 addresses bootstrap answers only"
-        where = (1 << 32, _struct_word(0, 1, 1), target.question_id, 0)
-    head = _frame(*call, *where, _content(params), 0, body_words=params.words)
+        head = _call_to_promise(
+            *(0, words + 15, _CALL_PREFIX, question_id, method_id, interface_id, 0),
+            *(_struct_word(2, 1, 1), _struct_word(5, 0, 2), 0),
+            *(1 << 32, _struct_word(0, 1, 1), target.question_id, 0, content, 0),
+        )
     return [head, *params.parts]
+
+
+_results_head = struct.Struct("<II24sIIQQQQ").pack
 
 
 def encode_results(answer_id: int, results: EncodedStruct) -> list[Buffer]:
     """Return the frame of a Return with results that hold no capability, so need no Finish."""
-    head = _frame(
-        _ROOT,
-        Tag.RETURN,
-        _struct_word(0, 2, 1),
-        answer_id | _NO_FINISH_NEEDED,
-        0,
-        _PAYLOAD,
-        _content(results),
-        0,
-        body_words=results.words,
+    words = results.words
+    head = _results_head(
+        0, words + 8, _RETURN_PREFIX, answer_id, 2, 0, _PAYLOAD, _content(results), 0
     )
     return [head, *results.parts]
 

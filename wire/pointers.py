@@ -103,6 +103,10 @@ class StructAt(NamedTuple):
         return int.from_bytes(self.message.buffer[at : at + size], "little")
 
 
+# What a `StructAt` is underneath: making a plain tuple takes a fifth of the time.
+StructTuple = tuple[Message, int, int, int, int, int, int, int]
+
+
 class ListAt(NamedTuple):
     """A list inside a message.
 

@@ -24,6 +24,7 @@ from wire.pointers import (
     NESTING_LIMIT,
     Message,
     Pointer,
+    StructTuple,
     follow_list,
     follow_struct,
     read_bytes,
@@ -168,8 +169,11 @@ class StructCodec:
         Raises:
             MalformedMessage: The pointer is no valid struct pointer.
         """
-        found = None if pointer is None else follow_struct(pointer)
-        return self.view._empty() if found is None else self.view(*found)
+        return self.open(None if pointer is None else follow_struct(pointer))
+
+    def open(self, content: StructTuple | None) -> Any:
+        """Return a view of a struct that was found already, all defaults where it is None."""
+        return self.view._empty() if content is None else self.view(*content)
 
     def write(self, values: Mapping[str, Any]) -> EncodedStruct:
         """Return the words of a struct; a field that `values` lacks gets its default.

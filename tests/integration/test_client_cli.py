@@ -18,7 +18,7 @@ READ = compile_interface(message.MessageStream).methods["read"]
 
 
 def reversing(call: Called) -> EncodedStruct:
-    text = READ.params.read(call.params).request.content
+    text = READ.params.open(call.params).request.content
     return READ.results.write({"chunk": text[::-1].encode()})
 
 
@@ -50,7 +50,7 @@ def test_send_answers_each_line_of_a_pipe() -> None:
         assert client("send", address, stdin=b"ok\n\xff\n") == (
             2,
             "ko\n",
-            "client send: line 2 of the input is not UTF-8 (see client send --help)\n",
+            "client: line 2 of the input is not UTF-8 (see client send --help)\n",
         )
 
 
@@ -98,14 +98,14 @@ SEE = "(see client send --help)"
         (
             ["send", "nowhere", "x"],
             2,
-            f"client send: Invalid value for 'ADDR': bad address 'nowhere': {EXPECTED} {SEE}",
+            f"client: bad address 'nowhere': {EXPECTED} {SEE}",
         ),
-        (["send"], 2, f"client send: Missing argument 'ADDR'. {SEE}"),
-        (["send", "--nope", "h:1"], 2, f"client send: No such option '--nope'. {SEE}"),
+        (["send"], 2, f"client: Missing argument 'ADDR'. {SEE}"),
+        (["send", "--nope", "h:1"], 2, f"client: No such option '--nope'. {SEE}"),
         (
             ["send", "h:1", "x", "--timeout", "0"],
             2,
-            f"client send: Invalid value for '--timeout': 0.0 is not in the range x>0. {SEE}",
+            f"client: Invalid value for '--timeout': 0.0 is not in the range x>0. {SEE}",
         ),
         (["nope"], 2, "client: No such command 'nope'. (see client --help)"),
     ],
@@ -118,7 +118,7 @@ def test_a_text_that_is_no_unicode_is_a_mistake_in_the_usage() -> None:
     with fake_server(answering(reversing)) as address:
         status, out, err = client("send", address, os.fsdecode(b"\xff"))
     assert (status, out) == (2, "")
-    assert err.startswith("client send: ")
+    assert err.startswith("client: ")
     assert err.count("\n") == 1
 
 

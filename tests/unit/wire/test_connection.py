@@ -103,12 +103,12 @@ def test_a_call_goes_there_and_back() -> None:
     (called,) = server.receive_data(client.data_to_send())
     assert isinstance(called, Called)
     assert (called.interface_id, called.method_id) == (READ.interface_id, READ.method_id)
-    text = READ.params.read(called.params).request.content
+    text = READ.params.open(called.params).request.content
     server.send_results(called.question_id, READ.results.write({"chunk": text[::-1].encode()}))
     (answered,) = client.receive_data(server.data_to_send())
     assert isinstance(answered, Answered)
     assert answered.question_id == question_id
-    assert READ.results.read(answered.content).chunk == b"cba"
+    assert READ.results.open(answered.content).chunk == b"cba"
     assert (client.calls_in_flight, server.calls_in_flight) == (0, 0)
 
 

@@ -20,7 +20,7 @@ def serve(server: ServerConnection, data: bytes) -> bytes:
     """Feed the server, reverse what it is asked to, return what it sends."""
     for event in server.receive_data(data):
         if isinstance(event, Called):
-            text = READ.params.read(event.params).request.content
+            text = READ.params.open(event.params).request.content
             chunk = text[::-1].encode()
             server.send_results(event.question_id, READ.results.write({"chunk": chunk}))
     return server.data_to_send()
@@ -28,7 +28,7 @@ def serve(server: ServerConnection, data: bytes) -> bytes:
 
 def answers(client: ClientConnection, data: bytes) -> dict[int, bytes]:
     return {
-        event.question_id: bytes(READ.results.read(event.content).chunk)
+        event.question_id: bytes(READ.results.open(event.content).chunk)
         for event in client.receive_data(data)
         if isinstance(event, Answered)
     }

@@ -1,0 +1,125 @@
+"""The command line: ``server run ADDR``.
+
+Only click is imported here; the rest waits until the options are known to be good.
+"""
+
+import os
+from typing import NoReturn
+
+import click
+
+import rigcli
+from server.config import LOG_FORMATS, LOG_LEVELS, LOOPS, REVERSE_SERVICE, ServerConfig
+
+
+def main() -> NoReturn:
+    """Run the `server` command and exit."""
+    _reserve_standard_fds()
+    rigcli.run(cli, "server")
+
+
+def _reserve_standard_fds() -> None:
+    """Fill descriptors 0 to 2 if they are closed: a socket there would get our log lines."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
+def _read_service(_context: click.Context, _option: click.Parameter, text: str) -> str:
+    module, _, name = text.partition(":")
+    if not module or not name:
+        raise click.UsageError(f"bad service {text!r}: expected package.module:Name")
+    return text
+
+
+def _cpu_count() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@click.group()
+@click.version_option(package_name="capnp-rig", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Serve Cap'n Proto RPC."""
+
+
+@cli.command()
+@rigcli.address_argument
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    default=_cpu_count,
+    show_default="one per CPU",
+    help="Number of worker processes.",
+)
+@click.option(
+    "--loop",
+    type=click.Choice(LOOPS),
+    default="uvloop",
+    show_default=True,
+    help="Event loop of the workers.",
+)
+@click.option(
+    "--service",
+    metavar="MODULE:NAME",
+    default=REVERSE_SERVICE,
+    show_default=True,
+    callback=_read_service,
+    help="Service class; the current folder is searched last.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LOG_LEVELS),
+    default="info",
+    show_default=True,
+    help="Least serious lines to print.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="text",
+    show_default=True,
+    help="One sentence a line, or one JSON object.",
+)
+@click.option(
+    "--drain-timeout",
+    "drain_timeout_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="How long SIGTERM waits for calls in flight.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Connections served at once; at most half the open-files limit.",
+)
+@click.option(
+    "--backlog",
+    type=click.IntRange(1, 65_535),
+    default=2048,
+    show_default=True,
+    help="Connections the kernel queues before they are accepted.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Listen on an address other machines can reach, without encryption.",
+)
+def run(**options: object) -> int:
+    """Listen on ADDR and serve until SIGTERM or Ctrl-C.
+
+    ADDR is host:port, [ipv6]:port or unix:/path. Port 0 lets the system choose one.
+    """
+    config = ServerConfig(**options)  # type: ignore[arg-type] # one option per field, by name
+    from server.launch import launch  # noqa: PLC0415 - only once the options are good
+    from server.listener import ListenError, NotLoopbackError  # noqa: PLC0415 - as above
+
+    try:
+        return launch(config)
+    except NotLoopbackError as error:
+        raise click.UsageError(str(error)) from error
+    except ListenError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,26 @@
+"""What `server run` was asked to do, parsed once and passed down."""
+
+from dataclasses import dataclass
+
+from wire.address import Address
+
+LOOPS = ("asyncio", "uvloop")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
+REVERSE_SERVICE = "server.services.reverse:Reverse"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The options of one server; `service` is ``package.module:Name``."""
+
+    address: Address
+    workers: int
+    loop: str = "uvloop"
+    service: str = REVERSE_SERVICE
+    log_level: str = "info"
+    log_format: str = "text"
+    drain_timeout_s: float = 30.0
+    max_connections: int = 10_000
+    backlog: int = 2048
+    insecure: bool = False

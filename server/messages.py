@@ -1,0 +1,135 @@
+"""What supervisor and worker tell each other, as bytes: one message is one packet.
+
+The supervisor sends `Setup`, then `Hand` with a file descriptor for every connection, `Ping`, and
+at the end `Drain` or `Stop`. The worker answers with `Ready` or `Failed`; `Taken` or `Refused` for
+each `Hand`; `Ended` when that connection is over; `Pong`; and `Left` before it exits.
+
+Packets keep their order, so a worker has adopted everything sent before `Drain` when it reads it.
+"""
+
+import json
+from dataclasses import astuple, dataclass
+
+# One packet holds the longest message: a Setup with two paths, or a Failed with its cause.
+MAX_MESSAGE_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The first message: who the worker is and how it serves. `core` None means unpinned."""
+
+    worker: int
+    core: int | None
+    loop: str
+    service: str
+    log_level: str
+    log_format: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """A connection, its descriptor travelling with the packet."""
+
+    connection: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Asks for a `Pong`, answered through the worker's engine."""
+
+    beat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Finish the calls in flight, then exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Cancel the calls in flight, say how many, and exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker serves; `pin_error` says why it is not pinned to its core."""
+
+    pin_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The worker cannot start, in one line."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The worker owns this connection now; the supervisor closes its copy."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The descriptor did not arrive: the worker is out of open files."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A taken connection is over."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to the `Ping` of the same number."""
+
+    beat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The worker is about to exit; `cancelled` calls were given up."""
+
+    cancelled: int
+
+
+Message = (
+    Setup | Hand | Ping | Drain | Stop | Ready | Failed | Taken | Refused | Ended | Pong | Left
+)
+
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind
+    for kind in (
+        Setup,
+        Hand,
+        Ping,
+        Drain,
+        Stop,
+        Ready,
+        Failed,
+        Taken,
+        Refused,
+        Ended,
+        Pong,
+        Left,
+    )
+}
+
+
+def encode(message: Message) -> bytes:
+    """Return the packet of one message."""
+    return json.dumps([type(message).__name__, *astuple(message)]).encode()
+
+
+def decode(packet: bytes) -> Message:
+    """Return the message of one packet, as `encode` made it."""
+    kind, *fields = json.loads(packet)
+    return _KINDS[kind](*fields)

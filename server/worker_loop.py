@@ -1,0 +1,186 @@
+"""The life of a worker on its event loop: adopt connections, answer beats, drain, leave."""
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+from server.channel import Channel, ChannelClosedError
+from server.engines import Engine, open_engine
+from server.log import Log, open_log
+from server.messages import (
+    Drain,
+    Ended,
+    Hand,
+    Left,
+    Message,
+    Ping,
+    Pong,
+    Ready,
+    Refused,
+    Setup,
+    Stop,
+    Taken,
+)
+from server.tuning import tune
+
+# Handed connections wait for the next turn of the loop beyond this many.
+_MESSAGES_PER_TURN = 64
+LEFT = 0
+CANCELLED = 1
+
+
+class Worker:
+    """Serves what the supervisor hands over, until it says otherwise or is gone."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        setup: Setup,
+        service: Any,  # noqa: ANN401 - services are anyone's classes
+        pin_error: str | None,
+    ) -> None:
+        self._channel = channel
+        self._setup = setup
+        self._service = service
+        self._pin_error = pin_error
+        self._name = f"[Worker {setup.worker}]"
+        self._outbox: deque[Message] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log: Log
+        self._engine: Engine
+
+    async def run(self) -> int:
+        """Serve; return the exit status."""
+        loop = asyncio.get_running_loop()
+        self._leaving: asyncio.Future[int] = loop.create_future()
+        loop.set_exception_handler(self._report)
+        self._log = open_log(self._setup.log_level, self._setup.log_format)
+        debug = self._setup.log_level == "debug"
+        async with open_engine(self._service, self._log, debug=debug) as self._engine:
+            await self._engine.heartbeat()
+            self._send(Ready(pin_error=self._pin_error))
+            loop.add_reader(self._channel.fileno(), self._on_control)
+            status = await self._leaving
+            await self._abandon_tasks()
+            return status
+
+    def _on_control(self) -> None:
+        try:
+            for _ in range(_MESSAGES_PER_TURN):
+                received = self._channel.receive()
+                if received is None:
+                    return
+                self._obey(*received)
+        except ChannelClosedError:
+            # The supervisor is gone, and with it everyone who could restart us in good order.
+            os._exit(CANCELLED)
+
+    def _obey(self, order: Message, fd: int | None) -> None:
+        match order:
+            case Hand():
+                self._take(order, fd)
+            case Ping():
+                self._spawn(self._beat(order.beat))
+            case Drain():
+                self._spawn(self._drain())
+            case Stop():
+                self._leave(self._engine.unfinished)
+            case _:
+                raise AssertionError(order)
+
+    def _take(self, hand: Hand, fd: int | None) -> None:
+        if fd is None:
+            self._send(Refused(hand.connection))
+            return
+        self._send(Taken(hand.connection))
+        self._spawn(self._adopt(hand, socket.socket(fileno=fd)))
+
+    async def _adopt(self, hand: Hand, sock: socket.socket) -> None:
+        fields = {"worker": self._setup.worker, "peer": hand.peer}
+        self._log.info(f"{self._name} received a new connection from {hand.peer}", **fields)
+        core = self._setup.core if self._pin_error is None else None
+        place = "any core" if core is None else f"core {core}"
+        self._log.info(f"{self._name} running on {place}", core=core, **fields)
+
+        def on_end(reason: str | None) -> None:
+            self._ended(hand, reason, fields)
+
+        try:
+            tune(sock)
+            self._log.info(f"{self._name} RPC system started for peer: {hand.peer}", **fields)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._engine.protocol(on_end), sock
+            )
+        except OSError as error:
+            # The peer was gone before it was adopted.
+            sock.close()
+            on_end(error.strerror or "broken")
+
+    def _ended(self, hand: Hand, reason: str | None, fields: dict[str, Any]) -> None:
+        system = f"{self._name} RPC system"
+        if reason is None:
+            self._log.info(f"{system} for peer {hand.peer} finished cleanly.", **fields)
+        else:
+            self._log.error(
+                f"{system} error for peer {hand.peer}: {reason}", reason=reason, **fields
+            )
+        self._send(Ended(hand.connection))
+
+    async def _beat(self, beat: int) -> None:
+        await self._engine.heartbeat()
+        self._send(Pong(beat))
+
+    async def _drain(self) -> None:
+        # Adoptions under way must be known to the engine before it looks.
+        adopting = self._tasks - {asyncio.current_task()}
+        await asyncio.gather(*adopting, return_exceptions=True)
+        await self._engine.drain()
+        self._leave(0)
+
+    def _leave(self, cancelled: int) -> None:
+        self._send(Left(cancelled))
+        if cancelled:
+            # Handlers that will not end must not hold up the exit.
+            os._exit(CANCELLED)
+        if not self._leaving.done():
+            self._leaving.set_result(LEFT)
+
+    async def _abandon_tasks(self) -> None:
+        """Cancel what the engine would fail when it closes, such as a heartbeat under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _send(self, message: Message) -> None:
+        """Send in order, and keep what the supervisor has no room for."""
+        if self._outbox or not self._try_send(message):
+            self._outbox.append(message)
+            asyncio.get_running_loop().add_writer(self._channel.fileno(), self._flush)
+
+    def _flush(self) -> None:
+        while self._outbox and self._try_send(self._outbox[0]):
+            self._outbox.popleft()
+        if not self._outbox:
+            asyncio.get_running_loop().remove_writer(self._channel.fileno())
+
+    def _try_send(self, message: Message) -> bool:
+        try:
+            return self._channel.send(message)
+        except ChannelClosedError:
+            os._exit(CANCELLED)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _report(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what asyncio would otherwise print, blocking, on stderr."""
+        error = context.get("exception")
+        self._log.error(
+            f"{self._name} {context.get('message', 'unexpected error')}: {error!r}",
+            worker=self._setup.worker,
+        )

@@ -1,0 +1,82 @@
+"""The start of a worker: orders, CPU, service, loop. What fails here is told to the supervisor."""
+
+import asyncio
+import os
+import select
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from server.channel import Channel, ChannelClosedError
+from server.messages import Failed, Setup
+from server.service import bind_methods, load_service
+from server.worker_loop import Worker
+
+_SETUP_TIMEOUT_MS = 5_000
+FAILED = 1
+
+
+def start(control: socket.socket) -> int:
+    """Serve as the supervisor orders and return the exit status."""
+    channel = Channel(control)
+    try:
+        return _prepare(channel)()
+    except ChannelClosedError:
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - told to the supervisor, which decides
+        channel.send(Failed(cause=_one_line(error)))
+        return FAILED
+
+
+def _prepare(channel: Channel) -> Callable[[], int]:
+    setup = _receive_setup(channel)
+    pin_error = _pin(setup.core)
+    # As a server for anyone's service does, look where the user stands; after everything else, so
+    # that no file of theirs shadows ours.
+    sys.path.append(setup.folder)
+    service = load_service(setup.service)
+    bind_methods(service)
+    loop_factory = _loop_factory(setup.loop)
+
+    def run() -> int:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(Worker(channel, setup, service, pin_error).run())
+
+    return run
+
+
+def _receive_setup(channel: Channel) -> Setup:
+    waiting = select.poll()
+    waiting.register(channel.fileno(), select.POLLIN)
+    waiting.poll(_SETUP_TIMEOUT_MS)
+    received = channel.receive()
+    if received is None or not isinstance(received[0], Setup):
+        raise TimeoutError("the supervisor sent no setup")
+    return received[0]
+
+
+def _pin(core: int | None) -> str | None:
+    """Move to `core`, before any thread starts; return the reason if that is refused."""
+    if core is None:
+        return None
+    try:
+        os.sched_setaffinity(0, {core})
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if name == "asyncio":
+        return None
+    import uvloop  # noqa: PLC0415 - not needed on the other loop
+
+    factory: Any = uvloop.new_event_loop
+    return factory  # type: ignore[no-any-return]
+
+
+def _one_line(error: Exception) -> str:
+    """Return the error in one line; our own errors need no class name to be understood."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,81 @@
+"""The built wheel works on its own: an empty venv, another folder, the real commands."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running_server import ROOT, Lines
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the commands in an empty venv that has nothing but the wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    # A copy: building in the tree would leave folders in it.
+    listed = run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).splitlines()
+    for name in listed:
+        source, target = ROOT / name, folder / "tree" / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "-w",
+        folder,
+        ".",
+        cwd=folder / "tree",
+    )
+    (wheel,) = folder.glob("capnp_rig-*.whl")
+    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    run(folder / "venv/bin/pip", "install", "-q", wheel, cwd=folder)
+    return folder / "venv" / "bin"
+
+
+@pytest.mark.timeout(300)
+def test_server_and_client_work_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    server = subprocess.Popen(
+        [installed / "server", "run", "127.0.0.1:0"], cwd=tmp_path, stdout=subprocess.PIPE
+    )
+    assert server.stdout is not None
+    try:
+        lines = Lines(server.stdout.fileno())
+        (line,) = lines.wait_for("Listening on ", within_s=20)
+        address = line.split()[2]
+        assert run(installed / "client", "send", address, "Hello", cwd=tmp_path) == "olleH\n"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.wait(5)
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_brings_its_schemas_and_types(installed: Path, tmp_path: Path) -> None:
+    script = (
+        "import schema, pathlib, wire, client, server, rigcli, loadtest\n"
+        "for package in (schema, wire, client, server, rigcli, loadtest):\n"
+        "    assert (pathlib.Path(package.__file__).parent / 'py.typed').is_file(), package\n"
+        "print(hex(schema.message.MessageStream.schema.node.id))"
+    )
+    found = run(installed / "python", "-P", "-c", script, cwd=tmp_path)
+    assert found == "0x8d1fb6963814a44a\n"
