@@ -486,7 +486,10 @@ def text_word(offset: int, count: int) -> int:
 def padded(data: Buffer) -> list[Buffer]:
     """Return `data` and the zeros that fill its last word."""
     rest = -len(data) & 7
-    return [data, bytes(rest)] if rest else [data]
+    return [data, _ZEROS[rest]] if rest else [data]
+
+
+_ZEROS = tuple(bytes(count) for count in range(8))
 
 
 _ROOT = _struct_word(0, 1, 1)

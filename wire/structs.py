@@ -140,8 +140,13 @@ class StructCodec:
         node = schema.node
         self.name: str = node.displayName.rpartition(":")[2]
         self._schema = schema
-        self._data_words: int = node.struct.dataWordCount
-        self._pointer_count: int = node.struct.pointerCount
+        data_words, pointer_count = node.struct.dataWordCount, node.struct.pointerCount
+        # The upper half of a pointer to this struct.
+        self.sizes: int = data_words | pointer_count << 16
+        self._no_data = bytes(8 * data_words)
+        self._last_slot = pointer_count - 1
+        self._pointer_bytes = 8 * pointer_count
+        self._own_words = data_words + pointer_count
 
     # Fields are compiled at first use, since a struct may contain itself.
     @cached_property
@@ -178,47 +183,45 @@ class StructCodec:
     def write(self, values: Mapping[str, Any]) -> EncodedStruct:
         """Return the words of a struct; a field that `values` lacks gets its default.
 
+        What pointers point to follows in the order of `values`.
+
         Raises:
             EncodeError: A name is no field, or a value does not fit.
         """
-        if not isinstance(values, Mapping):
+        parts, words = self._write(values)
+        return EncodedStruct(self.sizes, parts, words)
+
+    def _write(self, values: Mapping[str, Any]) -> tuple[list[Any], int]:
+        """Return the struct and all it points to, and how many words that is."""
+        if type(values) is not dict and not isinstance(values, Mapping):
             raise EncodeError(
                 f"{self.name}: expected a mapping of field names, not {type(values).__name__}"
             )
-        data = bytearray(8 * self._data_words)
-        pointers: dict[int, Any] = {}
+        fields, last_slot = self._by_name, self._last_slot
+        data, pointers = None, 0
+        parts: list[Any] = [b""]
+        tail_words = 0
         for name, value in values.items():
-            field = self._by_name.get(name)
+            field = fields.get(name)
             if field is None:
                 raise EncodeError(f"{self.name} has no field {name!r}")
             try:
-                if field.store is not None:
+                if field.emit is None:
+                    if data is None:
+                        data = bytearray(self._no_data)
                     field.store(data, value)
                 elif value is not None:
-                    pointers[field.slot] = (field, value)
+                    word, body, size = field.emit(value, last_slot - field.slot + tail_words)
+                    pointers |= word << field.shift
+                    parts += body
+                    tail_words += size
+            except EncodeError:
+                raise
             except (struct.error, TypeError, ValueError, OverflowError) as error:
                 raise EncodeError(f"{self.name}.{name}: {error}") from error
-        return self._assemble(bytes(data), pointers)
-
-    def _assemble(self, data: bytes, pointers: dict[int, tuple["_Field", Any]]) -> EncodedStruct:
-        """Lay out the pointer section and what it points to, depth first as in canonical form."""
-        count = self._pointer_count
-        words = [0] * count
-        tail: list[Any] = []
-        tail_words = 0
-        for slot in sorted(pointers):
-            field, value = pointers[slot]
-            try:
-                assert field.emit is not None
-                word, parts, size = field.emit(value, count - 1 - slot + tail_words)
-            except (struct.error, TypeError, ValueError, OverflowError) as error:
-                raise EncodeError(f"{self.name}.{field.name}: {error}") from error
-            words[slot] = word
-            tail += parts
-            tail_words += size
-        head = data + struct.pack(f"<{count}Q", *words)
-        sizes = self._data_words | count << 16
-        return EncodedStruct(sizes, [head, *tail], self._data_words + count + tail_words)
+        section = pointers.to_bytes(self._pointer_bytes, "little")
+        parts[0] = section if not self._no_data else bytes(data or self._no_data) + section
+        return parts, self._own_words + tail_words
 
 
 Getter = Callable[[StructView], Any]
@@ -229,23 +232,29 @@ Store = Callable[[bytearray, Any], None]
 Emit = Callable[[Any, int], tuple[int, list[Any], int]]
 
 
+def _in_pointers(_data: bytearray, _value: object) -> None:
+    raise AssertionError("a field in the pointer section is emitted, not stored")
+
+
 class _Field:
     """One field: how to read it, and how to write it, in the data or the pointer section."""
 
-    __slots__ = ("emit", "get", "name", "slot", "store")
+    __slots__ = ("emit", "get", "name", "shift", "slot", "store")
 
     def __init__(
         self,
         name: str,
-        slot: int,
         get: Getter,
-        store: Store | None = None,
+        *,
+        store: Store = _in_pointers,
+        slot: int = 0,
         emit: Emit | None = None,
     ) -> None:
         self.name = name
-        self.slot = slot
         self.get = get
         self.store = store
+        self.slot = slot
+        self.shift = 64 * slot
         self.emit = emit
 
 
@@ -276,7 +285,7 @@ def _compile_field(owner: str, field: Any) -> _Field:
 
 
 def _void_field(name: str, _: Any) -> _Field:
-    return _Field(name, 0, lambda _view: None, store=lambda _data, _value: None)
+    return _Field(name, lambda _view: None, store=lambda _data, _value: None)
 
 
 def _bool_field(name: str, field: Any) -> _Field:
@@ -296,7 +305,7 @@ def _bool_field(name: str, field: Any) -> _Field:
         if value is not default:
             data[byte] |= mask
 
-    return _Field(name, 0, get, store=store)
+    return _Field(name, get, store=store)
 
 
 def _number_field(name: str, field: Any) -> _Field:
@@ -327,7 +336,7 @@ def _number_field(name: str, field: Any) -> _Field:
         (bits,) = raw.unpack(pack(value))
         raw.pack_into(data, byte, bits ^ mask)
 
-    return _Field(name, 0, get_xored if mask else get, store=store)
+    return _Field(name, get_xored if mask else get, store=store)
 
 
 def _enum_field(name: str, field: Any) -> _Field:
@@ -335,7 +344,6 @@ def _enum_field(name: str, field: Any) -> _Field:
     names = {number: enumerant for enumerant, number in numbers.items()}
     number_field = _number_field(name, field)
     read, write = number_field.get, number_field.store
-    assert write is not None
 
     def get(view: StructView) -> str | int:
         # A number that a newer schema added stays a number.
@@ -349,7 +357,7 @@ def _enum_field(name: str, field: Any) -> _Field:
             value = numbers[value]
         write(data, value)
 
-    return _Field(name, 0, get, store=store)
+    return _Field(name, get, store=store)
 
 
 # --- the pointer section ----------------------------------------------------------------
@@ -424,8 +432,19 @@ def _struct_getter(slot: int, codec: StructCodec) -> Getter:
         position = view._pointers + offset
         if position >= view._pointers_end:
             return codec.view._empty()
-        found = follow_struct(_at(view, position))
-        return codec.view._empty() if found is None else codec.view(*found)
+        message, start, end = view._message, view._start, view._end
+        low, high = _pointer_at(message.buffer, position)
+        data = position + 8 + (low >> 2) * 8
+        data_end = data + (high & 0xFFFF) * 8
+        pointers_end = data_end + (high >> 16) * 8
+        depth = view._depth
+        if low & 3 or data < start or pointers_end > end or not (low or high) or depth <= 0:
+            found = follow_struct(_at(view, position))
+            return codec.view._empty() if found is None else codec.view(*found)
+        message.budget_words -= (pointers_end - data) >> 3
+        if message.budget_words < 0:
+            message.charge(0)
+        return codec.view(message, start, end, data, data_end, data_end, pointers_end, depth - 1)
 
     return get
 
@@ -459,10 +478,16 @@ def _list_getter(slot: int, which: str) -> Getter:
     return get
 
 
-def _emit_text(value: object, offset: int) -> tuple[int, list[Any], int]:
-    if not isinstance(value, str):
-        raise TypeError(f"expected a str, not {type(value).__name__}")
-    return _emit_bytes(value.encode() + b"\0", offset)
+def _emit_text(value: Any, offset: int) -> tuple[int, list[Any], int]:
+    try:
+        # At least one zero byte closes it, the others fill its last word.
+        data = str.encode(value)
+    except TypeError:
+        raise TypeError(f"expected a str, not {type(value).__name__}") from None
+    size = len(data) + 1
+    words = (size + 7) >> 3
+    _check_length(size)
+    return text_word(offset, size), [data.ljust(8 * words, b"\0")], words
 
 
 def _emit_data(value: Any, offset: int) -> tuple[int, list[Any], int]:
@@ -470,30 +495,30 @@ def _emit_data(value: Any, offset: int) -> tuple[int, list[Any], int]:
         raise TypeError("expected bytes, not str")
     if not isinstance(value, bytes):
         value = memoryview(value).cast("B")
-    return _emit_bytes(value, offset)
-
-
-def _emit_bytes(value: Any, offset: int) -> tuple[int, list[Any], int]:
     size = len(value)
-    if size > _MAX_ELEMENTS:
-        raise ValueError(f"{size} bytes are more than a list holds, {_MAX_ELEMENTS}")
+    _check_length(size)
     return text_word(offset, size), padded(value), (size + 7) >> 3
+
+
+def _check_length(count: int) -> None:
+    if count > _MAX_ELEMENTS:
+        raise ValueError(f"{count} elements are more than a list holds, {_MAX_ELEMENTS}")
 
 
 def _text_field(name: str, field: Any) -> _Field:
     slot = field.proto.slot.offset
-    return _Field(name, slot, _text_getter(slot), emit=_emit_text)
+    return _Field(name, _text_getter(slot), slot=slot, emit=_emit_text)
 
 
 def _data_field(name: str, field: Any) -> _Field:
     slot = field.proto.slot.offset
-    return _Field(name, slot, _data_getter(slot), emit=_emit_data)
+    return _Field(name, _data_getter(slot), slot=slot, emit=_emit_data)
 
 
 def _struct_field(name: str, field: Any) -> _Field:
     slot = field.proto.slot.offset
     codec = compile_struct(field.schema)
-    return _Field(name, slot, _struct_getter(slot, codec), emit=_struct_emitter(codec))
+    return _Field(name, _struct_getter(slot, codec), slot=slot, emit=_struct_emitter(codec))
 
 
 def _list_field(name: str, field: Any) -> _Field:
@@ -501,15 +526,15 @@ def _list_field(name: str, field: Any) -> _Field:
     which = field.proto.slot.type.list.elementType.which()
     if which not in _FORMATS or which == "enum":
         raise UnsupportedSchema(f"{name} is of a type without a struct view: list of {which}")
-    return _Field(name, slot, _list_getter(slot, which), emit=_list_emitter(which))
+    return _Field(name, _list_getter(slot, which), slot=slot, emit=_list_emitter(which))
 
 
 def _struct_emitter(codec: StructCodec) -> Emit:
     def emit(value: Any, offset: int) -> tuple[int, list[Any], int]:
-        body = codec.write(value)
+        parts, words = codec._write(value)
         # A struct without size points at itself: offset -1.
-        word = body.sizes << 32 | offset << 2 if body.sizes else 0xFFFFFFFC
-        return word, body.parts, body.words
+        word = codec.sizes << 32 | offset << 2 if codec.sizes else 0xFFFFFFFC
+        return word, parts, words
 
     return emit
 
@@ -521,8 +546,7 @@ def _list_emitter(which: str) -> Emit:
     def emit(value: Any, offset: int) -> tuple[int, list[Any], int]:
         data = _packed(value, code)
         count = len(data) // size
-        if count > _MAX_ELEMENTS:
-            raise ValueError(f"{count} elements are more than a list holds, {_MAX_ELEMENTS}")
+        _check_length(count)
         return 1 | offset << 2 | element << 32 | count << 35, padded(data), (len(data) + 7) >> 3
 
     return emit

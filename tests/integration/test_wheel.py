@@ -1,5 +1,6 @@
 """The built wheel works on its own: an empty venv, another folder, the real commands."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -57,8 +58,8 @@ def test_server_and_client_work_from_the_wheel(installed: Path, tmp_path: Path) 
         [installed / "server", "run", "127.0.0.1:0"], cwd=tmp_path, stdout=subprocess.PIPE
     )
     assert server.stdout is not None
+    lines = Lines(os.dup(server.stdout.fileno()))
     try:
-        lines = Lines(server.stdout.fileno())
         (line,) = lines.wait_for("Listening on ", within_s=20)
         address = line.split()[2]
         assert run(installed / "client", "send", address, "Hello", cwd=tmp_path) == "olleH\n"
@@ -67,6 +68,8 @@ def test_server_and_client_work_from_the_wheel(installed: Path, tmp_path: Path) 
     finally:
         server.kill()
         server.wait(5)
+        server.stdout.close()
+        lines.join()
 
 
 @pytest.mark.timeout(300)
