@@ -1,6 +1,6 @@
 """What both clients share: calls by schema name over `wire.ClientConnection`, without I/O."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from client.errors import ClientError, Disconnected, ProtocolError, remote_error
@@ -75,7 +75,7 @@ class Session:
 
         Their results are valid as long as `data`. Run it to its end.
         """
-        return self._outcomes(self._wire.receive_data(data))
+        return self._outcomes(self._wire.events(data))
 
     def receive_eof(self) -> None:
         """Take the end of the stream."""
@@ -86,7 +86,7 @@ class Session:
         """Record that the transport failed, unless the session had ended before."""
         self.error = self.error or error
 
-    def _outcomes(self, events: list[ClientEvent]) -> Iterator[Outcome]:
+    def _outcomes(self, events: Iterable[ClientEvent]) -> Iterator[Outcome]:
         for event in events:
             match event:
                 case Answered():

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 import rigcli
-from server.config import LOG_FORMATS, LOG_LEVELS, LOOPS, REVERSE_SERVICE, ServerConfig
+from server.config import ENGINES, LOG_FORMATS, LOG_LEVELS, LOOPS, REVERSE_SERVICE, ServerConfig
 
 
 def main() -> NoReturn:
@@ -50,6 +50,13 @@ def cli() -> None:
     default=_cpu_count,
     show_default="one per CPU",
     help="Number of worker processes.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="wire",
+    show_default=True,
+    help="wire is the fast one; pycapnp is the reference, for services that pass capabilities.",
 )
 @click.option(
     "--loop",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from wire.address import Address
 
 LOOPS = ("asyncio", "uvloop")
+ENGINES = ("wire", "pycapnp")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 REVERSE_SERVICE = "server.services.reverse:Reverse"
@@ -16,6 +17,7 @@ class ServerConfig:
 
     address: Address
     workers: int
+    engine: str = "wire"
     loop: str = "uvloop"
     service: str = REVERSE_SERVICE
     log_level: str = "info"

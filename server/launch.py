@@ -57,6 +57,7 @@ def _plan_workers(config: ServerConfig) -> list[Setup]:
         Setup(
             worker=index,
             core=core,
+            engine=config.engine,
             loop=config.loop,
             service=config.service,
             log_level=config.log_level,

@@ -20,6 +20,7 @@ class Setup:
 
     worker: int
     core: int | None
+    engine: str
     loop: str
     service: str
     log_level: str

@@ -59,7 +59,8 @@ class Worker:
         loop.set_exception_handler(self._report)
         self._log = open_log(self._setup.log_level, self._setup.log_format)
         debug = self._setup.log_level == "debug"
-        async with open_engine(self._service, self._log, debug=debug) as self._engine:
+        engine = open_engine(self._setup.engine, self._service, self._log, debug=debug)
+        async with engine as self._engine:
             await self._engine.heartbeat()
             self._send(Ready(pin_error=self._pin_error))
             loop.add_reader(self._channel.fileno(), self._on_control)

@@ -14,12 +14,16 @@ The rules are in rpc.capnp; those that shape the code:
 Nothing here raises for what a peer sends: the last event says why a connection ended.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from wire.errors import EncodeError, LocalProtocolError, MalformedMessage, RemoteProtocolError
 from wire.frames import DEFAULT_LIMITS, FrameDecoder, FrameLimits
 from wire.messages import (
+    CALL_HEAD_WORDS,
+    PROMISE_CALL_HEAD_WORDS,
+    RESULTS_HEAD_WORDS,
     Abort,
     Bootstrap,
     Call,
@@ -153,9 +157,10 @@ class _Connection:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._max_bytes = limits.frame.max_words * 8
+        self._max_words = limits.frame.max_words
         self._decoder = FrameDecoder(limits.frame)
         self._out: list[Buffer] = []
+        self._queued_words = 0
         self._ended = False
 
     @property
@@ -167,7 +172,13 @@ class _Connection:
         """Return the bytes to send now, and forget them."""
         data = b"".join(self._out)
         self._out.clear()
+        self._queued_words = 0
         return data
+
+    @property
+    def queued_words(self) -> int:
+        """Words of answers that `data_to_send` has not taken yet, at least."""
+        return self._queued_words
 
     def _decode(self, message: Message) -> Incoming:
         try:
@@ -197,11 +208,11 @@ class _Connection:
         if len(message.bounds) == 1:
             self._out.append(encode_unimplemented(message))
 
-    def _check_size(self, parts: list[Buffer]) -> list[Buffer]:
-        size, limit = sum(map(len, parts)), self._max_bytes
-        if size > limit:
-            raise EncodeError(f"message is too large: {size} bytes, the limit is {limit}")
-        return parts
+    def _check_size(self, words: int) -> None:
+        if words > self._max_words:
+            raise EncodeError(
+                f"message is too large: {words * 8} bytes, the limit is {self._max_words * 8}"
+            )
 
 
 # --- the client's half ------------------------------------------------------------------
@@ -232,6 +243,7 @@ class ClientConnection(_Connection):
         self._free_ids: list[int] = []
         self._next_id = 1
         self._target: Target = PromisedAnswer(0)
+        self._head_words = PROMISE_CALL_HEAD_WORDS
         self._bootstrap_error: RemoteError | None = None
         self._out.append(encode_bootstrap(0))
 
@@ -252,8 +264,8 @@ class ClientConnection(_Connection):
         if self._bootstrap_error is not None:
             raise LocalProtocolError(f"no bootstrap interface: {self._bootstrap_error.reason}")
         question_id = self._free_ids[-1] if self._free_ids else self._next_id
-        frame = encode_call(question_id, self._target, interface_id, method_id, params)
-        self._out += self._check_size(frame)
+        self._check_size(params.words + self._head_words)
+        self._out += encode_call(question_id, self._target, interface_id, method_id, params)
         if self._free_ids:
             self._free_ids.pop()
         else:
@@ -270,27 +282,35 @@ class ClientConnection(_Connection):
 
     def receive_data(self, data: Buffer) -> list[ClientEvent]:
         """Take received bytes; return what they mean, `Ended` always last."""
-        events: list[ClientEvent] = []
+        return list(self.events(data))
+
+    def events(self, data: Buffer) -> Generator[ClientEvent]:
+        """Take received bytes; yield what they mean one by one, `Ended` always last.
+
+        A caller that stops early closes the generator; the rest comes with the next call.
+        """
         if self._ended:
-            return events
+            return
+        messages = self._decoder.feed(data)
         try:
-            for message in self._decoder.feed(data):
+            for message in messages:
                 answer = plain_return(message) if len(message.bounds) == 1 else None
                 if answer is not None and self._questions.get(answer[0]) is _WAITING:
                     question_id, no_finish_needed, content = answer
                     self._close_question(question_id, no_finish_needed)
-                    events.append(Answered(question_id, content))
+                    yield Answered(question_id, content)
                     continue
                 event = self._handle(message, self._decode(message))
                 if event is not None:
-                    events.append(event)
+                    yield event
                 if self._ended:
-                    break
+                    return
         except RemoteProtocolError as error:
-            events.append(self._abort(error))
-        return events
+            yield self._abort(error)
+        finally:
+            messages.close()
 
-    def receive_eof(self) -> list[ClientEvent]:
+    def receive_eof(self) -> list[Ended]:
         """Take the end of the stream; return `Ended` unless it came before."""
         return [] if self._ended else [self._end_of_stream()]
 
@@ -351,6 +371,7 @@ class ClientConnection(_Connection):
             for descriptor in outcome.cap_table:
                 if descriptor.export_id is not None:
                     self._target = ImportedCap(descriptor.export_id)
+                    self._head_words = CALL_HEAD_WORDS
                     return None
             outcome = RemoteError("the answer holds no capability")
         if isinstance(outcome, Canceled):
@@ -406,9 +427,10 @@ class ServerConnection(_Connection):
             EncodeError: The message would be over the frame limit; send an exception instead.
             LocalProtocolError: No such call is waiting.
         """
-        frame = self._check_size(encode_results(question_id, results))
+        self._check_size(results.words + RESULTS_HEAD_WORDS)
         if self._settle(question_id):
-            self._out += frame
+            self._out += encode_results(question_id, results)
+            self._queued_words += results.words
 
     def send_exception(self, question_id: int, error: RemoteError) -> None:
         """Queue the failure of a call.
@@ -418,6 +440,10 @@ class ServerConnection(_Connection):
         """
         if self._settle(question_id):
             self._out += encode_exception(question_id, error)
+
+    def abort(self, reason: str) -> Ended:
+        """End the connection for a reason of ours; the Abort is queued."""
+        return self._abort(RemoteProtocolError(reason))
 
     def _settle(self, question_id: int) -> bool:
         """Free the call's slot; return whether its caller still waits for the outcome."""
@@ -438,11 +464,19 @@ class ServerConnection(_Connection):
 
         The params of a `Called` are valid as long as `data` is.
         """
-        events: list[ServerEvent] = []
+        return list(self.events(data))
+
+    def events(self, data: Buffer) -> Generator[ServerEvent]:
+        """Take received bytes; yield what they mean one by one, `Ended` always last.
+
+        A caller that stops early closes the generator; the rest comes with the next
+        call. So a server stops decoding as soon as its answers pile up.
+        """
         if self._ended:
-            return events
+            return
+        messages = self._decoder.feed(data)
         try:
-            for message in self._decoder.feed(data):
+            for message in messages:
                 call = plain_call(message) if len(message.bounds) == 1 else None
                 event: ServerEvent | None
                 if call is not None:
@@ -450,14 +484,15 @@ class ServerConnection(_Connection):
                 else:
                     event = self._handle(message, self._decode(message))
                 if event is not None:
-                    events.append(event)
+                    yield event
                 if self._ended:
-                    break
+                    return
         except RemoteProtocolError as error:
-            events.append(self._abort(error))
-        return events
+            yield self._abort(error)
+        finally:
+            messages.close()
 
-    def receive_eof(self) -> list[ServerEvent]:
+    def receive_eof(self) -> list[Ended]:
         """Take the end of the stream; return `Ended` unless it came before."""
         return [] if self._ended else [self._end_of_stream()]
 

@@ -9,7 +9,7 @@ for the body, so that a header which announces much costs nothing.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from wire.errors import RemoteProtocolError
@@ -61,11 +61,12 @@ class FrameDecoder:
         """Bytes of the frame that is partly here."""
         return len(self._carry)
 
-    def feed(self, data: Buffer) -> Iterator[Message]:
-        """Yield the messages that `data` completes, in order; run it to its end.
+    def feed(self, data: Buffer) -> Generator[Message]:
+        """Yield the messages that `data` completes, in order.
 
         The messages point into `data`, or into a copy where a frame came in parts;
-        they are valid as long as `data` is.
+        they are valid as long as `data` is. A caller that stops early closes the
+        generator: what it did not take is kept, and comes with the next call.
 
         Raises:
             RemoteProtocolError: A table is over a limit. Nothing more can be read.
@@ -78,23 +79,26 @@ class FrameDecoder:
             data, self._carry = self._carry, bytearray()
         at, size = 0, len(data)
         max_words, traversal_words = self._limits.max_words, self._limits.traversal_words
-        while at < size:
-            bounds: tuple[tuple[int, int], ...] | None = None
-            if size - at >= 8:
-                extra, words = _table_at(data, at)
-                end = at + 8 + words * 8
-                if not extra and words < max_words and end <= size:
-                    bounds = ((at + 8, end),)
-            if bounds is None:
-                bounds = self._measure(data, at, size)
+        self._need = 0
+        try:
+            while at < size:
+                bounds: tuple[tuple[int, int], ...] | None = None
+                if size - at >= 8:
+                    extra, words = _table_at(data, at)
+                    end = at + 8 + words * 8
+                    if not extra and words < max_words and end <= size:
+                        bounds = ((at + 8, end),)
                 if bounds is None:
-                    break
-                end = bounds[-1][1]
-            at = end
-            yield Message(data, bounds, traversal_words)
-        if at < size:
-            self._carry += data[at:]
-            self._need -= at
+                    bounds = self._measure(data, at, size)
+                    if bounds is None:
+                        break
+                    end = bounds[-1][1]
+                at = end
+                yield Message(data, bounds, traversal_words)
+        finally:
+            if at < size:
+                self._carry += data[at:]
+                self._need -= at
 
     def _measure(self, data: Buffer, at: int, size: int) -> tuple[tuple[int, int], ...] | None:
         """Return the bounds of the segments of the frame at `at`, or None while it is incomplete.

@@ -516,6 +516,8 @@ def encode_bootstrap(question_id: int) -> bytes:
     return _frame(_ROOT, Tag.BOOTSTRAP, _struct_word(0, 1, 1), question_id, 0)
 
 
+# The words of a frame in front of the params or results.
+CALL_HEAD_WORDS, PROMISE_CALL_HEAD_WORDS, RESULTS_HEAD_WORDS = 14, 16, 9
 _call_to_cap = struct.Struct("<II24sIIQQQQQQQQQ").pack
 _call_to_promise = struct.Struct("<II24sIIQQQQQQQQQQQ").pack
 

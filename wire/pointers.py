@@ -107,6 +107,23 @@ class StructAt(NamedTuple):
 StructTuple = tuple[Message, int, int, int, int, int, int, int]
 
 
+def own(content: StructTuple) -> StructTuple:
+    """Return the same struct in a copy of its message, if the message only borrows its bytes.
+
+    A memoryview is taken as borrowed: it shows a receive buffer that will be filled again.
+    """
+    message, start, end, data, data_end, pointers, pointers_end, depth = content
+    if not isinstance(message.buffer, memoryview):
+        return content
+    first, last = message.bounds[0][0], message.bounds[-1][1]
+    bounds = tuple((begin - first, stop - first) for begin, stop in message.bounds)
+    copy = Message(bytes(message.buffer[first:last]), bounds, message.budget_words)
+    return (
+        *(copy, start - first, end - first, data - first, data_end - first),
+        *(pointers - first, pointers_end - first, depth),
+    )
+
+
 class ListAt(NamedTuple):
     """A list inside a message.
 

@@ -52,6 +52,8 @@ _pointer_at = struct.Struct("<iI").unpack_from
 
 # A list pointer counts its elements in 29 bits (encoding.html#lists).
 _MAX_ELEMENTS = 2**29 - 1
+# What a value of the wrong type or size raises while it is packed.
+_VALUE_ERRORS = (struct.error, TypeError, ValueError, OverflowError)
 
 
 class UnsupportedSchema(Exception):  # noqa: N818 - names the thing, as in the pycapnp fallback
@@ -191,8 +193,20 @@ class StructCodec:
         parts, words = self._write(values)
         return EncodedStruct(self.sizes, parts, words)
 
+    @cached_property
+    def _only_pointer(self) -> "_Field | None":
+        """The field of a struct that is a single pointer."""
+        if self._no_data or self._last_slot or len(self.fields) != 1:
+            return None
+        return self.fields[0]
+
     def _write(self, values: Mapping[str, Any]) -> tuple[list[Any], int]:
         """Return the struct and all it points to, and how many words that is."""
+        only = self._only_pointer
+        if only is not None and type(values) is dict and len(values) == 1:
+            value = values.get(only.name)
+            if value is not None:
+                return self._write_only(only, value)
         if type(values) is not dict and not isinstance(values, Mapping):
             raise EncodeError(
                 f"{self.name}: expected a mapping of field names, not {type(values).__name__}"
@@ -217,11 +231,25 @@ class StructCodec:
                     tail_words += size
             except EncodeError:
                 raise
-            except (struct.error, TypeError, ValueError, OverflowError) as error:
+            except _VALUE_ERRORS as error:
                 raise EncodeError(f"{self.name}.{name}: {error}") from error
         section = pointers.to_bytes(self._pointer_bytes, "little")
         parts[0] = section if not self._no_data else bytes(data or self._no_data) + section
         return parts, self._own_words + tail_words
+
+    def _write_only(self, field: "_Field", value: object) -> tuple[list[Any], int]:
+        """Write a struct that is a single pointer: the shape of most params and results.
+
+        Half the time of the loop in `_write`.
+        """
+        assert field.emit is not None
+        try:
+            word, body, size = field.emit(value, 0)
+        except EncodeError:
+            raise
+        except _VALUE_ERRORS as error:
+            raise EncodeError(f"{self.name}.{field.name}: {error}") from error
+        return [word.to_bytes(8, "little"), *body], size + 1
 
 
 Getter = Callable[[StructView], Any]
@@ -491,9 +519,9 @@ def _emit_text(value: Any, offset: int) -> tuple[int, list[Any], int]:
 
 
 def _emit_data(value: Any, offset: int) -> tuple[int, list[Any], int]:
-    if isinstance(value, str):
-        raise TypeError("expected bytes, not str")
-    if not isinstance(value, bytes):
+    if type(value) is not bytes:
+        if isinstance(value, str):
+            raise TypeError("expected bytes, not str")
         value = memoryview(value).cast("B")
     size = len(value)
     _check_length(size)

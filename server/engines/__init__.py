@@ -33,12 +33,17 @@ class Engine(Protocol):
 
 
 def open_engine(
+    name: str,
     service: Any,  # noqa: ANN401 - services are anyone's classes
     log: Log,
     *,
     debug: bool,
 ) -> AbstractAsyncContextManager[Engine]:
     """Return the engine that serves `service`, to be entered in a running event loop."""
-    from server.engines.pycapnp_engine import open_pycapnp_engine  # noqa: PLC0415 - loads pycapnp
+    if name == "wire":
+        from server.engines.wire_engine import open_wire_engine  # noqa: PLC0415 - only the one used
+
+        return open_wire_engine(service, log, debug=debug)
+    from server.engines.pycapnp_engine import open_pycapnp_engine  # noqa: PLC0415 - as above
 
     return open_pycapnp_engine(service, log, debug=debug)

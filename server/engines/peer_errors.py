@@ -1,14 +1,53 @@
-"""The exceptions that pycapnp may send to a peer: one line of text, no traceback, no path.
+"""What a peer may know of an exception: one line of text, no traceback, no path.
 
-pycapnp sends what `traceback.format_exception(type(e), e, e.__traceback__)` returns. So the
+Both engines word it with `explain`. pycapnp takes only an exception to send, hence `peer_error`: it
+sends what `traceback.format_exception(type(e), e, e.__traceback__)` returns. So the
 exception hides its traceback behind a property, and its class is named after the message, because
 Python prints the class's name, then the (here empty) text.
 """
 
 import secrets
+import traceback
 from types import TracebackType
 
+import capnp
+
+from server.log import Log
+from server.service import ServiceError
+from wire.errors import MalformedMessage
+
 MAX_TEXT_CHARS = 500
+
+
+def explain(method: str, error: Exception, log: Log) -> str:
+    """Return what the peer of a failed call may know, and log the rest."""
+    if isinstance(error, ServiceError):
+        return cut(str(error))
+    trace = "".join(traceback.format_exception(error))
+    fault = _fault(error)
+    if fault is not None:
+        log.debug(f"Bad parameters in a call of {method}", traceback=trace)
+        return f"bad parameters: {fault}"
+    number = error_id()
+    log.error(f"internal error [id {number}] in {method}", error_id=number, traceback=trace)
+    return f"internal error [id {number}]"
+
+
+def _fault(error: Exception) -> str | None:
+    """Return what is wrong with the parameters, or None where it is the service that failed."""
+    if isinstance(error, MalformedMessage):
+        return str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "text is not UTF-8"
+    if isinstance(error, capnp.KjException):
+        # A bad pointer or too large a message; KJ's own words hold paths.
+        return "they cannot be read"
+    return None
+
+
+def cut(text: str) -> str:
+    """Return `text` as it may travel: not too long, without what a C string cannot hold."""
+    return text[:MAX_TEXT_CHARS].encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 class PeerError(Exception):
@@ -24,11 +63,8 @@ class PeerError(Exception):
 
 
 def peer_error(text: str) -> PeerError:
-    """Return the exception that shows the peer exactly `text`, cut if it is long.
-
-    What UTF-8 or a C string cannot hold is written out.
-    """
-    safe = text[:MAX_TEXT_CHARS].encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    """Return the exception that shows the peer exactly `text`, cut if it is long."""
+    safe = cut(text)
     # Python prints no module for a class of builtins.
     kind = type("PeerError", (PeerError,), {"__qualname__": safe, "__module__": "builtins"})
     error: PeerError = kind()

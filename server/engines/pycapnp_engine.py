@@ -9,7 +9,6 @@ are lost.
 """
 
 import asyncio
-import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,9 +18,9 @@ import capnp
 from schema import message
 from server.engines import Engine, OnEnd
 from server.engines.kj_gate import Gate, gated
-from server.engines.peer_errors import PeerError, error_id, peer_error
+from server.engines.peer_errors import explain, peer_error
 from server.log import Log
-from server.service import BoundMethod, Results, ServiceError, bind_methods
+from server.service import BoundMethod, Results, bind_methods
 
 # 4 MiB, gRPC's limit. KJ counts re-reads of a message against it as well.
 MAX_FRAME_WORDS = 524_288
@@ -55,7 +54,7 @@ class _PycapnpEngine:
     def __init__(self, service: Any, log: Log, *, debug: bool) -> None:  # noqa: ANN401
         if debug and hasattr(service, "note"):
             service.note = log.debug
-        self._log = log
+        self.log = log
         self.draining = False
         self._adapter_type = _adapter_type(service)
         self._connections: set[_Connection] = set()
@@ -91,21 +90,6 @@ class _PycapnpEngine:
 
     def remove(self, connection: "_Connection") -> None:
         self._connections.discard(connection)
-
-    def explain(self, method: BoundMethod, error: Exception) -> PeerError:
-        """Return what the peer may know of an exception, and log the rest."""
-        if isinstance(error, ServiceError):
-            return peer_error(str(error))
-        trace = "".join(traceback.format_exception(error))
-        if isinstance(error, UnicodeDecodeError | capnp.KjException):
-            # Bad text, a bad pointer or too large a message; KJ's own words hold paths.
-            self._log.debug(f"Bad parameters in a call of {method.name}", traceback=trace)
-            return peer_error(f"bad parameters: {_fault(error)}")
-        number = error_id()
-        self._log.error(
-            f"internal error [id {number}] in {method.name}", error_id=number, traceback=trace
-        )
-        return peer_error(f"internal error [id {number}]")
 
 
 class _Connection:
@@ -167,7 +151,7 @@ class _Connection:
                 results = await results
             _fill(context, results)
         except Exception as error:  # noqa: BLE001 - the boundary: peers see no exception of ours
-            raise self._engine.explain(method, error) from None
+            raise peer_error(explain(method.name, error, self._engine.log)) from None
         finally:
             # Also when the call is cancelled by a Finish or a disconnect.
             self._in_flight -= 1
@@ -198,10 +182,6 @@ def end_reason(error: Exception | None, *, eof: bool, closed_by_us: bool) -> str
         return error.strerror or "broken" if isinstance(error, OSError) else "broken"
     # Without an EOF it was KJ that closed: it does so after telling the peer of a protocol error.
     return None if eof or closed_by_us else "protocol error"
-
-
-def _fault(error: Exception) -> str:
-    return "text is not UTF-8" if isinstance(error, UnicodeDecodeError) else "they cannot be read"
 
 
 def _fill(context: Any, results: Results) -> None:  # noqa: ANN401 - pycapnp

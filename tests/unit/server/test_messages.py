@@ -23,7 +23,7 @@ from server.messages import (
 )
 
 MESSAGES: list[Message] = [
-    Setup(0, None, "uvloop", "a:B", "info", "text", "/home/ü"),
+    Setup(0, None, "wire", "uvloop", "a:B", "info", "text", "/home/ü"),
     Hand(7, "[::1]:80"),
     Ping(1),
     Drain(),

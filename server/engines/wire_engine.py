@@ -1,0 +1,358 @@
+"""The default engine: `wire` on plain bytes, for services that pass no capabilities.
+
+The whole path of a call is `_Connection.buffer_updated`: bytes arrive in the one receive
+buffer that all connections of the worker share, each complete message is answered where
+it lies, and all answers of one read leave in one write. A plain method runs inline: its
+params are views into the shared buffer, valid until it returns. An async method gets a
+copy of its message and a task.
+
+What bounds a connection (faults.md, D and B8): a batch of calls stops at
+`_CALLS_PER_TURN` to let others have their turn, and as soon as `_WRITE_LIMIT` bytes of
+answers wait to be read; reading goes on when they have left. A peer that reads none of
+them for `_STALL_LIMIT_S` is cut off. While calls in flight hold `_PARAMS_LIMIT` bytes,
+nothing more is read. `wire.connection.Limits` has the rest.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from server.engines import Engine, OnEnd
+from server.engines.peer_errors import explain
+from server.log import Log
+from server.service import Results, bind_methods
+from wire.connection import Called, Cancelled, Ended, ServerConnection
+from wire.errors import EncodeError, RemoteProtocolError
+from wire.interfaces import Method, compile_interface
+from wire.messages import EMPTY_STRUCT, ExceptionType, RemoteError
+from wire.pointers import Buffer, StructTuple, own
+
+# As large as Linux lets a default TCP receive buffer become useful in one read.
+_RECEIVE_BYTES = 262_144
+_WRITE_LIMIT = 1_048_576
+_WRITE_LIMIT_WORDS = _WRITE_LIMIT // 8
+_STALL_LIMIT_S = 10.0
+_CALLS_PER_TURN = 256
+_PARAMS_LIMIT = 8_388_608
+# Against rapid resets (CVE-2023-44487). A Finish that comes after the answer does not count.
+_MAX_CANCELS_PER_S = 500
+_DRAIN_POLL_S = 0.005
+
+_CANCELLED = RemoteError("the call was cancelled")
+_SHUTTING_DOWN = RemoteError(
+    "the server is shutting down: this call was not started", ExceptionType.OVERLOADED
+)
+
+
+@asynccontextmanager
+async def open_wire_engine(
+    service: Any,  # noqa: ANN401 - services are anyone's classes
+    log: Log,
+    *,
+    debug: bool,
+) -> AsyncIterator[Engine]:
+    """Serve `service` on the running event loop."""
+    if debug and hasattr(service, "note"):
+        service.note = log.debug
+    yield _WireEngine(service, log)
+
+
+class _Bound:
+    """One method of the service with the codecs of its params and results."""
+
+    __slots__ = ("call", "is_async", "name", "open_params", "write_results")
+
+    def __init__(self, method: Method, call: Callable[[Any], Any], *, is_async: bool) -> None:
+        self.name = method.name
+        self.call = call
+        self.is_async = is_async
+        self.open_params = method.params.open
+        self.write_results = method.results.write
+
+
+class _WireEngine:
+    def __init__(self, service: Any, log: Log) -> None:  # noqa: ANN401
+        interface = compile_interface(service.interface)
+        self.log = log
+        self.draining = False
+        self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self.methods: dict[tuple[int, int], _Bound] = {}
+        for bound in bind_methods(service):
+            method = interface.methods[bound.name]
+            key = (method.interface_id, method.method_id)
+            self.methods[key] = _Bound(method, bound.call, is_async=bound.is_async)
+        self._interface_ids = {interface.id} | {interface_id for interface_id, _ in self.methods}
+        self.connections: set[_Connection] = set()
+
+    @property
+    def unfinished(self) -> int:
+        return sum(max(connection.calls_in_flight, 1) for connection in self.connections)
+
+    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
+        return _Connection(self, on_end)
+
+    def refusal(self, called: Called) -> RemoteError:
+        """Return why a call is not run."""
+        if self.draining:
+            return _SHUTTING_DOWN
+        what = "method" if called.interface_id in self._interface_ids else "interface"
+        return RemoteError(f"this {what} is not implemented", ExceptionType.UNIMPLEMENTED)
+
+    async def heartbeat(self) -> None:
+        # The loop itself is the machinery: that this runs is the sign of life.
+        await asyncio.sleep(0)
+
+    async def drain(self) -> None:
+        # Bytes that are here already have been read when the loop has gone round once.
+        await asyncio.sleep(0)
+        self.draining = True
+        await asyncio.gather(*(connection.finish() for connection in tuple(self.connections)))
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One connection: bytes, calls, tasks, and its end."""
+
+    def __init__(self, engine: _WireEngine, on_end: OnEnd) -> None:
+        self._engine = engine
+        self._on_end = on_end
+        self._methods = engine.methods
+        self._buffer = engine.receive_buffer
+        self._wire = ServerConnection()
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._params_bytes = 0
+        self._cancels = CancelMeter()
+        # The peer does not read: what was received stays undecoded, and nothing more is read.
+        self._unwritable = False
+        self._paused = False
+        self._flush_scheduled = False
+        self._fault: str | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._is_over = False
+        self._over: asyncio.Future[None] | None = None
+
+    @property
+    def calls_in_flight(self) -> int:
+        """The calls whose methods have not ended."""
+        return self._wire.calls_in_flight
+
+    # --- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not asserted: uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_LIMIT)
+        self._engine.connections.add(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._serve(self._buffer[:nbytes])
+
+    def eof_received(self) -> None:
+        # A peer that closed and one that only ended its half look the same here. Both are
+        # taken as gone, as pycapnp does: what was answered still leaves, running calls are
+        # cancelled. The transport closes itself.
+        for event in self._wire.receive_eof():
+            self._note_end(event)
+
+    def pause_writing(self) -> None:
+        self._unwritable = True
+        self._watch_for_stall()
+
+    def resume_writing(self) -> None:
+        self._unwritable = False
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+        self._continue_soon()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._engine.connections.discard(self)
+        for task in self._tasks.values():
+            task.cancel()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+        self._is_over = True
+        if self._over is not None:
+            self._over.set_result(None)
+        if exc is not None and self._fault is None:
+            self._fault = exc.strerror if isinstance(exc, OSError) else "broken"
+        self._on_end(self._fault)
+
+    # --- the path of a call
+
+    def _serve(self, data: Buffer) -> None:
+        events = self._wire.events(data)
+        calls_left = _CALLS_PER_TURN
+        for event in events:
+            if type(event) is Called:
+                self._run(event)
+                calls_left -= 1
+                if not calls_left or self._wire.queued_words > _WRITE_LIMIT_WORDS:
+                    break
+                if self._params_bytes > _PARAMS_LIMIT:
+                    break
+            elif type(event) is Cancelled:
+                self._cancel(event.question_id)
+            elif type(event) is Ended:
+                self._end(event)
+        else:
+            self._flush()
+            if self._unwritable:
+                self._pause()
+            return
+        # What is not decoded yet stays with `_wire`.
+        events.close()
+        self._flush()
+        self._pause()
+        self._continue_soon()
+
+    def _run(self, called: Called) -> None:
+        method = self._methods.get((called.interface_id, called.method_id))
+        if method is None or self._engine.draining:
+            self._wire.send_exception(called.question_id, self._engine.refusal(called))
+        elif method.is_async:
+            self._start(method, called)
+        else:
+            try:
+                results = method.call(method.open_params(called.params))
+                self._answer(method, called.question_id, results)
+            except Exception as error:  # noqa: BLE001 - the boundary: no exception reaches a peer
+                self._fail(method, called.question_id, error)
+
+    def _answer(self, method: _Bound, question_id: int, results: Results) -> None:
+        body = EMPTY_STRUCT if results is None else method.write_results(results)
+        try:
+            self._wire.send_results(question_id, body)
+        except EncodeError as error:
+            self._wire.send_exception(question_id, RemoteError(f"the answer's {error}"))
+
+    def _fail(self, method: _Bound, question_id: int, error: Exception) -> None:
+        text = explain(method.name, error, self._engine.log)
+        self._wire.send_exception(question_id, RemoteError(text))
+
+    def _flush(self) -> None:
+        data = self._wire.data_to_send()
+        if data:
+            self._transport.write(data)
+
+    # --- async methods
+
+    def _start(self, method: _Bound, called: Called) -> None:
+        question_id, params = called.question_id, called.params
+        size = 0
+        if params is not None:
+            params = own(params)
+            size = len(params[0].buffer)
+        self._params_bytes += size
+        task = self._loop.create_task(self._run_task(method, question_id, params))
+        self._tasks[question_id] = task
+        task.add_done_callback(lambda _: self._task_done(question_id, size))
+
+    async def _run_task(self, method: _Bound, question_id: int, params: StructTuple | None) -> None:
+        try:
+            results = await method.call(method.open_params(params))
+            self._answer(method, question_id, results)
+        except asyncio.CancelledError:
+            # A Finish or the end of the connection; nobody is told anything but that it is over.
+            self._wire.send_exception(question_id, _CANCELLED)
+        except Exception as error:  # noqa: BLE001 - the boundary, as in `_run`
+            self._fail(method, question_id, error)
+
+    def _task_done(self, question_id: int, size: int) -> None:
+        del self._tasks[question_id]
+        self._params_bytes -= size
+        # The answers of all tasks that end in this turn leave in one write.
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush_answers)
+
+    def _flush_answers(self) -> None:
+        self._flush_scheduled = False
+        if not self._transport.is_closing():
+            self._flush()
+            self._continue_soon()
+
+    def _cancel(self, question_id: int) -> None:
+        task = self._tasks.get(question_id)
+        if task is not None:
+            task.cancel()
+        if self._cancels.over_limit(self._loop.time()):
+            self._end(self._wire.abort("too many calls were cancelled right after their start"))
+
+    # --- back pressure
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _continue_soon(self) -> None:
+        if self._paused:
+            self._loop.call_soon(self._continue)
+
+    def _continue(self) -> None:
+        """Go on where a batch stopped, unless what stopped it still holds."""
+        if not self._paused or self._unwritable or self._transport.is_closing():
+            return
+        if self._params_bytes > _PARAMS_LIMIT:
+            return
+        self._paused = False
+        self._serve(b"")
+        if not self._paused:
+            self._transport.resume_reading()
+
+    def _watch_for_stall(self) -> None:
+        waiting = self._transport.get_write_buffer_size()
+        self._stall_timer = self._loop.call_later(_STALL_LIMIT_S, self._check_stall, waiting)
+
+    def _check_stall(self, waiting_before: int) -> None:
+        if self._transport.get_write_buffer_size() < waiting_before:
+            self._watch_for_stall()
+            return
+        self._fault = f"the peer read none of its replies for {_STALL_LIMIT_S:g} s"
+        self._transport.abort()
+
+    # --- the end
+
+    def _note_end(self, ended: Ended) -> None:
+        if isinstance(ended.error, RemoteProtocolError):
+            self._fault = f"protocol error: {ended.error}"
+        elif ended.error is not None:
+            self._fault = f"the peer aborted: {ended.error.reason[:200]}"
+
+    def _end(self, ended: Ended) -> None:
+        self._note_end(ended)
+        self._flush()
+        self._transport.close()
+
+    async def finish(self) -> None:
+        """Deliver the replies of the calls in flight, then close."""
+        while (self._tasks or self._paused) and not self._transport.is_closing():
+            await asyncio.sleep(_DRAIN_POLL_S)
+        if self._is_over:
+            return
+        self._over = self._loop.create_future()
+        # Closing sends what waits first.
+        self._flush()
+        self._transport.close()
+        await self._over
+
+
+class CancelMeter:
+    """Tells a peer that cancels most of what it starts, which costs it less than it costs us."""
+
+    def __init__(self) -> None:
+        self._window_start_s = 0.0
+        self._cancels = 0
+
+    def over_limit(self, now_s: float) -> bool:
+        """Count one cancelled call; return whether there were too many in this second."""
+        if now_s - self._window_start_s > 1.0:
+            self._window_start_s = now_s
+            self._cancels = 0
+        self._cancels += 1
+        return self._cancels > _MAX_CANCELS_PER_S

@@ -1,0 +1,65 @@
+import contextlib
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+from deadline import eventually
+from running_rig import command, environment, run_rig
+
+from loadtest.load_figures import load_figures
+from loadtest.load_file import read_collector
+from loadtest.results import Figure, read_run
+
+
+def _only_folder(here: Path) -> Path:
+    (folder,) = (here / "results").iterdir()
+    return folder
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def test_it_serves_loads_and_shows(tmp_path: Path) -> None:
+    done = run_rig("demo", "--seconds", "2", "--users", "4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    folder = _only_folder(tmp_path)
+    document = read_run(folder)
+    collector = read_collector(document["load"])
+    rebuilt = load_figures(collector, document["server_cpu_s"])
+    assert [Figure(**figure) for figure in document["figures"]] == rebuilt
+    assert collector.total.calls > 100
+    assert document["server_cpu_s"] > 0
+    for file in ("load.json", "locust.json", "locust_stats.csv", "server.log"):
+        assert (folder / file).is_file()
+    for figure in rebuilt:
+        assert figure.name in done.stdout
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_everything_it_started(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    with subprocess.Popen(
+        command("demo", "--seconds", "60"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        cwd=tmp_path,
+    ) as demo:
+        try:
+            # The supervisor, its worker, and Locust.
+            started = eventually(
+                lambda: len(found := _descendants(demo.pid)) >= 3 and found, within_s=15
+            )
+            demo.send_signal(number)
+            _, stderr = demo.communicate(timeout=15)
+        finally:
+            demo.kill()
+    assert demo.returncode == status
+    assert b"Traceback" not in stderr
+    eventually(lambda: not any(process.is_running() for process in started or []))

@@ -1,0 +1,31 @@
+"""Starts the `loadtest` command as a user would."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "loadtest", *args]
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which the checkout is found."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def run_rig(
+    *args: str, within_s: float = 40, cwd: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(*args),
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+        env=environment(),
+        cwd=cwd,
+        check=False,
+    )
