@@ -77,3 +77,23 @@ def lying_server(*, wrong_every: int) -> Iterator[LyingServer]:
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def hanging_up() -> Iterator[str]:
+    """Accept every connection and close it at once; yield the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+            assert not thread.is_alive()

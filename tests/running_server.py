@@ -18,6 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 _LISTENING = re.compile(r"Listening on (?P<address>\S+) with \d+ workers\.\.\.")
 
 
+# Engine and loop, as every behaviour of the server is tested.
+ENGINES = [("wire", "uvloop"), ("wire", "asyncio"), ("pycapnp", "uvloop"), ("pycapnp", "asyncio")]
+
+
 class Lines:
     """The lines of a stream, collected by a thread until it ends."""
 

@@ -331,7 +331,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     async def finish(self) -> None:
         """Deliver the replies of the calls in flight, then close."""
-        while (self._tasks or self._paused) and not self._transport.is_closing():
+        # Polled: it happens once in a connection's life, and three things can end the wait.
+        while (self._tasks or self._paused) and not self._transport.is_closing():  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_S)
         if self._is_over:
             return

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from deadline import eventually
 from pycapnp_peer import connected, reversed_by, run
-from running_server import Running, command, environment, run_to_end, running_server
+from running_server import ENGINES, Running, command, environment, run_to_end, running_server
 
 
 def has_ipv6() -> bool:
@@ -26,9 +26,11 @@ def has_ipv6() -> bool:
     return True
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_connection_is_served_and_told_as_in_the_tutorial(loop: str) -> None:
-    with running_server("--loop", loop, "--workers", "2", "--log-level", "debug") as server:
+@pytest.mark.parametrize(("engine", "loop"), ENGINES)
+def test_a_connection_is_served_and_told_as_in_the_tutorial(engine: str, loop: str) -> None:
+    with running_server(
+        "--engine", engine, "--loop", loop, "--workers", "2", "--log-level", "debug"
+    ) as server:
         assert reversed_by(server, "Hello \x1b") == b"\x1b olleH"
         server.out.wait_for("finished cleanly")
         lines = list(server.out.lines)

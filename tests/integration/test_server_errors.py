@@ -7,14 +7,12 @@ from pathlib import Path
 import capnp
 import pytest
 from pycapnp_peer import connected, run
-from running_server import Running, running_server
+from running_server import ENGINES, Running, running_server
 
 HERE = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(
-    scope="module", params=[("wire", "uvloop"), ("pycapnp", "asyncio"), ("pycapnp", "uvloop")]
-)
+@pytest.fixture(scope="module", params=ENGINES, ids="-".join)
 def faulty(request: pytest.FixtureRequest) -> Iterator[Running]:
     engine, loop = request.param
     with running_server(

@@ -1,4 +1,4 @@
-"""Hostile connections, on both loops: no worker dies and others are served (B1, B2)."""
+"""Hostile connections, on both engines and loops: no worker dies and others are served (B1, B2)."""
 
 import os
 import signal
@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator
 import pytest
 from deadline import eventually
 from pycapnp_peer import reversed_by
-from running_server import Running, running_server
+from running_server import ENGINES, Running, running_server
 
 TIMES = 100
 Pattern = Callable[[Running], socket.socket | None]
 RESET = struct.pack("ii", 1, 0)
 
 
-@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+@pytest.fixture(scope="module", params=ENGINES, ids="-".join)
 def server(request: pytest.FixtureRequest) -> Iterator[Running]:
-    with running_server("--workers", "2", "--loop", request.param) as running:
+    engine, loop = request.param
+    with running_server("--workers", "2", "--engine", engine, "--loop", loop) as running:
         yield running
         assert not running.err.find("Worker 0 (pid")
         assert not running.err.find("Worker 1 (pid")

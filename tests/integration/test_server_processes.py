@@ -18,6 +18,7 @@ import pytest
 from deadline import eventually
 from pycapnp_peer import connected, reversed_by, run
 from running_server import (
+    ENGINES,
     Running,
     alive,
     command,
@@ -133,10 +134,10 @@ def test_a5_a_handler_that_blocks_its_loop_is_killed_and_others_serve() -> None:
         assert first not in server.workers()
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize(("engine", "loop"), ENGINES)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a6_sigterm_delivers_the_reply_in_flight(loop: str, number: int) -> None:
-    with sample_server("Slow", "--workers", "2", "--loop", loop) as server:
+def test_a6_sigterm_delivers_the_reply_in_flight(engine: str, loop: str, number: int) -> None:
+    with sample_server("Slow", "--workers", "2", "--engine", engine, "--loop", loop) as server:
         idle = socket.create_connection(("127.0.0.1", server.port), 5)
         with call_in_flight(server, "1.2") as outcome:
             server.signal(number)
@@ -150,10 +151,10 @@ def test_a6_sigterm_delivers_the_reply_in_flight(loop: str, number: int) -> None
         assert server.err.lines == []
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a6_a_large_reply_to_a_slow_reader_is_delivered_whole(loop: str) -> None:
+@pytest.mark.parametrize(("engine", "loop"), ENGINES)
+def test_a6_a_large_reply_to_a_slow_reader_is_delivered_whole(engine: str, loop: str) -> None:
     size = 3_000_000
-    with sample_server("Large", "--workers", "1", "--loop", loop) as server:
+    with sample_server("Large", "--workers", "1", "--engine", engine, "--loop", loop) as server:
         with call_in_flight(server, str(size)) as outcome:
             server.signal(signal.SIGTERM)
             assert server.wait(10) == 0
