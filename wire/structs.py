@@ -4,7 +4,8 @@ A `StructCodec` turns a pointer into a view with one attribute per field, and a
 mapping of field names to values into words. The simple cases are done here in
 plain Python: booleans, integers, floats, enums, Text, Data, lists of numbers and
 nested structs, with their defaults. Data and lists of numbers are read-only
-memoryviews into the received frame.
+memoryviews into the received frame. All other fields go through pycapnp on the same
+words (`wire.fallback`).
 
 A view is valid as long as the buffer it was read from. An attribute that the
 sender left out, or that its older schema lacks, reads as the schema's default.
@@ -16,6 +17,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from wire.errors import EncodeError, MalformedMessage
+from wire.fallback import build, read_dict, read_field, reader_at
 from wire.messages import EncodedStruct, padded, text_word
 from wire.pointers import (
     BYTE,
@@ -45,6 +47,7 @@ _FORMATS = {
     "float64": "d",
     "enum": "H",
 }
+_NUMBERS = _FORMATS.keys() - {"enum"}
 _SIZES = {name: struct.calcsize(code) for name, code in _FORMATS.items()}
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _ELEMENT_CODES = {1: 2, 2: 3, 4: 4, 8: 5}
@@ -56,8 +59,8 @@ _MAX_ELEMENTS = 2**29 - 1
 _VALUE_ERRORS = (struct.error, TypeError, ValueError, OverflowError)
 
 
-class UnsupportedSchema(Exception):  # noqa: N818 - names the thing, as in the pycapnp fallback
-    """A field is of a type that struct views do not read; the message names the field."""
+class _NeedsFallback(Exception):  # noqa: N818 - a signal, not an error
+    """A value is for a field that only pycapnp writes."""
 
 
 class StructView:
@@ -78,6 +81,8 @@ class StructView:
     )
     # The pointer section's index of each pointer field, None for the others.
     _fields: ClassVar[dict[str, int | None]] = {}
+    _schema: ClassVar[Any] = None
+    _has_fallback: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -105,7 +110,7 @@ class StructView:
         return cls(Message(b"", ((0, 0),)), 0, 0, 0, 0, 0, 0, NESTING_LIMIT)
 
     def _has(self, name: str) -> bool:
-        """Tell whether the sender set the field `name`; one without pointer always is."""
+        """Tell whether the sender set the field `name`; one without a pointer of its own is."""
         slot = self._fields[name]
         if slot is None:
             return True
@@ -118,13 +123,17 @@ class StructView:
         Raises:
             MalformedMessage: A field cannot be read.
         """
+        if self._has_fallback:
+            # As pycapnp gives it: of a union, the active member alone.
+            result: dict[str, Any] = read_dict(_reader_of(self))
+            return result
         return {name: _to_native(getattr(self, name)) for name in self._fields}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(self._fields)}>"
 
 
-def _to_native(value: object) -> object:
+def _to_native(value: Any) -> object:
     if isinstance(value, StructView):
         return value._asdict()
     if isinstance(value, memoryview):
@@ -154,15 +163,22 @@ class StructCodec:
     @cached_property
     def fields(self) -> tuple["_Field", ...]:
         """The fields in the order of the schema."""
-        return tuple(_compile_field(self.name, field) for field in self._schema.fields_list)
+        return tuple(_compile_field(field) for field in self._schema.fields_list)
 
     @cached_property
     def view(self) -> type[StructView]:
         """The class of this struct's views."""
         members: dict[str, Any] = {field.name: property(field.get) for field in self.fields}
-        members["__slots__"] = ()
+        # Where a field needs it: the reader of `wire.fallback`, made once per view.
+        has_fallback = any(field.is_fallback for field in self.fields)
+        members["__slots__"] = ("_reader",) if has_fallback else ()
+        members["_schema"] = self._schema
+        members["_has_fallback"] = has_fallback
+        if self._schema.node.struct.discriminantCount:
+            members["which"] = lambda view: str(_reader_of(view).which())
         members["_fields"] = {
-            field.name: field.slot if field.emit is not None else None for field in self.fields
+            field.name: None if field.emit is None or field.slot < 0 else field.slot
+            for field in self.fields
         }
         return type(self.name, (StructView,), members)
 
@@ -231,6 +247,8 @@ class StructCodec:
                     tail_words += size
             except EncodeError:
                 raise
+            except _NeedsFallback:
+                return build(self._schema, values)
             except _VALUE_ERRORS as error:
                 raise EncodeError(f"{self.name}.{name}: {error}") from error
         section = pointers.to_bytes(self._pointer_bytes, "little")
@@ -247,6 +265,8 @@ class StructCodec:
             word, body, size = field.emit(value, 0)
         except EncodeError:
             raise
+        except _NeedsFallback:
+            return build(self._schema, {field.name: value})
         except _VALUE_ERRORS as error:
             raise EncodeError(f"{self.name}.{field.name}: {error}") from error
         return [word.to_bytes(8, "little"), *body], size + 1
@@ -267,7 +287,7 @@ def _in_pointers(_data: bytearray, _value: object) -> None:
 class _Field:
     """One field: how to read it, and how to write it, in the data or the pointer section."""
 
-    __slots__ = ("emit", "get", "name", "shift", "slot", "store")
+    __slots__ = ("emit", "get", "is_fallback", "name", "shift", "slot", "store")
 
     def __init__(
         self,
@@ -277,12 +297,14 @@ class _Field:
         store: Store = _in_pointers,
         slot: int = 0,
         emit: Emit | None = None,
+        is_fallback: bool = False,
     ) -> None:
+        self.is_fallback = is_fallback
         self.name = name
         self.get = get
         self.store = store
         self.slot = slot
-        self.shift = 64 * slot
+        self.shift = 64 * max(slot, 0)
         self.emit = emit
 
 
@@ -297,16 +319,40 @@ def compile_struct(schema: Any) -> StructCodec:
     return _codecs[type_id]
 
 
-def _compile_field(owner: str, field: Any) -> _Field:
+def _compile_field(field: Any) -> _Field:
     proto = field.proto
     # 0xffff: the field is in no union.
     if proto.which() != "slot" or proto.discriminantValue != 0xFFFF:
-        raise UnsupportedSchema(f"{owner}.{proto.name} is a group or in a union")
-    which = proto.slot.type.which()
-    builder = _BUILDERS.get(which, _number_field if which in _FORMATS else None)
-    if builder is None or (which in _POINTERS and proto.slot.hadExplicitDefault):
-        raise UnsupportedSchema(f"{owner}.{proto.name} is of a type without a struct view: {which}")
+        return _fallback_field(proto.name)
+    slot = proto.slot
+    which = slot.type.which()
+    if which == "list" and slot.type.list.elementType.which() not in _NUMBERS:
+        return _fallback_field(proto.name, slot.offset)
+    builder = _BUILDERS.get(which, _number_field if which in _NUMBERS else None)
+    if builder is None or (which in _POINTERS and slot.hadExplicitDefault):
+        return _fallback_field(proto.name, slot.offset)
     return builder(proto.name, field)
+
+
+def _fallback_field(name: str, slot: int = -1) -> _Field:
+    def get(view: StructView) -> Any:
+        return read_field(_reader_of(view), name)
+
+    def emit(_value: object, _offset: int) -> tuple[int, list[Any], int]:
+        raise _NeedsFallback
+
+    return _Field(name, get, slot=slot, emit=emit, is_fallback=True)
+
+
+def _reader_of(view: Any) -> Any:
+    """Return pycapnp's reader of the view's struct, made at the first need."""
+    try:
+        return view._reader
+    except AttributeError:
+        where = (view._message, view._start, view._end, view._data, view._data_end)
+        section = (view._pointers, view._pointers_end, view._depth)
+        view._reader = reader_at(view._schema, (*where, *section))
+        return view._reader
 
 
 # --- the data section: values are XORed with their defaults ----------------------------
@@ -552,8 +598,6 @@ def _struct_field(name: str, field: Any) -> _Field:
 def _list_field(name: str, field: Any) -> _Field:
     slot = field.proto.slot.offset
     which = field.proto.slot.type.list.elementType.which()
-    if which not in _FORMATS or which == "enum":
-        raise UnsupportedSchema(f"{name} is of a type without a struct view: list of {which}")
     return _Field(name, _list_getter(slot, which), slot=slot, emit=_list_emitter(which))
 
 

@@ -50,12 +50,22 @@ struct WiderLongs { items @0 :List(UInt64); }
 struct Narrow { items @0 :List(UInt32); }
 struct NarrowText { items @0 :Text; }
 
-struct Union { union { a @0 :Bool; b @1 :Bool; } }
-struct Group { g :group { a @0 :Bool; } }
-struct Any { any @0 :AnyPointer; }
-struct Texts { texts @0 :List(Text); }
-struct TextDefault { text @0 :Text = "hi"; }
-struct Broken { ok @0 :Bool; any @1 :AnyPointer; }
+struct Rare {
+    # What struct views leave to pycapnp, beside two plain fields.
+    number @0 :UInt16;
+    texts @1 :List(Text);
+    inners @2 :List(Inner);
+    flags @3 :List(Bool);
+    colours @4 :List(Colour);
+    group :group { low @5 :Int8; high @6 :Int8; }
+    union { first @7 :Int32; second @8 :Text; }
+    any @9 :AnyPointer;
+    greeting @10 :Text = "hi";
+    inner @11 :Inner;
+    nested @12 :List(List(Int8));
+}
+
+struct HasRare { rare @0 :Rare; padding @1 :Text; }
 
 interface Base { base @0 () -> (); }
 interface Derived extends(Base) { own @0 (x :Int8) -> (y :Int8); second @1 Inner -> Inner; }

@@ -13,7 +13,7 @@ from wire.frames import FrameDecoder
 from wire.interfaces import compile_interface
 from wire.messages import EncodedStruct
 from wire.pointers import Pointer, root_pointer
-from wire.structs import UnsupportedSchema, compile_struct
+from wire.structs import compile_struct
 
 SCHEMA = load(Path(__file__).parents[2] / "data" / "kinds.capnp")
 KINDS = compile_struct(SCHEMA.Kinds.schema)
@@ -218,10 +218,76 @@ def test_an_enumerant_of_a_newer_schema_stays_a_number() -> None:
     assert view.colour == 77
 
 
-@pytest.mark.parametrize("name", ["Union", "Group", "Any", "Texts", "TextDefault", "Broken"])
-def test_a_type_without_a_view_names_its_field(name: str) -> None:
-    with pytest.raises(UnsupportedSchema):
-        _ = compile_struct(getattr(SCHEMA, name).schema).fields
+RARE: dict[str, Any] = {
+    "number": 7,
+    "texts": ["a", "", "Grüße"],
+    "inners": [{"number": 1, "name": "x"}, {"number": 2, "name": "y"}],
+    "flags": [True, False, True],
+    "colours": ["red", "blue"],
+    "group": {"low": 1, "high": 2},
+    "second": "chosen",
+    "inner": {"number": 3, "name": "plain"},
+    "nested": [[1, 2], [3]],
+}
+
+
+def test_rare_fields_are_written_and_read_through_pycapnp() -> None:
+    codec = compile_struct(SCHEMA.Rare.schema)
+    data = framed(codec.write(RARE))
+    with SCHEMA.Rare.from_bytes(data) as reader:
+        expected = reader.to_dict()
+    view = codec.read(root(data))
+    assert view._asdict() == expected
+    assert {name: expected[name] for name in RARE} == RARE
+    assert view.greeting == "hi"
+    # Plain fields beside them are still plain.
+    assert (view.number, view.inner.name) == (7, "plain")
+    assert (view.which(), view.second, list(view.texts)) == ("second", "chosen", RARE["texts"])
+    assert (view._has("texts"), view._has("any"), view._has("group")) == (True, False, True)
+    with pytest.raises(MalformedMessage, match="cannot be read"):
+        _ = view.first
+
+
+def test_rare_fields_of_a_null_struct_are_defaults() -> None:
+    view = compile_struct(SCHEMA.Rare.schema).read(None)
+    assert (list(view.texts), view.greeting, view.which()) == ([], "hi", "first")
+
+
+def test_rare_fields_are_found_in_several_segments_and_nested() -> None:
+    codec = compile_struct(SCHEMA.HasRare.schema)
+    values = {"rare": dict(RARE, texts=["t" * 3000] * 20), "padding": "p" * 9000}
+    data = far(lambda: SCHEMA.HasRare.new_message(**values))
+    view = codec.read(root(data))
+    assert list(view.rare.texts) == ["t" * 3000] * 20
+    assert [inner.name for inner in view.rare.inners] == ["x", "y"]
+    copied = framed(codec.write(values))
+    assert list(codec.read(root(copied)).rare.texts) == ["t" * 3000] * 20
+    assert codec.read(root(copied)).padding == "p" * 9000
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"texts": [5]}, "Rare: "),
+        ({"nope": 1}, "no field 'nope'"),
+        ({"inners": [{"x": 1}]}, "Rare: "),
+    ],
+)
+def test_a_rare_value_that_does_not_fit_is_an_encode_error(
+    values: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(EncodeError) as error:
+        compile_struct(SCHEMA.Rare.schema).write(values)
+    assert reason in str(error.value)
+
+
+def test_a_bad_rare_field_is_a_malformed_message() -> None:
+    data = bytearray(framed(compile_struct(SCHEMA.Rare.schema).write({"texts": ["abc"]})))
+    at = data.index(b"abc\0")
+    data[at + 3] = 1
+    view = compile_struct(SCHEMA.Rare.schema).read(root(bytes(data)))
+    with pytest.raises(MalformedMessage):
+        view._asdict()
 
 
 def test_a_struct_is_compiled_once() -> None:
