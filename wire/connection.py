@@ -160,7 +160,6 @@ class _Connection:
         self._max_words = limits.frame.max_words
         self._decoder = FrameDecoder(limits.frame)
         self._out: list[Buffer] = []
-        self._queued_words = 0
         self._ended = False
 
     @property
@@ -172,13 +171,7 @@ class _Connection:
         """Return the bytes to send now, and forget them."""
         data = b"".join(self._out)
         self._out.clear()
-        self._queued_words = 0
         return data
-
-    @property
-    def queued_words(self) -> int:
-        """Words of answers that `data_to_send` has not taken yet, at least."""
-        return self._queued_words
 
     def _decode(self, message: Message) -> Incoming:
         try:
@@ -411,6 +404,8 @@ class ServerConnection(_Connection):
 
     def __init__(self, limits: Limits | None = None) -> None:
         super().__init__(limits or Limits())
+        self._max_answers = self._limits.max_answers
+        self._max_in_flight = self._limits.max_calls_in_flight
         self._answers: dict[int, _Answer] = {}
         self._references = 0
         self._in_flight = 0
@@ -427,10 +422,16 @@ class ServerConnection(_Connection):
             EncodeError: The message would be over the frame limit; send an exception instead.
             LocalProtocolError: No such call is waiting.
         """
-        self._check_size(results.words + RESULTS_HEAD_WORDS)
-        if self._settle(question_id):
+        words = results.words + RESULTS_HEAD_WORDS
+        if words > self._max_words:
+            self._check_size(words)
+        answers = self._answers
+        if answers.get(question_id) is _RUNNING and not self._ended:
+            del answers[question_id]
+            self._in_flight -= 1
             self._out += encode_results(question_id, results)
-            self._queued_words += results.words
+        else:
+            self._settle(question_id)
 
     def send_exception(self, question_id: int, error: RemoteError) -> None:
         """Queue the failure of a call.
@@ -547,11 +548,14 @@ class ServerConnection(_Connection):
             if import_id is not None
             else self._answers.get(promise_id) is _BOOTSTRAPPED
         )
-        if not target_is_ours or self._in_flight >= self._limits.max_calls_in_flight:
+        if not target_is_ours or self._in_flight >= self._max_in_flight:
             target = PromisedAnswer(promise_id) if import_id is None else ImportedCap(import_id)
             self._refuse(question_id, self._target_error(target) or self._overloaded())
             return None
-        self._open(question_id, _RUNNING)
+        answers = self._answers
+        if question_id in answers or len(answers) >= self._max_answers:
+            self._open(question_id, _RUNNING)
+        answers[question_id] = _RUNNING
         self._in_flight += 1
         return Called(question_id, interface_id, method_id, params)
 
