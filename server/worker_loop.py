@@ -125,7 +125,8 @@ class Worker:
         if reason is None:
             self._log.info(f"{system} for peer {hand.peer} finished cleanly.", **fields)
         else:
-            self._log.error(
+            # A peer that resets or breaks the protocol is no fault of ours, only worth a warning.
+            self._log.warning(
                 f"{system} error for peer {hand.peer}: {reason}", reason=reason, **fields
             )
         self._send(Ended(hand.connection))

@@ -1,7 +1,9 @@
 """Starts Locust as a user would, with a deadline, and reads what it wrote."""
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -30,19 +32,22 @@ def command(*args: str, locustfile: Path = LOCUSTFILE) -> list[str]:
 
 @contextmanager
 def locust(*args: str, locustfile: Path = LOCUSTFILE) -> Iterator["subprocess.Popen[str]"]:
-    """Start Locust; kill what is left of it in the end."""
+    """Start Locust in a process group of its own; kill what is left of that in the end."""
     with subprocess.Popen(
         command(*args, locustfile=locustfile),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as process:
         try:
             yield process
         finally:
-            process.kill()
+            # Forked workers outlive a parent that was killed.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def finish(process: "subprocess.Popen[str]", *, within_s: float = 30) -> Finished:

@@ -7,6 +7,7 @@ import psutil
 import pytest
 from deadline import eventually
 from running_rig import command, environment, run_rig
+from running_server import alive
 
 from loadtest.load_figures import load_figures
 from loadtest.load_file import read_collector
@@ -62,4 +63,5 @@ def test_a_signal_ends_everything_it_started(
             demo.kill()
     assert demo.returncode == status
     assert b"Traceback" not in stderr
-    eventually(lambda: not any(process.is_running() for process in started or []))
+    assert started
+    eventually(lambda: not [p for p in started if alive(p.pid)], what=str(started))

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import urllib.request
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from deadline import eventually
-from lying_server import lying_server
+from lying_server import hanging_up, lying_server
 from running_locust import (
     Finished,
     finish,
@@ -61,6 +62,8 @@ def test_a_run_counts_its_calls_in_microseconds(server: str, tmp_path: Path) -> 
 
 def test_several_calls_in_flight_finish_with_the_run(server: str, tmp_path: Path) -> None:
     load = ("-u", "2", "-r", "2", "-t", "1s", "--in-flight", "8", "--stop-timeout", "5")
+    # Larger than one read: the replies come one by one.
+    load += ("--payload-bytes", "30000")
     done = run_locust("-H", server, *HEADLESS, *load, *_outputs(tmp_path))
     _assert_good(done, tmp_path, processes=1)
     assert read_load(tmp_path / "rig.json")[1].total.unfinished == 0
@@ -118,6 +121,17 @@ def test_g5_a_killed_server_is_counted_by_kind(tmp_path: Path) -> None:
     assert len(done.output.splitlines()) < 60
 
 
+def test_g5_a_server_that_hangs_up_is_not_called_in_a_busy_loop(tmp_path: Path) -> None:
+    with hanging_up() as address:
+        load = ("-u", "4", "-r", "4", "-t", "2s")
+        done = run_locust("-H", address, *HEADLESS, *load, *_outputs(tmp_path))
+    assert done.status == 1
+    _, collector = read_load(tmp_path / "rig.json")
+    kinds = {kind.partition(":")[0] for kind in collector.total.failures}
+    assert kinds == {"Disconnected"}
+    assert 4 <= sum(collector.total.failures.values()) < 100
+
+
 def test_g5_a_wrong_port_ends_with_an_error(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     done = run_locust("-H", address, *HEADLESS, "-u", "2", "-t", "1s", *_outputs(tmp_path))
@@ -141,6 +155,21 @@ def test_g6_a_signal_leaves_the_results_so_far(
         process.send_signal(number)
         done = finish(process)
     _assert_good(done, tmp_path, processes=1)
+
+
+def test_g6_ctrl_c_on_a_terminal_loses_no_worker(server: str, tmp_path: Path) -> None:
+    port = str(free_port())
+    ports = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
+    stats = tmp_path / "l_stats.csv"
+    load = ("-u", "4", "-r", "4", "--processes", "2", "--csv", str(tmp_path / "l"))
+    with locust("-H", server, *HEADLESS, *load, *ports, *_outputs(tmp_path)) as process:
+        # Workers report every 3 s; what they saw since then is what could be lost.
+        eventually(
+            lambda: stats.exists() and "MessageStream.read" in stats.read_text(), within_s=15
+        )
+        os.killpg(process.pid, signal.SIGINT)
+        done = finish(process)
+    _assert_good(done, tmp_path, processes=2)
 
 
 NO_HOST = "no server to load: give its address as -H host:port"

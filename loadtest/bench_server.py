@@ -1,0 +1,283 @@
+"""The wire engine against the pycapnp engine: fresh servers in pairs, one generator.
+
+Each round starts three servers one after the other in shuffled order: the baseline, the
+candidate, and the baseline again, whose ratio to the first is the A/A noise floor. Server and
+supervisor have one CPU, the generator another; nothing else runs meanwhile.
+
+Figures: calls/s (closed loop, so never above what the generator asks), CPU µs per answered
+call of all server processes by the kernel's own clock, the ratios of both, and the memory of idle
+connections.
+"""
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from loadtest import record
+from loadtest.bench import Progress
+from loadtest.child import child_environment, kept_alive
+from loadtest.engine import EngineConfig, EngineResult
+from loadtest.histogram import Histogram, merge
+from loadtest.pair_statistics import Interval, interval_of_median, judge, noise_floor, paired_ratio
+from loadtest.results import (
+    Figure,
+    folder_name,
+    make_folder,
+    run_document,
+    write_run,
+    write_samples,
+)
+from loadtest.server_process import ServerProcess, cpu_s_between, running_server
+from wire.address import parse_address
+
+BASELINE, CANDIDATE = "pycapnp", "wire"
+# Connections x calls in flight: many clients that wait, and few that pipeline.
+LOADS = ((64, 1), (8, 16))
+_ENGINE_GRACE_S = 30.0
+_BUSY_LIMIT = 0.9
+_CONTRACT = "round trip"
+
+
+class BenchServerError(Exception):
+    """A round could not be run; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchServerConfig:
+    """How many rounds of `seconds` per load and engine; how many idle connections to weigh."""
+
+    rounds: int = 12
+    seconds: float = 1.5
+    idle: int = 10_000
+    payload_bytes: int = 32
+    results: Path = Path("results")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one server did under one load in one round; `role` is baseline, candidate or again."""
+
+    number: int
+    order: int
+    role: str
+    connections: int
+    in_flight: int
+    result: EngineResult
+    cpu_s: float | None
+
+    @property
+    def cpu_us_per_call(self) -> float:
+        """CPU µs of the server per call, its warm-up left out of neither."""
+        assert self.cpu_s is not None
+        return self.cpu_s * 1e6 / self.result.answered
+
+
+@dataclass(frozen=True, slots=True)
+class BenchServerResult:
+    """Where a run was written, and its figures."""
+
+    folder: Path
+    figures: list[Figure]
+
+
+def run(config: BenchServerConfig, report: Callable[[Progress], None]) -> BenchServerResult:
+    """Measure, write the result, and return it.
+
+    Raises:
+        BenchServerError: A server or the generator failed, a call did, or there is one CPU only.
+        OSError: The result cannot be written.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        raise BenchServerError("two CPUs are needed: one for the server, one for the generator")
+    environment = record.environment()
+    now = datetime.now(UTC)
+    folder = make_folder(config.results, folder_name(now, environment["commit"]))
+    rounds = list(_rounds(config, cpus[0], cpus[1], folder, report))
+    found = figures(rounds)
+    for engine in (CANDIDATE, BASELINE):
+        found.append(_idle_memory(engine, config.idle, cpus[0], folder))
+    plain = asdict(config) | {"results": str(config.results), "cpus": cpus[:2]}
+    write_samples(folder, map(asdict, rounds))
+    write_run(
+        folder,
+        run_document("bench-server", plain, environment, found, started=now.isoformat()),
+    )
+    return BenchServerResult(folder, found)
+
+
+def _rounds(
+    config: BenchServerConfig,
+    server_cpu: int,
+    generator_cpu: int,
+    folder: Path,
+    report: Callable[[Progress], None],
+) -> Iterator[Round]:
+    rng = random.Random(0)  # noqa: S311 - repeatable, not secret
+    roles = {"baseline": BASELINE, "candidate": CANDIDATE, "again": BASELINE}
+    total = config.rounds * len(LOADS) * len(roles)
+    done, started_s = 0, time.monotonic()
+    report(Progress(0, total, None))
+    for number in range(config.rounds):
+        for connections, in_flight in LOADS:
+            names = list(roles)
+            rng.shuffle(names)
+            for order, role in enumerate(names):
+                load = EngineConfig(
+                    address="",
+                    connections=connections,
+                    in_flight=in_flight,
+                    seconds=config.seconds,
+                    payload_bytes=config.payload_bytes,
+                    cpu=generator_cpu,
+                )
+                result, cpu_s = _measure(roles[role], load, server_cpu, folder)
+                yield Round(number, order, role, connections, in_flight, result, cpu_s)
+                done += 1
+                each_s = (time.monotonic() - started_s) / done
+                report(Progress(done, total, each_s * (total - done)))
+
+
+def _server_options(engine: str) -> list[str]:
+    return ["--engine", engine, "--log-level", "error"]
+
+
+def _measure(
+    engine: str, load: EngineConfig, server_cpu: int, folder: Path
+) -> tuple[EngineResult, float | None]:
+    with running_server(
+        workers=1,
+        log=folder / "server.log",
+        options=_server_options(engine),
+        cpus={server_cpu},
+    ) as server:
+        before = server.read_cpu()
+        result = _generate(load, server)
+        cpu_s = cpu_s_between(before, server.read_cpu())
+    if result.failures or not result.calls or cpu_s is None:
+        raise BenchServerError(f"the {engine} engine failed: {result.failures or 'no calls'}")
+    return result, cpu_s
+
+
+def _generate(load: EngineConfig, server: ServerProcess) -> EngineResult:
+    config = json.dumps(asdict(load) | {"address": server.address})
+    with kept_alive(
+        [sys.executable, "-P", "-m", "loadtest.engine", config],
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=load.seconds + _ENGINE_GRACE_S)
+        except subprocess.TimeoutExpired as error:
+            raise BenchServerError("the generator did not end in time") from error
+        if process.returncode:
+            last = err.decode(errors="replace").strip().splitlines()[-1:]
+            raise BenchServerError(f"the generator failed: {''.join(last)}")
+    return EngineResult(**json.loads(out))
+
+
+def figures(rounds: list[Round]) -> list[Figure]:
+    """Return the figures of a run, from its rounds alone."""
+    found: list[Figure] = []
+    for connections, in_flight in LOADS:
+        name = f"{connections} x {in_flight}"
+        chosen = [r for r in rounds if (r.connections, r.in_flight) == (connections, in_flight)]
+        by_role = {
+            role: sorted((r for r in chosen if r.role == role), key=lambda r: r.number)
+            for role in ("baseline", "candidate", "again")
+        }
+        found += _of_load(name, by_role)
+    return found
+
+
+def _of_load(name: str, by_role: dict[str, list[Round]]) -> list[Figure]:
+    # Times, since `paired_ratio` divides the baseline's by the candidate's.
+    seconds_per_call = {
+        role: [1 / r.result.calls_per_s for r in rounds] for role, rounds in by_role.items()
+    }
+    cpu = {role: [r.cpu_us_per_call for r in rounds] for role, rounds in by_role.items()}
+    found: list[Figure] = []
+    for role, engine in (("candidate", CANDIDATE), ("baseline", BASELINE)):
+        found.append(_rate(f"{name}: {engine} calls/s", by_role[role]))
+        found.append(_plain(f"{name}: {engine} server CPU per call", cpu[role], "µs"))
+        found.append(_p99(f"{name}: {engine} service time p99", by_role[role]))
+    for what, times in (("calls/s", seconds_per_call), ("server CPU per call", cpu)):
+        same = paired_ratio(times["baseline"], times["again"])
+        ratio = paired_ratio(times["baseline"], times["candidate"])
+        judgement = judge(ratio, noise_floor(same))
+        found.append(_ratio(f"{name}: A/A, {what}", same, "floor", ""))
+        found.append(
+            _ratio(
+                f"{name}: {CANDIDATE} over {BASELINE}, {what}",
+                ratio,
+                judgement.verdict,
+                judgement.reason,
+            )
+        )
+    return found
+
+
+def _plain(
+    name: str, values: list[float], unit: str, verdict: str = "ok", reason: str = ""
+) -> Figure:
+    found = interval_of_median(values, seed=0)
+    return Figure(
+        name, found.value, unit, _CONTRACT, found.n, found.low, found.high, verdict, reason
+    )
+
+
+def _rate(name: str, rounds: list[Round]) -> Figure:
+    values = [r.result.calls_per_s for r in rounds]
+    busy = max(r.result.busy for r in rounds)
+    if busy > _BUSY_LIMIT:
+        return _plain(name, values, "calls/s", "at least", f"the generator was {busy:.0%} busy")
+    return _plain(name, values, "calls/s")
+
+
+def _p99(name: str, rounds: list[Round]) -> Figure:
+    times = merge(Histogram.from_json(r.result.histogram) for r in rounds)
+    value_ns = times.percentile_ns(99)
+    return Figure(name, None if value_ns is None else value_ns / 1000, "µs", _CONTRACT, times.count)
+
+
+def _ratio(name: str, found: Interval, verdict: str, reason: str) -> Figure:
+    return Figure(
+        name, found.value, "ratio", _CONTRACT, found.n, found.low, found.high, verdict, reason
+    )
+
+
+def _idle_memory(engine: str, count: int, server_cpu: int, folder: Path) -> Figure:
+    """Return the memory of `count` connections that say nothing."""
+    name = f"{engine}: memory of {count:,} idle connections"
+    with (
+        running_server(
+            workers=1,
+            log=folder / "server.log",
+            options=_server_options(engine),
+            cpus={server_cpu},
+        ) as server,
+        ExitStack() as stack,
+    ):
+        before = server.worker_rss_bytes()
+        address = parse_address(server.address)
+        assert address.host is not None
+        assert address.port is not None
+        try:
+            for _ in range(count):
+                where = (address.host, address.port)
+                stack.enter_context(socket.create_connection(where, timeout=10))
+        except OSError as error:
+            return Figure(name, None, "kB each", "idle", count, verdict="void", reason=str(error))
+        server.await_connections(count)
+        grown = server.worker_rss_bytes() - before
+    return Figure(name, grown / count / 1000, "kB each", "idle", count)

@@ -1,0 +1,114 @@
+"""Ratios of paired timings: estimate, interval, noise floor and verdict (no I/O, no clock).
+
+The unit is a fresh process, which times baseline and candidate side by side. Per process
+``d = ln(baseline / candidate)``, so above 1 the candidate is faster. The estimate is
+``exp(median d)``; its interval comes from a bootstrap over processes, never over the
+rounds inside one, which are correlated. The baseline against itself (A/A) gives the
+noise floor that every ratio is held against.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+
+# Fewer pairs have no 95 % interval of their median: the range of n covers 1 - 2 ** (1 - n).
+LEAST_PAIRS = 6
+# With fewer than this the range is the interval; a bootstrap of so few would be narrower than it.
+BOOTSTRAP_PAIRS = 8
+_RESAMPLES = 2000
+_COVERED = 0.95
+# criterion's default for what counts as the same.
+LEAST_MARGIN = 0.02
+
+
+class Verdict(StrEnum):
+    """What a ratio says about the candidate."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    SAME = "same"
+    INCONCLUSIVE = "inconclusive"
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value and the range that holds it with 95 % confidence, over `n` processes.
+
+    `low` and `high` are None with too few processes for an interval.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict and, where it is not plain, the reason."""
+
+    verdict: Verdict
+    reason: str
+
+
+def interval_of_median(values: Sequence[float], *, seed: int) -> Interval:
+    """Return the median of one value per process, with its interval.
+
+    Raises:
+        ValueError: There is no value.
+    """
+    if not values:
+        raise ValueError("no values")
+    if len(values) < LEAST_PAIRS:
+        return Interval(median(values), None, None, len(values))
+    if len(values) < BOOTSTRAP_PAIRS:
+        return Interval(median(values), min(values), max(values), len(values))
+    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    resampled = sorted(median(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
+    cut = round((1 - _COVERED) / 2 * _RESAMPLES)
+    return Interval(median(values), resampled[cut], resampled[-1 - cut], len(values))
+
+
+def paired_ratio(
+    baseline: Sequence[float], candidate: Sequence[float], *, seed: int = 0
+) -> Interval:
+    """Return how many times faster the candidate is, from one time per process each.
+
+    Raises:
+        ValueError: The processes do not pair up, or a time is not positive.
+    """
+    pairs = list(zip(baseline, candidate, strict=True))
+    logs = interval_of_median([math.log(old / new) for old, new in pairs], seed=seed)
+    low = None if logs.low is None else math.exp(logs.low)
+    high = None if logs.high is None else math.exp(logs.high)
+    return Interval(math.exp(logs.value), low, high, logs.n)
+
+
+def noise_floor(same: Interval) -> float | None:
+    """Return the far end of an A/A interval as a share: 0.03 where it reaches 3 % off.
+
+    None where it has no interval.
+    """
+    if same.low is None or same.high is None:
+        return None
+    return math.exp(max(abs(math.log(same.low)), abs(math.log(same.high)))) - 1
+
+
+def judge(ratio: Interval, floor: float | None) -> Judgement:
+    """Hold a ratio against the noise floor of its baseline, a share as `noise_floor` returns."""
+    if ratio.low is None or ratio.high is None:
+        return Judgement(Verdict.VOID, f"under {LEAST_PAIRS} pairs")
+    if floor is None:
+        return Judgement(Verdict.VOID, "no A/A pairs")
+    margin = 1 + max(LEAST_MARGIN, floor)
+    if ratio.low > 1 and ratio.value > margin:
+        return Judgement(Verdict.FASTER, "")
+    if ratio.high < 1 and ratio.value < 1 / margin:
+        return Judgement(Verdict.SLOWER, "")
+    if 1 / margin <= ratio.low and ratio.high <= margin:
+        return Judgement(Verdict.SAME, "")
+    return Judgement(Verdict.INCONCLUSIVE, f"within or too near the margin of {margin - 1:.1%}")

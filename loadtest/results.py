@@ -1,0 +1,123 @@
+"""The folder of one result: ``results/<utc>-<commit>/`` with its ``run.json``."""
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+FORMAT = "capnp-rig run"
+# The first number changes when old readers would misread a file.
+VERSION = "1.0"
+
+
+class ResultError(ValueError):
+    """A file is no result that this version reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One number of a result, with what it means and whether to trust it.
+
+    `low` and `high` bound its 95 % interval, None without one. `n` is the number of
+    processes, or of calls, behind it. `verdict` is ``ok``, ``void``, ``at least`` or, for a
+    ratio, what it says; `reason` explains what is not plain.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    contract: str
+    n: int
+    low: float | None = None
+    high: float | None = None
+    verdict: str = "ok"
+    reason: str = ""
+
+
+def folder_name(now: datetime, commit: str) -> str:
+    """Return the name of the folder of a run that starts `now`, in UTC."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{commit}"
+
+
+def make_folder(parent: Path, name: str) -> Path:
+    """Create the folder of a run; a second run within a second gets a number behind its name.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 100):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(f"{parent / name}: too many runs in one second")
+
+
+def run_document(
+    kind: str,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    figures: Iterable[Figure],
+    **more: object,
+) -> dict[str, Any]:
+    """Return the content of ``run.json`` as plain values."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": kind,
+        "config": dict(config),
+        "environment": dict(environment),
+        "figures": [asdict(figure) for figure in figures],
+        **more,
+    }
+
+
+def write_run(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write ``run.json``.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    (folder / "run.json").write_text(text, encoding="utf-8")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return the content of a folder's ``run.json``.
+
+    Raises:
+        OSError: There is none.
+        ResultError: It has another format, or another major version.
+    """
+    document: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    major = str(document.get("version", "")).partition(".")[0]
+    if document.get("format") != FORMAT or major != VERSION.partition(".")[0]:
+        raise ResultError(f"{folder} is not a {FORMAT!r} of version {VERSION}")
+    return document
+
+
+def write_samples(folder: Path, samples: Iterable[Mapping[str, Any]]) -> None:
+    """Write ``samples.jsonl.gz``, one sample a line.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with gzip.open(folder / "samples.jsonl.gz", "wt", encoding="utf-8") as stream:
+        for sample in samples:
+            stream.write(json.dumps(sample) + "\n")
+
+
+def read_samples(folder: Path) -> list[dict[str, Any]]:
+    """Return the samples that `write_samples` wrote.
+
+    Raises:
+        OSError: There are none.
+    """
+    with gzip.open(folder / "samples.jsonl.gz", "rt", encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
