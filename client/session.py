@@ -53,7 +53,7 @@ class Session:
         method = self._interface.methods.get(name)
         if method is None:
             raise AttributeError(f"{self._interface.name} has no method {name!r}")
-        body = method.params.write(params)
+        body = method.params.pack(params)
         try:
             question_id = self._wire.call(method.interface_id, method.method_id, body)
         except LocalProtocolError as error:

@@ -14,9 +14,10 @@ The rules are in rpc.capnp; those that shape the code:
 Nothing here raises for what a peer sends: the last event says why a connection ended.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import NamedTuple
 
 from wire.errors import EncodeError, LocalProtocolError, MalformedMessage, RemoteProtocolError
 from wire.frames import DEFAULT_LIMITS, FrameDecoder, FrameLimits
@@ -29,7 +30,7 @@ from wire.messages import (
     Call,
     Canceled,
     Disembargo,
-    EncodedStruct,
+    EncodedTuple,
     ExceptionType,
     Finish,
     ImportedCap,
@@ -66,6 +67,9 @@ class Limits:
     frame: FrameLimits = field(default=DEFAULT_LIMITS)
     max_calls_in_flight: int = 256
     max_answers: int = 1024
+    # A batch of inline calls is interrupted after so many, or so many words of results.
+    inline_calls: int = 256
+    inline_words: int = 131_072
 
 
 # --- events -----------------------------------------------------------------------------
@@ -127,6 +131,10 @@ class Called:
         self.params = params
 
 
+class Answers(NamedTuple):
+    """Many inline calls were answered: time to send, and to let others have their turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     """The peer no longer wants this call; it must still be answered, with anything."""
@@ -146,7 +154,7 @@ class Ended:
 
 
 ClientEvent = Answered | Failed | Unreadable | BootstrapFailed | Ended
-ServerEvent = Called | Cancelled | Ended
+ServerEvent = Called | Answers | Cancelled | Ended
 
 
 # --- what both halves share -------------------------------------------------------------
@@ -158,6 +166,7 @@ class _Connection:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._max_words = limits.frame.max_words
+        self._max_bytes = 8 * self._max_words
         self._decoder = FrameDecoder(limits.frame)
         self._out: list[Buffer] = []
         self._ended = False
@@ -203,9 +212,10 @@ class _Connection:
 
     def _check_size(self, words: int) -> None:
         if words > self._max_words:
-            raise EncodeError(
-                f"message is too large: {words * 8} bytes, the limit is {self._max_words * 8}"
-            )
+            raise EncodeError(self._too_large(words))
+
+    def _too_large(self, words: int) -> str:
+        return f"message is too large: {words * 8} bytes, the limit is {self._max_words * 8}"
 
 
 # --- the client's half ------------------------------------------------------------------
@@ -245,7 +255,7 @@ class ClientConnection(_Connection):
         """Calls that have been sent, not cancelled, and have no answer yet."""
         return sum(state is _Question.WAITING for state in self._questions.values())
 
-    def call(self, interface_id: int, method_id: int, params: EncodedStruct) -> int:
+    def call(self, interface_id: int, method_id: int, params: EncodedTuple) -> int:
         """Queue a call; return its question id.
 
         Raises:
@@ -257,7 +267,7 @@ class ClientConnection(_Connection):
         if self._bootstrap_error is not None:
             raise LocalProtocolError(f"no bootstrap interface: {self._bootstrap_error.reason}")
         question_id = self._free_ids[-1] if self._free_ids else self._next_id
-        self._check_size(params.words + self._head_words)
+        self._check_size(params[2] + self._head_words)
         self._out += encode_call(question_id, self._target, interface_id, method_id, params)
         if self._free_ids:
             self._free_ids.pop()
@@ -386,6 +396,11 @@ class ClientConnection(_Connection):
 
 # --- the server's half ------------------------------------------------------------------
 
+# A method by interface id and method id: gets the params, returns the results or an error.
+# It must not raise.
+InlineMethods = Mapping[tuple[int, int], Callable[[StructTuple | None], EncodedTuple | RemoteError]]
+NO_METHODS: InlineMethods = {}
+
 # The one capability that a Level 0 server exports.
 _BOOTSTRAP_EXPORT = 0
 
@@ -404,7 +419,6 @@ class ServerConnection(_Connection):
 
     def __init__(self, limits: Limits | None = None) -> None:
         super().__init__(limits or Limits())
-        self._max_answers = self._limits.max_answers
         self._max_in_flight = self._limits.max_calls_in_flight
         self._answers: dict[int, _Answer] = {}
         self._references = 0
@@ -415,14 +429,14 @@ class ServerConnection(_Connection):
         """Calls that were handed out and are not answered, cancelled ones included."""
         return self._in_flight
 
-    def send_results(self, question_id: int, results: EncodedStruct) -> None:
+    def send_results(self, question_id: int, results: EncodedTuple) -> None:
         """Queue the answer to a call.
 
         Raises:
             EncodeError: The message would be over the frame limit; send an exception instead.
             LocalProtocolError: No such call is waiting.
         """
-        words = results.words + RESULTS_HEAD_WORDS
+        words = results[2] + RESULTS_HEAD_WORDS
         if words > self._max_words:
             self._check_size(words)
         answers = self._answers
@@ -467,31 +481,85 @@ class ServerConnection(_Connection):
         """
         return list(self.events(data))
 
-    def events(self, data: Buffer) -> Generator[ServerEvent]:
+    # The loop of the whole server: spelled out, for a call per step would cost more than the step.
+    def events(  # noqa: C901, PLR0912
+        self, data: Buffer, inline: InlineMethods = NO_METHODS
+    ) -> Generator[ServerEvent]:
         """Take received bytes; yield what they mean one by one, `Ended` always last.
 
-        A caller that stops early closes the generator; the rest comes with the next
-        call. So a server stops decoding as soon as its answers pile up.
+        Calls of `inline` methods are answered on the spot, without an event each; after
+        every `inline_calls` of them, or `inline_words` of results, comes an `Answers`. A
+        caller that stops early closes the generator; the rest comes with the next call.
+        So a server stops decoding as soon as its answers pile up.
         """
         if self._ended:
             return
-        messages = self._decoder.feed(data)
+        decoder, limits = self._decoder, self._limits
+        budget_words = limits.frame.traversal_words
+        calls_left, words_left = limits.inline_calls, limits.inline_words
+        buffer = decoder.begin(data)
+        at, size = 0, len(buffer)
         try:
-            for message in messages:
-                call = plain_call(message) if len(message.bounds) == 1 else None
-                event: ServerEvent | None
-                if call is not None:
-                    event = self._handle_plain_call(*call)
-                else:
+            while at < size:
+                call = plain_call(buffer, at, size, budget_words)
+                if call is None:
+                    message = decoder.cut(buffer, at, size)
+                    if message is None:
+                        break
+                    at = message.bounds[-1][1]
                     event = self._handle(message, self._decode(message))
-                if event is not None:
-                    yield event
-                if self._ended:
-                    return
+                    if type(event) is Called:
+                        event = self._answer_called(event, inline)
+                    if event is not None:
+                        yield event
+                    if self._ended:
+                        return
+                    continue
+                end, question_id, interface_id, method_id, import_id, promise_id, params = call
+                if end - at > self._max_bytes:
+                    # Too large: `cut` says so.
+                    decoder.cut(buffer, at, size)
+                at = end
+                method = inline.get((interface_id, method_id))
+                if (
+                    method is None
+                    or question_id in self._answers
+                    or not self._is_ours(import_id, promise_id)
+                ):
+                    event = self._handle_plain_call(*call)
+                    if event is not None:
+                        yield event
+                    continue
+                words_left -= self._answer(question_id, method(params))
+                calls_left -= 1
+                if not calls_left or words_left < 0:
+                    calls_left, words_left = limits.inline_calls, limits.inline_words
+                    yield Answers()
         except RemoteProtocolError as error:
             yield self._abort(error)
         finally:
-            messages.close()
+            decoder.keep(buffer, at, size)
+
+    def _answer_called(self, called: Called, inline: InlineMethods) -> Called | None:
+        """Answer a call that was not in its plain case, if its method is inline."""
+        method = inline.get((called.interface_id, called.method_id))
+        if method is None:
+            return called
+        self._settle(called.question_id)
+        self._answer(called.question_id, method(called.params))
+        return None
+
+    def _answer(self, question_id: int, outcome: EncodedTuple | RemoteError) -> int:
+        """Queue the outcome of an inline method; return how many words of results it has."""
+        if isinstance(outcome, RemoteError):
+            self._out += encode_exception(question_id, outcome)
+            return 0
+        words = outcome[2] + RESULTS_HEAD_WORDS
+        if words > self._max_words:
+            self._out += encode_exception(question_id, RemoteError(self._too_large(words)))
+            return 0
+        self._out += encode_results(question_id, outcome)
+        return words
 
     def receive_eof(self) -> list[Ended]:
         """Take the end of the stream; return `Ended` unless it came before."""
@@ -517,7 +585,8 @@ class ServerConnection(_Connection):
             case Disembargo() | Other():
                 self._echo_unimplemented(message)
             case Unimplemented():
-                pass
+                # A server sends Return and Abort only, which nobody can do without.
+                raise RemoteProtocolError("the peer does not implement a message it needs")
         return None
 
     def _open(self, question_id: int, state: _Answer) -> None:
@@ -534,8 +603,14 @@ class ServerConnection(_Connection):
         self._references += 1
         self._out.append(encode_bootstrap_results(question_id, _BOOTSTRAP_EXPORT))
 
+    def _is_ours(self, import_id: int | None, promise_id: int) -> bool:
+        if import_id is None:
+            return self._answers.get(promise_id) is _BOOTSTRAPPED
+        return import_id == _BOOTSTRAP_EXPORT and self._references > 0
+
     def _handle_plain_call(
         self,
+        _end: int,
         question_id: int,
         interface_id: int,
         method_id: int,
@@ -543,19 +618,11 @@ class ServerConnection(_Connection):
         promise_id: int,
         params: StructTuple,
     ) -> Called | None:
-        target_is_ours = (
-            import_id == _BOOTSTRAP_EXPORT and self._references
-            if import_id is not None
-            else self._answers.get(promise_id) is _BOOTSTRAPPED
-        )
-        if not target_is_ours or self._in_flight >= self._max_in_flight:
+        if not self._is_ours(import_id, promise_id) or self._in_flight >= self._max_in_flight:
             target = PromisedAnswer(promise_id) if import_id is None else ImportedCap(import_id)
             self._refuse(question_id, self._target_error(target) or self._overloaded())
             return None
-        answers = self._answers
-        if question_id in answers or len(answers) >= self._max_answers:
-            self._open(question_id, _RUNNING)
-        answers[question_id] = _RUNNING
+        self._open(question_id, _RUNNING)
         self._in_flight += 1
         return Called(question_id, interface_id, method_id, params)
 

@@ -48,10 +48,12 @@ class FrameDecoder:
     The only thing kept between calls is the frame that is partly here.
     """
 
-    __slots__ = ("_carry", "_limits", "_need")
+    __slots__ = ("_carry", "_limits", "_max_words", "_need", "_traversal_words")
 
     def __init__(self, limits: FrameLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
+        self._max_words = limits.max_words
+        self._traversal_words = limits.traversal_words
         self._carry = bytearray()
         # How many bytes `_carry` must hold before it is worth looking at again.
         self._need = 0
@@ -71,34 +73,51 @@ class FrameDecoder:
         Raises:
             RemoteProtocolError: A table is over a limit. Nothing more can be read.
         """
-        if self._carry:
-            self._carry += data
-            if len(self._carry) < self._need:
-                return
-            # The messages take over the bytes: a long frame is copied once, not twice.
-            data, self._carry = self._carry, bytearray()
-        at, size = 0, len(data)
-        max_words, traversal_words = self._limits.max_words, self._limits.traversal_words
-        self._need = 0
+        buffer = self.begin(data)
+        at, size = 0, len(buffer)
         try:
             while at < size:
-                bounds: tuple[tuple[int, int], ...] | None = None
-                if size - at >= 8:
-                    extra, words = _table_at(data, at)
-                    end = at + 8 + words * 8
-                    if not extra and words < max_words and end <= size:
-                        bounds = ((at + 8, end),)
-                if bounds is None:
-                    bounds = self._measure(data, at, size)
-                    if bounds is None:
-                        break
-                    end = bounds[-1][1]
-                at = end
-                yield Message(data, bounds, traversal_words)
+                message = self.cut(buffer, at, size)
+                if message is None:
+                    break
+                at = message.bounds[-1][1]
+                yield message
         finally:
-            if at < size:
-                self._carry += data[at:]
-                self._need -= at
+            self.keep(buffer, at, size)
+
+    # The same in three steps, for a caller that looks at some frames itself.
+
+    def begin(self, data: Buffer) -> Buffer:
+        """Return the bytes to look at: `data` behind what was kept, nothing while that is short."""
+        if not self._carry:
+            self._need = 0
+            return data
+        self._carry += data
+        if len(self._carry) < self._need:
+            return b""
+        # The messages take over the bytes: a long frame is copied once, not twice.
+        buffer, self._carry, self._need = self._carry, bytearray(), 0
+        return buffer
+
+    def cut(self, buffer: Buffer, at: int, size: int) -> Message | None:
+        """Return the message that starts at `at`, or None while it is incomplete.
+
+        Raises:
+            RemoteProtocolError: Its table is over a limit.
+        """
+        if size - at >= 8:
+            extra, words = _table_at(buffer, at)
+            end = at + 8 + words * 8
+            if not extra and words < self._max_words and end <= size:
+                return Message(buffer, ((at + 8, end),), self._traversal_words)
+        bounds = self._measure(buffer, at, size)
+        return None if bounds is None else Message(buffer, bounds, self._traversal_words)
+
+    def keep(self, buffer: Buffer, at: int, size: int) -> None:
+        """Keep the bytes from `at` on for the next `begin`."""
+        if at < size:
+            self._carry += buffer[at:size]
+            self._need -= at
 
     def _measure(self, data: Buffer, at: int, size: int) -> tuple[tuple[int, int], ...] | None:
         """Return the bounds of the segments of the frame at `at`, or None while it is incomplete.

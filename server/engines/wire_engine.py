@@ -6,11 +6,11 @@ it lies, and all answers of one read leave in one write. A plain method runs inl
 params are views into the shared buffer, valid until it returns. An async method gets a
 copy of its message and a task.
 
-What bounds a connection (faults.md, D and B8): a batch of calls stops at
-`_CALLS_PER_TURN` to let others have their turn, and as soon as `_WRITE_LIMIT` bytes of
-answers wait to be read; reading goes on when they have left. A peer that reads none of
-them for `_STALL_LIMIT_S` is cut off. While calls in flight hold `_PARAMS_LIMIT` bytes,
-nothing more is read. `wire.connection.Limits` has the rest.
+What bounds a connection: a batch of calls stops after `Limits.inline_calls`, to let others
+have their turn, and after `Limits.inline_words` of results. Nothing more is decoded or read
+while `_WRITE_LIMIT` bytes of answers wait for the peer, which is cut off when it reads none
+of them for `_STALL_LIMIT_S`, or while the params of running async calls hold
+`_PARAMS_LIMIT` bytes.
 """
 
 import asyncio
@@ -22,24 +22,24 @@ from server.engines import Engine, OnEnd
 from server.engines.peer_errors import explain
 from server.log import Log
 from server.service import Results, bind_methods
-from wire.connection import Called, Cancelled, Ended, ServerConnection
+from wire.connection import Answers, Called, Cancelled, Ended, ServerConnection
 from wire.errors import EncodeError, RemoteProtocolError
 from wire.interfaces import Method, compile_interface
-from wire.messages import EMPTY_STRUCT, ExceptionType, RemoteError
+from wire.messages import EMPTY_STRUCT, EncodedTuple, ExceptionType, RemoteError
 from wire.pointers import Buffer, StructTuple, own
 
 # As large as Linux lets a default TCP receive buffer become useful in one read.
 _RECEIVE_BYTES = 262_144
 _WRITE_LIMIT = 1_048_576
-_WRITE_LIMIT_WORDS = _WRITE_LIMIT // 8
 _STALL_LIMIT_S = 10.0
-_CALLS_PER_TURN = 256
 _PARAMS_LIMIT = 8_388_608
 # Against rapid resets (CVE-2023-44487). A Finish that comes after the answer does not count.
 _MAX_CANCELS_PER_S = 500
 _DRAIN_POLL_S = 0.005
 
 _CANCELLED = RemoteError("the call was cancelled")
+Inline = Callable[[StructTuple | None], EncodedTuple | RemoteError]
+
 _SHUTTING_DOWN = RemoteError(
     "the server is shutting down: this call was not started", ExceptionType.OVERLOADED
 )
@@ -58,18 +58,32 @@ async def open_wire_engine(
     yield _WireEngine(service, log)
 
 
-class _Bound:
-    """One method of the service with the codecs of its params and results."""
+class _AsyncMethod:
+    """An async method of the service with the codecs of its params and results."""
 
-    __slots__ = ("call", "is_async", "name", "open_params", "view", "write_results")
+    __slots__ = ("call", "name", "open_params", "pack_results")
 
-    def __init__(self, method: Method, call: Callable[[Any], Any], *, is_async: bool) -> None:
+    def __init__(self, method: Method, call: Callable[[Any], Any]) -> None:
         self.name = method.name
         self.call = call
-        self.is_async = is_async
         self.open_params = method.params.open
-        self.view = method.params.view
-        self.write_results = method.results.write
+        self.pack_results = method.results.pack
+
+
+def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
+    """Return a plain method as `wire` calls it on the spot."""
+    view, pack = method.params.view, method.results.pack
+    open_params = method.params.open
+
+    def answer(params: StructTuple | None) -> EncodedTuple | RemoteError:
+        try:
+            # `open_params`, spelled out for all but null params: a call less in every call.
+            results = call(open_params(None) if params is None else view(*params))
+            return EMPTY_STRUCT if results is None else pack(results)
+        except Exception as error:  # noqa: BLE001 - the boundary: no exception reaches a peer
+            return RemoteError(explain(method.name, error, log))
+
+    return answer
 
 
 class _WireEngine:
@@ -78,12 +92,17 @@ class _WireEngine:
         self.log = log
         self.draining = False
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
-        self.methods: dict[tuple[int, int], _Bound] = {}
+        self.inline: dict[tuple[int, int], Inline] = {}
+        self.async_methods: dict[tuple[int, int], _AsyncMethod] = {}
         for bound in bind_methods(service):
             method = interface.methods[bound.name]
             key = (method.interface_id, method.method_id)
-            self.methods[key] = _Bound(method, bound.call, is_async=bound.is_async)
-        self._interface_ids = {interface.id} | {interface_id for interface_id, _ in self.methods}
+            if bound.is_async:
+                self.async_methods[key] = _AsyncMethod(method, bound.call)
+            else:
+                self.inline[key] = _inline(method, cast("Any", bound.call), log)
+        keys = self.inline.keys() | self.async_methods.keys()
+        self._interface_ids = {interface.id} | {interface_id for interface_id, _ in keys}
         self.connections: set[_Connection] = set()
 
     @property
@@ -108,6 +127,8 @@ class _WireEngine:
         # Bytes that are here already have been read when the loop has gone round once.
         await asyncio.sleep(0)
         self.draining = True
+        # So that these calls come as events too, and are refused.
+        self.inline.clear()
         await asyncio.gather(*(connection.finish() for connection in tuple(self.connections)))
 
 
@@ -117,7 +138,6 @@ class _Connection(asyncio.BufferedProtocol):
     def __init__(self, engine: _WireEngine, on_end: OnEnd) -> None:
         self._engine = engine
         self._on_end = on_end
-        self._methods = engine.methods
         self._buffer = engine.receive_buffer
         self._wire = ServerConnection()
         self._loop = asyncio.get_running_loop()
@@ -186,14 +206,14 @@ class _Connection(asyncio.BufferedProtocol):
     # --- the path of a call
 
     def _serve(self, data: Buffer) -> None:
-        events = self._wire.events(data)
-        calls_left, words_left = _CALLS_PER_TURN, _WRITE_LIMIT_WORDS
+        events = self._wire.events(data, self._engine.inline)
         for event in events:
             if type(event) is Called:
-                calls_left -= 1
-                words_left -= self._run(event)
-                if not calls_left or words_left < 0 or self._params_bytes > _PARAMS_LIMIT:
+                self._run(event)
+                if self._params_bytes > _PARAMS_LIMIT:
                     break
+            elif type(event) is Answers:
+                break
             elif type(event) is Cancelled:
                 self._cancel(event.question_id)
             elif type(event) is Ended:
@@ -209,33 +229,22 @@ class _Connection(asyncio.BufferedProtocol):
         self._pause()
         self._continue_soon()
 
-    def _run(self, called: Called) -> int:
-        """Answer a call, or start its task; return how many words of results are queued now."""
-        method = self._methods.get((called.interface_id, called.method_id))
+    def _run(self, called: Called) -> None:
+        """Start the task of an async method, or refuse the call."""
+        method = self._engine.async_methods.get((called.interface_id, called.method_id))
         if method is None or self._engine.draining:
             self._wire.send_exception(called.question_id, self._engine.refusal(called))
-            return 0
-        if method.is_async:
+        else:
             self._start(method, called)
-            return 0
-        params = called.params
-        try:
-            # `open_params`, spelled out for all but null params: a call less in every call.
-            view = method.open_params(None) if params is None else method.view(*params)
-            return self._answer(method, called.question_id, method.call(view))
-        except Exception as error:  # noqa: BLE001 - the boundary: no exception reaches a peer
-            self._fail(method, called.question_id, error)
-            return 0
 
-    def _answer(self, method: _Bound, question_id: int, results: Results) -> int:
-        body = EMPTY_STRUCT if results is None else method.write_results(results)
+    def _answer(self, method: _AsyncMethod, question_id: int, results: Results) -> None:
+        body = EMPTY_STRUCT if results is None else method.pack_results(results)
         try:
             self._wire.send_results(question_id, body)
         except EncodeError as error:
-            self._wire.send_exception(question_id, RemoteError(f"the answer's {error}"))
-        return body.words
+            self._wire.send_exception(question_id, RemoteError(str(error)))
 
-    def _fail(self, method: _Bound, question_id: int, error: Exception) -> None:
+    def _fail(self, method: _AsyncMethod, question_id: int, error: Exception) -> None:
         text = explain(method.name, error, self._engine.log)
         self._wire.send_exception(question_id, RemoteError(text))
 
@@ -246,7 +255,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     # --- async methods
 
-    def _start(self, method: _Bound, called: Called) -> None:
+    def _start(self, method: _AsyncMethod, called: Called) -> None:
         question_id, params = called.question_id, called.params
         size = 0
         if params is not None:
@@ -257,7 +266,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._tasks[question_id] = task
         task.add_done_callback(lambda _: self._task_done(question_id, size))
 
-    async def _run_task(self, method: _Bound, question_id: int, params: StructTuple | None) -> None:
+    async def _run_task(
+        self, method: _AsyncMethod, question_id: int, params: StructTuple | None
+    ) -> None:
         try:
             results = await method.call(method.open_params(params))
             self._answer(method, question_id, results)

@@ -1,10 +1,13 @@
 """The rules of Level 0, one connection half against literal frames or the other half."""
 
+from collections.abc import Callable
+
 import pytest
 
 from schema import load_rpc, message
 from wire.connection import (
     Answered,
+    Answers,
     BootstrapFailed,
     Called,
     Cancelled,
@@ -424,10 +427,9 @@ def test_a_level_3_disembargo_is_echoed() -> None:
     assert sent(server) == [Unimplemented(Tag.DISEMBARGO, None)]
 
 
-def test_an_unimplemented_message_is_ignored_by_the_server() -> None:
-    server = connected_server()
-    assert server.receive_data(unimplemented_call(3)) == []
-    assert not server.ended
+def test_an_unimplemented_message_ends_the_server() -> None:
+    reason = ended_with(connected_server(), unimplemented_call(3))
+    assert reason == "the peer does not implement a message it needs"
 
 
 def test_results_for_others_are_not_implemented() -> None:
@@ -480,6 +482,65 @@ def test_bootstraps_without_finish_are_bounded() -> None:
         assert server.receive_data(encode_bootstrap(question_id)) == []
     server.data_to_send()
     assert "more than 3 answers" in ended_with(server, encode_bootstrap(3))
+
+
+def far_call(question_id: int) -> bytes:
+    """Return a call in two segments, which is not its plain case."""
+    one = call(question_id)
+    words = len(one) // 8 - 1
+    return (
+        bytes.fromhex("01000000 01000000")
+        + words.to_bytes(4, "little")
+        + bytes(4)
+        + bytes.fromhex("02000000 01000000")
+        + one[8:]
+    )
+
+
+@pytest.mark.parametrize("frame_of", [call, far_call], ids=["plain", "far"])
+def test_an_inline_method_is_answered_on_the_spot(frame_of: Callable[[int], bytes]) -> None:
+    server = connected_server()
+    inline = {(1, 2): lambda _: EncodedStruct(1, [bytes(8)], 1)}
+    assert list(server.events(frame_of(1) + frame_of(2) + frame_of(1), inline)) == []
+    answers = sent(server)
+    assert [answer.answer_id for answer in answers if isinstance(answer, Return)] == [1, 2, 1]
+    assert server.calls_in_flight == 0
+
+
+@pytest.mark.parametrize("frame_of", [call, far_call], ids=["plain", "far"])
+def test_an_inline_method_may_fail_or_say_too_much(frame_of: Callable[[int], bytes]) -> None:
+    for outcome, reason in (
+        (RemoteError("no"), "no"),
+        (EncodedStruct(99, [bytes(792)], 99), "message is too large: 864 bytes, the limit is 160"),
+    ):
+        server = connected_server(Limits(frame=FrameLimits(max_words=20)))
+        assert list(server.events(frame_of(1), {(1, 2): lambda _, found=outcome: found})) == []
+        (answer,) = sent(server)
+        assert isinstance(answer, Return)
+        assert answer.outcome == RemoteError(reason)
+
+
+def test_an_inline_call_obeys_the_rules_of_all_calls() -> None:
+    inline = {(1, 2): lambda _: EMPTY_STRUCT}
+    server = ServerConnection()
+    (event,) = server.events(call(1), inline)
+    assert isinstance(event, Ended)
+    server = connected_server()
+    (event,) = server.events(call(0), inline)
+    assert isinstance(event, Ended)
+    assert "already in use" in str(event.error)
+
+
+def test_a_batch_stops_where_its_answers_pile_up_and_goes_on_later() -> None:
+    body = EncodedStruct(4, [bytes(32)], 4)
+    for limits in (Limits(inline_calls=3), Limits(inline_words=10)):
+        server = connected_server(limits)
+        events = server.events(b"".join(map(call, range(1, 9))), {(1, 2): lambda _: body})
+        assert isinstance(next(events), Answers)
+        events.close()
+        assert len(sent(server)) == 3
+        assert len(list(server.events(b"", {(1, 2): lambda _: body}))) == 1
+        assert len(sent(server)) == 5
 
 
 def test_events_before_a_mistake_are_not_lost() -> None:
