@@ -533,7 +533,7 @@ def test_an_inline_call_obeys_the_rules_of_all_calls() -> None:
 
 def test_a_batch_stops_where_its_answers_pile_up_and_goes_on_later() -> None:
     body = EncodedStruct(4, [bytes(32)], 4)
-    for limits in (Limits(inline_calls=3), Limits(inline_words=10)):
+    for limits in (Limits(inline_calls=3), Limits(inline_words=30)):
         server = connected_server(limits)
         events = server.events(b"".join(map(call, range(1, 9))), {(1, 2): lambda _: body})
         assert isinstance(next(events), Answers)
