@@ -5,8 +5,8 @@ candidate, and the baseline again, whose ratio to the first is the A/A noise flo
 supervisor have one CPU, the generator another; nothing else runs meanwhile.
 
 Figures: calls/s (closed loop, so never above what the generator asks), CPU µs per answered
-call of all server processes by the kernel's own clock, the ratios of both, and the memory of idle
-connections.
+call of all server processes by the kernel's own clock, the ratios of both, the memory of idle
+connections, and what `wire` costs in memory, without a socket.
 """
 
 import json
@@ -43,6 +43,7 @@ BASELINE, CANDIDATE = "pycapnp", "wire"
 # Connections x calls in flight: many clients that wait, and few that pipeline.
 LOADS = ((64, 1), (8, 16))
 _ENGINE_GRACE_S = 30.0
+_IN_MEMORY_PROCESSES = 6
 _BUSY_LIMIT = 0.9
 _CONTRACT = "round trip"
 
@@ -106,11 +107,17 @@ def run(config: BenchServerConfig, report: Callable[[Progress], None]) -> BenchS
     found = figures(rounds)
     for engine in (CANDIDATE, BASELINE):
         found.append(_idle_memory(engine, config.idle, cpus[0], folder))
+    in_memory = [_time_in_memory(number, cpus[0]) for number in range(_IN_MEMORY_PROCESSES)]
+    found += in_memory_figures(in_memory)
     plain = asdict(config) | {"results": str(config.results), "cpus": cpus[:2]}
     write_samples(folder, map(asdict, rounds))
     write_run(
         folder,
-        run_document("bench-server", plain, environment, found, started=now.isoformat()),
+        run_document(
+            *("bench-server", plain, environment, found),
+            started=now.isoformat(),
+            in_memory_ns=in_memory,
+        ),
     )
     return BenchServerResult(folder, found)
 
@@ -184,6 +191,31 @@ def _generate(load: EngineConfig, server: ServerProcess) -> EngineResult:
             last = err.decode(errors="replace").strip().splitlines()[-1:]
             raise BenchServerError(f"the generator failed: {''.join(last)}")
     return EngineResult(**json.loads(out))
+
+
+def _time_in_memory(number: int, cpu: int) -> dict[str, float]:
+    """Return the ns of each case of `loadtest.benchmarks.in_memory` in a fresh process."""
+    with kept_alive(
+        ["taskset", "-c", str(cpu), sys.executable, "-P", "-m", "loadtest.benchmarks.in_memory"],
+        env=child_environment(PYTHONHASHSEED=str(number)),
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            out, _ = process.communicate(timeout=_ENGINE_GRACE_S)
+        except subprocess.TimeoutExpired as error:
+            raise BenchServerError("the in-memory timing did not end in time") from error
+        if process.returncode:
+            raise BenchServerError("the in-memory timing failed")
+    found: dict[str, float] = json.loads(out)
+    return found
+
+
+def in_memory_figures(processes: list[dict[str, float]]) -> list[Figure]:
+    """Return the median over the processes of each case, in µs."""
+    return [
+        _plain(f"in memory: {case}", [found[case] / 1000 for found in processes], "µs")
+        for case in processes[0]
+    ]
 
 
 def figures(rounds: list[Round]) -> list[Figure]:

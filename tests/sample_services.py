@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from schema import message
+from schema import load, message
 from server.service import ServiceError
 
 
@@ -61,3 +62,33 @@ class Faulty:
 
 class Incomplete:
     interface = message.MessageStream
+
+
+class Rare:
+    """Fields that struct views leave to pycapnp, an inherited and an async method."""
+
+    interface = load(Path(__file__).resolve().parent / "data" / "kinds.capnp").RareService
+
+    def base(self, _params: Any) -> None:
+        return None
+
+    def echo(self, params: Any) -> Mapping[str, Any]:
+        rare = params.rare
+        return {
+            "rare": {
+                "number": rare.number,
+                "texts": list(rare.texts),
+                "inners": [{"number": i.number, "name": i.name} for i in rare.inners],
+                "flags": list(rare.flags),
+                "colours": [str(colour) for colour in rare.colours],
+                "group": {"low": rare.group.low, "high": rare.group.high},
+                "second": rare.second,
+                "inner": {"number": rare.inner.number, "name": rare.inner.name},
+                "nested": [list(row) for row in rare.nested],
+            },
+            "active": rare.which(),
+        }
+
+    async def later(self, params: Any) -> Mapping[str, str]:
+        await asyncio.sleep(0.01)
+        return {"name": params.name}

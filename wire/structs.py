@@ -16,14 +16,17 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
-from wire.errors import EncodeError, MalformedMessage
+from wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
 from wire.fallback import build, read_dict, read_field, reader_at
+from wire.frames import FrameDecoder
 from wire.messages import BYTES_WORD, ZEROS, EncodedStruct, EncodedTuple, padded
 from wire.pointers import (
     BYTE,
     COMPOSITE,
     ELEMENT_BITS,
     NESTING_LIMIT,
+    TRAVERSAL_LIMIT_WORDS,
+    Buffer,
     Message,
     Pointer,
     StructTuple,
@@ -31,6 +34,7 @@ from wire.pointers import (
     follow_struct,
     read_bytes,
     read_text,
+    root_pointer,
 )
 
 # Format character of `struct` and `memoryview.cast`, by the name of the type in schema.capnp.
@@ -52,6 +56,9 @@ _SIZES = {name: struct.calcsize(code) for name, code in _FORMATS.items()}
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _ELEMENT_CODES = {1: 2, 2: 3, 4: 4, 8: 5}
 _pointer_at = struct.Struct("<iI").unpack_from
+# The table and the root pointer of a message of one segment.
+_message_at = struct.Struct("<IIiI").unpack_from
+_ROOT_DEPTH = NESTING_LIMIT - 1
 
 # A list pointer counts its elements in 29 bits (encoding.html#lists).
 _MAX_ELEMENTS = 2**29 - 1
@@ -71,53 +78,29 @@ class StructView:
     Everything else starts with an underscore, which no field of a schema does.
     """
 
-    __slots__ = (
-        "_data",
-        "_data_end",
-        "_depth",
-        "_end",
-        "_message",
-        "_pointers",
-        "_pointers_end",
-        "_start",
-    )
+    # One tuple, as `wire.pointers` makes it: setting eight slots takes twice the time.
+    __slots__ = ("_at",)
     # The pointer section's index of each pointer field, None for the others.
     _fields: ClassVar[dict[str, int | None]] = {}
     _schema: ClassVar[Any] = None
     _has_fallback: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        message: Message,
-        start: int,
-        end: int,
-        data: int,
-        data_end: int,
-        pointers: int,
-        pointers_end: int,
-        depth: int,
-    ) -> None:
-        self._message = message
-        self._start = start
-        self._end = end
-        self._data = data
-        self._data_end = data_end
-        self._pointers = pointers
-        self._pointers_end = pointers_end
-        self._depth = depth
+    def __init__(self, at: StructTuple) -> None:
+        self._at = at
 
     @classmethod
     def _empty(cls) -> Self:
         """Return a view in which every field has its default."""
-        return cls(Message(b"", ((0, 0),)), 0, 0, 0, 0, 0, 0, NESTING_LIMIT)
+        return cls((Message(b"", ((0, 0),)), 0, 0, 0, 0, 0, 0, NESTING_LIMIT))
 
     def _has(self, name: str) -> bool:
         """Tell whether the sender set the field `name`; one without a pointer of its own is."""
         slot = self._fields[name]
         if slot is None:
             return True
-        at = self._pointers + 8 * slot
-        return at < self._pointers_end and any(self._message.buffer[at : at + 8])
+        message, _, _, _, _, pointers, pointers_end, _ = self._at
+        at = pointers + 8 * slot
+        return at < pointers_end and any(message.buffer[at : at + 8])
 
     def _asdict(self) -> dict[str, Any]:
         """Return every field by name; Data as bytes, lists of numbers as lists.
@@ -133,6 +116,15 @@ class StructView:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(self._fields)}>"
+
+
+def _only_message(data: Buffer) -> Message:
+    try:
+        for message in FrameDecoder().feed(data):
+            return message
+    except RemoteProtocolError as error:
+        raise MalformedMessage(str(error)) from error
+    raise MalformedMessage("message is cut short")
 
 
 def _to_native(value: Any) -> object:
@@ -196,9 +188,35 @@ class StructCodec:
         """
         return self.open(None if pointer is None else follow_struct(pointer))
 
+    def from_bytes(self, data: Buffer) -> Any:
+        """Return a view of the root struct of one message in the stream format.
+
+        It is read where it lies: nothing is copied, and `data` must not change.
+
+        Raises:
+            MalformedMessage: `data` is no whole message, or its root no struct.
+        """
+        size = len(data)
+        if size >= 16:
+            extra, words, low, high = _message_at(data)
+            end = 8 + words * 8
+            first = 16 + (low >> 2) * 8
+            data_end = first + (high & 0xFFFF) * 8
+            last = data_end + (high >> 16) * 8
+            if (
+                not extra
+                and end <= size
+                and not low & 3
+                and (low or high)
+                and 8 <= first <= last <= end
+            ):
+                message = Message(data, ((8, end),), TRAVERSAL_LIMIT_WORDS - (last - first >> 3))
+                return self.view((message, 8, end, first, data_end, data_end, last, _ROOT_DEPTH))
+        return self.read(root_pointer(_only_message(data)))
+
     def open(self, content: StructTuple | None) -> Any:
         """Return a view of a struct that was found already, all defaults where it is None."""
-        return self.view._empty() if content is None else self.view(*content)
+        return self.view._empty() if content is None else self.view(content)
 
     def write(self, values: Mapping[str, Any]) -> EncodedStruct:
         """Return the words of a struct; a field that `values` lacks gets its default.
@@ -346,9 +364,7 @@ def _reader_of(view: Any) -> Any:
     try:
         return view._reader
     except AttributeError:
-        where = (view._message, view._start, view._end, view._data, view._data_end)
-        section = (view._pointers, view._pointers_end, view._depth)
-        view._reader = reader_at(view._schema, (*where, *section))
+        view._reader = reader_at(view._schema, view._at)
         return view._reader
 
 
@@ -365,10 +381,11 @@ def _bool_field(name: str, field: Any) -> _Field:
     byte, mask = slot.offset >> 3, 1 << (slot.offset & 7)
 
     def get(view: StructView) -> bool:
-        at = view._data + byte
-        if at >= view._data_end:
+        found = view._at
+        at = found[3] + byte
+        if at >= found[4]:
             return default
-        return bool(view._message.buffer[at] & mask) is not default
+        return bool(found[0].buffer[at] & mask) is not default
 
     def store(data: bytearray, value: object) -> None:
         if not isinstance(value, bool):
@@ -391,16 +408,18 @@ def _number_field(name: str, field: Any) -> _Field:
     (mask,) = raw.unpack(pack(default))
 
     def get(view: StructView) -> Any:
-        at = view._data + byte
-        if at + size > view._data_end:
+        found = view._at
+        at = found[3] + byte
+        if at + size > found[4]:
             return default
-        return unpack(view._message.buffer, at)[0]
+        return unpack(found[0].buffer, at)[0]
 
     def get_xored(view: StructView) -> Any:
-        at = view._data + byte
-        if at + size > view._data_end:
+        found = view._at
+        at = found[3] + byte
+        if at + size > found[4]:
             return default
-        (bits,) = raw.unpack_from(view._message.buffer, at)
+        (bits,) = raw.unpack_from(found[0].buffer, at)
         return codec.unpack(raw.pack(bits ^ mask))[0]
 
     def store(data: bytearray, value: object) -> None:
@@ -437,32 +456,28 @@ def _enum_field(name: str, field: Any) -> _Field:
 # segment, and leaves far pointers, other element sizes and errors to `wire.pointers`.
 
 
-def _at(view: StructView, position: int) -> Pointer:
-    return Pointer(view._message, view._start, view._end, position, view._depth)
+def _pointer(view: StructView, position: int) -> Pointer:
+    message, start, end, _, _, _, _, depth = view._at
+    return Pointer(message, start, end, position, depth)
 
 
 def _text_getter(slot: int) -> Getter:
     offset = 8 * slot
 
     def get(view: StructView) -> str:
-        position = view._pointers + offset
-        if position >= view._pointers_end:
+        message, start, end, _, _, pointers, pointers_end, _ = view._at
+        position = pointers + offset
+        if position >= pointers_end:
             return ""
-        message = view._message
         buffer = message.buffer
         low, high = _pointer_at(buffer, position)
         first = position + 8 + (low >> 2) * 8
         last = first + (high >> 3) - 1
-        if (
-            low & 3 != 1
-            or high & 7 != BYTE
-            or first < view._start
-            or not (first <= last < view._end)
-        ):
-            return read_text(_at(view, position)) or ""
+        if low & 3 != 1 or high & 7 != BYTE or first < start or not first <= last < end:
+            return read_text(_pointer(view, position)) or ""
         message.budget_words -= (high >> 6) + 1
         if message.budget_words < 0 or buffer[last]:
-            return read_text(_at(view, position)) or ""
+            return read_text(_pointer(view, position)) or ""
         try:
             return str(buffer[first:last], "utf-8")
         except UnicodeDecodeError as error:
@@ -477,45 +492,52 @@ def _data_getter(slot: int) -> Getter:
     offset = 8 * slot
 
     def get(view: StructView) -> memoryview:
-        position = view._pointers + offset
-        if position >= view._pointers_end:
-            return memoryview(b"")
-        message = view._message
-        low, high = _pointer_at(message.buffer, position)
+        message, start, end, _, _, pointers, pointers_end, _ = view._at
+        position = pointers + offset
+        if position >= pointers_end:
+            return _NOTHING
+        buffer = message.buffer
+        low, high = _pointer_at(buffer, position)
         first = position + 8 + (low >> 2) * 8
         last = first + (high >> 3)
-        if low & 3 != 1 or high & 7 != BYTE or first < view._start or last > view._end:
-            found = read_bytes(_at(view, position))
+        if low & 3 != 1 or high & 7 != BYTE or first < start or last > end:
+            found = read_bytes(_pointer(view, position))
             if found is None:
-                return memoryview(b"")
+                return _NOTHING
             first, last = found
         else:
-            message.charge((high + 63) >> 6)
-        return memoryview(message.buffer).toreadonly()[first:last]
+            message.budget_words -= (high + 63) >> 6
+            if message.budget_words < 0:
+                message.charge(0)
+        if type(buffer) is bytes:
+            return memoryview(buffer)[first:last]
+        return memoryview(buffer)[first:last].toreadonly()
 
     return get
+
+
+_NOTHING = memoryview(b"")
 
 
 def _struct_getter(slot: int, codec: StructCodec) -> Getter:
     offset = 8 * slot
 
     def get(view: StructView) -> StructView:
-        position = view._pointers + offset
-        if position >= view._pointers_end:
+        message, start, end, _, _, pointers, pointers_end, depth = view._at
+        position = pointers + offset
+        if position >= pointers_end:
             return codec.view._empty()
-        message, start, end = view._message, view._start, view._end
         low, high = _pointer_at(message.buffer, position)
         data = position + 8 + (low >> 2) * 8
         data_end = data + (high & 0xFFFF) * 8
-        pointers_end = data_end + (high >> 16) * 8
-        depth = view._depth
-        if low & 3 or data < start or pointers_end > end or not (low or high) or depth <= 0:
-            found = follow_struct(_at(view, position))
-            return codec.view._empty() if found is None else codec.view(*found)
-        message.budget_words -= (pointers_end - data) >> 3
+        last = data_end + (high >> 16) * 8
+        if low & 3 or data < start or last > end or not (low or high) or depth <= 0:
+            found = follow_struct(_pointer(view, position))
+            return codec.view._empty() if found is None else codec.view(found)
+        message.budget_words -= (last - data) >> 3
         if message.budget_words < 0:
             message.charge(0)
-        return codec.view(message, start, end, data, data_end, data_end, pointers_end, depth - 1)
+        return codec.view((message, start, end, data, data_end, data_end, last, depth - 1))
 
     return get
 
@@ -528,10 +550,9 @@ def _list_getter(slot: int, which: str) -> Getter:
     offset, size, code = 8 * slot, _SIZES[which], _FORMATS[which]
 
     def get(view: StructView) -> memoryview:
-        position = view._pointers + offset
-        items = None
-        if position < view._pointers_end:
-            items = follow_list(_at(view, position))
+        message, _, _, _, _, pointers, pointers_end, _ = view._at
+        position = pointers + offset
+        items = follow_list(_pointer(view, position)) if position < pointers_end else None
         if items is None:
             return _cast(b"", code)
         # A list may have been widened by a newer schema (encoding.html#lists): to larger
@@ -543,8 +564,8 @@ def _list_getter(slot: int, which: str) -> Getter:
             raise MalformedMessage("message has a list of elements of an incompatible type")
         step = items.step_bits >> 3
         last = items.first + items.length * step
-        whole = _cast(memoryview(view._message.buffer)[items.first : last], code)
-        return whole if step == size else whole[:: step // size]
+        whole = _cast(memoryview(message.buffer)[items.first : last], code)
+        return whole if step == size or not items.length else whole[:: step // size]
 
     return get
 

@@ -9,8 +9,8 @@ copy of its message and a task.
 What bounds a connection: a batch of calls stops after `Limits.inline_calls`, to let others
 have their turn, and after `Limits.inline_words` of results. Nothing more is decoded or read
 while `_WRITE_LIMIT` bytes of answers wait for the peer, which is cut off when it reads none
-of them for `_STALL_LIMIT_S`, or while the params of running async calls hold
-`_PARAMS_LIMIT` bytes.
+of them for `_STALL_LIMIT_S` or when running calls bring them to `_UNREAD_LIMIT`; nor while
+the params of running async calls hold `_PARAMS_LIMIT` bytes.
 """
 
 import asyncio
@@ -32,6 +32,10 @@ from wire.pointers import Buffer, StructTuple, own
 _RECEIVE_BYTES = 262_144
 _WRITE_LIMIT = 1_048_576
 _STALL_LIMIT_S = 10.0
+# What calls that run already may add to what is unread; Redis cuts its subscribers off there.
+_UNREAD_LIMIT = 33_554_432
+# An answer so large leaves at once, so that many do not wait for each other in memory.
+_LARGE_WORDS = 8_192
 _PARAMS_LIMIT = 8_388_608
 # Against rapid resets (CVE-2023-44487). A Finish that comes after the answer does not count.
 _MAX_CANCELS_PER_S = 500
@@ -78,7 +82,7 @@ def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
     def answer(params: StructTuple | None) -> EncodedTuple | RemoteError:
         try:
             # `open_params`, spelled out for all but null params: a call less in every call.
-            results = call(open_params(None) if params is None else view(*params))
+            results = call(open_params(None) if params is None else view(params))
             return EMPTY_STRUCT if results is None else pack(results)
         except Exception as error:  # noqa: BLE001 - the boundary: no exception reaches a peer
             return RemoteError(explain(method.name, error, log))
@@ -148,6 +152,8 @@ class _Connection(asyncio.BufferedProtocol):
         # The peer does not read: what was received stays undecoded, and nothing more is read.
         self._unwritable = False
         self._paused = False
+        # Since the stall timer was started.
+        self._added_bytes = 0
         self._flush_scheduled = False
         self._fault: str | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -243,6 +249,8 @@ class _Connection(asyncio.BufferedProtocol):
             self._wire.send_results(question_id, body)
         except EncodeError as error:
             self._wire.send_exception(question_id, RemoteError(str(error)))
+        if body[2] > _LARGE_WORDS:
+            self._send_answers()
 
     def _fail(self, method: _AsyncMethod, question_id: int, error: Exception) -> None:
         text = explain(method.name, error, self._engine.log)
@@ -252,6 +260,8 @@ class _Connection(asyncio.BufferedProtocol):
         data = self._wire.data_to_send()
         if data:
             self._transport.write(data)
+            if self._unwritable:
+                self._added_bytes += len(data)
 
     # --- async methods
 
@@ -264,7 +274,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._params_bytes += size
         task = self._loop.create_task(self._run_task(method, question_id, params))
         self._tasks[question_id] = task
-        task.add_done_callback(lambda _: self._task_done(question_id, size))
+        task.add_done_callback(lambda task: self._task_done(task, question_id, size))
 
     async def _run_task(
         self, method: _AsyncMethod, question_id: int, params: StructTuple | None
@@ -272,15 +282,18 @@ class _Connection(asyncio.BufferedProtocol):
         try:
             results = await method.call(method.open_params(params))
             self._answer(method, question_id, results)
-        except asyncio.CancelledError:
-            # A Finish or the end of the connection; nobody is told anything but that it is over.
-            self._wire.send_exception(question_id, _CANCELLED)
-        except Exception as error:  # noqa: BLE001 - the boundary, as in `_run`
+        except Exception as error:  # noqa: BLE001 - the boundary, as in `_inline`
             self._fail(method, question_id, error)
 
-    def _task_done(self, question_id: int, size: int) -> None:
-        del self._tasks[question_id]
+    def _task_done(self, task: asyncio.Task[None], question_id: int, size: int) -> None:
+        # A peer that asks again before it was answered has put another task in this place.
+        if self._tasks[question_id] is task:
+            del self._tasks[question_id]
         self._params_bytes -= size
+        if task.cancelled():
+            # By a Finish or the end of the connection; nobody is told anything but that it
+            # is over. Not in the task: one that is cancelled before its first step never runs.
+            self._wire.send_exception(question_id, _CANCELLED)
         # The answers of all tasks that end in this turn leave in one write.
         if not self._flush_scheduled:
             self._flush_scheduled = True
@@ -288,9 +301,16 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _flush_answers(self) -> None:
         self._flush_scheduled = False
-        if not self._transport.is_closing():
-            self._flush()
-            self._continue_soon()
+        self._send_answers()
+        self._continue_soon()
+
+    def _send_answers(self) -> None:
+        if self._transport.is_closing():
+            return
+        self._flush()
+        if self._transport.get_write_buffer_size() > _UNREAD_LIMIT:
+            self._fault = f"the peer left {_UNREAD_LIMIT >> 20} MiB of its replies unread"
+            self._transport.abort()
 
     def _cancel(self, question_id: int) -> None:
         task = self._tasks.get(question_id)
@@ -322,11 +342,13 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def _watch_for_stall(self) -> None:
+        self._added_bytes = 0
         waiting = self._transport.get_write_buffer_size()
         self._stall_timer = self._loop.call_later(_STALL_LIMIT_S, self._check_stall, waiting)
 
     def _check_stall(self, waiting_before: int) -> None:
-        if self._transport.get_write_buffer_size() < waiting_before:
+        # Answers of calls that ran already may have come on top of what waits.
+        if self._transport.get_write_buffer_size() < waiting_before + self._added_bytes:
             self._watch_for_stall()
             return
         self._fault = f"the peer read none of its replies for {_STALL_LIMIT_S:g} s"

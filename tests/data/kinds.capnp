@@ -69,3 +69,8 @@ struct HasRare { rare @0 :Rare; padding @1 :Text; }
 
 interface Base { base @0 () -> (); }
 interface Derived extends(Base) { own @0 (x :Int8) -> (y :Int8); second @1 Inner -> Inner; }
+
+interface RareService extends(Base) {
+    echo @0 (rare :Rare) -> (rare :Rare, active :Text);
+    later @1 (name :Text) -> (name :Text);
+}

@@ -160,6 +160,34 @@ def test_a_list_of_the_wrong_kind_is_refused() -> None:
         _ = compile_struct(SCHEMA.NarrowText.schema).read(root(numbers)).items
 
 
+def test_a_message_is_opened_from_its_bytes() -> None:
+    one = framed(KINDS.write({"data": b"x" * 100, "text": "t"}))
+    many = far(lambda: SCHEMA.Kinds.new_message(data=b"d" * 30_000, text="t" * 20_000))
+    for data in (one, bytearray(one), memoryview(one), one + b"more", many):
+        view = KINDS.from_bytes(data)
+        assert (set(view.data.tobytes()), set(view.text)) in [({120}, {"t"}), ({100}, {"t"})]
+        assert view.data.readonly
+    null = bytes.fromhex("00000000 01000000") + bytes(8)
+    assert KINDS.from_bytes(null).text == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ("", "cut short"),
+        ("00000000 02000000 00000000 00000000", "cut short"),
+        ("00000000 00000000 00000000 00000000", "no root pointer"),
+        ("ffffffff 00000000 00000000 00000000", "4294967296 segments"),
+        ("00000000 01000000 00000000 01000000", "leaves its segment"),
+        ("00000000 01000000 f8ffffff 00000100", "leaves its segment"),
+        ("00000000 01000000 01000000 00000000", "where a struct is expected"),
+    ],
+)
+def test_bytes_that_are_no_message_are_refused(data: str, reason: str) -> None:
+    with pytest.raises(MalformedMessage, match=reason):
+        KINDS.from_bytes(bytes.fromhex(data))
+
+
 def test_views_are_read_only_and_do_not_copy() -> None:
     data = framed(KINDS.write({"data": b"x" * 100, "ints": [1, 2, 3]}))
     view = KINDS.read(root(data))

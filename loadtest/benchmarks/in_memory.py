@@ -1,0 +1,101 @@
+"""What the Python of `wire` costs without sockets: one process, one JSON object of ns per case.
+
+`served call` is the server's half: received bytes in, bytes to send out, the text reversed in
+between. `open+read one field` opens a message and reads its Data, to its first and last byte.
+"""
+
+import base64
+import json
+import statistics
+import sys
+import timeit
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from schema import load, message
+from wire.connection import ClientConnection, ServerConnection
+from wire.interfaces import compile_interface
+from wire.messages import EncodedTuple, encode_bootstrap_results
+from wire.pointers import StructTuple
+from wire.structs import compile_struct
+
+_REPEATS = 7
+_LEAST_S = 0.02
+_TEXT = "hello, this is 32 bytes of text!"
+_READ = compile_interface(message.MessageStream).methods["read"]
+_TENSOR = load("tensor.capnp").TensorService.Tensor
+
+
+def _serving(batch: int) -> Callable[[], object]:
+    """Return a function that serves `batch` calls that came in one read."""
+    client, server = ClientConnection(), ServerConnection()
+    server.receive_data(client.data_to_send())
+    server.data_to_send()
+    client.receive_data(encode_bootstrap_results(0, 0))
+    server.receive_data(client.data_to_send())
+    for _ in range(batch):
+        params = _READ.params.pack({"request": {"content": _TEXT}})
+        client.call(_READ.interface_id, _READ.method_id, params)
+    received = memoryview(bytearray(client.data_to_send()))
+    inline = {(_READ.interface_id, _READ.method_id): _reverse}
+
+    def serve() -> bytes:
+        for event in server.events(received, inline):
+            raise AssertionError(event)
+        return server.data_to_send()
+
+    assert serve().count(_TEXT[::-1].encode()) == batch
+    return serve
+
+
+def _reverse(params: StructTuple | None) -> EncodedTuple:
+    content: str = _READ.params.open(params).request.content
+    return _READ.results.pack({"chunk": content[::-1].encode()})
+
+
+def _opening(size: int) -> dict[str, Callable[[], object]]:
+    """Return, by codec, a function that opens a tensor of `size` bytes and reads its data."""
+    data = bytes(range(256)) * (size // 256) or bytes(size)
+    values = {"name": "t", "shape": [size // 4], "data": data}
+    frame = _TENSOR.new_message(num_first_segment_words=size // 8 + 64, **values).to_bytes()
+    text = orjson.dumps({**values, "data": base64.b64encode(data).decode()})
+    codec = compile_struct(_TENSOR.schema)
+
+    def wire() -> Any:  # noqa: ANN401
+        return codec.from_bytes(frame).data
+
+    def pycapnp() -> Any:  # noqa: ANN401
+        with _TENSOR.from_bytes(frame) as reader:
+            return reader.data
+
+    def json_base64() -> Any:  # noqa: ANN401
+        return base64.b64decode(orjson.loads(text)["data"])
+
+    cases = {"wire": wire, "pycapnp": pycapnp, "orjson and base64": json_base64}
+    for name, read in cases.items():
+        assert bytes(read()) == data, name
+    return cases
+
+
+def _time_ns(call: Callable[[], object]) -> float:
+    timer = timeit.Timer(call)
+    count = max(1, round(_LEAST_S / max(timer.timeit(3) / 3, 1e-9)))
+    return statistics.median(timer.repeat(_REPEATS, count)) / count * 1e9
+
+
+def main() -> None:
+    """Time every case and print the medians."""
+    found = {
+        "served call, alone in its read": _time_ns(_serving(1)),
+        "served call, 16 in a read": _time_ns(_serving(16)) / 16,
+    }
+    for size, label in ((64, "64 B"), (1 << 20, "1 MiB")):
+        for name, read in _opening(size).items():
+            found[f"open+read one field, {label}, {name}"] = _time_ns(read)
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
