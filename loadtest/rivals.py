@@ -19,8 +19,6 @@ from typing import Any
 import orjson
 
 from schema import message
-from wire.frames import FrameDecoder
-from wire.pointers import root_pointer
 from wire.structs import compile_struct
 
 BUILD_ENCODE = "build+encode"
@@ -35,7 +33,6 @@ _DATA_SEED = 1
 _MessageContent = message.MessageStream.MessageContent
 _codec = compile_struct(_MessageContent.schema)
 # Table of one segment, then the pointer to a struct in the next word.
-_HEAD_BYTES = 16
 
 
 class CodecMismatch(Exception):  # noqa: N818 - names the thing
@@ -113,14 +110,11 @@ def _pycapnp_content(data: bytes) -> str:
 
 
 def _wire_build_encode(text: str) -> bytes:
-    body = _codec.write({"content": text})
-    table_and_root = (body.words + 1) << 32 | body.sizes << 96
-    return b"".join([table_and_root.to_bytes(_HEAD_BYTES, "little"), *body.parts])
+    return _codec.to_bytes({"content": text})
 
 
 def _wire_open(data: bytes) -> Any:  # noqa: ANN401 - a view of the schema's struct
-    (received,) = FrameDecoder().feed(data)
-    return _codec.read(root_pointer(received))
+    return _codec.from_bytes(data)
 
 
 def _wire_open_read(data: bytes) -> int:

@@ -58,7 +58,10 @@ _ELEMENT_CODES = {1: 2, 2: 3, 4: 4, 8: 5}
 _pointer_at = struct.Struct("<iI").unpack_from
 # The table and the root pointer of a message of one segment.
 _message_at = struct.Struct("<IIiI").unpack_from
+_head = struct.Struct("<IIII").pack
 _ROOT_DEPTH = NESTING_LIMIT - 1
+# From here on a copy in front of the decoding costs more than a memoryview that spares it.
+_LONG_TEXT_BYTES = 2048
 
 # A list pointer counts its elements in 29 bits (encoding.html#lists).
 _MAX_ELEMENTS = 2**29 - 1
@@ -227,6 +230,16 @@ class StructCodec:
             EncodeError: A name is no field, or a value does not fit.
         """
         return EncodedStruct(*self.pack(values))
+
+    def to_bytes(self, values: Mapping[str, Any]) -> bytes:
+        """Return a struct as a message of its own, in the stream format.
+
+        Raises:
+            EncodeError: As `write`.
+        """
+        sizes, parts, words = self.pack(values)
+        # A struct without size points at itself: offset -1.
+        return b"".join([_head(0, words + 1, 0 if sizes else 0xFFFFFFFC, sizes), *parts])
 
     def pack(self, values: Mapping[str, Any]) -> EncodedTuple:
         """Return what `write` does, as a plain tuple."""
@@ -478,6 +491,8 @@ def _text_getter(slot: int) -> Getter:
         message.budget_words -= (high >> 6) + 1
         if message.budget_words < 0 or buffer[last]:
             return read_text(_pointer(view, position)) or ""
+        if last - first > _LONG_TEXT_BYTES:
+            buffer = memoryview(buffer)
         try:
             return str(buffer[first:last], "utf-8")
         except UnicodeDecodeError as error:

@@ -114,6 +114,13 @@ def test_an_empty_struct_reads_as_its_defaults() -> None:
     assert ours(KINDS.read(None)) == expected
 
 
+def test_a_message_of_its_own_is_what_the_words_make() -> None:
+    empty = compile_struct(SCHEMA.Empty.schema)
+    assert KINDS.to_bytes(FULL) == framed(KINDS.write(FULL))
+    assert empty.from_bytes(empty.to_bytes({}))._asdict() == {}
+    assert KINDS.from_bytes(KINDS.to_bytes({"text": "é" * 5000})).text == "é" * 5000
+
+
 def test_our_words_are_those_of_pycapnp_for_a_fixed_layout() -> None:
     values = {"number": 513, "name": "fixed"}
     codec = compile_struct(SCHEMA.Inner.schema)
