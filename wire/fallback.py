@@ -14,7 +14,9 @@ from wire.errors import EncodeError, MalformedMessage
 from wire.pointers import Buffer, StructTuple
 
 _FIRST_SEGMENT_WORDS = 1024
-# What pycapnp raises for a value that does not fit its field.
+# What pycapnp raises for a value that it cannot read; RuntimeError for a newer enumerant.
+_READ_ERRORS = (capnp.KjException, UnicodeDecodeError, RuntimeError)
+# And for one that does not fit its field.
 _BUILD_ERRORS = (capnp.KjException, AttributeError, TypeError, ValueError, OverflowError)
 
 
@@ -59,7 +61,7 @@ def read_field(reader: Any, name: str) -> Any:  # noqa: ANN401
     """
     try:
         return getattr(reader, name)
-    except (capnp.KjException, UnicodeDecodeError) as error:
+    except _READ_ERRORS as error:
         raise malformed(error) from error
 
 
@@ -71,7 +73,7 @@ def read_dict(reader: Any) -> dict[str, Any]:  # noqa: ANN401
     """
     try:
         result: dict[str, Any] = reader.to_dict()
-    except (capnp.KjException, UnicodeDecodeError) as error:
+    except _READ_ERRORS as error:
         raise malformed(error) from error
     return result
 

@@ -29,6 +29,8 @@ class Interface:
 def compile_interface(module: Any) -> Interface:  # noqa: ANN401 - pycapnp modules are dynamic
     """Return the methods of a pycapnp interface module, such as ``message.MessageStream``.
 
+    The structs of their params and results are compiled by then.
+
     A method keeps the id of the interface that declares it, as a call must name it.
     """
     schema = module.schema
@@ -46,8 +48,8 @@ def _collect(schema: Any, methods: dict[str, Method]) -> None:  # noqa: ANN401
                 declared.name,
                 schema.node.id,
                 method_id,
-                compile_struct(method.param_type),
-                compile_struct(method.result_type),
+                compile_struct(method.param_type).compile(),
+                compile_struct(method.result_type).compile(),
             )
     for superclass in schema.superclasses:
         _collect(superclass, methods)

@@ -85,6 +85,7 @@ class StructView:
     __slots__ = ("_at",)
     # The pointer section's index of each pointer field, None for the others.
     _fields: ClassVar[dict[str, int | None]] = {}
+    _structs: ClassVar[frozenset[str]] = frozenset()
     _schema: ClassVar[Any] = None
     _has_fallback: ClassVar[bool] = False
 
@@ -106,7 +107,9 @@ class StructView:
         return at < pointers_end and any(message.buffer[at : at + 8])
 
     def _asdict(self) -> dict[str, Any]:
-        """Return every field by name; Data as bytes, lists of numbers as lists.
+        """Return the fields by name; Data as bytes, lists of numbers as lists.
+
+        A struct that the sender did not set is left out.
 
         Raises:
             MalformedMessage: A field cannot be read.
@@ -115,7 +118,12 @@ class StructView:
             # As pycapnp gives it: of a union, the active member alone.
             result: dict[str, Any] = read_dict(_reader_of(self))
             return result
-        return {name: _to_native(getattr(self, name)) for name in self._fields}
+        return {
+            name: _to_native(getattr(self, name))
+            for name, slot in self._fields.items()
+            # A struct may contain its own type: one that is null ends here.
+            if slot is None or name not in self._structs or self._has(name)
+        }
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(self._fields)}>"
@@ -156,6 +164,18 @@ class StructCodec:
         self._pointer_bytes = 8 * pointer_count
         self._own_words = data_words + pointer_count
 
+    def compile(self) -> Self:
+        """Compile this struct and all that it contains now, rather than at the first use."""
+        seen: set[int] = set()
+        waiting: list[StructCodec] = [self]
+        while waiting:
+            codec = waiting.pop()
+            if id(codec) not in seen:
+                seen.add(id(codec))
+                _ = codec.view, codec._by_name, codec._only_pointer
+                waiting += [field.struct for field in codec.fields if field.struct is not None]
+        return self
+
     # Fields are compiled at first use, since a struct may contain itself.
     @cached_property
     def fields(self) -> tuple["_Field", ...]:
@@ -169,6 +189,7 @@ class StructCodec:
         # Where a field needs it: the reader of `wire.fallback`, made once per view.
         has_fallback = any(field.is_fallback for field in self.fields)
         members["__slots__"] = ("_reader",) if has_fallback else ()
+        members["_structs"] = frozenset(f.name for f in self.fields if f.struct is not None)
         members["_schema"] = self._schema
         members["_has_fallback"] = has_fallback
         if self._schema.node.struct.discriminantCount:
@@ -315,7 +336,7 @@ def _in_pointers(_data: bytearray, _value: object) -> None:
 class _Field:
     """One field: how to read it, and how to write it, in the data or the pointer section."""
 
-    __slots__ = ("emit", "get", "is_fallback", "name", "shift", "slot", "store")
+    __slots__ = ("emit", "get", "is_fallback", "name", "shift", "slot", "store", "struct")
 
     def __init__(
         self,
@@ -326,7 +347,9 @@ class _Field:
         slot: int = 0,
         emit: Emit | None = None,
         is_fallback: bool = False,
+        struct: "StructCodec | None" = None,
     ) -> None:
+        self.struct = struct
         self.is_fallback = is_fallback
         self.name = name
         self.get = get
@@ -629,7 +652,9 @@ def _data_field(name: str, field: Any) -> _Field:
 def _struct_field(name: str, field: Any) -> _Field:
     slot = field.proto.slot.offset
     codec = compile_struct(field.schema)
-    return _Field(name, _struct_getter(slot, codec), slot=slot, emit=_struct_emitter(codec))
+    return _Field(
+        name, _struct_getter(slot, codec), slot=slot, emit=_struct_emitter(codec), struct=codec
+    )
 
 
 def _list_field(name: str, field: Any) -> _Field:

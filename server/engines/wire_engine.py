@@ -41,6 +41,10 @@ _PARAMS_LIMIT = 8_388_608
 _MAX_CANCELS_PER_S = 500
 _DRAIN_POLL_S = 0.005
 
+_TASKS_LIMIT = 4096
+_OVERLOADED = RemoteError(
+    f"more than {_TASKS_LIMIT} calls in flight on this worker", ExceptionType.OVERLOADED
+)
 _CANCELLED = RemoteError("the call was cancelled")
 Inline = Callable[[StructTuple | None], EncodedTuple | RemoteError]
 
@@ -95,6 +99,8 @@ class _WireEngine:
         interface = compile_interface(service.interface)
         self.log = log
         self.draining = False
+        # Async calls that run now, over all connections.
+        self.tasks = 0
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.inline: dict[tuple[int, int], Inline] = {}
         self.async_methods: dict[tuple[int, int], _AsyncMethod] = {}
@@ -120,6 +126,8 @@ class _WireEngine:
         """Return why a call is not run."""
         if self.draining:
             return _SHUTTING_DOWN
+        if (called.interface_id, called.method_id) in self.async_methods:
+            return _OVERLOADED
         what = "method" if called.interface_id in self._interface_ids else "interface"
         return RemoteError(f"this {what} is not implemented", ExceptionType.UNIMPLEMENTED)
 
@@ -238,7 +246,7 @@ class _Connection(asyncio.BufferedProtocol):
     def _run(self, called: Called) -> None:
         """Start the task of an async method, or refuse the call."""
         method = self._engine.async_methods.get((called.interface_id, called.method_id))
-        if method is None or self._engine.draining:
+        if method is None or self._engine.draining or self._engine.tasks >= _TASKS_LIMIT:
             self._wire.send_exception(called.question_id, self._engine.refusal(called))
         else:
             self._start(method, called)
@@ -259,9 +267,9 @@ class _Connection(asyncio.BufferedProtocol):
     def _flush(self) -> None:
         data = self._wire.data_to_send()
         if data:
+            # First, for the write may start the stall timer, which counts from there.
+            self._added_bytes += len(data)
             self._transport.write(data)
-            if self._unwritable:
-                self._added_bytes += len(data)
 
     # --- async methods
 
@@ -272,6 +280,7 @@ class _Connection(asyncio.BufferedProtocol):
             params = own(params)
             size = len(params[0].buffer)
         self._params_bytes += size
+        self._engine.tasks += 1
         task = self._loop.create_task(self._run_task(method, question_id, params))
         self._tasks[question_id] = task
         task.add_done_callback(lambda task: self._task_done(task, question_id, size))

@@ -352,6 +352,14 @@ def test_several_segments_read_as_one() -> None:
         assert ours(KINDS.read(root(data))) == pycapnp_dict(reader)
 
 
+def test_a_struct_within_itself_ends_where_it_is_null() -> None:
+    view = KINDS.from_bytes(KINDS.to_bytes({"again": {"again": {"u16": 3}}}))
+    found = view._asdict()
+    assert found["again"]["again"]["u16"] == 3
+    assert "again" not in found["again"]["again"]
+    assert KINDS.compile() is KINDS
+
+
 def test_a_view_tells_its_type_and_fields() -> None:
     assert repr(compile_struct(SCHEMA.Inner.schema).read(None)) == "<Inner number, name>"
     assert KINDS.read(None).inner._asdict() == {"number": 0, "name": ""}
