@@ -190,7 +190,7 @@ def _generate(load: EngineConfig, server: ServerProcess) -> EngineResult:
         if process.returncode:
             last = err.decode(errors="replace").strip().splitlines()[-1:]
             raise BenchServerError(f"the generator failed: {''.join(last)}")
-    return EngineResult(**json.loads(out))
+    return EngineResult(**json.loads(out.splitlines()[-1]))
 
 
 def _time_in_memory(number: int, cpu: int) -> dict[str, float]:

@@ -1,5 +1,7 @@
-"""The `loadtest` command: ``loadtest bench`` and ``loadtest demo``."""
+"""The `loadtest` command: ``run``, ``bench``, ``bench-server`` and ``demo``."""
 
+import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +35,27 @@ _results_option = click.option(
 )
 
 
+def _read_rate(_context: click.Context, _option: click.Parameter, text: str) -> float | None:
+    if text == "closed":
+        return None
+    try:
+        rate_hz = float(text)
+    except ValueError:
+        rate_hz = 0.0
+    if not 0 < rate_hz < 1e7:
+        raise click.UsageError(f"bad rate {text!r}: expected calls per second, or closed")
+    return rate_hz
+
+
+def _read_duration(_context: click.Context, _option: click.Parameter, text: str) -> float:
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|)", text)
+    seconds = 0.0 if match is None else float(match[1]) * units[match[2]]
+    if not 0.1 <= seconds <= 86_400:
+        raise click.UsageError(f"bad duration {text!r}: expected 500ms, 30s or 2m, at least 100ms")
+    return seconds
+
+
 @cli.command()
 @click.option("--quick", is_flag=True, help=f"{_QUICK_PROCESSES} processes, coarser intervals.")
 @click.option(
@@ -61,6 +84,62 @@ def bench(*, quick: bool, processes: int | None, case_seconds: float, results: P
     for table in bench_tables(result.figures):
         console.print(table)
     console.print(f"Written to {result.folder}", soft_wrap=True)
+
+
+@cli.command("run")
+@rigcli.address_argument
+@click.option("--connections", type=click.IntRange(1, 10_000), default=64, show_default=True)
+@click.option(
+    *("--in-flight", "in_flight"),
+    type=click.IntRange(1, 4096),
+    default=1,
+    show_default=True,
+    help="Calls under way per connection, at most.",
+)
+@click.option(
+    *("--rate", "rate_hz"),
+    default="closed",
+    show_default=True,
+    metavar="CALLS_PER_S",
+    callback=_read_rate,
+    help="Open loop at this rate, over all connections; closed waits for replies.",
+)
+@click.option(
+    "--arrivals", type=click.Choice(["poisson", "fixed"]), default="poisson", show_default=True
+)
+@click.option(*("--duration", "seconds"), default="30s", show_default=True, callback=_read_duration)
+@click.option(
+    *("--payload", "payload_bytes"),
+    type=click.IntRange(1, 4_000_000),
+    default=32,
+    show_default=True,
+    help="Bytes of text per call.",
+)
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the Poisson schedule.")
+@click.option("--pin/--no-pin", default=True, help="Pin each process to a CPU, from the last on.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@_results_option
+def run_load(*, as_json: bool, **options: object) -> int:
+    """Load the server at ADDR with calls of the tutorial's `read`, each reply checked."""
+    from loadtest.run import RunConfig, RunError, run  # noqa: PLC0415 - only when asked for
+    from loadtest.run_progress import shown_run  # noqa: PLC0415 - as above
+    from loadtest.tables import summary_tables  # noqa: PLC0415 - as above
+
+    config = RunConfig(**options)  # type: ignore[arg-type] # one option per field, by name
+    with _failures_in_one_line(RunError), shown_run(config.seconds) as report:
+        result = run(config, report)
+    summary = result.summary
+    if as_json:
+        click.echo(json.dumps(summary.to_json()))
+    else:
+        console = _stdout()
+        for table in summary_tables(summary):
+            console.print(table)
+    for reason in summary.reasons:
+        click.echo(f"void: {reason}", err=True)
+    click.echo(f"Written to {result.folder}", err=True)
+    return 1 if summary.errors or not summary.calls else 0
 
 
 @cli.command("bench-server")

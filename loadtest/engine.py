@@ -13,7 +13,8 @@ Every question id of a connection has one text of its own, encoded once; the fir
 to it is decoded and compared in full, and from then on each reply must equal that frame
 byte for byte (0.25 µs, where decoding takes 5). A frame that differs is decoded again.
 
-Run as ``python -m loadtest.engine CONFIG``, a JSON object; prints its result as one.
+Run as ``python -m loadtest.engine CONFIG``, a JSON object; prints the number of answered calls
+twice a second, a line each, and in the end its result as a JSON object.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ import struct
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -54,6 +55,7 @@ _CONNECT_TIMEOUT_S = 10.0
 # How long calls in flight may take when the run is over.
 _LINGER_S = 2.0
 _SLEEP_FROM_NS = 2_000_000
+_REPORT_S = 0.5
 _u32_at = struct.Struct("<I").unpack_from
 # The answer id stands behind table, root, discriminant and pointer, in every peer's layout.
 _ANSWER_ID_AT = 32
@@ -379,7 +381,7 @@ class _Pacer:
         return sent
 
 
-async def _run(config: EngineConfig) -> EngineResult:
+async def _run(config: EngineConfig, report: Callable[[int], None]) -> EngineResult:
     load = _Load(config)
     connections = await asyncio.wait_for(_connect(load), _CONNECT_TIMEOUT_S)
     start_ns = time.monotonic_ns()
@@ -390,7 +392,9 @@ async def _run(config: EngineConfig) -> EngineResult:
     pacer = _Pacer(load, start_ns, load.close_ns) if load.is_open_loop else None
     await asyncio.sleep((load.open_ns - time.monotonic_ns()) / 1e9)
     cpu_ns, opened_ns = time.process_time_ns(), time.monotonic_ns()
-    await asyncio.sleep((load.close_ns - opened_ns) / 1e9)
+    while (left_ns := load.close_ns - time.monotonic_ns()) > 0:
+        report(load.answered)
+        await asyncio.sleep(min(left_ns / 1e9, _REPORT_S))
     cpu_ns, took_ns = time.process_time_ns() - cpu_ns, time.monotonic_ns() - opened_ns
     unfinished = await _settle(load, connections, pacer)
     load.running = False
@@ -442,8 +446,10 @@ async def _connect(load: _Load) -> list[_Connection]:
     return connections
 
 
-def run(config: EngineConfig) -> EngineResult:
+def run(config: EngineConfig, report: Callable[[int], None]) -> EngineResult:
     """Load the server and return what was measured; pins this process where `cpu` says so.
+
+    `report` gets the number of answered calls now and then.
 
     Raises:
         OSError: The server cannot be reached, or the CPU is not ours.
@@ -451,12 +457,20 @@ def run(config: EngineConfig) -> EngineResult:
     """
     if config.cpu is not None:
         os.sched_setaffinity(0, {config.cpu})
-    return uvloop.run(_run(config))
+    return uvloop.run(_run(config, report))
 
 
 def main() -> None:
     """Run with the JSON object of the first argument; print the result as one."""
-    result = run(EngineConfig(**json.loads(sys.argv[1])))
+
+    def report(answered: int) -> None:
+        sys.stdout.write(f"{answered}\n")
+        sys.stdout.flush()
+
+    try:
+        result = run(EngineConfig(**json.loads(sys.argv[1])), report)
+    except (OSError, TimeoutError) as error:
+        sys.exit(f"cannot load the server: {error or 'no connection in time'}")
     sys.stdout.write(json.dumps(asdict(result)) + "\n")
 
 

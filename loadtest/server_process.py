@@ -85,6 +85,14 @@ def _seconds(process: psutil.Process) -> float:
         return float(times.user + times.system)
 
 
+def cpu_s_of(processes: Sequence[psutil.Process]) -> float | None:
+    """Return the CPU seconds that the processes have used, None where one is gone or none is."""
+    try:
+        return sum(map(_seconds, processes)) if processes else None
+    except psutil.Error:
+        return None
+
+
 def cpu_s_between(before: CpuReading, after: CpuReading) -> float | None:
     """Return the CPU seconds of all processes; None where a worker came or went meanwhile."""
     if before.workers_s.keys() != after.workers_s.keys():

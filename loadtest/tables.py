@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from rich.table import Table
 
 from loadtest.results import Figure
+from loadtest.run_summary import PERCENTILES, Summary
 
 _DIGITS = {"calls": 0, "calls/s": 0, "ratio": 3}
 _STYLES = {"faster": "green", "slower": "red", "void": "dim", "at least": "yellow"}
@@ -21,6 +22,28 @@ def bench_tables(figures: Iterable[Figure]) -> list[Table]:
         else:
             _add(ratios, f"A/A: {name}" if kind == "A/A" else name, figure, digits=3)
     return [times, ratios]
+
+
+def summary_tables(summary: Summary) -> list[Table]:
+    """Return the times of a run, in µs, and its counts."""
+    times = Table(title="Times in µs", title_justify="left")
+    for heading in ("time", *(f"p{percent:g}" for percent in PERCENTILES), "max"):
+        times.add_column(heading, justify="left" if heading == "time" else "right")
+    plain = summary.to_json()
+    for name in ("response", "service", "lateness"):
+        values = plain[f"{name}_us"].values()
+        if any(value is not None for value in values):
+            times.add_row(name, *(_number(value, 0) for value in values))
+    counts = Table(show_header=False)
+    counts.add_column()
+    counts.add_column(justify="right")
+    counts.add_row("calls", f"{summary.calls:,}")
+    counts.add_row("calls/s", f"{summary.calls_per_s:,.0f}")
+    for kind, count in summary.failures.items():
+        counts.add_row(f"failed: {kind}", f"{count:,}", style="red")
+    counts.add_row("server CPU µs per call", _number(summary.server_cpu_us_per_call, 1))
+    counts.add_row("verdict", summary.verdict)
+    return [times, counts]
 
 
 def figure_table(title: str, figures: Iterable[Figure]) -> Table:
