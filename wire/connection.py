@@ -508,8 +508,13 @@ class ServerConnection(_Connection):
                         break
                     at = message.bounds[-1][1]
                     event = self._handle(message, self._decode(message))
-                    if type(event) is Called:
-                        event = self._answer_called(event, inline)
+                    if type(event) is Called and (event.interface_id, event.method_id) in inline:
+                        words_left -= self._answer_called(event, inline)
+                        calls_left -= 1
+                        event = None
+                        if not calls_left or words_left < 0:
+                            calls_left, words_left = limits.inline_calls, limits.inline_words
+                            event = Answers()
                     if event is not None:
                         yield event
                     if self._ended:
@@ -540,14 +545,11 @@ class ServerConnection(_Connection):
         finally:
             decoder.keep(buffer, at, size)
 
-    def _answer_called(self, called: Called, inline: InlineMethods) -> Called | None:
-        """Answer a call that was not in its plain case, if its method is inline."""
-        method = inline.get((called.interface_id, called.method_id))
-        if method is None:
-            return called
+    def _answer_called(self, called: Called, inline: InlineMethods) -> int:
+        """Answer a call of an inline method that was not in its plain case, as `_answer`."""
         self._settle(called.question_id)
-        self._answer(called.question_id, method(called.params))
-        return None
+        method = inline[called.interface_id, called.method_id]
+        return self._answer(called.question_id, method(called.params))
 
     def _answer(self, question_id: int, outcome: EncodedTuple | RemoteError) -> int:
         """Queue the outcome of an inline method; return how many words of results it has."""

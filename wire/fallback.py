@@ -23,9 +23,9 @@ _BUILD_ERRORS = (capnp.KjException, AttributeError, TypeError, ValueError, Overf
 def reader_at(schema: Any, content: StructTuple) -> Any:  # noqa: ANN401 - pycapnp
     """Return pycapnp's reader of the struct at `content`, over a copy of the message.
 
-    The first segment gets two words more, a far pointer to the struct and its tag, and
-    its root becomes a double-far pointer to them: nothing moves, so every other pointer
-    still holds. What is left of the limits goes along.
+    A segment is added, with a far pointer to the struct and its tag, and the root becomes
+    a double-far pointer to them: nothing moves or grows, so every other pointer still
+    holds, or still leaves its segment. What is left of the limits goes along.
 
     Raises:
         MalformedMessage: pycapnp refuses the message.
@@ -41,8 +41,8 @@ def reader_at(schema: Any, content: StructTuple) -> Any:  # noqa: ANN401 - pycap
         2 | ((data - start) >> 3) << 3 | number << 32,
         (data_end - data) >> 3 << 32 | ((pointers_end - pointers) >> 3) << 48,
     )
-    root = struct.pack("<Q", 6 | (len(segments[0]) >> 3) << 3)
-    segments[0] = root + segments[0][8:] + pad
+    segments[0] = struct.pack("<Q", 6 | len(segments) << 32) + segments[0][8:]
+    segments.append(pad)
     try:
         return _module(schema).from_segments(
             segments,

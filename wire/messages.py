@@ -211,6 +211,7 @@ _RETURN_PREFIX = struct.pack("<QQQ", 1 << 32 | 1 << 48, Tag.RETURN, 2 << 32 | 1 
 # From the frame's start: table, root to the body's pointer, body.
 _call_at = struct.Struct("<II24sIHHQQiIiI").unpack_from
 _LEAST_CALL_BYTES = 80
+_LEAST_CALL_WORDS = 9
 _return_at = struct.Struct("<24sIIQiI").unpack_from
 _target_at = struct.Struct("<IIiI").unpack_from
 _promise_at = struct.Struct("<IIQ").unpack_from
@@ -241,6 +242,8 @@ def plain_call(buffer: Buffer, at: int, size: int, budget_words: int) -> PlainCa
     if (
         extra
         or end > size
+        # What is behind the frame is no part of the call.
+        or words < _LEAST_CALL_WORDS
         or prefix != _CALL_PREFIX
         or to
         or low & 3

@@ -111,11 +111,12 @@ def own(content: StructTuple) -> StructTuple:
     """Return the same struct in a copy of its message, if the message only borrows its bytes.
 
     A memoryview is taken as borrowed: it shows a receive buffer that will be filled again.
+    A message that fills less than half of its buffer is copied too, lest it keep the rest.
     """
     message, start, end, data, data_end, pointers, pointers_end, depth = content
-    if not isinstance(message.buffer, memoryview):
-        return content
     first, last = message.bounds[0][0], message.bounds[-1][1]
+    if not isinstance(message.buffer, memoryview) and 2 * (last - first) >= len(message.buffer):
+        return content
     bounds = tuple((begin - first, stop - first) for begin, stop in message.bounds)
     copy = Message(bytes(message.buffer[first:last]), bounds, message.budget_words)
     return (
