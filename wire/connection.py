@@ -56,6 +56,7 @@ from wire.messages import (
     encode_unimplemented,
     plain_call,
     plain_return,
+    results_head,
 )
 from wire.pointers import Buffer, Message, StructTuple
 
@@ -529,7 +530,11 @@ class ServerConnection(_Connection):
                 if (
                     method is None
                     or question_id in self._answers
-                    or not self._is_ours(import_id, promise_id)
+                    # As `_is_ours`, spelled out for the capability itself: a call less.
+                    or not (
+                        (import_id == _BOOTSTRAP_EXPORT and self._references)
+                        or self._is_ours(import_id, promise_id)
+                    )
                 ):
                     event = self._handle_plain_call(*call)
                     if event is not None:
@@ -560,7 +565,9 @@ class ServerConnection(_Connection):
         if words > self._max_words:
             self._out += encode_exception(question_id, RemoteError(self._too_large(words)))
             return 0
-        self._out += encode_results(question_id, outcome)
+        out = self._out
+        out.append(results_head(question_id, outcome[0], outcome[2]))
+        out += outcome[1]
         return words
 
     def receive_eof(self) -> list[Ended]:

@@ -555,13 +555,17 @@ def encode_call(
 _results_head = struct.Struct("<II24sIIQQQQ").pack
 
 
+def results_head(answer_id: int, sizes: int, words: int) -> bytes:
+    """Return what stands in front of results of `words` words whose root has these `sizes`."""
+    # As `_content`, spelled out: a call less in every answer.
+    content = sizes << 32 | 4 if sizes else 0xFFFFFFFC
+    return _results_head(0, words + 8, _RETURN_PREFIX, answer_id, 2, 0, _PAYLOAD, content, 0)
+
+
 def encode_results(answer_id: int, results: EncodedTuple) -> list[Buffer]:
     """Return the frame of a Return with results that hold no capability, so need no Finish."""
     sizes, parts, words = results
-    # As `_content`, spelled out: a call less in every answer.
-    content = sizes << 32 | 4 if sizes else 0xFFFFFFFC
-    head = _results_head(0, words + 8, _RETURN_PREFIX, answer_id, 2, 0, _PAYLOAD, content, 0)
-    return [head, *parts]
+    return [results_head(answer_id, sizes, words), *parts]
 
 
 def encode_bootstrap_results(answer_id: int, export_id: int) -> bytes:

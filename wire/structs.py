@@ -220,22 +220,17 @@ class StructCodec:
         Raises:
             MalformedMessage: `data` is no whole message, or its root no struct.
         """
-        size = len(data)
-        if size >= 16:
+        try:
             extra, words, low, high = _message_at(data)
-            end = 8 + words * 8
-            first = 16 + (low >> 2) * 8
-            data_end = first + (high & 0xFFFF) * 8
-            last = data_end + (high >> 16) * 8
-            if (
-                not extra
-                and end <= size
-                and not low & 3
-                and (low or high)
-                and 8 <= first <= last <= end
-            ):
-                message = Message(data, ((8, end),), TRAVERSAL_LIMIT_WORDS - (last - first >> 3))
-                return self.view((message, 8, end, first, data_end, data_end, last, _ROOT_DEPTH))
+        except struct.error:
+            return self.read(root_pointer(_only_message(data)))
+        end = 8 + words * 8
+        first = 16 + (low >> 2) * 8
+        data_end = first + (high & 0xFFFF) * 8
+        last = data_end + (high >> 16) * 8
+        if (low or high) and not (extra or low & 3) and first >= 8 and last <= end <= len(data):
+            message = Message(data, ((8, end),), TRAVERSAL_LIMIT_WORDS - (last - first >> 3))
+            return self.view((message, 8, end, first, data_end, data_end, last, _ROOT_DEPTH))
         return self.read(root_pointer(_only_message(data)))
 
     def open(self, content: StructTuple | None) -> Any:
@@ -511,8 +506,8 @@ def _text_getter(slot: int) -> Getter:
         last = first + (high >> 3) - 1
         if low & 3 != 1 or high & 7 != BYTE or first < start or not first <= last < end:
             return read_text(_pointer(view, position)) or ""
-        message.budget_words -= (high >> 6) + 1
-        if message.budget_words < 0 or buffer[last]:
+        message.budget_words = left = message.budget_words - (high >> 6) - 1
+        if left < 0 or buffer[last]:
             return read_text(_pointer(view, position)) or ""
         if last - first > _LONG_TEXT_BYTES:
             buffer = memoryview(buffer)
@@ -544,8 +539,8 @@ def _data_getter(slot: int) -> Getter:
                 return _NOTHING
             first, last = found
         else:
-            message.budget_words -= (high + 63) >> 6
-            if message.budget_words < 0:
+            message.budget_words = left = message.budget_words - ((high + 63) >> 6)
+            if left < 0:
                 message.charge(0)
         if type(buffer) is bytes:
             return memoryview(buffer)[first:last]
@@ -572,8 +567,8 @@ def _struct_getter(slot: int, codec: StructCodec) -> Getter:
         if low & 3 or data < start or last > end or not (low or high) or depth <= 0:
             found = follow_struct(_pointer(view, position))
             return codec.view._empty() if found is None else codec.view(found)
-        message.budget_words -= (last - data) >> 3
-        if message.budget_words < 0:
+        message.budget_words = left = message.budget_words - ((last - data) >> 3)
+        if left < 0:
             message.charge(0)
         return codec.view((message, start, end, data, data_end, data_end, last, depth - 1))
 
