@@ -33,7 +33,8 @@ def environment() -> dict[str, Any]:
     return {
         "commit": commit(),
         "dirty": _dirty(),
-        "command": sys.argv,
+        # Without the folder: where somebody keeps their programs is nobody's business.
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "packages": {name: _version(name) for name in _PACKAGES},
