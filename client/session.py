@@ -4,15 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from client.errors import ClientError, Disconnected, ProtocolError, remote_error
-from wire.connection import (
-    Answered,
-    BootstrapFailed,
-    ClientConnection,
-    ClientEvent,
-    Ended,
-    Failed,
-    Unreadable,
-)
+from wire.client_connection import ClientConnection
+from wire.connection import Answered, BootstrapFailed, ClientEvent, Ended, Failed, Unreadable
 from wire.errors import LocalProtocolError, RemoteProtocolError
 from wire.interfaces import Interface, Method
 from wire.messages import RemoteError as WireRemoteError

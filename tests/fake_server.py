@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from wire.connection import Called, ServerConnection
+from wire.connection import Called
 from wire.messages import EncodedStruct
+from wire.server_connection import ServerConnection
 
 # What one connection does; it is closed afterwards.
 Behaviour = Callable[[socket.socket], None]

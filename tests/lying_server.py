@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from schema import message
-from wire.connection import Called, ServerConnection
+from wire.connection import Called
 from wire.interfaces import compile_interface
+from wire.server_connection import ServerConnection
 
 _READ = compile_interface(message.MessageStream).methods["read"]
 

@@ -15,10 +15,11 @@ from typing import Any
 import orjson
 
 from schema import load, message
-from wire.connection import ClientConnection, ServerConnection
+from wire.client_connection import ClientConnection
 from wire.interfaces import compile_interface
 from wire.messages import EncodedTuple, encode_bootstrap_results
 from wire.pointers import StructTuple
+from wire.server_connection import ServerConnection
 from wire.structs import compile_struct
 
 _REPEATS = 7

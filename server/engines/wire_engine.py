@@ -22,11 +22,12 @@ from server.engines import Engine, OnEnd
 from server.engines.peer_errors import explain
 from server.log import Log
 from server.service import Results, bind_methods
-from wire.connection import Answers, Called, Cancelled, Ended, ServerConnection
+from wire.connection import Answers, Called, Cancelled, Ended
 from wire.errors import EncodeError, RemoteProtocolError
 from wire.interfaces import Method, compile_interface
 from wire.messages import EMPTY_STRUCT, EncodedTuple, ExceptionType, RemoteError
 from wire.pointers import Buffer, StructTuple, own
+from wire.server_connection import ServerConnection
 
 # As large as Linux lets a default TCP receive buffer become useful in one read.
 _RECEIVE_BYTES = 262_144

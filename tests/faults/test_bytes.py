@@ -32,10 +32,11 @@ from raw_peer import (
 )
 from running_server import Running, running_server
 
-from wire.connection import Answers, Ended, Limits, ServerConnection
+from wire.connection import Answers, Ended, Limits
 from wire.frames import FrameLimits
 from wire.messages import EMPTY_STRUCT, EncodedStruct
 from wire.pointers import StructTuple
+from wire.server_connection import ServerConnection
 
 TESTS = Path(__file__).resolve().parent.parent
 MAX_WORDS = 524_288

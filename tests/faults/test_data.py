@@ -9,7 +9,7 @@ from raw_peer import assert_serves, call, raw_peer, read_words, to_list
 from running_server import Running, running_server
 
 from schema import message
-from wire.connection import ClientConnection
+from wire.client_connection import ClientConnection
 from wire.errors import EncodeError
 from wire.interfaces import compile_interface
 

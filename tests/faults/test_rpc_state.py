@@ -29,7 +29,8 @@ from raw_peer import (
 from running_server import Running, running_server
 
 from schema import message
-from wire.connection import ClientConnection, Ended, Failed
+from wire.client_connection import ClientConnection
+from wire.connection import Ended, Failed
 from wire.interfaces import compile_interface
 from wire.messages import ExceptionType, RemoteError
 

@@ -28,17 +28,16 @@ from typing import Any
 import capnp
 
 from schema import load, load_rpc
+from wire.client_connection import ClientConnection
 from wire.connection import (
     Answered,
     Answers,
     BootstrapFailed,
     Called,
     Cancelled,
-    ClientConnection,
     Ended,
     Failed,
     Limits,
-    ServerConnection,
     Unreadable,
 )
 from wire.errors import MalformedMessage
@@ -51,6 +50,7 @@ from wire.messages import (
     encode_bootstrap_results,
 )
 from wire.pointers import StructTuple
+from wire.server_connection import ServerConnection
 from wire.structs import StructView, compile_struct
 
 TESTS = Path(__file__).resolve().parent.parent

@@ -29,20 +29,12 @@ from raw_peer import (
 )
 
 from schema import message
-from wire.connection import (
-    Answered,
-    Answers,
-    Called,
-    Cancelled,
-    ClientConnection,
-    Ended,
-    Failed,
-    Limits,
-    ServerConnection,
-)
+from wire.client_connection import ClientConnection
+from wire.connection import Answered, Answers, Called, Cancelled, Ended, Failed, Limits
 from wire.interfaces import compile_interface
 from wire.messages import EMPTY_STRUCT, RemoteError
 from wire.pointers import StructTuple, own
+from wire.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
 SETTINGS = settings(

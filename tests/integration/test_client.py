@@ -28,10 +28,10 @@ from client import (
     RemoteError,
 )
 from schema import load_rpc, message
-from wire.connection import ServerConnection
 from wire.interfaces import compile_interface
 from wire.messages import EMPTY_STRUCT, EncodedStruct, ExceptionType, encode_abort, encode_exception
 from wire.messages import RemoteError as WireRemoteError
+from wire.server_connection import ServerConnection
 
 RPC = load_rpc()
 READ = compile_interface(message.MessageStream).methods["read"]

@@ -5,17 +5,16 @@ from collections.abc import Callable
 import pytest
 
 from schema import load_rpc, message
+from wire.client_connection import ClientConnection
 from wire.connection import (
     Answered,
     Answers,
     BootstrapFailed,
     Called,
     Cancelled,
-    ClientConnection,
     Ended,
     Failed,
     Limits,
-    ServerConnection,
 )
 from wire.errors import EncodeError, LocalProtocolError, RemoteProtocolError
 from wire.frames import FrameDecoder, FrameLimits
@@ -49,6 +48,7 @@ from wire.messages import (
     encode_results,
 )
 from wire.pointers import Buffer
+from wire.server_connection import ServerConnection
 
 RPC = load_rpc()
 READ = compile_interface(message.MessageStream).methods["read"]

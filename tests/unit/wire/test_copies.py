@@ -4,10 +4,12 @@ import tracemalloc
 from itertools import pairwise
 
 from schema import load
-from wire.connection import Answers, ClientConnection, ServerConnection
+from wire.client_connection import ClientConnection
+from wire.connection import Answers
 from wire.interfaces import compile_interface
 from wire.messages import EncodedTuple, encode_bootstrap_results
 from wire.pointers import StructTuple
+from wire.server_connection import ServerConnection
 
 DESCRIBE = compile_interface(load("tensor.capnp").TensorService).methods["describe"]
 SIZE = 1 << 20

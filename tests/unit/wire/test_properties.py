@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schema import message
-from wire.connection import Answered, Called, ClientConnection, Ended, ServerConnection
+from wire.client_connection import ClientConnection
+from wire.connection import Answered, Called, Ended
 from wire.errors import MalformedMessage
 from wire.interfaces import compile_interface
+from wire.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
 TEXT = st.text(max_size=200)
