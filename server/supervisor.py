@@ -12,8 +12,10 @@ then killed. `run` returns the exit status when the last worker is gone.
 """
 
 import asyncio
+import contextlib
 import errno
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +27,7 @@ from server.log import Log, open_log
 from server.messages import Message, Ready, Refused
 from server.restarts import StartFailures
 from server.worker_process import STOP_SIGNALS, Connection, WorkerProcess
+from wire.messages import ExceptionType, RemoteError, encode_abort
 
 BEAT_INTERVAL_S = 0.25
 # 5 s: uvicorn's limit.
@@ -274,13 +277,20 @@ class Supervisor:
             # That connection broke before it was accepted; the next may be fine.
             return True
         if sum(worker.load for worker in self._alive()) >= self._max_connections:
-            sock.close()
-            self._warn(f"Refusing connections: {self._max_connections} are open")
+            self._refuse(sock)
             return True
         self._accepted += 1
         self._pending.append(Connection(self._accepted, sock, peer_label(sock, name)))
         self._dispatch()
         return True
+
+    def _refuse(self, sock: socket.socket) -> None:
+        reason = f"{self._max_connections} connections are open: try again later"
+        with contextlib.suppress(OSError), sock:
+            # Into an empty send buffer, so it does not block. A peer whose own bytes are here
+            # already may see a reset before it reads this.
+            sock.send(encode_abort(RemoteError(reason, ExceptionType.OVERLOADED)))
+        self._warn(f"Refusing connections: {self._max_connections} are open")
 
     def _pause_for_fds(self, error: OSError) -> None:
         # The connection stays in the backlog, so the listener stays readable: do not spin.

@@ -16,6 +16,9 @@ from deadline import eventually
 from pycapnp_peer import connected, reversed_by, run
 from running_server import ENGINES, Running, command, environment, run_to_end, running_server
 
+from wire.frames import FrameDecoder
+from wire.messages import Abort, ExceptionType, RemoteError, decode
+
 
 def has_ipv6() -> bool:
     try:
@@ -281,7 +284,10 @@ def test_the_connection_cap_refuses_and_recovers() -> None:
         server.out.wait_for("RPC system started", count=2)
         with socket.create_connection(("127.0.0.1", server.port), 5) as refused:
             refused.settimeout(5)
-            assert refused.recv(1) == b""
+            said = b"".join(iter(lambda: refused.recv(4096), b""))
+        (message,) = FrameDecoder().feed(said)
+        error = RemoteError("2 connections are open: try again later", ExceptionType.OVERLOADED)
+        assert decode(message) == Abort(error)
         assert server.err.wait_for("Refusing connections: 2 are open")
         for sock in held:
             sock.close()
