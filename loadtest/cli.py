@@ -118,14 +118,25 @@ def bench(*, quick: bool, processes: int | None, case_seconds: float, results: P
 @click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the Poisson schedule.")
 @click.option("--pin/--no-pin", default=True, help="Pin each process to a CPU, from the last on.")
+@click.option(
+    "--fail-if",
+    multiple=True,
+    metavar="CONDITION",
+    help="Exit with 1 if it holds, as p99>2ms, errors>0.1%, calls/s<20000; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @_results_option
-def run_load(*, as_json: bool, **options: object) -> int:
+def run_load(*, as_json: bool, fail_if: tuple[str, ...], **options: object) -> int:
     """Load the server at ADDR with calls of the tutorial's `read`, each reply checked."""
     from loadtest.run import RunConfig, RunError, run  # noqa: PLC0415 - only when asked for
     from loadtest.run_progress import shown_run  # noqa: PLC0415 - as above
     from loadtest.tables import summary_tables  # noqa: PLC0415 - as above
+    from loadtest.thresholds import ThresholdError, parse_threshold  # noqa: PLC0415 - as above
 
+    try:
+        thresholds = [parse_threshold(text) for text in fail_if]
+    except ThresholdError as error:
+        raise click.UsageError(str(error)) from error
     config = RunConfig(**options)  # type: ignore[arg-type] # one option per field, by name
     with _failures_in_one_line(RunError), shown_run(config.seconds) as report:
         result = run(config, report)
@@ -138,8 +149,11 @@ def run_load(*, as_json: bool, **options: object) -> int:
             console.print(table)
     for reason in summary.reasons:
         click.echo(f"void: {reason}", err=True)
+    violations = [found for t in thresholds if (found := t.violation(summary)) is not None]
+    for violation in violations:
+        click.echo(f"failed: {violation}", err=True)
     click.echo(f"Written to {result.folder}", err=True)
-    return 1 if summary.errors or not summary.calls else 0
+    return 1 if summary.errors or not summary.calls or violations else 0
 
 
 @cli.command("bench-server")

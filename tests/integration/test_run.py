@@ -102,6 +102,18 @@ def test_g1_a_stall_shows_in_the_open_loop_and_not_in_service_time_alone(tmp_pat
     assert summary["service_us"]["max"] > STALL_S * 0.9e6
 
 
+def test_a_threshold_that_is_passed_fails_the_run(tmp_path: Path) -> None:
+    load = ["--connections", "1", "--duration", "300ms"]
+    with running_server("--workers", "1") as server:
+        address = f"127.0.0.1:{server.port}"
+        status, _, said = loadtest_run(
+            *(address, tmp_path, *load, "--fail-if", "p50>1us", "--fail-if", "errors>0.1%")
+        )
+        fine, _, _ = loadtest_run(address, tmp_path, *load, "--fail-if", "calls/s<1")
+    assert (status, fine) == (1, 0)
+    assert said.count("failed: ") == said.count("failed: p50>1us: ") == 1
+
+
 def test_nobody_there_is_one_line(tmp_path: Path) -> None:
     status, summary, said = loadtest_run("127.0.0.1:1", tmp_path, "--duration", "1s")
     assert (status, summary) == (1, {})
@@ -114,6 +126,10 @@ def test_nobody_there_is_one_line(tmp_path: Path) -> None:
     [
         (["--rate", "fast"], "bad rate 'fast': expected calls per second, or closed"),
         (["--rate", "0"], "bad rate '0': expected calls per second, or closed"),
+        (
+            ["--fail-if", "p99>2"],
+            "bad condition 'p99>2': a time needs us, ms or s",
+        ),
         (["--duration", "5h"], "bad duration '5h': expected 500ms, 30s or 2m, at least 100ms"),
     ],
 )
