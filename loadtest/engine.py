@@ -34,20 +34,11 @@ from loadtest.histogram import Recorder
 from loadtest.schedule import Arrivals, due_offsets_ns
 from schema import message
 from wire.address import parse_address
+from wire.encoding import encode_bootstrap, encode_call, encode_finish
 from wire.errors import WireError
 from wire.frames import FrameDecoder
 from wire.interfaces import compile_interface
-from wire.messages import (
-    ImportedCap,
-    RemoteError,
-    Results,
-    Return,
-    content_of,
-    decode,
-    encode_bootstrap,
-    encode_call,
-    encode_finish,
-)
+from wire.messages import ImportedCap, RemoteError, Results, Return, content_of, decode
 
 _READ = compile_interface(message.MessageStream).methods["read"]
 _RECEIVE_BYTES = 262_144

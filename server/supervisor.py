@@ -27,7 +27,8 @@ from server.log import Log, open_log
 from server.messages import Message, Ready, Refused
 from server.restarts import StartFailures
 from server.worker_process import STOP_SIGNALS, Connection, WorkerProcess
-from wire.messages import ExceptionType, RemoteError, encode_abort
+from wire.encoding import encode_abort
+from wire.messages import ExceptionType, RemoteError
 
 BEAT_INTERVAL_S = 0.25
 # 5 s: uvicorn's limit.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from wire.connection import Called
-from wire.messages import EncodedStruct
+from wire.encoding import EncodedStruct
 from wire.server_connection import ServerConnection
 
 # What one connection does; it is closed afterwards.

@@ -13,16 +13,22 @@ from wire.connection import (
     Limits,
     Unreadable,
 )
-from wire.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
-from wire.messages import (
+from wire.encoding import (
     CALL_HEAD_WORDS,
     PROMISE_CALL_HEAD_WORDS,
+    EncodedTuple,
+    encode_bootstrap,
+    encode_call,
+    encode_exception,
+    encode_finish,
+)
+from wire.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
+from wire.messages import (
     Abort,
     Bootstrap,
     Call,
     Canceled,
     Disembargo,
-    EncodedTuple,
     ExceptionType,
     Finish,
     ImportedCap,
@@ -36,10 +42,6 @@ from wire.messages import (
     Target,
     Unimplemented,
     content_of,
-    encode_bootstrap,
-    encode_call,
-    encode_exception,
-    encode_finish,
     plain_return,
 )
 from wire.pointers import Buffer, Message

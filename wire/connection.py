@@ -17,16 +17,10 @@ Neither half raises for what a peer sends: the last event says why a connection 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from wire.encoding import encode_abort, encode_unimplemented
 from wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
 from wire.frames import DEFAULT_LIMITS, FrameDecoder, FrameLimits
-from wire.messages import (
-    Abort,
-    Incoming,
-    RemoteError,
-    decode,
-    encode_abort,
-    encode_unimplemented,
-)
+from wire.messages import Abort, Incoming, RemoteError, decode
 from wire.pointers import Buffer, Message, StructTuple
 
 

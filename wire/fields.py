@@ -9,9 +9,9 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from wire.encoding import BYTES_WORD, ZEROS, padded
 from wire.errors import MalformedMessage
 from wire.fallback import read_field, reader_at
-from wire.messages import BYTES_WORD, ZEROS, padded
 from wire.pointers import (
     BYTE,
     COMPOSITE,

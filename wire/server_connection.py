@@ -12,14 +12,21 @@ from wire.connection import (
     Limits,
     ServerEvent,
 )
+from wire.encoding import (
+    RESULTS_HEAD_WORDS,
+    EncodedTuple,
+    encode_bootstrap_results,
+    encode_canceled,
+    encode_exception,
+    encode_results,
+    results_head,
+)
 from wire.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
 from wire.messages import (
-    RESULTS_HEAD_WORDS,
     Abort,
     Bootstrap,
     Call,
     Disembargo,
-    EncodedTuple,
     ExceptionType,
     Finish,
     ImportedCap,
@@ -32,12 +39,7 @@ from wire.messages import (
     Target,
     Unimplemented,
     content_of,
-    encode_bootstrap_results,
-    encode_canceled,
-    encode_exception,
-    encode_results,
     plain_call,
-    results_head,
 )
 from wire.pointers import Buffer, Message, StructTuple
 

@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
+from wire.encoding import EncodedStruct, EncodedTuple
 from wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
 from wire.fallback import build, read_dict
 from wire.fields import VALUE_ERRORS, Field, NeedsFallback, compile_field, reader_of
 from wire.frames import FrameDecoder
-from wire.messages import EncodedStruct, EncodedTuple
 from wire.pointers import (
     NESTING_LIMIT,
     TRAVERSAL_LIMIT_WORDS,

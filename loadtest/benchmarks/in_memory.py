@@ -16,8 +16,8 @@ import orjson
 
 from schema import load, message
 from wire.client_connection import ClientConnection
+from wire.encoding import EncodedTuple, encode_bootstrap_results
 from wire.interfaces import compile_interface
-from wire.messages import EncodedTuple, encode_bootstrap_results
 from wire.pointers import StructTuple
 from wire.server_connection import ServerConnection
 from wire.structs import compile_struct

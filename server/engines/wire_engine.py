@@ -23,9 +23,10 @@ from server.engines.peer_errors import explain
 from server.log import Log
 from server.service import Results, bind_methods
 from wire.connection import Answers, Called, Cancelled, Ended
+from wire.encoding import EMPTY_STRUCT, EncodedTuple
 from wire.errors import EncodeError, RemoteProtocolError
 from wire.interfaces import Method, compile_interface
-from wire.messages import EMPTY_STRUCT, EncodedTuple, ExceptionType, RemoteError
+from wire.messages import ExceptionType, RemoteError
 from wire.pointers import Buffer, StructTuple, own
 from wire.server_connection import ServerConnection
 

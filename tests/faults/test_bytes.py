@@ -33,8 +33,8 @@ from raw_peer import (
 from running_server import Running, running_server
 
 from wire.connection import Answers, Ended, Limits
+from wire.encoding import EMPTY_STRUCT, EncodedStruct
 from wire.frames import FrameLimits
-from wire.messages import EMPTY_STRUCT, EncodedStruct
 from wire.pointers import StructTuple
 from wire.server_connection import ServerConnection
 

@@ -40,15 +40,10 @@ from wire.connection import (
     Limits,
     Unreadable,
 )
+from wire.encoding import EMPTY_STRUCT, EncodedTuple, encode_bootstrap, encode_bootstrap_results
 from wire.errors import MalformedMessage
 from wire.frames import FrameLimits
-from wire.messages import (
-    EMPTY_STRUCT,
-    EncodedTuple,
-    RemoteError,
-    encode_bootstrap,
-    encode_bootstrap_results,
-)
+from wire.messages import RemoteError
 from wire.pointers import StructTuple
 from wire.server_connection import ServerConnection
 from wire.structs import StructView, compile_struct

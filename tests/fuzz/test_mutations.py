@@ -20,9 +20,9 @@ from fuzz.mutate import (
     sample_values,
 )
 
+from wire.encoding import EncodedTuple
 from wire.errors import MalformedMessage
 from wire.frames import FrameDecoder
-from wire.messages import EncodedTuple
 from wire.pointers import Message, root_pointer
 from wire.structs import compile_struct
 

@@ -31,8 +31,9 @@ from raw_peer import (
 from schema import message
 from wire.client_connection import ClientConnection
 from wire.connection import Answered, Answers, Called, Cancelled, Ended, Failed, Limits
+from wire.encoding import EMPTY_STRUCT
 from wire.interfaces import compile_interface
-from wire.messages import EMPTY_STRUCT, RemoteError
+from wire.messages import RemoteError
 from wire.pointers import StructTuple, own
 from wire.server_connection import ServerConnection
 

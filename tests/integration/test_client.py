@@ -28,8 +28,9 @@ from client import (
     RemoteError,
 )
 from schema import load_rpc, message
+from wire.encoding import EMPTY_STRUCT, EncodedStruct, encode_abort, encode_exception
 from wire.interfaces import compile_interface
-from wire.messages import EMPTY_STRUCT, EncodedStruct, ExceptionType, encode_abort, encode_exception
+from wire.messages import ExceptionType
 from wire.messages import RemoteError as WireRemoteError
 from wire.server_connection import ServerConnection
 

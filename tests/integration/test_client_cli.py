@@ -11,8 +11,8 @@ from running_server import environment
 
 from schema import message
 from wire.connection import Called
+from wire.encoding import EncodedStruct
 from wire.interfaces import compile_interface
-from wire.messages import EncodedStruct
 
 READ = compile_interface(message.MessageStream).methods["read"]
 

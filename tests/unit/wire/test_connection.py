@@ -16,15 +16,26 @@ from wire.connection import (
     Failed,
     Limits,
 )
+from wire.encoding import (
+    EMPTY_STRUCT,
+    EncodedStruct,
+    encode_abort,
+    encode_bootstrap,
+    encode_bootstrap_results,
+    encode_call,
+    encode_canceled,
+    encode_exception,
+    encode_finish,
+    encode_release,
+    encode_results,
+)
 from wire.errors import EncodeError, LocalProtocolError, RemoteProtocolError
 from wire.frames import FrameDecoder, FrameLimits
 from wire.interfaces import compile_interface
 from wire.messages import (
-    EMPTY_STRUCT,
     Abort,
     Call,
     Canceled,
-    EncodedStruct,
     ExceptionType,
     Finish,
     ImportedCap,
@@ -37,15 +48,6 @@ from wire.messages import (
     Target,
     Unimplemented,
     decode,
-    encode_abort,
-    encode_bootstrap,
-    encode_bootstrap_results,
-    encode_call,
-    encode_canceled,
-    encode_exception,
-    encode_finish,
-    encode_release,
-    encode_results,
 )
 from wire.pointers import Buffer
 from wire.server_connection import ServerConnection

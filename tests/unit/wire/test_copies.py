@@ -6,8 +6,8 @@ from itertools import pairwise
 from schema import load
 from wire.client_connection import ClientConnection
 from wire.connection import Answers
+from wire.encoding import EncodedTuple, encode_bootstrap_results
 from wire.interfaces import compile_interface
-from wire.messages import EncodedTuple, encode_bootstrap_results
 from wire.pointers import StructTuple
 from wire.server_connection import ServerConnection
 

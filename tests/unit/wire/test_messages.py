@@ -6,17 +6,28 @@ from typing import Any
 import pytest
 
 from schema import load_rpc
+from wire.encoding import (
+    EMPTY_STRUCT,
+    EncodedStruct,
+    encode_abort,
+    encode_bootstrap,
+    encode_bootstrap_results,
+    encode_call,
+    encode_canceled,
+    encode_exception,
+    encode_finish,
+    encode_results,
+    encode_unimplemented,
+)
 from wire.errors import MalformedMessage
 from wire.frames import FrameDecoder
 from wire.messages import (
-    EMPTY_STRUCT,
     Abort,
     Bootstrap,
     Call,
     Canceled,
     CapDescriptor,
     Disembargo,
-    EncodedStruct,
     ExceptionType,
     Finish,
     ImportedCap,
@@ -30,15 +41,6 @@ from wire.messages import (
     Tag,
     Unimplemented,
     decode,
-    encode_abort,
-    encode_bootstrap,
-    encode_bootstrap_results,
-    encode_call,
-    encode_canceled,
-    encode_exception,
-    encode_finish,
-    encode_results,
-    encode_unimplemented,
 )
 from wire.pointers import Buffer, Message, follow_struct
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from schema import load
+from wire.encoding import EncodedStruct
 from wire.errors import EncodeError, MalformedMessage
 from wire.frames import FrameDecoder
 from wire.interfaces import compile_interface
-from wire.messages import EncodedStruct
 from wire.pointers import Pointer, root_pointer
 from wire.structs import compile_struct
 
