@@ -26,6 +26,9 @@ from wire.frames import FrameDecoder
 from wire.pointers import Message, root_pointer
 from wire.structs import compile_struct
 
+# Tracing every line would take four times as long, and other tests show what is covered.
+pytestmark = pytest.mark.no_cover
+
 SEED = 1
 FRAMES = int(os.environ.get("FUZZ_FRAMES", "100000"))
 KIND = compile_struct(KINDS.Kinds.schema)

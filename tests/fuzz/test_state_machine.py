@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from fuzz.mutate import split
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -52,6 +53,9 @@ MAX_IN_FLIGHT, MAX_ANSWERS = 3, 5
 INLINE, EVENTS = 7, 8
 # One that was never sent is rare, since it ends the run.
 CALLEES = [("export", 0)] * 6 + [("export", 1)] + [("promise", number) for number in range(4)]
+
+# As in test_mutations.
+pytestmark = pytest.mark.no_cover
 
 
 @dataclass
