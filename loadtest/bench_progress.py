@@ -1,4 +1,4 @@
-"""The progress of a benchmark run on stderr: a bar on a terminal, else a line per process."""
+"""The progress of a benchmark run on stderr: a bar on a terminal, else a line per step."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ def shown_progress() -> Iterator[Callable[[Progress], None]]:
         yield lambda progress: console.print(_line(progress), highlight=False)
         return
     columns = (
-        TextColumn("processes"),
+        TextColumn("measured"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[left]}"),
@@ -33,7 +33,7 @@ def shown_progress() -> Iterator[Callable[[Progress], None]]:
 
 
 def _line(progress: Progress) -> str:
-    return f"{progress.done} of {progress.total} processes, {_left(progress)}"
+    return f"{progress.done} of {progress.total} done, {_left(progress)}"
 
 
 def _left(progress: Progress) -> str:

@@ -183,11 +183,6 @@ def encode_finish(question_id: int, *, release_result_caps: bool = True) -> byte
     return _frame(_ROOT, Tag.FINISH, _struct_word(0, 1, 0), question_id | flags << 32)
 
 
-def encode_release(import_id: int, reference_count: int) -> bytes:
-    """Return the frame that gives back `reference_count` references to an import."""
-    return _frame(_ROOT, Tag.RELEASE, _struct_word(0, 1, 0), import_id | reference_count << 32)
-
-
 def encode_abort(error: RemoteError) -> bytes:
     """Return the frame that ends the connection with a reason."""
     reason = error.reason.encode(errors="replace") + b"\0"

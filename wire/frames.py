@@ -167,8 +167,3 @@ class FrameDecoder:
                 f"message is too large: {words * 8} bytes, "
                 f"the limit is {self._limits.max_words * 8}"
             )
-
-
-def segment_table(words: int) -> bytes:
-    """Return the table of a frame with one segment of `words` words."""
-    return struct.pack("<II", 0, words)

@@ -162,16 +162,11 @@ def follow_struct(pointer: Pointer) -> StructAt | None:
     Raises:
         MalformedMessage: It points to something else, leaves its segment, or lies too deep.
     """
-    message, start, end, position, depth = pointer
-    low, high = _pointer_at(message.buffer, position)
-    if not low and not high:
+    message, depth = pointer.message, pointer.depth
+    found = _follow(pointer)
+    if found is None:
         return None
-    if depth <= 0:
-        raise MalformedMessage("message is too deeply nested or contains cycles")
-    if low & 3 == FAR:
-        start, end, target, low, high = _follow_far(message, low, high)
-    else:
-        target = position + 8 + (low >> 2) * 8
+    start, end, target, low, high = found
     if low & 3 != STRUCT:
         raise MalformedMessage("message has a pointer of another kind where a struct is expected")
     data_end = target + (high & 0xFFFF) * 8
@@ -188,16 +183,11 @@ def follow_list(pointer: Pointer) -> ListAt | None:
         MalformedMessage: It points to something else, leaves its segment, lies too
             deep, or its elements do not add up to its size.
     """
-    message, start, end, position, depth = pointer
-    low, high = _pointer_at(message.buffer, position)
-    if not low and not high:
+    message, depth = pointer.message, pointer.depth
+    found = _follow(pointer)
+    if found is None:
         return None
-    if depth <= 0:
-        raise MalformedMessage("message is too deeply nested or contains cycles")
-    if low & 3 == FAR:
-        start, end, target, low, high = _follow_far(message, low, high)
-    else:
-        target = position + 8 + (low >> 2) * 8
+    start, end, target, low, high = found
     if low & 3 != LIST:
         raise MalformedMessage("message has a pointer of another kind where a list is expected")
     element, count = high & 7, high >> 3
@@ -296,8 +286,24 @@ def _check(start: int, end: int, first: int, last: int) -> None:
         raise MalformedMessage("message has a pointer that leaves its segment")
 
 
+def _follow(pointer: Pointer) -> tuple[int, int, int, int, int] | None:
+    """Return the segment's start and end, the target, and both halves of what describes it.
+
+    None where the pointer is null.
+    """
+    message, start, end, position, depth = pointer
+    low, high = _pointer_at(message.buffer, position)
+    if not low and not high:
+        return None
+    if depth <= 0:
+        raise MalformedMessage("message is too deeply nested or contains cycles")
+    if low & 3 == FAR:
+        return _follow_far(message, low, high)
+    return start, end, position + 8 + (low >> 2) * 8, low, high
+
+
 def _follow_far(message: Message, low: int, high: int) -> tuple[int, int, int, int, int]:
-    """Return the segment's start and end, the target, and both halves of what describes it."""
+    """Return what `_follow` does, by way of a landing pad."""
     start, end = _segment(message, high)
     pad = start + ((low & 0xFFFFFFFF) >> 3) * 8
     is_double = low & 4

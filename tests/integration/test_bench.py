@@ -65,7 +65,7 @@ def test_tables_go_to_stdout_and_progress_to_stderr(outcome: tuple[Path, str, st
     assert "Ratios: above 1 the candidate is faster" in stdout
     assert "pycapnp, against orjson" in stdout
     assert stdout.rstrip().endswith(f"Written to results/{folder.name}")
-    assert stderr.splitlines()[-1] == "2 of 2 processes, about 0 s left"
+    assert stderr.splitlines()[-1] == "2 of 2 done, about 0 s left"
 
 
 def test_a_mistake_is_one_line() -> None:

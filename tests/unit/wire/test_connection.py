@@ -26,7 +26,6 @@ from wire.encoding import (
     encode_canceled,
     encode_exception,
     encode_finish,
-    encode_release,
     encode_results,
 )
 from wire.errors import EncodeError, LocalProtocolError, RemoteProtocolError
@@ -62,6 +61,14 @@ def frame(parts: bytes | list[Buffer]) -> bytes:
 
 def call(question_id: int, target: Target = ImportedCap(0)) -> bytes:  # noqa: B008 - frozen
     return frame(encode_call(question_id, target, 1, 2, EMPTY_STRUCT))
+
+
+def encode_release(import_id: int, count: int) -> bytes:
+    found = RPC.Message.new_message()
+    release = found.init("release")
+    release.id, release.referenceCount = import_id, count
+    data: bytes = found.to_bytes()
+    return data
 
 
 def sent(connection: ClientConnection | ServerConnection) -> list[Incoming]:
