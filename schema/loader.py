@@ -52,9 +52,14 @@ def _try_elsewhere(file: Path) -> None:
     Raises:
         SchemaError: It is not valid; the message has the parser's own lines.
     """
-    script = "import sys, capnp; capnp.load(sys.argv[1], imports=[sys.argv[2]])"
+    # The rig's own schema first, as in this process: a file with the same id aborts as well.
+    script = (
+        "import sys, capnp; imports = [sys.argv[1]]; "
+        "[capnp.load(file, imports=imports) for file in sys.argv[2:]]"
+    )
+    own = str(_HERE / "message.capnp")
     done = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-P", "-c", script, str(file), *_IMPORTS],
+        [sys.executable, "-P", "-c", script, *_IMPORTS, own, str(file)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -65,6 +65,18 @@ def read_field(reader: Any, name: str) -> Any:  # noqa: ANN401
         raise malformed(error) from error
 
 
+def read_which(reader: Any) -> str:  # noqa: ANN401
+    """Return the name of the active member of a union.
+
+    Raises:
+        MalformedMessage: It is one that the schema does not know.
+    """
+    try:
+        return str(reader.which())
+    except _READ_ERRORS as error:
+        raise malformed(error) from error
+
+
 def read_dict(reader: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return every field of pycapnp's reader, of a union the active member alone.
 

@@ -104,7 +104,8 @@ def compile_field(field: Any, compile_struct: CompileStruct) -> Field:
     proto = field.proto
     # 0xffff: the field is in no union.
     if proto.which() != "slot" or proto.discriminantValue != 0xFFFF:
-        return _fallback_field(proto.name)
+        is_void = proto.which() == "slot" and proto.slot.type.which() == "void"
+        return _void_member(proto.name) if is_void else _fallback_field(proto.name)
     slot = proto.slot
     which = slot.type.which()
     if which == "list" and slot.type.list.elementType.which() not in _NUMBERS:
@@ -127,6 +128,15 @@ def _fallback_field(name: str, slot: int = -1) -> Field:
         raise NeedsFallback
 
     return Field(name, get, slot=slot, emit=emit, is_fallback=True)
+
+
+def _void_member(name: str) -> Field:
+    """Return the field of a union's Void member, whose value, None, chooses it."""
+
+    def store(_data: bytearray, _value: object) -> None:
+        raise NeedsFallback
+
+    return Field(name, _fallback_field(name).get, store=store, slot=-1, is_fallback=True)
 
 
 def reader_of(view: Any) -> Any:

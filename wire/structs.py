@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 
 from wire.encoding import EncodedStruct, EncodedTuple
 from wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
-from wire.fallback import build, read_dict
+from wire.fallback import build, read_dict, read_which
 from wire.fields import VALUE_ERRORS, Field, NeedsFallback, compile_field, reader_of
 from wire.frames import FrameDecoder
 from wire.pointers import (
@@ -158,7 +158,7 @@ class StructCodec:
         members["_schema"] = self._schema
         members["_has_fallback"] = has_fallback
         if self._schema.node.struct.discriminantCount:
-            members["which"] = lambda view: str(reader_of(view).which())
+            members["which"] = lambda view: read_which(reader_of(view))
         members["_fields"] = {
             field.name: None if field.emit is None or field.slot < 0 else field.slot
             for field in self.fields

@@ -35,6 +35,7 @@ def test_a_schema_of_a_user_is_loaded_by_its_path(tmp_path: Path) -> None:
         ),
         ("@0xb8a5a1cb73f3a2d3;\nstruct A { ! }\n", "bad.capnp:2: Parse error."),
         ("struct A { x @0 :Text; }\n", "bad.capnp:1: File does not declare an ID."),
+        ("@0xe3a9c3d4089f91da;\n", "bad.capnp:1: Duplicate ID @0xe3a9c3d4089f91da."),
     ],
 )
 def test_a_mistake_in_a_schema_names_its_place(tmp_path: Path, text: str, reason: str) -> None:

@@ -16,6 +16,7 @@ from wire.pointers import Pointer, root_pointer
 from wire.structs import compile_struct
 
 SCHEMA = load(Path(__file__).parents[2] / "data" / "kinds.capnp")
+WORKLOAD = load(Path(__file__).parents[2] / "data" / "workload.capnp")
 KINDS = compile_struct(SCHEMA.Kinds.schema)
 
 FULL: dict[str, Any] = {
@@ -281,6 +282,22 @@ def test_rare_fields_are_written_and_read_through_pycapnp() -> None:
     assert (view._has("texts"), view._has("any"), view._has("group")) == (True, False, True)
     with pytest.raises(MalformedMessage, match="cannot be read"):
         _ = view.first
+
+
+def test_a_void_member_of_a_union_is_chosen_by_none() -> None:
+    codec = compile_struct(WORKLOAD.Plain.schema)
+    data = framed(codec.write({"number": 5, "none": None}))
+    view = codec.read(root(data))
+    assert (view.number, view.which()) == (5, "none")
+
+
+def test_an_unknown_member_of_a_union_is_malformed() -> None:
+    codec = compile_struct(WORKLOAD.Plain.schema)
+    data = bytearray(framed(codec.write({"none": None})))
+    at = data.rindex((1).to_bytes(2, "little"))
+    data[at : at + 2] = (9).to_bytes(2, "little")
+    with pytest.raises(MalformedMessage):
+        codec.read(root(bytes(data))).which()
 
 
 def test_rare_fields_of_a_null_struct_are_defaults() -> None:
