@@ -48,22 +48,12 @@ class Histogram:
     below: int = 0
     above: int = 0
 
-    @classmethod
-    def of(cls, values_ns: Sequence[int]) -> Self:
+    @staticmethod
+    def of(values_ns: Sequence[int]) -> "Histogram":
         """Return the histogram of `values_ns`, none of them negative."""
-        if not values_ns:
-            return cls()
-        inside = [value for value in values_ns if LOWEST_NS <= value <= HIGHEST_NS]
-        above = sum(value > HIGHEST_NS for value in values_ns)
-        return cls(
-            counts=Counter(map(bucket_of, inside)),
-            count=len(values_ns),
-            sum_ns=sum(values_ns),
-            min_ns=min(values_ns),
-            max_ns=max(values_ns),
-            below=len(values_ns) - len(inside) - above,
-            above=above,
-        )
+        recorder = Recorder()
+        recorder.extend(list(values_ns))
+        return recorder.take()
 
     @property
     def mean_ns(self) -> float | None:
@@ -90,6 +80,15 @@ class Histogram:
     def beyond(self, percent: float) -> int:
         """Return how many values lie above the percentile's rank."""
         return self.count - max(1, math.ceil(percent / 100 * self.count)) if self.count else 0
+
+    def count_above(self, limit_ns: int) -> int:
+        """Return how many values are above `limit_ns`, those within 0.8 % of it taken as below."""
+        if self.max_ns is None or limit_ns >= self.max_ns:
+            return 0
+        if limit_ns < LOWEST_NS:
+            return self.count - self.below
+        last = bucket_of(limit_ns)
+        return self.above + sum(count for bucket, count in self.counts.items() if bucket > last)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON and msgpack keep."""
@@ -145,11 +144,20 @@ def merge(parts: Iterable[Histogram]) -> Histogram:
 class Recorder:
     """Collects times, and gives them away as one histogram."""
 
-    __slots__ = ("_done", "_raw_ns")
+    __slots__ = (
+        "_above",
+        "_below",
+        "_count",
+        "_counts",
+        "_max_ns",
+        "_min_ns",
+        "_raw_ns",
+        "_sum_ns",
+    )
 
     def __init__(self) -> None:
         self._raw_ns: list[int] = []
-        self._done = Histogram()
+        self._reset()
 
     def record(self, value_ns: int) -> None:
         """Take one time, in ns, not negative."""
@@ -158,12 +166,47 @@ class Recorder:
         if len(raw_ns) >= _BIN_EVERY:
             self._bin()
 
+    def extend(self, values_ns: list[int]) -> None:
+        """Take many times."""
+        self._raw_ns += values_ns
+        self._bin()
+
     def take(self) -> Histogram:
         """Return what was recorded since the last `take`, and forget it."""
         self._bin()
-        done, self._done = self._done, Histogram()
+        done = Histogram(
+            *(self._counts, self._count, self._sum_ns, self._min_ns, self._max_ns),
+            *(self._below, self._above),
+        )
+        self._reset()
         return done
 
+    def _reset(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._count = self._sum_ns = self._below = self._above = 0
+        self._min_ns: int | None = None
+        self._max_ns: int | None = None
+
     def _bin(self) -> None:
-        self._done = merge([self._done, Histogram.of(self._raw_ns)])
-        self._raw_ns.clear()
+        values_ns = self._raw_ns
+        if not values_ns:
+            return
+        low, high = min(values_ns), max(values_ns)
+        self._count += len(values_ns)
+        self._sum_ns += sum(values_ns)
+        self._min_ns = low if self._min_ns is None else min(low, self._min_ns)
+        self._max_ns = high if self._max_ns is None else max(high, self._max_ns)
+        inside = values_ns
+        if low < LOWEST_NS or high > HIGHEST_NS:
+            inside = [value for value in values_ns if LOWEST_NS <= value <= HIGHEST_NS]
+            above = sum(value > HIGHEST_NS for value in values_ns)
+            self._above += above
+            self._below += len(values_ns) - len(inside) - above
+        # `bucket_of`, spelled out: 0.15 µs a value instead of 0.25.
+        self._counts.update(
+            [
+                ((shift := value.bit_length() - PART_BITS - 1) << PART_BITS) + (value >> shift)
+                for value in inside
+            ]
+        )
+        values_ns.clear()
