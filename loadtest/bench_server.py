@@ -18,14 +18,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from loadtest import record
 from loadtest.bench import Progress
 from loadtest.child import child_environment, kept_alive
-from loadtest.engine import EngineConfig, EngineResult
+from loadtest.engine import EngineConfig
+from loadtest.engine_runs import EngineFailed, run_engines
 from loadtest.histogram import Histogram, merge
 from loadtest.pair_statistics import Interval, interval_of_median, judge, noise_floor, paired_ratio
 from loadtest.results import (
@@ -36,13 +38,14 @@ from loadtest.results import (
     write_run,
     write_samples,
 )
-from loadtest.server_process import ServerProcess, cpu_s_between, running_server
+from loadtest.server_process import running_server
+from loadtest.workload import WorkloadConfig
 from wire.address import parse_address
 
 BASELINE, CANDIDATE = "pycapnp", "wire"
 # Connections x calls in flight: many clients that wait, and few that pipeline.
 LOADS = ((64, 1), (8, 16))
-_ENGINE_GRACE_S = 30.0
+_IN_MEMORY_S = 30.0
 _IN_MEMORY_PROCESSES = 6
 _BUSY_LIMIT = 0.9
 _CONTRACT = "round trip"
@@ -64,22 +67,42 @@ class BenchServerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What the generator saw: `calls` answered in `seconds`, their service times in `histogram`.
+
+    `busy` is the share of the time that the generator worked.
+    """
+
+    calls: int
+    seconds: float
+    busy: float
+    histogram: dict[str, Any]
+
+    @property
+    def calls_per_s(self) -> float:
+        """Answered calls per second."""
+        return self.calls / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
-    """What one server did under one load in one round; `role` is baseline, candidate or again."""
+    """What one server did under one load in one round; `role` is baseline, candidate or again.
+
+    `cpu_s` is what its processes used meanwhile.
+    """
 
     number: int
     order: int
     role: str
     connections: int
     in_flight: int
-    result: EngineResult
-    cpu_s: float | None
+    result: Load
+    cpu_s: float
 
     @property
     def cpu_us_per_call(self) -> float:
-        """CPU µs of the server per call, its warm-up left out of neither."""
-        assert self.cpu_s is not None
-        return self.cpu_s * 1e6 / self.result.answered
+        """CPU µs of the server per call."""
+        return self.cpu_s * 1e6 / self.result.calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +167,7 @@ def _rounds(
                     connections=connections,
                     in_flight=in_flight,
                     seconds=config.seconds,
-                    payload_bytes=config.payload_bytes,
+                    workload=WorkloadConfig(payload_bytes=config.payload_bytes),
                     cpu=generator_cpu,
                 )
                 result, cpu_s = _measure(roles[role], load, server_cpu, folder)
@@ -158,39 +181,25 @@ def _server_options(engine: str) -> list[str]:
     return ["--engine", engine, "--log-level", "error"]
 
 
-def _measure(
-    engine: str, load: EngineConfig, server_cpu: int, folder: Path
-) -> tuple[EngineResult, float | None]:
+def _measure(engine: str, load: EngineConfig, server_cpu: int, folder: Path) -> tuple[Load, float]:
     with running_server(
         workers=1,
         log=folder / "server.log",
         options=_server_options(engine),
         cpus={server_cpu},
     ) as server:
-        before = server.read_cpu()
-        result = _generate(load, server)
-        cpu_s = cpu_s_between(before, server.read_cpu())
-    if result.failures or not result.calls or cpu_s is None:
-        raise BenchServerError(f"the {engine} engine failed: {result.failures or 'no calls'}")
-    return result, cpu_s
-
-
-def _generate(load: EngineConfig, server: ServerProcess) -> EngineResult:
-    config = json.dumps(asdict(load) | {"address": server.address})
-    with kept_alive(
-        [sys.executable, "-P", "-m", "loadtest.engine", config],
-        env=child_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
         try:
-            out, err = process.communicate(timeout=load.seconds + _ENGINE_GRACE_S)
-        except subprocess.TimeoutExpired as error:
-            raise BenchServerError("the generator did not end in time") from error
-        if process.returncode:
-            last = err.decode(errors="replace").strip().splitlines()[-1:]
-            raise BenchServerError(f"the generator failed: {''.join(last)}")
-    return EngineResult(**json.loads(out.splitlines()[-1]))
+            measured = run_engines([replace(load, address=server.address)], server.parts())
+        except EngineFailed as error:
+            raise BenchServerError(str(error)) from error
+    if measured.interrupted:
+        raise KeyboardInterrupt
+    (result,), cpu_s = measured.results, measured.server_cpu_s
+    total = result.report.total
+    if total.failed or not result.calls or cpu_s is None:
+        raise BenchServerError(f"the {engine} engine failed: {total.failures or 'no calls'}")
+    times = total.times.service.to_json()
+    return Load(result.calls, result.seconds, result.busy, times), cpu_s
 
 
 def _time_in_memory(number: int, cpu: int) -> dict[str, float]:
@@ -201,7 +210,7 @@ def _time_in_memory(number: int, cpu: int) -> dict[str, float]:
         stdout=subprocess.PIPE,
     ) as process:
         try:
-            out, _ = process.communicate(timeout=_ENGINE_GRACE_S)
+            out, _ = process.communicate(timeout=_IN_MEMORY_S)
         except subprocess.TimeoutExpired as error:
             raise BenchServerError("the in-memory timing did not end in time") from error
         if process.returncode:

@@ -36,8 +36,9 @@ def kept_alive(command: Sequence[str], **options: Any) -> Iterator[subprocess.Po
     # A signal that unwound us within Popen would leave behind a process that nobody knows.
     held = _HeldSignals()
     try:
-        process = subprocess.Popen(  # noqa: S603 - commands of our own
-            command, stdin=subprocess.DEVNULL, start_new_session=True, **options
+        options.setdefault("stdin", subprocess.DEVNULL)
+        process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - commands of our own
+            command, start_new_session=True, **options
         )
     except BaseException:
         held.release()

@@ -1,468 +1,412 @@
 """The high-rate engine: one pinned process on uvloop, closed or open loop, every reply checked.
 
 Closed loop: each reply makes room for the next call. Open loop: calls are due on an absolute
-schedule, whatever the server does; each turn of the loop sends all that is due, and a call that
-finds no room waits and keeps its due time. Between due times the loop spins, since its timers
-step by 1 ms, and sleeps only while nothing is due for longer than that.
+schedule, whatever the server does; `loadtest.pacer` sends them. Three instants per call: due,
+sent, received; all calls of one turn of the loop share a stamp. `loadtest.exchange` encodes the
+calls and checks the replies, `loadtest.tally` counts.
 
-Three instants per call: due, sent, received. Response time is received - due, service time
-received - sent, lateness sent - due; all calls of one turn share a stamp. In a closed loop a
-call is due when it is sent.
-
-Every question id of a connection has one text of its own, encoded once; the first reply
-to it is decoded and compared in full, and from then on each reply must equal that frame
-byte for byte (0.25 µs, where decoding takes 5). A frame that differs is decoded again.
-
-Run as ``python -m loadtest.engine CONFIG``, a JSON object; prints the number of answered calls
-twice a second, a line each, and in the end its result as a JSON object.
+Run as ``python -m loadtest.engine``, with its config on stdin, a JSON object in one line (an
+argument could not hold a corpus). It prints a JSON object a line:
+``{"event": "ready"}`` when all connections stand, then waits for another line on stdin;
+``{"event": "open"}`` and ``{"event": "close"}`` at the edges of the measured window, the number
+of answered calls twice a second, and in the end its result. SIGINT closes the window early.
 """
 
 import asyncio
 import json
 import os
-import struct
+import signal
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
 from typing import Any, cast
 
 import uvloop
 
-from loadtest.histogram import Recorder
+from client.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected
+from loadtest.backoff import Backoff
+from loadtest.exchange import Exchange
+from loadtest.pacer import Pacer
 from loadtest.schedule import Arrivals, due_offsets_ns
-from schema import message
+from loadtest.tally import Report, Tally
+from loadtest.workload import WorkloadConfig, WorkloadError, load_workload
 from wire.address import parse_address
-from wire.encoding import encode_bootstrap, encode_call, encode_finish
-from wire.errors import WireError
-from wire.frames import FrameDecoder
-from wire.interfaces import compile_interface
-from wire.messages import ImportedCap, RemoteError, Results, Return, content_of, decode
 
-_READ = compile_interface(message.MessageStream).methods["read"]
 _RECEIVE_BYTES = 262_144
 _CONNECT_TIMEOUT_S = 10.0
-# How long calls in flight may take when the run is over.
-_LINGER_S = 2.0
-_SLEEP_FROM_NS = 2_000_000
 _REPORT_S = 0.5
-_u32_at = struct.Struct("<I").unpack_from
-# The answer id stands behind table, root, discriminant and pointer, in every peer's layout.
-_ANSWER_ID_AT = 32
+# A run of a number of calls that come to no end.
+_LONGEST_S = 86_400.0
+_CONNECT = "connect"
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How much load, for `seconds` after `warmup_s`.
+    """How much load: for `seconds` after `warmup_s`, or until `calls` are answered.
 
     Each of `connections` has at most `in_flight` calls under way. `rate_hz` is that of the
     open loop over all connections, None for a closed loop. `cpu` is where to pin, None for
-    nowhere.
+    nowhere. This is process `number` of `processes`.
     """
 
     address: str
     connections: int = 64
     in_flight: int = 1
-    seconds: float = 2.0
+    seconds: float | None = 2.0
+    calls: int | None = None
     warmup_s: float = 0.3
-    payload_bytes: int = 32
+    workload: WorkloadConfig = field(default_factory=WorkloadConfig)
+    checks_content: bool = True
+    timeout_s: float = 15.0
     cpu: int | None = None
     rate_hz: float | None = None
     arrivals: str = Arrivals.POISSON
     seed: int = 1
+    number: int = 0
+    processes: int = 1
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "EngineConfig":
+        """Return what `dataclasses.asdict` made plain."""
+        return cls(**{**plain, "workload": WorkloadConfig(**plain["workload"])})
 
 
 @dataclass(frozen=True, slots=True)
 class EngineResult:
-    """What one run measured, the warm-up left out.
+    """What one process measured: its `report`, over `seconds`.
 
-    `calls` were due within the `seconds` and answered rightly, `answered` over the whole run;
-    `scheduled` were due within them (None in a closed loop), `held` of them found no room at
-    first, and `unfinished` had no answer in the end. `busy` is the share of the seconds that this
-    process worked: CPU time in a closed loop, turns with work in an open one. The histograms are
-    as `Histogram.to_json` writes them; `failures` counts by kind.
+    `busy` is the share of them that this process worked: CPU time in a closed loop, turns with
+    work in an open one. `interrupted` is whether it was asked to stop early.
     """
 
-    calls: int
+    report: Report
     seconds: float
     busy: float
-    failures: dict[str, int]
-    answered: int
-    histogram: dict[str, Any] = field(default_factory=dict)
-    response: dict[str, Any] = field(default_factory=dict)
-    lateness: dict[str, Any] = field(default_factory=dict)
-    scheduled: int | None = None
-    held: int = 0
-    unfinished: int = 0
+    interrupted: bool = False
+
+    @property
+    def calls(self) -> int:
+        """Calls of the measured window that were answered rightly."""
+        return self.report.calls
 
     @property
     def calls_per_s(self) -> float:
         """Answered calls per second."""
         return self.calls / self.seconds
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        values = {name: getattr(self, name) for name in ("seconds", "busy", "interrupted")}
+        return {"report": self.report.to_json(), **values}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "EngineResult":
+        """Return what `to_json` wrote."""
+        return cls(**{**plain, "report": Report.from_json(plain["report"])})
+
 
 class _Load:
-    """What all connections share: the window, the counts, the receive buffer, the schedule."""
+    """What all connections share."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
+        self.workload = load_workload(config.workload, first=config.number, step=config.processes)
+        self.address = parse_address(config.address)
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
-        self.failures: Counter[str] = Counter()
-        self.service, self.response, self.lateness = Recorder(), Recorder(), Recorder()
-        self.calls = 0
-        self.answered = 0
-        self.open_ns = self.close_ns = sys.maxsize
+        self.tally = Tally(is_open_loop=config.rate_hz is not None)
+        self.answered = self.tally.timer(self.workload.label).record
+        self.pacer: Pacer[_Connection] | None = None
+        # How many calls may still be sent, of a closed loop.
+        self.left = sys.maxsize if config.calls is None else config.calls
         self.running = True
-        self.is_open_loop = config.rate_hz is not None
-        # Connections with room for a call, in the open loop.
-        self.free: deque[tuple[_Connection, int]] = deque()
+        self.close_ns = sys.maxsize
+        self.stopped = asyncio.Event()
+        self.interrupted = False
+        self.connections: dict[int, _Connection] = {}
+        self._rng = Random(config.seed)  # noqa: S311 - jitter
+        # Of the connections that were lost and have not answered since.
+        self.backoffs: dict[int, Backoff] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def record(self, due_ns: int, sent_ns: int, received_ns: int) -> None:
-        self.answered += 1
-        if not self.open_ns <= due_ns < self.close_ns:
+    def failed(self, error: Exception, sent_ns: int, now_ns: int) -> None:
+        self.tally.failed(self.workload.label, sent_ns, now_ns, error)
+
+    def stop(self) -> None:
+        """Close the measured window now."""
+        self.interrupted = True
+        self.close_ns = min(self.close_ns, time.monotonic_ns())
+        self.stopped.set()
+
+    async def connect(self, number: int, *, again: bool) -> None:
+        """Make a connection and wait until it can be called.
+
+        Raises:
+            ClientError: It cannot be made.
+        """
+        loop, address = asyncio.get_running_loop(), self.address
+        connection = _Connection(self, number)
+        started_ns = time.monotonic_ns()
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                if address.path is not None:
+                    await loop.create_unix_connection(lambda: connection, address.path)
+                else:
+                    assert address.host is not None
+                    assert address.port is not None
+                    await loop.create_connection(lambda: connection, address.host, address.port)
+                await connection.ready
+        except TimeoutError as error:
+            connection.close()
+            raise ConnectError(f"no connection within {_CONNECT_TIMEOUT_S:g} s") from error
+        except OSError as error:
+            raise ConnectError(error.strerror or str(error)) from error
+        self.tally.connected(started_ns, time.monotonic_ns(), again=again)
+        self.connections[number] = connection
+
+    def lost(self, number: int) -> None:
+        """Make a connection anew, after a wait that grows with each failure."""
+        del self.connections[number]
+        task = asyncio.get_running_loop().create_task(self._reconnect(number))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reconnect(self, number: int) -> None:
+        backoff = self.backoffs.setdefault(number, Backoff(self._rng))
+        while self.running:
+            await asyncio.sleep(backoff.next_s())
+            started_ns = time.monotonic_ns()
+            try:
+                await self.connect(number, again=True)
+            except ClientError as error:
+                self.tally.failed(_CONNECT, started_ns, time.monotonic_ns(), error)
+                continue
+            if self.running:
+                self.connections[number].begin()
             return
-        self.calls += 1
-        self.service.record(received_ns - sent_ns)
-        if self.is_open_loop:
-            self.response.record(received_ns - due_ns)
-            self.lateness.record(sent_ns - due_ns)
 
+    def stop_when_done(self) -> None:
+        """Close the window where all calls there were to be have ended."""
+        if self.unfinished == 0:
+            self.stopped.set()
 
-def _text(connection: int, slot: int, size: int) -> str:
-    """Return a text of `size` ASCII characters that no other slot of the run has."""
-    nonce = f"{connection:x}-{slot:x}."
-    return (nonce + "abcdefghijklmnopqrstuvwxyz" * (size // 26 + 1))[: max(size, len(nonce))]
+    @property
+    def unfinished(self) -> int:
+        """Calls that are in flight, or due and waiting for room."""
+        waiting = 0 if self.pacer is None else self.pacer.unsent
+        return waiting + sum(each.exchange.in_flight for each in self.connections.values())
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """One connection; its question ids are its slots, each for good with the same text."""
+    """The edge of one `Exchange`: its socket."""
 
     def __init__(self, load: _Load, number: int) -> None:
         self._load = load
         self._number = number
-        self._decoder = FrameDecoder()
-        self._carry = b""
-        self._transport: asyncio.Transport
-        self._expected: dict[int, bytes] = {}
-        self._texts: dict[int, bytes] = {}
-        self._calls: dict[int, bytes] = {}
-        # Due and sent, of the calls in flight.
-        self.stamps: dict[int, tuple[int, int]] = {}
-        self._out: list[bytes] = []
+        # Over all processes, no other connection has this number.
+        user = load.config.number + number * load.config.processes
+        self.exchange = Exchange(
+            load.workload,
+            user,
+            load.config.in_flight,
+            answered=load.answered,
+            failed=load.failed,
+            checks_content=load.config.checks_content,
+        )
+        self._transport: asyncio.Transport | None = None
+        self._error: ClientError | None = None
+        self.is_open = True
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not asserted: uvloop's transports do not derive from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(encode_bootstrap(0))
+        self.flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         return self._load.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        if not self.is_open:
+            return
         # As bytes: a memoryview is compared element by element.
         data = bytes(self._load.buffer[:nbytes])
         try:
-            if self.ready.done():
-                self._replies(data)
-            else:
-                self._start(data)
-        except WireError as error:
-            self._give_up(f"protocol error: {error}")
+            freed = self.exchange.receive(data, time.monotonic_ns())
+        except ClientError as error:
+            self.fail(error)
+            return
+        if self.ready.done():
+            self._go_on(freed)
+        elif self.exchange.is_ready:
+            self.ready.set_result(None)
+        self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._load.running:
+        reason = exc.strerror if isinstance(exc, OSError) else "the server closed it"
+        self.fail(Disconnected(f"the connection was lost: {reason}"))
+
+    def fail(self, error: ClientError) -> None:
+        """End the connection; what was in flight has failed."""
+        if not self.is_open:
             return
-        reason = exc.strerror if isinstance(exc, OSError) else "closed"
-        self._load.failures[f"connection lost: {reason}"] += max(len(self.stamps), 1)
-        self.stamps.clear()
+        self.is_open = False
+        self.close()
         if not self.ready.done():
-            self.ready.set_exception(ConnectionError(f"the connection was lost: {reason}"))
+            self.ready.set_exception(error)
+        elif self._load.running:
+            now_ns = time.monotonic_ns()
+            if not self.exchange.give_up(error, now_ns):
+                self._load.failed(error, now_ns, now_ns)
+            self._load.lost(self._number)
+            if not self._load.left:
+                self._load.stop_when_done()
 
     def close(self) -> None:
-        self._transport.close()
-
-    def send(self, slot: int, due_ns: int, now_ns: int) -> None:
-        """Queue the call of a free slot; `flush` sends it."""
-        self.stamps[slot] = (due_ns, now_ns)
-        self._out.append(self._calls[slot])
+        """Close the socket."""
+        self.is_open = False
+        if self._transport is not None:
+            self._transport.close()
 
     def flush(self) -> None:
         """Send what is queued in one write."""
-        if not self._transport.is_closing():
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
-
-    def _give_up(self, kind: str) -> None:
-        self._load.failures[kind] += 1
-        self._transport.close()
-
-    def _start(self, data: bytes) -> None:
-        for found in self._decoder.feed(data):
-            answer = decode(found)
-            if not isinstance(answer, Return) or not isinstance(answer.outcome, Results):
-                raise WireError("no bootstrap interface")
-            (descriptor,) = answer.outcome.cap_table
-            assert descriptor.export_id is not None
-            self._transport.write(encode_finish(0, release_result_caps=False))
-            self._encode_calls(ImportedCap(descriptor.export_id))
-            self.ready.set_result(None)
+        out = self.exchange.output()
+        if out and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(out)
 
     def begin(self) -> None:
         """Start the calls of a closed loop, or offer all slots to the schedule."""
-        if self._load.is_open_loop:
-            self._load.free.extend((self, slot) for slot in self._calls)
-            return
-        now_ns = time.monotonic_ns()
-        for slot in self._calls:
-            self.send(slot, now_ns, now_ns)
+        self._go_on(self.exchange.free)
         self.flush()
 
-    def _encode_calls(self, target: ImportedCap) -> None:
-        config = self._load.config
-        for slot in range(1, config.in_flight + 1):
-            text = _text(self._number, slot, config.payload_bytes)
-            params = _READ.params.pack({"request": {"content": text}})
-            frame = encode_call(slot, target, _READ.interface_id, _READ.method_id, params)
-            self._calls[slot] = b"".join(frame)
-            self._texts[slot] = text[::-1].encode()
-
-    def _replies(self, data: bytes) -> None:
-        if self._carry:
-            data, self._carry = self._carry + data, b""
-        now_ns = time.monotonic_ns()
-        expected, stamps, record = self._expected, self.stamps, self._load.record
-        done: list[int] = []
-        at, size = 0, len(data)
-        while at + _ANSWER_ID_AT + 4 <= size:
-            slot = _u32_at(data, at + _ANSWER_ID_AT)[0]
-            reply = expected.get(slot)
-            if reply is not None and slot in stamps and data.startswith(reply, at):
-                at += len(reply)
-                record(*stamps.pop(slot), now_ns)
-            else:
-                taken = self._judge(data, at, now_ns)
-                if not taken:
-                    break
-                at += taken
-            done.append(slot)
-        if at < size:
-            self._carry = data[at:]
-        self._go_on(done)
-
-    def _go_on(self, done: list[int]) -> None:
-        if not self._load.running:
-            return
-        if self._load.is_open_loop:
-            self._load.free.extend((self, slot) for slot in done)
-            return
-        now_ns = time.monotonic_ns()
-        for slot in done:
-            self.send(slot, now_ns, now_ns)
-        self.flush()
-
-    def _judge(self, data: bytes, at: int, now_ns: int) -> int:
-        """Decode the reply at `at` and compare it; return its length, 0 if it is not whole yet.
-
-        Raises:
-            WireError: It is no answer to a call of ours.
-        """
-        messages = list(FrameDecoder().feed(data[at : at + _frame_bytes(data, at)]))
-        if not messages:
-            return 0
-        (found,) = messages
-        answer = decode(found)
-        if not isinstance(answer, Return) or answer.answer_id not in self.stamps:
-            raise WireError("an unexpected message")
-        slot, end = answer.answer_id, found.bounds[-1][1]
-        stamps = self.stamps.pop(slot)
-        kind = self._fault(answer)
-        if kind is None:
-            self._load.record(*stamps, now_ns)
-            self._expected[slot] = data[at : at + end]
-        else:
-            self._load.failures[kind] += 1
-        if not answer.no_finish_needed and not self._calls[slot].startswith(encode_finish(slot)):
-            # A peer that wants a Finish gets it in front of the next call with this id.
-            self._calls[slot] = encode_finish(slot) + self._calls[slot]
-        return end
-
-    def _fault(self, answer: Return) -> str | None:
-        """Return what is wrong with an answer, by kind, or None."""
-        if isinstance(answer.outcome, RemoteError):
-            return f"exception: {answer.outcome.reason[:80]}"
-        if not isinstance(answer.outcome, Results):
-            return "cancelled"
-        results = _READ.results.open(content_of(answer.outcome.content))
-        return None if results.chunk == self._texts[answer.answer_id] else "wrong reply"
-
-
-def _frame_bytes(data: bytes, at: int) -> int:
-    """Return the length of the frame at `at` as its table announces it."""
-    count = _u32_at(data, at)[0] + 1
-    table: int = 4 * (1 + count) + 7 & ~7
-    if at + table > len(data) or count > 511:
-        return table
-    words: int = sum(struct.unpack_from(f"<{count}I", data, at + 4))
-    return table + 8 * words
-
-
-class _Pacer:
-    """Sends what is due, turn by turn."""
-
-    def __init__(self, load: _Load, start_ns: int, stop_ns: int) -> None:
-        config = load.config
-        assert config.rate_hz is not None
-        self._load = load
-        self._stop_ns = stop_ns
-        self._loop = asyncio.get_running_loop()
-        offsets = due_offsets_ns(config.rate_hz, Arrivals(config.arrivals), seed=config.seed)
-        self._dues: Iterator[int] = (start_ns + offset for offset in offsets)
-        self._next_ns = next(self._dues)
-        self._waiting: deque[int] = deque()
-        self._answered = 0
-        self._turns = self._working_turns = 0
-        self.scheduled = self.held = 0
-        self._turn()
-
-    @property
-    def busy(self) -> float:
-        """The share of turns that found work."""
-        return self._working_turns / max(self._turns, 1)
-
-    @property
-    def unsent(self) -> int:
-        """Calls that were due and found no room to the end."""
-        return len(self._waiting)
-
-    def _turn(self) -> None:
+    def _go_on(self, freed: int) -> None:
         load = self._load
-        now_ns = time.monotonic_ns()
-        while self._next_ns <= now_ns and self._next_ns < self._stop_ns:
-            due_ns = self._next_ns
-            self._waiting.append(due_ns)
-            self.scheduled += load.open_ns <= due_ns < load.close_ns
-            self._next_ns = next(self._dues)
-        sent = self._send(now_ns)
-        if load.open_ns <= now_ns < load.close_ns:
-            self._turns += 1
-            self._working_turns += bool(sent) or load.answered != self._answered
-        self._answered = load.answered
-        if self._next_ns >= self._stop_ns and not self._waiting:
+        if load.backoffs:
+            load.backoffs.pop(self._number, None)
+        if load.pacer is not None:
+            load.pacer.offer(self, freed)
+            if load.pacer.is_done:
+                load.stop_when_done()
             return
-        if self._next_ns - now_ns > _SLEEP_FROM_NS and not self._waiting:
-            # Half of the time left: the timer may be a millisecond late.
-            self._loop.call_later((self._next_ns - now_ns) / 2e9, self._turn)
-        elif load.running:
-            self._loop.call_soon(self._turn)
-
-    def _send(self, now_ns: int) -> int:
-        waiting, free = self._waiting, self._load.free
-        sent = 0
-        touched: set[_Connection] = set()
-        while waiting and free:
-            connection, slot = free.popleft()
-            connection.send(slot, waiting.popleft(), now_ns)
-            touched.add(connection)
-            sent += 1
-        for connection in touched:
-            connection.flush()
-        self.held += len(waiting) if sent else 0
-        return sent
+        if not load.running or not freed:
+            return
+        now_ns = time.monotonic_ns()
+        if now_ns >= load.close_ns:
+            return
+        count = min(freed, load.left)
+        load.left -= count
+        exchange = self.exchange
+        for _ in range(count):
+            exchange.send(now_ns, now_ns)
+        if not count:
+            load.stop_when_done()
 
 
-async def _run(config: EngineConfig, report: Callable[[int], None]) -> EngineResult:
+def _overdue(load: _Load) -> None:
+    """End connections with a call past its deadline: a late reply must not meet a new call."""
+    oldest_ns = time.monotonic_ns() - round(load.config.timeout_s * 1e9)
+    for connection in list(load.connections.values()):
+        _, sent_ns = next(connection.exchange.waiting(), (0, oldest_ns))
+        if sent_ns < oldest_ns:
+            connection.fail(DeadlineExceeded("no answer within the deadline"))
+
+
+async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineResult:
     load = _Load(config)
-    connections = await asyncio.wait_for(_connect(load), _CONNECT_TIMEOUT_S)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, load.stop)
+    await asyncio.gather(*(load.connect(at, again=False) for at in range(config.connections)))
+    say({"event": "ready"})
+    # Blocking on purpose: there is nothing to do until all processes are ready.
+    if not sys.stdin.readline():
+        raise ConnectError("nobody waits for the result")
     start_ns = time.monotonic_ns()
-    load.open_ns = start_ns + round(config.warmup_s * 1e9)
-    load.close_ns = load.open_ns + round(config.seconds * 1e9)
-    for connection in connections:
+    open_ns = load.tally.open_ns = start_ns + round(config.warmup_s * 1e9)
+    seconds = _LONGEST_S if config.seconds is None else config.seconds
+    load.close_ns = open_ns + round(seconds * 1e9)
+    if config.rate_hz is not None:
+        offsets = due_offsets_ns(config.rate_hz, Arrivals(config.arrivals), seed=config.seed)
+        load.pacer = Pacer(load, (start_ns + offset for offset in offsets), config.calls)
+    for connection in load.connections.values():
         connection.begin()
-    pacer = _Pacer(load, start_ns, load.close_ns) if load.is_open_loop else None
-    await asyncio.sleep((load.open_ns - time.monotonic_ns()) / 1e9)
+    if load.pacer is not None:
+        load.pacer.start()
+    await _until(load, open_ns)
+    say({"event": "open"})
     cpu_ns, opened_ns = time.process_time_ns(), time.monotonic_ns()
-    while (left_ns := load.close_ns - time.monotonic_ns()) > 0:
-        report(load.answered)
-        await asyncio.sleep(min(left_ns / 1e9, _REPORT_S))
+    await _watch(load, say)
     cpu_ns, took_ns = time.process_time_ns() - cpu_ns, time.monotonic_ns() - opened_ns
-    unfinished = await _settle(load, connections, pacer)
+    say({"event": "close"})
+    closed_ns = min(time.monotonic_ns(), load.close_ns)
+    load.close_ns = closed_ns
+    load.tally.unfinished += await _settle(load)
     load.running = False
-    for connection in connections:
+    for connection in list(load.connections.values()):
         connection.close()
     return EngineResult(
-        calls=load.calls,
-        seconds=config.seconds,
-        busy=cpu_ns / took_ns if pacer is None else pacer.busy,
-        failures=dict(load.failures),
-        answered=load.answered,
-        histogram=load.service.take().to_json(),
-        response=load.response.take().to_json(),
-        lateness=load.lateness.take().to_json(),
-        scheduled=None if pacer is None else pacer.scheduled,
-        held=0 if pacer is None else pacer.held,
-        unfinished=unfinished,
+        report=load.tally.take(cpu_ns=cpu_ns, final=True),
+        # Stopped in its warm-up, it measured nothing.
+        seconds=max(closed_ns - open_ns, 0) / 1e9,
+        busy=cpu_ns / took_ns if load.pacer is None else load.pacer.busy,
+        interrupted=load.interrupted,
     )
 
 
-async def _settle(load: _Load, connections: list[_Connection], pacer: _Pacer | None) -> int:
+async def _until(load: _Load, instant_ns: int) -> None:
+    left_s = (instant_ns - time.monotonic_ns()) / 1e9
+    if left_s > 0 and not load.stopped.is_set():
+        try:
+            await asyncio.wait_for(load.stopped.wait(), left_s)
+        except TimeoutError:
+            return
+
+
+async def _watch(load: _Load, say: Callable[[object], None]) -> None:
+    """Report now and then until the window closes, or all calls are done."""
+    while (now_ns := time.monotonic_ns()) < load.close_ns and not load.stopped.is_set():
+        say(load.tally.answered)
+        _overdue(load)
+        await _until(load, min(load.close_ns, now_ns + round(_REPORT_S * 1e9)))
+
+
+async def _settle(load: _Load) -> int:
     """Wait for the calls that were due in time; return how many have no answer in the end."""
-    end_s = time.monotonic() + _LINGER_S
-
-    def left() -> int:
-        stamps = (due for c in connections for due, _ in c.stamps.values())
-        return sum(load.open_ns <= due < load.close_ns for due in stamps)
-
+    end_s = time.monotonic() + load.config.timeout_s
     # Polled: once per run, and there is nobody to set an event.
-    while (left() or (pacer is not None and pacer.unsent)) and time.monotonic() < end_s:  # noqa: ASYNC110
+    while load.unfinished and time.monotonic() < end_s:  # noqa: ASYNC110
         await asyncio.sleep(0.002)
-    return left() + (0 if pacer is None else pacer.unsent)
+    return load.unfinished
 
 
-async def _connect(load: _Load) -> list[_Connection]:
-    address = parse_address(load.config.address)
-    loop = asyncio.get_running_loop()
-    connections = [_Connection(load, number) for number in range(load.config.connections)]
-    for connection in connections:
-        # Bound now: the lambda is called before the next turn of the loop.
-        make = lambda connection=connection: connection  # noqa: E731
-        if address.path is not None:
-            await loop.create_unix_connection(make, address.path)
-        else:
-            assert address.host is not None
-            assert address.port is not None
-            await loop.create_connection(make, address.host, address.port)
-    await asyncio.gather(*(connection.ready for connection in connections))
-    return connections
-
-
-def run(config: EngineConfig, report: Callable[[int], None]) -> EngineResult:
+def run(config: EngineConfig, say: Callable[[object], None]) -> EngineResult:
     """Load the server and return what was measured; pins this process where `cpu` says so.
 
-    `report` gets the number of answered calls now and then.
+    `say` gets what goes on, see the module.
 
     Raises:
-        OSError: The server cannot be reached, or the CPU is not ours.
-        TimeoutError: Connecting took too long.
+        ClientError: The server cannot be reached.
+        WorkloadError: What to send is unusable.
+        OSError: The CPU is not ours.
     """
     if config.cpu is not None:
         os.sched_setaffinity(0, {config.cpu})
-    return uvloop.run(_run(config, report))
+    return uvloop.run(_run(config, say))
 
 
 def main() -> None:
-    """Run with the JSON object of the first argument; print the result as one."""
+    """Run with the JSON object of the first line of stdin; print the result as one."""
 
-    def report(answered: int) -> None:
-        sys.stdout.write(f"{answered}\n")
+    def say(what: object) -> None:
+        sys.stdout.write(json.dumps(what) + "\n")
         sys.stdout.flush()
 
     try:
-        result = run(EngineConfig(**json.loads(sys.argv[1])), report)
-    except (OSError, TimeoutError) as error:
-        sys.exit(f"cannot load the server: {error or 'no connection in time'}")
-    sys.stdout.write(json.dumps(asdict(result)) + "\n")
+        result = run(EngineConfig.from_json(json.loads(sys.stdin.readline())), say)
+    except (ClientError, OSError, WorkloadError) as error:
+        sys.exit(f"cannot load the server: {error}")
+    say(result.to_json())
 
 
 if __name__ == "__main__":

@@ -1,31 +1,23 @@
 """``loadtest run``: engine processes on CPUs of their own, one summary, one result folder."""
 
-import json
 import os
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from loadtest import record
-from loadtest.child import child_environment, kept_alive
-from loadtest.engine import EngineConfig, EngineResult
-from loadtest.results import folder_name, make_folder, run_document, write_run
-from loadtest.run_summary import Observed, Summary, summarize
-from loadtest.server_process import cpu_s_of
+from loadtest.engine import EngineConfig
+from loadtest.engine_runs import EngineFailed, EngineRun, Report, run_engines
+from loadtest.hdr_files import HdrMissing, write_hdr_files
+from loadtest.load_samples import window_samples
+from loadtest.report import write_report
+from loadtest.results import folder_name, make_folder, run_document, write_run, write_samples
+from loadtest.run_summary import LIMITS, Summary, figures, summarize
+from loadtest.server_usage import ServerPart, local_server
+from loadtest.workload import WorkloadConfig, load_workload
 from wire.address import Address
-
-_WARMUP_S = 0.5
-_GRACE_S = 20.0
-_POLL_S = 0.1
 
 
 class RunError(Exception):
@@ -34,170 +26,167 @@ class RunError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """What `loadtest run` was asked for; `rate_hz` None is a closed loop."""
+    """What `loadtest run` was asked for; `rate_hz` None is a closed loop.
+
+    A run lasts `seconds`, or until `calls` are answered, and is repeated `repeats` times by
+    fresh engine processes.
+    """
 
     address: Address
-    connections: int
-    in_flight: int
-    rate_hz: float | None
-    arrivals: str
-    seconds: float
-    payload_bytes: int
-    processes: int
-    seed: int
-    pin: bool
     results: Path
+    connections: int = 64
+    in_flight: int = 1
+    rate_hz: float | None = None
+    arrivals: str = "poisson"
+    seconds: float | None = 30.0
+    calls: int | None = None
+    warmup_s: float = 0.5
+    workload: WorkloadConfig = field(default_factory=WorkloadConfig)
+    checks_content: bool = True
+    timeout_s: float = 15.0
+    processes: int = 1
+    repeats: int = 1
+    seed: int = 1
+    pin: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self) | {"address": str(self.address), "results": str(self.results)}
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Where a run was written, and what it says."""
+    """Where a run was written, and what it says; `notes` are for the user."""
 
     folder: Path
     summary: Summary
-
-
-# Gets the seconds done and the calls answered so far.
-Report = Callable[[float, int], None]
+    interrupted: bool
+    notes: tuple[str, ...] = ()
 
 
 def run(config: RunConfig, report: Report) -> RunResult:
     """Load the server, write the result, and return it.
 
+    Ctrl-C ends the run early; what there is by then is written.
+
     Raises:
+        WorkloadError: What to send is unusable.
         RunError: An engine process failed.
         OSError: The result cannot be written.
     """
+    label = load_workload(config.workload).label
     environment = record.environment()
     now = datetime.now(UTC)
-    server = _local_server(config.address)
-    cpu_before, steal_before = cpu_s_of(server), _stolen_s()
-    results = _run_engines(plan_engines(config, sorted(os.sched_getaffinity(0))), report)
-    observed = Observed(_cpu_between(cpu_before, cpu_s_of(server)), _steal_since(steal_before))
-    summary = summarize(results, observed)
+    server = local_server(config.address)
+    runs: list[EngineRun] = []
+    for repeat in range(config.repeats):
+        runs.append(measure(config, server, report, repeat=repeat))
+        if runs[-1].interrupted:
+            break
+    interrupted = runs[-1].interrupted
+    if interrupted and not runs[-1].part.seconds:
+        del runs[-1]
+    if not runs:
+        raise RunError("interrupted before anything was measured")
+    summary = summarize([each.part for each in runs], interrupted=interrupted)
     folder = make_folder(config.results, folder_name(now, environment["commit"]))
-    plain = asdict(config) | {"address": str(config.address), "results": str(config.results)}
+    write_samples(folder, _samples(runs))
     write_run(
         folder,
         run_document(
-            *("run", plain, environment, ()),
+            *("run", config.to_json(), environment, figures(summary)),
             started=now.isoformat(),
+            workload=label,
+            limits=dict(LIMITS),
+            interrupted=interrupted,
             summary=summary.to_json(),
-            observed=asdict(observed),
-            engines=[asdict(result) for result in results],
+            observed=[{"server_cpu_s": each.server_cpu_s, "steal": each.steal} for each in runs],
+            generators=list(_generators(runs)),
         ),
     )
-    return RunResult(folder, summary)
+    notes = finish_folder(folder)
+    return RunResult(folder, summary, interrupted, notes)
 
 
-def plan_engines(config: RunConfig, cpus: list[int]) -> list[EngineConfig]:
+def finish_folder(folder: Path) -> tuple[str, ...]:
+    """Write what is made of ``run.json`` and the samples; return what could not be."""
+    notes = []
+    try:
+        write_hdr_files(folder)
+    except HdrMissing as error:
+        notes.append(str(error))
+    write_report(folder)
+    return tuple(notes)
+
+
+def measure(
+    config: RunConfig, server: Sequence[ServerPart], report: Report, *, repeat: int = 0
+) -> EngineRun:
+    """Run the engine processes once.
+
+    Raises:
+        RunError: One failed.
+    """
+    try:
+        return run_engines(
+            plan_engines(config, sorted(os.sched_getaffinity(0)), repeat=repeat), server, report
+        )
+    except EngineFailed as error:
+        raise RunError(str(error)) from error
+
+
+def plan_engines(config: RunConfig, cpus: list[int], *, repeat: int = 0) -> list[EngineConfig]:
     """Share the load among the processes, pinned to the last of `cpus` first.
 
     Servers pin their workers from the first CPU on.
     """
-    count = min(config.processes, config.connections)
+    count = min(config.processes, config.connections, config.calls or config.processes)
     return [
         EngineConfig(
             address=str(config.address),
-            connections=config.connections // count + (number < config.connections % count),
+            connections=_share(config.connections, number, count),
             in_flight=config.in_flight,
             seconds=config.seconds,
-            warmup_s=_WARMUP_S,
-            payload_bytes=config.payload_bytes,
+            calls=None if config.calls is None else _share(config.calls, number, count),
+            warmup_s=config.warmup_s,
+            workload=config.workload,
+            checks_content=config.checks_content,
+            timeout_s=config.timeout_s,
             cpu=cpus[-1 - number % len(cpus)] if config.pin else None,
             rate_hz=None if config.rate_hz is None else config.rate_hz / count,
             arrivals=config.arrivals,
-            seed=config.seed + number,
+            seed=config.seed + repeat * count + number,
+            number=number,
+            processes=count,
         )
         for number in range(count)
     ]
 
 
-def _run_engines(configs: list[EngineConfig], report: Report) -> list[EngineResult]:
-    with ExitStack() as stack:
-        engines = [_Engine(config, stack) for config in configs]
-        started_s = time.monotonic()
-        limit_s = configs[0].warmup_s + configs[0].seconds + _GRACE_S
-        while any(engine.running for engine in engines):
-            passed_s = time.monotonic() - started_s
-            if passed_s > limit_s:
-                raise RunError("an engine process did not end in time")
-            report(min(passed_s, configs[0].seconds), sum(engine.answered for engine in engines))
-            time.sleep(_POLL_S)
-        return [engine.result() for engine in engines]
+def _share(whole: int, number: int, count: int) -> int:
+    return whole // count + (number < whole % count)
 
 
-class _Engine:
-    """One engine process, and what it has said so far."""
-
-    def __init__(self, config: EngineConfig, stack: ExitStack) -> None:
-        self.answered = 0
-        self._last = ""
-        self._process = stack.enter_context(
-            kept_alive(
-                [sys.executable, "-P", "-m", "loadtest.engine", json.dumps(asdict(config))],
-                env=child_environment(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    @property
-    def running(self) -> bool:
-        return self._process.poll() is None
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._last = line.decode()
-            if self._last.strip().isdigit():
-                self.answered = int(self._last)
-
-    def result(self) -> EngineResult:
-        self._reader.join(5)
-        if self._process.returncode or not self._last.startswith("{"):
-            assert self._process.stderr is not None
-            said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise RunError(said[-1] if said else "the engine said nothing")
-        return EngineResult(**json.loads(self._last))
+def _generators(runs: Sequence[EngineRun]) -> Iterator[dict[str, Any]]:
+    for repeat, measured in enumerate(runs):
+        for process, result in enumerate(measured.results):
+            plain = result.report.to_json()
+            del plain["windows"]
+            yield {
+                "repeat": repeat,
+                "process": process,
+                **plain,
+                "busy": result.busy,
+                "seconds": result.seconds,
+            }
 
 
-def _local_server(address: Address) -> list[psutil.Process]:
-    """Return the processes that listen on `address` on this machine, with their children."""
-    try:
-        pids = {
-            found.pid
-            for found in psutil.net_connections("inet" if address.path is None else "unix")
-            if found.pid and _listens_on(found, address)
-        }
-        roots = [psutil.Process(pid) for pid in pids]
-        children = [child for root in roots for child in root.children(recursive=True)]
-    except psutil.Error:
-        return []
-    return list(dict.fromkeys([*roots, *children]))
-
-
-def _listens_on(found: Any, address: Address) -> bool:  # noqa: ANN401 - psutil's named tuple
-    if address.path is not None:
-        return bool(found.laddr == address.path)
-    listens = found.status == psutil.CONN_LISTEN
-    return bool(listens and found.laddr and found.laddr.port == address.port)
-
-
-def _cpu_between(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
-
-
-def _stolen_s() -> tuple[float, float] | None:
-    times = psutil.cpu_times()
-    steal = getattr(times, "steal", None)
-    return None if steal is None else (float(steal), float(sum(times)))
-
-
-def _steal_since(before: tuple[float, float] | None) -> float | None:
-    after = _stolen_s()
-    if before is None or after is None or after[1] <= before[1]:
-        return None
-    return (after[0] - before[0]) / (after[1] - before[1])
+def _samples(runs: Sequence[EngineRun]) -> Iterator[dict[str, Any]]:
+    for repeat, measured in enumerate(runs):
+        for process, result in enumerate(measured.results):
+            yield from window_samples(repeat, process, result.report)
+        for sample in measured.samples:
+            head = {"sample": "usage", "repeat": repeat, "t_s": sample.t_s, "role": sample.role}
+            yield head | asdict(sample.usage)
+        for at_s, machine in measured.machine:
+            yield {"sample": "machine", "repeat": repeat, "t_s": at_s} | asdict(machine)

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import psutil
 
 from loadtest.child import child_environment, kept_alive
+from loadtest.server_usage import ServerPart
 
 _LISTENING = re.compile(r"Listening on (?P<address>\S+) with \d+ workers?")
 _READY_S = 15.0
@@ -21,14 +21,6 @@ _READY_S = 15.0
 
 class ServerFailed(Exception):  # noqa: N818 - names the thing
     """The server did not start; the message says what it printed."""
-
-
-@dataclass(frozen=True, slots=True)
-class CpuReading:
-    """CPU seconds (user and system) that each process of the server has used, by pid."""
-
-    supervisor_s: float
-    workers_s: dict[int, float]
 
 
 class ServerProcess:
@@ -58,47 +50,11 @@ class ServerProcess:
                 raise ServerFailed(f"the server did not take {count} connections")
             time.sleep(0.05)
 
-    def read_cpu(self) -> CpuReading:
-        """Return what each process has used so far.
-
-        A worker that is gone is missing: its time is lost, and `cpu_s_between` says so.
-        """
-        workers: dict[int, float] = {}
-        for worker in self._process.children(recursive=True):
-            try:
-                workers[worker.pid] = _seconds(worker)
-            except psutil.NoSuchProcess:
-                continue
-        return CpuReading(_seconds(self._process), workers)
-
-
-def _seconds(process: psutil.Process) -> float:
-    """Return the CPU seconds of all threads: the nanoseconds of the scheduler, where it tells.
-
-    Ticks of 10 ms are what `psutil` has, far too coarse for a short run.
-    """
-    try:
-        threads = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
-        return sum(int(file.read_text().split()[0]) for file in threads) / 1e9
-    except (OSError, ValueError, IndexError):
-        times = process.cpu_times()
-        return float(times.user + times.system)
-
-
-def cpu_s_of(processes: Sequence[psutil.Process]) -> float | None:
-    """Return the CPU seconds that the processes have used, None where one is gone or none is."""
-    try:
-        return sum(map(_seconds, processes)) if processes else None
-    except psutil.Error:
-        return None
-
-
-def cpu_s_between(before: CpuReading, after: CpuReading) -> float | None:
-    """Return the CPU seconds of all processes; None where a worker came or went meanwhile."""
-    if before.workers_s.keys() != after.workers_s.keys():
-        return None
-    workers_s = sum(after.workers_s.values()) - sum(before.workers_s.values())
-    return workers_s + after.supervisor_s - before.supervisor_s
+    def parts(self) -> list[ServerPart]:
+        """Return its processes as they are now."""
+        workers = self._process.children(recursive=True)
+        named = [ServerPart(f"worker {number}", worker) for number, worker in enumerate(workers)]
+        return [ServerPart("supervisor", self._process), *named]
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from rich.table import Table
 
 from loadtest.results import Figure
 from loadtest.run_summary import PERCENTILES, Summary
+from loadtest.search import Point
+from loadtest.slo import VERIFICATIONS, Found, Slo
 
 _DIGITS = {"calls": 0, "calls/s": 0, "ratio": 3}
 _STYLES = {"faster": "green", "slower": "red", "void": "dim", "at least": "yellow"}
@@ -44,6 +46,33 @@ def summary_tables(summary: Summary) -> list[Table]:
     counts.add_row("server CPU µs per call", _number(summary.server_cpu_us_per_call, 1))
     counts.add_row("verdict", summary.verdict)
     return [times, counts]
+
+
+def search_table(slo: Slo, curve: Iterable[Point]) -> Table:
+    """Return response times against the offered rate."""
+    table = Table(title=f"Response times in µs against the offered rate; {slo.text}")
+    headings = ("offered/s", "answered/s", "p50", "p99", "p99.9", "lateness p99", "held", "note")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "note" else "right")
+    for point in curve:
+        values = (point.calls_per_s, point.p50, point.p99, point.p999, point.lateness_p99)
+        cells = [f"{point.rate_hz:,g}", *(_number(value, 0) for value in values)]
+        held = f"{point.held}/{point.probes}"
+        style = None if point.held * 2 > point.probes else "dim"
+        table.add_row(*cells, held, point.note, style=style)
+    return table
+
+
+def search_lines(slo: Slo, found: Found) -> list[str]:
+    """Return the answer of a search in words."""
+    if found.rate_hz is None:
+        lines = [f"No rate was verified to keep {slo.text}."]
+    else:
+        kept = f"{found.verified} of {VERIFICATIONS} verifications"
+        lines = [f"{slo.text} holds up to {found.rate_hz:,g} calls/s ({kept})."]
+    if found.failing_hz is None:
+        return [*lines, "That is the highest rate allowed: --highest."]
+    return [*lines, f"It fails at {found.failing_hz:,g} calls/s; the limit was the {found.limit}."]
 
 
 def figure_table(title: str, figures: Iterable[Figure]) -> Table:

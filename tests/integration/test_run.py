@@ -1,31 +1,42 @@
 """``loadtest run`` against servers whose behaviour is known."""
 
 import json
+import signal
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
+from deadline import eventually
 from fake_server import answering, fake_server
-from running_server import environment, running_server
+from load_services import DELAY_S, STALL_S
+from running_rig import command, environment
+from running_server import ROOT, Running, running_server
 
+from client import Client
+from loadtest.load_samples import read_load, read_result
+from loadtest.run_summary import figures
 from schema import message
 from wire.connection import Called
 from wire.encoding import EncodedStruct
 from wire.interfaces import compile_interface
 
 READ = compile_interface(message.MessageStream).methods["read"]
-STALL_S = 0.3
+SHORT_STALL_S = 0.3
+
+
+def run_command(address: str, folder: Path, *options: str) -> list[str]:
+    where = ("--json", "--results", str(folder), "--no-pin")
+    return command("run", address, *where, *options)
 
 
 def loadtest_run(address: str, folder: Path, *options: str) -> tuple[int, dict[str, Any], str]:
     done = subprocess.run(
-        [
-            *(sys.executable, "-P", "-m", "loadtest", "run", address, "--json"),
-            *("--results", str(folder), "--no-pin", *options),
-        ],
+        run_command(address, folder, *options),
         capture_output=True,
         text=True,
         env=environment(),
@@ -35,21 +46,40 @@ def loadtest_run(address: str, folder: Path, *options: str) -> tuple[int, dict[s
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
 
 
+@contextmanager
+def serving(service: str) -> Iterator[Running]:
+    options = ("--workers", "1", "--service", f"load_services:{service}")
+    with running_server(*options, cwd=ROOT / "tests") as server:
+        yield server
+
+
+def address_of(server: Running) -> str:
+    return f"127.0.0.1:{server.port}"
+
+
 def reversed_text(called: Called) -> bytes:
     text: str = READ.params.open(called.params).request.content
     return text[::-1].encode()
 
 
-@pytest.mark.parametrize("engine", ["wire", "pycapnp"])
-@pytest.mark.parametrize("options", [[], ["--rate", "2000"], ["--processes", "2"]])
+@pytest.mark.parametrize(
+    ("engine", "options"),
+    [
+        ("wire", []),
+        ("pycapnp", []),
+        ("pycapnp", ["--rate", "2000"]),
+        ("wire", ["--rate", "2000", "--processes", "2"]),
+        ("wire", ["--check", "id"]),
+        ("wire", ["--payload", "300KiB"]),
+    ],
+)
 def test_a_good_server_answers_every_call(tmp_path: Path, engine: str, options: list[str]) -> None:
     load = ["--connections", "4", "--in-flight", "4", "--duration", "500ms"]
     with running_server("--workers", "1", "--engine", engine) as server:
-        address = f"127.0.0.1:{server.port}"
-        status, summary, _ = loadtest_run(address, tmp_path, *load, *options)
-    assert status == 0
+        status, summary, said = loadtest_run(address_of(server), tmp_path, *load, *options)
+    assert status == 0, said
     assert summary["errors"] == 0
-    assert summary["calls"] > 100
+    assert summary["calls"] > 20
     assert summary["server_cpu_us_per_call"] > 0
     if "--rate" in options:
         assert 700 < summary["calls"] < 1300
@@ -57,24 +87,53 @@ def test_a_good_server_answers_every_call(tmp_path: Path, engine: str, options: 
     assert json.loads((folder / "run.json").read_text())["summary"] == summary
 
 
-def test_g3_one_wrong_byte_is_caught_and_fails_the_run(tmp_path: Path) -> None:
-    count = 0
+def test_every_figure_can_be_rebuilt_from_the_raw_data(tmp_path: Path) -> None:
+    load = ["--connections", "4", "--duration", "2s", "--rate", "3000", "--processes", "2"]
+    with running_server("--workers", "2") as server:
+        status, printed, said = loadtest_run(address_of(server), tmp_path, *load, "--repeats", "2")
+    assert status == 0, said
+    (folder,) = tmp_path.iterdir()
+    result = read_result(folder)
+    assert result.samples is not None
+    found = read_load(result.document, result.samples)
+    assert json.loads(json.dumps(found.summary().to_json())) == printed
+    rebuilt = [
+        {name: getattr(figure, name) for name in figure.__dataclass_fields__}
+        for figure in figures(found.summary())
+    ]
+    assert json.loads(json.dumps(rebuilt)) == result.document["figures"]
+    # A time series of both sides, and the warm-up kept apart.
+    assert {usage.role for usage in found.usage} == {"server", "generator"}
+    assert {usage.name for usage in found.usage} >= {"supervisor", "worker 0", "worker 1"}
+    assert {-1, 0, 1} <= found.windows(0).keys()
+    files = {file.name for file in folder.iterdir()}
+    assert files >= {"run.json", "samples.jsonl.gz", "latency.hlog", "latency.hgrm", "report.html"}
 
-    def lie(called: Called) -> EncodedStruct:
-        nonlocal count
-        count += 1
-        chunk = reversed_text(called)
-        if count == 200:
-            chunk = chunk[:5] + b"#" + chunk[6:]
-        return READ.results.write({"chunk": chunk})
 
-    with fake_server(answering(lie)) as address:
+@pytest.mark.parametrize("loop", [[], ["--rate", "2000"]])
+def test_as_many_calls_as_asked_for(tmp_path: Path, loop: list[str]) -> None:
+    load = ["--calls", "1003", "--connections", "5", "--in-flight", "3", "--processes", "2"]
+    with serving("Counting") as server:
+        status, summary, said = loadtest_run(address_of(server), tmp_path, *load, *loop)
+        with Client.connect(address_of(server)) as client:
+            counted = int(client.read("count")) - 1
+    assert status == 0, said
+    assert summary["calls"] == counted == 1003
+    # Void, and says why: a hundred calls beyond p99 take 10,000.
+    assert summary["verdict"] == "void"
+
+
+def test_g3_one_wrong_byte_in_a_hundred_thousand_is_caught_and_fails_the_run(
+    tmp_path: Path,
+) -> None:
+    with serving("LyingOnce") as server:
         status, summary, said = loadtest_run(
-            address, tmp_path, "--connections", "1", "--duration", "500ms"
+            *(address_of(server), tmp_path, "--calls", "100000"),
+            *("--connections", "1", "--in-flight", "64"),
         )
     assert status == 1
-    assert summary["errors_by_kind"] == {"wrong reply": 1}
-    assert summary["verdict"] == "void"
+    assert summary["errors_by_kind"] == {"WrongReply: wrong reply": 1}
+    assert (summary["calls"], summary["verdict"]) == (99_999, "void")
     assert "1 calls failed" in said
 
 
@@ -86,7 +145,7 @@ def test_g1_a_stall_shows_in_the_open_loop_and_not_in_service_time_alone(tmp_pat
         nonlocal stalled
         if not stalled and time.monotonic() - started > 1.5:
             stalled = True
-            time.sleep(STALL_S)
+            time.sleep(SHORT_STALL_S)
         return READ.results.write({"chunk": reversed_text(called)})
 
     with fake_server(answering(stall)) as address:
@@ -97,42 +156,154 @@ def test_g1_a_stall_shows_in_the_open_loop_and_not_in_service_time_alone(tmp_pat
         )
     # About 60 of 600 calls were due while nothing was answered: a tenth waited, on average half
     # of the stall. In service time it is one call of 600.
-    assert summary["response_us"]["p99"] > STALL_S * 0.5e6
+    assert summary["response_us"]["p99"] > SHORT_STALL_S * 0.5e6
+    assert summary["service_us"]["p99"] < SHORT_STALL_S * 0.5e6
+    assert summary["service_us"]["max"] > SHORT_STALL_S * 0.9e6
+
+
+def test_a_stall_of_a_second_in_ten_is_the_p99_9_of_the_open_loop(tmp_path: Path) -> None:
+    with serving("Stalling") as server:
+        _, summary, _ = loadtest_run(
+            *(address_of(server), tmp_path, "--connections", "8", "--rate", "1000"),
+            *("--duration", "10s"),
+        )
+    # A tenth of all calls were due while it stalled; the last ones of a hundred waited 0.9 s.
+    assert summary["response_us"]["p99.9"] > STALL_S * 0.95e6
+    assert summary["response_us"]["p99"] > STALL_S * 0.8e6
+    # Those that were sent before it are eight, one a connection.
     assert summary["service_us"]["p99"] < STALL_S * 0.5e6
-    assert summary["service_us"]["max"] > STALL_S * 0.9e6
+
+
+def test_an_injected_delay_shows_as_what_it_is(tmp_path: Path) -> None:
+    load = ("--connections", "1", "--calls", "800")
+    differences = []
+    # Both delay, so that the generator waits, and wakes up, alike.
+    with serving("Delaying") as delaying, serving("DelayingMore") as delaying_more:
+        # Pairs, one after the other: what else the machine does changes slowly.
+        for _ in range(5):
+            p50_us = [
+                loadtest_run(address_of(server), tmp_path, *load)[1]["service_us"]["p50"]
+                for server in (delaying, delaying_more)
+            ]
+            differences.append(p50_us[1] - p50_us[0])
+    assert median(differences) == pytest.approx(DELAY_S * 1e6, rel=0.1)
+
+
+def test_any_schema_with_templates_and_expected_results(tmp_path: Path) -> None:
+    schema = ("--schema", str(ROOT / "tests" / "data" / "probe.capnp"), "--method", "lengths")
+    params = tmp_path / "params.jsonl"
+    params.write_text('{"kinds": {"text": "{{uuid}}"}}\n\n{"kinds": {"text": "ab", "data": ""}}\n')
+    load = ("--connections", "2", "--calls", "200", *schema, "--params", f"@{params}")
+    with running_server(
+        *("--workers", "1", "--service", "fault_services:Probe"), cwd=ROOT / "tests"
+    ) as server:
+        results = tmp_path / "results"
+        status, summary, said = loadtest_run(
+            *(address_of(server), results, *load, "--expect", '{"text": 36}\n{"text": 2}')
+        )
+        assert (status, summary["calls"]) == (0, 200), said
+        status, summary, _ = loadtest_run(
+            *(address_of(server), results, *load, "--expect", '{"text": 36}\n{"text": 3}')
+        )
+    assert status == 1
+    assert summary["errors_by_kind"] == {"WrongReply: wrong reply: field text": 100}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--schema", "no.capnp"], "no schema file at no.capnp"),
+        (["--method", "write"], "write"),
+        (["--params", '{"request": {"contents": "x"}}'], "contents"),
+        (["--params", '{"request": '], "params line 1"),
+        (["--params", "@no.json"], "cannot read no.json"),
+        (["--rate", "fast"], "bad rate 'fast'"),
+        (["--payload", "1GiB"], "bad payload '1GiB'"),
+        (["--calls", "5", "--duration", "1s"], "give --duration or --calls, not both"),
+        (["--fail-if", "slow"], "bad condition 'slow'"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, options: list[str], said: str) -> None:
+    status, _, stderr = loadtest_run("127.0.0.1:1", tmp_path, *options)
+    assert (status, len(stderr.splitlines())) == (2, 1)
+    assert said in stderr
+
+
+def test_no_server_is_one_line(tmp_path: Path) -> None:
+    status, _, stderr = loadtest_run("127.0.0.1:1", tmp_path, "--duration", "100ms")
+    assert (status, len(stderr.splitlines())) == (1, 1)
+    assert "cannot load the server" in stderr
 
 
 def test_a_threshold_that_is_passed_fails_the_run(tmp_path: Path) -> None:
     load = ["--connections", "1", "--duration", "300ms"]
     with running_server("--workers", "1") as server:
-        address = f"127.0.0.1:{server.port}"
         status, _, said = loadtest_run(
-            *(address, tmp_path, *load, "--fail-if", "p50>1us", "--fail-if", "errors>0.1%")
+            *(address_of(server), tmp_path, *load, "--fail-if", "p50>1us"),
+            *("--fail-if", "errors>0.1%"),
         )
-        fine, _, _ = loadtest_run(address, tmp_path, *load, "--fail-if", "calls/s<1")
+        fine, _, _ = loadtest_run(address_of(server), tmp_path, *load, "--fail-if", "calls/s<1")
     assert (status, fine) == (1, 0)
     assert said.count("failed: ") == said.count("failed: p50>1us: ") == 1
 
 
-def test_nobody_there_is_one_line(tmp_path: Path) -> None:
-    status, summary, said = loadtest_run("127.0.0.1:1", tmp_path, "--duration", "1s")
-    assert (status, summary) == (1, {})
-    assert said.startswith("loadtest: cannot load the server: ")
-    assert said.count("\n") == 1
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_leaves_its_results(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with serving("Counting") as server:
+        process = subprocess.Popen(
+            run_command(address_of(server), tmp_path, "--duration", "60s", "--warmup", "0s"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
+        try:
+            with Client.connect(address_of(server)) as client:
+                eventually(lambda: int(client.read("count")) > 1000, within_s=15)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=15)
+        finally:
+            process.kill()
+            process.wait(5)
+    assert process.returncode == 130, err
+    summary = json.loads(out)
+    assert summary["calls"] > 0
+    assert summary["errors"] == 0
+    assert summary["reasons"][0].startswith("interrupted after ")
+    (folder,) = tmp_path.iterdir()
+    assert json.loads((folder / "run.json").read_text())["summary"] == summary
 
 
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (["--rate", "fast"], "bad rate 'fast': expected calls per second, or closed"),
-        (["--rate", "0"], "bad rate '0': expected calls per second, or closed"),
-        (
-            ["--fail-if", "p99>2"],
-            "bad condition 'p99>2': a time needs us, ms or s",
-        ),
-        (["--duration", "5h"], "bad duration '5h': expected 500ms, 30s or 2m, at least 100ms"),
-    ],
-)
-def test_a_mistake_is_one_line(tmp_path: Path, options: list[str], reason: str) -> None:
-    status, _, said = loadtest_run("127.0.0.1:1", tmp_path, *options)
-    assert (status, said) == (2, f"loadtest: {reason} (see loadtest run --help)\n")
+def test_connections_that_are_lost_are_made_anew_and_counted(tmp_path: Path) -> None:
+    answers = 0
+
+    def hang_up(called: Called) -> EncodedStruct | None:
+        nonlocal answers
+        answers += 1
+        if answers % 50 == 0:
+            raise ConnectionError
+        return READ.results.write({"chunk": reversed_text(called)})
+
+    with fake_server(answering(hang_up)) as address:
+        status, summary, _ = loadtest_run(
+            *(address, tmp_path, "--connections", "2", "--calls", "200"),
+        )
+    assert status == 1
+    assert set(summary["errors_by_kind"]) == {
+        "Disconnected: the connection was lost: the server closed it"
+    }
+    assert summary["reconnects"] >= 2
+    assert summary["calls"] + summary["errors"] == 200
+
+
+def test_a_call_past_its_deadline_is_counted(tmp_path: Path) -> None:
+    def silent(_called: Called) -> EncodedStruct | None:
+        return None
+
+    with fake_server(answering(silent)) as address:
+        status, summary, _ = loadtest_run(
+            *(address, tmp_path, "--connections", "2", "--calls", "2", "--timeout", "300ms")
+        )
+    assert status == 1
+    assert summary["errors_by_kind"] == {"DeadlineExceeded: no answer within the deadline": 2}

@@ -1,5 +1,4 @@
-from loadtest.bench_server import LOADS, Round, figures, in_memory_figures
-from loadtest.engine import EngineResult
+from loadtest.bench_server import LOADS, Load, Round, figures, in_memory_figures
 from loadtest.histogram import Histogram
 
 CPU_US = {"baseline": 20.0, "candidate": 8.0, "again": 20.2}
@@ -16,15 +15,8 @@ def rounds(count: int, *, busy: float = 0.5) -> list[Round]:
             role=role,
             connections=connections,
             in_flight=in_flight,
-            result=EngineResult(
-                calls=calls[role],
-                seconds=0.5,
-                busy=busy,
-                failures={},
-                answered=calls[role] * 2,
-                histogram=histogram,
-            ),
-            cpu_s=calls[role] * 2 * CPU_US[role] / 1e6,
+            result=Load(calls=calls[role], seconds=0.5, busy=busy, histogram=histogram),
+            cpu_s=calls[role] * CPU_US[role] / 1e6,
         )
         for number in range(count)
         for connections, in_flight in LOADS

@@ -1,0 +1,83 @@
+"""Services whose behaviour under load is known, for ``server run --service load_services:…``."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from schema import message
+
+DELAY_S = 300e-6
+STALL_S, STALL_EVERY_S = 1.0, 10.0
+LIE_AT = 70_000
+
+
+class Reverse:
+    """Answers as the tutorial does."""
+
+    interface = message.MessageStream
+
+    def read(self, params: Any) -> Mapping[str, bytes]:
+        content: str = params.request.content
+        return {"chunk": content[::-1].encode()}
+
+
+class Delaying(Reverse):
+    """Takes 300 µs for each call."""
+
+    delay_s = DELAY_S
+
+    def read(self, params: Any) -> Mapping[str, bytes]:
+        # A sleep would end when the system likes.
+        until_s = time.perf_counter() + self.delay_s
+        while time.perf_counter() < until_s:
+            pass
+        return super().read(params)
+
+
+class DelayingMore(Delaying):
+    """Takes 300 µs more."""
+
+    delay_s = 2 * DELAY_S
+
+
+class Stalling(Reverse):
+    """Answers nothing for 1 s of every 10, from 5 s after the first call on."""
+
+    def __init__(self) -> None:
+        self._next_s: float | None = None
+
+    def read(self, params: Any) -> Mapping[str, bytes]:
+        now_s = time.monotonic()
+        if self._next_s is None:
+            self._next_s = now_s + STALL_EVERY_S / 2
+        if now_s >= self._next_s:
+            self._next_s += STALL_EVERY_S
+            time.sleep(STALL_S)
+        return super().read(params)
+
+
+class LyingOnce(Reverse):
+    """Gives one answer with one wrong byte."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def read(self, params: Any) -> Mapping[str, bytes]:
+        right = super().read(params)["chunk"]
+        self._count += 1
+        return (
+            {"chunk": right[:5] + b"#" + right[6:]} if self._count == LIE_AT else {"chunk": right}
+        )
+
+
+class Counting(Reverse):
+    """Tells how many calls it got, itself included, where the content is "count"."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def read(self, params: Any) -> Mapping[str, bytes]:
+        self._count += 1
+        if params.request.content == "count":
+            return {"chunk": str(self._count).encode()}
+        return super().read(params)
