@@ -49,7 +49,8 @@ _NOTES = {
         "between them may still differ by more."
     ),
 }
-_NOISY = 0.1
+# An A/A floor beyond which nothing is called the same.
+_NOISY = 0.25
 # Different seeds: the two are independent, even where they are the same run.
 _BASELINE_SEED, _CANDIDATE_SEED = 1, 11
 
@@ -143,20 +144,14 @@ def compare(
         verdict=_overall(rows),
         objections=tuple(objections),
         doubt=doubt,
-        notes=(*_notes(unit, rows), *_left_out(old, new)),
+        notes=(*_notes(unit), *_left_out(old, new)),
         forced=force,
     )
 
 
-def _notes(unit: str, rows: Iterable[Row]) -> Iterator[str]:
+def _notes(unit: str) -> Iterator[str]:
     if unit in _NOTES:
         yield _NOTES[unit]
-    noisy = sum(row.floor is not None and row.floor > _NOISY for row in rows)
-    if noisy:
-        yield (
-            f"The A/A floor of {noisy} row(s) is over {_NOISY:.0%}: what differs by less than its "
-            "floor counts as the same."
-        )
 
 
 def _left_out(old: Mapping[str, Metric], new: Mapping[str, Metric]) -> Iterator[str]:
@@ -267,6 +262,9 @@ def _judged(
     if ratio is None:
         return Verdict.VOID, "a value of zero"
     judgement = judge(ratio, floor)
+    if judgement.verdict is Verdict.SAME and floor is not None and floor > _NOISY:
+        # The wider the noise, the more would pass as the same.
+        return Verdict.INCONCLUSIVE, f"too noisy: the A/A floor is over {_NOISY:.0%}"
     return judgement.verdict, judgement.reason
 
 

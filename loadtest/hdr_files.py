@@ -14,7 +14,9 @@ import importlib
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from fractions import Fraction
 from io import StringIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +114,9 @@ def distribution_of(load: LoadRun) -> str:
     times = load.summary().response
     rows = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}", ""]
     rows += [
-        f"{value_us:12.3f} {share:14.12f} {count:10d}"
+        f"{value_us:12.3f} {share:14.12f} {seen:10d}"
         + (f" {1 / (1 - share):14.2f}" if share < 1 else "")
-        for value_us, share, count in _steps(times)
+        for value_us, share, seen in _steps(times)
     ]
     mean_us, max_us = (times.mean_ns or 0) / _NS_PER_US, (times.max_ns or 0) / _NS_PER_US
     octaves = (bucket_of(HIGHEST_NS) - bucket_of(LOWEST_NS)) // (1 << PART_BITS) + 1
@@ -134,23 +136,29 @@ def _steps(times: Histogram) -> Iterator[tuple[float, float, int]]:
     Each halving of what is left to 1 takes five steps, as in HdrHistogram's own output; its
     Python port (0.10.8) goes by other shares, neither the median nor p99 among them.
     """
-    share, seen = 0.0, 0
-    for upper_ns, count in _upper_edges(times):
-        seen += count
-        while seen >= share * times.count and share < 1:
-            if seen == times.count:
-                break
-            yield upper_ns / _NS_PER_US, share, seen
-            share += 0.5 ** (math.floor(math.log2(1 / (1 - share))) + 1) / _STEPS
+    shares, seen = _shares(), 0
+    share = next(shares)
+    for upper_ns, number in _upper_edges(times):
+        seen += number
+        while seen >= share * times.count and seen < times.count:
+            yield upper_ns / _NS_PER_US, float(share), seen
+            share = next(shares)
     if times.max_ns is not None:
         yield times.max_ns / _NS_PER_US, 1.0, times.count
+
+
+def _shares() -> Iterator[Fraction]:
+    """Yield 0, 0.1, … 0.5, 0.55, … 0.75, 0.775, … without end."""
+    for halvings in count():
+        for step in range(_STEPS):
+            yield 1 - Fraction(1, 2**halvings) * (1 - Fraction(step, 2 * _STEPS))
 
 
 def _deviation_us(times: Histogram) -> float:
     if not times.count or times.mean_ns is None:
         return 0.0
     mean_ns = times.mean_ns
-    squares = sum(count * (upper_ns - mean_ns) ** 2 for upper_ns, count in _upper_edges(times))
+    squares = sum(number * (upper_ns - mean_ns) ** 2 for upper_ns, number in _upper_edges(times))
     return math.sqrt(squares / times.count) / _NS_PER_US
 
 
@@ -161,8 +169,8 @@ def hdr_of(times: Histogram) -> Any:  # noqa: ANN401 - the package has no types
         HdrMissing: The package is not installed.
     """
     found = _module("histogram").HdrHistogram(_LOWEST_NS, _HIGHEST_NS, _DIGITS)
-    for upper_ns, count in _upper_edges(times):
-        is_recorded = found.record_value(min(upper_ns, _HIGHEST_NS), count)
+    for upper_ns, number in _upper_edges(times):
+        is_recorded = found.record_value(min(upper_ns, _HIGHEST_NS), number)
         assert is_recorded
     return found
 
@@ -172,8 +180,8 @@ def _upper_edges(times: Histogram) -> Iterator[tuple[int, int]]:
         return
     if times.below:
         yield min(LOWEST_NS - 1, times.max_ns), times.below
-    for bucket, count in sorted(times.counts.items()):
-        yield min(bucket_range_ns(bucket)[1], times.max_ns), count
+    for bucket, number in sorted(times.counts.items()):
+        yield min(bucket_range_ns(bucket)[1], times.max_ns), number
     if times.above:
         yield times.max_ns, times.above
 

@@ -41,7 +41,8 @@ def metric_of_values(
     if len(known) < len(values):
         return Metric(name, unit, value, len(values), problem=problem or "not measured everywhere")
     if len(known) < LEAST_UNITS:
-        return Metric(name, unit, value, len(known), problem=f"under {LEAST_UNITS} of them")
+        problem = problem or f"{len(known)} measured, at least {LEAST_UNITS}"
+        return Metric(name, unit, value, len(known), problem=problem)
     odd, even = known[1::2], known[::2]
     floor = floor_of(resample_median(odd, seed=-seed), resample_median(even, seed=-seed - 1))
     return Metric(name, unit, value, len(known), resample_median(known, seed=seed), floor, problem)

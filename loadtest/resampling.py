@@ -127,19 +127,20 @@ def resample_percentiles(
 ) -> dict[float, Resampled] | None:
     """Return percentiles of the merged histograms of the drawn units, in ns.
 
-    `times` has a histogram per unit, `whole` is all of them merged, `percents` go up. None where
+    `times` has a histogram per unit, `whole` is all of them merged. None where
     a resample has no value at all.
     """
-    edges, columns = _columns(times, blocks)
+    edges, rows = _rows(times, blocks)
+    columns = list(zip(*rows, strict=True))
+    bounds = {percent: _bounds(rows, percent) for percent in percents}
     draws: dict[float, list[float]] = {percent: [] for percent in percents}
     for pick in blocks.picks:
         total = sum(pick(columns[-1]))
         if not total:
             return None
-        at = 0
-        for percent in percents:
-            rank = max(1, math.ceil(percent / 100 * total))
-            at = _first_at(columns, rank, at, pick)
+        for percent, (low, high) in bounds.items():
+            rank = _rank(percent, total)
+            at = bisect_left(columns, rank, low, high, key=lambda column: sum(pick(column)))
             draws[percent].append(edges[at])
     return {
         percent: Resampled(whole.percentile_ns(percent) or 0, draws[percent])
@@ -147,12 +148,21 @@ def resample_percentiles(
     }
 
 
-def _first_at(columns: Sequence[Sequence[int]], rank: int, low: int, pick: Pick) -> int:
-    return bisect_left(columns, rank, lo=low, key=lambda column: sum(pick(column)))
+def _rank(percent: float, total: int) -> int:
+    return max(1, math.ceil(percent / 100 * total))
 
 
-def _columns(times: Sequence[Histogram], blocks: Blocks) -> tuple[list[int], list[tuple[int, ...]]]:
-    """Return upper edges in ns, and for each how many values up to it every block has.
+def _bounds(rows: Sequence[Sequence[int]], percent: float) -> tuple[int, int]:
+    """Return between which edges the percentile of the blocks lies.
+
+    That of blocks drawn together cannot lie outside.
+    """
+    found = [bisect_left(row, _rank(percent, row[-1])) for row in rows if row[-1]]
+    return min(found, default=0), max(found, default=0)
+
+
+def _rows(times: Sequence[Histogram], blocks: Blocks) -> tuple[list[int], list[list[int]]]:
+    """Return upper edges in ns, and for each block how many values it has up to each of them.
 
     A percentile of the drawn blocks is then found by bisection: some 15 numbers a step, where
     merging the histograms would take thousands.
@@ -163,5 +173,5 @@ def _columns(times: Sequence[Histogram], blocks: Blocks) -> tuple[list[int], lis
     for each in times:
         counts = [each.below, *(each.counts.get(bucket, 0) for bucket in buckets), each.above]
         before.append(list(map(add, before[-1], accumulate(counts))))
-    rows = [list(map(sub, before[start + blocks.length], before[start])) for start in blocks.starts]
-    return edges, list(zip(*rows, strict=True))
+    ends = [(start, start + blocks.length) for start in blocks.starts]
+    return edges, [list(map(sub, before[end], before[start])) for start, end in ends]

@@ -133,8 +133,8 @@ class Report:
 
     `windows` go by second. Of the calls due in the measured window, `scheduled` were due (None
     in a closed loop), `held` of them found no room at first, and `unfinished` had no answer when
-    the run ended. `cpu_ns` is what the process itself used for work; `first_ns` and `last_ns` are its
-    monotonic clock at the first sending and the last answer, None without a call.
+    the run ended. `cpu_ns` is what the process itself used for work; `first_ns` and `last_ns`
+    are its monotonic clock at the first sending and the last answer, None without a call.
     """
 
     windows: Mapping[int, Window] = field(default_factory=dict)
