@@ -1,27 +1,23 @@
 """The demo: a server, Locust on it, and a table of what came out.
 
-Both run as commands in sessions of their own; whatever happens, they are ended by id.
+Both run as commands in sessions of their own; whatever happens, they are ended by id. The
+result is Locust's, with what server and Locust have printed beside it.
 """
 
-import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest import record
 from loadtest.child import child_environment, kept_alive
-from loadtest.load_figures import load_figures
-from loadtest.load_file import read_collector
-from loadtest.results import Figure, folder_name, make_folder, run_document, write_run
-from loadtest.server_process import ServerFailed, cpu_s_between, running_server
+from loadtest.results import Figure, make_folder, read_run
+from loadtest.server_process import ServerFailed, running_server
 
 _LOCUSTFILE = Path(__file__).resolve().parent / "capnp_user.py"
-# Beyond the run itself: Locust starts, spawns, prints and exits.
-_GRACE_S = 15.0
-_STOP_TIMEOUT_S = 2
+# Beyond the run itself: Locust starts, spawns, writes, prints and exits.
+_GRACE_S = 30.0
 
 
 class DemoError(Exception):
@@ -58,26 +54,21 @@ def run(config: DemoConfig, *, say: Callable[[str], None]) -> DemoResult:
         DemoError: The server or Locust did not run.
         OSError: The result cannot be written.
     """
-    environment = record.environment()
-    now = datetime.now(UTC)
-    folder = make_folder(config.results, folder_name(now, environment["commit"]))
-    try:
-        with running_server(workers=config.workers, log=folder / "server.log") as server:
-            say(f"Server at {server.address}, {config.users} users for {config.seconds} s")
-            before = server.read_cpu()
-            status = _run_locust(config, server.address, folder)
-            cpu_s = cpu_s_between(before, server.read_cpu())
-    except ServerFailed as error:
-        raise DemoError(str(error)) from error
-    load = _read_load(folder, status)
-    collector = read_collector(load)
-    figures = load_figures(collector, cpu_s)
-    plain = asdict(config) | {"results": str(config.results), "stop_timeout_s": _STOP_TIMEOUT_S}
-    more = {"started": now.isoformat(), "server_cpu_s": cpu_s, "load": load}
-    write_run(folder, run_document("demo", plain, environment, figures, **more))
-    failures = dict(collector.total.failures)
-    bad = bool(failures) or not collector.total.calls or bool(load["problems"])
-    return DemoResult(_title(config), folder, figures, failures, status or int(bad))
+    config.results.mkdir(parents=True, exist_ok=True)
+    # On the same disk as the result, which is then moved.
+    with tempfile.TemporaryDirectory(prefix=".demo-", dir=config.results) as name:
+        here = Path(name)
+        try:
+            with running_server(workers=config.workers, log=here / "server.log") as server:
+                say(f"Server at {server.address}, {config.users} users for {config.seconds} s")
+                status = _run_locust(config, server.address, here)
+        except ServerFailed as error:
+            raise DemoError(str(error)) from error
+        folder = _keep(here, config.results, status)
+    document = read_run(folder)
+    figures = [Figure(**figure) for figure in document["figures"]]
+    failures = document["summary"]["errors_by_kind"]
+    return DemoResult(_title(config), folder, figures, failures, status)
 
 
 def _title(config: DemoConfig) -> str:
@@ -87,11 +78,11 @@ def _title(config: DemoConfig) -> str:
     )
 
 
-def _run_locust(config: DemoConfig, address: str, folder: Path) -> int:
+def _run_locust(config: DemoConfig, address: str, here: Path) -> int:
     with (
-        (folder / "locust.log").open("wb") as log,
+        (here / "locust.log").open("wb") as log,
         kept_alive(
-            _locust_command(config, address, folder),
+            _locust_command(config, address, here),
             env=child_environment(),
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -103,22 +94,25 @@ def _run_locust(config: DemoConfig, address: str, folder: Path) -> int:
             raise DemoError("Locust did not end in time") from error
 
 
-def _locust_command(config: DemoConfig, address: str, folder: Path) -> list[str]:
+def _locust_command(config: DemoConfig, address: str, here: Path) -> list[str]:
     return [
         *(sys.executable, "-P", "-m", "locust", "-f", str(_LOCUSTFILE), "-H", address),
         *("--headless", "-u", str(config.users), "-r", str(config.users)),
-        *("-t", f"{config.seconds}s", "--stop-timeout", str(_STOP_TIMEOUT_S), "--only-summary"),
+        *("-t", f"{config.seconds}s", "--only-summary"),
         *("--in-flight", str(config.in_flight), "--payload-bytes", str(config.payload_bytes)),
-        *("--csv", str(folder / "locust"), "--json-file", str(folder / "locust")),
-        *("--rig-json", str(folder / "load.json")),
+        *("--csv", str(here / "locust"), "--results", str(here)),
     ]
 
 
-def _read_load(folder: Path, status: int) -> dict[str, object]:
-    file = folder / "load.json"
-    if not file.is_file():
-        log = folder / "locust.log"
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise DemoError(f"Locust exited with {status}: {lines[-1] if lines else 'it said nothing'}")
-    document: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
-    return document
+def _keep(here: Path, results: Path, status: int) -> Path:
+    """Move what Locust wrote to where results are, with the logs in it."""
+    written = [path for path in here.iterdir() if path.is_dir()]
+    if not written:
+        said = (here / "locust.log").read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = [line for line in said if line.strip()] or ["it said nothing"]
+        raise DemoError(f"Locust exited with {status}: {lines[-1]}")
+    folder = make_folder(results, written[0].name)
+    for path in [*written[0].iterdir(), *here.glob("*.*")]:
+        if path.is_file():
+            path.rename(folder / path.name)
+    return folder

@@ -1,30 +1,40 @@
-"""The rig's part inside Locust: options, microseconds, reports from workers, the verdict.
+"""The rig's part inside Locust: reports from workers, the verdict, the exit status.
 
 Importing this registers listeners with Locust, once per process, so master and workers
 all have them. How a run flows:
 
-    options     the parser learns ours; a missing or bad -H ends the command before any fork
-    test_start  a fresh tally
-    report      each worker adds what is new to Locust's own report, the master collects
-    test_stop   the users are gone: workers send a last report, the master waits for all of them
-    quitting    the file is written and the exit status decided, where the reports are
+    options     the parser learns ours (`locust_options`); a mistake ends the command before any
+                fork
+    test_start  each process starts to count (`locust_own`); the collecting one, the master or the
+                only one, looks for the server (`locust_usage`)
+    report      each worker adds what is new to Locust's own report; the master collects it
+                (`live_run`)
+    test_stop   the users are gone: workers send a last report, the master waits for all of them,
+                judges the run and writes its folder (`locust_results`)
+    quitting    the exit status is decided, where the reports are
+
+`locust_web` shows the run while it goes on, `locust_tables` mends Locust's own tables.
+
+The exit status: 1 where the run does not count (no call was answered, a worker's last report is
+missing), or where a --fail-if holds. With --fail-if and neither of these it is 0, however many
+calls failed; without --fail-if failed calls make it 1, as Locust has it.
 """
 
-import json
 import logging
-import math
 import signal
 import sys
 import time
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import gevent
-import locust.stats
+import locust.log
+from gevent.event import Event
 from locust import events
-from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import (
     STATE_CLEANUP,
@@ -36,196 +46,122 @@ from locust.runners import (
     WorkerRunner,
 )
 
-from loadtest.load_file import load_document
-from loadtest.tally import Collector, Report, Tally
-from loadtest.texts import NONCE_CHARS
-from wire.address import AddressError, parse_address
+from loadtest import (
+    locust_tables,  # noqa: F401 - mends Locust's tables
+    locust_web,
+    record,
+)
+from loadtest.live_panel import panel
+from loadtest.live_run import Envelope, LiveRun
+from loadtest.locust_options import add_options, needs_host
+from loadtest.locust_own import Own
+from loadtest.locust_results import Outcome, Provenance, conclude, plain_options, write_folder
+from loadtest.locust_usage import ServerWatch
+from loadtest.milliseconds import bucket_ms
+from loadtest.tally import Tally
+
+__all__ = ["bucket_ms", "log_few", "needs_host", "tally"]
 
 _REPORT_KEY = "capnp_rig"
 _FLUSH = "capnp_rig_flush"
+_ASK = "capnp_rig_ask"
 # Beyond --stop-timeout; a worker that is still silent then is reported as lost.
 _FLUSH_TIMEOUT_S = 5.0
-
-_NO_HOST = "no server to load: give its address as -H host:port"
+# Judging and writing a long run; whoever quits meanwhile waits for it.
+_WRITE_TIMEOUT_S = 60.0
+_POLL_S = 0.02
+# In one process, whoever looks at the run makes it report, but not more often.
+_FRESH_S = 0.9
 
 _logger = logging.getLogger(__name__)
+# As Locust prints its own tables.
+_table_logger = logging.getLogger("locust.stats_logger")
 
 
 @dataclass
-class _Run:
-    """The state of the run in this process."""
+class _Collected:
+    """What the collecting process knows of the current run, or of the last one."""
 
-    tally: Tally = field(default_factory=Tally)
-    collector: Collector = field(default_factory=Collector)
-    started: bool = False
-    cpu_ns: int = 0
-    logged: int = 0
+    runner: LocalRunner | MasterRunner
+    live: LiveRun
+    watch: ServerWatch
+    started: datetime
+    facts: Mapping[str, Any]
+    notes: dict[str, Any] = field(default_factory=dict)
+    exit_status: int | None = None
+    is_ending: bool = False
+    ended: Event = field(default_factory=Event)
+    outcome: Outcome | None = None
+    folder: Path | None = None
+    lines: tuple[str, ...] = ()
+    is_said: bool = False
 
 
-run = _Run()
+@dataclass
+class _Process:
+    """The rig's state in this process.
+
+    `pin` is the --pin of this very command; `last` is the last report of the run, to be sent once.
+    """
+
+    own: Own = field(default_factory=Own)
+    collected: _Collected | None = None
+    pin: str | None = None
+    last: Envelope | None = None
+
+
+_process = _Process()
 
 
 def tally() -> Tally:
     """Return the tally of the current run in this process."""
-    return run.tally
+    return _process.own.tally
 
 
 def log_few(text: str) -> None:
     """Log a line, but only a few per run and process: a broken server breaks every call."""
-    run.logged += 1
-    if run.logged <= 3:
-        _logger.error("%s%s", text, " (no more such lines follow)" if run.logged == 3 else "")
+    _process.own.log_few(text)
 
 
-# --- microseconds in Locust's own statistics -----------------------------------------------
+# --- for shapes ------------------------------------------------------------------------------
 
 
-def bucket_ms(time_ms: float) -> float:
-    """Round a time to three digits, from 1 µs up.
+def fresh_run(timeout_s: float) -> LiveRun | None:
+    """Return the run with what every process has seen up to now; None where none was started.
 
-    Locust rounds times below 100 ms to whole milliseconds. Every bucket here is a multiple of
-    a power of ten: 5,500 at most, whatever is measured.
+    A worker that does not answer within `timeout_s` is taken as it last reported.
     """
-    if time_ms < 1:
-        return int(time_ms * 1000 + 0.5) / 1000
-    if time_ms < 10:
-        return int(time_ms * 100 + 0.5) / 100
-    if time_ms < 100:
-        return int(time_ms * 10 + 0.5) / 10
-    step = 10.0 ** (int(math.log10(time_ms)) - 2)
-    return int(time_ms / step + 0.5) * step
+    run = _process.collected
+    if run is None:
+        return None
+    if isinstance(run.runner, LocalRunner):
+        _collect_own(run)
+        return run.live
+    asked_s = time.monotonic()
+    clients = [client.id for client in run.runner.clients.all]
+    for client_id in clients:
+        run.runner.send_message(_ASK, None, client_id)
+    while time.monotonic() < asked_s + timeout_s:
+        known = [run.live.generators.get(client_id) for client_id in clients]
+        if all(each is not None and each.heard_s > asked_s for each in known):
+            break
+        gevent.sleep(_POLL_S)
+    return run.live
 
 
-# Master and workers must agree, so this happens at import (Locust's PR #3373 allows it).
-locust.stats.bucket_response_time = bucket_ms  # type: ignore[assignment] # declared for ints
+def note(name: str, value: object) -> None:
+    """Put something into the ``run.json`` of the current run, under a name of its own."""
+    if _process.collected is not None:
+        _process.collected.notes[name] = value
 
 
-# --- options -------------------------------------------------------------------------------
+def decide_exit(status: int) -> None:
+    """Say what the exit status is, if the run counts and no --fail-if says otherwise."""
+    if _process.collected is not None:
+        _process.collected.exit_status = status
 
 
-def _address(text: str) -> str:
-    try:
-        parse_address(text)
-    except AddressError as error:
-        raise ArgumentTypeError(str(error)) from error
-    return text
-
-
-def _at_least(least: int) -> Any:  # noqa: ANN401 - what argparse takes as a type
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise ArgumentTypeError(f"{value} is less than {least}")
-        return value
-
-    return number
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return value
-
-
-def _readable_file(text: str) -> str:
-    try:
-        Path(text).read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise ArgumentTypeError(f"cannot read {text}: {error}") from error
-    return text
-
-
-def _add_options(parser: LocustArgumentParser) -> None:
-    for action in parser._actions:  # noqa: SLF001 - argparse has no public list
-        if action.dest == "host":
-            action.type = _address
-            action.help = "Server to load: host:port, [ipv6]:port or unix:/path"
-            action.metavar = "<ADDR>"
-    _add_payload_options(parser)
-    parser.add_argument(
-        "--in-flight",
-        type=_at_least(1),
-        default=1,
-        metavar="<int>",
-        help="Calls that each ReverseUser keeps in flight on its connection (default: 1)",
-    )
-    parser.add_argument(
-        "--call-timeout",
-        type=_seconds,
-        default=15.0,
-        metavar="<seconds>",
-        help="Deadline of each call, in seconds (default: 15)",
-    )
-    parser.add_argument(
-        "--rig-json",
-        metavar="<file>",
-        help="Write the run with its microsecond histograms to this file when it ends",
-        # The web form must not make this process write, or read, files of the caller's choice.
-        include_in_web_ui=False,
-    )
-    _check_host_while_parsing(parser)
-
-
-def _add_payload_options(parser: LocustArgumentParser) -> None:
-    parser.add_argument(
-        "--payload-bytes",
-        type=_at_least(NONCE_CHARS),
-        default=32,
-        metavar="<int>",
-        help="Size of each generated text in bytes of UTF-8, its "
-        f"{NONCE_CHARS}-character nonce included (default: 32)",
-    )
-    parser.add_argument(
-        "--text", default="", metavar="<text>", help="Send this text, after a nonce, each time"
-    )
-    parser.add_argument(
-        "--corpus",
-        type=_readable_file,
-        metavar="<file>",
-        help="Send the lines of this file in turn, each after a nonce",
-        include_in_web_ui=False,
-    )
-    parser.add_argument(
-        "--data-seed",
-        type=int,
-        default=1,
-        metavar="<int>",
-        help="Seed of the generated texts (default: 1)",
-    )
-
-
-def _check_host_while_parsing(parser: LocustArgumentParser) -> None:
-    """Make a headless run without -H end as any other mistake in the usage does.
-
-    In `init` it would be too late: with --processes the workers are forked by then, and
-    outlive a parent that exits.
-    """
-    parse: Any = parser.parse_args
-
-    def parse_args(*args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - argparse's own
-        options: Namespace = parse(*args, **kwargs)
-        if options.headless and not options.worker and not options.host and not _default_host():
-            parser.exit(2, f"{parser.prog}: error: {_NO_HOST}\n")
-        return options
-
-    parser.parse_args = parse_args
-
-
-_hosts: list[Any] = []
-
-
-def needs_host(user_class: Any) -> None:  # noqa: ANN401 - a User class
-    """Register a class whose `host` is needed where -H is missing."""
-    _hosts.append(user_class)
-
-
-def _default_host() -> bool:
-    concrete = [one for one in _hosts if one.abstract is False]
-    return all(one.host is not None for one in concrete)
-
-
-# --- a run -----------------------------------------------------------------------------------
+# --- the start -------------------------------------------------------------------------------
 
 
 def _on_init(environment: Environment, **_: object) -> None:
@@ -234,39 +170,79 @@ def _on_init(environment: Environment, **_: object) -> None:
     gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
     # The last to be added is the first to be told, and the runner's own listener says farewell.
     _events.quitting.add_listener(_on_quitting)
+    # At the start of a run the master's options take the place of a worker's.
+    _process.pin = _options(environment).pin
     runner = environment.runner
     if isinstance(runner, WorkerRunner):
         runner.register_message(_FLUSH, _flush)
+        runner.register_message(_ASK, _answer)
+    if environment.web_ui is not None:
+        locust_web.add_panel(environment, _look)
 
 
-def _on_start(**_: object) -> None:
-    run.tally, run.collector = Tally(), Collector()
-    run.started, run.logged = True, 0
-    run.cpu_ns = time.process_time_ns()
+def _options(environment: Environment) -> Namespace:
+    options = environment.parsed_options
+    assert isinstance(options, Namespace)
+    return options
 
 
-def _take(*, final: bool) -> Report:
-    now_ns = time.process_time_ns()
-    used_ns, run.cpu_ns = now_ns - run.cpu_ns, now_ns
-    return run.tally.take(cpu_ns=used_ns, final=final)
+def _on_start(environment: Environment, **_: object) -> None:
+    runner, options = environment.runner, _options(environment)
+    if isinstance(runner, LocalRunner | MasterRunner):
+        _process.collected = _start_collecting(environment, runner, options)
+    if isinstance(runner, LocalRunner | WorkerRunner):
+        if _process.own.is_running:
+            # A run that a lost master never ended.
+            _process.own.take(final=True)
+        number = max(runner.worker_index, 0)
+        _process.own = Own.start(options, pin=_process.pin or options.pin, number=number)
 
 
-def _on_stop(environment: Environment, **_: object) -> None:
+def _start_collecting(
+    environment: Environment, runner: LocalRunner | MasterRunner, options: Namespace
+) -> _Collected:
+    hosts = [environment.host, *(each.host for each in environment.user_classes)]
+    watch = ServerWatch(next((host for host in hosts if host), ""))
+    facts = record.environment() if options.results else {}
+    run = LiveRun(is_open_loop=options.rate is not None)
+    watch.start(every_second=bool(options.results or environment.web_ui))
+    return _Collected(runner, run, watch, datetime.now(UTC), facts)
+
+
+# --- reports ---------------------------------------------------------------------------------
+
+
+def _on_report(data: dict[str, Any], **_: object) -> None:
+    last, _process.last = _process.last, None
+    # Between runs there is nothing to say, and the next run must not hear of this one's end.
+    if last is not None or _process.own.is_running:
+        data[_REPORT_KEY] = (last or _process.own.take()).to_json()
+
+
+def _on_worker_report(client_id: str, data: dict[str, Any], **_: object) -> None:
+    run = _process.collected
+    if run is None or run.ended.is_set() or _REPORT_KEY not in data:
+        return
+    number = _number(run.runner, client_id)
+    run.live.receive(client_id, number, Envelope.from_json(data[_REPORT_KEY]), time.monotonic())
+
+
+def _number(runner: Any, client_id: str) -> int:  # noqa: ANN401 - Locust's master, half typed
+    return int(runner.get_worker_index(client_id))
+
+
+def _collect_own(run: _Collected, *, final: bool = False) -> None:
+    """Take what this process itself has seen, where it is the only one."""
+    assert isinstance(run.runner, LocalRunner)
+    envelope = _process.own.take(final=final)
+    run.live.receive(run.runner.client_id, 0, envelope, time.monotonic())
+
+
+def _answer(environment: Environment, **_: object) -> None:
+    """Report now, as the master asks."""
     runner = environment.runner
-    if isinstance(runner, LocalRunner):
-        run.collector.receive(runner.client_id, _take(final=True))
-    elif isinstance(runner, MasterRunner) and run.started:
-        _await_last_reports(runner, (environment.stop_timeout or 0) + _FLUSH_TIMEOUT_S)
-
-
-def _await_last_reports(runner: MasterRunner, timeout_s: float) -> None:
-    """Ask the workers for their last reports: Locust itself allows them half a second."""
-    for client in list(runner.clients.all):
-        run.collector.receive(client.id, Report())
-        runner.send_message(_FLUSH, None, client.id)
-    deadline_s = time.monotonic() + timeout_s
-    while run.collector.missing and time.monotonic() < deadline_s:
-        gevent.sleep(0.02)
+    assert isinstance(runner, WorkerRunner)
+    runner._send_stats()  # noqa: SLF001 - the only way between the intervals
 
 
 def _flush(environment: Environment, **_: object) -> None:
@@ -274,45 +250,119 @@ def _flush(environment: Environment, **_: object) -> None:
     runner = environment.runner
     assert isinstance(runner, WorkerRunner)
     runner.stop()
-    run.started = False
-    runner._send_stats()  # noqa: SLF001 - the only way to report between the intervals
+    # Stopping has sent it, unless there was nothing to stop.
+    _report_last(runner)
 
 
-def _on_report(data: dict[str, Any], **_: object) -> None:
-    data[_REPORT_KEY] = _take(final=not run.started).to_json()
+def _report_last(runner: WorkerRunner) -> None:
+    _process.last = _process.own.take(final=True)
+    runner._send_stats()  # noqa: SLF001 - as above
 
 
-def _on_worker_report(client_id: str, data: dict[str, Any], **_: object) -> None:
-    if run.started and _REPORT_KEY in data:
-        run.collector.receive(client_id, Report.from_json(data[_REPORT_KEY]))
-
-
-def _on_user_error(**_: object) -> None:
-    # Locust logs a traceback and runs the task again at once: a bug would fill the disk.
-    gevent.sleep(1)
+def _look() -> dict[str, Any]:
+    """Return what the web page shows of the run; empty where there was none yet."""
+    run = _process.collected
+    if run is None:
+        return {}
+    is_running = not run.is_ending
+    if is_running and isinstance(run.runner, LocalRunner):
+        generator = run.live.generators.get(run.runner.client_id)
+        if generator is None or time.monotonic() - generator.heard_s > _FRESH_S:
+            _collect_own(run)
+    summary = None if run.outcome is None else run.outcome.summary
+    shown = panel(run.live, run.watch, time.monotonic(), summary, is_running=is_running)
+    return shown | {"folder": None if run.folder is None else str(run.folder)}
 
 
 # --- the end ---------------------------------------------------------------------------------
 
 
+def _on_stopping(**_: object) -> None:
+    _process.own.stopping()
+
+
+def _on_stop(environment: Environment, **_: object) -> None:
+    runner, run = environment.runner, _process.collected
+    if isinstance(runner, WorkerRunner):
+        _report_last(runner)
+        return
+    if run is None or run.is_ending:
+        return
+    run.is_ending = True
+    try:
+        if isinstance(runner, MasterRunner):
+            _await_last_reports(runner, run, (environment.stop_timeout or 0) + _FLUSH_TIMEOUT_S)
+        else:
+            _collect_own(run, final=True)
+        _conclude(environment, run)
+    finally:
+        run.ended.set()
+
+
+def _await_last_reports(runner: MasterRunner, run: _Collected, timeout_s: float) -> None:
+    """Ask the workers for their last reports: Locust itself allows them half a second."""
+    for client in list(runner.clients.all):
+        run.live.expect(client.id, _number(runner, client.id), time.monotonic())
+        runner.send_message(_FLUSH, None, client.id)
+    deadline_s = time.monotonic() + timeout_s
+    while run.live.missing and time.monotonic() < deadline_s:
+        gevent.sleep(_POLL_S)
+
+
+def _conclude(environment: Environment, run: _Collected) -> None:
+    options = _options(environment)
+    run.watch.stop()
+    is_shaped = environment.shape_class is not None
+    outcome = conclude(run.live, run.watch, options.fail_if, is_shaped=is_shaped)
+    summary = outcome.summary
+    verdict = f"{summary.verdict}: {'; '.join(summary.reasons)}" if summary.reasons else "valid"
+    lines = [*outcome.lines, verdict]
+    if options.results:
+        lines += _write(environment, run, outcome)
+    run.outcome, run.lines = outcome, tuple(lines)
+    if environment.web_ui is not None:
+        _say(run)
+
+
+def _write(environment: Environment, run: _Collected, outcome: Outcome) -> list[str]:
+    """Write the run's folder; return what there is to say about that."""
+    options, shape = _options(environment), environment.shape_class
+    config = {"loop": "open" if run.live.is_open_loop else "closed", **plain_options(options)}
+    more = {"shape": None if shape is None else type(shape).__name__, **run.notes}
+    origin = Provenance(run.started, config, run.facts, more)
+    try:
+        run.folder, notes = write_folder(
+            Path(options.results), origin, run.live, run.watch, outcome
+        )
+    except OSError as error:
+        sys.stderr.write(f"locust: cannot write {error.filename}: {error.strerror}\n")
+        environment.process_exit_code = 1
+        return []
+    return [*notes, f"Results written to {run.folder}"]
+
+
+def _say(run: _Collected) -> None:
+    """Print the rig's own table, as Locust does its own."""
+    if not run.is_said:
+        run.is_said = True
+        for line in ("", *run.lines):
+            _table_logger.info(line)
+
+
 def _on_quitting(environment: Environment, **_: object) -> None:
-    runner = environment.runner
+    runner, run = environment.runner, _process.collected
     if isinstance(runner, WorkerRunner):
         # Ctrl-C reaches the workers of a terminal too; the master will not ask them then.
-        if run.started:
+        if _process.own.is_running:
             _flush(environment)
         return
-    if not run.started or runner is None:
+    if run is None or runner is None:
         return
     _stop_users(runner)
-    options = environment.parsed_options
-    assert options is not None
-    document = load_document(run.collector, _plain_options(options))
-    if options.rig_json:
-        _write(Path(options.rig_json), document, environment)
-    for problem in document["problems"]:
-        _logger.error("The run does not count: %s", problem)
-        environment.process_exit_code = environment.process_exit_code or 1
+    # Nothing is stopped that had not quite begun.
+    _on_stop(environment)
+    run.ended.wait(_WRITE_TIMEOUT_S)
+    _decide(environment, run)
 
 
 def _stop_users(runner: Runner) -> None:
@@ -324,28 +374,48 @@ def _stop_users(runner: Runner) -> None:
             runner.stop()
 
 
-def _plain_options(options: Namespace) -> dict[str, Any]:
-    # A password of the web UI has no place in a result.
-    secret = {"web_login", "tls_key", "tls_cert"}
-    plain = {name: value for name, value in vars(options).items() if name not in secret}
-    return json.loads(json.dumps(plain, default=str))  # type: ignore[no-any-return]
+def _decide(environment: Environment, run: _Collected) -> None:
+    """Set the exit status that the module's docstring promises."""
+    outcome = run.outcome
+    if outcome is None:
+        environment.process_exit_code = environment.process_exit_code or 1
+        return
+    for problem in outcome.problems:
+        _logger.error("The run does not count: %s", problem)
+    for violation in outcome.violations:
+        _logger.error("failed: %s", violation)
+    if environment.process_exit_code is not None:
+        return
+    status = run.exit_status
+    if _options(environment).fail_if:
+        status = 0
+    if outcome.problems or outcome.violations:
+        status = 1
+    # An error in the code of a user, or of ours, stays one.
+    exceptions = run.runner.exceptions or locust.log.unhandled_greenlet_exception
+    if status == 0 and exceptions:
+        return
+    environment.process_exit_code = status
 
 
-def _write(file: Path, document: dict[str, Any], environment: Environment) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        sys.stderr.write(f"locust: cannot write {file}: {error.strerror}\n")
-        environment.process_exit_code = 1
+def _on_quit(**_: object) -> None:
+    if _process.collected is not None:
+        _say(_process.collected)
+
+
+def _on_user_error(**_: object) -> None:
+    # Locust logs a traceback and runs the task again at once: a bug would fill the disk.
+    gevent.sleep(1)
 
 
 # Locust ships type information, but not for its hooks.
 _events: Any = events
-_events.init_command_line_parser.add_listener(_add_options)
+_events.init_command_line_parser.add_listener(add_options)
 _events.init.add_listener(_on_init)
 _events.test_start.add_listener(_on_start)
+_events.test_stopping.add_listener(_on_stopping)
 _events.test_stop.add_listener(_on_stop)
 _events.report_to_master.add_listener(_on_report)
 _events.user_error.add_listener(_on_user_error)
 _events.worker_report.add_listener(_on_worker_report)
+_events.quit.add_listener(_on_quit)

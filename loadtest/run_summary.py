@@ -9,7 +9,7 @@ from typing import Any
 
 from loadtest.histogram import Histogram
 from loadtest.results import Figure
-from loadtest.tally import WARMUP, Report, Times, Window, add, add_windows
+from loadtest.tally import WARMUP, Report, Times, Window, add_windows
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 # When a figure is void: measuring.md's rules.
@@ -107,24 +107,23 @@ def _us(value_ns: int | None) -> float | None:
 def summarize(parts: Sequence[Part], *, interrupted: bool = False) -> Summary:
     """Add up the repeats of a run, at least one, and judge it."""
     reports = [report for part in parts for report in part.reports]
-    whole = Report()
-    for report in reports:
-        whole = add(whole, report)
-    total = whole.total
+    total = add_windows(report.total for report in reports)
     times = total.times
-    is_open_loop = whole.scheduled is not None
+    scheduled = [report.scheduled for report in reports if report.scheduled is not None]
+    is_open_loop = bool(scheduled)
     # A call of a closed loop is due when it is sent.
     response = times.response if is_open_loop else times.service
     lateness = times.lateness if is_open_loop else _zeros(times.service.count)
     failures = Counter(total.failures)
-    if whole.unfinished:
-        failures["unfinished"] += whole.unfinished
+    unfinished = sum(report.unfinished for report in reports)
+    if unfinished:
+        failures["unfinished"] += unfinished
     seconds = sum(part.seconds for part in parts)
     used = [part.server_cpu_s for part in parts if part.server_cpu_s is not None]
     found = Summary(
-        calls=whole.calls,
+        calls=total.answered,
         failures=dict(failures),
-        calls_per_s=whole.calls / seconds if seconds else 0.0,
+        calls_per_s=total.answered / seconds if seconds else 0.0,
         response=response,
         service=times.service,
         lateness=lateness,
@@ -137,7 +136,7 @@ def summarize(parts: Sequence[Part], *, interrupted: bool = False) -> Summary:
         reconnects=total.reconnects,
     )
     reasons = [f"interrupted after {seconds:.1f} s"] if interrupted else []
-    reasons += _reasons(found, whole.scheduled or 0, parts)
+    reasons += _reasons(found, sum(scheduled), parts)
     return Summary(**{name: getattr(found, name) for name in _FIELDS}, reasons=tuple(reasons))
 
 

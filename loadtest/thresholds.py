@@ -10,9 +10,9 @@ Percentiles without a prefix are of the response time.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from loadtest.histogram import Histogram
-from loadtest.run_summary import Summary
 
 _CONDITION = re.compile(
     r"\s*(?:(?:(?P<clock>response|service|lateness)\.)?(?P<time>p[0-9.]+|max)|(?P<other>errors|calls/s))"
@@ -20,6 +20,34 @@ _CONDITION = re.compile(
 )
 _EXPECTED = "expected for example p99>2ms, service.max>1s, errors>0.1% or calls/s<20000"
 _US = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
+
+
+class Measured(Protocol):
+    """What conditions judge: a run, or a part of one."""
+
+    @property
+    def response(self) -> Histogram:
+        """Times from due to answered, in ns."""
+
+    @property
+    def service(self) -> Histogram:
+        """Times from sent to answered, in ns."""
+
+    @property
+    def lateness(self) -> Histogram:
+        """Times from due to sent, in ns."""
+
+    @property
+    def calls(self) -> int:
+        """Calls that were answered rightly."""
+
+    @property
+    def errors(self) -> int:
+        """Calls that failed."""
+
+    @property
+    def calls_per_s(self) -> float:
+        """Answered calls per second."""
 
 
 class ThresholdError(ValueError):
@@ -31,17 +59,17 @@ class Threshold:
     """A condition under which a run fails, as the user wrote it."""
 
     text: str
-    measure: Callable[[Summary], float | None]
+    measure: Callable[[Measured], float | None]
     is_upper: bool
     limit: float
     unit: str
 
-    def violation(self, summary: Summary) -> str | None:
+    def violation(self, measured: Measured) -> str | None:
         """Return what was found where the condition holds, None where it does not.
 
-        A figure that the run does not have fails it: nobody knows that it would pass.
+        A figure that was not measured fails it: nobody knows that it would pass.
         """
-        found = self.measure(summary)
+        found = self.measure(measured)
         if found is None:
             return f"{self.text}: not measured"
         fails = found > self.limit if self.is_upper else found < self.limit
@@ -66,7 +94,7 @@ def parse_threshold(text: str) -> Threshold:
     if match["other"] == "calls/s":
         if unit:
             raise ThresholdError(f"bad condition {text!r}: a rate has no unit")
-        return Threshold(text, lambda summary: summary.calls_per_s, is_upper, value, "calls/s")
+        return Threshold(text, lambda measured: measured.calls_per_s, is_upper, value, "calls/s")
     if unit not in {"", "%"}:
         raise ThresholdError(f"bad condition {text!r}: errors are a count or a share with %")
     return Threshold(text, _error_share if unit else _error_count, is_upper, value, unit)
@@ -85,19 +113,19 @@ def _percent(name: str, text: str) -> float | None:
     return percent
 
 
-def _time_of(clock: str, percent: float | None) -> Callable[[Summary], float | None]:
-    def measure(summary: Summary) -> float | None:
-        times: Histogram = getattr(summary, clock)
+def _time_of(clock: str, percent: float | None) -> Callable[[Measured], float | None]:
+    def measure(measured: Measured) -> float | None:
+        times: Histogram = getattr(measured, clock)
         found_ns = times.max_ns if percent is None else times.percentile_ns(percent)
         return None if found_ns is None else found_ns / 1000
 
     return measure
 
 
-def _error_count(summary: Summary) -> float:
-    return summary.errors
+def _error_count(measured: Measured) -> float:
+    return measured.errors
 
 
-def _error_share(summary: Summary) -> float | None:
-    total = summary.calls + summary.errors
-    return 100 * summary.errors / total if total else None
+def _error_share(measured: Measured) -> float | None:
+    total = measured.calls + measured.errors
+    return 100 * measured.errors / total if total else None

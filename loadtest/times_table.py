@@ -27,7 +27,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self)
+        return asdict(self) | {"percentiles_us": list(self.percentiles_us)}
 
 
 def times_rows(total: Window, seconds: float) -> list[Row]:

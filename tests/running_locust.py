@@ -7,14 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.load_file import read_collector
-from loadtest.tally import Collector
+from loadtest.load_samples import read_load, read_reports, read_result
+from loadtest.run_summary import Summary
+from loadtest.tally import Report, Window, add_windows
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCUSTFILE = ROOT / "loadtest" / "capnp_user.py"
@@ -26,12 +27,12 @@ class Finished:
     output: str
 
 
-def command(*args: str, locustfile: Path = LOCUSTFILE) -> list[str]:
+def command(*args: str, locustfile: Path | str = LOCUSTFILE) -> list[str]:
     return [sys.executable, "-P", "-m", "locust", "-f", str(locustfile), *args]
 
 
 @contextmanager
-def locust(*args: str, locustfile: Path = LOCUSTFILE) -> Iterator["subprocess.Popen[str]"]:
+def locust(*args: str, locustfile: Path | str = LOCUSTFILE) -> Iterator["subprocess.Popen[str]"]:
     """Start Locust in a process group of its own; kill what is left of that in the end."""
     with subprocess.Popen(
         command(*args, locustfile=locustfile),
@@ -55,14 +56,36 @@ def finish(process: "subprocess.Popen[str]", *, within_s: float = 30) -> Finishe
     return Finished(process.returncode, output)
 
 
-def run_locust(*args: str, within_s: float = 30, locustfile: Path = LOCUSTFILE) -> Finished:
+def run_locust(*args: str, within_s: float = 30, locustfile: Path | str = LOCUSTFILE) -> Finished:
     with locust(*args, locustfile=locustfile) as process:
         return finish(process, within_s=within_s)
 
 
-def read_load(file: Path) -> tuple[dict[str, Any], Collector]:
-    document = json.loads(file.read_text())
-    return document, read_collector(document)
+@dataclass(frozen=True)
+class Written:
+    """The folder that a run has written."""
+
+    folder: Path
+    document: dict[str, Any]
+    samples: list[Mapping[str, Any]]
+    reports: list[Report]
+
+    @property
+    def total(self) -> Window:
+        return add_windows(report.total for report in self.reports)
+
+    def summary(self) -> Summary:
+        """Return what the raw samples say, all processes added up."""
+        return read_load(self.document, self.samples).summary()
+
+
+def read_results(parent: Path) -> Written:
+    """Read the only run in a folder of results."""
+    (folder,) = parent.iterdir()
+    result = read_result(folder)
+    assert result.samples is not None
+    reports = read_reports(result.document, result.samples)
+    return Written(folder, dict(result.document), list(result.samples), list(reports.values()))
 
 
 def read_requests(prefix: Path) -> int:

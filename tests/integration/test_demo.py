@@ -9,9 +9,9 @@ from deadline import eventually
 from running_rig import command, environment, run_rig
 from running_server import alive
 
-from loadtest.load_figures import load_figures
-from loadtest.load_file import read_collector
-from loadtest.results import Figure, read_run
+from loadtest.load_samples import read_load, read_result
+from loadtest.results import Figure
+from loadtest.run_summary import figures
 
 
 def _only_folder(here: Path) -> Path:
@@ -29,13 +29,15 @@ def test_it_serves_loads_and_shows(tmp_path: Path) -> None:
     done = run_rig("demo", "--seconds", "2", "--users", "4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
     folder = _only_folder(tmp_path)
-    document = read_run(folder)
-    collector = read_collector(document["load"])
-    rebuilt = load_figures(collector, document["server_cpu_s"])
-    assert [Figure(**figure) for figure in document["figures"]] == rebuilt
-    assert collector.total.calls > 100
-    assert document["server_cpu_s"] > 0
-    for file in ("load.json", "locust.json", "locust_stats.csv", "server.log"):
+    result = read_result(folder)
+    assert result.samples is not None
+    load = read_load(result.document, result.samples)
+    summary = load.summary()
+    rebuilt = figures(summary)
+    assert [Figure(**figure) for figure in result.document["figures"]] == rebuilt
+    assert summary.calls > 100
+    assert (summary.server_cpu_s or 0) > 0
+    for file in ("report.html", "times.csv", "locust.log", "locust_stats.csv", "server.log"):
         assert (folder / file).is_file()
     for figure in rebuilt:
         assert figure.name in done.stdout

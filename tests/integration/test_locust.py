@@ -1,8 +1,8 @@
+import csv
 import json
 import os
 import re
 import signal
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from running_locust import (
     finish,
     free_port,
     locust,
-    read_load,
     read_requests,
+    read_results,
     run_locust,
 )
 from running_server import Running, running_server
+
+from loadtest.times_table import shown_us
 
 HEADLESS = ("--headless", "--only-summary")
 
@@ -34,18 +36,25 @@ def _address(running: Running) -> str:
 
 
 def _outputs(folder: Path) -> tuple[str, ...]:
-    return ("--rig-json", str(folder / "rig.json"), "--json-file", str(folder / "locust"))
+    return ("--results", str(folder / "results"), "--json-file", str(folder / "locust"))
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def _assert_good(done: Finished, folder: Path, *, processes: int) -> None:
     assert done.status == 0, done.output
-    document, collector = read_load(folder / "rig.json")
-    assert document["problems"] == []
-    assert collector.total.failures == {}
-    assert len(collector.processes) == processes
-    assert all(report.calls for report in collector.processes.values())
+    found = read_results(folder / "results")
+    assert found.total.failures == {}
+    assert len(found.reports) == processes
+    assert all(report.calls and report.final for report in found.reports)
+    assert not any(report.unfinished for report in found.reports)
     # Both count the same calls; the rig's own histograms add up to them.
-    assert collector.total.calls == read_requests(folder / "locust") > 100
+    assert found.total.answered == read_requests(folder / "locust") > 100
+    # The samples say what the summary says.
+    assert found.summary().calls == found.document["summary"]["calls"] == found.total.answered
     assert "Traceback" not in done.output
 
 
@@ -61,12 +70,11 @@ def test_a_run_counts_its_calls_in_microseconds(server: str, tmp_path: Path) -> 
 
 
 def test_several_calls_in_flight_finish_with_the_run(server: str, tmp_path: Path) -> None:
-    load = ("-u", "2", "-r", "2", "-t", "1s", "--in-flight", "8", "--stop-timeout", "5")
+    load = ("-u", "2", "-r", "2", "-t", "1s", "--in-flight", "8")
     # Larger than one read: the replies come one by one.
     load += ("--payload-bytes", "30000")
     done = run_locust("-H", server, *HEADLESS, *load, *_outputs(tmp_path))
     _assert_good(done, tmp_path, processes=1)
-    assert read_load(tmp_path / "rig.json")[1].total.unfinished == 0
 
 
 def test_forked_processes_add_up(server: str, tmp_path: Path) -> None:
@@ -89,15 +97,13 @@ def test_a_master_and_its_worker_add_up(server: str, tmp_path: Path) -> None:
 
 def test_g3_one_wrong_byte_is_reported(tmp_path: Path) -> None:
     with lying_server(wrong_every=50) as liar:
-        load = ("-u", "2", "-r", "2", "-t", "2s", "--stop-timeout", "5")
+        load = ("-u", "2", "-r", "2", "-t", "2s")
         done = run_locust("-H", liar.address, *HEADLESS, *load, *_outputs(tmp_path))
         lies = liar.lies
     assert done.status == 1, done.output
-    _, collector = read_load(tmp_path / "rig.json")
-    assert dict(collector.total.failures) == {
-        "WrongReply: the reply has other bytes than expected": lies
-    }
-    assert "Wrong reply: byte " in done.output
+    found = read_results(tmp_path / "results")
+    assert found.total.failures == {"WrongReply: wrong reply": lies}
+    assert "Wrong reply: ReverseUser MessageStream.read" in done.output
     assert len(done.output.splitlines()) < 60
 
 
@@ -112,12 +118,12 @@ def test_g5_a_killed_server_is_counted_by_kind(tmp_path: Path) -> None:
             running.process.kill()
             done = finish(process)
     assert done.status == 1
-    _, collector = read_load(tmp_path / "rig.json")
-    kinds = {kind.partition(":")[0] for kind in collector.total.failures}
+    found = read_results(tmp_path / "results")
+    kinds = {kind.partition(":")[0] for kind in found.total.failures}
     assert kinds <= {"Disconnected", "ConnectError"}
     assert "ConnectError" in kinds
     # Eight users, waits of 0.1 to 0.8 s: a busy loop would have made thousands.
-    assert sum(collector.total.failures.values()) < 200
+    assert sum(found.total.failures.values()) < 200
     assert len(done.output.splitlines()) < 60
 
 
@@ -126,19 +132,20 @@ def test_g5_a_server_that_hangs_up_is_not_called_in_a_busy_loop(tmp_path: Path) 
         load = ("-u", "4", "-r", "4", "-t", "2s")
         done = run_locust("-H", address, *HEADLESS, *load, *_outputs(tmp_path))
     assert done.status == 1
-    _, collector = read_load(tmp_path / "rig.json")
-    kinds = {kind.partition(":")[0] for kind in collector.total.failures}
+    found = read_results(tmp_path / "results")
+    kinds = {kind.partition(":")[0] for kind in found.total.failures}
     assert kinds == {"Disconnected"}
-    assert 4 <= sum(collector.total.failures.values()) < 100
+    assert 4 <= sum(found.total.failures.values()) < 100
 
 
 def test_g5_a_wrong_port_ends_with_an_error(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     done = run_locust("-H", address, *HEADLESS, "-u", "2", "-t", "1s", *_outputs(tmp_path))
     assert done.status == 1
-    document, collector = read_load(tmp_path / "rig.json")
-    assert document["problems"] == ["no call was answered"]
-    assert {kind.partition(":")[0] for kind in collector.total.failures} == {"ConnectError"}
+    found = read_results(tmp_path / "results")
+    assert "no call was answered" in found.document["summary"]["reasons"]
+    assert "The run does not count: no call was answered" in done.output
+    assert {kind.partition(":")[0] for kind in found.total.failures} == {"ConnectError"}
     assert "Traceback" not in done.output
 
 
@@ -157,7 +164,8 @@ def test_g6_a_signal_leaves_the_results_so_far(
     _assert_good(done, tmp_path, processes=1)
 
 
-def test_g6_ctrl_c_on_a_terminal_loses_no_worker(server: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_g6_a_signal_loses_no_worker(server: str, tmp_path: Path, *, is_terminal: bool) -> None:
     port = str(free_port())
     ports = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
     stats = tmp_path / "l_stats.csv"
@@ -167,7 +175,11 @@ def test_g6_ctrl_c_on_a_terminal_loses_no_worker(server: str, tmp_path: Path) ->
         eventually(
             lambda: stats.exists() and "MessageStream.read" in stats.read_text(), within_s=15
         )
-        os.killpg(process.pid, signal.SIGINT)
+        if is_terminal:
+            # Ctrl-C reaches all processes.
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.terminate()
         done = finish(process)
     _assert_good(done, tmp_path, processes=2)
 
@@ -185,7 +197,28 @@ BAD_HOST = (
         ((), NO_HOST),
         (("--processes", "2"), NO_HOST),
         (("-H", "http://localhost"), BAD_HOST),
-        (("-H", "h:1", "--payload-bytes", "15"), "argument --payload-bytes: 15 is less than 16"),
+        (("-H", "h:1", "--payload-bytes", "0"), "argument --payload-bytes: 0 is less than 1"),
+        (
+            ("-H", "h:1", "--rate", "-1"),
+            "argument --rate: bad rate '-1': expected calls per second, or closed",
+        ),
+        (
+            ("-H", "h:1", "--processes", "2", "--fail-if", "p99>2"),
+            "argument --fail-if: bad condition 'p99>2': a time needs us, ms or s",
+        ),
+        (
+            ("-H", "h:1", "--pin", "x"),
+            "argument --pin: bad CPU 'x': expected auto, or numbers such as 1 or 2,3",
+        ),
+        (("-H", "h:1", "--results", "/dev/null"), "argument --results: /dev/null is no folder"),
+        (
+            ("-H", "h:1", "--processes", "2", "--method", "shout"),
+            "no method 'shout' in MessageStream: it has read",
+        ),
+        (
+            ("-H", "h:1", "--params", "@none.json"),
+            "cannot read none.json: No such file or directory",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(args: tuple[str, ...], line: str) -> None:
@@ -228,36 +261,90 @@ def test_a_user_class_of_ones_own(server: str, tmp_path: Path) -> None:
     load = ("-u", "1", "-t", "1s", *_outputs(tmp_path))
     done = run_locust("-H", server, *HEADLESS, *load, locustfile=file)
     assert done.status == 1
-    _, collector = read_load(tmp_path / "rig.json")
-    assert collector.total.calls > 100
-    assert dict(collector.total.failures) == {"WrongReply: five is not liked": 1}
+    found = read_results(tmp_path / "results")
+    assert found.total.answered > 100
+    assert found.total.failures == {"WrongReply: five is not liked": 1}
 
 
-def test_the_web_ui_runs_the_test_and_shows_our_options(server: str) -> None:
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    with locust("-H", server, "--web-host", "127.0.0.1", "--web-port", str(port)) as process:
-        page = eventually(lambda: _get(f"{base}/"), within_s=10)
-        assert re.search("payload_bytes", page)
-        assert re.search("in_flight", page)
-        assert "rig_json" not in page
-        form = b"user_count=2&spawn_rate=2&in_flight=2&payload_bytes=64&host=" + server.encode()
-        assert json.loads(_get(f"{base}/swarm", form))["success"]
-        entry = eventually(lambda: _entry(f"{base}/stats/requests"), within_s=10)
-        assert entry["num_failures"] == 0
-        assert entry["avg_content_length"] == 64
-        process.send_signal(signal.SIGTERM)
-        assert finish(process).status == 0
+def test_locusts_own_tables_have_microseconds(server: str, tmp_path: Path) -> None:
+    files = ("--csv", str(tmp_path / "l"), "--html", str(tmp_path / "l.html"))
+    done = run_locust("-H", server, *HEADLESS, "-u", "2", "-r", "2", "-t", "2s", *files)
+    assert done.status == 0, done.output
+    rows = _rows(tmp_path / "l_stats.csv")
+    for name in ("50%", "90%", "Min Response Time"):
+        assert 0 < float(rows[0][name]) < 50
+        assert not float(rows[0][name]).is_integer()
+    lines = [line for line in done.output.splitlines() if line.startswith("capnp")]
+    # Average, minimum, maximum and median; then the percentiles.
+    shown = [*lines[-2].split("|")[1].split(), *lines[-1].split()[2:5]]
+    assert len(shown) == 7
+    assert all(0 < float(time_ms) < 1000 for time_ms in shown), lines
+    assert re.search(r'"min_response_time": 0\.0*[1-9]', (tmp_path / "l.html").read_text())
 
 
-def _get(url: str, form: bytes | None = None) -> str:
-    try:
-        with urllib.request.urlopen(url, form, timeout=5) as answer:  # noqa: S310 - http, see above
-            return str(answer.read().decode())
-    except OSError:
-        return ""
+def test_the_rigs_table_is_printed_and_written(server: str, tmp_path: Path) -> None:
+    load = ("-u", "2", "-r", "2", "-t", "2s", *_outputs(tmp_path))
+    done = run_locust("-H", server, *HEADLESS, *load)
+    found = read_results(tmp_path / "results")
+    rows = _rows(found.folder / "times.csv")
+    assert [(row["label"], row["clock"]) for row in rows] == [
+        ("ReverseUser MessageStream.read", "service"),
+        ("connections", "connect"),
+    ]
+    times = found.total.times.service
+    assert int(rows[0]["count"]) == times.count
+    assert float(rows[0]["p99.99_us"]) * 1000 == times.percentile_ns(99.99)
+    printed = done.output.partition("times in µs")[2].splitlines()
+    headings, cells = printed[0].split(), printed[1].split()
+    assert headings[-6:] == ["p50", "p90", "p99", "p99.9", "p99.99", "max"]
+    assert cells[-1] == shown_us(times.max_ns / 1000)
+    assert f"Results written to {found.folder}" in done.output
+    for name in ("report.html", "latency.hlog", "latency.hgrm"):
+        assert (found.folder / name).stat().st_size > 100
+    roles = {sample["role"] for sample in found.samples if sample["sample"] == "usage"}
+    assert roles == {"server", "generator"}
 
 
-def _entry(url: str) -> dict[str, float]:
-    entries = json.loads(_get(url))["stats"]
-    return next((entry for entry in entries if entry["name"] == "MessageStream.read"), {})
+@pytest.mark.parametrize(
+    ("conditions", "status", "said"),
+    [
+        ((), 1, ""),
+        # 2 % are wrong.
+        (("errors>5%",), 0, ""),
+        (("errors>5%", "errors>1%"), 1, "failed: errors>1%: "),
+        (("response.p50>1us",), 1, "failed: response.p50>1us: "),
+    ],
+)
+def test_conditions_decide_the_exit_status(
+    tmp_path: Path, conditions: tuple[str, ...], status: int, said: str
+) -> None:
+    options = [part for condition in conditions for part in ("--fail-if", condition)]
+    with lying_server(wrong_every=50) as liar:
+        load = ("-u", "2", "-r", "2", "-t", "1s", *_outputs(tmp_path), *options)
+        done = run_locust("-H", liar.address, *HEADLESS, *load)
+    assert done.status == status, done.output
+    assert said in done.output
+    violations = read_results(tmp_path / "results").document["violations"]
+    assert len(violations) == bool(said)
+
+
+def test_conditions_are_judged_on_the_master(server: str) -> None:
+    port = str(free_port())
+    ports = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
+    load = ("-u", "2", "-r", "2", "-t", "2s", "--processes", "2", "--fail-if", "calls/s>1")
+    done = run_locust("-H", server, *HEADLESS, *load, *ports)
+    assert done.status == 1, done.output
+    assert "failed: calls/s>1: " in done.output
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(server: str, tmp_path: Path) -> None:
+    parent = tmp_path / "results"
+    load = ("-u", "1", "-t", "2s", "--results", str(parent), "--csv", str(tmp_path / "l"))
+    with locust("-H", server, *HEADLESS, *load) as process:
+        # By then the options have been read. Root may write anywhere, but not into a file.
+        eventually((tmp_path / "l_stats.csv").exists, within_s=10)
+        parent.write_text("a file by now")
+        done = finish(process)
+    assert done.status == 1
+    assert f"locust: cannot write {parent}: File exists" in done.output
+    assert "Traceback" not in done.output

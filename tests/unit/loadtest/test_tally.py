@@ -4,7 +4,16 @@ import pytest
 
 from client.errors import Disconnected, RemoteError
 from loadtest.histogram import Histogram
-from loadtest.tally import WARMUP, Collector, Report, Tally, Times, Window, add_windows
+from loadtest.tally import (
+    WARMUP,
+    PackedWindows,
+    Report,
+    Tally,
+    Times,
+    Window,
+    add,
+    add_windows,
+)
 
 READ = "ReverseUser MessageStream.read"
 SECOND = 10**9
@@ -19,23 +28,12 @@ def _report(times_ns: list[int], *, final: bool = True, start_ns: int = SECOND) 
     return tally.take(cpu_ns=1_000, final=final)
 
 
-def test_workers_add_up_to_what_one_process_would_have_seen() -> None:
-    collector = Collector()
-    collector.receive("a", _report([5_000, 6_000], final=False))
-    collector.receive("a", _report([7_000]))
-    collector.receive("b", _report([8_000]))
-    total = collector.total
+def test_reports_add_up_to_what_one_process_would_have_seen() -> None:
+    total = add(add(_report([5_000, 6_000], final=False), _report([7_000])), _report([8_000]))
     assert total.calls == 4
     assert total.total.calls[READ].service == Histogram.of([5_000, 6_000, 7_000, 8_000])
     assert total.cpu_ns == 3_000
-    assert not collector.missing
-
-
-def test_a_worker_without_its_last_report_is_missing() -> None:
-    collector = Collector()
-    collector.receive("a", _report([5_000]))
-    collector.receive("b", _report([5_000], final=False))
-    assert collector.missing == ["b"]
+    assert total.final
 
 
 def test_an_open_loop_keeps_three_clocks() -> None:
@@ -118,12 +116,18 @@ def test_reasons_with_numbers_do_not_fill_the_table() -> None:
     assert failures["RemoteError: (other reasons)"] == 1_000 - 16
 
 
-def test_the_rate_counts_the_longest_window() -> None:
-    collector = Collector()
-    collector.receive("a", _report([10_000] * 100))
-    collector.receive("b", _report([10_000] * 50))
-    assert collector.longest_ns == 1_000_000
-    assert collector.rate_hz == 150_000
+def test_the_window_goes_from_the_first_sending_to_the_last_answer() -> None:
+    report = _report([10_000] * 100)
+    assert (report.first_ns, report.last_ns) == (SECOND, SECOND + 1_000_000)
+
+
+def test_packed_windows_are_what_was_put_in() -> None:
+    packed, window = PackedWindows(), _report([5_000]).windows[1]
+    packed.add(3, window)
+    packed.add(3, window)
+    assert dict(packed) == {3: add_windows([window, window])}
+    del packed[3]
+    assert not packed
 
 
 @pytest.mark.parametrize("count", [0, 1, 2_000])

@@ -1,23 +1,21 @@
 import pytest
 
 from loadtest.histogram import Histogram
-from loadtest.run_summary import Summary
+from loadtest.live_run import Stretch
 from loadtest.thresholds import ThresholdError, parse_threshold
 
 TIMES = Histogram.of([1_000_000] * 98 + [5_000_000] * 2)
 
 
-def summary(*, failures: int = 0, calls: int = 100, times: Histogram = TIMES) -> Summary:
-    return Summary(
-        calls=calls,
-        answered=calls,
-        failures={"wrong reply": failures} if failures else {},
-        calls_per_s=calls / 2,
+def measured(*, failures: int = 0, calls: int = 100, times: Histogram = TIMES) -> Stretch:
+    return Stretch(
         response=times,
         service=Histogram.of([200_000] * 100),
         lateness=Histogram.of([1_000] * 100),
-        server_cpu_us_per_call=None,
-        reasons=(),
+        calls=calls,
+        errors=failures,
+        calls_per_s=calls / 2,
+        busy=0.0,
     )
 
 
@@ -37,18 +35,18 @@ def summary(*, failures: int = 0, calls: int = 100, times: Histogram = TIMES) ->
     ],
 )
 def test_a_condition_fails_a_run_where_it_holds(text: str, violation: str | None) -> None:
-    assert parse_threshold(text).violation(summary()) == violation
+    assert parse_threshold(text).violation(measured()) == violation
 
 
 def test_errors_are_a_count_or_a_share() -> None:
-    found = summary(failures=1, calls=99)
+    found = measured(failures=1, calls=99)
     assert parse_threshold("errors>0").violation(found) == "errors>0: 1"
     assert parse_threshold("errors>1%").violation(found) is None
     assert parse_threshold("errors>0.5%").violation(found) == "errors>0.5%: 1 %"
 
 
 def test_what_was_not_measured_does_not_pass() -> None:
-    empty = summary(calls=0, times=Histogram())
+    empty = measured(calls=0, times=Histogram())
     assert parse_threshold("p99>2ms").violation(empty) == "p99>2ms: not measured"
     assert parse_threshold("errors>1%").violation(empty) == "errors>1%: not measured"
 

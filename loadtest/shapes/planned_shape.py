@@ -1,0 +1,93 @@
+"""What the shapes have in common: a plan, made of options, followed second by second."""
+
+from abc import abstractmethod
+from argparse import Namespace
+from typing import Any
+
+from locust import LoadTestShape, events
+from locust.env import Environment
+
+from loadtest.shape_plan import Plan, TimedPlan
+
+# Locust warns above that.
+_MOST_SPAWNED_PER_S = 100.0
+
+
+class PlannedShape(LoadTestShape):
+    """A shape that follows a plan.
+
+    Of Locust's own options -r says how fast users come and go (otherwise at once, but for 100 a
+    second), and -t ends the run earlier.
+    """
+
+    abstract = True
+    use_common_options = True
+    # Without a page, Locust takes one user a second where -r is not given.
+    has_spawn_rate = True
+
+    @abstractmethod
+    def plan(self, options: Namespace) -> Plan:
+        """Return the plan that the options ask for."""
+
+    @abstractmethod
+    def users_at(self, at_s: float) -> int | None:
+        """Return how many users there are, None when the run is over."""
+
+    @property
+    def peak_users(self) -> int:
+        """The most users that there are at a time."""
+        return self.plan(self.options).peak_users
+
+    @property
+    def options(self) -> Namespace:
+        """The options of the run."""
+        runner: Any = self.runner
+        options = runner.environment.parsed_options
+        assert isinstance(options, Namespace)
+        return options
+
+    def tick(self) -> tuple[int, float] | None:
+        """Return how many users there are to be, and how fast they come, as Locust asks."""
+        at_s: float = self.get_run_time()  # type: ignore[no-untyped-call]
+        if self.options.run_time and at_s >= self.options.run_time:
+            return None
+        users = self.users_at(at_s)
+        return None if users is None else (users, self.spawn_rate())
+
+    def spawn_rate(self) -> float:
+        """Return how many users come or go per second."""
+        rate = self.options.spawn_rate if self.has_spawn_rate else None
+        return float(rate or _MOST_SPAWNED_PER_S)
+
+
+class TimedShape(PlannedShape):
+    """A shape whose plan goes by the time alone."""
+
+    abstract = True
+
+    @abstractmethod
+    def plan(self, options: Namespace) -> TimedPlan:
+        """Return the plan that the options ask for."""
+
+    def users_at(self, at_s: float) -> int | None:
+        """Return how many users there are, None when the run is over."""
+        return self.plan(self.options).users_at(at_s)
+
+
+def _on_init(environment: Environment, **_: object) -> None:
+    shape, options = environment.shape_class, environment.parsed_options
+    if isinstance(shape, PlannedShape) and environment.web_ui is None:
+        shape.has_spawn_rate = options is not None and options.spawn_rate is not None
+
+
+def _on_start(environment: Environment, **_: object) -> None:
+    # The seconds of the shape are those of the tallies, which start now: Locust counts from before
+    # the server was looked for.
+    if isinstance(environment.shape_class, PlannedShape):
+        environment.shape_class.reset_time()  # type: ignore[no-untyped-call]
+
+
+# Locust ships type information, but not for its hooks.
+_events: Any = events
+_events.init.add_listener(_on_init)
+_events.test_start.add_listener(_on_start)

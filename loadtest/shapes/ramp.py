@@ -1,0 +1,113 @@
+"""Ramp to failure: the load grows in steps until a condition fails, and the run says what held.
+
+The steps and the answer go into the log and into ``run.json`` under ``ramp``. A limit that was
+found is a success, whatever failed there: exit status 0, unless a --fail-if holds for the run as a
+whole. It is 1 where even the first step fails. Where all steps hold, the usual rules apply.
+"""
+
+import logging
+from argparse import Namespace
+from typing import Any
+
+from locust import events
+from locust.argument_parser import LocustArgumentParser
+
+from loadtest import locust_report
+from loadtest.live_run import Stretch
+from loadtest.locust_options import at_least, condition, number_above
+from loadtest.shape_plan import Ramp
+from loadtest.shapes.planned_shape import PlannedShape
+from loadtest.thresholds import parse_threshold
+
+_CONDITION = "errors>1%"
+_SHORTEST_S = 3.0
+# Beyond that a worker is judged by what it reported last.
+_REPORT_S = 2.0
+
+_logger = logging.getLogger(__name__)
+
+
+class RampShape(PlannedShape):
+    """``--ramp-rate`` users a second more, in steps of ``--ramp-time``, up to ``--ramp-max``.
+
+    The users of a step come at once, and its first second is not judged.
+    """
+
+    _ramp: Ramp | None = None
+
+    def plan(self, options: Namespace) -> Ramp:
+        """Return a ramp that has not begun."""
+        users = max(1, round(options.ramp_rate * options.ramp_time))
+        conditions = tuple(map(parse_threshold, options.ramp_fail_if or [_CONDITION]))
+        return Ramp(users, options.ramp_time, options.ramp_max, conditions)
+
+    def reset_time(self) -> None:
+        """Begin anew, as Locust says at the start of each run."""
+        super().reset_time()  # type: ignore[no-untyped-call]
+        self._ramp = None
+
+    def users_at(self, at_s: float) -> int | None:
+        """Return how many users there are; judge the step that is over, if one is."""
+        ramp = self._ramp = self._ramp or self.plan(self.options)
+        judged = len(ramp.done)
+        users = ramp.advance(at_s, _see)
+        for step in ramp.done[judged:]:
+            _logger.info("Ramp: %s%s", step, "" if step.held else ": " + "; ".join(step.violations))
+            locust_report.note("ramp", ramp.to_json())
+        if users is None:
+            self._finish(ramp)
+        return users
+
+    def spawn_rate(self) -> float:
+        """Return how fast users come: all of a step at once."""
+        return float(self.plan(self.options).users)
+
+    def _finish(self, ramp: Ramp) -> None:
+        _logger.info("Ramp: %s", ramp.answer)
+        if ramp.failed is not None:
+            locust_report.decide_exit(0 if ramp.highest else 1)
+
+
+def _see(first: int, last: int) -> Stretch:
+    run = locust_report.fresh_run(_REPORT_S)
+    assert run is not None, "shapes run within a run"
+    return run.between(first, last)
+
+
+def _add_options(parser: LocustArgumentParser) -> None:
+    parser.add_argument(
+        "--ramp-rate",
+        type=number_above(0),
+        default=1.0,
+        metavar="<float>",
+        help="Users that come per second, those of a step at once (default: 1)",
+    )
+    parser.add_argument(
+        "--ramp-time",
+        type=number_above(_SHORTEST_S, inclusive=True),
+        default=10.0,
+        metavar="<seconds>",
+        help=f"How long a step lasts, at least {_SHORTEST_S:g} (default: 10)",
+    )
+    parser.add_argument(
+        "--ramp-max",
+        type=at_least(1),
+        default=200,
+        metavar="<int>",
+        help="Users with which the ramp ends if all steps hold (default: 200)",
+    )
+    parser.add_argument(
+        "--ramp-fail-if",
+        type=condition,
+        action="append",
+        default=[],
+        metavar="<condition>",
+        help="What must not hold within a step, as p99>2ms, errors>0.1%%, calls/s<20000; "
+        "repeatable (default: errors>1%%)",
+        include_in_web_ui=False,
+    )
+
+
+# Locust ships type information, but not for its hooks.
+_events: Any = events
+_events.init_command_line_parser.add_listener(_add_options)

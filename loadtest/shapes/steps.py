@@ -1,0 +1,48 @@
+"""Steps: a load that grows by as much at a time, each step long enough to be looked at."""
+
+from argparse import Namespace
+from typing import Any
+
+from locust import events
+from locust.argument_parser import LocustArgumentParser
+
+from loadtest.locust_options import at_least, seconds
+from loadtest.shape_plan import Steps
+from loadtest.shapes.planned_shape import TimedShape
+
+
+class StepsShape(TimedShape):
+    """``--step-users`` more every ``--step-time``, ``--steps`` times."""
+
+    def plan(self, options: Namespace) -> Steps:
+        """Return the steps that the options ask for."""
+        return Steps(options.step_users, options.step_time, options.steps)
+
+
+def _add_options(parser: LocustArgumentParser) -> None:
+    parser.add_argument(
+        "--step-users",
+        type=at_least(1),
+        default=10,
+        metavar="<int>",
+        help="Users that each step adds (default: 10)",
+    )
+    parser.add_argument(
+        "--step-time",
+        type=seconds,
+        default=30.0,
+        metavar="<seconds>",
+        help="How long a step lasts (default: 30)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=at_least(1),
+        default=5,
+        metavar="<int>",
+        help="How many steps there are (default: 5)",
+    )
+
+
+# Locust ships type information, but not for its hooks.
+_events: Any = events
+_events.init_command_line_parser.add_listener(_add_options)
