@@ -22,6 +22,7 @@ from loadtest.load_samples import (
     window_samples,
 )
 from loadtest.locust_usage import ServerWatch
+from loadtest.rendering import render_folder
 from loadtest.results import (
     Figure,
     folder_name,
@@ -139,19 +140,7 @@ def write_folder(
     )
     write_run(folder, document)
     _write_times(folder / TIMES_FILE, live)
-    return folder, tuple(_render(folder))
-
-
-def _render(folder: Path) -> Iterator[str]:
-    """Write what is made of ``run.json`` and the samples; yield what could not be."""
-    from loadtest.hdr_files import HdrMissing, write_hdr_files  # noqa: PLC0415 - only in the end
-    from loadtest.report import write_report  # noqa: PLC0415 - as above
-
-    try:
-        write_hdr_files(folder)
-    except HdrMissing as error:
-        yield str(error)
-    write_report(folder)
+    return folder, render_folder(folder)
 
 
 def _write_times(file: Path, live: LiveRun) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 from loadtest import record
 from loadtest.engine import EngineConfig
 from loadtest.engine_runs import EngineFailed, EngineRun, Report, run_engines
-from loadtest.hdr_files import HdrMissing, write_hdr_files
 from loadtest.load_samples import window_samples
-from loadtest.report import write_report
+from loadtest.rendering import render_folder
 from loadtest.results import folder_name, make_folder, run_document, write_run, write_samples
 from loadtest.run_summary import LIMITS, Summary, figures, summarize
 from loadtest.server_usage import ServerPart, local_server
@@ -104,19 +103,8 @@ def run(config: RunConfig, report: Report) -> RunResult:
             generators=list(_generators(runs)),
         ),
     )
-    notes = finish_folder(folder)
+    notes = render_folder(folder)
     return RunResult(folder, summary, interrupted, notes)
-
-
-def finish_folder(folder: Path) -> tuple[str, ...]:
-    """Write what is made of ``run.json`` and the samples; return what could not be."""
-    notes = []
-    try:
-        write_hdr_files(folder)
-    except HdrMissing as error:
-        notes.append(str(error))
-    write_report(folder)
-    return tuple(notes)
 
 
 def measure(

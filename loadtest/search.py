@@ -10,6 +10,7 @@ from loadtest import record
 from loadtest.engine_runs import EngineRun
 from loadtest.histogram import merge
 from loadtest.load_samples import window_samples
+from loadtest.report import write_report
 from loadtest.results import (
     Figure,
     folder_name,
@@ -115,6 +116,7 @@ def run(config: SearchConfig, report: Callable[[SearchProgress], None]) -> Searc
             probes=list(_probes(done)),
         ),
     )
+    write_report(folder)
     return SearchResult(folder, found, curve)
 
 
