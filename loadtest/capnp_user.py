@@ -1,60 +1,62 @@
 """Locust users that call a Cap'n Proto server: ``locust -f loadtest/capnp_user.py -H ADDR``.
 
-`ReverseUser` calls the tutorial's ``MessageStream.read`` and compares every reply. For an
-interface of your own, subclass `CapnpUser` in your own locustfile::
+`ReverseUser` calls the tutorial's ``MessageStream.read`` and compares every reply, or calls the
+method that ``--schema``, ``--interface`` and ``--method`` name. Its replies are taken in gevent's
+hub (`loadtest.locust_flow`), so one process makes more calls than most servers answer.
 
-    from locust import task
+For a scenario of your own, subclass `CapnpUser` in your own locustfile::
+
+    from locust import between, task
     from loadtest.capnp_user import CapnpUser
     from schema import load
     from wire.interfaces import compile_interface
 
     class AdderUser(CapnpUser):
         interface = compile_interface(load("./adder.capnp").Adder)
+        wait_time = between(0.1, 0.5)
 
         @task
         def add(self):
-            while self.running:
-                results = self.call("add", {"a": 1, "b": 2})
-                self.expect(results.sum == 3)
+            results = self.call("add", {"a": 1, "b": 2})
+            self.expect(results.sum == 3)
 
 `call` counts the call in Locust's statistics and in the rig's microsecond histograms, and
 returns a view of the results. Where it fails, it is counted as failed, the task
 ends there, and Locust starts the next; catch `CallFailed` to go on instead. A lost
 connection is made anew before the next call, after a wait that grows and is jittered.
 
-One user has one connection and waits for its replies: a closed loop, so the times are
-service times, and a server that stalls is asked less. They include the time until
-gevent runs the user again.
+Without ``--rate`` the loop is closed: a user waits for its replies, and then for `wait_time`, so a
+server that stalls is asked less, and the times are service times. With it the loop is open:
+calls are due on a schedule, and times count from then (`loadtest.locust_pacer`). `call` then
+waits until one is due; there must be enough users for the rate.
 """
 
 import random
 import time
-from argparse import Namespace
 from collections.abc import Callable, Mapping
-from functools import cache
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import gevent
+from gevent.event import AsyncResult, Event
+from gevent.pool import Group
 from locust import User, task
 from locust.env import Environment
 from locust.exception import RescheduleTask, StopTest
-from locust.runners import WorkerRunner
 from locust.user.task import LOCUST_STATE_STOPPING
 
-from client import Client, ClientError, DeadlineExceeded, Disconnected, PendingCall, ProtocolError
-from client.blocking import CONNECT_TIMEOUT_S, MESSAGE_STREAM
+from client import Client, ClientError, Disconnected, ProtocolError
+from client.blocking import CONNECT_TIMEOUT_S, MESSAGE_STREAM, connect_socket
 from loadtest import locust_report
 from loadtest.backoff import Backoff
-from loadtest.failures import WrongReply, check_reply, describe_mismatch
-from loadtest.texts import Text, TextError, generate, parse_corpus, prepare, requests
+from loadtest.failures import WrongReply
+from loadtest.locust_crew import CONNECT, Counts, crew
+from loadtest.locust_flow import Flow
+from loadtest.workload import WorkloadError
 from wire.address import AddressError, parse_address
 from wire.errors import WireError
 from wire.interfaces import Interface
 
-_REQUEST_TYPE = "capnp"
-_NO_CONTEXT: dict[str, Any] = {}
+_EXPECT = "expect"
 
 
 class CallFailed(RescheduleTask):
@@ -78,29 +80,42 @@ class CapnpUser(User):
             self._address = parse_address(self.host or "")
         except AddressError as error:
             raise StopTest(f"no server to load: {error}") from error
-        self.call_timeout_s: float = _options(environment).call_timeout
+        self._crew = crew()
+        self.call_timeout_s: float = self._crew.options.call_timeout
         # Workers are forked: only what is made here differs between them.
         self.rng = random.Random()  # noqa: S311 - jitter and payloads
+        self._number = 0
         self._backoff = Backoff(self.rng)
+        self._stopping = Event()
+        # Whether there was a connection before.
+        self._again = False
         self._client: Client | None = None
-        self._tally = locust_report.tally()
-        # Locust's hooks are untyped.
-        self._fire: Callable[..., None] = environment.events.request.fire
-        self._names = {name: f"{self.interface.name}.{name}" for name in self.interface.methods}
-        # Locust wants to know when a call started by the wall clock, which may be set.
-        self._epoch_s = time.time() - time.monotonic()
+        self._turn: _Turn | None = None
         self._in_flight = 0
+        self._connects = self._count(CONNECT)
+        self._by_method: dict[str, Counts] = {}
 
     @property
     def running(self) -> bool:
         """Whether the user may go on: loop on it inside a task, each return costs a sleep."""
         return bool(self._state != LOCUST_STATE_STOPPING)
 
-    def on_stop(self) -> None:
-        """Give up the calls in flight, and close the connection."""
-        self._tally.unfinished(self._in_flight)
-        self._in_flight = 0
-        self.disconnect()
+    def start(self, group: Group) -> gevent.Greenlet:
+        """Start the user's greenlet, as Locust's own, and count it in and out."""
+        self._number = self._crew.join()
+        greenlet = super().start(group)
+        # Not `on_stop`, which subclasses override, and which Locust leaves out after an error. The
+        # links run in order: this one before whoever waits for the user's end.
+        greenlet.rawlink(lambda _: self._crew.leave(self._give_up()))
+        return greenlet
+
+    def stop(self, force: bool = False) -> bool:  # noqa: FBT001, FBT002 - Locust's signature
+        """Stop as Locust's own, and let what waits know."""
+        ended = bool(super().stop(force))
+        self._stopping.set()
+        if not ended:
+            self._finish()
+        return ended
 
     def call(
         self,
@@ -117,21 +132,31 @@ class CapnpUser(User):
             CallFailed: The call failed, or `check` did; it is counted already.
         """
         client = self.connected()
-        sent_ns = time.monotonic_ns()
+        counts = self._by_method.get(method) or self._method(method)
+        due_ns = self._await_due()
         self._in_flight = 1
+        sent_ns = time.monotonic_ns()
         try:
             results = client.call(method, params, timeout_s=self.call_timeout_s)
             received_ns = time.monotonic_ns()
             self._in_flight = 0
             if check is not None:
                 check(results)
-        except (ClientError, WireError, WrongReply) as error:
+        except Exception as error:
+            # Unlike the end of the user, which is no Exception, and leaves it in flight.
             self._in_flight = 0
-            self._fail(method, sent_ns, time.monotonic_ns(), error)
+            if not isinstance(error, (ClientError, WireError, WrongReply)):
+                raise
+            counts.failed(error, sent_ns, time.monotonic_ns())
+            self._tell()
             self._recover(error)
             raise CallFailed from error
-        self._succeed(method, sent_ns, received_ns, 0)
-        # As in ReverseUser._receive.
+        self._backoff.reset()
+        counts.answered(sent_ns if due_ns is None else due_ns, sent_ns, received_ns)
+        self._tell()
+        # Without this, a user whose reply is always there already keeps the others, and Locust's
+        # heartbeats, waiting. It also pays: replies come in meanwhile, and gevent's wait for
+        # a socket costs more than a sleep (15,100 calls/s with 16 users, 11,300 without).
         gevent.sleep(0)
         return results
 
@@ -144,7 +169,8 @@ class CapnpUser(User):
         if not ok:
             now_ns = time.monotonic_ns()
             error = WrongReply(what)
-            self._fail("expect", now_ns, now_ns, error)
+            self._count(_EXPECT).failed(error, now_ns, now_ns)
+            self._tell()
             raise CallFailed from error
 
     def connected(self) -> Client:
@@ -156,14 +182,8 @@ class CapnpUser(User):
         if self._client is not None:
             return self._client
         started_ns = time.monotonic_ns()
-        try:
-            self._client = Client.connect(
-                self._address, interface=self.interface, connect_timeout_s=self.connect_timeout_s
-            )
-        except ClientError as error:
-            self._fail("connect", started_ns, time.monotonic_ns(), error)
-            self._recover(error)
-            raise CallFailed from error
+        self._client = Client(self._connect(), interface=self.interface)
+        self._count_connect(started_ns, time.monotonic_ns())
         return self._client
 
     def disconnect(self) -> None:
@@ -172,169 +192,179 @@ class CapnpUser(User):
             self._client.close()
             self._client = None
 
-    def _succeed(self, method: str, sent_ns: int, received_ns: int, reply_bytes: int) -> None:
-        self._backoff.reset()
-        name = self._names[method]
-        self._tally.answered(name, sent_ns, received_ns)
-        self._fire(
-            request_type=_REQUEST_TYPE,
-            name=name,
-            response_time=(received_ns - sent_ns) / 1e6,
-            response_length=reply_bytes,
-            response=None,
-            context=_NO_CONTEXT,
-            exception=None,
-            start_time=self._epoch_s + sent_ns / 1e9,
-            url=None,
-        )
+    def _count(self, name: str) -> Counts:
+        return self._crew.counts(type(self).__name__, name)
 
-    def _fail(self, method: str, sent_ns: int, received_ns: int, error: Exception) -> None:
-        name = self._names.get(method, method)
-        short = self._tally.failed(name, sent_ns, received_ns, error)
-        self._fire(
-            request_type=_REQUEST_TYPE,
-            name=name,
-            response_time=(received_ns - sent_ns) / 1e6,
-            response_length=0,
-            response=None,
-            context=_NO_CONTEXT,
-            exception=short,
-            start_time=self._epoch_s + sent_ns / 1e9,
-            url=None,
-        )
+    def _method(self, method: str) -> Counts:
+        counts = self._by_method[method] = self._count(f"{self.interface.name}.{method}")
+        return counts
+
+    def _await_due(self) -> int | None:
+        """Return when the next call is due, once it is; None at once in a closed loop.
+
+        Raises:
+            RescheduleTask: The user is to stop.
+        """
+        pacer = self._crew.pacer
+        if pacer is None:
+            return None
+        if self._stopping.is_set():
+            raise RescheduleTask
+        self._turn = _Turn()
+        try:
+            pacer.offer(self._turn, 1, time.monotonic_ns())
+            return self._turn.wait()
+        finally:
+            pacer.withdraw(self._turn)
+            self._turn = None
+
+    def _connect(self) -> Any:  # noqa: ANN401 - a socket of gevent's
+        """Return a connected socket.
+
+        Raises:
+            CallFailed: As `connected`.
+        """
+        started_ns = time.monotonic_ns()
+        try:
+            return connect_socket(self._address, self.connect_timeout_s)
+        except ClientError as error:
+            self._connects.failed(error, started_ns, time.monotonic_ns())
+            self._tell()
+            self._recover(error)
+            raise CallFailed from error
+
+    def _count_connect(self, started_ns: int, now_ns: int) -> None:
+        self._crew.tally.connected(started_ns, now_ns, again=self._again)
+        self._again = True
 
     def _recover(self, error: Exception) -> None:
         """Drop a lost connection, and wait a moment, so that no busy loop of reconnects results."""
         if isinstance(error, (Disconnected, ProtocolError)):
             self.disconnect()
-            gevent.sleep(self._backoff.next_s())
+            self._pause()
+
+    def _pause(self) -> None:
+        self._stopping.wait(self._backoff.next_s())
+
+    def _tell(self) -> None:
+        # Here a listener may end the task, or stop the user, as Locust allows it to.
+        if self._crew.feed.is_heard:
+            self._crew.tell_locust()
+
+    def _finish(self) -> None:
+        """Come to an end soon: start no more calls."""
+        if self._turn is not None:
+            self._turn.cancel()
+
+    def _give_up(self) -> int:
+        """Close the connection; return how many calls are given up."""
+        self.disconnect()
+        unfinished, self._in_flight = self._in_flight, 0
+        return unfinished
+
+
+class _Turn:
+    """The one slot of a user that waits until a call is due; a `Sender` for the pacer."""
+
+    def __init__(self) -> None:
+        self._due_ns: int | None = None
+        self._result: AsyncResult[int] = AsyncResult()
+
+    def send(self, due_ns: int, now_ns: int) -> None:  # noqa: ARG002 - a Sender's signature
+        """Take the call."""
+        self._due_ns = due_ns
+        self._result.set(due_ns)
+
+    def flush(self) -> None:
+        """Do nothing: the user's greenlet sends the call, in the next turn of the hub."""
+
+    def cancel(self) -> None:
+        """Wait no longer, unless a call has come."""
+        if self._due_ns is None:
+            self._result.set_exception(RescheduleTask())
+
+    def wait(self) -> int:
+        """Return when the call was due.
+
+        Raises:
+            RescheduleTask: None comes any more.
+        """
+        due_ns: int = self._result.get()
+        return due_ns
 
 
 class ReverseUser(CapnpUser):
-    """Sends texts to the tutorial's service, and compares each reply with the text reversed."""
+    """Calls what the options ask for, with ``--in-flight`` calls under way, and checks each reply.
 
-    def on_start(self) -> None:
-        """Prepare the texts; each user starts elsewhere among them, with nonces of its own."""
-        options = _options(self.environment)
-        self._depth: int = options.in_flight
-        texts = _texts(options)
-        number = _user_number(self.environment)
-        turn = number % len(texts)
-        self._requests = requests(texts[turn:] + texts[:turn], number)
-        self._expected: dict[PendingCall, bytes] = {}
+    By default that is the tutorial's service: each reply must be the text reversed. In a closed
+    loop, a subclass with a `wait_time` of its own waits for that between two rounds of calls.
+    """
 
-    def on_stop(self) -> None:
-        """Count the calls that the end of the run cut off."""
-        self._in_flight = len(self._expected)
-        super().on_stop()
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        try:
+            self._workload = self._crew.workload
+        except WorkloadError as error:
+            raise StopTest(str(error)) from error
+        self._depth: int = self._crew.options.in_flight
+        self._calls = self._count(self._workload.label)
+        self._flow: Flow | None = None
+        self._opened_ns = 0
+        is_paced = self._crew.pacer is not None
+        waits = type(self).wait_time is not User.wait_time
+        self._round = self._depth if waits and not is_paced else None
 
     @task
-    def reverse(self) -> None:
-        """Keep calls in flight until the user is stopped or the connection lost."""
-        client = self.connected()
+    def keep_calling(self) -> None:
+        """Keep calls in flight until the user is stopped, or make a round of them."""
+        flow = self._flow or self._open()
         try:
-            while self.running:
-                self._send(client)
-                self._receive(client)
-            while self._expected:
-                self._receive(client)
+            flow.run(self._round)
         except ClientError as error:
-            self._lose(error)
+            if not flow.lost_calls:
+                # It never stood, or was lost while nothing was in flight.
+                now_ns = time.monotonic_ns()
+                started_ns = now_ns if flow.is_ready else self._opened_ns
+                self._connects.failed(error, started_ns, now_ns)
+            if flow.has_answered:
+                self._backoff.reset()
+            self._drop(flow)
+            self._pause()
 
-    def _send(self, client: Client) -> None:
-        expected = self._expected
-        while len(expected) < self._depth:
-            content, reply = next(self._requests)
-            expected[client.submit("read", {"request": {"content": content}})] = reply
+    def ready(self, now_ns: int) -> None:
+        """Count the connection: its flow says that it can be called."""
+        self._count_connect(self._opened_ns, now_ns)
 
-    def _receive(self, client: Client) -> None:
-        """Wait for replies and count them.
+    def bug(self, error: Exception) -> None:
+        """End the run: its flow has met an error that no server can cause."""
+        self._crew.bug(error)
 
-        Raises:
-            ClientError: The connection is lost, or a call is overdue.
-        """
-        lost: ClientError | None = None
-        for pending in client.wait(timeout_s=self.call_timeout_s):
-            self._settle(pending, self._expected.pop(pending))
-            if isinstance(pending.error, (Disconnected, ProtocolError)):
-                lost = pending.error
-        if lost is not None:
-            raise lost
-        now_ns = pending.received_ns
-        if self._expected:
-            oldest = next(iter(self._expected))
-            if now_ns - oldest.sent_ns > self.call_timeout_s * 1e9:
-                raise DeadlineExceeded("no answer within the deadline")
-        # Without this, a user whose reply is always there already keeps the others, and Locust's
-        # heartbeats, waiting. It also pays: replies come in meanwhile, and gevent's wait for
-        # a socket costs more than a sleep (15,100 calls/s with 16 users, 11,300 without).
-        gevent.sleep(0)
+    def _open(self) -> Flow:
+        self._opened_ns = time.monotonic_ns()
+        flow = self._flow = Flow(
+            self._connect(),
+            self._workload,
+            user=self._number,
+            in_flight=self._depth,
+            counts=self._calls,
+            owner=self,
+            pacer=self._crew.pacer,
+            timeout_s=self.call_timeout_s,
+        )
+        self._crew.watch(flow)
+        flow.start()
+        return flow
 
-    def _settle(self, pending: PendingCall, expected: bytes) -> None:
-        """Count one call that is done."""
-        error: Exception | None = pending.error
-        if error is None:
-            try:
-                # As bytes: comparing a memoryview goes byte by byte.
-                reply = bytes(pending.results.chunk)
-                check_reply(reply, expected)
-            except WireError as unreadable:
-                error = unreadable
-            except WrongReply as wrong:
-                error = wrong
-                locust_report.log_few(f"Wrong reply: {describe_mismatch(reply, expected)}")
-            else:
-                self._succeed("read", pending.sent_ns, pending.received_ns, len(reply))
-                return
-        self._fail("read", pending.sent_ns, pending.received_ns, error)
+    def _drop(self, flow: Flow) -> int:
+        self._crew.unwatch(flow)
+        self._flow = None
+        return flow.close()
 
-    def _lose(self, error: ClientError) -> None:
-        """Count what was in flight as failed, and start over with a new connection."""
-        now_ns = time.monotonic_ns()
-        waiting, self._expected = self._expected, {}
-        for pending in waiting:
-            self._fail("read", pending.sent_ns, now_ns, error)
-        # Replies to calls given up must not meet those of new ones.
-        self.disconnect()
-        gevent.sleep(self._backoff.next_s())
+    def _finish(self) -> None:
+        super()._finish()
+        if self._flow is not None:
+            self._flow.finish()
 
-
-_numbers = count()
-
-
-def _user_number(environment: Environment) -> int:
-    """Return a number that no other user of the run has."""
-    runner = environment.runner
-    # -1 until the master's first word; a run starts after that.
-    index = runner.worker_index if isinstance(runner, WorkerRunner) else 0
-    return max(index, 0) << 20 | next(_numbers)
-
-
-def _options(environment: Environment) -> Namespace:
-    options = environment.parsed_options
-    assert isinstance(options, Namespace)
-    return options
-
-
-def _texts(options: Namespace) -> tuple[Text, ...]:
-    """Return what the options ask to send.
-
-    Raises:
-        StopTest: The texts are unusable.
-    """
-    key = (options.text, options.corpus, options.payload_bytes, options.data_seed)
-    try:
-        return _prepared(*key)
-    except (TextError, OSError, UnicodeError) as error:
-        raise StopTest(str(error)) from error
-
-
-@cache
-def _prepared(
-    text: str, corpus: str | None, payload_bytes: int, data_seed: int
-) -> tuple[Text, ...]:
-    if corpus:
-        return prepare(parse_corpus(Path(corpus).read_text(encoding="utf-8")))
-    if text:
-        return prepare([text])
-    return prepare(generate(payload_bytes, seed=data_seed))
+    def _give_up(self) -> int:
+        unfinished = super()._give_up()
+        return unfinished if self._flow is None else unfinished + self._drop(self._flow)

@@ -244,8 +244,9 @@ def _chosen(choose: Callable[..., int], *values: int | None) -> int | None:
     return choose(known) if known else None
 
 
-# So few that binning them, 0.2 ms a clock, hardly delays what is measured.
-_BIN_EVERY = 512
+# Binning delays what is measured meanwhile: with 512 the service p99 of 16 Locust users was
+# 963 µs, with 128 it is 610, for 0.06 µs more a call.
+_BIN_EVERY = 128
 
 # Gets calls that were answered since it was last told: when due, sent and received, in ns. The
 # list is emptied afterwards.

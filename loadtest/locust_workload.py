@@ -1,0 +1,41 @@
+"""What the options of a Locust run ask to send. Does not import Locust."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from loadtest.workload import WorkloadConfig, WorkloadError, read_params_argument
+
+
+def workload_config(options: Namespace) -> WorkloadConfig:
+    """Return what to call, from the rig's options of Locust; reads the files that they name.
+
+    Raises:
+        WorkloadError: A file cannot be read.
+    """
+    return WorkloadConfig(
+        schema=options.schema,
+        interface=options.interface,
+        method=options.method,
+        params=_argument(options.params),
+        expect=_argument(options.expect),
+        payload_bytes=options.payload_bytes,
+        text=options.text,
+        corpus=_content(options.corpus),
+        seed=options.data_seed,
+    )
+
+
+def _argument(text: str | None) -> str | None:
+    # The web form sends an empty text for what is not given.
+    return read_params_argument(text) if text else None
+
+
+def _content(path: str | None) -> str | None:
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise WorkloadError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise WorkloadError(f"cannot read {path}: it is not UTF-8 text") from error
