@@ -1,16 +1,22 @@
-"""The `client` command: ``client send ADDR "msg"`` and ``client ping ADDR``."""
+"""The `client` command: ``client send ADDR "msg"`` and ``client ping ADDR``.
 
+Both talk to the server of any stack; ``client ping --stack json`` sends the tutorial's ``"Ping"``.
+"""
+
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NoReturn
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn
 
 import click
 
 import rigcli
 from client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, Client
 from client.errors import ClientError
+from client.stacks import STACKS, LibraryMissingError, StackClient, connect_stack
 from wire.address import Address
 from wire.errors import EncodeError
 
@@ -18,13 +24,34 @@ from wire.errors import EncodeError
 @click.group()
 @click.version_option(package_name="capnp-rig", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Call a Cap'n Proto server.
+    """Call a Cap'n Proto server, or one of the stacks beside it.
 
     ADDR is host:port, [ipv6]:port or unix:/path.
     """
 
 
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The server to call, and how long to wait for it."""
+
+    address: Address
+    stack: str
+    http2: bool
+    timeout: float
+    connect_timeout: float
+
+
 def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Declare the options that make a `_Target`, and call `command` with one."""
+
+    @functools.wraps(command)
+    def with_target(**options: Any) -> None:  # noqa: ANN401 - as click gives them
+        target = _Target(**{field.name: options.pop(field.name) for field in fields(_Target)})
+        if target.http2 and target.stack != "http":
+            raise click.UsageError("--http2 goes with --stack http")
+        command(target, **options)
+
+    declared: Callable[..., None] = with_target
     positive = click.FloatRange(min=0, min_open=True)
     for option in (
         click.option(
@@ -42,26 +69,34 @@ def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="SECONDS",
             help="Deadline of each call.",
         ),
+        click.option("--http2", is_flag=True, help="With --stack http: HTTP/2, prior knowledge."),
+        click.option(
+            "--stack",
+            type=click.Choice(STACKS),
+            default="capnp",
+            show_default=True,
+            help="The protocol that the server speaks.",
+        ),
         rigcli.address_argument,
     ):
-        command = option(command)
-    return command
+        declared = option(declared)
+    return declared
 
 
 @cli.command()
 @_connection_options
 @click.argument("message", required=False)
-def send(address: Address, message: str | None, timeout: float, connect_timeout: float) -> None:
+def send(target: _Target, message: str | None) -> None:
     """Send MESSAGE and print the answer.
 
     Without MESSAGE, ask for one on a terminal, or send each line of the standard
     input and print its answer.
     """
-    with _connected(address, timeout, connect_timeout) as client:
+    with _connected(target) as client:
         if message is not None:
             _exchange(client, message)
         elif sys.stdin.isatty():
-            _converse(client, address)
+            _converse(client, target.address)
         else:
             for line in _lines():
                 _exchange(client, line)
@@ -70,15 +105,15 @@ def send(address: Address, message: str | None, timeout: float, connect_timeout:
 @cli.command()
 @_connection_options
 @click.option("--count", "-c", type=click.IntRange(min=1), default=4, show_default=True)
-def ping(address: Address, timeout: float, connect_timeout: float, count: int) -> None:
+def ping(target: _Target, count: int) -> None:
     """Time COUNT empty calls, one after the other."""
     started_ns = time.perf_counter_ns()
-    with _connected(address, timeout, connect_timeout) as client:
-        click.echo(f"connected to {address} in {_elapsed_us(started_ns)} µs")
+    with _connected(target) as client:
+        click.echo(f"connected to {target.address} in {_elapsed_us(started_ns)} µs")
         for number in range(1, count + 1):
             started_ns = time.perf_counter_ns()
             with _reported():
-                client.read("")
+                client.ping()
             click.echo(f"reply {number} in {_elapsed_us(started_ns)} µs")
 
 
@@ -86,11 +121,37 @@ def _elapsed_us(started_ns: int) -> str:
     return f"{(time.perf_counter_ns() - started_ns) / 1000:.0f}"
 
 
+class _CapnpClient:
+    """`Client` as one of the stacks' clients."""
+
+    def __init__(self, client: Client) -> None:
+        self.read = client.read
+        self.close = client.close
+
+    def ping(self) -> None:
+        self.read("")
+
+
+def _connect(target: _Target) -> StackClient:
+    timeout_s, connect_timeout_s = target.timeout, target.connect_timeout
+    if target.stack == "capnp":
+        return _CapnpClient(
+            Client.connect(target.address, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
+        )
+    return connect_stack(
+        target.stack,
+        target.address,
+        timeout_s=timeout_s,
+        connect_timeout_s=connect_timeout_s,
+        http2=target.http2,
+    )
+
+
 @contextmanager
-def _connected(address: Address, timeout_s: float, connect_timeout_s: float) -> Iterator[Client]:
+def _connected(target: _Target) -> Iterator[StackClient]:
     with _reported():
-        client = Client.connect(address, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
-    with client:
+        client = _connect(target)
+    with closing(client):
         yield client
 
 
@@ -101,13 +162,15 @@ def _reported() -> Iterator[None]:
         yield
     except EncodeError as error:
         raise click.UsageError(str(error)) from error
+    except LibraryMissingError as error:
+        raise click.ClickException(str(error)) from error
     except ClientError as error:
         # An exception of a pycapnp server holds a traceback: its first line says what happened.
         first_line = (str(error).splitlines() or ["no reason given"])[0]
         raise click.ClickException(first_line) from error
 
 
-def _exchange(client: Client, message: str) -> None:
+def _exchange(client: StackClient, message: str) -> None:
     with _reported():
         answer = client.read(message)
     # Bytes, as they came: a server that is not ours may answer with anything.
@@ -115,7 +178,7 @@ def _exchange(client: Client, message: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _converse(client: Client, address: Address) -> None:
+def _converse(client: StackClient, address: Address) -> None:
     click.echo(f"Connected to inference server at {address}", err=True)
     click.echo("Enter your message:", err=True)
     for line in _lines():

@@ -7,9 +7,18 @@ import os
 from typing import NoReturn
 
 import click
+from click.core import ParameterSource
 
 import rigcli
-from server.config import ENGINES, LOG_FORMATS, LOG_LEVELS, LOOPS, REVERSE_SERVICE, ServerConfig
+from server.config import (
+    ENGINES,
+    LOG_FORMATS,
+    LOG_LEVELS,
+    LOOPS,
+    REVERSE_SERVICE,
+    STACKS,
+    ServerConfig,
+)
 
 
 def main() -> NoReturn:
@@ -36,6 +45,28 @@ def _cpu_count() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _check_stack(config: ServerConfig) -> None:
+    """Refuse what does not go together, and a stack whose libraries are missing."""
+    if config.stack == "capnp":
+        return
+    context = click.get_current_context()
+    for name in ("service", "engine", *(["loop"] if config.stack == "selectors" else [])):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} does not go with --stack {config.stack}")
+    if config.workers_listen and config.address.path is not None:
+        raise click.UsageError(
+            f"--stack {config.stack} cannot listen on a Unix socket: every worker listens by "
+            "itself, and only a TCP port can be shared"
+        )
+    from server.stacks import missing_library  # noqa: PLC0415 - not needed for the default
+
+    library = missing_library(config.stack)
+    if library is not None:
+        raise click.ClickException(
+            f"--stack {config.stack} needs {library}: pip install 'capnp-rig[stacks]'"
+        )
+
+
 @click.group()
 @click.version_option(package_name="capnp-rig", message="%(prog)s %(version)s")
 def cli() -> None:
@@ -50,6 +81,13 @@ def cli() -> None:
     default=_cpu_count,
     show_default="one per CPU",
     help="Number of worker processes.",
+)
+@click.option(
+    "--stack",
+    type=click.Choice(STACKS),
+    default="capnp",
+    show_default=True,
+    help="The protocol; the others do the default service's job, to be compared with it.",
 )
 @click.option(
     "--engine",
@@ -121,6 +159,7 @@ def run(**options: object) -> int:
     ADDR is host:port, [ipv6]:port or unix:/path. Port 0 lets the system choose one.
     """
     config = ServerConfig(**options)  # type: ignore[arg-type] # one option per field, by name
+    _check_stack(config)
     from server.launch import launch  # noqa: PLC0415 - only once the options are good
     from server.listener import ListenError, NotLoopbackError  # noqa: PLC0415 - as above
 

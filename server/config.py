@@ -6,6 +6,7 @@ from wire.address import Address
 
 LOOPS = ("asyncio", "uvloop")
 ENGINES = ("wire", "pycapnp")
+STACKS = ("capnp", "echo", "json", "http", "grpc", "selectors")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 REVERSE_SERVICE = "server.services.reverse:Reverse"
@@ -13,10 +14,14 @@ REVERSE_SERVICE = "server.services.reverse:Reverse"
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """The options of one server; `service` is ``package.module:Name``."""
+    """The options of one server; `service` is ``package.module:Name``.
+
+    `engine` and `service` are those of the capnp stack; the others have one job.
+    """
 
     address: Address
     workers: int
+    stack: str = "capnp"
     engine: str = "wire"
     loop: str = "uvloop"
     service: str = REVERSE_SERVICE
@@ -26,3 +31,8 @@ class ServerConfig:
     max_connections: int = 10_000
     backlog: int = 2048
     insecure: bool = False
+
+    @property
+    def workers_listen(self) -> bool:
+        """Whether each worker listens by itself: gRPC cannot be handed a connection."""
+        return self.stack == "grpc"

@@ -24,7 +24,12 @@ def launch(config: ServerConfig) -> int:
         ListenError: The address cannot be listened on.
         NotLoopbackError: The address is not local, and that was not asked for.
     """
-    listener = open_listener(config.address, backlog=config.backlog, insecure=config.insecure)
+    listener = open_listener(
+        config.address,
+        backlog=config.backlog,
+        insecure=config.insecure,
+        workers_listen=config.workers_listen,
+    )
     try:
         return _supervise(config, listener)
     finally:
@@ -33,7 +38,7 @@ def launch(config: ServerConfig) -> int:
 
 def _supervise(config: ServerConfig, listener: Listener) -> int:
     max_connections = _claim_connections(config.max_connections)
-    setups = _plan_workers(config)
+    setups = _plan_workers(config, listener, max_connections)
 
     def start_worker(index: int) -> WorkerProcess:
         return WorkerProcess(setups[index])
@@ -51,8 +56,10 @@ def _supervise(config: ServerConfig, listener: Listener) -> int:
     return asyncio.run(supervisor.run())
 
 
-def _plan_workers(config: ServerConfig) -> list[Setup]:
+def _plan_workers(config: ServerConfig, listener: Listener, max_connections: int) -> list[Setup]:
     cores = plan_affinity(os.sched_getaffinity(0), config.workers)
+    listen = str(listener.address) if config.workers_listen else None
+    share = -(-max_connections // config.workers)
     return [
         Setup(
             worker=index,
@@ -63,6 +70,9 @@ def _plan_workers(config: ServerConfig) -> list[Setup]:
             log_level=config.log_level,
             log_format=config.log_format,
             folder=str(Path.cwd()),
+            stack=config.stack,
+            listen=listen,
+            max_connections=share,
         )
         for index, core in enumerate(cores)
     ]

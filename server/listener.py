@@ -43,8 +43,12 @@ class Listener:
         self.sock.close()
 
 
-def open_listener(address: Address, *, backlog: int, insecure: bool) -> Listener:
+def open_listener(
+    address: Address, *, backlog: int, insecure: bool, workers_listen: bool = False
+) -> Listener:
     """Bind and listen; connections queue up from now on.
+
+    Where `workers_listen`, the TCP port is only held, so that workers can listen on it.
 
     Raises:
         ListenError: The system refuses.
@@ -52,7 +56,7 @@ def open_listener(address: Address, *, backlog: int, insecure: bool) -> Listener
     """
     if address.path is not None:
         return _open_unix(address.path, backlog)
-    return _open_tcp(address, backlog, insecure=insecure)
+    return _open_tcp(address, None if workers_listen else backlog, insecure=insecure)
 
 
 def is_loopback(family: int, host: str) -> bool:
@@ -72,7 +76,7 @@ def peer_label(sock: socket.socket, name: tuple[str, int] | str | bytes) -> str:
     return f"unix:pid={pid},uid={uid}"
 
 
-def _open_tcp(address: Address, backlog: int, *, insecure: bool) -> Listener:
+def _open_tcp(address: Address, backlog: int | None, *, insecure: bool) -> Listener:
     family, sockaddr = _resolve(address)
     if not insecure and not is_loopback(family, sockaddr[0]):
         raise NotLoopbackError(
@@ -83,7 +87,11 @@ def _open_tcp(address: Address, backlog: int, *, insecure: bool) -> Listener:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(sockaddr)
-        sock.listen(backlog)
+        if backlog is None:
+            # Not before: bind would then share the port of another server of this user's.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        else:
+            sock.listen(backlog)
     except OSError as error:
         sock.close()
         raise ListenError(_refusal(address, error)) from error

@@ -16,7 +16,11 @@ MAX_MESSAGE_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The first message: who the worker is and how it serves. `core` None means unpinned."""
+    """The first message: who the worker is and how it serves. `core` None means unpinned.
+
+    `listen` is the address of a worker that listens by itself, for at most `max_connections`;
+    None where connections are handed over.
+    """
 
     worker: int
     core: int | None
@@ -26,6 +30,9 @@ class Setup:
     log_level: str
     log_format: str
     folder: str
+    stack: str = "capnp"
+    listen: str | None = None
+    max_connections: int = 0
 
 
 @dataclass(frozen=True, slots=True)

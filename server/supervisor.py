@@ -3,7 +3,8 @@
 Everything happens in callbacks on one asyncio loop, and none of them waits:
 
 - the listener is read only while some worker can take a connection, so the kernel's backlog is the
-  queue; what was accepted and not handed over waits in `_pending`;
+  queue; what was accepted and not handed over waits in `_pending`. A stack whose workers listen
+  by themselves has none of this: the listener only holds the port;
 - a beat every 250 ms tells which workers may be sent connections, and which are to be killed;
 - a worker that ends is replaced: at once if it had served, after a growing delay if it never did.
 
@@ -25,10 +26,9 @@ from server.dispatch import Slot, round_robin
 from server.listener import Listener, peer_label
 from server.log import Log, open_log
 from server.messages import Message, Ready, Refused
+from server.refusals import refusal
 from server.restarts import StartFailures
 from server.worker_process import STOP_SIGNALS, Connection, WorkerProcess
-from wire.encoding import encode_abort
-from wire.messages import ExceptionType, RemoteError
 
 BEAT_INTERVAL_S = 0.25
 # 5 s: uvicorn's limit.
@@ -227,6 +227,7 @@ class Supervisor:
         self._accept_when(
             self._listening
             and not self._draining
+            and not self._config.workers_listen
             and not self._pending
             and not self._short_of_fds
             and any(slot.open for slot in self._every_slot())
@@ -290,7 +291,7 @@ class Supervisor:
         with contextlib.suppress(OSError), sock:
             # Into an empty send buffer, so it does not block. A peer whose own bytes are here
             # already may see a reset before it reads this.
-            sock.send(encode_abort(RemoteError(reason, ExceptionType.OVERLOADED)))
+            sock.send(refusal(self._config.stack, reason))
         self._warn(f"Refusing connections: {self._max_connections} are open")
 
     def _pause_for_fds(self, error: OSError) -> None:

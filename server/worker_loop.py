@@ -5,9 +5,11 @@ import os
 import socket
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from server.channel import Channel, ChannelClosedError
+from server.connection_log import ConnectionLog
 from server.engines import Engine, open_engine
 from server.log import Log, open_log
 from server.messages import (
@@ -50,6 +52,7 @@ class Worker:
         self._outbox: deque[Message] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._log: Log
+        self._lines: ConnectionLog
         self._engine: Engine
 
     async def run(self) -> int:
@@ -58,15 +61,25 @@ class Worker:
         self._leaving: asyncio.Future[int] = loop.create_future()
         loop.set_exception_handler(self._report)
         self._log = open_log(self._setup.log_level, self._setup.log_format)
-        debug = self._setup.log_level == "debug"
-        engine = open_engine(self._setup.engine, self._service, self._log, debug=debug)
-        async with engine as self._engine:
+        self._lines = ConnectionLog(self._log, self._setup, self._pin_error)
+        async with self._open() as self._engine:
             await self._engine.heartbeat()
             self._send(Ready(pin_error=self._pin_error))
+            if self._setup.listen is not None:
+                self._lines.running()
+                self._lines.listening(self._setup.listen)
             loop.add_reader(self._channel.fileno(), self._on_control)
             status = await self._leaving
             await self._abandon_tasks()
             return status
+
+    def _open(self) -> AbstractAsyncContextManager[Engine]:
+        if self._setup.stack == "capnp":
+            debug = self._setup.log_level == "debug"
+            return open_engine(self._setup.engine, self._service, self._log, debug=debug)
+        from server.stacks import open_stack  # noqa: PLC0415 - not needed for the default
+
+        return open_stack(self._setup, self._log)
 
     def _on_control(self) -> None:
         try:
@@ -100,18 +113,15 @@ class Worker:
         self._spawn(self._adopt(hand, socket.socket(fileno=fd)))
 
     async def _adopt(self, hand: Hand, sock: socket.socket) -> None:
-        fields = {"worker": self._setup.worker, "peer": hand.peer}
-        self._log.info(f"{self._name} received a new connection from {hand.peer}", **fields)
-        core = self._setup.core if self._pin_error is None else None
-        place = "any core" if core is None else f"core {core}"
-        self._log.info(f"{self._name} running on {place}", core=core, **fields)
+        self._lines.received(hand.peer)
 
         def on_end(reason: str | None) -> None:
-            self._ended(hand, reason, fields)
+            self._lines.ended(hand.peer, reason)
+            self._send(Ended(hand.connection))
 
         try:
             tune(sock)
-            self._log.info(f"{self._name} RPC system started for peer: {hand.peer}", **fields)
+            self._lines.started(hand.peer)
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._engine.protocol(on_end), sock
             )
@@ -119,17 +129,6 @@ class Worker:
             # The peer was gone before it was adopted.
             sock.close()
             on_end(error.strerror or "broken")
-
-    def _ended(self, hand: Hand, reason: str | None, fields: dict[str, Any]) -> None:
-        system = f"{self._name} RPC system"
-        if reason is None:
-            self._log.info(f"{system} for peer {hand.peer} finished cleanly.", **fields)
-        else:
-            # A peer that resets or breaks the protocol is no fault of ours, only worth a warning.
-            self._log.warning(
-                f"{system} error for peer {hand.peer}: {reason}", reason=reason, **fields
-            )
-        self._send(Ended(hand.connection))
 
     async def _beat(self, beat: int) -> None:
         await self._engine.heartbeat()

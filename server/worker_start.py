@@ -32,11 +32,12 @@ def start(control: socket.socket) -> int:
 def _prepare(channel: Channel) -> Callable[[], int]:
     setup = _receive_setup(channel)
     pin_error = _pin(setup.core)
-    # As a server for anyone's service does, look where the user stands; after everything else, so
-    # that no file of theirs shadows ours.
-    sys.path.append(setup.folder)
-    service = load_service(setup.service)
-    bind_methods(service)
+    if setup.stack == "selectors":
+        # A loop of its own, in the place of both `Worker` and asyncio.
+        from server.stacks.readiness_worker import ReadinessWorker  # noqa: PLC0415 - rarely used
+
+        return ReadinessWorker(channel, setup, pin_error).run
+    service = _load(setup) if setup.stack == "capnp" else None
     loop_factory = _loop_factory(setup.loop)
 
     def run() -> int:
@@ -44,6 +45,15 @@ def _prepare(channel: Channel) -> Callable[[], int]:
             return runner.run(Worker(channel, setup, service, pin_error).run())
 
     return run
+
+
+def _load(setup: Setup) -> Any:  # noqa: ANN401 - services are anyone's classes
+    # As a server for anyone's service does, look where the user stands; after everything else, so
+    # that no file of theirs shadows ours.
+    sys.path.append(setup.folder)
+    service = load_service(setup.service)
+    bind_methods(service)
+    return service
 
 
 def _receive_setup(channel: Channel) -> Setup:

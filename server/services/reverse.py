@@ -15,6 +15,11 @@ def reverse(text: str) -> str:
     return text[::-1]
 
 
+def received_line(content: str) -> str:
+    """Return what the log tells of a text that came in, on one line."""
+    return f"Received content: {shorten(content)}"
+
+
 class Reverse:
     """`MessageStream` as in the tutorial; empty content gives an empty chunk."""
 
@@ -26,5 +31,5 @@ class Reverse:
         # Read once: each read of a text copies it, and counts against the traversal limit.
         content: str = params.request.content
         if self.note is not None:
-            self.note(f"Received content: {shorten(content)}")
+            self.note(received_line(content))
         return {"chunk": reverse(content).encode()}

@@ -78,3 +78,21 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="is no socket"):
         listen(path)
     assert path.read_text() == "precious"
+
+
+def test_a_port_that_is_held_for_workers_is_nobody_elses() -> None:
+    here = Address(host="127.0.0.1", port=0)
+    held = open_listener(here, backlog=5, insecure=False, workers_listen=True)
+    try:
+        where = (held.address.host, held.address.port)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(where, 5)
+        with socket.socket() as worker, socket.socket() as other:
+            for sock in (worker, other):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sock.bind(where)
+                sock.listen()
+            with pytest.raises(ListenError, match="in use"):
+                open_listener(held.address, backlog=5, insecure=False, workers_listen=True)
+    finally:
+        held.close()

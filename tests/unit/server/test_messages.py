@@ -24,6 +24,7 @@ from server.messages import (
 
 MESSAGES: list[Message] = [
     Setup(0, None, "wire", "uvloop", "a:B", "info", "text", "/home/ü"),
+    Setup(0, 1, "wire", "uvloop", "a:B", "info", "text", "/", "grpc", "[::1]:80", 5),
     Hand(7, "[::1]:80"),
     Ping(1),
     Drain(),

@@ -1,0 +1,133 @@
+"""The client of the stack ``http`` over HTTP/1.1, by the standard library."""
+
+import io
+import json
+import socket
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    NotConnected,
+    RemoteDisconnected,
+)
+from typing import Any, cast
+
+from client.errors import ClientError, Disconnected, Overloaded, ProtocolError, RemoteError
+from client.stack_socket import StackSocket
+from client.stacks import read_text, utf8
+from wire.address import Address
+
+
+class HttpClient:
+    """One connection that stays open between its requests."""
+
+    def __init__(self, sock: socket.socket, address: Address, timeout_s: float) -> None:
+        self._socket = StackSocket(sock)
+        self._timeout_s = timeout_s
+        self._http = HTTPConnection(host_name(address))
+        self._http.auto_open = 0
+        self._http.sock = cast("socket.socket", _FileSocket(self._socket))
+
+    def read(self, text: str) -> bytes:
+        """Return the text reversed."""
+        return read_answer(*self._request("POST", "/reverse", request_body(text)))
+
+    def ping(self) -> None:
+        """Ask for the server's health."""
+        check_status(*self._request("GET", "/health", b""))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _request(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        self._socket.start(self._timeout_s)
+        try:
+            self._http.request(
+                method, path, body or None, {"content-type": "application/json"} if body else {}
+            )
+            response: HTTPResponse = self._http.getresponse()
+            return response.status, response.read()
+        except (RemoteDisconnected, NotConnected) as error:
+            raise Disconnected("the server closed the connection") from error
+        except HTTPException as error:
+            raise ProtocolError(f"not an HTTP server, or a broken one: {error!r}") from error
+
+
+class _FileSocket:
+    """What `http.client` asks of a socket, all within the deadline of the request."""
+
+    def __init__(self, sock: StackSocket) -> None:
+        self._socket = sock
+        self._rest = b""
+        self.sendall = sock.queue
+        self.close = sock.close
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return a reader for one response, closed with it while the connection stays."""
+        return io.BufferedReader(_Reader(self))
+
+    def receive_into(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        data = self._rest or self._socket.receive()
+        size = min(len(data), len(buffer))
+        buffer[:size] = data[:size]
+        self._rest = data[size:]
+        return size
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, sock: _FileSocket) -> None:
+        self._socket = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - as above
+        return self._socket.receive_into(buffer)
+
+
+def host_name(address: Address) -> str:
+    """Return what to call the server in its own protocol."""
+    return "localhost" if address.path is not None else str(address)
+
+
+def request_body(text: str) -> bytes:
+    """Return the body that asks for `text` reversed.
+
+    Raises:
+        EncodeError: The text holds a lone surrogate.
+    """
+    utf8(text)
+    return json.dumps({"content": text}, ensure_ascii=False).encode()
+
+
+def read_answer(status: int, body: bytes) -> bytes:
+    """Return the reversed text in an answer.
+
+    Raises:
+        ClientError: It is an error, or none of this server's.
+    """
+    return read_text(check_status(status, body).get("chunk"), "chunk")
+
+
+def check_status(status: int, body: bytes) -> dict[str, Any]:
+    """Return the object in the body of an answer with status 200.
+
+    Raises:
+        ClientError: The status is another, or there is no object.
+    """
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if status != 200:
+        raise _error(status, answer)
+    if not isinstance(answer, dict):
+        raise ProtocolError("the server's answer is no JSON object")
+    return answer
+
+
+def _error(status: int, answer: Any) -> ClientError:  # noqa: ANN401 - any JSON value
+    reason = answer.get("error") if isinstance(answer, dict) else None
+    kind = Overloaded if status == 503 else RemoteError
+    return kind(f"HTTP status {status}: {reason or 'no reason given'}")

@@ -1,0 +1,116 @@
+"""The client of the stack ``http`` over HTTP/2 with prior knowledge, by the library h2."""
+
+import socket
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+)
+from h2.exceptions import ProtocolError as H2ProtocolError
+
+from client.errors import Disconnected, ProtocolError
+from client.stack_http import check_status, host_name, read_answer, request_body
+from client.stack_socket import StackSocket
+from wire.address import Address
+
+
+class Http2Client:
+    """One connection; each request is a stream of its own."""
+
+    def __init__(self, sock: socket.socket, address: Address, timeout_s: float) -> None:
+        self._socket = StackSocket(sock)
+        self._host = host_name(address)
+        self._timeout_s = timeout_s
+        self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None))
+        self._h2.initiate_connection()
+
+    def read(self, text: str) -> bytes:
+        """Return the text reversed."""
+        return read_answer(*self._request("POST", "/reverse", request_body(text)))
+
+    def ping(self) -> None:
+        """Ask for the server's health."""
+        check_status(*self._request("GET", "/health", b""))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _request(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        self._socket.start(self._timeout_s)
+        try:
+            stream = self._h2.get_next_available_stream_id()
+            headers = [
+                (":method", method),
+                (":path", path),
+                (":scheme", "http"),
+                (":authority", self._host),
+            ]
+            if body:
+                headers += [
+                    ("content-type", "application/json"),
+                    ("content-length", str(len(body))),
+                ]
+            self._h2.send_headers(stream, headers, end_stream=not body)
+            return self._exchange(_Answer(stream), memoryview(body))
+        except H2ProtocolError as error:
+            raise ProtocolError(f"not an HTTP/2 server, or a broken one: {error}") from error
+
+    def _exchange(self, answer: "_Answer", body: memoryview) -> tuple[int, bytes]:
+        """Send the body as far as the server's window lets us, until it has answered."""
+        while True:
+            body = self._send_body(answer.stream, body)
+            self._socket.queue(self._h2.data_to_send())
+            data = self._socket.receive()
+            if not data:
+                raise Disconnected("the server closed the connection")
+            for event in self._h2.receive_data(data):
+                if isinstance(event, DataReceived):
+                    self._h2.acknowledge_received_data(event.flow_controlled_length, answer.stream)
+                answer.note(event)
+            if answer.is_complete:
+                # The last acknowledgements leave with the next request.
+                return answer.status, bytes(answer.body)
+
+    def _send_body(self, stream: int, body: memoryview) -> memoryview:
+        while body:
+            size = min(
+                self._h2.local_flow_control_window(stream),
+                self._h2.max_outbound_frame_size,
+                len(body),
+            )
+            if size <= 0:
+                break
+            self._h2.send_data(stream, bytes(body[:size]), end_stream=size == len(body))
+            body = body[size:]
+        return body
+
+
+class _Answer:
+    """What came of the answer on `stream`."""
+
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
+        self.status = 0
+        self.body = bytearray()
+        self.is_complete = False
+
+    def note(self, event: Event) -> None:
+        if isinstance(event, ConnectionTerminated):
+            raise Disconnected(f"the server ended the connection: {event.error_code!r}")
+        if getattr(event, "stream_id", None) != self.stream:
+            return
+        if isinstance(event, ResponseReceived):
+            self.status = int(dict(event.headers)[b":status"])
+        elif isinstance(event, DataReceived):
+            self.body += event.data
+        elif isinstance(event, StreamReset):
+            raise Disconnected(f"the server cancelled the request: {event.error_code!r}")
+        elif isinstance(event, StreamEnded):
+            self.is_complete = True

@@ -1,0 +1,33 @@
+"""The TCP echo: every byte comes back, in order, as soon as it has come.
+
+Wire format: none. There are no messages and no limits; a peer that wants an answer to a text of
+n bytes reads n bytes. When the peer ends its half of the connection, what is left of the echo is
+sent, and the connection is closed.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from server.engines import Engine, OnEnd
+from server.services.reverse import received_line
+from server.stacks.streams import Note, Stream, StreamEngine
+
+
+@asynccontextmanager
+async def open_echo_stack(note: Note) -> AsyncIterator[Engine]:
+    """Serve on the running event loop."""
+    yield StreamEngine(lambda streams, on_end: _Echo(streams, on_end, note))
+
+
+class _Echo(Stream):
+    def __init__(self, streams: set[Stream], on_end: OnEnd, note: Note) -> None:
+        super().__init__(streams, on_end)
+        self._note = note
+
+    def data_received(self, data: bytes) -> None:
+        self.received = True
+        if self._note is not None:
+            self._note(received_line(data.decode(errors="replace")))
+        # `data` is ours to give away. A `BufferedProtocol` would have to copy it here: what
+        # does not leave at once is kept by reference, and the shared buffer is refilled.
+        self._transport.write(data)

@@ -1,0 +1,103 @@
+"""gRPC: grpc.aio with protobuf messages.
+
+Wire format: the service of ``schema/reverse.proto``, over HTTP/2 without TLS. A client made from
+that file calls ``/capnp_rig.MessageStream/Read`` with a ``MessageContent`` and gets a ``Chunk``,
+whose bytes are the reversed text in UTF-8, as those of the Cap'n Proto answer are. Statuses:
+INVALID_ARGUMENT for bytes that are no ``MessageContent``, or whose text is not UTF-8;
+RESOURCE_EXHAUSTED for a message of more than `server.stacks.MAX_MESSAGE_BYTES`; UNIMPLEMENTED for
+another method.
+
+gRPC cannot be handed a connection: its core accepts by itself. So every worker listens on the
+supervisor's address with SO_REUSEPORT, and the kernel deals connections out by their hash. The
+supervisor holds the port, starts, watches and drains, but sees no connection: the cap on
+connections is divided among the workers, and no line tells of a single one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+# It ships no type information.
+import grpc  # type: ignore[import-untyped, unused-ignore]
+from google.protobuf.message import DecodeError
+
+from schema.reverse_proto import READ, SERVICE, Chunk, MessageContent
+from server.engines import Engine, OnEnd
+from server.log import Log
+from server.services.reverse import received_line, reverse
+from server.stacks import MAX_MESSAGE_BYTES
+from server.stacks.library_logs import lead_to
+from server.stacks.streams import Note
+
+# For the first frames of a connection; as long at most, one that says nothing holds up a drain.
+_HANDSHAKE_MS = 5_000
+# Longer than any drain: the supervisor ends us when its limit is over.
+_GRACE_S = 86_400.0
+
+
+@asynccontextmanager
+async def open_grpc_stack(
+    note: Note, log: Log, *, listen: str, max_connections: int
+) -> AsyncIterator[Engine]:
+    """Listen on `listen` and serve on the running event loop.
+
+    Raises:
+        RuntimeError: gRPC cannot listen there.
+    """
+    lead_to(log, "grpc")
+    engine = _GrpcEngine(note)
+    server = grpc.aio.server(
+        options=[
+            ("grpc.so_reuseport", 1),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_allowed_incoming_connections", max_connections),
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ]
+    )
+    # The request is decoded in the handler: where gRPC does it, a mistake of the peer's is an
+    # exception of the server's.
+    read = grpc.unary_unary_rpc_method_handler(
+        engine.read, response_serializer=Chunk.SerializeToString
+    )
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {READ: read})])
+    server.add_insecure_port(listen)
+    await server.start()
+    engine.server = server
+    try:
+        yield engine
+    finally:
+        await server.stop(None)
+
+
+class _GrpcEngine:
+    def __init__(self, note: Note) -> None:
+        self.server: Any = None
+        self._note = note
+
+    @property
+    def unfinished(self) -> int:
+        """Nothing that is known: handlers do not wait, and of its transports gRPC tells nothing."""
+        return 0
+
+    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:  # noqa: ARG002 - an Engine's
+        raise AssertionError("gRPC is handed no connections")
+
+    async def heartbeat(self) -> None:
+        # gRPC completes its calls on this loop.
+        await asyncio.sleep(0)
+
+    async def drain(self) -> None:
+        await self.server.stop(_GRACE_S)
+
+    async def read(self, data: bytes, context: Any) -> Any:  # noqa: ANN401 - gRPC's context, a Chunk
+        try:
+            content: str = MessageContent.FromString(data).content
+        except DecodeError:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, "the message is no MessageContent in UTF-8"
+            )
+        if self._note is not None:
+            self._note(received_line(content))
+        return Chunk(chunk=reverse(content).encode())

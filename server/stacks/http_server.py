@@ -1,0 +1,291 @@
+"""HTTP with JSON, on servers that people deploy: uvicorn for HTTP/1.1, hypercorn for HTTP/2.
+
+Wire format, the same for both versions, on one port and without TLS:
+
+    POST /reverse {"content": "Hello"}     200 {"chunk":"olleH"}
+    GET  /health                           200 {"status":"ok"}
+
+Bodies are JSON in UTF-8 both ways; the request's content type is not looked at, other members
+are ignored. Mistakes are answered with ``{"error":"..."}`` and 400 (no JSON, or no string
+``content``), 404, 405 or 413 (a body of more than `server.stacks.MAX_MESSAGE_BYTES`). What is no
+HTTP at all gets a 400 in plain text, and the connection is closed. HTTP/1.1 connections stay open
+and may pipeline. HTTP/2 is spoken with prior knowledge (RFC 9113, 3.3): a connection that begins
+with ``PRI * HTTP/2.0`` is HTTP/2, any other is HTTP/1.1; there is no upgrade between them.
+
+Both servers are run without their processes and listeners: uvicorn's httptools protocol takes a
+connection as it stands, and hypercorn's connection handler takes a pair of streams. Neither adds
+``date`` or ``server`` to its answers, neither logs requests, both keep an idle connection for
+`_IDLE_LIMIT_S`. uvicorn can do HTTP/2 as well, but only with zttp, which its author calls
+experimental, and which ended our connections for flooding after 4,096 requests (0.0.35). Until
+then it answered two to three times as many of them as hypercorn.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, cast
+
+import hypercorn
+import uvicorn
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from server.engines import Engine, OnEnd
+from server.log import Log
+from server.stacks.http_app import make_app
+from server.stacks.library_logs import lead_to
+from server.stacks.streams import Note
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+# The rig's limit for all stacks; 5 s, their default, would cut off users that think.
+_IDLE_LIMIT_S = 600
+# A request head, or a trailer: uvicorn leaves its size open with httptools. h11 has 64 KiB.
+_MAX_HEAD_BYTES = 65_536
+_MAX_STREAMS = 256
+_HEAD_TOO_LONG = "the head of the request is too long"
+
+
+@asynccontextmanager
+async def open_http_stack(note: Note, log: Log) -> AsyncIterator[Engine]:
+    """Serve on the running event loop."""
+    lead_to(log, "uvicorn.error", "hypercorn.error")
+    engine = _HttpEngine(note, log)
+    try:
+        yield engine
+    finally:
+        await engine.abandon()
+
+
+class _Connection(Protocol):
+    """What the engine asks of a connection, whatever it speaks."""
+
+    def shut_down(self) -> None:
+        """Close as soon as no request is being served."""
+
+
+class _HttpEngine:
+    def __init__(self, note: Note, log: Log) -> None:
+        app = make_app(note)
+        self.log = log
+        self.connections: set[_Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._empty = asyncio.Event()
+        self.http1_config = uvicorn.Config(
+            cast("Any", app),
+            http=HttpToolsProtocol,
+            ws="none",
+            lifespan="off",
+            # Told, for uvicorn would look, and wrap the application.
+            interface="asgi3",
+            proxy_headers=False,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=_IDLE_LIMIT_S,
+        )
+        self.http1_config.load()
+        self.http1_state = ServerState()
+        self.http2_app = ASGIWrapper(cast("Any", app))
+        self.http2_config = _http2_config()
+        self.http2_context = WorkerContext(max_requests=None)
+
+    @property
+    def unfinished(self) -> int:
+        """A connection that still exists in a drain has a request to answer."""
+        return len(self.connections)
+
+    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
+        return _Undecided(self, on_end)
+
+    async def heartbeat(self) -> None:
+        await asyncio.sleep(0)
+
+    async def drain(self) -> None:
+        # Bytes that are here already have been read when the loop has gone round once.
+        await asyncio.sleep(0)
+        await self.http2_context.terminated.set()
+        for connection in tuple(self.connections):
+            connection.shut_down()
+        self._empty.clear()
+        if self.connections:
+            await self._empty.wait()
+
+    async def abandon(self) -> None:
+        """Cancel what is left in the end, if anything is."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    def remove(self, connection: _Connection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+
+
+def _http2_config() -> hypercorn.Config:
+    config = hypercorn.Config()
+    config.include_date_header = False
+    config.include_server_header = False
+    config.keep_alive_timeout = _IDLE_LIMIT_S
+    # It closes a connection after a thousand, which no other stack does.
+    config.keep_alive_max_requests = sys.maxsize
+    config.h2_max_concurrent_streams = _MAX_STREAMS
+    # A name would be that of a file.
+    config.errorlog = logging.getLogger("hypercorn.error")
+    return config
+
+
+class _Undecided(asyncio.Protocol):
+    """A connection until its first bytes say what it speaks; then another takes its place."""
+
+    def __init__(self, engine: _HttpEngine, on_end: OnEnd) -> None:
+        self._engine = engine
+        self._on_end = on_end
+        self._transport: asyncio.Transport
+        self._first = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not asserted: uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._engine.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._first += data
+        if self._first.startswith(_PREFACE):
+            self._become(_Http2(self._engine, self._on_end, self._transport, self._first))
+        elif not _PREFACE.startswith(self._first):
+            http1 = _Http1(self._engine, self._on_end)
+            http1.connection_made(self._transport)
+            self._transport.set_protocol(http1)
+            self._become(http1)
+            http1.data_received(self._first)
+
+    def _become(self, connection: _Connection) -> None:
+        self._engine.connections.add(connection)
+        self._engine.connections.discard(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._engine.remove(self)
+        self._on_end(_reason(exc))
+
+    def shut_down(self) -> None:
+        self._transport.close()
+
+
+class _Http1(HttpToolsProtocol):
+    """uvicorn's protocol, with an end that is told and a bound on what is no body."""
+
+    def __init__(self, engine: _HttpEngine, on_end: OnEnd) -> None:
+        super().__init__(engine.http1_config, engine.http1_state, {})
+        self._engine = engine
+        self._on_end = on_end
+        self._fault: str | None = None
+        # The bytes that came since a head or a piece of a body was complete.
+        self._head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(_HEAD_TOO_LONG)
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        self._fault = msg
+        super().send_400_response(msg)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._engine.remove(self)
+        self._on_end(self._fault or _reason(exc))
+
+    def shut_down(self) -> None:
+        self.shutdown()
+
+
+class _Http2:
+    """hypercorn's connection handler on a transport that has read the preface."""
+
+    def __init__(
+        self, engine: _HttpEngine, on_end: OnEnd, transport: asyncio.Transport, first: bytes
+    ) -> None:
+        self._engine = engine
+        self._on_end = on_end
+        self._fault: str | None = None
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = _Streams(reader, self._lost)
+        protocol.connection_made(transport)
+        transport.set_protocol(protocol)
+        reader.feed_data(first)
+        server = TCPServer(
+            engine.http2_app,
+            loop,
+            engine.http2_config,
+            engine.http2_context,
+            {},
+            reader,
+            asyncio.StreamWriter(transport, protocol, reader, loop),
+        )
+        self._task = loop.create_task(self._serve(server))
+        engine.tasks.add(self._task)
+        self._task.add_done_callback(engine.tasks.discard)
+
+    def shut_down(self) -> None:
+        """Do nothing: hypercorn watches its context."""
+
+    async def _serve(self, server: TCPServer) -> None:
+        try:
+            await server.run()
+        except asyncio.CancelledError:
+            # By `_lost`, or by `abandon`: either way this task is over.
+            pass
+        except Exception as error:  # noqa: BLE001 - hypercorn trips over what peers can send
+            self._fault = "protocol error"
+            self._engine.log.debug(f"hypercorn gave up a connection: {error!r}")
+        finally:
+            self._engine.remove(self)
+            self._on_end(self._fault)
+
+    def _lost(self, error: Exception | None) -> None:
+        self._fault = _reason(error)
+        # It would wait for its idle limit first.
+        self._task.cancel()
+
+
+class _Streams(asyncio.StreamReaderProtocol):
+    """The protocol behind a pair of streams, with an end that is told."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, on_lost: Callable[[Exception | None], None]
+    ) -> None:
+        super().__init__(reader, loop=asyncio.get_running_loop())
+        self._on_lost = on_lost
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        # Half a connection is no use to HTTP/2, so the transport closes, too.
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._on_lost(exc)
+
+
+def _reason(error: Exception | None) -> str | None:
+    if error is None:
+        return None
+    return (isinstance(error, OSError) and error.strerror) or "broken"

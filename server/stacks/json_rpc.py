@@ -1,0 +1,99 @@
+r"""The JSON RPC: JSON values in both directions, back to back over one connection.
+
+Wire format, client to server: a stream of JSON values (RFC 8259, UTF-8). Whitespace and line
+ends may stand between two values, and nothing has to, because each ends where it ends. Two kinds
+of value are requests, answered in order:
+
+    "Ping"
+    {"method": "read", "params": {"content": "Hello"}, "id": 7}
+
+Server to client:
+
+    "Ack"                            for "Ping": five bytes, no line end, as in the tutorial
+    {"id":7,"result":"olleH"}\n      for a call that went well
+    {"id":7,"error":"no such ..."}\n for an object that is no such call; the connection lives
+
+`id` is a string, a number or null (which stands for a missing one too), and comes back as it
+is, except that integers beyond 64 bits lose digits. Other members of a call are ignored. The
+result holds the content reversed by code point.
+
+What is no JSON, and any other value, is unreadable: what came before is answered, then the
+connection is closed without a word, as in the tutorial. So is the value of more than
+`server.stacks.MAX_MESSAGE_BYTES`, after `{"id":null,"error":"..."}\n`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+
+from server.engines import Engine, OnEnd
+from server.services.reverse import received_line, reverse
+from server.stacks import MAX_MESSAGE_BYTES
+from server.stacks.json_values import UNREADABLE, JsonReader
+from server.stacks.streams import Note, Stream, StreamEngine
+
+_ACK = b'"Ack"'
+# Of one connection, as many as of the wire engine's.
+_ANSWERS_PER_TURN = 256
+_ID_TYPES = (int, str, type(None), float)
+
+
+@asynccontextmanager
+async def open_json_stack(note: Note) -> AsyncIterator[Engine]:
+    """Serve on the running event loop."""
+    yield StreamEngine(lambda streams, on_end: _JsonConnection(streams, on_end, note))
+
+
+def answer(value: Any, note: Note = None) -> bytes | None:  # noqa: ANN401 - any JSON value
+    """Return the bytes that answer one value, or None if it is no request at all."""
+    if type(value) is dict:
+        return orjson.dumps(_call(value, note), None, orjson.OPT_APPEND_NEWLINE)
+    if value == "Ping":
+        return _ACK
+    return None
+
+
+def _call(call: dict[str, Any], note: Note) -> dict[str, Any]:
+    number = call.get("id")
+    # Not isinstance: True is an int to it.
+    if type(number) not in _ID_TYPES:
+        return {"id": None, "error": "id must be a string, a number or null"}
+    if call.get("method") != "read":
+        return {"id": number, "error": "no such method: there is only read"}
+    params = call.get("params")
+    content = params.get("content") if type(params) is dict else None
+    if type(content) is not str:
+        return {"id": number, "error": "params.content must be a string"}
+    if note is not None:
+        note(received_line(content))
+    return {"id": number, "result": reverse(content)}
+
+
+class _JsonConnection(Stream):
+    def __init__(self, streams: set[Stream], on_end: OnEnd, note: Note) -> None:
+        super().__init__(streams, on_end)
+        self._note = note
+        self._reader = JsonReader(MAX_MESSAGE_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        self.received = True
+        answers = []
+        fault = None
+        for value in self._reader.feed(data):
+            words = answer(value, self._note)
+            if words is None:
+                fault = UNREADABLE
+                break
+            answers.append(words)
+        fault = fault or self._reader.fault
+        if fault is not None and fault is not UNREADABLE:
+            answers.append(orjson.dumps({"id": None, "error": fault}) + b"\n")
+        if answers:
+            # All answers of one read leave in one write.
+            self._transport.write(b"".join(answers))
+        if fault is not None:
+            self.break_off(fault)
+        elif len(answers) > _ANSWERS_PER_TURN:
+            self.give_way()

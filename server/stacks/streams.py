@@ -1,0 +1,133 @@
+"""What the stacks of plain byte streams share: flow control, and an end in good order.
+
+Back pressure: once `_WRITE_LIMIT` bytes wait for a peer that does not read, nothing more is read
+from it, so that what one connection can pile up is that and the answers to one read.
+
+The end: when the worker drains, what has arrived is answered first. A peer that broke the
+protocol is told by the end of the stream, and what it still sends is thrown away for
+`_LINGER_S`: a socket closed with bytes unread resets the connection, and the reset overtakes the
+answers on their way.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from server.engines import OnEnd
+
+_WRITE_LIMIT = 1_048_576
+_LINGER_S = 1.0
+_DRAIN_POLL_S = 0.02
+# Then a peer that never stops sending is read no more.
+_DRAIN_READ_LIMIT_S = 3.0
+
+# Takes one line about what was received; None when nobody wants to know.
+Note = Callable[[str], object] | None
+
+
+class Stream(asyncio.Protocol):
+    """One connection. A subclass answers in `data_received`, and sets `received` there."""
+
+    def __init__(self, streams: "set[Stream]", on_end: OnEnd) -> None:
+        self._streams = streams
+        self._on_end = on_end
+        self._transport: asyncio.Transport
+        self._unwritable = False
+        self._fault: str | None = None
+        self._over = asyncio.Event()
+        self.received = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        # Not asserted: uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_LIMIT)
+        self._streams.add(self)
+
+    def pause_writing(self) -> None:
+        """Read no more while the peer does not."""
+        # Within `data_received`, never within `get_buffer`, where uvloop cannot bear it.
+        self._unwritable = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._unwritable = False
+        self._resume_reading()
+
+    def give_way(self) -> None:
+        """Read on in the next turn of the loop: libuv reads up to 32 times in a row."""
+        if not self._unwritable:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        if not self._unwritable and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell of the end."""
+        self._streams.discard(self)
+        if exc is not None and self._fault is None:
+            self._fault = (isinstance(exc, OSError) and exc.strerror) or "broken"
+        self._over.set()
+        self._on_end(self._fault)
+
+    def break_off(self, fault: str) -> None:
+        """Deliver what was written, then end the connection: the peer broke the protocol."""
+        self._fault = fault
+        self._transport.set_protocol(_Lingering(self))
+        self._transport.write_eof()
+        # The peer may be one that was not read from.
+        self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
+
+    async def finish(self) -> None:
+        """Answer what has arrived, deliver the answers, then close."""
+        loop = asyncio.get_running_loop()
+        limit_s = loop.time() + _DRAIN_READ_LIMIT_S
+        self.received = True
+        # Polled: it happens once in a connection's life, and four things can end the wait.
+        while (self._unwritable or self.received) and loop.time() < limit_s:
+            if self._transport.is_closing():
+                break
+            self.received = False
+            await asyncio.sleep(_DRAIN_POLL_S)
+        # Closing sends what waits first.
+        self._transport.close()
+        await self._over.wait()
+
+
+class _Lingering(asyncio.Protocol):
+    """Takes the place of a stream that broke off, and drops what comes."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stream.connection_lost(exc)
+
+
+class StreamEngine:
+    """The engine of such a stack: `make` returns the protocol of a new connection."""
+
+    def __init__(self, make: Callable[[set[Stream], OnEnd], Stream]) -> None:
+        self._make = make
+        self._streams: set[Stream] = set()
+
+    @property
+    def unfinished(self) -> int:
+        """A connection that still exists in a drain has something left to send."""
+        return len(self._streams)
+
+    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
+        """Return the asyncio protocol for one new connection."""
+        return self._make(self._streams, on_end)
+
+    async def heartbeat(self) -> None:
+        """Return: that the loop runs this is the sign of life."""
+        await asyncio.sleep(0)
+
+    async def drain(self) -> None:
+        """Answer what has arrived, deliver the answers, close every connection."""
+        await asyncio.gather(*(stream.finish() for stream in tuple(self._streams)))

@@ -1,0 +1,82 @@
+"""Servers and clients of the stacks beside capnp, for tests that run over all of them."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+from running_server import Running, running_server
+
+from client.stacks import StackClient, connect_stack
+from server.stacks import missing_library
+from wire.address import Address
+
+# Each with what its client is told besides; HTTP/2 is served by the stack http.
+STACKS = ["echo", "json", "http", "http2", "grpc", "selectors"]
+HANDED = [name for name in STACKS if name != "grpc"]
+
+
+def served_by(name: str) -> str:
+    """Return the stack behind a name, or skip the test if its libraries are missing."""
+    stack = "http" if name == "http2" else name
+    missing = missing_library(stack)
+    if missing is not None:
+        pytest.skip(f"needs the extra stacks: {missing}")
+    return stack
+
+
+def stack_server(
+    name: str, *args: str, address: str = "127.0.0.1:0", cwd: Path | None = None
+) -> AbstractContextManager[Running]:
+    return running_server("--stack", served_by(name), *args, address=address, cwd=cwd)
+
+
+@contextmanager
+def stack_client(server: Running, name: str, *, timeout_s: float = 10.0) -> Iterator[StackClient]:
+    address = Address(host=server.host, port=server.port, path=server.path)
+    client = connect_stack(
+        served_by(name), address, timeout_s=timeout_s, connect_timeout_s=5, http2=name == "http2"
+    )
+    with closing(client):
+        yield client
+
+
+def answer_to(name: str, text: str) -> bytes:
+    """Return what a stack has to answer."""
+    return (text if name == "echo" else text[::-1]).encode()
+
+
+def serves(server: Running, name: str, text: str = "Grüße") -> bool:
+    """Return whether a new connection gets the right answer."""
+    with stack_client(server, name) as client:
+        return client.read(text) == answer_to(name, text)
+
+
+def connect(server: Running, *, receive_bytes: int = 0) -> socket.socket:
+    """Return a connected socket, with a small receive buffer if that is asked for."""
+    assert server.port is not None
+    sock = socket.socket()
+    sock.settimeout(10)
+    if receive_bytes:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    try:
+        sock.connect((server.host, server.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Return what comes until the end of the stream."""
+    return b"".join(iter(lambda: sock.recv(1 << 20), b""))
+
+
+def read_exactly(sock: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        part = sock.recv(size - len(data))
+        assert part, f"the end after {len(data)} of {size} bytes"
+        data += part
+    return bytes(data)

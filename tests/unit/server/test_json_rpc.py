@@ -1,0 +1,46 @@
+"""What the JSON RPC answers to one value."""
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("orjson", reason="needs the extra stacks: orjson")
+
+from server.stacks.json_rpc import answer
+
+
+def call(**members: Any) -> dict[str, Any]:
+    return {"method": "read", "params": {"content": "añb"}, "id": 7} | members
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("Ping", b'"Ack"'),
+        (call(), '{"id":7,"result":"bña"}\n'.encode()),
+        (call(id="x"), '{"id":"x","result":"bña"}\n'.encode()),
+        (call(id=None, more=1), '{"id":null,"result":"bña"}\n'.encode()),
+        (call(params={"content": "", "x": 1}), b'{"id":7,"result":""}\n'),
+        ({"method": "read", "params": {"content": "ab"}}, b'{"id":null,"result":"ba"}\n'),
+        (call(method="write"), b'{"id":7,"error":"no such method: there is only read"}\n'),
+        ({}, b'{"id":null,"error":"no such method: there is only read"}\n'),
+        (call(params={}), b'{"id":7,"error":"params.content must be a string"}\n'),
+        (call(params=["x"]), b'{"id":7,"error":"params.content must be a string"}\n'),
+        (call(params={"content": 1}), b'{"id":7,"error":"params.content must be a string"}\n'),
+        (call(id=[1]), b'{"id":null,"error":"id must be a string, a number or null"}\n'),
+        (call(id=True), b'{"id":null,"error":"id must be a string, a number or null"}\n'),
+        ("Pong", None),
+        (12, None),
+        (None, None),
+        (["Ping"], None),
+    ],
+)
+def test_each_value_has_its_answer(value: Any, words: bytes | None) -> None:
+    assert answer(value) == words
+
+
+def test_a_call_is_noted() -> None:
+    notes: list[str] = []
+    answer(call(), notes.append)
+    answer("Ping", notes.append)
+    assert notes == ["Received content: añb"]
