@@ -1,20 +1,31 @@
-"""Drives the codec benchmarks: fresh pytest processes, their samples, the result's folder."""
+"""Runs a codec benchmark: processes in shuffled order, then weights; its figures and its folder."""
 
+import hashlib
 import json
-import os
 import random
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from loadtest import record
-from loadtest.bench_plan import Sample, figures, sample_to_json, samples_of
-from loadtest.child import child_environment, kept_alive
+from loadtest.bench_figures import figures
+from loadtest.bench_plan import PLANS, Case, Plan, groups, memory_cases
+from loadtest.bench_process import (
+    BenchError,
+    time_cases,
+    weigh_memory,
+    weigh_sizes,
+    write_frames,
+)
+from loadtest.bench_samples import Sample, sample_to_json, samples_of
+from loadtest.bench_steps import Progress, Report, StepClock, Steps
+from loadtest.codecs.messages import DATA_SEED, Message
+from loadtest.codecs.protobuf_upb import BACKEND
+from loadtest.copy_ledger import LEDGER
 from loadtest.results import (
     Figure,
     folder_name,
@@ -24,34 +35,29 @@ from loadtest.results import (
     write_samples,
 )
 
-_BENCHMARKS = Path(__file__).resolve().parent / "benchmarks" / "bench_codecs.py"
-_PROCESS_TIMEOUT_S = 120.0
+__all__ = ["BenchConfig", "BenchError", "BenchResult", "Progress", "run"]
 
-
-class BenchError(Exception):
-    """A benchmark process failed; the message has the end of what it printed."""
+_SCHEMAS = Path(__file__).resolve().parent.parent / "schema"
+_CODEC_PACKAGES = (
+    *("orjson", "pybase64", "msgspec", "msgpack", "protobuf", "flatbuffers", "numpy"),
+    *("zstandard", "pycapnp"),
+)
+# What a weighing takes, mostly imports, until one was timed.
+_WEIGHING_S = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class BenchConfig:
-    """What to measure: fresh processes, and the seconds that each case gets in each."""
+    """What to measure: a plan of `loadtest.bench_plan`, and what differs from it.
 
-    processes: int = 12
-    case_s: float = 0.04
-    min_rounds: int = 10
+    `processes` and `case_s`, the seconds that each case gets in each process, are the plan's
+    where they are None.
+    """
+
+    plan: str = "full"
+    processes: int | None = None
+    case_s: float | None = None
     results: Path = Path("results")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Processes done of all, and the seconds that the rest will take, None before the first."""
-
-    done: int
-    total: int
-    left_s: float | None
-
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,77 +75,105 @@ def run(config: BenchConfig, report: Report) -> BenchResult:
         BenchError: A process failed, or took too long.
         OSError: The result cannot be written.
     """
-    environment = record.environment()
+    plan = PLANS[config.plan]
+    processes = config.processes or plan.processes
+    case_s = config.case_s or plan.case_s
+    environment = record.environment() | {"codecs": _codec_versions()}
     now = datetime.now(UTC)
     folder = make_folder(config.results, folder_name(now, environment["commit"]))
-    samples = list(_measure(config, folder / "bench", report))
-    found = figures(samples)
-    document = run_document("bench", _plain(config), environment, found, started=now.isoformat())
+    cases = sum(map(len, groups(plan)))
+    weighings = len(memory_cases(plan)) * plan.memory_processes + len(plan.encoded)
+    timing, weighing = Steps(processes * cases), Steps(weighings, _WEIGHING_S)
+    clock = StepClock(report, timing, weighing)
+    clock.tell()
+    samples = list(_time(plan, processes, case_s, folder / "bench", lambda: clock.step(timing)))
+    memory = list(_weigh_memory(plan, clock, weighing))
+    sizes = list(_weigh_sizes(plan, lambda: clock.step(weighing)))
+    found = figures(plan, samples, memory, sizes)
+    document = run_document(
+        "bench",
+        _config(config, processes, case_s),
+        environment,
+        found,
+        started=now.isoformat(),
+        memory=memory,
+        sizes=sizes,
+        copies=[asdict(path) for path in LEDGER],
+    )
     write_samples(folder, map(sample_to_json, samples))
     write_run(folder, document)
     return BenchResult(folder, found)
 
 
-def _plain(config: BenchConfig) -> dict[str, Any]:
-    return {name: str(v) if isinstance(v, Path) else v for name, v in asdict(config).items()}
+def _config(config: BenchConfig, processes: int, case_s: float) -> dict[str, Any]:
+    return {
+        "plan": config.plan,
+        "processes": processes,
+        "case_s": case_s,
+        "min_rounds": PLANS[config.plan].min_rounds,
+        "results": str(config.results),
+        "data_seed": DATA_SEED,
+        "hash_seed": "the number of the process",
+        "gc": "off, but for the rows that say so",
+        "schema_sha256": {
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(_SCHEMAS.glob("*.capnp"))
+        },
+    }
 
 
-def _measure(config: BenchConfig, folder: Path, report: Report) -> Iterator[Sample]:
-    folder.mkdir()
-    processes = list(range(config.processes))
-    random.Random(0).shuffle(processes)  # noqa: S311 - repeatable, not secret
-    started_s = time.monotonic()
-    report(Progress(0, config.processes, None))
-    for done, process in enumerate(processes, start=1):
-        file = folder / f"process-{process:02d}.json"
-        _run_process(config, process, file)
-        yield from samples_of(process, json.loads(file.read_text(encoding="utf-8")))
-        each_s = (time.monotonic() - started_s) / done
-        report(Progress(done, config.processes, each_s * (config.processes - done)))
-
-
-def _run_process(config: BenchConfig, process: int, file: Path) -> None:
-    with kept_alive(
-        _command(config, file),
-        env=_environment(process),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as child:
+def _codec_versions() -> dict[str, str]:
+    found = {"protobuf backend": BACKEND}
+    for package in _CODEC_PACKAGES:
         try:
-            output, _ = child.communicate(timeout=_PROCESS_TIMEOUT_S)
-        except subprocess.TimeoutExpired as error:
-            raise BenchError(f"process {process} took over {_PROCESS_TIMEOUT_S:.0f} s") from error
-        if child.returncode or not file.is_file():
-            raise BenchError(f"process {process} failed:\n{_tail(output)}")
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
-def _tail(output: bytes) -> str:
-    return "\n".join(output.decode(errors="replace").splitlines()[-20:])
+def _time(
+    plan: Plan, processes: int, case_s: float, folder: Path, step: Callable[[], None]
+) -> Iterator[Sample]:
+    folder.mkdir()
+    cases = {case.name: case for group in groups(plan) for case in group}
+    voids: dict[Case, str] = {}
+
+    def done(name: str, void: str) -> None:
+        if void:
+            voids[cases[name]] = void
+        step()
+
+    numbers = list(range(processes))
+    random.Random(0).shuffle(numbers)  # noqa: S311 - repeatable, not secret
+    for process in numbers:
+        file = folder / f"process-{process:02d}.json"
+        voids.clear()
+        time_cases(plan, process, case_s, file, done)
+        yield from samples_of(process, json.loads(file.read_text(encoding="utf-8")), voids)
 
 
-def _environment(process: int) -> dict[str, str]:
-    return child_environment(
-        # Varied, since the layout of dicts shifts all times of a process, yet repeatable.
-        PYTHONHASHSEED=str(process),
-        CAPNP_RIG_BENCH_PROCESS=str(process),
-        # Other plugins, of the user's environment, have no place beside a clock.
-        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
-        PYTEST_ADDOPTS="",
-    )
+def _weigh_memory(plan: Plan, clock: StepClock, weighing: Steps) -> Iterator[Mapping[str, Any]]:
+    with TemporaryDirectory() as folder:
+        for message, size_bytes in plan.memory.items():
+            write_frames(message, size_bytes, _subfolder(folder, message))
+        clock.pass_over()
+        for number in range(plan.memory_processes):
+            for case in memory_cases(plan):
+                yield {
+                    "process": number,
+                    **weigh_memory(case, _subfolder(folder, Message(case.message))),
+                }
+                clock.step(weighing)
 
 
-def _command(config: BenchConfig, file: Path) -> list[str]:
-    options: Iterable[str] = (
-        "--benchmark-disable-gc",
-        "--benchmark-warmup=on",
-        "--benchmark-warmup-iterations=1000",
-        "--benchmark-min-time=0.001",
-        f"--benchmark-max-time={config.case_s}",
-        f"--benchmark-min-rounds={config.min_rounds}",
-        f"--benchmark-json={file}",
-    )
-    # The project's own configuration, or any above this folder, is for tests.
-    quiet = ("-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(_BENCHMARKS.parent))
-    plugin = ("-p", "pytest_benchmark.plugin")
-    pytest = (sys.executable, "-P", "-m", "pytest", str(_BENCHMARKS))
-    return [*pytest, *plugin, *quiet, *options]
+def _subfolder(folder: str, message: Message) -> Path:
+    found = Path(folder) / message
+    found.mkdir(exist_ok=True)
+    return found
+
+
+def _weigh_sizes(plan: Plan, step: Callable[[], None]) -> Iterator[Mapping[str, Any]]:
+    for message, size_bytes in plan.encoded.items():
+        yield from weigh_sizes(message, size_bytes)
+        step()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest import record
+from loadtest.bench_steps import Progress
 from loadtest.child import child_environment, kept_alive
 from loadtest.pair_run import (
     AGAIN,
@@ -32,7 +33,6 @@ from loadtest.pair_run import (
     rounds,
     two_cpus,
 )
-from loadtest.progress import Progress
 from loadtest.results import (
     Figure,
     folder_name,

@@ -31,8 +31,7 @@ def bench_locust(
     config = BenchLocustConfig(seconds=seconds, users=users, results=results)
     count = rounds or (_QUICK_ROUNDS if quick else config.rounds)
     with failures_in_one_line(BenchLocustError), shown_progress() as report:
-        # The same fields, and to be the same class.
-        result = run(replace(config, rounds=count), report)  # type: ignore[arg-type]
+        result = run(replace(config, rounds=count), report)
     title = f"{count} rounds of {seconds:g} s, {users} users, 32-byte texts, closed loop"
     console = stdout()
     console.print(figure_table(title, result.figures))

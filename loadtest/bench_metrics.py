@@ -24,9 +24,11 @@ def bench_metrics(samples: Iterable[Mapping[str, Any]], *, seed: int) -> list[Me
     medians: dict[str, dict[int, float]] = {}
     for line, sample in enumerate(samples, start=1):
         with damage(SAMPLES, line):
-            if not sample["subject"].endswith(_AGAIN):
+            if not sample["subject"].endswith(_AGAIN) and "void" not in sample:
                 gc = ", GC on" if sample["gc"] else ""
-                case = f"{sample['contract']}, {sample['size_bytes']:d} B, {sample['subject']}{gc}"
+                # Older results have texts only, and no name of the case.
+                older = f"{sample['contract']}, {sample['size_bytes']:d} B, {sample['subject']}{gc}"
+                case = sample.get("case", older)
                 medians.setdefault(case, {})[sample["process"]] = float(sample["median_ns"])
     return [
         metric_of_values(case, "ns", _in_order(values), seed)

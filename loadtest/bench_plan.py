@@ -1,40 +1,57 @@
-"""Which benchmarks a process runs, in which order, and what their samples say (no I/O).
+"""Which benchmarks a process runs, and in which order (no I/O).
 
-The cases of one group (contract, size) run side by side: the two baselines, each a second
-time for A/A, and the candidates. Even processes run them one way, odd ones the other, so
-half the pairs go AB and half BA; groups are shuffled per process.
+The cases of one group share message, contract and size, and run side by side: every codec, and
+each baseline a second time for A/A. Even processes run them one way, odd ones the other, so half
+the pairs go AB and half BA; groups are shuffled per pair of processes.
+
+Not every codec meets every contract at every size; that would take hours. A plan has sizes for
+the headlines (`build+encode`, `open+read`), and a few where all contracts are timed.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
-from loadtest.pair_statistics import (
-    BOOTSTRAP_PAIRS,
-    Interval,
-    interval_of_median,
-    judge,
-    noise_floor,
-    paired_ratio,
+from loadtest.codecs import CODECS
+from loadtest.codecs.codec import (
+    BUILD,
+    BUILD_ENCODE,
+    COLD,
+    CONTRACTS,
+    ENCODE,
+    OPEN,
+    READ_ALL,
+    READ_ONE,
+    ROUND_TRIP,
+    SEGMENTS,
+    TO_NATIVE,
+    percent_of,
+    reading,
 )
-from loadtest.results import Figure
-from loadtest.rivals import CODECS, CONTRACTS, ENCODE, SIZES_BYTES
+from loadtest.codecs.messages import FIXED_BYTES, SIZES_BYTES, Message
 
-BASELINES = ("orjson", "json")
-CANDIDATES = ("pycapnp", "wire")
+# What ratios are taken against: the fastest common copying codec, and what does not copy
+# a tensor either.
+ORJSON, OUT_OF_BAND = "orjson", "pickle 5 out of band"
+BASELINES = (ORJSON, OUT_OF_BAND)
+CAPNP = ("wire", "pycapnp", "pycapnp packed", "pycapnp keywords", "pycapnp view")
 # A second timing of a baseline, to be held against its first.
 AGAIN = " again"
-MEMCPY, EMPTY_CALL = "memcpy", "empty call"
+MEMCPY, EMPTY_CALL, IN_PLACE = "memcpy", "empty call", "read in place"
 FLOOR = "floor"
+_COLD_SIZE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One benchmark: a codec, or a floor, under a contract, at a payload size in bytes."""
+    """One benchmark: a codec, or a floor, with a message under a contract.
+
+    `message` is empty for a floor that has none, `size_bytes` what the message's values take.
+    """
 
     subject: str
+    message: str
     contract: str
     size_bytes: int
     gc: bool = False
@@ -42,31 +59,197 @@ class Case:
     @property
     def name(self) -> str:
         """A name that no other case has."""
-        return f"{self.contract}, {self.size_bytes} B, {self.subject}{', GC on' * self.gc}"
+        return f"{self.place}, {self.subject}{', GC on' * self.gc}"
+
+    @property
+    def place(self) -> str:
+        """What all cases of the group have in common."""
+        parts = [self.message, self.contract, f"{self.size_bytes} B"]
+        return ", ".join(filter(None, parts))
 
     @property
     def codec(self) -> str:
         """The name of the codec behind the subject."""
         return self.subject.removesuffix(AGAIN)
 
+    @property
+    def percent(self) -> int | None:
+        """How many of 100 fields are read, None where that does not say what is done."""
+        return percent_of(self.contract)
 
-def groups() -> list[list[Case]]:
+    def labels(self) -> dict[str, Any]:
+        """Return what a figure is of, as plain values."""
+        return {
+            "codec": self.codec,
+            "message": self.message,
+            "contract": self.contract,
+            "size_bytes": self.size_bytes,
+            "k": self.percent,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is timed and weighed, and for how long.
+
+    `text_sizes` and `tensor_sizes` are for the headlines, in bytes; `more` has contracts beyond
+    them, and the sizes for these. A case gets `case_s` seconds in each process, at least
+    `min_rounds` rounds. `memory` and `encoded` say at which size each message is weighed,
+    `memory_codecs` by which codecs (None for all) and `memory_processes` how often.
+    """
+
+    name: str
+    processes: int
+    case_s: float
+    min_rounds: int
+    text_sizes: Sequence[int]
+    tensor_sizes: Sequence[int]
+    more: Mapping[Message, tuple[Sequence[str], Sequence[int]]]
+    memory: Mapping[Message, int]
+    memory_processes: int
+    encoded: Mapping[Message, int]
+    memory_codecs: Sequence[str] | None = None
+    has_gc_rows: bool = True
+
+
+_PARTS = tuple(reading(percent) for percent in (1, 10, 50))
+_FEW_PARTS = _PARTS[:2]
+_ONCE = (OPEN, TO_NATIVE, ROUND_TRIP)
+_EVERYTHING = tuple(one for one in CONTRACTS if one not in {SEGMENTS, COLD})
+_RECORD_BYTES, _RECORDS_BYTES = FIXED_BYTES[Message.RECORD], FIXED_BYTES[Message.RECORDS]
+_HEADLINES = {
+    Message.TEXT: (BUILD_ENCODE, READ_ALL),
+    Message.TENSOR: (BUILD_ENCODE, READ_ONE, READ_ALL),
+}
+
+PLANS = {
+    plan.name: plan
+    for plan in (
+        Plan(
+            name="full",
+            processes=12,
+            case_s=0.02,
+            min_rounds=5,
+            text_sizes=SIZES_BYTES,
+            tensor_sizes=SIZES_BYTES,
+            more={
+                Message.TEXT: ((BUILD, ENCODE, *_ONCE), (64, 1 << 14, 1 << 22)),
+                Message.RECORD: (_EVERYTHING, (_RECORD_BYTES,)),
+                Message.RECORDS: (_EVERYTHING, (_RECORDS_BYTES,)),
+                Message.TENSOR: (
+                    (BUILD, ENCODE, SEGMENTS, *_PARTS, *_ONCE),
+                    (1 << 10, 1 << 16, 1 << 22),
+                ),
+            },
+            memory={
+                Message.RECORDS: _RECORDS_BYTES,
+                Message.TEXT: 1 << 24,
+                Message.TENSOR: 1 << 24,
+            },
+            memory_processes=3,
+            encoded={**FIXED_BYTES, Message.TEXT: 1 << 20, Message.TENSOR: 1 << 20},
+        ),
+        Plan(
+            name="quick",
+            processes=6,
+            case_s=0.004,
+            min_rounds=3,
+            text_sizes=(1 << 6, 1 << 12, 1 << 18, 1 << 22),
+            tensor_sizes=SIZES_BYTES[::2],
+            more={
+                Message.RECORD: (
+                    (BUILD_ENCODE, OPEN, READ_ONE, *_FEW_PARTS, READ_ALL),
+                    (_RECORD_BYTES,),
+                ),
+                Message.RECORDS: (
+                    (BUILD_ENCODE, READ_ONE, *_FEW_PARTS, READ_ALL),
+                    (_RECORDS_BYTES,),
+                ),
+                Message.TENSOR: (_FEW_PARTS, (1 << 18,)),
+            },
+            has_gc_rows=False,
+            memory={Message.TENSOR: 1 << 24},
+            memory_processes=1,
+            encoded={**FIXED_BYTES, Message.TEXT: 1 << 16, Message.TENSOR: 1 << 16},
+        ),
+        # For tests: every kind of row, no more.
+        Plan(
+            name="tiny",
+            processes=2,
+            case_s=0.001,
+            min_rounds=3,
+            text_sizes=(64,),
+            tensor_sizes=(64, 256, 1024),
+            more={Message.TENSOR: ((SEGMENTS, OPEN, *_PARTS), (64,))},
+            memory={Message.TENSOR: 1 << 20},
+            memory_processes=1,
+            encoded={Message.RECORD: _RECORD_BYTES},
+            memory_codecs=("wire", ORJSON),
+        ),
+    )
+}
+
+
+def groups(plan: Plan) -> list[list[Case]]:
     """Return the cases; those of a group are compared with each other."""
+    sizes = {Message.TEXT: plan.text_sizes, Message.TENSOR: plan.tensor_sizes}
+    found = [
+        _group(message, contract, size)
+        for message, contracts in _HEADLINES.items()
+        for size in sizes[message]
+        for contract in contracts
+    ]
+    for message, (contracts, some_sizes) in plan.more.items():
+        found += [_group(message, one, size) for size in some_sizes for one in contracts]
+    if _COLD_SIZE_BYTES in plan.tensor_sizes:
+        found.append(_group(Message.TENSOR, COLD, _COLD_SIZE_BYTES))
+    if plan.has_gc_rows:
+        found.append(_gc_rows(plan))
+    floors = [
+        [Case(MEMCPY, "", FLOOR, size), Case(IN_PLACE, Message.TENSOR, FLOOR, size)]
+        for size in plan.tensor_sizes
+    ]
+    return [*found, *floors, [Case(EMPTY_CALL, "", FLOOR, 0)]]
+
+
+def _group(message: Message, contract: str, size: int) -> list[Case]:
+    names = [name for name, codec in CODECS.items() if codec.supports(message, contract)]
+    again = [name + AGAIN for name in BASELINES if name in names]
+    return [Case(subject, message, contract, size) for subject in [*names, *again]]
+
+
+def _gc_rows(plan: Plan) -> list[Case]:
+    # Collections are due to what is allocated: where there is most of it, if the plan has it.
+    many = Message.RECORDS in plan.more
+    message, size = (
+        (Message.RECORDS, _RECORDS_BYTES) if many else (Message.TEXT, plan.text_sizes[0])
+    )
+    return [
+        Case(name, message, READ_ALL, size, gc=True)
+        for name, codec in CODECS.items()
+        if codec.supports(message, READ_ALL)
+    ]
+
+
+def memory_cases(plan: Plan) -> list[Case]:
+    """Return what is weighed, each in processes of its own: reading one field, and a round trip."""
     found = []
-    for size in SIZES_BYTES:
-        for contract in CONTRACTS:
-            names = [name for name in CODECS if contract != ENCODE or CODECS[name].build]
-            subjects = [*names, *(name + AGAIN for name in BASELINES)]
-            found.append([Case(subject, contract, size) for subject in subjects])
-        found.append([Case(MEMCPY, FLOOR, size), Case(EMPTY_CALL, FLOOR, size)])
-    found.append([Case(name, CONTRACTS[0], SIZES_BYTES[0], gc=True) for name in CODECS])
+    for message, size in plan.memory.items():
+        one = READ_ALL if message is Message.TEXT else READ_ONE
+        for contract in (one, ROUND_TRIP):
+            found += [
+                Case(name, message, contract, size)
+                for name, codec in CODECS.items()
+                if codec.supports(message, contract)
+                and (plan.memory_codecs is None or name in plan.memory_codecs)
+            ]
     return found
 
 
-def order(process: int) -> list[Case]:
+def order(plan: Plan, process: int) -> list[Case]:
     """Return the cases in the order in which a process runs them."""
     rng = random.Random(process // 2)  # noqa: S311 - repeatable, not secret
-    found = groups()
+    found = groups(plan)
     # Both processes of a pair get the same shuffle, and the reverse of each other.
     rng.shuffle(found)
     for group in found:
@@ -75,121 +258,19 @@ def order(process: int) -> list[Case]:
     return cases if process % 2 == 0 else cases[::-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What one process timed of one case: seconds per call in each round."""
-
-    process: int
-    position: int
-    case: Case
-    rounds_s: tuple[float, ...]
-    iterations: int
-
-    @property
-    def median_ns(self) -> float:
-        """The median of the rounds, in ns."""
-        return median(self.rounds_s) * 1e9
-
-
-def samples_of(process: int, benchmark_json: Mapping[str, Any]) -> Iterator[Sample]:
-    """Yield the samples in one file of pytest-benchmark."""
-    for position, entry in enumerate(benchmark_json["benchmarks"]):
-        stats = entry["stats"]
-        case = Case(**entry["extra_info"]["case"])
-        yield Sample(process, position, case, tuple(stats["data"]), stats["iterations"])
-
-
-def sample_to_json(sample: Sample) -> dict[str, Any]:
-    """Return plain values, the median among them."""
-    case = sample.case
-    return {
-        "process": sample.process,
-        "position": sample.position,
-        "subject": case.subject,
-        "contract": case.contract,
-        "size_bytes": case.size_bytes,
-        "gc": case.gc,
-        "iterations": sample.iterations,
-        "median_ns": sample.median_ns,
-        "rounds_s": sample.rounds_s,
-    }
-
-
-def sample_from_json(plain: Mapping[str, Any]) -> Sample:
-    """Return what `sample_to_json` wrote."""
-    case = Case(plain["subject"], plain["contract"], plain["size_bytes"], plain["gc"])
-    return Sample(
-        plain["process"], plain["position"], case, tuple(plain["rounds_s"]), plain["iterations"]
-    )
-
-
-def figures(samples: Iterable[Sample]) -> list[Figure]:
-    """Return every figure that the samples support: times, A/A rows and ratios."""
-    medians: dict[Case, dict[int, float]] = {}
-    for sample in samples:
-        medians.setdefault(sample.case, {})[sample.process] = sample.median_ns
-    cases = [case for group in groups() for case in group if case in medians]
-    found = [_time(case, medians[case]) for case in cases]
-    for group in groups():
-        found += _ratios([case for case in group if case in medians], medians)
-    return found
-
-
-def _time(case: Case, by_process: Mapping[int, float]) -> Figure:
-    times = interval_of_median(list(by_process.values()), seed=0)
-    return Figure(
-        name=f"time: {case.name}",
-        value=times.value,
-        unit="ns",
-        contract=case.contract,
-        n=times.n,
-        low=times.low,
-        high=times.high,
-        reason=_interval_kind(times),
-    )
-
-
-def _interval_kind(interval: Interval) -> str:
-    if interval.low is None:
-        return "too few processes for an interval"
-    return "interval is the plain range" if interval.n < BOOTSTRAP_PAIRS else ""
-
-
-def _ratios(group: Sequence[Case], medians: Mapping[Case, Mapping[int, float]]) -> list[Figure]:
+def ratios_of(group: Iterable[Case]) -> list[tuple[Case, Case, list[Case]]]:
+    """Return baseline, its second timing and the candidates of each comparison in a group."""
     by_subject = {case.subject: case for case in group if not case.gc}
     found = []
     for baseline in BASELINES:
-        if baseline not in by_subject or baseline + AGAIN not in by_subject:
+        old, again = by_subject.get(baseline), by_subject.get(baseline + AGAIN)
+        if old is None or again is None:
             continue
-        old = by_subject[baseline]
-        again = _ratio(medians, old, by_subject[baseline + AGAIN])
-        floor = noise_floor(again)
-        found.append(_ratio_figure(f"A/A: {old.name}", old.contract, again, "A/A", "noise floor"))
-        for name in CANDIDATES:
-            if name in by_subject:
-                new = by_subject[name]
-                ratio = _ratio(medians, old, new)
-                judged = judge(ratio, floor)
-                label = f"ratio: {new.name}, against {baseline}"
-                figure = _ratio_figure(label, old.contract, ratio, judged.verdict, judged.reason)
-                found.append(figure)
+        # Against what copies no tensor Cap'n Proto alone; against orjson everybody.
+        candidates = [
+            case
+            for name, case in by_subject.items()
+            if name in CAPNP or (baseline == ORJSON and name != ORJSON and not name.endswith(AGAIN))
+        ]
+        found.append((old, again, candidates))
     return found
-
-
-def _ratio(medians: Mapping[Case, Mapping[int, float]], old: Case, new: Case) -> Interval:
-    both = sorted(medians[old].keys() & medians[new].keys())
-    return paired_ratio([medians[old][p] for p in both], [medians[new][p] for p in both])
-
-
-def _ratio_figure(name: str, contract: str, ratio: Interval, verdict: str, reason: str) -> Figure:
-    return Figure(
-        name=name,
-        value=ratio.value,
-        unit="times as fast",
-        contract=contract,
-        n=ratio.n,
-        low=ratio.low,
-        high=ratio.high,
-        verdict=str(verdict),
-        reason=reason,
-    )

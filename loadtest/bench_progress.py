@@ -1,5 +1,6 @@
-"""The progress of a benchmark run on stderr: a bar on a terminal, else a line per step."""
+"""The progress of a benchmark run on stderr: a bar on a terminal, else a line now and then."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -7,7 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from loadtest.bench import Progress
+from loadtest.bench_steps import Progress
+
+# Steps of milliseconds would fill a log.
+_LINE_EVERY_S = 5.0
 
 
 @contextmanager
@@ -15,7 +19,7 @@ def shown_progress() -> Iterator[Callable[[Progress], None]]:
     """Yield the function to call with each `Progress`."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda progress: console.print(_line(progress), highlight=False)
+        yield _Lines(lambda text: console.print(text, highlight=False)).show
         return
     columns = (
         TextColumn("measured"),
@@ -32,9 +36,25 @@ def shown_progress() -> Iterator[Callable[[Progress], None]]:
         yield update
 
 
-def _line(progress: Progress) -> str:
-    return f"{progress.done} of {progress.total} done, {_left(progress)}"
+class _Lines:
+    """Prints the first progress, the last, and one every few seconds in between."""
+
+    def __init__(
+        self, say: Callable[[str], None], now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._now_s = say, now_s
+        self._next_s = now_s()
+
+    def show(self, progress: Progress) -> None:
+        now_s = self._now_s()
+        if now_s < self._next_s and progress.done < progress.total:
+            return
+        self._next_s = now_s + _LINE_EVERY_S
+        self._say(f"{progress.done} of {progress.total} done, {_left(progress)}")
 
 
 def _left(progress: Progress) -> str:
-    return "starting" if progress.left_s is None else f"about {progress.left_s:.0f} s left"
+    if progress.left_s is None:
+        return "starting"
+    minutes, seconds = divmod(round(progress.left_s), 60)
+    return f"about {minutes} min {seconds:02d} s left" if minutes else f"about {seconds} s left"

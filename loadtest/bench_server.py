@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest import record
-from loadtest.bench import Progress
+from loadtest.bench_steps import Progress
 from loadtest.child import child_environment, kept_alive
 from loadtest.engine import EngineConfig
 from loadtest.engine_runs import EngineFailed, run_engines

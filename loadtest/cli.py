@@ -22,32 +22,41 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--quick", is_flag=True, help=f"{_QUICK_PROCESSES} processes, coarser intervals.")
+@click.option("--quick", is_flag=True, help="Fewer sizes and processes, coarser intervals.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 99),
-    help="Fresh processes, each of which times every case.  [default: 12]",
+    help="Fresh processes, each of which times every case.  [default: 12, with --quick 6]",
 )
-@click.option("--case-seconds", type=click.FloatRange(0.001, 10), default=0.04, hidden=True)
+@click.option("--plan", type=click.Choice(["full", "quick", "tiny"]), hidden=True)
+@click.option("--case-seconds", type=click.FloatRange(0.001, 10), hidden=True)
 @results_option
-def bench(*, quick: bool, processes: int | None, case_seconds: float, results: Path) -> None:
-    """Time Cap'n Proto against JSON: encode, open and read, 32 bytes and 64 KiB."""
+def bench(
+    *,
+    quick: bool,
+    processes: int | None,
+    plan: str | None,
+    case_seconds: float | None,
+    results: Path,
+) -> None:
+    """Time Cap'n Proto against JSON, MessagePack, Protocol Buffers, pickle and FlatBuffers."""
     try:
         from loadtest.bench import BenchConfig, BenchError, run  # noqa: PLC0415 - needs the extra
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is missing: install capnp-rig[bench]") from error
     from loadtest.bench_progress import shown_progress  # noqa: PLC0415 - as above
-    from loadtest.tables import bench_tables  # noqa: PLC0415 - as above
+    from loadtest.bench_tables import bench_lines, bench_tables  # noqa: PLC0415 - as above
 
-    config = BenchConfig(case_s=case_seconds, results=results)
-    count = processes or (_QUICK_PROCESSES if quick else config.processes)
+    config = BenchConfig(plan or ("quick" if quick else "full"), processes, case_seconds, results)
     with failures_in_one_line(BenchError), shown_progress() as report:
-        result = run(replace(config, processes=count), report)
+        result = run(config, report)
     console = stdout()
-    if quick:
-        console.print(f"Quick mode: {count} processes, intervals are plain ranges.")
     for table in bench_tables(result.figures):
         console.print(table)
+    for line in bench_lines(result.figures):
+        console.print(line, highlight=False)
+    if quick:
+        console.print("Quick mode: few processes, intervals are plain ranges.")
     console.print(f"Written to {result.folder}", soft_wrap=True)
 
 

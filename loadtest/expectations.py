@@ -113,5 +113,5 @@ def _active(found: Any) -> str | None:  # noqa: ANN401
     """Return the active member of a union, None where a newer schema added it."""
     try:
         return str(found.which())
-    except capnp.KjException:
+    except (MalformedMessage, capnp.KjException):
         return None

@@ -206,6 +206,7 @@ def read_figures(document: Mapping[str, Any]) -> list[Figure]:
                 *(str(plain["contract"]), _count(plain["n"])),
                 *(_number_or_none(plain["low"]), _number_or_none(plain["high"])),
                 *(str(plain["verdict"]), str(plain["reason"])),
+                labels=dict(plain.get("labels", {})),
             )
             for plain in document["figures"]
         ]

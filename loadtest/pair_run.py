@@ -9,8 +9,8 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from loadtest.bench_steps import Progress
 from loadtest.pair_statistics import Interval, interval_of_median, judge, noise_floor, paired_ratio
-from loadtest.progress import Progress
 from loadtest.results import Figure
 
 BASELINE, CANDIDATE, AGAIN = "baseline", "candidate", "again"

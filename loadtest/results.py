@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ class Figure:
 
     `low` and `high` bound its 95 % interval, None without one. `n` is the number of
     processes, or of calls, behind it. `verdict` is ``ok``, ``void``, ``at least`` or, for a
-    ratio, what it says; `reason` explains what is not plain.
+    ratio, what it says; `reason` explains what is not plain. `labels` say in plain values what
+    it is a figure of; older results have none.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Figure:
     high: float | None = None
     verdict: str = "ok"
     reason: str = ""
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 def folder_name(now: datetime, commit: str) -> str:

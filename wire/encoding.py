@@ -54,7 +54,7 @@ def padded(data: Buffer) -> list[Buffer]:
     return [data, ZEROS[rest]] if rest else [data]
 
 
-ZEROS = tuple(bytes(count) for count in range(8))
+ZEROS = tuple(bytes(count) for count in range(9))
 
 
 _ROOT = _struct_word(0, 1, 1)

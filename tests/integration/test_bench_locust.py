@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from loadtest.bench_locust import BenchLocustConfig, run
 from loadtest.bench_locust_cli import bench_locust
+from loadtest.bench_steps import Progress
 from loadtest.child import child_environment, kept_alive
-from loadtest.progress import Progress
 from loadtest.results import read_run, read_samples
 
 pytestmark = pytest.mark.timeout(120)

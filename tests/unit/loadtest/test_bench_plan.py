@@ -1,69 +1,148 @@
+from dataclasses import replace
+
 import pytest
 
 from loadtest.bench_plan import (
     AGAIN,
-    Sample,
-    figures,
+    BASELINES,
+    CAPNP,
+    FLOOR,
+    ORJSON,
+    OUT_OF_BAND,
+    PLANS,
+    Case,
+    Plan,
     groups,
+    memory_cases,
     order,
-    sample_from_json,
-    sample_to_json,
+    ratios_of,
 )
-from loadtest.pair_statistics import Verdict
+from loadtest.codecs import CODECS
+from loadtest.codecs.codec import COLD, CONTRACTS, READ_ALL, READ_ONE, ROUND_TRIP
+from loadtest.codecs.messages import SIZES_BYTES, Message
+
+EVERY_PLAN = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+FULL, QUICK, TINY = PLANS["full"], PLANS["quick"], PLANS["tiny"]
 
 
-def _samples(processes: int, slower: dict[str, float]) -> list[Sample]:
-    found = []
-    for process in range(processes):
-        for position, case in enumerate(order(process)):
-            time_s = 1e-6 * slower.get(case.codec, 1) * (1 + process / 10)
-            # The second timing of a baseline differs a little, now this way, now that.
-            drift = 1 + 0.01 * (-1) ** process if case.subject.endswith(AGAIN) else 1
-            found.append(Sample(process, position, case, (time_s * drift,) * 3, 1))
-    return found
+def cases_of(plan: Plan) -> list[Case]:
+    return [case for group in groups(plan) for case in group]
 
 
-@pytest.mark.parametrize("process", [0, 1, 2, 7])
-def test_every_process_runs_every_case_once(process: int) -> None:
-    cases = [case for group in groups() for case in group]
+@EVERY_PLAN
+@pytest.mark.parametrize("process", [0, 1, 7])
+def test_every_process_runs_every_case_once(plan: Plan, process: int) -> None:
+    cases = cases_of(plan)
     assert len(set(cases)) == len(cases)
-    assert sorted(order(process), key=repr) == sorted(cases, key=repr)
+    assert len({case.name for case in cases}) == len(cases)
+    assert sorted(order(plan, process), key=repr) == sorted(cases, key=repr)
 
 
 def test_half_the_processes_go_ab_and_half_ba() -> None:
-    assert order(0) == order(1)[::-1]
-    assert order(0) != order(2)
+    assert order(TINY, 0) == order(TINY, 1)[::-1]
+    assert order(TINY, 0) != order(TINY, 2)
 
 
-def test_members_of_a_group_are_adjacent() -> None:
-    for group in groups():
-        places = sorted(order(5).index(case) for case in group)
-        assert places == list(range(places[0], places[0] + len(group)))
+@EVERY_PLAN
+def test_members_of_a_group_are_adjacent(plan: Plan) -> None:
+    places = {case: place for place, case in enumerate(order(plan, 5))}
+    for group in groups(plan):
+        found = sorted(places[case] for case in group)
+        assert found == list(range(found[0], found[0] + len(group)))
 
 
-def test_a_slower_candidate_is_called_slower_against_both_baselines() -> None:
-    found = figures(_samples(6, {"pycapnp": 1.5, "wire": 0.5}))
-    ratios = [figure for figure in found if figure.name.startswith("ratio: ")]
-    for figure in ratios:
-        slow = "pycapnp" in figure.name
-        assert figure.verdict == (Verdict.SLOWER if slow else Verdict.FASTER)
-        assert figure.value == pytest.approx(1 / 1.5 if slow else 2)
-    # Four contracts at two sizes, two baselines; encode only for codecs with an object.
-    assert len(ratios) == 2 * 2 * (3 * 2 + 1)
+@EVERY_PLAN
+def test_a_group_shares_message_contract_and_size(plan: Plan) -> None:
+    for group in groups(plan):
+        if group[0].contract != FLOOR:
+            assert len({(case.message, case.contract, case.size_bytes) for case in group}) == 1
 
 
-def test_ratios_never_mix_contracts_or_sizes() -> None:
-    for figure in figures(_samples(6, {})):
-        if figure.name.startswith("ratio: "):
-            assert figure.name.removeprefix("ratio: ").startswith(f"{figure.contract}, ")
+@EVERY_PLAN
+def test_codecs_are_timed_under_what_they_support_and_no_more(plan: Plan) -> None:
+    for case in cases_of(plan):
+        if case.contract != FLOOR:
+            assert CODECS[case.codec].supports(Message(case.message), case.contract)
 
 
-def test_too_few_processes_void_every_ratio() -> None:
-    for figure in figures(_samples(5, {})):
-        if figure.name.startswith("ratio: "):
-            assert (figure.verdict, figure.low) == (Verdict.VOID, None)
+@EVERY_PLAN
+def test_a_baseline_is_timed_twice_wherever_it_is_timed(plan: Plan) -> None:
+    for group in groups(plan):
+        subjects = {case.subject for case in group if not case.gc}
+        for baseline in BASELINES:
+            assert (baseline in subjects) is (baseline + AGAIN in subjects)
 
 
-def test_samples_survive_json() -> None:
-    sample = _samples(1, {})[0]
-    assert sample_from_json(sample_to_json(sample)) == sample
+def test_the_full_plan_has_every_contract_and_size() -> None:
+    cases = cases_of(FULL)
+    assert {case.contract for case in cases} == {*CONTRACTS, FLOOR}
+    for message in (Message.TEXT, Message.TENSOR):
+        sizes = {c.size_bytes for c in cases if (c.message, c.contract) == (message, READ_ALL)}
+        assert sizes == set(SIZES_BYTES)
+    for message in (Message.RECORD, Message.RECORDS):
+        percents = {case.percent for case in cases if case.message == message}
+        assert percents >= {0, 1, 10, 50, 100}
+    assert {case.subject for case in cases if case.gc} == {
+        name for name, codec in CODECS.items() if codec.supports(Message.RECORDS, READ_ALL)
+    }
+    assert next(case.size_bytes for case in cases if case.contract == COLD) == 1 << 20
+
+
+def test_the_quick_plan_is_a_part_of_the_full_one_but_for_sizes() -> None:
+    assert {case.contract for case in cases_of(QUICK)} <= {case.contract for case in cases_of(FULL)}
+    assert len(cases_of(QUICK)) < len(cases_of(FULL)) / 2
+    assert QUICK.processes == 6
+
+
+def test_ratios_are_taken_against_orjson_and_of_capnp_against_out_of_band_too() -> None:
+    names = ["wire", "msgpack", ORJSON, OUT_OF_BAND, ORJSON + AGAIN, OUT_OF_BAND + AGAIN]
+    group = [Case(name, "tensor", READ_ONE, 64) for name in names]
+    found = {
+        (old.subject, second.subject): [case.subject for case in candidates]
+        for old, second, candidates in ratios_of(group)
+    }
+    assert found == {
+        (ORJSON, ORJSON + AGAIN): ["wire", "msgpack", OUT_OF_BAND],
+        (OUT_OF_BAND, OUT_OF_BAND + AGAIN): ["wire"],
+    }
+
+
+def test_without_a_second_timing_or_with_gc_there_is_no_ratio() -> None:
+    group = [Case("wire", "text", READ_ALL, 64), Case(ORJSON, "text", READ_ALL, 64)]
+    assert ratios_of(group) == []
+    with_gc = [
+        replace(case, gc=True) for case in [*group, Case(ORJSON + AGAIN, "text", READ_ALL, 64)]
+    ]
+    assert ratios_of(with_gc) == []
+
+
+def test_capnp_names_are_codecs() -> None:
+    assert set(CAPNP) == {name for name in CODECS if name.startswith(("wire", "pycapnp"))}
+
+
+def test_memory_is_weighed_reading_and_going_round() -> None:
+    found = memory_cases(TINY)
+    assert [(case.codec, case.contract) for case in found] == [
+        ("wire", READ_ONE),
+        (ORJSON, READ_ONE),
+        ("wire", ROUND_TRIP),
+        (ORJSON, ROUND_TRIP),
+    ]
+    # A text has no part to read.
+    assert {case.contract for case in memory_cases(FULL) if case.message == "text"} == {
+        READ_ALL,
+        ROUND_TRIP,
+    }
+
+
+def test_a_case_names_all_that_makes_it_differ() -> None:
+    case = Case("wire", "tensor", READ_ALL, 64, gc=True)
+    assert case.name == "tensor, open+read 100%, 64 B, wire, GC on"
+    assert Case("memcpy", "", FLOOR, 64).name == "floor, 64 B, memcpy"
+    assert case.labels() == {
+        "codec": "wire",
+        "message": "tensor",
+        "contract": READ_ALL,
+        "size_bytes": 64,
+        "k": 100,
+    }

@@ -77,7 +77,10 @@ def test_the_binomial_distribution(k: int, n: int, p: float, expected: float) ->
     ],
 )
 def test_so_many_calls_prove_a_percentile(
-    calls: int, over: int, percent: float, expected: bool
+    calls: int,
+    over: int,
+    percent: float,
+    expected: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     assert proves(calls, over, percent) is expected
 

@@ -1,0 +1,40 @@
+"""The codecs that `loadtest bench` compares, a module per format, each at its best settings.
+
+`messages` has the values that are sent, `reading` the readers that all share, `codec` the
+contracts. The first of `CODECS` that a ratio is taken against is `BASELINE`.
+"""
+
+from loadtest.codecs.codec import Codec
+from loadtest.codecs.flatbuffers_tables import FLATBUFFERS
+from loadtest.codecs.json_documents import JSON, ORJSON
+from loadtest.codecs.msgpack_maps import MSGPACK
+from loadtest.codecs.msgspec_typed import MSGSPEC_JSON, MSGSPEC_MSGPACK
+from loadtest.codecs.pickle_5 import PICKLE, PICKLE_OUT_OF_BAND
+from loadtest.codecs.protobuf_upb import PROTOBUF
+from loadtest.codecs.pycapnp_messages import (
+    PYCAPNP,
+    PYCAPNP_KEYWORDS,
+    PYCAPNP_PACKED,
+    PYCAPNP_VIEW,
+)
+from loadtest.codecs.wire_views import WIRE
+
+CODECS: dict[str, Codec] = {
+    codec.name: codec
+    for codec in (
+        WIRE,
+        PYCAPNP,
+        PYCAPNP_PACKED,
+        PYCAPNP_KEYWORDS,
+        PYCAPNP_VIEW,
+        JSON,
+        ORJSON,
+        MSGSPEC_JSON,
+        MSGSPEC_MSGPACK,
+        MSGPACK,
+        PROTOBUF,
+        PICKLE,
+        PICKLE_OUT_OF_BAND,
+        FLATBUFFERS,
+    )
+}

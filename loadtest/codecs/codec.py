@@ -1,0 +1,206 @@
+"""What a codec is to the benchmarks: its functions for each message, and the contracts.
+
+A contract is what is inside the clock:
+
+    build               native values → the object that the format encodes
+    encode              that object → bytes ready to send
+    build+encode        both: the writers' headline
+    build+encode to segments
+                        native values → buffers to be sent one after the other, uncopied
+    open                bytes → something readable; for a copying codec that is the whole decode
+    open+read one field / k%
+                        opened, and that share of the fields fed to a checksum (`reading`): the
+                        readers' headline
+    open+read 100% cold the same, of frames that are no longer in any cache
+    to native           bytes → Python values, or a numpy array, that no longer touch them
+    round trip in memory
+                        build+encode, then open+read 100 %, without a transport
+
+The object is what the format's own `encode` takes: for JSON, MessagePack and `wire` that is
+a dict, so building it is inside `build`; a builder of Cap'n Proto or FlatBuffers is
+serialised already, and its `encode` only hands out the bytes.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from loadtest.codecs.messages import Message
+from loadtest.codecs.reading import ONE_FIELD, PERCENTS, Read, Share, checksum, same
+
+# Types of the formats' own: values as `messages.native` returns them or equal ones, what a
+# format encodes, what it opened, and a frame: bytes or a buffer of them.
+Native: TypeAlias = Any
+Built: TypeAlias = Any
+Opened: TypeAlias = Any
+Frame: TypeAlias = Any
+
+BUILD, ENCODE, BUILD_ENCODE = "build", "encode", "build+encode"
+SEGMENTS = "build+encode to segments"
+OPEN, TO_NATIVE, ROUND_TRIP = "open", "to native", "round trip in memory"
+
+
+def reading(share: Share) -> str:
+    """Return the name of the contract that opens and reads a share of the fields."""
+    return f"open+read {share}" if share == ONE_FIELD else f"open+read {share}%"
+
+
+OPEN_READS = {reading(share): share for share in (ONE_FIELD, *PERCENTS)}
+READ_ONE, READ_ALL = reading(ONE_FIELD), reading(100)
+COLD = f"{READ_ALL} cold"
+WRITING = (BUILD, ENCODE, BUILD_ENCODE)
+CONTRACTS = (*WRITING, SEGMENTS, OPEN, *OPEN_READS, COLD, TO_NATIVE, ROUND_TRIP)
+# More than the last-level caches of common servers.
+_COLD_BYTES = 128 << 20
+
+
+def percent_of(contract: str) -> int | None:
+    """Return the k of a contract that reads k % of the fields, 0 for `open`, else None."""
+    share = 0 if contract == OPEN else OPEN_READS.get(contract.removesuffix(" cold"))
+    return share if isinstance(share, int) else None
+
+
+class CodecMismatch(Exception):  # noqa: N818 - names the thing
+    """A codec does not give back what it was given: its times mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCodec:
+    """How a format carries one message.
+
+    `reads` has a reader of what `open` returns for each share of the fields; a text has the
+    whole only. Of `build_encode` and `open_reads` those are given that have a better way than
+    one call after the other. `note` says what is not as the format's name promises.
+    """
+
+    build: Callable[[Native], Built]
+    encode: Callable[[Built], Frame]
+    open: Callable[[Frame], Opened]
+    reads: Mapping[Share, Read]
+    to_native: Callable[[Frame], Native]
+    build_encode: Callable[[Native], Frame] | None = None
+    open_reads: Mapping[Share, Callable[[Frame], float]] = field(default_factory=dict)
+    segments: Callable[[Native], Sequence[Frame]] | None = None
+    note: str = ""
+
+    def writer(self) -> Callable[[Native], Frame]:
+        """Return `build+encode`."""
+        if self.build_encode is not None:
+            return self.build_encode
+        build, encode = self.build, self.encode
+        return lambda values: encode(build(values))
+
+    def reader(self, share: Share) -> Callable[[Frame], float]:
+        """Return `open+read` of a share of the fields."""
+        if share in self.open_reads:
+            return self.open_reads[share]
+        opener, read = self.open, self.reads[share]
+        return lambda frame: read(opener(frame))
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A format, in one idiom: `writes` and `reads` say which half of it differs from others."""
+
+    name: str
+    messages: Mapping[Message, MessageCodec]
+    writes: bool = True
+    reads: bool = True
+
+    def supports(self, message: Message, contract: str) -> bool:
+        """Tell whether it is timed under a contract with a message."""
+        one = self.messages.get(message)
+        if one is None:
+            return False
+        if contract in WRITING:
+            return self.writes
+        if contract == SEGMENTS:
+            return self.writes and one.segments is not None
+        if contract == ROUND_TRIP:
+            return self.writes and self.reads
+        share = OPEN_READS.get(contract.removesuffix(" cold"))
+        return self.reads and (share is None or share in one.reads)
+
+
+def verify(codec: MessageCodec, message: Message, values: Native) -> Frame:
+    """Return the encoded message, after checking that every way gives back what went in.
+
+    Raises:
+        CodecMismatch: One does not.
+    """
+    frame = codec.writer()(values)
+    frames = {"build+encode": frame, "encode": codec.encode(codec.build(values))}
+    if codec.segments is not None:
+        frames["segments"] = b"".join(codec.segments(values))
+    for way, written in frames.items():
+        if not same(message, codec.to_native(written), values):
+            raise CodecMismatch(f"{way} of {message} gives back other values")
+    for share in codec.reads:
+        expected = checksum(message, values, share)
+        found = {codec.reads[share](codec.open(frame)), codec.reader(share)(frame)}
+        if found != {expected}:
+            raise CodecMismatch(f"{reading(share)} of {message} gives {found}, not {expected}")
+    return frame
+
+
+def timed_call(
+    codec: MessageCodec, contract: str, values: Native, frame: Frame
+) -> Callable[[], Any]:
+    """Return what to time; `frame` holds the `values`."""
+    if contract == BUILD:
+        build = codec.build
+        return lambda: build(values)
+    if contract == ENCODE:
+        encode, built = codec.encode, codec.build(values)
+        return lambda: encode(built)
+    if contract in {BUILD_ENCODE, SEGMENTS}:
+        write = codec.writer() if contract == BUILD_ENCODE else codec.segments
+        assert write is not None, "asked only of codecs that support the contract"
+        return lambda: write(values)
+    if contract == ROUND_TRIP:
+        writer, reader = codec.writer(), codec.reader(100)
+        return lambda: reader(writer(values))
+    return _reading_call(codec, contract, frame)
+
+
+def _reading_call(codec: MessageCodec, contract: str, frame: Frame) -> Callable[[], Any]:
+    if contract == COLD:
+        read = codec.reader(100)
+        next_frame = itertools.cycle(_copies(frame)).__next__
+        return lambda: read(next_frame())
+    if contract in {OPEN, TO_NATIVE}:
+        call = codec.open if contract == OPEN else codec.to_native
+    else:
+        call = codec.reader(OPEN_READS[contract])
+    return lambda: call(frame)
+
+
+def _copies(frame: Frame) -> list[bytes]:
+    # By way of a bytearray: bytes of bytes are the same object.
+    return [bytes(bytearray(frame)) for _ in range(_COLD_BYTES // len(frame) + 1)]
+
+
+def check_outcome(
+    codec: MessageCodec, message: Message, contract: str, values: Native, outcome: object
+) -> None:
+    """Check what the timed call returned in the end.
+
+    Raises:
+        CodecMismatch: It is not what it has to be.
+    """
+    if contract in {BUILD, ENCODE, BUILD_ENCODE, SEGMENTS, TO_NATIVE}:
+        frame: Frame = outcome
+        if contract == BUILD:
+            frame = codec.encode(outcome)
+        elif contract == SEGMENTS:
+            frame = b"".join(frame)
+        back = outcome if contract == TO_NATIVE else codec.to_native(frame)
+        is_right = same(message, back, values)
+    elif contract == OPEN:
+        is_right = codec.reads[100](outcome) == checksum(message, values, 100)
+    else:
+        share = OPEN_READS.get(contract, 100)
+        is_right = outcome == checksum(message, values, share)
+    if not is_right:
+        raise CodecMismatch(f"{contract} of {message} gave something else while it was timed")

@@ -1,0 +1,238 @@
+"""msgspec: JSON and MessagePack of typed structs, as its performance tips advise.
+
+https://jcristharif.com/msgspec/perf-tips.html: encoders and decoders made once, structs rather than
+dicts, `gc=False`, for MessagePack `array_like=True`, and no decoding of what is not read:
+of a record in JSON a struct with the name alone, of a list `msgspec.Raw` elements of which those
+that are read are decoded. MessagePack's bytes are decoded as memoryviews into the frame.
+
+A struct of Python values is native already; nothing is converted further.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct
+
+from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from loadtest.codecs.messages import Message, Record, Tensor
+from loadtest.codecs.plain import tensor_of
+from loadtest.codecs.reading import (
+    ONE_FIELD,
+    PERCENTS,
+    Read,
+    Share,
+    read_text,
+    record_reads,
+    records_reads,
+    tensor_reads,
+)
+
+_Kind = Literal["created", "updated", "moved", "removed"]
+
+
+class _Text(Struct, gc=False):
+    content: str
+
+
+class _Record(Struct, gc=False):
+    id: int
+    time: int
+    kind: _Kind
+    active: bool
+    total: int
+    change: int
+    price: float
+    weight: float
+    name: str
+    note: str
+    key: bytes
+    readings: list[float]
+
+
+class _NameOfRecord(Struct, gc=False):
+    name: str
+
+
+class _Records(Struct, gc=False):
+    records: list[_Record]
+
+
+class _RawRecords(Struct, gc=False):
+    records: list[Raw]
+
+
+class _Tensor(Struct, gc=False):
+    name: str
+    shape: list[int]
+    data: bytes
+
+
+class _TextArray(_Text, gc=False, array_like=True):
+    pass
+
+
+class _RecordArray(_Record, gc=False, array_like=True):
+    pass
+
+
+class _RecordsArray(Struct, gc=False, array_like=True):
+    records: list[_RecordArray]
+
+
+class _RawRecordsArray(_RawRecords, gc=False, array_like=True):
+    pass
+
+
+class _TensorArray(Struct, gc=False, array_like=True):
+    name: str
+    shape: list[int]
+    data: memoryview
+
+
+class _Types(NamedTuple):
+    """The structs of one format; without `name_of_record` a whole record is read for its name."""
+
+    text: Callable[..., Built]
+    record: Callable[..., Built]
+    records: Callable[..., Built]
+    raw_records: Callable[..., Built]
+    tensor: Callable[..., Built]
+    name_of_record: Callable[..., Built] | None = None
+
+
+_RECORD_READS = record_reads("r.{}")
+
+
+def _text_read(opened: Opened) -> float:
+    return read_text(opened.content)
+
+
+def _records_of(opened: Opened) -> Opened:
+    return opened.records
+
+
+def _tensor_data(opened: Opened) -> Frame:
+    return opened.data
+
+
+def _tensor_shape(opened: Opened) -> Sequence[int]:
+    shape: list[int] = opened.shape
+    return shape
+
+
+def _name_reads(open_name: Callable[[Frame], Opened]) -> dict[Share, Read]:
+    read_name = _RECORD_READS[ONE_FIELD]
+    return {ONE_FIELD: lambda frame: read_name(open_name(frame))}
+
+
+def _raw_reads(
+    open_raw: Callable[[Frame], Opened], decode: Callable[[Raw], Opened]
+) -> dict[Share, Read]:
+    """Return readers of part of a list that decode no more than that part."""
+    read_all, read_one = _RECORD_READS[100], _RECORD_READS[ONE_FIELD]
+
+    def of(percent: int) -> Read:
+        step = 100 // percent
+
+        def open_read(frame: Frame) -> float:
+            return sum(read_all(decode(raw)) for raw in open_raw(frame).records[::step])
+
+        return open_read
+
+    def one(frame: Frame) -> float:
+        raws = open_raw(frame).records
+        return read_one(decode(raws[len(raws) // 2]))
+
+    # All of them are faster decoded at once.
+    return {ONE_FIELD: one, **{percent: of(percent) for percent in PERCENTS if percent < 100}}
+
+
+def _codec(
+    name: str, encode: Callable[[Built], bytes], decoder: Callable[[Any], Any], types: _Types
+) -> Codec:
+    text, record, records, raw_records, tensor, name_of_record = types
+    open_text, open_tensor = decoder(text).decode, decoder(tensor).decode
+    open_record, open_records = decoder(record).decode, decoder(records).decode
+
+    def write_text(content: str) -> bytes:
+        return encode(text(content))
+
+    def open_read_text(frame: Frame) -> float:
+        return read_text(open_text(frame).content)
+
+    def text_to_native(frame: Frame) -> Native:
+        return open_text(frame).content
+
+    def build_record(values: Record) -> Built:
+        return record(*values)
+
+    def build_records(values: Sequence[Record]) -> Built:
+        return records([record(*each) for each in values])
+
+    def records_to_native(frame: Frame) -> Native:
+        return open_records(frame).records
+
+    def build_tensor(values: Tensor) -> Built:
+        return tensor(values.name, values.shape, values.values.data.cast("B"))
+
+    def tensor_to_native(frame: Frame) -> Native:
+        opened = open_tensor(frame)
+        # Bytes are the reader's own already, a view is not.
+        copy = type(opened.data) is memoryview
+        return tensor_of(opened.name, opened.shape, opened.data, copy=copy)
+
+    name_reads = {} if name_of_record is None else _name_reads(decoder(name_of_record).decode)
+    raw_reads = _raw_reads(decoder(raw_records).decode, decoder(record).decode)
+    return Codec(
+        name,
+        {
+            Message.TEXT: MessageCodec(
+                build=text,
+                encode=encode,
+                build_encode=write_text,
+                open=open_text,
+                reads={100: _text_read},
+                open_reads={100: open_read_text},
+                to_native=text_to_native,
+            ),
+            Message.RECORD: MessageCodec(
+                build=build_record,
+                encode=encode,
+                open=open_record,
+                reads=_RECORD_READS,
+                open_reads=name_reads,
+                to_native=open_record,
+            ),
+            Message.RECORDS: MessageCodec(
+                build=build_records,
+                encode=encode,
+                open=open_records,
+                reads=records_reads(_records_of, _RECORD_READS),
+                open_reads=raw_reads,
+                to_native=records_to_native,
+                note="parts of the list are decoded one by one, the rest stays raw",
+            ),
+            Message.TENSOR: MessageCodec(
+                build=build_tensor,
+                encode=encode,
+                open=open_tensor,
+                reads=tensor_reads(_tensor_data, _tensor_shape),
+                to_native=tensor_to_native,
+            ),
+        },
+    )
+
+
+MSGSPEC_JSON = _codec(
+    "msgspec JSON",
+    msgspec.json.Encoder().encode,
+    msgspec.json.Decoder,
+    _Types(_Text, _Record, _Records, _RawRecords, _Tensor, _NameOfRecord),
+)
+MSGSPEC_MSGPACK = _codec(
+    "msgspec MessagePack",
+    msgspec.msgpack.Encoder().encode,
+    msgspec.msgpack.Decoder,
+    _Types(_TextArray, _RecordArray, _RecordsArray, _RawRecordsArray, _TensorArray),
+)

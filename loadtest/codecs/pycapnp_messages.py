@@ -1,0 +1,245 @@
+"""Cap'n Proto by pycapnp, the reference implementation's binding.
+
+Three idioms: attribute assignment, by far the fastest way to build; keywords, which look every
+field up in the schema; and packed frames. A fourth differs in reading Data only:
+`get_data_as_view` does not copy, but in 2.2.4 keeps the whole frame for good (pycapnp #406).
+
+A message that is encoded twice warns, so `encode` clears the flag as the warning advises.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from loadtest.codecs.messages import Message, Record, Tensor
+from loadtest.codecs.plain import record_dict, records_dict, tensor_of
+from loadtest.codecs.reading import (
+    Read,
+    Share,
+    read_text,
+    record_reads,
+    records_reads,
+    tensor_reads,
+)
+from schema import load, message
+
+_Text = message.MessageStream.MessageContent
+_Record = load("records.capnp").Record
+_Records = load("records.capnp").Records
+_Tensor = load("tensor.capnp").TensorService.Tensor
+
+RECORD_READS = record_reads("r.{}", {"kind": "r.kind.raw"})
+
+
+def every_nth(records: Sequence[Opened], step: int) -> Iterable[Opened]:
+    """Yield each `step`-th of pycapnp's list, which cannot be sliced."""
+    if step == 1:
+        return records
+    return (records[index] for index in range(0, len(records), step))
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def _text_build(text: str) -> Built:
+    built = _Text.new_message()
+    built.content = text
+    return built
+
+
+def _record_build(record: Record) -> Built:
+    built = _Record.new_message()
+    _fill(built, record)
+    return built
+
+
+def _fill(built: Built, record: Record) -> None:
+    built.id = record.id
+    built.time = record.time
+    built.kind = record.kind
+    built.active = record.active
+    built.total = record.total
+    built.change = record.change
+    built.price = record.price
+    built.weight = record.weight
+    built.name = record.name
+    built.note = record.note
+    built.key = record.key
+    built.readings = record.readings
+
+
+def _record_keywords(record: Record) -> Built:
+    return _Record.new_message(**record_dict(record))
+
+
+def _records_build(records: Sequence[Record]) -> Built:
+    built = _Records.new_message()
+    for slot, record in zip(built.init("records", len(records)), records, strict=True):
+        _fill(slot, record)
+    return built
+
+
+def _records_keywords(records: Sequence[Record]) -> Built:
+    return _Records.new_message(**records_dict(records))
+
+
+def _tensor_build(tensor: Tensor) -> Built:
+    built = _Tensor.new_message()
+    built.name = tensor.name
+    built.shape = tensor.shape
+    built.data = tensor.values.data.cast("B")
+    return built
+
+
+def _encode(built: Built) -> Frame:
+    frame = built.to_bytes()
+    built.clear_write_flag()
+    return frame
+
+
+def _encode_packed(built: Built) -> Frame:
+    frame = built.to_bytes_packed()
+    built.clear_write_flag()
+    return frame
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def _opener(struct: Any) -> Callable[[Frame], Opened]:  # noqa: ANN401 - pycapnp is untyped
+    from_bytes = struct.from_bytes
+
+    def opener(frame: Frame) -> Opened:
+        with from_bytes(frame) as reader:
+            return reader
+
+    return opener
+
+
+def _within(struct: Any, convert: Callable[[Opened], Any]) -> Callable[[Frame], Any]:  # noqa: ANN401
+    """Return a function that opens a frame and converts it, as pycapnp wants it: inside `with`."""
+    from_bytes = struct.from_bytes
+
+    def open_convert(frame: Frame) -> Any:  # noqa: ANN401 - whatever `convert` returns
+        with from_bytes(frame) as reader:
+            return convert(reader)
+
+    return open_convert
+
+
+def _after(struct: Any, convert: Callable[[Opened], Any]) -> Callable[[Frame], Any]:  # noqa: ANN401
+    """Return a function that unpacks a frame and converts it."""
+    from_bytes_packed = struct.from_bytes_packed
+    return lambda frame: convert(from_bytes_packed(frame))
+
+
+def _text_content(opened: Opened) -> Native:
+    return opened.content
+
+
+def _text_read(opened: Opened) -> float:
+    return read_text(opened.content)
+
+
+def _record_dict(opened: Opened) -> Native:
+    return opened.to_dict()
+
+
+def _records_dicts(opened: Opened) -> Native:
+    return opened.to_dict()["records"]
+
+
+def _records_of(opened: Opened) -> Opened:
+    return opened.records
+
+
+def _tensor_shape(opened: Opened) -> list[int]:
+    return list(opened.shape)
+
+
+def _tensor_data(opened: Opened) -> bytes:
+    data: bytes = opened.data
+    return data
+
+
+def _tensor_view(opened: Opened) -> memoryview:
+    view: memoryview = opened.get_data_as_view("data")
+    return view
+
+
+def _tensor_native(opened: Opened) -> Native:
+    return tensor_of(opened.name, list(opened.shape), opened.data, copy=False)
+
+
+_READS: dict[Message, Mapping[Share, Read]] = {
+    Message.TEXT: {100: _text_read},
+    Message.RECORD: RECORD_READS,
+    Message.RECORDS: records_reads(_records_of, RECORD_READS, every_nth),
+    Message.TENSOR: tensor_reads(_tensor_data, _tensor_shape),
+}
+_NATIVE: dict[Message, Callable[[Opened], Native]] = {
+    Message.TEXT: _text_content,
+    Message.RECORD: _record_dict,
+    Message.RECORDS: _records_dicts,
+    Message.TENSOR: _tensor_native,
+}
+_STRUCTS = {
+    Message.TEXT: _Text,
+    Message.RECORD: _Record,
+    Message.RECORDS: _Records,
+    Message.TENSOR: _Tensor,
+}
+_ATTRIBUTES: dict[Message, Callable[[Any], Built]] = {
+    Message.TEXT: _text_build,
+    Message.RECORD: _record_build,
+    Message.RECORDS: _records_build,
+    Message.TENSOR: _tensor_build,
+}
+_KEYWORDS: dict[Message, Callable[[Any], Built]] = {
+    Message.RECORD: _record_keywords,
+    Message.RECORDS: _records_keywords,
+}
+
+
+def _message_codec(
+    message: Message,
+    build: Callable[[Native], Built] | None = None,
+    reads: Mapping[Share, Read] | None = None,
+    *,
+    packed: bool = False,
+    note: str = "",
+) -> MessageCodec:
+    struct = _STRUCTS[message]
+    opening = _after if packed else _within
+    found = reads or _READS[message]
+    return MessageCodec(
+        build=build or _ATTRIBUTES[message],
+        encode=_encode_packed if packed else _encode,
+        open=struct.from_bytes_packed if packed else _opener(struct),
+        reads=found,
+        open_reads={share: opening(struct, read) for share, read in found.items()},
+        to_native=opening(struct, _NATIVE[message]),
+        note=note,
+    )
+
+
+PYCAPNP = Codec("pycapnp", {message: _message_codec(message) for message in Message})
+PYCAPNP_PACKED = Codec(
+    "pycapnp packed", {message: _message_codec(message, packed=True) for message in Message}
+)
+PYCAPNP_KEYWORDS = Codec(
+    "pycapnp keywords",
+    {message: _message_codec(message, build) for message, build in _KEYWORDS.items()},
+    reads=False,
+)
+PYCAPNP_VIEW = Codec(
+    "pycapnp view",
+    {
+        Message.TENSOR: _message_codec(
+            Message.TENSOR,
+            reads=tensor_reads(_tensor_view, _tensor_shape),
+            note="leaks a reference to the frame at every read (pycapnp #406)",
+        )
+    },
+    writes=False,
+)
