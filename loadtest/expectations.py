@@ -13,6 +13,7 @@ import capnp
 
 from loadtest.json_params import ParamsError, Slot, Struct
 from loadtest.templates import Values
+from wire.errors import MalformedMessage
 from wire.fallback import malformed
 
 # Gets the values of a request and the view of its results; None where all is as expected, else
