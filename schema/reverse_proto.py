@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 SERVICE = "capnp_rig.MessageStream"
 READ = "Read"
+REVERSE_BYTES = "ReverseBytes"
 
 
 def describe() -> FileDescriptorProto:
@@ -23,9 +24,14 @@ def describe() -> FileDescriptorProto:
     _add_field(request, "content", FieldDescriptorProto.TYPE_STRING)
     reply = file.message_type.add(name="Chunk")
     _add_field(reply, "chunk", FieldDescriptorProto.TYPE_BYTES)
+    blob = file.message_type.add(name="Blob")
+    _add_field(blob, "data", FieldDescriptorProto.TYPE_BYTES)
     service = file.service.add(name="MessageStream")
     service.method.add(
         name=READ, input_type=".capnp_rig.MessageContent", output_type=".capnp_rig.Chunk"
+    )
+    service.method.add(
+        name=REVERSE_BYTES, input_type=".capnp_rig.Blob", output_type=".capnp_rig.Blob"
     )
     return file
 
@@ -45,3 +51,4 @@ _pool = DescriptorPool()
 _pool.Add(describe())  # type: ignore[no-untyped-call, unused-ignore]
 MessageContent: Any = _message_class("MessageContent")
 Chunk: Any = _message_class("Chunk")
+Blob: Any = _message_class("Blob")

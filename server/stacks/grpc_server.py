@@ -2,8 +2,9 @@
 
 Wire format: the service of ``schema/reverse.proto``, over HTTP/2 without TLS. A client made from
 that file calls ``/capnp_rig.MessageStream/Read`` with a ``MessageContent`` and gets a ``Chunk``,
-whose bytes are the reversed text in UTF-8, as those of the Cap'n Proto answer are. Statuses:
-INVALID_ARGUMENT for bytes that are no ``MessageContent``, or whose text is not UTF-8;
+whose bytes are the reversed text in UTF-8, as those of the Cap'n Proto answer are;
+``/capnp_rig.MessageStream/ReverseBytes`` takes a ``Blob`` and returns one, its bytes reversed.
+Statuses: INVALID_ARGUMENT for bytes that are no such message, or whose text is not UTF-8;
 RESOURCE_EXHAUSTED for a message of more than `server.stacks.MAX_MESSAGE_BYTES`; UNIMPLEMENTED for
 another method.
 
@@ -22,9 +23,10 @@ from typing import Any
 import grpc  # type: ignore[import-untyped, unused-ignore]
 from google.protobuf.message import DecodeError
 
-from schema.reverse_proto import READ, SERVICE, Chunk, MessageContent
+from schema.reverse_proto import READ, REVERSE_BYTES, SERVICE, Blob, Chunk, MessageContent
 from server.engines import Engine, OnEnd
 from server.log import Log
+from server.services.binary import received_bytes_line, reverse_bytes
 from server.services.reverse import received_line, reverse
 from server.stacks import MAX_MESSAGE_BYTES
 from server.stacks.library_logs import lead_to
@@ -61,7 +63,11 @@ async def open_grpc_stack(
     read = grpc.unary_unary_rpc_method_handler(
         engine.read, response_serializer=Chunk.SerializeToString
     )
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {READ: read})])
+    reversing = grpc.unary_unary_rpc_method_handler(
+        engine.reverse_bytes, response_serializer=Blob.SerializeToString
+    )
+    handlers = {READ: read, REVERSE_BYTES: reversing}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
     server.add_insecure_port(listen)
     await server.start()
     engine.server = server
@@ -101,3 +107,12 @@ class _GrpcEngine:
         if self._note is not None:
             self._note(received_line(content))
         return Chunk(chunk=reverse(content).encode())
+
+    async def reverse_bytes(self, data: bytes, context: Any) -> Any:  # noqa: ANN401 - a Blob
+        try:
+            content: bytes = Blob.FromString(data).data
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no Blob")
+        if self._note is not None:
+            self._note(received_bytes_line(content))
+        return Blob(data=bytes(reverse_bytes(content)))

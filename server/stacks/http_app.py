@@ -1,10 +1,13 @@
 """The HTTP stack's application: raw ASGI and orjson, no framework. `http_server` has the format."""
 
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
 
+from server.services.binary import received_bytes_line, reverse_bytes
 from server.services.reverse import received_line, reverse
 from server.stacks import MAX_MESSAGE_BYTES
 from server.stacks.streams import Note
@@ -13,7 +16,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-_METHODS = {"/reverse": ("POST",), "/health": ("GET", "HEAD")}
+_METHODS = {"/reverse": ("POST",), "/reverse-bytes": ("POST",), "/health": ("GET", "HEAD")}
 _JSON = (b"content-type", b"application/json")
 
 
@@ -78,7 +81,7 @@ async def _read(receive: Receive) -> bytes | None:
 def _serve(method: str, path: str, body: bytes, note: Note) -> dict[str, str]:
     methods = _METHODS.get(path)
     if methods is None:
-        raise _Refused(404, "no such path: there are /reverse and /health")
+        raise _Refused(404, "no such path: there are /reverse, /reverse-bytes and /health")
     if method not in methods:
         raise _Refused(405, f"{path} takes {' or '.join(methods)}")
     if path == "/health":
@@ -87,9 +90,23 @@ def _serve(method: str, path: str, body: bytes, note: Note) -> dict[str, str]:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _Refused(400, "the body is not JSON") from error
+    if path != "/reverse":
+        return _serve_bytes(request, note)
     content = request.get("content") if type(request) is dict else None
     if type(content) is not str:
         raise _Refused(400, "content must be a string")
     if note is not None:
         note(received_line(content))
     return {"chunk": reverse(content)}
+
+
+def _serve_bytes(request: Any, note: Note) -> dict[str, str]:  # noqa: ANN401 - any JSON value
+    text = request.get("data") if type(request) is dict else None
+    try:
+        # TypeError: it is no string. ValueError: it is not even ASCII.
+        data = a2b_base64(text, strict_mode=True)  # type: ignore[arg-type]
+    except (Base64Error, TypeError, ValueError) as error:
+        raise _Refused(400, "data must be base64") from error
+    if note is not None:
+        note(received_bytes_line(data))
+    return {"data": b2a_base64(reverse_bytes(data), newline=False).decode()}

@@ -3,6 +3,7 @@
 Wire format, the same for both versions, on one port and without TLS:
 
     POST /reverse {"content": "Hello"}     200 {"chunk":"olleH"}
+    POST /reverse-bytes {"data": "AQID"}   200 {"data":"AwIB"}, bytes as base64
     GET  /health                           200 {"status":"ok"}
 
 Bodies are JSON in UTF-8 both ways; the request's content type is not looked at, other members

@@ -6,22 +6,27 @@ of value are requests, answered in order:
 
     "Ping"
     {"method": "read", "params": {"content": "Hello"}, "id": 7}
+    {"method": "reverse_bytes", "params": {"data": "AQID"}, "id": 8}
 
 Server to client:
 
     "Ack"                            for "Ping": five bytes, no line end, as in the tutorial
     {"id":7,"result":"olleH"}\n      for a call that went well
+    {"id":8,"result":"AwIB"}\n
     {"id":7,"error":"no such ..."}\n for an object that is no such call; the connection lives
 
 `id` is a string, a number or null (which stands for a missing one too), and comes back as it
 is, except that integers beyond 64 bits lose digits. Other members of a call are ignored. The
-result holds the content reversed by code point.
+result of `read` holds the content reversed by code point, that of `reverse_bytes` the bytes of its
+base64 (RFC 4648, 4) in reverse order.
 
 What is no JSON, and any other value, is unreadable: what came before is answered, then the
 connection is closed without a word, as in the tutorial. So is the value of more than
 `server.stacks.MAX_MESSAGE_BYTES`, after `{"id":null,"error":"..."}\n`.
 """
 
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,6 +34,7 @@ from typing import Any
 import orjson
 
 from server.engines import Engine, OnEnd
+from server.services.binary import received_bytes_line, reverse_bytes
 from server.services.reverse import received_line, reverse
 from server.stacks import MAX_MESSAGE_BYTES
 from server.stacks.json_values import UNREADABLE, JsonReader
@@ -60,15 +66,29 @@ def _call(call: dict[str, Any], note: Note) -> dict[str, Any]:
     # Not isinstance: True is an int to it.
     if type(number) not in _ID_TYPES:
         return {"id": None, "error": "id must be a string, a number or null"}
-    if call.get("method") != "read":
-        return {"id": number, "error": "no such method: there is only read"}
     params = call.get("params")
+    if call.get("method") != "read":
+        return {"id": number, **_other_call(call.get("method"), params, note)}
     content = params.get("content") if type(params) is dict else None
     if type(content) is not str:
         return {"id": number, "error": "params.content must be a string"}
     if note is not None:
         note(received_line(content))
     return {"id": number, "result": reverse(content)}
+
+
+def _other_call(method: Any, params: Any, note: Note) -> dict[str, str]:  # noqa: ANN401 - JSON values
+    if method != "reverse_bytes":
+        return {"error": "no such method: there are read and reverse_bytes"}
+    text = params.get("data") if type(params) is dict else None
+    try:
+        # TypeError: it is no string. ValueError: it is not even ASCII.
+        data = a2b_base64(text, strict_mode=True)  # type: ignore[arg-type]
+    except (Base64Error, TypeError, ValueError):
+        return {"error": "params.data must be base64"}
+    if note is not None:
+        note(received_bytes_line(data))
+    return {"result": b2a_base64(reverse_bytes(data), newline=False).decode()}
 
 
 class _JsonConnection(Stream):

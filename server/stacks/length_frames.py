@@ -1,18 +1,30 @@
 """Splits a stream of length-prefixed frames: pure.
 
 A frame is the number of bytes that follow, as an unsigned 32-bit little-endian integer, and then
-those bytes.
+those bytes. The highest bit of the number tells another kind of frame, whose bytes are no text.
 """
 
 from struct import Struct
 
 _LENGTH = Struct("<I")
 _HEADER_BYTES = _LENGTH.size
+_IS_BINARY = 0x8000_0000
+
+
+class BinaryPayload(bytes):
+    """The payload of a frame whose bytes are no text."""
+
+    __slots__ = ()
 
 
 def frame(payload: bytes) -> bytes:
     """Return the frame of one payload."""
     return _LENGTH.pack(len(payload)) + payload
+
+
+def binary_frame(payload: bytes | bytearray) -> bytes:
+    """Return the frame of one payload that is no text."""
+    return _LENGTH.pack(len(payload) | _IS_BINARY) + payload
 
 
 class FrameReader:
@@ -44,11 +56,15 @@ class FrameReader:
 
     def _split(self, data: memoryview) -> tuple[list[bytes], int]:
         """Return the payloads, and where the first frame begins that is not all here."""
-        payloads = []
+        payloads: list[bytes] = []
         at, size = 0, len(data)
         self._needed = _HEADER_BYTES
         while size - at >= _HEADER_BYTES:
             (length,) = _LENGTH.unpack_from(data, at)
+            kind: type[bytes] = bytes
+            if length & _IS_BINARY:
+                length ^= _IS_BINARY
+                kind = BinaryPayload
             if length > self._limit_bytes:
                 self.fault = f"a frame may have at most {self._limit_bytes} bytes"
                 break
@@ -57,6 +73,6 @@ class FrameReader:
             if end > size:
                 self._needed = end - at
                 break
-            payloads.append(bytes(data[begin:end]))
+            payloads.append(kind(data[begin:end]))
             at = end
         return payloads, at

@@ -5,6 +5,11 @@ unsigned 32-bit little-endian integer, and then the text in UTF-8. For "Hello", 
 
     05 00 00 00 48 65 6c 6c 6f  ->  05 00 00 00 6f 6c 6c 65 48
 
+Bytes that are no text have the highest bit of that integer set, both ways, and are reversed as
+bytes::
+
+    03 00 00 80 01 02 ff  ->  03 00 00 80 ff 02 01
+
 Frames are answered in order, an empty text by an empty frame. There are no error frames: after a
 frame that announces more than `server.stacks.MAX_TEXT_BYTES`, or whose text is not UTF-8, the
 frames before it are answered, and the connection is closed.
@@ -45,9 +50,10 @@ from server.messages import (
     Stop,
     Taken,
 )
+from server.services.binary import received_bytes_line, reverse_bytes
 from server.services.reverse import received_line, reverse
 from server.stacks import MAX_TEXT_BYTES
-from server.stacks.length_frames import FrameReader, frame
+from server.stacks.length_frames import BinaryPayload, FrameReader, binary_frame, frame
 from server.tuning import tune
 
 LEFT = 0
@@ -290,6 +296,9 @@ class _Connection:
     def _answer(self, data: memoryview) -> list[bytes]:
         answers = []
         for payload in self._reader.feed(data):
+            if type(payload) is BinaryPayload:
+                answers.append(self._reverse_bytes(payload))
+                continue
             try:
                 text = payload.decode()
             except UnicodeDecodeError:
@@ -301,6 +310,11 @@ class _Connection:
         self._fault = self._fault or self._reader.fault
         self._ending = self._fault is not None
         return answers
+
+    def _reverse_bytes(self, payload: bytes) -> bytes:
+        if self._note is not None:
+            self._note(received_bytes_line(payload))
+        return binary_frame(reverse_bytes(payload))
 
     def _send(self, data: bytes) -> None:
         self._unsent.append(memoryview(data))

@@ -101,7 +101,7 @@ def test_many_calls_in_a_row_are_answered_in_order(json_server: Running, end: by
 def test_a_bad_call_is_answered_and_the_connection_lives(json_server: Running) -> None:
     with connect(json_server) as sock:
         sock.sendall(b'{"id":1,"method":"nope"}' + CALL)
-        error = b'{"id":1,"error":"no such method: there is only read"}\n'
+        error = b'{"id":1,"error":"no such method: there are read and reverse_bytes"}\n'
         assert read_exactly(sock, len(error) + len(ANSWER)) == error + ANSWER
 
 
@@ -212,7 +212,10 @@ def test_pipelined_requests_are_answered_in_order(http_server: Running) -> None:
     assert [line for line in lines if line.startswith(("HTTP", "{"))] == [
         "HTTP/1.1 200 OK",
         '{"chunk":"eno"}HTTP/1.1 404 Not Found',
-        '{"error":"no such path: there are /reverse and /health"}HTTP/1.1 400 Bad Request',
+        (
+            '{"error":"no such path: there are /reverse, /reverse-bytes and /health"}'
+            "HTTP/1.1 400 Bad Request"
+        ),
         '{"error":"the body is not JSON"}HTTP/1.1 200 OK',
         '{"chunk":"owt"}HTTP/1.1 200 OK',
         '{"status":"ok"}',

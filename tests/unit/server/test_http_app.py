@@ -50,6 +50,14 @@ def answer(*arguments: Any) -> tuple[int, bytes]:
     [
         ("POST", "/reverse", '{"content":"añb","x":1}', (200, '{"chunk":"bña"}')),
         ("POST", "/reverse", '{"content":""}', (200, '{"chunk":""}')),
+        ("POST", "/reverse-bytes", '{"data":"AQID"}', (200, '{"data":"AwIB"}')),
+        ("POST", "/reverse-bytes", '{"data":""}', (200, '{"data":""}')),
+        ("POST", "/reverse-bytes", "{", (400, '{"error":"the body is not JSON"}')),
+        ("POST", "/reverse-bytes", "[]", (400, '{"error":"data must be base64"}')),
+        ("POST", "/reverse-bytes", '{"data":7}', (400, '{"error":"data must be base64"}')),
+        ("POST", "/reverse-bytes", '{"data":"AQI"}', (400, '{"error":"data must be base64"}')),
+        ("POST", "/reverse-bytes", '{"data":"ä"}', (400, '{"error":"data must be base64"}')),
+        ("GET", "/reverse-bytes", "", (405, '{"error":"/reverse-bytes takes POST"}')),
         ("GET", "/health", "", (200, '{"status":"ok"}')),
         ("POST", "/reverse", "{", (400, '{"error":"the body is not JSON"}')),
         ("POST", "/reverse", "", (400, '{"error":"the body is not JSON"}')),
@@ -57,7 +65,12 @@ def answer(*arguments: Any) -> tuple[int, bytes]:
         ("POST", "/reverse", '{"content":1}', (400, '{"error":"content must be a string"}')),
         ("GET", "/reverse", "", (405, '{"error":"/reverse takes POST"}')),
         ("POST", "/health", "x", (405, '{"error":"/health takes GET or HEAD"}')),
-        ("GET", "/", "", (404, '{"error":"no such path: there are /reverse and /health"}')),
+        (
+            "GET",
+            "/",
+            "",
+            (404, '{"error":"no such path: there are /reverse, /reverse-bytes and /health"}'),
+        ),
     ],
 )
 def test_each_request_has_its_answer(

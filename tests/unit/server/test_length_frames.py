@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.stacks.length_frames import FrameReader, frame
+from server.stacks.length_frames import BinaryPayload, FrameReader, binary_frame, frame
 
 
 def read(*portions: bytes, limit_bytes: int = 1000) -> tuple[list[bytes], str | None]:
@@ -45,3 +45,13 @@ def test_what_is_partly_here_is_all_that_is_kept() -> None:
     assert len(reader._kept) == 7
     assert reader.feed(b"x" * 499_997) == [b"xyz" + b"x" * 499_997]
     assert not reader._kept
+
+
+def test_frames_of_bytes_are_told_from_those_of_texts() -> None:
+    assert binary_frame(b"\x01\x02\xff") == bytes.fromhex("03 00 00 80 01 02 ff")
+    payloads, fault = read(frame(b"a") + binary_frame(b"b") + frame(b"c") + binary_frame(b""))
+    assert (payloads, fault) == ([b"a", b"b", b"c", b""], None)
+    assert [type(payload) is BinaryPayload for payload in payloads] == [False, True, False, True]
+    assert read(binary_frame(b"x" * 300)) == ([b"x" * 300], None)
+    assert read(binary_frame(b"x" * 10), limit_bytes=10) == ([b"x" * 10], None)
+    assert read(binary_frame(b"x" * 11), limit_bytes=10)[1] == "a frame may have at most 10 bytes"

@@ -1,0 +1,33 @@
+"""The tutorial's job on bytes: they come in, they go out backwards."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from schema import load
+
+
+def reverse_bytes(data: bytes | memoryview) -> bytearray:
+    """Return the bytes in reverse order."""
+    # Three times as fast as a slice of large bytes with a negative step.
+    reverse = bytearray(data)
+    reverse.reverse()
+    return reverse
+
+
+class Binary:
+    """`Binary.reverse`; no data gives no data."""
+
+    interface = load("binary.capnp").Binary
+    note: Callable[[str], None] | None = None
+
+    def reverse(self, params: Any) -> Mapping[str, bytearray]:  # noqa: ANN401 - an engine's params view
+        """Answer with the bytes reversed."""
+        data = params.data
+        if self.note is not None:
+            self.note(received_bytes_line(data))
+        return {"data": reverse_bytes(data)}
+
+
+def received_bytes_line(data: bytes | memoryview) -> str:
+    """Return what the log tells of bytes that came in."""
+    return f"Received {len(data):,} bytes"
