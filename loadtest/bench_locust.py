@@ -190,7 +190,7 @@ def _measure(
     server_cpu, own_cpu = cpus
     serve, file = _capnp_server, "capnp_user.py"
     if role != CANDIDATE:
-        serve, file = _http_server, "http_user.py"
+        serve, file = _http_server, "benchmarks/fast_http_user.py"
     try:
         with serve(server_cpu, folder) as (address, pids):
             found = _run_locust(config, file, address, pids, own_cpu, folder)

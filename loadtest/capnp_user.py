@@ -67,6 +67,8 @@ class CapnpUser(User):
     """A user with one connection to the server at `host`; subclass it, see the module."""
 
     abstract = True
+    # What it speaks; `loadtest.stack_user` has users of others.
+    stack = "capnp"
     interface: Interface = MESSAGE_STREAM
     connect_timeout_s = CONNECT_TIMEOUT_S
 
@@ -193,7 +195,7 @@ class CapnpUser(User):
             self._client = None
 
     def _count(self, name: str) -> Counts:
-        return self._crew.counts(type(self).__name__, name)
+        return self._crew.counts(type(self).__name__, name, self.stack)
 
     def _method(self, method: str) -> Counts:
         counts = self._by_method[method] = self._count(f"{self.interface.name}.{method}")
@@ -303,7 +305,7 @@ class ReverseUser(CapnpUser):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         try:
-            self._workload = self._crew.workload
+            self._workload = self._crew.workload(self.stack)
         except WorkloadError as error:
             raise StopTest(str(error)) from error
         self._depth: int = self._crew.options.in_flight

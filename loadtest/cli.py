@@ -8,6 +8,7 @@ import click
 
 import rigcli
 from loadtest.bench_locust_cli import bench_locust
+from loadtest.bench_stacks_cli import bench_stacks
 from loadtest.load_cli import run_command, search_command
 from loadtest.report_cli import compare_results, report
 from loadtest.terminal import failures_in_one_line, results_option, stdout
@@ -117,6 +118,7 @@ def demo(
 
 cli.add_command(run_command)
 cli.add_command(bench_locust)
+cli.add_command(bench_stacks)
 cli.add_command(search_command)
 cli.add_command(report)
 cli.add_command(compare_results)

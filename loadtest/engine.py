@@ -2,8 +2,8 @@
 
 Closed loop: each reply makes room for the next call. Open loop: calls are due on an absolute
 schedule, whatever the server does; `loadtest.pacer` sends them. Three instants per call: due,
-sent, received; all calls of one turn of the loop share a stamp. `loadtest.exchange` encodes the
-calls and checks the replies, `loadtest.tally` counts.
+sent, received; all calls of one turn of the loop share a stamp. `loadtest.exchange`, or that of
+another stack (`loadtest.stacks`), encodes calls and checks replies; `loadtest.tally` counts.
 
 Run as ``python -m loadtest.engine``, with its config on stdin, a JSON object in one line (an
 argument could not hold a corpus). It prints a JSON object a line:
@@ -27,11 +27,11 @@ import uvloop
 
 from client.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected
 from loadtest.backoff import Backoff
-from loadtest.exchange import Exchange
 from loadtest.pacer import Pacer
 from loadtest.schedule import Arrivals, due_offsets_ns
+from loadtest.stacks import CAPNP, load_any_workload, make_exchange
 from loadtest.tally import Report, Tally
-from loadtest.workload import WorkloadConfig, WorkloadError, load_workload
+from loadtest.workload import WorkloadConfig, WorkloadError
 from wire.address import parse_address
 
 _RECEIVE_BYTES = 262_144
@@ -48,7 +48,7 @@ class EngineConfig:
 
     Each of `connections` has at most `in_flight` calls under way. `rate_hz` is that of the
     open loop over all connections, None for a closed loop. `cpu` is where to pin, None for
-    nowhere. This is process `number` of `processes`.
+    nowhere. This is process `number` of `processes`. `stack` is the protocol.
     """
 
     address: str
@@ -66,6 +66,7 @@ class EngineConfig:
     seed: int = 1
     number: int = 0
     processes: int = 1
+    stack: str = CAPNP
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "EngineConfig":
@@ -112,7 +113,13 @@ class _Load:
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        self.workload = load_workload(config.workload, first=config.number, step=config.processes)
+        self.workload = load_any_workload(
+            config.stack,
+            config.workload,
+            authority=config.address,
+            first=config.number,
+            step=config.processes,
+        )
         self.address = parse_address(config.address)
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.tally = Tally(is_open_loop=config.rate_hz is not None)
@@ -199,14 +206,14 @@ class _Load:
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """The edge of one `Exchange`: its socket."""
+    """The edge of one exchange: its socket."""
 
     def __init__(self, load: _Load, number: int) -> None:
         self._load = load
         self._number = number
         # Over all processes, no other connection has this number.
         user = load.config.number + number * load.config.processes
-        self.exchange = Exchange(
+        self.exchange = make_exchange(
             load.workload,
             user,
             load.config.in_flight,
@@ -223,6 +230,9 @@ class _Connection(asyncio.BufferedProtocol):
         # Not asserted: uvloop's transports do not derive from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         self.flush()
+        # Where nothing is to be asked of the server first.
+        if self.exchange.is_ready:
+            self.ready.set_result(None)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         return self._load.buffer

@@ -1,52 +1,111 @@
-"""The same job over HTTP with Locust's fastest HTTP client, to compare `ReverseUser` with.
+"""Locust users of HTTP/1.1 with JSON bodies, ``server run --stack http``, by Locust's fast client.
 
-``locust -f loadtest/http_user.py -H http://host:port`` posts texts to a server that answers with
-the text reversed, such as `loadtest.benchmarks.http_reverse`, and compares each reply.
+``locust -f loadtest/http_user.py -H ADDR``; `loadtest.stack_user` has the options. What
+`FastHttpUser` has for a client sends the requests; the rig counts them, as it does for all others.
+It makes one request at a time, so there is no ``--in-flight``; for more calls per second than it
+makes, `loadtest run --stack http1` speaks the same.
 """
 
-from itertools import count, cycle
+import time
+from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 from locust import task
-from locust.contrib.fasthttp import FastHttpUser
-from locust.user.task import LOCUST_STATE_STOPPING
+from locust.contrib.fasthttp import FastHttpSession
+from locust.env import Environment
+from locust.event import EventHook
+from locust.exception import StopTest
 
-from loadtest.failures import WrongReply, check_reply
-from loadtest.texts import generate
+from client.errors import Disconnected
+from loadtest import capnp_user
+from loadtest.stacks import StackWorkload
+from loadtest.stacks.http1_stack import BINARY_BODY, TEXT_BODY, JsonBody
+from loadtest.stacks.payloads import Payload
+from loadtest.workload import BINARY, WorkloadError
 
-_PAYLOAD_BYTES = 32
-_SEED = 1
-# As many as `ReverseUser` has with one call in flight.
-_TEXTS = 3
-_numbers = count()
+# Untyped.
+_EventHook: Any = EventHook
+_HEADERS = {"content-type": "application/json", "accept-encoding": "identity"}
 
 
-class HttpReverseUser(FastHttpUser):
-    """Posts texts and checks each reply, one after the other on one connection."""
+class HttpUser(capnp_user.CapnpUser):
+    """Posts to ``/reverse``, or to ``/reverse-bytes`` with a binary payload."""
 
-    def on_start(self) -> None:
-        """Prepare the texts; no other user has the same."""
-        bodies = generate(_PAYLOAD_BYTES, seed=_SEED, count=_TEXTS)
-        texts = [f"{next(_numbers):016x}{body}" for body in bodies]
-        self._texts = cycle([(text.encode(), text[::-1].encode()) for text in texts])
+    stack = "http1"
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        options = self._crew.options
+        if options.in_flight > 1:
+            raise StopTest("HttpUser makes one request at a time: leave out --in-flight")
+        if self._address.path is not None:
+            raise StopTest("HttpUser needs a TCP address")
+        try:
+            workload = self._crew.workload(self.stack)
+        except WorkloadError as error:
+            raise StopTest(str(error)) from error
+        assert isinstance(workload, StackWorkload)
+        self._payloads = workload.payloads
+        self._calls = self._count(workload.label)
+        self._body = BINARY_BODY if options.payload_kind == BINARY else TEXT_BODY
+        # Locust's own statistics are fed by the rig, not by the client.
+        self._session: Any = FastHttpSession(
+            base_url=f"http://{self.host}",
+            request_event=_EventHook(),
+            user=None,
+            network_timeout=self.call_timeout_s,
+            connection_timeout=self.connect_timeout_s,
+        )
 
     @task
-    def reverse(self) -> None:
-        """Loop inside the task: each return would cost a sleep. Nothing here is looked up twice."""
-        post: Any = self.client.post
-        texts = self._texts
-        while self._state != LOCUST_STATE_STOPPING:
-            body, expected = next(texts)
-            response = post("/", data=body)
-            # Without `catch_response`, which costs more. A failed request was counted, and has no
-            # content.
-            if response.content != expected and response.content is not None:
-                self._count_wrong(response.content, expected)
+    def keep_posting(self) -> None:
+        """Make one call after the other until the user is stopped."""
+        requests = self._requests()
+        while self.running:
+            payload, body, expected = next(requests)
+            due_ns = self._await_due()
+            self._in_flight = 1
+            sent_ns = time.monotonic_ns()
+            response = self._session.request("POST", self._body.path, data=body, headers=_HEADERS)
+            received_ns = time.monotonic_ns()
+            self._in_flight = 0
+            due_ns = sent_ns if due_ns is None else due_ns
+            content: bytes | None = response.content
+            # A response without content has failed; it has a status of 0.
+            if content == expected and response.status_code == 200:
+                self._answered(due_ns, sent_ns, received_ns, len(content))
+            else:
+                self._judge(response, payload, (due_ns, sent_ns, received_ns))
+            self._tell()
 
-    def _count_wrong(self, reply: bytes, expected: bytes) -> None:
-        try:
-            check_reply(reply, expected)
-        except WrongReply as error:
-            self.environment.events.request.fire(
-                request_type="POST", name="/", response_time=0, response_length=0, exception=error
-            )
+    def _answered(self, due_ns: int, sent_ns: int, received_ns: int, size: int) -> None:
+        self._backoff.reset()
+        self._calls.answered(due_ns, sent_ns, received_ns)
+        self._calls.received(size)
+
+    def _judge(self, response: Any, payload: Payload, times: tuple[int, int, int]) -> None:  # noqa: ANN401 - Locust's
+        """Count a response that is not the expected one, to the byte."""
+        failure: Exception | None
+        if response.status_code:
+            content: bytes = response.content or b""
+            failure = self._body.judge(response.status_code, payload, content)
+            if failure is None:
+                self._answered(*times, len(content))
+                return
+        else:
+            # The errors of the network have no type in common.
+            error = response.error
+            failure = Disconnected(f"{type(error).__name__}: {error}")
+        self._calls.failed(failure, *times[1:])
+        self._recover(failure)
+
+    def _requests(self) -> Iterator[tuple[Payload, bytes, bytes]]:
+        lap = _requests(self._body, self._payloads.lap(self._number, 1))
+        return cycle(lap) if self._payloads.is_repeating else lap
+
+
+def _requests(body: JsonBody, lap: Iterator[Payload]) -> Iterator[tuple[Payload, bytes, bytes]]:
+    """Yield payloads, each with the body that is posted and the one that comes back."""
+    for payload in lap:
+        yield payload, b"".join(body.request(payload)), b"".join(body.reply(payload))

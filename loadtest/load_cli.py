@@ -45,6 +45,15 @@ def _read_seconds(
 
 
 def _read_size(_context: click.Context, _option: click.Parameter, text: str) -> int:
+    return read_size(text)
+
+
+def read_size(text: str) -> int:
+    """Return the bytes of a payload such as 32, 4KiB or 1MiB.
+
+    Raises:
+        click.UsageError: It is none.
+    """
     match = re.fullmatch(r"([0-9]+)\s*([a-z]*)", text.strip().lower())
     size = 0
     if match is not None and match[2] in _SIZE_UNITS:
@@ -54,7 +63,18 @@ def _read_size(_context: click.Context, _option: click.Parameter, text: str) -> 
     return size
 
 
+# As in `loadtest.stacks` and `loadtest.workload`, which are only imported when asked for.
+_STACKS = ("capnp", "echo", "json", "http1", "http2", "grpc", "selectors")
+_PAYLOAD_KINDS = ("text", "binary")
+
 _LOAD_OPTIONS = (
+    click.option(
+        "--stack",
+        type=click.Choice(_STACKS),
+        default="capnp",
+        show_default=True,
+        help="Protocol to speak; http1 and http2 are for a server's --stack http.",
+    ),
     click.option("--connections", type=click.IntRange(1, 10_000), default=64, show_default=True),
     click.option(
         "--in-flight",
@@ -92,6 +112,13 @@ _LOAD_OPTIONS = (
         metavar="SIZE",
         callback=_read_size,
         help="Size of the texts for the tutorial's read, as 32, 4KiB or 1MiB.",
+    ),
+    click.option(
+        "--payload-kind",
+        type=click.Choice(_PAYLOAD_KINDS),
+        default="text",
+        show_default=True,
+        help="binary sends bytes; on capnp to a server's --service server.services.binary:Binary.",
     ),
     click.option("--text", default="", help="Send this text, after a nonce, instead."),
     click.option(
@@ -148,10 +175,10 @@ def _config(options: Mapping[str, Any], **more: Any) -> Any:  # noqa: ANN401 - a
         click.UsageError: A file cannot be read, or what to send is unusable.
     """
     from loadtest.run import RunConfig  # noqa: PLC0415 - only when asked for
+    from loadtest.stacks import CAPNP, load_any_workload  # noqa: PLC0415 - as above
     from loadtest.workload import (  # noqa: PLC0415 - as above
         WorkloadConfig,
         WorkloadError,
-        load_workload,
         read_params_argument,
     )
 
@@ -169,8 +196,9 @@ def _config(options: Mapping[str, Any], **more: Any) -> Any:  # noqa: ANN401 - a
             payload_bytes=plain.pop("payload_bytes"),
             corpus=None if corpus is None else corpus.read_text(encoding="utf-8"),
             seed=plain["seed"],
+            payload_kind=plain.pop("payload_kind"),
         )
-        load_workload(workload)
+        load_any_workload(plain["stack"], workload)
     except WorkloadError as error:
         raise click.UsageError(str(error)) from error
     except (OSError, UnicodeError) as error:
@@ -179,6 +207,8 @@ def _config(options: Mapping[str, Any], **more: Any) -> Any:  # noqa: ANN401 - a
     if warmup_s is None:
         warmup_s = 0.0 if more.get("calls") else 0.5
     checks_content = plain.pop("check") == "content"
+    if not checks_content and plain["stack"] != CAPNP:
+        raise click.UsageError("--check id is for --stack capnp: the others compare all bytes")
     return RunConfig(
         workload=workload, warmup_s=warmup_s, checks_content=checks_content, **plain, **more
     )

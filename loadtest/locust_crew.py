@@ -15,7 +15,6 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from itertools import count
 from typing import Any, Protocol
 
@@ -28,13 +27,13 @@ from locust.runners import LocalRunner, MasterRunner, Runner, WorkerRunner
 
 from loadtest import locust_report
 from loadtest.failures import WrongReply
-from loadtest.locust_feed import FEED_EVERY_S, FOR_A_USER, Feed
+from loadtest.locust_feed import FEED_EVERY_S, FOR_A_USER, REQUEST_TYPE, Feed
 from loadtest.locust_pacer import Pacer
 from loadtest.locust_part import Part, part_of
 from loadtest.locust_workload import workload_config
 from loadtest.schedule import Arrivals, Pace
+from loadtest.stacks import AnyWorkload, load_any_workload
 from loadtest.tally import Timer
-from loadtest.workload import Workload, load_workload
 
 # What is counted under the name alone, whichever user class it befell.
 CONNECT, _NOT_SENT, _FAULT = "connect", "not sent", "bug"
@@ -65,14 +64,14 @@ class Counts:
     """Counts the calls of one user class and method, with the rig and with Locust.
 
     `answered` gets due, sent and received, in ns. The rig's label is the class's name and
-    `name`; Locust's entry is `name`.
+    `name`; Locust's entry is `name`, of the type `request_type`.
     """
 
-    def __init__(self, crew: "Crew", user_class: str, name: str) -> None:
+    def __init__(self, crew: "Crew", user_class: str, name: str, request_type: str) -> None:
         label = name if name in _CLASSLESS else f"{user_class} {name}"
         self._crew = crew
         self._label = label
-        self._named = crew.feed.named(name)
+        self._named = crew.feed.named(name, request_type)
         self.timer: Timer = crew.tally.timer(label, self._named.answered)
         self.answered: Callable[[int, int, int], None] = self.timer.record
 
@@ -99,6 +98,7 @@ class Crew:
         self.tally = locust_report.tally()
         self.feed = Feed(environment)
         self._counts: dict[tuple[str, str], Counts] = {}
+        self._workloads: dict[str, AnyWorkload] = {}
         self._numbers = count(part.first_user, part.step)
         self._users = 0
         self._watched: set[Overdue] = set()
@@ -121,21 +121,27 @@ class Crew:
     def _not_sent(self, error: Exception, due_ns: int, now_ns: int) -> None:
         self.counts("", _NOT_SENT).failed(error, due_ns, now_ns)
 
-    @cached_property
-    def workload(self) -> Workload:
-        """What the options ask to send.
+    def workload(self, stack: str) -> AnyWorkload:
+        """Return what the options ask to send on a stack.
 
         Raises:
             WorkloadError: That is unusable.
         """
-        first, step = self.part.first_call, self.part.step
-        return load_workload(workload_config(self.options), first=first, step=step)
+        if stack not in self._workloads:
+            self._workloads[stack] = load_any_workload(
+                stack,
+                workload_config(self.options),
+                authority=self.options.host or "",
+                first=self.part.first_call,
+                step=self.part.step,
+            )
+        return self._workloads[stack]
 
-    def counts(self, user_class: str, name: str) -> Counts:
+    def counts(self, user_class: str, name: str, request_type: str = REQUEST_TYPE) -> Counts:
         """Return what counts the calls of a user class that have this name."""
         key = (user_class, name)
         if key not in self._counts:
-            self._counts[key] = Counts(self, user_class, name)
+            self._counts[key] = Counts(self, user_class, name, request_type)
         return self._counts[key]
 
     def join(self) -> int:

@@ -43,13 +43,14 @@ class Feed:
         self._event: Any = environment.events.request
         # Locust keeps time by the wall clock, which may be set during a run.
         self.epoch_ns = time.time_ns() - time.monotonic_ns()
-        self._named: dict[str, Named] = {}
+        self._named: dict[tuple[str, str], Named] = {}
 
-    def named(self, name: str) -> "Named":
-        """Return what counts the calls that Locust shows under this name."""
-        if name not in self._named:
-            self._named[name] = Named(name, self)
-        return self._named[name]
+    def named(self, name: str, request_type: str = REQUEST_TYPE) -> "Named":
+        """Return what counts the calls that Locust shows under this name and type."""
+        key = (name, request_type)
+        if key not in self._named:
+            self._named[key] = Named(name, request_type, self)
+        return self._named[key]
 
     @property
     def is_heard(self) -> bool:
@@ -77,16 +78,14 @@ class Feed:
             raise raised
 
     def _fire(self, event: dict[str, Any]) -> None:
-        self._event.fire(
-            request_type=REQUEST_TYPE, response=None, context=_NO_CONTEXT, url=None, **event
-        )
+        self._event.fire(response=None, context=_NO_CONTEXT, url=None, **event)
 
 
 class Named:
     """The calls of one name that Locust does not know of yet."""
 
-    def __init__(self, name: str, feed: Feed) -> None:
-        self._name = name
+    def __init__(self, name: str, request_type: str, feed: Feed) -> None:
+        self._name, self._type = name, request_type
         self._feed = feed
         # Of replies, framing included.
         self.received_bytes = 0
@@ -128,9 +127,7 @@ class Named:
         self._failed[ended_ns // _SECOND_NS] += 1
         text = StatsError.parse_error(error)
         if text not in self._errors:
-            self._errors[text] = StatsError(
-                REQUEST_TYPE, self._name, text, first_seen=ended_ns / 1e9
-            )
+            self._errors[text] = StatsError(self._type, self._name, text, first_seen=ended_ns / 1e9)
         known = self._errors[text]
         known.occurrences += 1
         known.last_seen = ended_ns / 1e9
@@ -160,10 +157,10 @@ class Named:
         if not self._times:
             return
         new = self._entry(stats)
-        for entry in (stats.entries[self._name, REQUEST_TYPE], stats.total):
+        for entry in (stats.entries[self._name, self._type], stats.total):
             entry.extend(new)
         for text, error in self._errors.items():
-            key = StatsError.create_key(REQUEST_TYPE, self._name, text)
+            key = StatsError.create_key(self._type, self._name, text)
             if key in stats.errors:
                 stats.errors[key].occurrences += error.occurrences
                 stats.errors[key].last_seen = error.last_seen
@@ -173,7 +170,7 @@ class Named:
 
     def _entry(self, stats: RequestStats) -> StatsEntry:
         """Return the new calls as an entry of their own."""
-        entry = StatsEntry(stats, self._name, REQUEST_TYPE)
+        entry = StatsEntry(stats, self._name, self._type)
         # Locust declares whole milliseconds, and takes any number.
         plain: Any = entry
         plain.total_response_time = self._sum_ns / 1e6
@@ -206,6 +203,7 @@ class Named:
             if error is None:
                 length, more = mean + more, 0
             yield {
+                "request_type": self._type,
                 "name": self._name,
                 "response_time": (now_ns - started_ns) / 1e6,
                 "response_length": length,

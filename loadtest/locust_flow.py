@@ -2,7 +2,7 @@
 
 A greenlet that waits for each reply costs two switches, an epoll registration and a timeout: 40 µs
 a call in all. Here a watcher on a plain socket calls back into the hub: it reads once, hands the
-bytes to the `Exchange`, and what that wants to send leaves in one write. That makes 12 µs a call,
+bytes to the exchange, and what that wants to send leaves in one write. That makes 12 µs a call,
 and 4 with eight in flight. The user's greenlet only waits for the end.
 
 The hub serves all users and Locust's own greenlets, so a callback never blocks and its work is
@@ -22,9 +22,8 @@ from gevent.event import Event
 from gevent.monkey import get_original
 
 from client.errors import ClientError, DeadlineExceeded, Disconnected
-from loadtest.exchange import Exchange
 from loadtest.locust_pacer import Pacer
-from loadtest.workload import Workload
+from loadtest.stacks import AnyWorkload, make_exchange
 
 # Reads of 256 KiB take 17 µs more: such a buffer is mapped anew each time.
 _RECEIVE_BYTES = 65_536
@@ -66,7 +65,7 @@ class Flow:
     def __init__(
         self,
         sock: Any,  # noqa: ANN401 - a socket of gevent's
-        workload: Workload,
+        workload: AnyWorkload,
         *,
         user: int,
         in_flight: int,
@@ -86,7 +85,7 @@ class Flow:
         self._owner = owner
         self._pacer = pacer
         self._timeout_ns = round(timeout_s * 1e9)
-        self.exchange = Exchange(
+        self.exchange = make_exchange(
             workload, user, in_flight, answered=counts.answered, failed=self._failed
         )
         self._socket = _socket(fileno=sock.detach())
@@ -104,9 +103,11 @@ class Flow:
         self._idle = Event()
 
     def start(self) -> None:
-        """Ask for the server's interface."""
+        """Ask for the server's interface, or for whatever comes first on its stack."""
         self._reader.start(self._readable)
         self.flush()
+        if self.error is None and self.exchange.is_ready:
+            self._become_ready(time.monotonic_ns())
 
     def run(self, calls: int | None) -> None:
         """Make `calls` calls, or as many as there is room for until `finish`; wait for replies.
@@ -187,10 +188,13 @@ class Flow:
             self._counts.received(len(data))
             self.has_answered = self.has_answered or freed > 0
         elif self.exchange.is_ready:
-            self.is_ready = True
-            self._owner.ready(now_ns)
+            self._become_ready(now_ns)
         self._go_on(freed)
         self.flush()
+
+    def _become_ready(self, now_ns: int) -> None:
+        self.is_ready = True
+        self._owner.ready(now_ns)
 
     def _begin(self) -> None:
         self._go_on(self.exchange.free)

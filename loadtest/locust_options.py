@@ -223,6 +223,13 @@ def _add_texts(parser: LocustArgumentParser) -> None:
         help="Size of each generated text in bytes of UTF-8 (default: 32)",
     )
     parser.add_argument(
+        "--payload-kind",
+        choices=["text", "binary"],
+        default="text",
+        help="binary sends bytes; on capnp to --service server.services.binary:Binary "
+        "(default: text)",
+    )
+    parser.add_argument(
         "--text", default="", metavar="<text>", help="Send this text, after a nonce, each time"
     )
     parser.add_argument(

@@ -22,6 +22,7 @@ def workload_config(options: Namespace) -> WorkloadConfig:
         text=options.text,
         corpus=_content(options.corpus),
         seed=options.data_seed,
+        payload_kind=options.payload_kind,
     )
 
 

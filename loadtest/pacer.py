@@ -12,23 +12,17 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
-from client.errors import ClientError
-from loadtest.exchange import Exchange
+from loadtest.schedule import MOST_WAITING, NotSent
+from loadtest.stacks.exchange import AnyExchange
 from loadtest.tally import Tally
 
 _SLEEP_FROM_NS = 2_000_000
-# Calls that wait for room: 8 MB of them. With a dead server, those beyond are given up.
-MOST_WAITING = 250_000
-
-
-class NotSent(ClientError):  # noqa: N818 - names the kind of failure
-    """A call was due, but so many others waited for room that it was given up."""
 
 
 class Connection(Protocol):
     """What the pacer sends on."""
 
-    exchange: Exchange
+    exchange: AnyExchange
     is_open: bool
 
     def flush(self) -> None:

@@ -15,7 +15,8 @@ from loadtest.rendering import render_folder
 from loadtest.results import folder_name, make_folder, run_document, write_run, write_samples
 from loadtest.run_summary import LIMITS, Summary, figures, summarize
 from loadtest.server_usage import ServerPart, local_server
-from loadtest.workload import WorkloadConfig, load_workload
+from loadtest.stacks import CAPNP, load_any_workload
+from loadtest.workload import WorkloadConfig
 from wire.address import Address
 
 
@@ -47,6 +48,7 @@ class RunConfig:
     repeats: int = 1
     seed: int = 1
     pin: bool = True
+    stack: str = CAPNP
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -73,7 +75,7 @@ def run(config: RunConfig, report: Report) -> RunResult:
         RunError: An engine process failed.
         OSError: The result cannot be written.
     """
-    label = load_workload(config.workload).label
+    label = load_any_workload(config.stack, config.workload).label
     environment = record.environment()
     now = datetime.now(UTC)
     server = local_server(config.address)
@@ -146,6 +148,7 @@ def plan_engines(config: RunConfig, cpus: list[int], *, repeat: int = 0) -> list
             seed=config.seed + repeat * count + number,
             number=number,
             processes=count,
+            stack=config.stack,
         )
         for number in range(count)
     ]

@@ -1,11 +1,12 @@
 """What a load generator sends, and what it must get back, for any method of any schema.
 
 `load_workload` checks all that a user gave, once, and a `Workload` then makes the requests of
-each connection: params that are packed already, and a check for the results. There are two
+each connection: params that are packed already, and a check for the results. There are three
 kinds:
 
 - **texts**, for the tutorial's ``MessageStream.read`` without params (`loadtest.texts`): each
   with a nonce of its own, so that crossed replies are noticed;
+- **bytes**, for ``Binary.reverse`` (`loadtest.binaries`), with nonces as well;
 - **params** as JSON (`loadtest.json_params`), sent line by line, with templates that each request
   fills in (`loadtest.templates`), and fields that the results must have
   (`loadtest.expectations`).
@@ -20,6 +21,7 @@ from itertools import count, cycle, starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
+from loadtest.binaries import Binaries
 from loadtest.expectations import Expectation, compile_expectation
 from loadtest.json_params import (
     MAX_WORDS,
@@ -46,7 +48,10 @@ from schema import SchemaError, load, message
 from wire.encoding import EncodedTuple
 from wire.interfaces import Interface, Method, compile_interface
 
+TEXT, BINARY = PAYLOAD_KINDS = ("text", "binary")
+
 _RIG_SCHEMA = "message.capnp"
+_BINARY_SCHEMA = "binary.capnp"
 _TUTORIAL = compile_interface(message.MessageStream).methods["read"]
 _FILE_ID = re.compile(r"^\s*@(0x[0-9a-fA-F]+)\s*;", re.MULTILINE)
 
@@ -73,7 +78,8 @@ class WorkloadConfig:
     - `payload_bytes` is the size of each text in UTF-8, nonce included;
     - `text`, where given, is sent each time, behind a nonce;
     - `corpus` is a file's content, whose lines are sent in turn, behind a nonce each;
-    - `seed` is that of the generated texts, and of the UUIDs in params.
+    - `seed` is that of the generated texts, and of the UUIDs in params;
+    - `payload_kind` ``binary`` calls ``Binary.reverse`` with random bytes instead.
     """
 
     schema: str | None = None
@@ -85,6 +91,7 @@ class WorkloadConfig:
     text: str = ""
     corpus: str | None = None
     seed: int = 1
+    payload_kind: str = TEXT
 
 
 @dataclass(eq=False, slots=True)
@@ -156,6 +163,8 @@ def load_workload(
     Raises:
         WorkloadError: The config has a mistake, or names a file that has one.
     """
+    if config.payload_kind == BINARY:
+        return _binary_workload(config)
     try:
         interface, method, schema = _find(config)
         if config.params is None and _is_tutorial(method):
@@ -267,16 +276,12 @@ def _texts(config: WorkloadConfig, method: Method) -> tuple[bool, _Start]:
         raise WorkloadError("expect goes with params: generated texts have replies of their own")
     if config.text and config.corpus is not None:
         raise WorkloadError("text and corpus exclude each other: give one of them")
-    if config.payload_bytes < 1:
-        raise WorkloadError(f"the payload must be at least 1 byte, not {config.payload_bytes}")
+    _check_size(config.payload_bytes)
     texts: Texts | ShortTexts
     if config.text:
         texts = Texts(method.params, [config.text], is_corpus=True)
     elif config.corpus is not None:
         texts = Texts(method.params, parse_corpus(config.corpus), is_corpus=True)
-    elif config.payload_bytes > 8 * MAX_WORDS:
-        # Before they are generated.
-        raise WorkloadError(f"the payload: {too_large(config.payload_bytes)}")
     else:
         texts = generated_texts(method.params, config.payload_bytes, seed=config.seed)
     if texts.words > MAX_WORDS:
@@ -284,9 +289,37 @@ def _texts(config: WorkloadConfig, method: Method) -> tuple[bool, _Start]:
     return texts.is_repeating, partial(_text_requests, texts)
 
 
-def _text_requests(texts: Texts | ShortTexts, user: int, in_flight: int) -> Iterator[Request]:
+def _text_requests(
+    texts: Texts | ShortTexts | Binaries, user: int, in_flight: int
+) -> Iterator[Request]:
     lap = starmap(Request, texts.lap(user, in_flight))
     return cycle(lap) if texts.is_repeating else lap
+
+
+def _binary_workload(config: WorkloadConfig) -> Workload:
+    given = [name for name in _NOT_BINARY if getattr(config, name)]
+    if given:
+        raise WorkloadError(f"{given[0]} does not go with a binary payload: leave it out")
+    _check_size(config.payload_bytes)
+    interface = compile_interface(load(_BINARY_SCHEMA).Binary)
+    method = interface.methods["reverse"]
+    bodies = Binaries(method.params, config.payload_bytes, seed=config.seed)
+    if bodies.words > MAX_WORDS:
+        raise WorkloadError(f"the payload: {too_large(8 * bodies.words)}")
+    label = f"{interface.name}.{method.name}"
+    start = partial(_text_requests, bodies)
+    return Workload(interface, method, label, bodies.is_repeating, start)
+
+
+_NOT_BINARY = ("schema", "interface", "method", "params", "expect", "text", "corpus")
+
+
+def _check_size(payload_bytes: int) -> None:
+    if payload_bytes < 1:
+        raise WorkloadError(f"the payload must be at least 1 byte, not {payload_bytes}")
+    # Before it is generated.
+    if payload_bytes > 8 * MAX_WORDS:
+        raise WorkloadError(f"the payload: {too_large(payload_bytes)}")
 
 
 # --- params ---------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ class Http2Peer(H2Server):
 
 
 class GrpcPeer(H2Server):
-    """`trailers` end each answer; `trailers_only` is an answer without any message."""
+    """`trailers` end each answer; `trailers_only` is an answer without any of its `messages`."""
 
     def __init__(self, reply: Reply, kind: str, **more: Any) -> None:
         super().__init__(**more)
@@ -203,6 +203,7 @@ class GrpcPeer(H2Server):
         self._path = "ReverseBytes" if kind == BINARY else "Read"
         self.trailers = [("grpc-status", "0")]
         self.trailers_only = False
+        self.messages = 1
 
     def respond(self, stream: int, headers: dict[str, str], body: bytearray) -> None:
         from google.protobuf.wrappers_pb2 import BytesValue  # noqa: PLC0415 - one test may lack it
@@ -219,7 +220,8 @@ class GrpcPeer(H2Server):
         payload = BytesValue.FromString(bytes(body[5:])).value
         message = BytesValue(value=self._reply(payload)).SerializeToString()
         self.h2.send_headers(stream, head)
-        self.send_body(stream, b"\0" + len(message).to_bytes(4, "big") + message, end=False)
+        framed = b"\0" + len(message).to_bytes(4, "big") + message
+        self.send_body(stream, framed * self.messages, end=False)
         self.h2.send_headers(stream, self.trailers, end_stream=True)
 
 

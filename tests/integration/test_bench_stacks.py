@@ -1,0 +1,164 @@
+"""``loadtest bench-stacks``, as briefly as it goes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from loadtest import bench_stacks as module
+from loadtest.bench_stacks import BenchStacksConfig, BenchStacksError, quick, run
+from loadtest.bench_stacks_cli import bench_stacks
+from loadtest.bench_stacks_figures import CALLS, CLOSED, CPU, OPEN, RATIO_CALLS, Sample, figures
+from loadtest.bench_steps import Progress
+from loadtest.results import read_run, read_samples
+from loadtest.stacks import STACKS
+
+pytestmark = pytest.mark.timeout(120)
+
+PAYLOADS = (("text", 32), ("binary", 1 << 18))
+
+
+def brief(results: Path, *stacks: str, rounds: int = 1) -> BenchStacksConfig:
+    return BenchStacksConfig(
+        rounds=rounds,
+        seconds=0.15,
+        warmup_s=0.05,
+        stacks=stacks or ("capnp", "echo", "selectors"),
+        payloads=PAYLOADS,
+        connections=4,
+        results=results,
+    )
+
+
+def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    result = run(brief(tmp_path, rounds=2), told.append)
+    document, plain = read_run(result.folder), read_samples(result.folder)
+    assert (document["kind"], document["skipped"]) == ("bench-stacks", {})
+    samples = [Sample(**one) for one in plain]
+    # Two payloads closed, one of them open as well; capnp's second turn closed only.
+    assert len(samples) == 2 * (3 * 3 + 2)
+    assert [each.done for each in told] == list(range(len(samples) + 1))
+    assert (told[0].total, told[-1].left_s) == (len(samples), 0)
+    for sample in samples:
+        assert (sample.failures, sample.connections) == ({}, 4)
+        assert sample.calls > 0
+        assert 0.1 < sample.seconds < 0.3
+        assert sample.server_cpu_s is not None
+        # On a machine with much else to do, a server may not run at all meanwhile.
+        assert 0 <= sample.server_cpu_s < 1
+        assert (sample.scheduled is None) == (sample.loop == CLOSED)
+    # Half of what the closed loop before it made.
+    closed = {(one.round, one.cell): one for one in samples if one.loop == CLOSED and not one.again}
+    for sample in samples:
+        if sample.loop == OPEN:
+            cell = next(
+                cell
+                for number, cell in closed
+                if number == sample.round
+                and (cell.stack, cell.payload_kind, cell.payload_bytes)
+                == (sample.stack, sample.payload_kind, sample.payload_bytes)
+            )
+            made = closed[sample.round, cell]
+            assert sample.rate_hz == pytest.approx(made.calls / 0.15 / 2)
+    orders = {
+        tuple(
+            (one.stack, one.again)
+            for one in sorted(samples, key=lambda one: one.order)
+            if one.round == number and one.loop == CLOSED and one.payload_bytes == 1 << 18
+        )
+        for number in range(2)
+    }
+    assert {len(order) for order in orders} == {4}
+    # Every figure is made of the samples alone.
+    assert document["figures"] == json.loads(json.dumps([asdict(one) for one in figures(samples)]))
+    ratio = next(one for one in result.figures if one.labels["figure"] == RATIO_CALLS)
+    assert (ratio.verdict, ratio.labels["baseline"]) == ("void", "selectors")
+
+
+@pytest.mark.parametrize("stack", ["json", "http1", "http2", "grpc"])
+def test_every_other_stack_is_driven(tmp_path: Path, stack: str) -> None:
+    result = run(brief(tmp_path, stack), lambda _progress: None)
+    if result.skipped:
+        pytest.skip(str(result.skipped))
+    for name in (CALLS, CPU):
+        found = [one for one in result.figures if one.labels["figure"] == name]
+        assert len(found) == 3
+        assert all(one.value for one in found)
+
+
+def test_a_stack_that_cannot_be_had_is_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = module.server_options
+    monkeypatch.setattr(
+        module,
+        "server_options",
+        lambda stack, kind: ["--stack", "none"] if stack == "echo" else served(stack, kind),
+    )
+    monkeypatch.setattr(
+        module, "missing_library", lambda stack: "hpack" if stack == "http2" else None
+    )
+    told: list[Progress] = []
+    result = run(brief(tmp_path, "selectors", "echo", "http2"), told.append)
+    assert result.skipped.keys() == {"echo", "http2"}
+    assert "pip install" in result.skipped["http2"]
+    assert "did not start" in result.skipped["echo"]
+    assert {one.labels["stack"] for one in result.figures} == {"selectors"}
+    assert read_run(result.folder)["skipped"] == result.skipped
+    assert told[-1].done == told[-1].total == 3
+
+
+def test_without_a_server_of_capnp_there_is_nothing_to_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "server_options", lambda *_: ["--stack", "none"])
+    with pytest.raises(BenchStacksError, match="capnp: the server did not start"):
+        run(brief(tmp_path, "capnp"), lambda _progress: None)
+
+
+def test_quick_is_six_rounds_of_few_payloads() -> None:
+    config = quick(BenchStacksConfig(connections=8))
+    assert (config.rounds, config.connections, config.stacks) == (6, 8, STACKS)
+    assert len(config.payloads) == 2
+
+
+def test_the_command_prints_ladders(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        bench_stacks,
+        [
+            *("--rounds", "1", "--seconds", "0.1", "--stacks", "selectors,echo"),
+            *("--payloads", "binary:32,64KiB", "--connections", "2", "--results", str(tmp_path)),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    (folder,) = tmp_path.iterdir()
+    for said in (
+        "32 B of binary, closed loop, 2 x 1",
+        "64 KiB of text, closed loop",
+        "64 KiB of binary, closed loop",
+        "32 B of binary, open loop",
+        "│ selectors │",
+        "│ echo ",
+        "Void, ",
+        f"Written to {folder}",
+    ):
+        assert said in done.output
+    assert "32 B of text" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--stacks", "capnp,rest"], "no stack 'rest'"),
+        (["--payloads", "32,huge"], "bad payload 'huge'"),
+        (["--payloads", "picture:32"], "bad payload 'picture:32'"),
+        (["--rounds", "0"], "0"),
+    ],
+)
+def test_a_mistake_is_told(options: list[str], said: str) -> None:
+    done = CliRunner().invoke(bench_stacks, options)
+    assert done.exit_code == 2
+    assert said in done.output
