@@ -12,17 +12,80 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command("report")
-@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=_folder)
-def report(folders: Sequence[Path]) -> None:
-    """Write report.html anew from run.json and the samples of each result FOLDER."""
+@click.argument("folders", metavar="[FOLDER]...", nargs=-1, type=_folder)
+@click.option(
+    *("--results", "results"),
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where the newest result of each kind is looked for when no FOLDER is named.",
+)
+@click.option(
+    *("--page", "file"),
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the page into this file; with FOLDERs it is made of them.",
+)
+@click.option(
+    *("--figures", "pictures"),
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the charts as SVG and PNG, and figures.md, into this folder.",
+)
+def report(
+    *, folders: Sequence[Path], results: Path, file: Path | None, pictures: Path | None
+) -> None:
+    """Show results as a page.
+
+    \b
+    loadtest report                       RESULTS/index.html, of the newest result of each kind
+    loadtest report FOLDER...             report.html in each FOLDER, of this result alone
+    loadtest report --page FILE [FOLDER]...
+    loadtest report --figures DIR [FOLDER]...
+
+    index.html is one file that needs no network: a verdict in words, charts, tables. It and the
+    figures need the extra capnp-rig[report]; report.html is plain and needs nothing. Folders
+    that cannot be read are named and left out of the page.
+    """  # noqa: D301 - click wants the sign itself
+    for folder in folders:
+        _check(folder)
+    if folders and file is None and pictures is None:
+        _write_reports(folders)
+        return
+    if not folders and not results.is_dir():
+        raise click.UsageError(f"{results} is no folder: run loadtest bench first, or name results")
+    _write_page(folders, results, file, pictures)
+
+
+def _write_reports(folders: Sequence[Path]) -> None:
     from loadtest.report import write_report  # noqa: PLC0415 - only when asked for
     from loadtest.results import ResultError  # noqa: PLC0415 - as above
 
     for folder in folders:
-        _check(folder)
-    for folder in folders:
         with failures_in_one_line(ResultError):
             click.echo(write_report(folder))
+
+
+def _write_page(
+    folders: Sequence[Path], results: Path, file: Path | None, pictures: Path | None
+) -> None:
+    from loadtest.page.write import (  # noqa: PLC0415 - only when asked for
+        INDEX,
+        ExtraMissing,
+        sources_of,
+        write_figures,
+        write_page,
+    )
+    from loadtest.results import ResultError  # noqa: PLC0415 - as above
+
+    with failures_in_one_line(ResultError, ExtraMissing):
+        found = sources_of(results, folders)
+        for line in found.skipped:
+            click.echo(f"warning: {line}", err=True)
+        if not found.sources:
+            raise click.UsageError(f"{results} has no result: run loadtest bench first")
+        if file is not None or pictures is None:
+            click.echo(write_page(found, file or results / INDEX))
+        if pictures is not None:
+            click.echo(write_figures(found, pictures)[-1])
 
 
 @click.command("compare")

@@ -5,8 +5,10 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from sample_results import server_figures, write_figures
 from sample_runs import Fake, make_run, write_run_folder
 
+from loadtest.page import write
 from loadtest.report_cli import compare_results, report
 
 _RUN = Fake(seconds=12, calls=500, noise=0.003, is_open_loop=False)
@@ -27,6 +29,82 @@ def test_a_report_is_written_for_each_folder(tmp_path: Path) -> None:
     result, _ = _invoke(report, *folders)
     assert result.output == "".join(f"{folder}/report.html\n" for folder in folders)
     assert all((Path(folder) / "report.html").is_file() for folder in folders)
+
+
+@pytest.fixture
+def plain_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "_plotly_script", lambda: "PLOTLY")
+
+
+@pytest.mark.usefixtures("plain_plotly")
+def test_without_folders_the_page_shows_the_newest_results(tmp_path: Path) -> None:
+    write_figures(tmp_path / "a", "bench-server", server_figures())
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{", encoding="utf-8")
+    result, _ = _invoke(report, "--results", str(tmp_path))
+    assert result.stdout == f"{tmp_path}/index.html\n"
+    assert result.stderr.startswith(f"warning: {damaged} is skipped: {damaged}/run.json is damaged")
+    assert len(result.stderr.splitlines()) == 1
+    assert "wire makes 2 times the calls" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("plain_plotly")
+def test_a_page_of_named_folders(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, "a", Fake(seconds=2, calls=20))
+    _folder(tmp_path, "b", Fake(seconds=2, calls=20))
+    file = tmp_path / "new" / "page.html"
+    result, _ = _invoke(report, "--page", str(file), folder)
+    assert result.output == f"{file}\n"
+    text = file.read_text(encoding="utf-8")
+    assert 'href="../a/run.json"' in text
+    assert "../b/run.json" not in text
+    # Only what was asked for.
+    assert not (Path(folder) / "report.html").exists()
+
+
+@pytest.mark.usefixtures("plain_plotly")
+def test_page_and_figures_may_be_asked_for_together(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra report")
+    write_figures(tmp_path / "a", "bench-server", server_figures())
+    figures, page = tmp_path / "figures", tmp_path / "page.html"
+    result, _ = _invoke(report, "--results", str(tmp_path), "--figures", str(figures))
+    assert result.output == f"{figures}/figures.md\n"
+    assert not (tmp_path / "index.html").exists()
+    options = ("--figures", str(figures), "--page", str(page))
+    result, _ = _invoke(report, "--results", str(tmp_path), *options)
+    assert result.output == f"{page}\n{figures}/figures.md\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--results", "{}/none"),
+            "{}/none is no folder: run loadtest bench first, or name results",
+        ),
+        (("--results", "{}"), "{} has no result: run loadtest bench first"),
+        (("--page", "{}/page.html", "{}"), "{} is no result: it has no run.json"),
+    ],
+)
+def test_a_page_of_nothing_is_a_mistake(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    _, error = _invoke(report, *(option.format(tmp_path) for option in options))
+    assert isinstance(error, click.UsageError)
+    assert error.format_message() == message.format(tmp_path)
+
+
+def test_a_missing_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise write.ExtraMissing("plotly is missing: install capnp-rig[report]")
+
+    monkeypatch.setattr(write, "_plotly_script", missing)
+    write_figures(tmp_path / "a", "demo", [])
+    _, error = _invoke(report, "--results", str(tmp_path))
+    assert isinstance(error, click.ClickException)
+    assert error.exit_code == 1
+    assert error.format_message() == "plotly is missing: install capnp-rig[report]"
 
 
 def test_a_comparison_in_words(tmp_path: Path) -> None:

@@ -1,0 +1,18 @@
+"""The report page and its figures: results in, one offline HTML file, SVG, PNG and Markdown out.
+
+    sources           reads result folders, the newest of each kind         files in
+    labels            says what a figure is of, also in older results
+    *_view, *_claims  figures in order, and the sentences that they support
+    size_sweep, share_sweep, codec_*    a bench as charts and tables
+    spectrum, timeline, rate_curve      load runs and searches
+    call_cpu, stack_ladder, end_to_end  servers and stacks
+    contents          puts all of it in order, as a `document` of `chart`s and tables
+    web, plotly_json  the document as HTML, with page.css and page.js
+    pictures          its charts as SVG and PNG, by matplotlib
+    markdown          the document as figures.md
+    write             puts them where they belong                           files out
+
+There is one document, and three ways to show it: a number on the page is the number in the
+README. Nothing is typed by hand: each sentence and caption is made of figures, and a figure that
+is void keeps its reason wherever it goes.
+"""

@@ -1,0 +1,167 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sample_results import CURVE, FOUND, write_search
+from sample_runs import Fake, make_run, write_run_folder
+
+from loadtest.page.chart import LineChart
+from loadtest.page.document import Paragraph, Table
+from loadtest.page.rate_curve import search_parts
+from loadtest.page.sources import Source, read_sources
+from loadtest.page.spectrum import spectrum_parts
+from loadtest.page.timeline import time_parts
+from loadtest.results import ResultError
+
+
+def _source(folder: Path) -> Source:
+    found = read_sources([folder])
+    assert not found.skipped
+    return found.sources[0]
+
+
+def _run(tmp_path: Path, fake: Fake) -> Source:
+    return _source(write_run_folder(tmp_path, make_run(fake)))
+
+
+# --- by percentile ---------------------------------------------------------------------------
+
+
+def test_an_open_loop_has_three_clocks(tmp_path: Path) -> None:
+    source = _run(tmp_path, Fake(seconds=10, calls=900))
+    assert source.load is not None
+    chart, table = spectrum_parts(source, source.load.summary())
+    assert isinstance(chart, LineChart)
+    assert [line.name for line in chart.lines] == [
+        "response (n = 18,000)",
+        "service (n = 18,000)",
+        "lateness (n = 18,000)",
+    ]
+    assert chart.key == "spectrum-run"
+    assert isinstance(table, Table)
+    assert [row.void for row in table.rows[:5]] == ["", "", "", *["too few calls beyond it"] * 2]
+
+
+def test_a_closed_loop_has_service_times(tmp_path: Path) -> None:
+    source = _run(tmp_path, Fake(seconds=10, calls=900, is_open_loop=False))
+    assert source.load is not None
+    chart, _ = spectrum_parts(source, source.load.summary())
+    assert isinstance(chart, LineChart)
+    assert [line.name.partition(" ")[0] for line in chart.lines] == ["service"]
+    assert chart.panels[0].y.title == "service time of a call"
+
+
+def test_a_void_run_is_grey_throughout(tmp_path: Path) -> None:
+    source = _run(tmp_path, Fake(seconds=10, calls=900, failures=(("gone", 1),)))
+    assert source.load is not None
+    chart, _ = spectrum_parts(source, source.load.summary())
+    assert isinstance(chart, LineChart)
+    assert all(point.void for line in chart.lines for point in line.points)
+    assert "Void: 2 calls failed." in chart.finding
+
+
+def test_a_run_without_an_answer_has_no_curve(tmp_path: Path) -> None:
+    source = _run(tmp_path, Fake(seconds=3, calls=0))
+    assert source.load is not None
+    (said,) = spectrum_parts(source, source.load.summary())
+    assert isinstance(said, Paragraph)
+    assert list(time_parts(source, source.load)) == []
+
+
+# --- over time -------------------------------------------------------------------------------
+
+
+def test_every_second_has_its_place(tmp_path: Path) -> None:
+    source = _run(tmp_path, Fake(seconds=4, calls=200))
+    assert source.load is not None
+    (chart,) = time_parts(source, source.load)
+    assert isinstance(chart, LineChart)
+    latency, cpu, memory = chart.panels
+    assert [line.name for line in latency.lines] == ["response p50", "response p99"]
+    assert [point.x for point in latency.lines[0].points] == [0.5, 1.5, 2.5, 3.5]
+    assert latency.heat is not None
+    assert list(latency.heat.x_edges) == [0, 1, 2, 3, 4]
+    for column in zip(*latency.heat.shares, strict=True):
+        assert sum(column) == pytest.approx(1)
+    names = ["server: worker 0", "server: supervisor", "generator: engine 0"]
+    assert [line.name for line in cpu.lines] == names
+    assert [line.name for line in memory.lines] == names
+    assert {point.y for point in memory.lines[0].points} == {50.0}
+    assert cpu.lines[2].points[0].y == pytest.approx(0.4)
+
+
+def test_repeats_stand_one_after_the_other(tmp_path: Path) -> None:
+    source = _run(tmp_path, Fake(seconds=3, calls=50, repeats=2))
+    assert source.load is not None
+    (chart,) = time_parts(source, source.load)
+    assert isinstance(chart, LineChart)
+    points = chart.panels[0].lines[0].points
+    assert [point.x for point in points] == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
+    assert [(mark.at, mark.text) for mark in chart.panels[0].marks] == [(3.0, "repeat 1")]
+
+
+def test_a_server_elsewhere_leaves_its_panels_out(tmp_path: Path) -> None:
+    source = _run(tmp_path, Fake(seconds=3, calls=50, server=False))
+    assert source.load is not None
+    (chart,) = time_parts(source, source.load)
+    assert isinstance(chart, LineChart)
+    assert len(chart.panels) == 1
+
+
+# --- against the rate ------------------------------------------------------------------------
+
+
+def test_the_curve_of_a_search(tmp_path: Path) -> None:
+    chart, table = search_parts(_source(write_search(tmp_path)))
+    assert isinstance(chart, LineChart)
+    (panel,) = chart.panels
+    assert [line.name for line in panel.lines] == ["response p50", "response p99", "response p99.9"]
+    p99 = panel.lines[1].points
+    assert [(point.x, point.y) for point in p99] == [
+        (point["rate_hz"], point["p99"] * 1000) for point in CURVE
+    ]
+    assert [point.void for point in p99] == ["", "", "", "the generator was late or busy"]
+    assert [(mark.axis, mark.at, mark.text) for mark in panel.marks] == [
+        ("y", 2_000_000, "objective: p99 < 2 ms"),
+        ("x", 30_000.0, "verified: 30,000/s"),
+    ]
+    # The rate that fails by orders of magnitude does not flatten the rest.
+    assert panel.y.high == 4_000_000
+    assert chart.finding == (
+        "It holds up to 30,000 calls/s; it fails at 40,000, where the limit was the server. "
+        "What lies above the frame is in the table. "
+        "Grey points are void: the generator was late, or calls failed."
+    )
+    assert isinstance(table, Table)
+    assert [row.cells[-1].text for row in table.rows] == ["3 of 3", "3 of 3", "3 of 3", "0 of 3"]
+
+
+def test_a_void_rate_does_not_stretch_the_frame(tmp_path: Path) -> None:
+    source = _source(write_search(tmp_path))
+    late = {**CURVE[1], "rate_hz": 15_000.0, "p99": 50_000.0, "note": "the generator was late"}
+    chart, _ = search_parts(replace(source, document={**source.document, "curve": [*CURVE, late]}))
+    assert isinstance(chart, LineChart)
+    assert chart.panels[0].y.high == 4_000_000
+
+
+def test_a_search_without_an_answer_has_no_mark(tmp_path: Path) -> None:
+    source = _source(write_search(tmp_path))
+    found = {**FOUND, "rate_hz": None, "failing_hz": 10_000.0}
+    chart, _ = search_parts(replace(source, document={**source.document, "found": found}))
+    assert isinstance(chart, LineChart)
+    assert [mark.axis for mark in chart.panels[0].marks] == ["y"]
+    assert chart.finding.startswith("No rate was verified; it fails at 10,000, where the limit")
+
+
+@pytest.mark.parametrize("curve", [None, []])
+def test_a_search_without_a_curve_says_so(tmp_path: Path, curve: object) -> None:
+    source = _source(write_search(tmp_path))
+    (said,) = search_parts(replace(source, document={**source.document, "curve": curve}))
+    assert isinstance(said, Paragraph)
+
+
+def test_a_damaged_curve_is_named(tmp_path: Path) -> None:
+    source = _source(write_search(tmp_path))
+    broken = replace(source, document={**source.document, "curve": [{"rate_hz": "x"}]})
+    with pytest.raises(ResultError, match="the curve is damaged"):
+        list(search_parts(broken))

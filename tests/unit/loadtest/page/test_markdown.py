@@ -1,0 +1,58 @@
+import re
+from pathlib import Path
+
+import pytest
+from sample_results import write_results
+
+from loadtest.page.contents import document_of
+from loadtest.page.document import Cell, Claim, Document, Row, Section, Table
+from loadtest.page.markdown import NOTE, escaped, markdown, table
+from loadtest.page.sources import find_sources
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("p99<2ms", "p99&lt;2ms"),
+        ("a|b", "a\\|b"),
+        ("x86_64 *bold* `code`", "x86\\_64 \\*bold\\* \\`code\\`"),
+        ("[a](b)", "\\[a\\](b)"),
+        ("two\nlines", "two lines"),
+        ("back\\slash", "back\\\\slash"),
+    ],
+)
+def test_text_is_shown_as_it_is(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+def test_a_table() -> None:
+    rows = [Row([Cell("a"), Cell("1 µs", 1000.0)]), Row([Cell("b"), Cell("-")], "late")]
+    assert table(Table("t", "Caption", ["name", "time"], rows)).splitlines() == [
+        "Caption",
+        "",
+        "| name | time |",
+        "| --- | ---: |",
+        "| a | 1 µs |",
+        "| b | - (void: late) |",
+    ]
+
+
+def test_what_is_folded_and_what_is_void() -> None:
+    long = Table("t", "Long", ["a"], [Row([Cell("1")])], folded=True)
+    claims = [Claim("Load", "It holds.", "n = 3", void="late")]
+    document = Document("Title", claims, ["Some CPU"], [], [Section("s", "Section", [long])])
+    text = markdown(document)
+    assert NOTE in text
+    assert "- It holds. **Void:** late. (n = 3)" in text
+    assert "Long" not in text
+    assert "Section" not in text
+
+
+def test_every_chart_is_an_image_beside_it(tmp_path: Path) -> None:
+    document = document_of(find_sources(write_results(tmp_path)), lambda source: source.name)
+    images = re.findall(r"!\[[^\n]*\]\(([^)]*)\)", markdown(document))
+    assert "size-text-open-read-100.svg" in images
+    assert "size-text-build.svg" in images
+    assert "spectrum-run.svg" in images
+    assert "ladder-calls-per-s-text.svg" in images
+    assert len(images) == len({*images})
