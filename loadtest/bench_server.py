@@ -10,7 +10,6 @@ connections, and what `wire` costs in memory, without a socket.
 """
 
 import json
-import os
 import random
 import socket
 import subprocess
@@ -29,7 +28,7 @@ from loadtest.child import child_environment, kept_alive
 from loadtest.engine import EngineConfig
 from loadtest.engine_runs import EngineFailed, run_engines
 from loadtest.histogram import Histogram, merge
-from loadtest.pair_statistics import Interval, interval_of_median, judge, noise_floor, paired_ratio
+from loadtest.pair_run import median_figure, ratio_figures, two_cpus
 from loadtest.results import (
     Figure,
     folder_name,
@@ -120,8 +119,8 @@ def run(config: BenchServerConfig, report: Callable[[Progress], None]) -> BenchS
         BenchServerError: A server or the generator failed, a call did, or there is one CPU only.
         OSError: The result cannot be written.
     """
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
+    cpus = two_cpus()
+    if cpus is None:
         raise BenchServerError("two CPUs are needed: one for the server, one for the generator")
     environment = record.environment()
     now = datetime.now(UTC)
@@ -132,7 +131,7 @@ def run(config: BenchServerConfig, report: Callable[[Progress], None]) -> BenchS
         found.append(_idle_memory(engine, config.idle, cpus[0], folder))
     in_memory = [_time_in_memory(number, cpus[0]) for number in range(_IN_MEMORY_PROCESSES)]
     found += in_memory_figures(in_memory)
-    plain = asdict(config) | {"results": str(config.results), "cpus": cpus[:2]}
+    plain = asdict(config) | {"results": str(config.results), "cpus": list(cpus)}
     write_samples(folder, map(asdict, rounds))
     write_run(
         folder,
@@ -222,7 +221,9 @@ def _time_in_memory(number: int, cpu: int) -> dict[str, float]:
 def in_memory_figures(processes: list[dict[str, float]]) -> list[Figure]:
     """Return the median over the processes of each case, in µs."""
     return [
-        _plain(f"in memory: {case}", [found[case] / 1000 for found in processes], "µs")
+        median_figure(
+            f"in memory: {case}", [found[case] / 1000 for found in processes], "µs", _CONTRACT
+        )
         for case in processes[0]
     ]
 
@@ -242,7 +243,7 @@ def figures(rounds: list[Round]) -> list[Figure]:
 
 
 def _of_load(name: str, by_role: dict[str, list[Round]]) -> list[Figure]:
-    # Times, since `paired_ratio` divides the baseline's by the candidate's.
+    # Times, not rates: of a cost less is better.
     seconds_per_call = {
         role: [1 / r.result.calls_per_s for r in rounds] for role, rounds in by_role.items()
     }
@@ -250,51 +251,28 @@ def _of_load(name: str, by_role: dict[str, list[Round]]) -> list[Figure]:
     found: list[Figure] = []
     for role, engine in (("candidate", CANDIDATE), ("baseline", BASELINE)):
         found.append(_rate(f"{name}: {engine} calls/s", by_role[role]))
-        found.append(_plain(f"{name}: {engine} server CPU per call", cpu[role], "µs"))
+        cpu_name = f"{name}: {engine} server CPU per call"
+        found.append(median_figure(cpu_name, cpu[role], "µs", _CONTRACT))
         found.append(_p99(f"{name}: {engine} service time p99", by_role[role]))
-    for what, times in (("calls/s", seconds_per_call), ("server CPU per call", cpu)):
-        same = paired_ratio(times["baseline"], times["again"])
-        ratio = paired_ratio(times["baseline"], times["candidate"])
-        judgement = judge(ratio, noise_floor(same))
-        found.append(_ratio(f"{name}: A/A, {what}", same, "floor", ""))
-        found.append(
-            _ratio(
-                f"{name}: {CANDIDATE} over {BASELINE}, {what}",
-                ratio,
-                judgement.verdict,
-                judgement.reason,
-            )
-        )
+    for what, costs in (("calls/s", seconds_per_call), ("server CPU per call", cpu)):
+        ratio = f"{name}: {CANDIDATE} over {BASELINE}, {what}"
+        found += ratio_figures(f"{name}: A/A, {what}", ratio, costs, _CONTRACT)
     return found
-
-
-def _plain(
-    name: str, values: list[float], unit: str, verdict: str = "ok", reason: str = ""
-) -> Figure:
-    found = interval_of_median(values, seed=0)
-    return Figure(
-        name, found.value, unit, _CONTRACT, found.n, found.low, found.high, verdict, reason
-    )
 
 
 def _rate(name: str, rounds: list[Round]) -> Figure:
     values = [r.result.calls_per_s for r in rounds]
     busy = max(r.result.busy for r in rounds)
-    if busy > _BUSY_LIMIT:
-        return _plain(name, values, "calls/s", "at least", f"the generator was {busy:.0%} busy")
-    return _plain(name, values, "calls/s")
+    if busy <= _BUSY_LIMIT:
+        return median_figure(name, values, "calls/s", _CONTRACT)
+    reason = f"the generator was {busy:.0%} busy"
+    return median_figure(name, values, "calls/s", _CONTRACT, verdict="at least", reason=reason)
 
 
 def _p99(name: str, rounds: list[Round]) -> Figure:
     times = merge(Histogram.from_json(r.result.histogram) for r in rounds)
     value_ns = times.percentile_ns(99)
     return Figure(name, None if value_ns is None else value_ns / 1000, "µs", _CONTRACT, times.count)
-
-
-def _ratio(name: str, found: Interval, verdict: str, reason: str) -> Figure:
-    return Figure(
-        name, found.value, "ratio", _CONTRACT, found.n, found.low, found.high, verdict, reason
-    )
 
 
 def _idle_memory(engine: str, count: int, server_cpu: int, folder: Path) -> Figure:
