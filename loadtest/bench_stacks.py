@@ -15,8 +15,10 @@ a server that ends, makes the figures of that stack and payload void, not the wh
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,10 @@ from loadtest.stacks import CAPNP, STACKS, missing_library, server_options
 from loadtest.tally import Clocks
 from loadtest.workload import BINARY, PAYLOAD_KINDS, TEXT, WorkloadConfig
 
+_LIBRARIES = (
+    *("pycapnp", "uvloop", "orjson", "uvicorn", "httptools", "hypercorn", "h2", "hpack", "grpcio"),
+    "protobuf",
+)
 # What a measurement takes beside its own time, until the first is done.
 _OVERHEAD_S = 0.5
 
@@ -113,9 +119,19 @@ def run(config: BenchStacksConfig, report: Callable[[Progress], None]) -> BenchS
             *("bench-stacks", plain, environment, found),
             started=now.isoformat(),
             skipped=bench.skipped,
+            libraries=_libraries(),
         ),
     )
     return BenchStacksResult(folder, found, bench.skipped)
+
+
+def _libraries() -> dict[str, str]:
+    """Return the versions of what serves and drives the stacks, as far as it is installed."""
+    found = {}
+    for name in _LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 class _Bench:

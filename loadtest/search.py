@@ -23,7 +23,7 @@ from loadtest.run import RunConfig, measure
 from loadtest.run_summary import LIMITS, Summary, summarize
 from loadtest.server_usage import local_server
 from loadtest.slo import Found, Outcome, Probe, Slo, judge, search
-from loadtest.workload import load_workload
+from loadtest.stacks import load_any_workload
 
 _CONTRACT = "round trip"
 # A process that starts and connects, beside its load.
@@ -95,7 +95,7 @@ def run(config: SearchConfig, report: Callable[[SearchProgress], None]) -> Searc
         OSError: The result cannot be written.
         KeyboardInterrupt: Somebody stopped it; a search that is cut short has no answer.
     """
-    label = load_workload(config.load.workload).label
+    label = load_any_workload(config.load.stack, config.load.workload).label
     environment = record.environment()
     now = datetime.now(UTC)
     done: list[Measured] = []

@@ -103,8 +103,8 @@ TextRequest = tuple[EncodedTuple, Callable[[Any], str | None]]
 
 WRONG_REPLY = "wrong reply"
 # Callers may keep a frame and a reply for each request of a cycle, in every connection: at most
-# 1 MiB of each, or as much as is in flight twice.
-KEPT_WORDS = 512
+# 1 MiB of each, or as much as is in flight twice. That is a text of 4 KiB and what it stands in.
+KEPT_WORDS = 520
 KEPT_REQUESTS = 256
 _BODIES = 16
 _BODIES_BYTES = 1 << 20

@@ -37,6 +37,7 @@ def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
     result = run(brief(tmp_path, rounds=2), told.append)
     document, plain = read_run(result.folder), read_samples(result.folder)
     assert (document["kind"], document["skipped"]) == ("bench-stacks", {})
+    assert document["libraries"]["pycapnp"]
     samples = [Sample(**one) for one in plain]
     # Two payloads closed, one of them open as well; capnp's second turn closed only.
     assert len(samples) == 2 * (3 * 3 + 2)

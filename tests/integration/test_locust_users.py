@@ -550,7 +550,7 @@ BUGGY = """
 from loadtest import locust_crew
 from loadtest.capnp_user import ReverseUser
 
-workload = locust_crew.load_workload
+workload = locust_crew.load_any_workload
 
 def buggy(*args, **kwargs):
     made = workload(*args, **kwargs)
@@ -566,7 +566,7 @@ def buggy(*args, **kwargs):
 
     return Buggy()
 
-locust_crew.load_workload = buggy
+locust_crew.load_any_workload = buggy
 """
 
 

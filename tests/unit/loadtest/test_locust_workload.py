@@ -14,6 +14,7 @@ def options(**changes: Any) -> Namespace:
         "payload_bytes": 64,
         "text": "",
         "data_seed": 3,
+        "payload_kind": "text",
     }
     return Namespace(**{**plain, **changes})
 
@@ -22,6 +23,7 @@ def test_options_become_a_config() -> None:
     assert workload_config(options()) == WorkloadConfig(payload_bytes=64, seed=3)
     # An empty field of the web form is none.
     assert workload_config(options(params="", corpus="")) == workload_config(options())
+    assert workload_config(options(payload_kind="binary")).payload_kind == "binary"
     given = {"schema": "a.capnp", "interface": "Foo", "method": "bar", "params": "{}"}
     assert workload_config(options(**given)) == WorkloadConfig(payload_bytes=64, seed=3, **given)
 

@@ -542,12 +542,11 @@ def continued(frames: bytes) -> bytes:
         kind, flags, stream, payload = frames[3], frames[4], frames[5:9], frames[9 : 9 + size]
         parts = list(cut(payload, 7)) if kind == HEADERS else [payload]
         for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            out += len(part).to_bytes(3, "big")
-            out += bytes(
-                [CONTINUATION if number else kind, flags if last else flags & ~END_HEADERS]
-            )
-            out += stream + part
+            # The first of them says whether the stream ends, the last that the block does.
+            said = 0 if number else flags & ~END_HEADERS
+            said |= flags & END_HEADERS if number == len(parts) - 1 else 0
+            head = bytes([CONTINUATION if number else kind, said])
+            out += len(part).to_bytes(3, "big") + head + stream + part
         frames = frames[9 + size :]
     return out
 
