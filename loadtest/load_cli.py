@@ -341,6 +341,10 @@ def search_command(
     if start_hz > highest_hz:
         raise click.UsageError("--start is above --highest")
     config = SearchConfig(_config(options), objective, start_hz, highest_hz)
+    if config.lowest_hz > highest_hz:
+        raise click.UsageError(
+            f"too few calls: {slo} takes {config.lowest_hz:,.0f} calls/s or a longer --probe"
+        )
     with failures_in_one_line(RunError), shown_search() as report:
         result = run(config, report)
     if as_json:

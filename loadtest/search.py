@@ -22,7 +22,7 @@ from loadtest.results import (
 from loadtest.run import RunConfig, measure
 from loadtest.run_summary import LIMITS, Summary, summarize
 from loadtest.server_usage import local_server
-from loadtest.slo import Found, Outcome, Probe, Slo, judge, search
+from loadtest.slo import Found, Outcome, Probe, Slo, judge, least_calls, search
 from loadtest.stacks import load_any_workload
 
 _CONTRACT = "round trip"
@@ -41,6 +41,13 @@ class SearchConfig:
     slo: Slo
     start_hz: float = 1000.0
     highest_hz: float = 1_000_000.0
+
+    @property
+    def lowest_hz(self) -> float:
+        """The rate below which a probe has too few calls to prove the objectives."""
+        assert self.load.seconds is not None
+        # A Poisson schedule may have a few calls less than it has on average.
+        return 1.2 * least_calls(self.slo) / self.load.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,9 @@ def _search(
     server = local_server(config.load.address)
     assert config.load.seconds is not None
     each_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
-    steps = search(config.start_hz, config.highest_hz, seed=config.load.seed)
+    steps = search(
+        config.start_hz, config.highest_hz, seed=config.load.seed, lowest_hz=config.lowest_hz
+    )
     probe = next(steps)
     while True:
         report(SearchProgress(probe, len(done), probe.left * each_s))

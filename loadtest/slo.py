@@ -30,7 +30,6 @@ REPEATS = 3
 VERIFICATIONS = 5
 # Of so many verifications, one may fail: the machines are shared.
 VERIFIED_FROM = 4
-_LOWEST_HZ = 1.0
 
 
 class SloError(ValueError):
@@ -126,6 +125,12 @@ def proves(calls: int, over: int, percent: float) -> bool:
     return binomial_cdf(over, calls, 1 - percent / 100) <= 1 - _CONFIDENCE
 
 
+def least_calls(slo: Slo) -> int:
+    """Return how many calls, none of them late, prove the objectives: 459 for p99."""
+    strictest = max(one.percent for one in slo.latencies)
+    return math.ceil(math.log(1 - _CONFIDENCE) / math.log(strictest / 100))
+
+
 def binomial_cdf(k: int, n: int, p: float) -> float:
     """Return the chance of at most `k` successes in `n` trials of chance `p`, 0 < p < 1."""
     if k >= n:
@@ -177,13 +182,16 @@ class Found:
     outcomes: dict[float, list[Outcome]] = field(default_factory=dict)
 
 
-def search(start_hz: float, highest_hz: float, *, seed: int) -> Generator[Probe, Outcome, Found]:
+def search(
+    start_hz: float, highest_hz: float, *, seed: int, lowest_hz: float = 1.0
+) -> Generator[Probe, Outcome, Found]:
     """Find the highest rate that holds: double, bisect, repeat in shuffled order, verify.
 
-    Yields what to probe, and is sent what came of it.
+    Yields what to probe, and is sent what came of it. Below `lowest_hz` a probe has too few calls
+    to prove anything.
     """
     outcomes: dict[float, list[Outcome]] = {}
-    low, high = yield from _bracket(start_hz, highest_hz, outcomes)
+    low, high = yield from _bracket(max(start_hz, lowest_hz), highest_hz, lowest_hz, outcomes)
     while low is not None and high is not None and high / low > PRECISION:
         middle = _round(math.sqrt(low * high))
         if middle in (low, high):
@@ -208,7 +216,7 @@ def search(start_hz: float, highest_hz: float, *, seed: int) -> Generator[Probe,
 
 
 def _bracket(
-    start_hz: float, highest_hz: float, outcomes: dict[float, list[Outcome]]
+    start_hz: float, highest_hz: float, lowest_hz: float, outcomes: dict[float, list[Outcome]]
 ) -> Generator[Probe, Outcome, tuple[float | None, float | None]]:
     """Double the rate until it fails, or halve it until it holds."""
     rate = _round(min(start_hz, highest_hz))
@@ -223,7 +231,7 @@ def _bracket(
         else:
             high = rate
             rate = _round(rate / 2)
-        if rate in outcomes or rate < _LOWEST_HZ:
+        if rate in outcomes or rate < lowest_hz:
             break
     return low, high
 

@@ -12,6 +12,7 @@ from loadtest.slo import (
     SloError,
     binomial_cdf,
     judge,
+    least_calls,
     parse_slo,
     proves,
     search,
@@ -83,6 +84,11 @@ def test_so_many_calls_prove_a_percentile(
     expected: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     assert proves(calls, over, percent) is expected
+
+
+@pytest.mark.parametrize(("text", "calls"), [("p99<1s", 459), ("p99.9<1s", 4603), ("p50<1s", 7)])
+def test_so_many_calls_are_needed(text: str, calls: int) -> None:
+    assert least_calls(parse_slo(text)) == calls
 
 
 def summary(
