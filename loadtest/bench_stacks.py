@@ -42,7 +42,7 @@ from loadtest.workload import BINARY, PAYLOAD_KINDS, TEXT, WorkloadConfig
 
 _LIBRARIES = (
     *("pycapnp", "uvloop", "orjson", "uvicorn", "httptools", "hypercorn", "h2", "hpack", "grpcio"),
-    "protobuf",
+    *("protobuf", "pybase64"),
 )
 # What a measurement takes beside its own time, until the first is done.
 _OVERHEAD_S = 0.5

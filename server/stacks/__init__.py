@@ -32,12 +32,13 @@ MAX_MESSAGE_BYTES = MAX_TEXT_BYTES + 4096
 
 # Module to look for, and the name it is installed by.
 _LIBRARIES = {
-    "json": [("orjson", "orjson")],
+    "json": [("orjson", "orjson"), ("pybase64", "pybase64")],
     "http": [
         ("uvicorn", "uvicorn"),
         ("httptools", "httptools"),
         ("hypercorn", "hypercorn"),
         ("orjson", "orjson"),
+        ("pybase64", "pybase64"),
     ],
     "grpc": [("grpc", "grpcio"), ("google.protobuf", "protobuf")],
 }

@@ -1,11 +1,10 @@
 """The HTTP stack's application: raw ASGI and orjson, no framework. `http_server` has the format."""
 
-from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
+import pybase64
 
 from server.services.binary import received_bytes_line, reverse_bytes
 from server.services.reverse import received_line, reverse
@@ -103,10 +102,10 @@ def _serve(method: str, path: str, body: bytes, note: Note) -> dict[str, str]:
 def _serve_bytes(request: Any, note: Note) -> dict[str, str]:  # noqa: ANN401 - any JSON value
     text = request.get("data") if type(request) is dict else None
     try:
-        # TypeError: it is no string. ValueError: it is not even ASCII.
-        data = a2b_base64(text, strict_mode=True)  # type: ignore[arg-type]
-    except (Base64Error, TypeError, ValueError) as error:
+        # The standard library's takes fifty times as long for large ones.
+        data = pybase64.b64decode(text, validate=True)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
         raise _Refused(400, "data must be base64") from error
     if note is not None:
         note(received_bytes_line(data))
-    return {"data": b2a_base64(reverse_bytes(data), newline=False).decode()}
+    return {"data": pybase64.b64encode_as_string(reverse_bytes(data))}

@@ -25,13 +25,12 @@ connection is closed without a word, as in the tutorial. So is the value of more
 `server.stacks.MAX_MESSAGE_BYTES`, after `{"id":null,"error":"..."}\n`.
 """
 
-from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
+import pybase64
 
 from server.engines import Engine, OnEnd
 from server.services.binary import received_bytes_line, reverse_bytes
@@ -82,13 +81,13 @@ def _other_call(method: Any, params: Any, note: Note) -> dict[str, str]:  # noqa
         return {"error": "no such method: there are read and reverse_bytes"}
     text = params.get("data") if type(params) is dict else None
     try:
-        # TypeError: it is no string. ValueError: it is not even ASCII.
-        data = a2b_base64(text, strict_mode=True)  # type: ignore[arg-type]
-    except (Base64Error, TypeError, ValueError):
+        # The standard library's takes fifty times as long for large ones.
+        data = pybase64.b64decode(text, validate=True)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         return {"error": "params.data must be base64"}
     if note is not None:
         note(received_bytes_line(data))
-    return {"result": b2a_base64(reverse_bytes(data), newline=False).decode()}
+    return {"result": pybase64.b64encode_as_string(reverse_bytes(data))}
 
 
 class _JsonConnection(Stream):

@@ -21,9 +21,10 @@ _QUOTE, _BRACE, _BRACKET = b'"{['
 _BLANKS = re.compile(rb"[ \t\n\r]*+")
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 # As far as no bracket opens or closes a level, except around something flat, and no string is
-# only partly here.
+# only partly here, or long: `find` is many times as fast for those (5 ns a byte by the pattern).
 _FLAT = re.compile(
-    rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+"|\{[^"{}\[\]]*+\}|\[[^"{}\[\]]*+\])*+', re.DOTALL
+    rb'(?:[^"{}\[\]]++|"(?:[^"\\]{1,256}+|\\.){0,16}+"|\{[^"{}\[\]]*+\}|\[[^"{}\[\]]*+\])*+',
+    re.DOTALL,
 )
 
 
