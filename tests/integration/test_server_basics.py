@@ -269,13 +269,15 @@ def test_h6_workers_leave_no_core_dump(shared: Running) -> None:
 def test_descriptors_do_not_leak(shared: Running) -> None:
     (pid,) = shared.workers()
     reversed_by(shared)
-    before = [psutil.Process(p).num_fds() for p in (shared.pid, pid)]
+
+    def open_files() -> int:
+        return sum(psutil.Process(each).num_fds() for each in (shared.pid, pid))
+
+    # The connection of the call before may still be counted, so fewer are no leak.
+    before = open_files()
     for _ in range(50):
         reversed_by(shared)
-    eventually(
-        lambda: [psutil.Process(p).num_fds() for p in (shared.pid, pid)] == before,
-        what=f"{before} open files again",
-    )
+    eventually(lambda: open_files() <= before, what=f"{before} open files again")
 
 
 def test_the_connection_cap_refuses_and_recovers() -> None:
