@@ -55,7 +55,8 @@ def test_connections_go_round_and_every_worker_has_its_core() -> None:
     with running_server("--workers", "2") as server:
         for _ in range(4):
             reversed_by(server)
-        assert [line[-1] for line in server.out.find("Dispatching")] == ["0", "1", "0", "1"]
+        lines = server.out.wait_for("Dispatching", count=4)
+        assert [line[-1] for line in lines] == ["0", "1", "0", "1"]
         cpus = sorted(os.sched_getaffinity(0))
         pinned = [psutil.Process(pid).cpu_affinity() for pid in server.workers()]
         assert pinned == [[cpus[0]], [cpus[1 % len(cpus)]]]

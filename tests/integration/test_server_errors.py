@@ -55,8 +55,8 @@ def test_h4_an_unexpected_error_is_a_number_here_and_a_traceback_there(
     match = re.fullmatch(r"internal error \[id ([0-9a-f]{8})\]", str(error))
     assert match is not None
     faulty.err.wait_for(f"internal error [id {match[1]}] in read")
-    assert faulty.err.find("Traceback (most recent call last)")
-    assert faulty.err.find("sample_services.py")
+    faulty.err.wait_for("Traceback (most recent call last)")
+    faulty.err.wait_for("sample_services.py")
 
 
 def test_no_result_is_an_empty_result(faulty: Running) -> None:

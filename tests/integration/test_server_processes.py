@@ -116,7 +116,8 @@ def test_a4_a_stopped_worker_gets_no_connections_and_is_killed_at_the_limit() ->
         seen = len(server.out.find("Dispatching"))
         for _ in range(4):
             assert reversed_by(server) == b"olleH"
-        assert {line[-1] for line in server.out.find("Dispatching")[seen:]} == {"1"}
+        lines = server.out.wait_for("Dispatching", count=seen + 4)
+        assert {line[-1] for line in lines[seen:]} == {"1"}
         server.err.wait_for("does not answer: killing it", within_s=8)
         assert 4.5 < elapsed_s(stopped_s) < 8
         eventually(lambda: len(server.workers()) == 2 and victim not in server.workers())

@@ -197,7 +197,8 @@ def test_connections_go_round(stack: str) -> None:
         assert worker_cores(server) == [cpus[0], cpus[1 % len(cpus)]]
         for _ in range(4):
             assert serves(server, stack)
-        assert [line[-1] for line in server.out.find("Dispatching")] == ["0", "1", "0", "1"]
+        lines = server.out.wait_for("Dispatching", count=4)
+        assert [line[-1] for line in lines] == ["0", "1", "0", "1"]
 
 
 @pytest.mark.parametrize("stack", ["echo", "json", "http", "http2", "selectors"])
