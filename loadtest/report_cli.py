@@ -3,11 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from loadtest.terminal import failures_in_one_line, stdout
 
+_INDEX, _FIGURES = "index.html", "figures"
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -30,8 +32,20 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
     type=click.Path(file_okay=False, path_type=Path),
     help="Write the charts as SVG and PNG, and figures.md, into this folder.",
 )
+@click.option(
+    *("--fill", "text"),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Write parts of the report into this text, between <!-- report: NAME --> and "
+    "<!-- end of report -->; a NAME that is none is answered with all that are. "
+    "Pictures are those of --figures, by default RESULTS/figures.",
+)
 def report(
-    *, folders: Sequence[Path], results: Path, file: Path | None, pictures: Path | None
+    *,
+    folders: Sequence[Path],
+    results: Path,
+    file: Path | None,
+    pictures: Path | None,
+    text: Path | None,
 ) -> None:
     """Show results as a page.
 
@@ -40,6 +54,7 @@ def report(
     loadtest report FOLDER...             report.html in each FOLDER, of this result alone
     loadtest report --page FILE [FOLDER]...
     loadtest report --figures DIR [FOLDER]...
+    loadtest report --fill README.md [FOLDER]...
 
     index.html is one file that needs no network: a verdict in words, charts, tables. It and the
     figures need the extra capnp-rig[report]; report.html is plain and needs nothing. Folders
@@ -47,12 +62,14 @@ def report(
     """  # noqa: D301 - click wants the sign itself
     for folder in folders:
         _check(folder)
-    if folders and file is None and pictures is None:
+    if folders and file is None and pictures is None and text is None:
         _write_reports(folders)
         return
     if not folders and not results.is_dir():
         raise click.UsageError(f"{results} is no folder: run loadtest bench first, or name results")
-    _write_page(folders, results, file, pictures)
+    if file is None and pictures is None and text is None:
+        file = results / _INDEX
+    _write(folders, results, _Wanted(file, pictures, text))
 
 
 def _write_reports(folders: Sequence[Path]) -> None:
@@ -64,28 +81,38 @@ def _write_reports(folders: Sequence[Path]) -> None:
             click.echo(write_report(folder))
 
 
-def _write_page(
-    folders: Sequence[Path], results: Path, file: Path | None, pictures: Path | None
-) -> None:
-    from loadtest.page.write import (  # noqa: PLC0415 - only when asked for
-        INDEX,
+class _Wanted(NamedTuple):
+    """The page's file, the pictures' folder, and the text to fill, each None if not wanted."""
+
+    page: Path | None
+    pictures: Path | None
+    text: Path | None
+
+
+def _write(folders: Sequence[Path], results: Path, wanted: _Wanted) -> None:
+    from loadtest.page.fill import NoSuchPart  # noqa: PLC0415 - only when asked for
+    from loadtest.page.write import (  # noqa: PLC0415 - as above
         ExtraMissing,
+        fill_text,
         sources_of,
         write_figures,
         write_page,
     )
     from loadtest.results import ResultError  # noqa: PLC0415 - as above
 
-    with failures_in_one_line(ResultError, ExtraMissing):
+    with failures_in_one_line(ResultError, ExtraMissing, NoSuchPart):
         found = sources_of(results, folders)
         for line in found.skipped:
             click.echo(f"warning: {line}", err=True)
         if not found.sources:
             raise click.UsageError(f"{results} has no result: run loadtest bench first")
-        if file is not None or pictures is None:
-            click.echo(write_page(found, file or results / INDEX))
-        if pictures is not None:
-            click.echo(write_figures(found, pictures)[-1])
+        if wanted.page is not None:
+            click.echo(write_page(found, wanted.page))
+        if wanted.pictures is not None:
+            click.echo(write_figures(found, wanted.pictures)[-1])
+        if wanted.text is not None:
+            pictures = wanted.pictures or results / _FIGURES
+            click.echo(fill_text(found, wanted.text, pictures))
 
 
 @click.command("compare")

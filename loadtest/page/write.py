@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from loadtest.page.contents import document_of, usable
+from loadtest.page.fill import filled
 from loadtest.page.markdown import markdown
 from loadtest.page.sources import Found, Source, find_sources, read_sources
 from loadtest.page.web import charts_of, render
 
-INDEX = "index.html"
 FIGURES = "figures.md"
 
 
@@ -62,6 +62,22 @@ def write_figures(found: Found, folder: Path) -> list[Path]:
     file = folder / FIGURES
     file.write_text(markdown(document), encoding="utf-8")
     return [*written, file]
+
+
+def fill_text(found: Found, file: Path, pictures: Path) -> Path:
+    """Fill the places for parts of the report in a text file, and return its path.
+
+    `pictures` is where `write_figures` writes.
+
+    Raises:
+        NoSuchPart: It has no such place, or one for a part that there is not.
+        OSError: It cannot be read or written.
+        ResultError: A result is damaged.
+    """
+    document = document_of(found, _path_from(file.parent))
+    folder = Path(os.path.relpath(pictures, file.parent)).as_posix()
+    file.write_text(filled(file.read_text("utf-8"), document, folder), encoding="utf-8")
+    return file
 
 
 def _plotly_script() -> str:

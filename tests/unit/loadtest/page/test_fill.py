@@ -1,0 +1,69 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from sample_results import write_results
+
+from loadtest.page.chart import Axis, Line, LineChart, Look, Panel, Point
+from loadtest.page.contents import document_of
+from loadtest.page.document import Cell, Claim, Document, Fold, Part, Row, Section, Table
+from loadtest.page.fill import NoSuchPart, filled
+from loadtest.page.sources import find_sources
+
+TABLE = Table("sizes", "Sizes", ["codec"], [Row([Cell("wire")])], folded=True)
+CHART = LineChart(
+    "sizes",
+    "Time",
+    "it rises",
+    Axis("x"),
+    [Panel(Axis("y"), [Line("a", [Point(1, 2)], Look("#000"))])],
+)
+
+
+def document(parts: Sequence[Part] = (TABLE, CHART)) -> Document:
+    claims = [Claim("Codecs", "wire wins", "n = 12"), Claim("Codecs", "orjson wins")]
+    return Document("Title", claims, ["a machine"], [], [Section("s", "S", [Fold("more", parts)])])
+
+
+def place(key: str, inside: str) -> str:
+    return f"before\n\n<!-- report: {key} -->\n{inside}<!-- end of report -->\n\nafter\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("claims", "**Codecs**\n\n- wire wins (n = 12)\n- orjson wins\n"),
+        ("machine", "- a machine\n"),
+        ("sizes", "Sizes\n\n| codec |\n| --- |\n| wire |\n"),
+        ("sizes.svg", "![Time: it rises](pictures/sizes.svg)\n"),
+    ],
+)
+@pytest.mark.parametrize("inside", ["", "what was there\nbefore\n"])
+def test_a_place_is_filled_and_nothing_else_changes(key: str, shown: str, inside: str) -> None:
+    assert filled(place(key, inside), document(), "pictures") == place(key, shown)
+
+
+def test_every_place_is_filled_by_itself() -> None:
+    text = place("machine", "") + place("sizes", "")
+    done = place("machine", "- a machine\n") + place(
+        "sizes", "Sizes\n\n| codec |\n| --- |\n| wire |\n"
+    )
+    assert filled(text, document(), "") == done
+    assert filled(done, document(), "") == done
+
+
+def test_a_key_that_is_none() -> None:
+    with pytest.raises(NoSuchPart, match=r"'size': there are claims, machine, sizes, sizes\.svg"):
+        filled(place("size", ""), document(), "")
+
+
+def test_a_text_without_a_place() -> None:
+    with pytest.raises(NoSuchPart, match="write <!-- report: claims -->"):
+        filled("nothing here", document(), "")
+
+
+def test_real_results_have_parts_to_fill_in(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    real = document_of(find_sources(tmp_path), lambda source: source.name)
+    text = filled(place("claims", "") + place("machine", ""), real, "")
+    assert all(claim.topic in text for claim in real.claims)
