@@ -1,7 +1,7 @@
 """What struct views do not read or write themselves, pycapnp does, on the same words.
 
-Unions, groups, lists of structs or texts, AnyPointer and pointers with defaults are
-rare in a hot call; here they cost a copy of the message, not a second implementation.
+Unions, groups, lists of structs that have them, lists of Void, AnyPointer and pointers with
+defaults are rare in a hot call; here they cost a copy of the message, not a second implementation.
 """
 
 import struct
@@ -11,6 +11,7 @@ from typing import Any
 import capnp
 
 from wire.errors import EncodeError, MalformedMessage
+from wire.lists import LazyList
 from wire.pointers import Buffer, StructTuple
 
 _FIRST_SEGMENT_WORDS = 1024
@@ -125,11 +126,13 @@ def _module(schema: Any) -> Any:  # noqa: ANN401
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return `value` as pycapnp takes it: buffers as bytes or lists."""
+    """Return `value` as pycapnp takes it: views as dicts, buffers as bytes or lists."""
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, LazyList)):
         return [_plain(item) for item in value]
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
     if isinstance(value, (bytes, str, bool, int, float)) or value is None:
         return value
     try:

@@ -29,7 +29,7 @@ _pointer_at = struct.Struct("<iI").unpack_from
 STRUCT, LIST, FAR, OTHER = 0, 1, 2, 3
 # Bits of one element by element size code; a pointer is 64 bits, a composite is described apart.
 ELEMENT_BITS = (0, 1, 8, 16, 32, 64, 64)
-BYTE, POINTER, COMPOSITE = 2, 6, 7
+BIT, BYTE, POINTER, COMPOSITE = 1, 2, 6, 7
 
 
 class Message:

@@ -1,26 +1,30 @@
 """Readers and writers for structs, compiled once from a schema.
 
 A `StructCodec` turns a pointer into a view with one attribute per field, and a
-mapping of field names to values into words. The simple cases are done here in
-plain Python: booleans, integers, floats, enums, Text, Data, lists of numbers and
-nested structs, with their defaults. Data and lists of numbers are read-only
-memoryviews into the received frame. All other fields go through pycapnp on the same
-words (`wire.fallback`).
+mapping of field names to values into words. The simple cases are done in plain
+Python: booleans, integers, floats, enums, Text, Data, nested structs and lists of all
+these and of lists, with their defaults. Data and lists of numbers are read-only
+memoryviews into the received frame, other lists are sequences that read from it
+(`wire.lists`). All other fields go through pycapnp on the same words (`wire.fallback`), and
+so do lists of structs that have such fields.
+
+A view is a value to write, too, and so are its lists.
 
 A view is valid as long as the buffer it was read from. An attribute that the
 sender left out, or that its older schema lacks, reads as the schema's default.
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from wire.encoding import EncodedStruct, EncodedTuple
 from wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
 from wire.fallback import build, read_dict, read_which
-from wire.fields import VALUE_ERRORS, Field, NeedsFallback, compile_field, reader_of
+from wire.fields import Field, compile_field, reader_of
 from wire.frames import FrameDecoder
+from wire.kinds import WRITE_ERRORS, Getter, Mistake
 from wire.pointers import (
     NESTING_LIMIT,
     TRAVERSAL_LIMIT_WORDS,
@@ -31,13 +35,15 @@ from wire.pointers import (
     follow_struct,
     root_pointer,
 )
+from wire.readers import compile_reader
+from wire.writers import NeedsFallback, Writer, compile_writer
 
 # The table and the root pointer of a message of one segment.
 _message_at = struct.Struct("<IIiI").unpack_from
 _head = struct.Struct("<IIII").pack
 _ROOT_DEPTH = NESTING_LIMIT - 1
-# The sizes of a struct of one pointer.
-_ONE_POINTER = 1 << 16
+# A pointer has 30 bits, one of them the sign, for its distance in words.
+_MAX_WORDS = 2**29 - 1
 
 
 class StructView:
@@ -50,12 +56,19 @@ class StructView:
     __slots__ = ("_at",)
     # The pointer section's index of each pointer field, None for the others.
     _fields: ClassVar[dict[str, int | None]] = {}
-    _structs: ClassVar[frozenset[str]] = frozenset()
+    # Of each field its name, getter, what makes its value independent of the buffer, and whether
+    # it is a struct.
+    _natives: ClassVar[Sequence[tuple[str, Getter, Callable[[Any], Any] | None, bool]]] = ()
     _schema: ClassVar[Any] = None
     _has_fallback: ClassVar[bool] = False
 
     def __init__(self, at: StructTuple) -> None:
         self._at = at
+
+    @staticmethod
+    def _read_all(_view: Any) -> dict[str, Any] | None:
+        """Return all fields at once; `compile_reader` has what replaces this."""
+        return None
 
     @classmethod
     def _empty(cls) -> Self:
@@ -83,11 +96,14 @@ class StructView:
             # As pycapnp gives it: of a union, the active member alone.
             result: dict[str, Any] = read_dict(reader_of(self))
             return result
+        found = self._read_all(self)
+        if found is not None:
+            return found
         return {
-            name: _to_native(getattr(self, name))
-            for name, slot in self._fields.items()
+            name: get(self) if to_native is None else to_native(get(self))
+            for name, get, to_native, is_struct in self._natives
             # A struct may contain its own type: one that is null ends here.
-            if slot is None or name not in self._structs or self._has(name)
+            if not is_struct or self._has(name)
         }
 
     def __repr__(self) -> str:
@@ -103,14 +119,6 @@ def _only_message(data: Buffer) -> Message:
     raise MalformedMessage("message is cut short")
 
 
-def _to_native(value: Any) -> object:
-    if isinstance(value, StructView):
-        return value._asdict()
-    if isinstance(value, memoryview):
-        return value.tobytes() if value.format == "B" else value.tolist()
-    return value
-
-
 class StructCodec:
     """Reads and writes one struct type.
 
@@ -121,13 +129,12 @@ class StructCodec:
         node = schema.node
         self.name: str = node.displayName.rpartition(":")[2]
         self._schema = schema
-        data_words, pointer_count = node.struct.dataWordCount, node.struct.pointerCount
+        self._data_words: int = node.struct.dataWordCount
+        self._pointer_count: int = node.struct.pointerCount
         # The upper half of a pointer to this struct.
-        self.sizes: int = data_words | pointer_count << 16
-        self._no_data = bytes(8 * data_words)
-        self._last_slot = pointer_count - 1
-        self._pointer_bytes = 8 * pointer_count
-        self._own_words = data_words + pointer_count
+        self.sizes = self._data_words | self._pointer_count << 16
+        # Without what it points to.
+        self.own_words = self._data_words + self._pointer_count
 
     def compile(self) -> Self:
         """Compile this struct and all that it contains now, rather than at the first use."""
@@ -137,8 +144,9 @@ class StructCodec:
             codec = waiting.pop()
             if id(codec) not in seen:
                 seen.add(id(codec))
-                _ = codec.view, codec._by_name, codec._only_pointer
-                waiting += [field.struct for field in codec.fields if field.struct is not None]
+                _ = codec.view, codec.writer
+                for field in codec.fields:
+                    waiting += () if field.kind is None else field.kind.codecs
         return self
 
     # Fields are compiled at first use, since a struct may contain itself.
@@ -154,20 +162,22 @@ class StructCodec:
         # Where a field needs it: the reader of `wire.fallback`, made once per view.
         has_fallback = any(field.is_fallback for field in self.fields)
         members["__slots__"] = ("_reader",) if has_fallback else ()
-        members["_structs"] = frozenset(f.name for f in self.fields if f.struct is not None)
+        members["_natives"] = [
+            (field.name, field.get, None, False)
+            if field.kind is None
+            else (field.name, field.get, field.kind.to_native, field.kind.is_struct)
+            for field in self.fields
+        ]
         members["_schema"] = self._schema
         members["_has_fallback"] = has_fallback
+        if not has_fallback:
+            members["_read_all"] = staticmethod(
+                compile_reader(self.name, self.fields, self._data_words, self._pointer_count)
+            )
         if self._schema.node.struct.discriminantCount:
             members["which"] = lambda view: read_which(reader_of(view))
-        members["_fields"] = {
-            field.name: None if field.emit is None or field.slot < 0 else field.slot
-            for field in self.fields
-        }
+        members["_fields"] = {field.name: field.slot for field in self.fields}
         return type(self.name, (StructView,), members)
-
-    @cached_property
-    def _by_name(self) -> dict[str, Field]:
-        return {field.name: field for field in self.fields}
 
     def read(self, pointer: Pointer | None) -> Any:
         """Return a view of the struct behind `pointer`; a null one reads as all defaults.
@@ -205,7 +215,7 @@ class StructCodec:
     def write(self, values: Mapping[str, Any]) -> EncodedStruct:
         """Return the words of a struct; a field that `values` lacks gets its default.
 
-        What pointers point to follows in the order of `values`.
+        What pointers point to follows in the order of the schema.
 
         Raises:
             EncodeError: A name is no field, or a value does not fit.
@@ -220,65 +230,88 @@ class StructCodec:
         """
         sizes, parts, words = self.pack(values)
         # A struct without size points at itself: offset -1.
-        return b"".join([_head(0, words + 1, 0 if sizes else 0xFFFFFFFC, sizes), *parts])
+        parts.insert(0, _head(0, words + 1, 0 if sizes else 0xFFFFFFFC, sizes))
+        return b"".join(parts)
 
     def pack(self, values: Mapping[str, Any]) -> EncodedTuple:
         """Return what `write` does, as a plain tuple."""
-        # One pointer and nothing else is the shape of most params and results. It takes half
-        # the time of `_write`, where also all that goes wrong here is told.
-        only = self._only_pointer
-        if only is not None and type(values) is dict and len(values) == 1:
-            value = values.get(only.name)
-            if value is not None:
-                try:
-                    word, body, size = only.emit(value, 0)  # type: ignore[misc]
-                except (NeedsFallback, *VALUE_ERRORS):
-                    pass
-                else:
-                    return _ONE_POINTER, [word.to_bytes(8, "little"), *body], size + 1
-        parts, words = self._write(values)
+        parts: list[Any] = [b""]
+        try:
+            parts[0], words = self.writer(values, self.own_words, parts)
+        except EncodeError:
+            raise
+        except WRITE_ERRORS as error:
+            path, reason = self.mistake(values, error)
+            raise EncodeError(f"{self.name}{path}{reason}") from error
+        except RecursionError as error:
+            raise EncodeError(f"{self.name}: nested too deeply, or in itself") from error
+        if words > _MAX_WORDS:
+            raise EncodeError(f"{self.name}: {words} words are more than pointers reach")
         return self.sizes, parts, words
 
     @cached_property
-    def _only_pointer(self) -> Field | None:
-        """The field of a struct that is a single pointer."""
-        if self._no_data or self._last_slot or len(self.fields) != 1:
-            return None
-        return self.fields[0]
+    def writer(self) -> Writer:
+        """What writes this struct, for `pack` and for the structs that it is in."""
+        write = compile_writer(
+            *(self.name, self.fields, self._data_words, self._pointer_count, self._complete)
+        )
+        if not any(field.is_fallback for field in self.fields):
+            return write
 
-    def _write(self, values: Mapping[str, Any]) -> tuple[list[Any], int]:
-        """Return the struct and all it points to, and how many words that is."""
-        if type(values) is not dict and not isinstance(values, Mapping):
-            raise EncodeError(
-                f"{self.name}: expected a mapping of field names, not {type(values).__name__}"
-            )
-        fields, last_slot = self._by_name, self._last_slot
-        data, pointers = None, 0
-        parts: list[Any] = [b""]
-        tail_words = 0
-        for name, value in values.items():
-            field = fields.get(name)
-            if field is None:
-                raise EncodeError(f"{self.name} has no field {name!r}")
+        def write_or_build(values: Any, at: int, tail: list[Any]) -> tuple[bytes, int]:
+            parts = len(tail)
             try:
-                if field.emit is None:
-                    if data is None:
-                        data = bytearray(self._no_data)
-                    field.store(data, value)
-                elif value is not None:
-                    word, body, size = field.emit(value, last_slot - field.slot + tail_words)
-                    pointers |= word << field.shift
-                    parts += body
-                    tail_words += size
+                return write(values, at, tail)
+            except NeedsFallback:
+                del tail[parts:]
+                is_view = isinstance(values, StructView)
+                body, words = build(self._schema, values._asdict() if is_view else values)
+                tail += body
+                return b"", words
+
+        return write_or_build
+
+    def _complete(self, values: Any) -> dict[str, Any]:
+        """Return a value for each field; of no values at all there is nothing to write.
+
+        Raises:
+            TypeError: `values` are no mapping.
+            KeyError: A name is no field.
+        """
+        if isinstance(values, StructView):
+            values = values._asdict()
+        elif not isinstance(values, Mapping):
+            raise TypeError(f"expected a mapping of field names, not {type(values).__name__}")
+        if not values:
+            return {}
+        complete = {**self._defaults, **values}
+        if len(complete) != len(self._defaults):
+            raise KeyError
+        return complete
+
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        return {field.name: field.default for field in self.fields}
+
+    def mistake(self, values: Any, error: Exception) -> Mistake:
+        """Return where in `values`, and what, is wrong: writing them raised `error`."""
+        if isinstance(values, StructView):
+            values = values._asdict()
+        if not isinstance(values, Mapping):
+            return "", f": {error}"
+        by_name = {field.name: field for field in self.fields}
+        for name, value in values.items():
+            if name not in by_name:
+                return "", f" has no field {name!r}"
+            try:
+                self.writer({name: value}, self.own_words, [])
             except EncodeError:
                 raise
-            except NeedsFallback:
-                return build(self._schema, values)
-            except VALUE_ERRORS as error:
-                raise EncodeError(f"{self.name}.{name}: {error}") from error
-        section = pointers.to_bytes(self._pointer_bytes, "little")
-        parts[0] = section if not self._no_data else bytes(data or self._no_data) + section
-        return parts, self._own_words + tail_words
+            except WRITE_ERRORS as wrong:
+                kind = by_name[name].kind
+                path, reason = ("", f": {wrong}") if kind is None else kind.explain(value, wrong)
+                return f".{name}{path}", reason
+        return "", f": {error}"
 
 
 _codecs: dict[int, StructCodec] = {}

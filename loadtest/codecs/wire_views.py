@@ -1,7 +1,6 @@
 """Cap'n Proto by `wire`: struct views that read where the bytes lie.
 
-`wire` writes from a dict of the fields, which is thus its object. Lists of structs are beyond
-it and go through pycapnp (`wire.fallback`), both ways, with a copy of the message.
+`wire` writes from a dict of the fields, which is thus its object.
 """
 
 import struct
@@ -10,8 +9,6 @@ from collections.abc import Sequence
 from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
 from loadtest.codecs.messages import Message, Tensor
 from loadtest.codecs.plain import record_dict, records_dict, tensor_dict, tensor_of
-from loadtest.codecs.pycapnp_messages import RECORD_READS as PYCAPNP_RECORD_READS
-from loadtest.codecs.pycapnp_messages import every_nth
 from loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
 from schema import load, message
 from wire.structs import compile_struct
@@ -22,6 +19,7 @@ _records = compile_struct(load("records.capnp").Records.schema).compile()
 _tensor = compile_struct(load("tensor.capnp").TensorService.Tensor.schema).compile()
 # The table of one segment, and the pointer to the struct in the next word.
 _head = struct.Struct("<IIII").pack
+_RECORD_READS = record_reads("r.{}")
 
 
 def _text_build(text: str) -> Built:
@@ -91,16 +89,15 @@ WIRE = Codec(
             build=record_dict,
             encode=_record.to_bytes,
             open=_record.from_bytes,
-            reads=record_reads("r.{}"),
+            reads=_RECORD_READS,
             to_native=_record_to_native,
         ),
         Message.RECORDS: MessageCodec(
             build=records_dict,
             encode=_records.to_bytes,
             open=_records.from_bytes,
-            reads=records_reads(_records_of, PYCAPNP_RECORD_READS, every_nth),
+            reads=records_reads(_records_of, _RECORD_READS),
             to_native=_records_to_native,
-            note="lists of structs go through pycapnp, with a copy of the message",
         ),
         Message.TENSOR: MessageCodec(
             build=tensor_dict,

@@ -30,6 +30,12 @@ struct Kinds {
     again @23 :Kinds;
     f64Default @24 :Float64 = -0.25;
     flag2 @25 :Bool;
+    inners @26 :List(Inner);
+    texts @27 :List(Text);
+    blobs @28 :List(Data);
+    flags @29 :List(Bool);
+    hues @30 :List(Colour);
+    grid @31 :List(List(Int16));
 }
 
 struct Inner {
@@ -51,7 +57,7 @@ struct Narrow { items @0 :List(UInt32); }
 struct NarrowText { items @0 :Text; }
 
 struct Rare {
-    # What struct views leave to pycapnp, beside two plain fields.
+    # What struct views leave to pycapnp, beside plain fields.
     number @0 :UInt16;
     texts @1 :List(Text);
     inners @2 :List(Inner);

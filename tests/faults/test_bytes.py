@@ -250,7 +250,7 @@ def test_c8_nesting_is_limited(probe: Running, levels: int, is_served: bool) -> 
         assert peer.receive().results(DEPTH.result_type) == {"depth": 3}
 
 
-# The pointer section of Kinds: text, data, six lists, inner, again.
+# The first pointers of Kinds: text, data, six lists, inner, again.
 def kinds_words(question_id: int, method: str, slot: int, *content: int | bytes) -> bytes:
     """Return a call with a Kinds whose one pointer `slot` is the first of these words.
 
@@ -314,7 +314,7 @@ def test_c10_lists_of_nothing_announce_much_and_are_refused(
 
 
 def test_c11_a_list_of_structs_read_as_a_list_of_numbers(probe: Running) -> None:
-    """The reverse of CVE-2022-46149, whose lists of pointers no view of ours reads."""
+    """The reverse of CVE-2022-46149, a list of structs read as one of pointers (test_lists.py)."""
     behind = _POINTERS - _LONGS - 1
     cases = {
         # Structs of one pointer, of no data: no number is in them.

@@ -43,6 +43,7 @@ from wire.connection import (
 from wire.encoding import EMPTY_STRUCT, EncodedTuple, encode_bootstrap, encode_bootstrap_results
 from wire.errors import MalformedMessage
 from wire.frames import FrameLimits
+from wire.lists import LazyList
 from wire.messages import RemoteError
 from wire.pointers import StructTuple
 from wire.server_connection import ServerConnection
@@ -80,6 +81,8 @@ ONLY_PYCAPNP_REFUSES = (
 ONLY_WE_REFUSE = (
     # C++ takes a pointer to nothing, wherever that is.
     "message has a pointer that leaves its segment",
+    # C++ takes any list for one of bits, and reads its first bytes.
+    "where bits are expected",
     # An AnyPointer that is a broken far pointer; pycapnp leaves it unread in one segment.
     "far pointer not followed",
 )
@@ -121,6 +124,12 @@ def sample_values(chance: random.Random) -> dict[str, Any]:
         "doubles": lambda: [chance.random() for _ in range(chance.randrange(6))],
         "inner": lambda: {"number": chance.randrange(2**16), "name": text[:3]},
         "again": partial(sample_values, chance),
+        "inners": lambda: [{"number": number, "name": text[:5]} for number in range(3)],
+        "texts": lambda: [text[:7], "", text],
+        "blobs": lambda: [chance.randbytes(chance.randrange(20)) for _ in range(3)],
+        "flags": lambda: [chance.random() < 0.5 for _ in range(chance.randrange(80))],
+        "hues": lambda: chance.choices(["red", "green", "blue"], k=chance.randrange(5)),
+        "grid": lambda: [[1, -2, 3], [], [4]],
     }
     chosen = chance.sample(sorted(makers), chance.randint(0, 12))
     return {name: makers[name]() for name in chosen}
@@ -356,7 +365,7 @@ def native(value: Any) -> Any:
         return list(value)
     if isinstance(value, float) and math.isnan(value):
         return "nan"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, LazyList)):
         return [native(item) for item in value]
     if isinstance(value, dict):
         return {name: native(item) for name, item in value.items()}
@@ -401,16 +410,16 @@ def reading_of(reader: Any) -> Any:
         if not has_value(reader, name):
             result[name] = None
             continue
-        value = getattr(reader, name)
-        if name in _STRUCTS:
-            result[name] = reading_of(value)
-        elif name == "colour":
-            result[name] = str(value)
-        elif isinstance(value, (bool, int, float, str, bytes, type(None))):
-            result[name] = native(value)
-        else:
-            result[name] = native(list(value))
+        result[name] = _value_of(getattr(reader, name))
     return result
+
+
+def _value_of(value: Any) -> Any:
+    if isinstance(value, (bool, int, float, str, bytes, type(None))):
+        return native(value)
+    if isinstance(value, capnp.lib.capnp._DynamicStructReader):
+        return reading_of(value)
+    return str(value) if hasattr(value, "raw") else [_value_of(item) for item in value]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from wire.encoding import EncodedTuple, encode_bootstrap_results
 from wire.interfaces import compile_interface
 from wire.pointers import StructTuple
 from wire.server_connection import ServerConnection
+from wire.structs import compile_struct
 
 DESCRIBE = compile_interface(load("tensor.capnp").TensorService).methods["describe"]
 SIZE = 1 << 20
@@ -66,3 +67,35 @@ def test_reading_a_mebibyte_allocates_next_to_nothing() -> None:
     tracemalloc.stop()
     assert peak - before < 4096
     assert data.obj is frame
+
+
+def test_a_list_of_structs_is_read_where_it_lies() -> None:
+    schema = load("records.capnp").Records.schema
+    codec = compile_struct(schema)
+    keys = [bytes([number % 256]) * 1000 for number in range(500)]
+    frame = codec.to_bytes({"records": [{"key": key} for key in keys]})
+    assert codec.from_bytes(frame).records[499].key == keys[499]
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    records = codec.from_bytes(frame).records
+    found = records[::-1][250].key
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # 500 kB of keys, and views of a few.
+    assert peak - before < len(frame) / 20
+    assert (found.obj, len(records)) == (frame, 500)
+    assert found == keys[249]
+
+
+def test_a_list_of_structs_is_copied_once_into_the_frame() -> None:
+    codec = compile_struct(load("records.capnp").Records.schema)
+    values = {"records": [{"key": bytes(10_000)} for _ in range(100)]}
+    size = len(codec.to_bytes(values))
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    frame = codec.to_bytes(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(frame) == size > SIZE * 0.9
+    # The keys are no part of what is allocated on the way.
+    assert peak - before < 1.1 * size

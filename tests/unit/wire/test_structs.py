@@ -12,6 +12,7 @@ from wire.encoding import EncodedStruct
 from wire.errors import EncodeError, MalformedMessage
 from wire.frames import FrameDecoder
 from wire.interfaces import compile_interface
+from wire.lists import LazyList
 from wire.pointers import Pointer, root_pointer
 from wire.structs import compile_struct
 
@@ -45,6 +46,12 @@ FULL: dict[str, Any] = {
     "again": {"inner": {"number": 3}},
     "f64Default": 2.0,
     "flag2": True,
+    "inners": [{"number": 1, "name": "x"}, {"number": 2, "name": "y"}],
+    "texts": ["a", "", "ccc"],
+    "blobs": [b"", b"12345678"],
+    "flags": [True, False, True],
+    "hues": ["blue", "red"],
+    "grid": [[1, -2], [], [3]],
 }
 
 
@@ -69,8 +76,16 @@ def pycapnp_dict(reader: Any) -> dict[str, Any]:
             value = str(value)
         elif not isinstance(value, (bool, int, float, str, bytes, type(None))):
             value = list(value)
+            if name in {"inners", "hues", "grid"}:
+                value = [_plain_item(item) for item in value]
         result[name] = value
     return result
+
+
+def _plain_item(item: Any) -> Any:
+    if hasattr(item, "raw"):
+        return str(item)
+    return item.to_dict() if hasattr(item, "to_dict") else list(item)
 
 
 def ours(view: Any) -> dict[str, Any]:
@@ -83,6 +98,8 @@ def ours(view: Any) -> dict[str, Any]:
         value = getattr(view, name)
         if isinstance(value, memoryview):
             value = value.tobytes() if name == "data" else value.tolist()
+        elif isinstance(value, LazyList):
+            value = view._asdict()[name]
         result[name] = value
     return result
 
@@ -234,8 +251,8 @@ def test_a_buffer_of_another_type_is_converted() -> None:
         ({"data": 5}, "Kinds.data: "),
         ({"ints": [-1]}, "Kinds.ints: "),
         ({"ints": 5}, "Kinds.ints: "),
-        ({"inner": {"name": 1}}, "Inner.name: expected a str, not int"),
-        ({"inner": 5}, "Inner: expected a mapping of field names, not int"),
+        ({"inner": {"name": 1}}, "Kinds.inner.name: expected a str, not int"),
+        ({"inner": 5}, "Kinds.inner: expected a mapping of field names, not int"),
     ],
 )
 def test_a_value_that_does_not_fit_names_its_field(values: dict[str, Any], reason: str) -> None:
@@ -284,6 +301,17 @@ def test_rare_fields_are_written_and_read_through_pycapnp() -> None:
         _ = view.first
 
 
+def test_views_and_their_lists_are_values_to_write_with_and_without_pycapnp() -> None:
+    codec = compile_struct(SCHEMA.Rare.schema)
+    view = codec.read(root(framed(codec.write(RARE))))
+    lists = {name: getattr(view, name) for name in ("texts", "inners", "flags", "nested", "inner")}
+    # A member of a union takes the whole struct to pycapnp.
+    for values in (lists, {**lists, "second": "s"}):
+        found = codec.read(root(framed(codec.write(values))))._asdict()
+        assert {name: found[name] for name in lists} == {name: RARE[name] for name in lists}
+    assert codec.read(root(framed(codec.write(view))))._asdict() == view._asdict()
+
+
 def test_a_void_member_of_a_union_is_chosen_by_none() -> None:
     codec = compile_struct(WORKLOAD.Plain.schema)
     data = framed(codec.write({"number": 5, "none": None}))
@@ -320,9 +348,10 @@ def test_rare_fields_are_found_in_several_segments_and_nested() -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"texts": [5]}, "Rare: "),
+        ({"texts": [5]}, "Rare.texts[0]: expected a str, not int"),
         ({"nope": 1}, "no field 'nope'"),
-        ({"inners": [{"x": 1}]}, "Rare: "),
+        ({"inners": [{}, {"x": 1}]}, "Rare.inners[1] has no field 'x'"),
+        ({"second": 5}, "Rare: "),
     ],
 )
 def test_a_rare_value_that_does_not_fit_is_an_encode_error(
