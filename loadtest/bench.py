@@ -26,6 +26,7 @@ from loadtest.bench_steps import Progress, Report, StepClock, Steps
 from loadtest.codecs.messages import DATA_SEED, Message
 from loadtest.codecs.protobuf_upb import BACKEND
 from loadtest.copy_ledger import LEDGER
+from loadtest.pair_run import two_cpus
 from loadtest.results import (
     Figure,
     folder_name,
@@ -115,6 +116,9 @@ def _config(config: BenchConfig, processes: int, case_s: float) -> dict[str, Any
         "data_seed": DATA_SEED,
         "hash_seed": "the number of the process",
         "gc": "off, but for the rows that say so",
+        "transports": "blocking sockets; RPC from wire's connection to the server's engine",
+        # Of the peers, and of the timer; None where there is one only.
+        "transport_cpus": two_cpus(),
         "schema_sha256": {
             file.name: hashlib.sha256(file.read_bytes()).hexdigest()
             for file in sorted(_SCHEMAS.glob("*.capnp"))

@@ -5,7 +5,8 @@ each baseline a second time for A/A. Even processes run them one way, odd ones t
 the pairs go AB and half BA; groups are shuffled per pair of processes.
 
 Not every codec meets every contract at every size; that would take hours. A plan has sizes for
-the headlines (`build+encode`, `open+read`), and a few where all contracts are timed.
+the headlines (`build+encode`, `open+read`), a few where all contracts are timed, and a few where
+round trips are: by every codec in memory, by the strongest over each transport.
 """
 
 import random
@@ -24,8 +25,11 @@ from loadtest.codecs.codec import (
     READ_ALL,
     READ_ONE,
     ROUND_TRIP,
+    RPC,
     SEGMENTS,
     TO_NATIVE,
+    TRANSPORTED,
+    TRANSPORTS,
     percent_of,
     reading,
 )
@@ -40,7 +44,17 @@ CAPNP = ("wire", "pycapnp", "pycapnp packed", "pycapnp keywords", "pycapnp view"
 AGAIN = " again"
 MEMCPY, EMPTY_CALL, IN_PLACE = "memcpy", "empty call", "read in place"
 FLOOR = "floor"
+# Of as many bytes as `size_bytes` says, to the same peer and back as round trips go.
+ECHOES = {f"echo over {transport}": transport for transport in TRANSPORTS}
+EMPTY_RPC = "empty RPC"
+# The best of each family, and what most people have.
+TRAVELLERS = (
+    *("wire", "pycapnp", "json", ORJSON, "msgspec MessagePack", "protobuf"),
+    *(OUT_OF_BAND, "flatbuffers"),
+)
 _COLD_SIZE_BYTES = 1 << 20
+# A frame of 4 MiB is over the limit of an RPC connection; base64 adds a third.
+_MOST_ECHOED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,12 @@ class Case:
         """How many of 100 fields are read, None where that does not say what is done."""
         return percent_of(self.contract)
 
+    @property
+    def transport(self) -> str:
+        """What carries the frame, of `TRANSPORTS`; empty where nothing does."""
+        by_subject = {**ECHOES, EMPTY_RPC: RPC}
+        return TRANSPORTED.get(self.contract) or by_subject.get(self.subject, "")
+
     def labels(self) -> dict[str, Any]:
         """Return what a figure is of, as plain values."""
         return {
@@ -93,9 +113,10 @@ class Plan:
     """What is timed and weighed, and for how long.
 
     `text_sizes` and `tensor_sizes` are for the headlines, in bytes; `more` has contracts beyond
-    them, and the sizes for these. A case gets `case_s` seconds in each process, at least
-    `min_rounds` rounds. `memory` and `encoded` say at which size each message is weighed,
-    `memory_codecs` by which codecs (None for all) and `memory_processes` how often.
+    them, and the sizes for these. `round_trips` has the sizes of round trips, in memory and over
+    each transport, `echoed` those of the transports' floors. A case gets `case_s` seconds in each
+    process, at least `min_rounds` rounds. `memory` and `encoded` say at which size each message
+    is weighed, `memory_codecs` by which codecs (None for all) and `memory_processes` how often.
     """
 
     name: str
@@ -105,6 +126,8 @@ class Plan:
     text_sizes: Sequence[int]
     tensor_sizes: Sequence[int]
     more: Mapping[Message, tuple[Sequence[str], Sequence[int]]]
+    round_trips: Mapping[Message, Sequence[int]]
+    echoed: Sequence[int]
     memory: Mapping[Message, int]
     memory_processes: int
     encoded: Mapping[Message, int]
@@ -114,8 +137,9 @@ class Plan:
 
 _PARTS = tuple(reading(percent) for percent in (1, 10, 50))
 _FEW_PARTS = _PARTS[:2]
-_ONCE = (OPEN, TO_NATIVE, ROUND_TRIP)
-_EVERYTHING = tuple(one for one in CONTRACTS if one not in {SEGMENTS, COLD})
+_ONCE = (OPEN, TO_NATIVE)
+_TRIPS = (ROUND_TRIP, *TRANSPORTED)
+_EVERYTHING = tuple(one for one in CONTRACTS if one not in {SEGMENTS, COLD, *_TRIPS})
 _RECORD_BYTES, _RECORDS_BYTES = FIXED_BYTES[Message.RECORD], FIXED_BYTES[Message.RECORDS]
 _HEADLINES = {
     Message.TEXT: (BUILD_ENCODE, READ_ALL),
@@ -141,6 +165,13 @@ PLANS = {
                     (1 << 10, 1 << 16, 1 << 22),
                 ),
             },
+            round_trips={
+                Message.TEXT: (64, 1 << 14, _MOST_ECHOED_BYTES),
+                Message.RECORD: (_RECORD_BYTES,),
+                Message.RECORDS: (_RECORDS_BYTES,),
+                Message.TENSOR: (1 << 10, 1 << 16, _MOST_ECHOED_BYTES),
+            },
+            echoed=(64, 1 << 10, 1 << 14, 1 << 16, 1 << 18, _MOST_ECHOED_BYTES),
             memory={
                 Message.RECORDS: _RECORDS_BYTES,
                 Message.TEXT: 1 << 24,
@@ -167,6 +198,8 @@ PLANS = {
                 ),
                 Message.TENSOR: (_FEW_PARTS, (1 << 18,)),
             },
+            round_trips={Message.TENSOR: (1 << 16,)},
+            echoed=(1 << 16,),
             has_gc_rows=False,
             memory={Message.TENSOR: 1 << 24},
             memory_processes=1,
@@ -181,6 +214,8 @@ PLANS = {
             text_sizes=(64,),
             tensor_sizes=(64, 256, 1024),
             more={Message.TENSOR: ((SEGMENTS, OPEN, *_PARTS), (64,))},
+            round_trips={Message.TENSOR: (64,)},
+            echoed=(64,),
             memory={Message.TENSOR: 1 << 20},
             memory_processes=1,
             encoded={Message.RECORD: _RECORD_BYTES},
@@ -201,6 +236,8 @@ def groups(plan: Plan) -> list[list[Case]]:
     ]
     for message, (contracts, some_sizes) in plan.more.items():
         found += [_group(message, one, size) for size in some_sizes for one in contracts]
+    for message, some_sizes in plan.round_trips.items():
+        found += [_group(message, one, size) for size in some_sizes for one in _TRIPS]
     if _COLD_SIZE_BYTES in plan.tensor_sizes:
         found.append(_group(Message.TENSOR, COLD, _COLD_SIZE_BYTES))
     if plan.has_gc_rows:
@@ -209,11 +246,16 @@ def groups(plan: Plan) -> list[list[Case]]:
         [Case(MEMCPY, "", FLOOR, size), Case(IN_PLACE, Message.TENSOR, FLOOR, size)]
         for size in plan.tensor_sizes
     ]
-    return [*found, *floors, [Case(EMPTY_CALL, "", FLOOR, 0)]]
+    floors += [[Case(echo, "", FLOOR, size) for echo in ECHOES] for size in plan.echoed]
+    return [*found, *floors, [Case(EMPTY_CALL, "", FLOOR, 0)], [Case(EMPTY_RPC, "", FLOOR, 0)]]
 
 
 def _group(message: Message, contract: str, size: int) -> list[Case]:
-    names = [name for name, codec in CODECS.items() if codec.supports(message, contract)]
+    names = [
+        name
+        for name, codec in CODECS.items()
+        if codec.supports(message, contract) and (contract not in TRANSPORTED or name in TRAVELLERS)
+    ]
     again = [name + AGAIN for name in BASELINES if name in names]
     return [Case(subject, message, contract, size) for subject in [*names, *again]]
 

@@ -22,6 +22,7 @@ from loadtest.codecs.codec import (
     READ_ONE,
     ROUND_TRIP,
     SEGMENTS,
+    TRANSPORTED,
 )
 from loadtest.pair_statistics import Verdict
 from loadtest.results import Figure
@@ -32,7 +33,8 @@ _MARKS = {"same": "=", "inconclusive": "~"}
 _SHOWN = ("wire", "pycapnp")
 _BY_SIZE = (BUILD_ENCODE, READ_ONE, READ_ALL)
 _LEAST_SIZES = 3
-_SHORT = {SEGMENTS: "segments", ROUND_TRIP: "round trip", COLD: "read 100% cold"}
+_SHORT = {SEGMENTS: "segments", COLD: "read 100% cold"}
+_TRIPS = (ROUND_TRIP, *TRANSPORTED)
 _UNITS_NS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
 _UNITS_B = ((1 << 20, "MiB"), (1 << 10, "KiB"))
 _MISSING = "-"
@@ -41,11 +43,12 @@ _Labels = Mapping[str, Any]
 
 
 def bench_tables(figures: Iterable[Figure]) -> list[Table]:
-    """Return what a benchmark found: by size, by contract, where ratios cross 1, and weights."""
+    """Return what a benchmark found: by size, contract and transport, crossings, and weights."""
     known = list(figures)
     tables = []
     for baseline in BASELINES:
         tables += [*_by_size(known, baseline), *_by_contract(known, baseline)]
+        tables.append(_by_transport(known, baseline))
     tables.append(_crossings(known))
     tables += [_memory(known), _sizes(known), _floors(known)]
     return [table for table in tables if table.row_count]
@@ -117,14 +120,9 @@ def _by_size(figures: Sequence[Figure], baseline: str) -> Iterator[Table]:
 
 def _by_contract(figures: Sequence[Figure], baseline: str) -> Iterator[Table]:
     ratios = _ratios(figures, baseline)
-    for place in _unique((one.labels["message"], one.labels["size_bytes"]) for one in ratios):
-        message, size = place
-        here = [
-            one
-            for one in figures
-            if (one.labels.get("message"), one.labels.get("size_bytes")) == place
-        ]
-        found = {one.contract for one in _ratios(here, baseline)}
+    for message, size in _places(ratios):
+        here = _at(figures, message, size)
+        found = {one.contract for one in _ratios(here, baseline)}.difference(_TRIPS)
         contracts = [contract for contract in CONTRACTS if contract in found]
         if len(contracts) > len(_BY_SIZE):
             title = f"{message} of {bytes_text(size)}: times as fast as {baseline}"
@@ -132,26 +130,57 @@ def _by_contract(figures: Sequence[Figure], baseline: str) -> Iterator[Table]:
             yield _matrix(table, here, baseline, "contract", contracts)
 
 
+def _places(figures: Iterable[Figure]) -> list[tuple[str, int]]:
+    return _unique((one.labels["message"], one.labels["size_bytes"]) for one in figures)
+
+
+def _at(figures: Iterable[Figure], message: str, size: int) -> list[Figure]:
+    place = (message, size)
+    return [
+        one for one in figures if (one.labels.get("message"), one.labels.get("size_bytes")) == place
+    ]
+
+
 def _heading(contract: str) -> str:
     """Return a contract as short as a column is."""
     return _SHORT.get(contract, contract.removeprefix("open+"))
 
 
+def _by_transport(figures: Sequence[Figure], baseline: str) -> Table:
+    """Return what transports leave of a codec's gain, a row per message and codec."""
+    headings = [contract.removeprefix("round trip ") for contract in _TRIPS]
+    table = _table(f"Round trips: times as fast as {baseline}", ["codec", *headings])
+    trips = [one for one in figures if one.contract in _TRIPS]
+    carried = _ratios([one for one in trips if one.contract in TRANSPORTED], baseline)
+    for message, size in _places(carried):
+        for row in _ratio_rows(_at(trips, message, size), baseline, "contract", _TRIPS):
+            table.add_row(f"{message} {bytes_text(size)}", *row)
+    return table
+
+
 def _matrix(
     table: Table, figures: Sequence[Figure], baseline: str, label: str, columns: Sequence[Any]
 ) -> Table:
+    for row in _ratio_rows(figures, baseline, label, columns):
+        table.add_row(*row)
+    return table
+
+
+def _ratio_rows(
+    figures: Sequence[Figure], baseline: str, label: str, columns: Sequence[Any]
+) -> Iterator[list[str | Text]]:
+    """Yield the baseline's times, and the ratios of each codec, behind their names."""
     times = {
         one.labels[label]: time_text(one.value)
         for one in _of(figures, "time")
         if one.labels["subject"] == baseline and not one.labels["gc"] and one.value is not None
     }
-    table.add_row("baseline", *(times.get(column, _MISSING) for column in columns))
+    yield ["baseline", *(times.get(column, _MISSING) for column in columns)]
     ratios = {(one.labels["codec"], one.labels[label]): one for one in _ratios(figures, baseline)}
     for codec in CODECS:
         cells = [_ratio_cell(ratios.get((codec, column))) for column in columns]
         if any(cell.plain != _MISSING for cell in cells):
-            table.add_row(codec, *cells)
-    return table
+            yield [codec, *cells]
 
 
 def _ratios(figures: Iterable[Figure], baseline: str) -> list[Figure]:

@@ -6,7 +6,8 @@ done, and why one is void.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 
 from loadtest.bench_plan import EMPTY_CALL, FLOOR, IN_PLACE, PLANS, Case, order
+from loadtest.benchmarks.transports import Exchange, Transports
 from loadtest.codecs import CODECS
-from loadtest.codecs.codec import check_outcome, timed_call, verify
+from loadtest.codecs.codec import check_outcome, timed_call, transported_call, verify
 from loadtest.codecs.messages import Message, native
 from loadtest.codecs.reading import checksum
 
@@ -42,22 +44,31 @@ def _parameters() -> list[Any]:
     ]
 
 
-def _floor(case: Case) -> Callable[[], Any]:
+def _floor(case: Case, exchange: Exchange | None) -> Callable[[], Any]:
     if case.subject == EMPTY_CALL:
         return lambda: None
     if case.subject == IN_PLACE:
         values = native(Message.TENSOR, case.size_bytes)
         return lambda: checksum(Message.TENSOR, values, 100)
     data = memoryview(bytearray(case.size_bytes))
+    if exchange is not None:
+        return lambda: exchange(data)
     return lambda: bytes(data)
 
 
 @cache
 def _problem(codec: str, message: Message, size_bytes: int) -> str:
     """Return why a codec cannot be timed with a message, empty where it can."""
+    return _failure(
+        lambda: verify(CODECS[codec].messages[message], message, native(message, size_bytes))
+    )
+
+
+def _failure(work: Callable[[], object]) -> str:
+    """Return what goes wrong with some work, empty where nothing does."""
     try:
-        verify(CODECS[codec].messages[message], message, native(message, size_bytes))
-    except Exception as error:  # noqa: BLE001 - whatever a codec raises voids its rows, no others
+        work()
+    except Exception as error:  # noqa: BLE001 - whatever is raised voids its rows, no others
         return f"{type(error).__name__}: {error}"
     return ""
 
@@ -69,24 +80,42 @@ def _done(case: Case, problem: str = "") -> None:
         os.write(int(pipe), line.encode())
 
 
+@pytest.fixture(scope="module")
+def transports() -> Iterator[Transports]:
+    """Yield what carries frames; its peers end with this process at the latest."""
+    with Transports() as found:
+        yield found
+
+
 @pytest.mark.parametrize("case", _parameters())
-def test_case(benchmark: Any, case: Case) -> None:  # noqa: ANN401 - the plugin's fixture
+def test_case(
+    benchmark: Any,  # noqa: ANN401 - the plugin's fixture
+    case: Case,
+    transports: Transports,
+) -> None:
     """Verify, then time, then look at what came out."""
     benchmark.extra_info["case"] = asdict(case)
-    if case.contract == FLOOR:
-        benchmark(_floor(case))
-        _done(case)
-        return
-    message = Message(case.message)
-    problem = _problem(case.codec, message, case.size_bytes)
+    is_floor = case.contract == FLOOR
+    problem = "" if is_floor else _problem(case.codec, Message(case.message), case.size_bytes)
     if not problem:
-        codec, values = CODECS[case.codec].messages[message], native(message, case.size_bytes)
-        call = timed_call(codec, case.contract, values, codec.writer()(values))
-        outcome = benchmark(call)
-        try:
-            check_outcome(codec, message, case.contract, values, outcome)
-        except Exception as error:  # noqa: BLE001 - as above
-            problem = f"{type(error).__name__}: {error}"
+        with transports.using(case.transport) if case.transport else nullcontext() as exchange:
+            time = _time_floor if is_floor else _time_codec
+            problem = _failure(lambda: time(benchmark, case, exchange))
     _done(case, problem)
     if problem:
         pytest.skip(problem)
+
+
+def _time_floor(benchmark: Any, case: Case, exchange: Exchange | None) -> None:  # noqa: ANN401 - as above
+    benchmark(_floor(case, exchange))
+
+
+def _time_codec(benchmark: Any, case: Case, exchange: Exchange | None) -> None:  # noqa: ANN401 - as above
+    message = Message(case.message)
+    codec, values = CODECS[case.codec].messages[message], native(message, case.size_bytes)
+    frame = codec.writer()(values)
+    if exchange is None:
+        call = timed_call(codec, case.contract, values, frame)
+    else:
+        call = transported_call(codec, values, frame, exchange)
+    check_outcome(codec, message, case.contract, values, benchmark(call))

@@ -15,6 +15,9 @@ A contract is what is inside the clock:
     to native           bytes → Python values, or a numpy array, that no longer touch them
     round trip in memory
                         build+encode, then open+read 100 %, without a transport
+    round trip over a socket pair / TCP / RPC
+                        the same, and in between the frame goes to another process, which sends
+                        the same bytes back (`loadtest.benchmarks.transports`)
 
 The object is what the format's own `encode` takes: for JSON, MessagePack and `wire` that is
 a dict, so building it is inside `build`; a builder of Cap'n Proto or FlatBuffers is
@@ -50,7 +53,14 @@ OPEN_READS = {reading(share): share for share in (ONE_FIELD, *PERCENTS)}
 READ_ONE, READ_ALL = reading(ONE_FIELD), reading(100)
 COLD = f"{READ_ALL} cold"
 WRITING = (BUILD, ENCODE, BUILD_ENCODE)
-CONTRACTS = (*WRITING, SEGMENTS, OPEN, *OPEN_READS, COLD, TO_NATIVE, ROUND_TRIP)
+SOCKET_PAIR, TCP, RPC = "a socket pair", "TCP", "RPC"
+TRANSPORTS = (SOCKET_PAIR, TCP, RPC)
+# The contracts with a transport in them, and which it is.
+TRANSPORTED = {f"round trip over {transport}": transport for transport in TRANSPORTS}
+CONTRACTS = (
+    *(*WRITING, SEGMENTS, OPEN, *OPEN_READS, COLD, TO_NATIVE),
+    *(ROUND_TRIP, *TRANSPORTED),
+)
 # More than the last-level caches of common servers.
 _COLD_BYTES = 128 << 20
 
@@ -117,7 +127,7 @@ class Codec:
             return self.writes
         if contract == SEGMENTS:
             return self.writes and one.segments is not None
-        if contract == ROUND_TRIP:
+        if contract == ROUND_TRIP or contract in TRANSPORTED:
             return self.writes and self.reads
         share = OPEN_READS.get(contract.removesuffix(" cold"))
         return self.reads and (share is None or share in one.reads)
@@ -162,6 +172,32 @@ def timed_call(
         writer, reader = codec.writer(), codec.reader(100)
         return lambda: reader(writer(values))
     return _reading_call(codec, contract, frame)
+
+
+def transported_call(
+    codec: MessageCodec, values: Native, frame: Frame, exchange: Callable[[Frame], Frame]
+) -> Callable[[], float]:
+    """Return a round trip to time, on which `exchange` carries the frame.
+
+    Raises:
+        CodecMismatch: What comes back is not what was sent, here tried with `frame`.
+    """
+    back = exchange(frame)
+    if bytes(back) != bytes(frame):
+        raise CodecMismatch("the transport gives back other bytes")
+    writer, reader = codec.writer(), codec.reader(100)
+    if _refuses(reader, back):
+        # The standard library's JSON takes no view, which is what an answer's Data is.
+        return lambda: reader(bytes(exchange(writer(values))))
+    return lambda: reader(exchange(writer(values)))
+
+
+def _refuses(reader: Callable[[Frame], float], frame: Frame) -> bool:
+    try:
+        reader(frame)
+    except TypeError:
+        return True
+    return False
 
 
 def _reading_call(codec: MessageCodec, contract: str, frame: Frame) -> Callable[[], Any]:

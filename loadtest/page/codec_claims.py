@@ -37,6 +37,7 @@ _HEADLINES = (READ_ONE, READ_ALL, OPEN, BUILD_ENCODE)
 # Shown in the tables; beating the standard library's is no news.
 _NO_HEADLINE = "json"
 _FIXED = ("record", "records")
+_FIXED_VERBS = {READ_ONE: "reading one field", READ_ALL: "reading all", BUILD_ENCODE: "writing"}
 
 
 def codec_claims(view: CodecView) -> list[Claim]:
@@ -59,7 +60,7 @@ def codec_claims(view: CodecView) -> list[Claim]:
             fixed = {
                 contract: curve.ratios[0]
                 for (one, contract), curve in curves.items()
-                if one == message
+                if one == message and contract in _FIXED_VERBS
             }
             if fixed:
                 even = view.crossing("break-even", own, baseline, message)
@@ -190,9 +191,9 @@ def fixed_claim(
     own: str, rival: str, message: str, ratios: Mapping[str, Ratio], even: Figure | None
 ) -> Claim:
     """Return the sentence on a message of one size: reading one field, all, and writing."""
-    parts, details = [], []
-    verbs = {READ_ONE: "reading one field", READ_ALL: "reading all", BUILD_ENCODE: "writing"}
-    chosen = {verb: ratios[contract] for contract, verb in verbs.items() if contract in ratios}
+    chosen = {
+        verb: ratios[contract] for contract, verb in _FIXED_VERBS.items() if contract in ratios
+    }
     subject = f"{thing(message)} ({size_text(next(iter(ratios.values())).size_bytes)})"
     details = [f"{verb} {ratio_detail(ratio)}" for verb, ratio in chosen.items()]
     detail = f"{own} over {rival}: {'; '.join(details)}"

@@ -13,7 +13,12 @@ CAPNP = (OWN, REFERENCE, "pycapnp packed", "pycapnp keywords", "pycapnp view")
 BASELINES = ("orjson", "json", "pickle 5 out of band")
 BUILD_ENCODE, OPEN = "build+encode", "open"
 READ_ONE, READ_ALL = "open+read one field", "open+read 100%"
+IN_MEMORY = "round trip in memory"
+# What carries a message on the other round trips, the least first.
+TRANSPORTS = ("a socket pair", "TCP", "RPC")
+_TRIP, _ECHO = "round trip over ", "echo over "
 MEMCPY, EMPTY_CALL = "memcpy", "empty call"
+FLOOR = "floor"
 # As `loadtest compare` has it: beyond this floor everything would pass as the same.
 NOISY = 0.25
 _AGAIN = " again"
@@ -78,21 +83,20 @@ class CodecView:
             if not one.labels.get("gc") and not str(one.labels.get("subject", "")).endswith(_AGAIN)
         ]
 
+    def floors(self) -> list[Figure]:
+        """Return the times of what no codec is in."""
+        return [one for one in self.times() if one.labels.get("contract") == FLOOR]
+
     def floor_times(self, subject: str) -> list[Figure]:
         """Return the times of memcpy or another floor, by size."""
-        found = [
-            one
-            for one in self.times()
-            if one.labels.get("contract") == "floor" and one.labels.get("codec") == subject
-        ]
-        return by_size(found)
+        return by_size(one for one in self.floors() if one.labels.get("codec") == subject)
 
     def places(self) -> list[tuple[str, str]]:
         """Return each message with each contract that was timed, the floors left out."""
         found = dict.fromkeys(
             (str(one.labels.get("message")), one.contract)
             for one in self.times()
-            if one.contract != "floor"
+            if one.contract != FLOOR
         )
         return list(found)
 
@@ -163,6 +167,22 @@ def by_codec(figures: Iterable[Figure]) -> Mapping[str, list[Figure]]:
     return found
 
 
+def over(transport: str) -> str:
+    """Return the contract of a round trip over a transport."""
+    return f"{_TRIP}{transport}"
+
+
+def transport_of(contract: str) -> str:
+    """Return what a round trip goes over, empty for other contracts, and in memory."""
+    return contract.removeprefix(_TRIP) if contract.startswith(_TRIP) else ""
+
+
+def floor_of(contract: str) -> str:
+    """Return the floor below which no codec can fall that copies, or sends, a message."""
+    transport = transport_of(contract)
+    return f"{_ECHO}{transport}" if transport else MEMCPY
+
+
 def action(contract: str) -> str:
     """Return what a contract does, in words."""
     words = {
@@ -175,9 +195,11 @@ def action(contract: str) -> str:
         READ_ALL: "opening and reading all of",
         f"{READ_ALL} cold": "opening and reading all of, out of no cache,",
         "to native": "turning into Python values",
-        "round trip in memory": "writing and reading back",
+        IN_MEMORY: "writing and reading back",
     }
     found = words.get(contract)
+    if transport_of(contract):
+        found = f"writing, sending over {transport_of(contract)} and back, and reading"
     if found is None and contract.startswith("open+read "):
         return f"opening and reading {contract.removeprefix('open+read ').replace('%', ' %')} of"
     return found or contract

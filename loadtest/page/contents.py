@@ -15,6 +15,7 @@ from loadtest.page.codec_claims import codec_claims
 from loadtest.page.codec_copies import copy_parts
 from loadtest.page.codec_losses import loss_parts
 from loadtest.page.codec_sizes import encoded_parts
+from loadtest.page.codec_trips import trip_claims
 from loadtest.page.codec_view import CodecView
 from loadtest.page.document import (
     Cell,
@@ -30,10 +31,12 @@ from loadtest.page.document import (
     Table,
 )
 from loadtest.page.end_to_end import end_to_end_parts
+from loadtest.page.flight_curve import flight_parts
 from loadtest.page.load_claims import (
     load_claim,
     pair_claims,
     search_claim,
+    sweep_claim,
     void_flags,
 )
 from loadtest.page.rate_curve import search_parts
@@ -55,6 +58,7 @@ KINDS: Mapping[str, str] = {
     "bench-stacks": "loadtest bench-stacks",
     "bench-locust": "loadtest bench-locust",
     "search": "loadtest search ADDR --slo 'p99<2ms'",
+    "sweep": "loadtest sweep ADDR",
     "run": "loadtest run ADDR --rate 20000",
     "locust": "locust -f loadtest/capnp_user.py -H ADDR --headless -t 30s --results results",
     "demo": "loadtest demo",
@@ -117,15 +121,19 @@ _PLANS = (
         "The further right, the rarer: each tick has ten times fewer calls beyond it.",
     ),
     _Plan(*("rate", "Latency against the rate", ("search",)), search_parts),
+    _Plan(*("flight", "Rate against calls in flight", ("sweep",)), flight_parts),
     _Plan(*("time", "Latency, CPU and memory over time", _LOADS), _over_time),
-    _Plan(*("cpu", "CPU per call", ("bench-server", "bench-locust")), cpu_parts),
+    _Plan(*("cpu", "CPU per call", ("bench-server", "bench-locust", "run")), cpu_parts),
     _Plan(
         *("ladder", "The ladder of stacks", ("bench-stacks",)),
         _ladder,
         "The same service over each layer, from a bare socket up to RPC frameworks, on one CPU; "
         "an echo, which reverses nothing, is the floor.",
     ),
-    _Plan(*("end-to-end", "What the codec leaves of a call", ("bench-server",)), end_to_end_parts),
+    _Plan(
+        *("end-to-end", "What the codec leaves of a call", ("bench", "bench-server")),
+        end_to_end_parts,
+    ),
     _Plan(*("encoded", "Encoded sizes", ("bench",)), _codecs(encoded_parts)),
     _Plan(*("losses", "Where copying wins", ("bench",)), _codecs(loss_parts)),
 )
@@ -186,13 +194,16 @@ def _claims(sources: Sequence[Source]) -> Iterator[Claim]:
 
 def _claims_of(source: Source) -> list[Claim]:
     if source.kind == "bench":
-        return codec_claims(CodecView(source.figures))
+        view = CodecView(source.figures)
+        return [*codec_claims(view), *trip_claims(view)]
     if source.kind in {"bench-server", "bench-locust"}:
         return pair_claims(source)
     if source.kind == "bench-stacks":
         return list(stack_claims(source.figures))
     if source.kind == "search":
         return [search_claim(source)]
+    if source.kind == "sweep":
+        return [sweep_claim(source)]
     if source.load is not None:
         return [load_claim(source, source.load.summary())]
     return []

@@ -1,8 +1,10 @@
-"""What a codec leaves of a call: the message's share of the server's CPU (no I/O)."""
+"""What a codec leaves of a call: round trips, and its share of the server's CPU (no I/O)."""
 
 from collections.abc import Iterator
 
 from loadtest.page.chart import Axis, RowChart, Series, Value
+from loadtest.page.codec_trips import trip_parts
+from loadtest.page.codec_view import CodecView
 from loadtest.page.document import Part
 from loadtest.page.load_claims import load_text
 from loadtest.page.looks import STACKS, look_of
@@ -23,6 +25,14 @@ _IN_MEMORY = (
 
 
 def end_to_end_parts(source: Source) -> Iterator[Part]:
+    """Yield what stands between codecs, of a bench, or what a call's CPU goes to."""
+    if source.kind == "bench":
+        yield from trip_parts(CodecView(source.figures))
+    else:
+        yield from cpu_share_parts(source)
+
+
+def cpu_share_parts(source: Source) -> Iterator[Part]:
     """Yield what of a call's CPU is the message and the protocol, and what sockets and loop."""
     in_memory = {
         one.labels["case"]: one

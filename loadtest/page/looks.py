@@ -55,6 +55,14 @@ PERCENTILES: Mapping[str, Look] = {
     "p99.9": Look(_PURPLE, marker="diamond"),
 }
 ENGINES: Mapping[str, Look] = {"wire": Look(_BLUE), "pycapnp": Look(_SKY)}
+# The codec's own share stands out.
+STAGES: Mapping[str, Look] = {
+    "function call": Look(_BROWN),
+    "codec": Look(_BLUE),
+    "socket pair": Look(_AMBER),
+    "TCP": Look(_ORANGE),
+    "RPC": Look(_PURPLE),
+}
 _OTHERS = (_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _PINK, _AMBER, _BROWN)
 _DASHES = ("solid", "dash", "dot", "dashdot")
 # Void dots are all grey, so that their shape has to tell them apart.

@@ -21,13 +21,13 @@ from loadtest.page.codec_lines import (
 from loadtest.page.codec_view import (
     BUILD_ENCODE,
     CAPNP,
-    MEMCPY,
     OPEN,
     READ_ALL,
     READ_ONE,
     CodecView,
     Curve,
     by_size,
+    floor_of,
 )
 from loadtest.page.document import Cell, Fold, Part, Row, Table
 from loadtest.page.looks import CODECS, FLOOR, SHOWN_CODECS, look_of
@@ -100,9 +100,10 @@ def size_chart(view: CodecView, message: str, contract: str) -> LineChart:
     figures = timed(view, message, contract)
     sizes = sizes_of(figures)
     lines = time_lines(by_size(figures), "size_bytes")
-    floors = [one for one in view.floor_times(MEMCPY) if one.labels["size_bytes"] in sizes]
+    floor = floor_of(contract)
+    floors = [one for one in view.floor_times(floor) if one.labels["size_bytes"] in sizes]
     if len(floors) >= _LEAST_SIZES:
-        lines.append(Line(MEMCPY, time_points(floors, "size_bytes"), FLOOR))
+        lines.append(Line(floor, time_points(floors, "size_bytes"), FLOOR))
     times = [point.y for line in lines for point in line.points]
     panels = [
         Panel(Axis("time per message", is_log=True, ticks=decade_ticks(times, time_text)), lines)

@@ -6,7 +6,7 @@ import pytest
 from running_rig import run_rig
 
 from loadtest.bench_figures import figures
-from loadtest.bench_plan import ORJSON, PLANS, groups, memory_cases, ratios_of
+from loadtest.bench_plan import ECHOES, EMPTY_RPC, ORJSON, PLANS, groups, memory_cases, ratios_of
 from loadtest.bench_process import BenchError, time_cases, write_frames
 from loadtest.bench_samples import sample_from_json, samples_of
 from loadtest.codecs.messages import Message
@@ -88,6 +88,8 @@ def test_the_record_is_complete(outcome: tuple[Path, str, str]) -> None:
     assert document["config"].items() >= {
         *(("plan", "tiny"), ("processes", 2), ("case_s", 0.001), ("min_rounds", 3)),
     }
+    cpus = document["config"]["transport_cpus"]
+    assert cpus is None or len(set(cpus)) == 2
     assert "records.capnp" in document["config"]["schema_sha256"]
     assert document["environment"]["codecs"]["protobuf backend"] == "upb"
     assert "not installed" not in document["environment"]["codecs"].values()
@@ -116,6 +118,9 @@ def test_tables_go_to_stdout_and_progress_to_stderr(outcome: tuple[Path, str, st
         if old.subject == ORJSON
     ]
     assert f"wire against orjson: {compared.count('wire')} void." in stdout
+    assert "Round trips: times as fast as orjson" in stdout
+    for floor in ("memcpy", "empty call", *ECHOES, EMPTY_RPC):
+        assert f"│ {floor} " in stdout
     assert stdout.rstrip().endswith(f"Written to results/{folder.name}")
     total = 2 * len(CASES) + len(memory_cases(PLAN)) + len(PLAN.encoded)
     assert stderr.splitlines()[0] == f"0 of {total} done, starting"

@@ -6,10 +6,13 @@ from loadtest.bench_plan import (
     AGAIN,
     BASELINES,
     CAPNP,
+    ECHOES,
+    EMPTY_RPC,
     FLOOR,
     ORJSON,
     OUT_OF_BAND,
     PLANS,
+    TRAVELLERS,
     Case,
     Plan,
     groups,
@@ -18,7 +21,7 @@ from loadtest.bench_plan import (
     ratios_of,
 )
 from loadtest.codecs import CODECS
-from loadtest.codecs.codec import COLD, CONTRACTS, READ_ALL, READ_ONE, ROUND_TRIP
+from loadtest.codecs.codec import COLD, CONTRACTS, READ_ALL, READ_ONE, ROUND_TRIP, RPC, TRANSPORTED
 from loadtest.codecs.messages import SIZES_BYTES, Message
 
 EVERY_PLAN = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -92,6 +95,48 @@ def test_the_quick_plan_is_a_part_of_the_full_one_but_for_sizes() -> None:
     assert {case.contract for case in cases_of(QUICK)} <= {case.contract for case in cases_of(FULL)}
     assert len(cases_of(QUICK)) < len(cases_of(FULL)) / 2
     assert QUICK.processes == 6
+
+
+@EVERY_PLAN
+def test_what_goes_over_a_transport_goes_over_all_and_in_memory_too(plan: Plan) -> None:
+    cases = cases_of(plan)
+    for contract in TRANSPORTED:
+        carried = {(c.subject, c.message, c.size_bytes) for c in cases if c.contract == contract}
+        assert {subject.removesuffix(AGAIN) for subject, _, _ in carried} <= {*TRAVELLERS}
+        for other in (ROUND_TRIP, *TRANSPORTED):
+            assert carried <= {
+                (c.subject, c.message, c.size_bytes) for c in cases if c.contract == other
+            }
+
+
+def test_the_full_plan_carries_every_message_with_every_traveller() -> None:
+    for contract in TRANSPORTED:
+        carried = [case for case in cases_of(FULL) if case.contract == contract]
+        assert {case.message for case in carried} == {*Message}
+        assert {case.codec for case in carried} == {*TRAVELLERS}
+
+
+@EVERY_PLAN
+def test_each_transport_has_its_floors(plan: Plan) -> None:
+    floors = [case for case in cases_of(plan) if case.contract == FLOOR]
+    for echo in ECHOES:
+        assert {case.size_bytes for case in floors if case.subject == echo} == {*plan.echoed}
+    assert [case.subject for case in floors].count(EMPTY_RPC) == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "transport"),
+    [
+        (Case("wire", "text", "round trip over a socket pair", 64), "a socket pair"),
+        (Case("wire", "text", "round trip over RPC", 64), RPC),
+        (Case("echo over TCP", "", FLOOR, 64), "TCP"),
+        (Case(EMPTY_RPC, "", FLOOR, 0), RPC),
+        (Case("memcpy", "", FLOOR, 64), ""),
+        (Case("wire", "text", ROUND_TRIP, 64), ""),
+    ],
+)
+def test_a_case_knows_its_transport(case: Case, transport: str) -> None:
+    assert case.transport == transport
 
 
 def test_ratios_are_taken_against_orjson_and_of_capnp_against_out_of_band_too() -> None:

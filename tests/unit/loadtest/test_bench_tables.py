@@ -91,6 +91,29 @@ def test_contracts_stand_side_by_side_where_there_are_many() -> None:
     ]
 
 
+def test_what_transports_leave_has_a_row_per_message_and_codec() -> None:
+    trips = ("in memory", "over a socket pair", "over TCP", "over RPC")
+    found = []
+    for where, value in zip(trips, (8.0, 4.0, 2.0, 1.1), strict=True):
+        contract = f"round trip {where}"
+        found += [
+            time("orjson", 1000.0, contract, 64),
+            ratio("wire", value, "faster", contract, 64),
+        ]
+        # One size that went nowhere.
+        if where == "in memory":
+            found.append(ratio("wire", 8.0, "faster", contract, 4096))
+    found.append(ratio("msgpack", 0.5, "slower", "round trip in memory", 64))
+    (table,) = bench_tables(found)
+    assert table.title == "Round trips: times as fast as orjson"
+    assert rows(shown([table])) == [
+        ["", "codec", *trips],
+        ["tensor 64 B", "baseline", *["1 µs"] * 4],
+        ["tensor 64 B", "wire", "8", "4", "2", "1.1"],
+        ["tensor 64 B", "msgpack", "0.5", "-", "-", "-"],
+    ]
+
+
 def test_crossings_say_where_from_or_up_to_and_why_not() -> None:
     base = {"codec": "wire", "message": "tensor", "baseline": "orjson"}
     size = {**base, "contract": READ_ONE}

@@ -16,10 +16,12 @@ from loadtest.codecs.codec import (
     READ_ONE,
     ROUND_TRIP,
     SEGMENTS,
+    TRANSPORTED,
     CodecMismatch,
     check_outcome,
     percent_of,
     timed_call,
+    transported_call,
     verify,
 )
 from loadtest.codecs.messages import (
@@ -57,9 +59,29 @@ def test_every_contract_returns_what_it_has_to(name: str, message: Message, size
     frame = one.writer()(values)
     for contract in CONTRACTS:
         # Copies of 128 MiB prove no more than one does.
-        if contract != COLD and codec.supports(message, contract):
+        if contract not in {COLD, *TRANSPORTED} and codec.supports(message, contract):
             outcome = timed_call(one, contract, values, frame)()
             check_outcome(one, message, contract, values, outcome)
+
+
+@EVERY_PAIR
+def test_every_codec_reads_what_a_transport_gives_back(
+    name: str, message: Message, size: int
+) -> None:
+    values, codec = native(message, size), CODECS[name]
+    if codec.supports(message, ROUND_TRIP):
+        one = codec.messages[message]
+        frame = one.writer()(values)
+        for exchange in (bytes, lambda sent: memoryview(bytes(sent))):
+            outcome = transported_call(one, values, frame, exchange)()
+            for contract in TRANSPORTED:
+                check_outcome(one, message, contract, values, outcome)
+
+
+def test_a_transport_that_changes_a_byte_is_not_timed() -> None:
+    codec, values = CODECS["wire"].messages[Message.TENSOR], native(Message.TENSOR, 64)
+    with pytest.raises(CodecMismatch, match="the transport gives back other bytes"):
+        transported_call(codec, values, codec.writer()(values), lambda sent: bytes(len(sent)))
 
 
 @EVERY_PAIR

@@ -52,6 +52,19 @@ def test_a_sweep_has_a_line_per_codec_a_floor_and_the_ratio_below() -> None:
     )
 
 
+def test_round_trips_over_a_transport_have_its_echo_as_the_floor() -> None:
+    contract = "round trip over TCP"
+    figures = [time("wire", "text", contract, size, 1.0 * size) for size in (64, 128)]
+    figures += [time("echo over TCP", "", "floor", size, 0.5 * size) for size in (64, 128)]
+    figures += [time("memcpy", "", "floor", size, 0.1 * size) for size in (64, 128)]
+    (fold, _) = size_parts(_view(figures))
+    assert isinstance(fold, Fold)
+    (chart,) = fold.parts
+    assert isinstance(chart, LineChart)
+    assert chart.title == "Writing, sending over TCP and back, and reading a text"
+    assert [line.name for line in chart.lines] == ["wire", "echo over TCP"]
+
+
 def test_contracts_that_are_no_headline_are_folded() -> None:
     folds = [part for part in size_parts(_view()) if isinstance(part, Fold)]
     assert [

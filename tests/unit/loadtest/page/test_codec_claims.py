@@ -196,6 +196,12 @@ def test_a_message_of_one_size_in_a_sentence() -> None:
     )
 
 
+def test_a_message_of_one_size_that_only_went_there_and_back_has_no_sentence_here() -> None:
+    own = Figure("time", 1.0, "ns", READ_ALL, 12, labels={"codec": "wire", "kind": "time"})
+    trip = ratio(2.0, message="record", contract="round trip in memory", size_bytes=136)
+    assert codec_claims(CodecView([own, trip])) == []
+
+
 def test_the_headline_rival_comes_first_and_the_standard_library_not_at_all() -> None:
     figures = [
         ratio(value, size_bytes=size, baseline=baseline)

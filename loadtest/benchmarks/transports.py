@@ -1,0 +1,134 @@
+"""What carries a frame to another process and back: a socket pair, TCP, RPC.
+
+A peer is a process of its own that holds one end of a connected socket, and ends when the other
+end, ours, is closed, however we end. Sockets block: the timer sleeps while the peer works, on a
+CPU of its own where there are two.
+
+RPC is a call of `Echo.echo` over TCP to the server's engine, the frame being its Data. Our side
+is `wire`'s connection on the blocking socket, the least that a client can be.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Self
+
+from loadtest.benchmarks.framed_socket import receive_frame, send_frame
+from loadtest.child import child_environment, kept_alive
+from loadtest.codecs.codec import RPC, SOCKET_PAIR, Frame
+from loadtest.pair_run import two_cpus
+from schema import load
+from wire.client_connection import ClientConnection
+from wire.connection import Answered
+from wire.interfaces import compile_interface
+from wire.pointers import StructTuple
+
+# Gives the frame to the peer, and returns what came back.
+Exchange = Callable[[Frame], Frame]
+# As the blocking client reads.
+_RECEIVE_BYTES = 65536
+# The C library of a peer gives freed blocks back to the kernel at some sizes and not at others,
+# and then an RPC of 700 kB takes 850 µs or 280. Kept, as by the timer's own process, they cost
+# the same at every size; what is said of those that send less is the careful side.
+_KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+
+
+class TransportError(Exception):
+    """The peer did not answer, or not with results; the message says what it did."""
+
+
+class Transports:
+    """The transports of one process, each with its peer from its first use on."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._exchanges: dict[str, Exchange] = {}
+        # Of the peers, and of this process while a transport is in use.
+        self._cpus = two_cpus()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def using(self, transport: str) -> Iterator[Exchange]:
+        """Yield the exchange of a transport, with this thread on another CPU than the peer's."""
+        if transport not in self._exchanges:
+            self._exchanges[transport] = self._open(transport)
+        if self._cpus is None:
+            yield self._exchanges[transport]
+            return
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {self._cpus[1]})
+        try:
+            yield self._exchanges[transport]
+        finally:
+            os.sched_setaffinity(0, before)
+
+    def _open(self, transport: str) -> Exchange:
+        ours, theirs = socket.socketpair() if transport == SOCKET_PAIR else _tcp_pair()
+        with theirs:
+            module = "rpc_peer" if transport == RPC else "echo_peer"
+            command = [sys.executable, "-P", "-m", f"loadtest.benchmarks.{module}"]
+            confined = [] if self._cpus is None else ["taskset", "-c", str(self._cpus[0])]
+            peer = kept_alive(
+                [*confined, *command, str(theirs.fileno())],
+                env=child_environment(**_KEEPING),
+                pass_fds=(theirs.fileno(),),
+            )
+            self._stack.enter_context(peer)
+        # Closed first, so that the peer ends by itself.
+        self._stack.enter_context(ours)
+        return _call(ours) if transport == RPC else _echo(ours)
+
+
+def _tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    for sock in (ours, theirs):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ours, theirs
+
+
+def _echo(sock: socket.socket) -> Exchange:
+    def exchange(frame: Frame) -> bytes:
+        send_frame(sock, frame)
+        return receive_frame(sock)
+
+    return exchange
+
+
+def _call(sock: socket.socket) -> Exchange:
+    method = compile_interface(load("echo.capnp").Echo).methods["echo"]
+    interface_id, method_id = method.interface_id, method.method_id
+    pack, view = method.params.pack, method.results.open
+    connection = ClientConnection()
+
+    def exchange(frame: Frame) -> Frame:
+        connection.call(interface_id, method_id, pack({"data": frame}))
+        sock.sendall(connection.data_to_send())
+        return view(_answer(sock, connection)).data
+
+    return exchange
+
+
+def _answer(sock: socket.socket, connection: ClientConnection) -> StructTuple | None:
+    while True:
+        data = sock.recv(_RECEIVE_BYTES)
+        if not data:
+            raise TransportError("the peer has ended")
+        for event in connection.events(data):
+            if type(event) is not Answered:
+                raise TransportError(f"the call was not answered: {event}")
+            return event.content
