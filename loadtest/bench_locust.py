@@ -32,6 +32,7 @@ from loadtest.pair_run import (
     ratio_figures,
     rounds,
     two_cpus,
+    value_labels,
 )
 from loadtest.results import (
     Figure,
@@ -49,7 +50,7 @@ _METER = _HERE / "locust_meter.py"
 _GRACE_S = 30.0
 _BUSY_LIMIT = 0.9
 _CONTRACT = "round trip"
-_NAMES = {CANDIDATE: "ReverseUser", BASELINE: "FastHttpUser"}
+NAMES = {CANDIDATE: "ReverseUser", BASELINE: "FastHttpUser"}
 
 
 class BenchLocustError(Exception):
@@ -132,39 +133,37 @@ def figures(found: Sequence[Round], users: int) -> list[Figure]:
     }
     load = f"{users} x 1"
     made: list[Figure] = []
-    for role, name in _NAMES.items():
+    for role, name in NAMES.items():
         chosen = by_role[role]
         rates = [each.requests / each.seconds for each in chosen]
         costs = [each.cpu_s * 1e6 / each.requests for each in chosen]
         limited = _limited(chosen)
-        verdict = "at least" if limited else "ok"
         made += [
-            median_figure(
-                f"{load}: {name} calls/s",
-                rates,
-                "calls/s",
-                _CONTRACT,
-                verdict=verdict,
-                reason=limited,
-            ),
-            median_figure(f"{load}: {name} generator CPU per call", costs, "µs", _CONTRACT),
-            median_figure(
-                f"{load}: {name} server busy",
-                [each.server_busy for each in chosen],
-                "share",
-                _CONTRACT,
-            ),
+            _value(load, name, ("calls/s", "calls/s"), rates, limited),
+            _value(load, name, ("generator CPU per call", "µs"), costs),
+            _value(load, name, ("server busy", "share"), [each.server_busy for each in chosen]),
         ]
     return made + _ratios(load, by_role)
 
 
+def _value(
+    load: str, name: str, what: tuple[str, str], values: Sequence[float], limited: str = ""
+) -> Figure:
+    """Return the median of a figure, given by name and unit; a limited one is a lower bound."""
+    return median_figure(
+        *(f"{load}: {name} {what[0]}", values, what[1], _CONTRACT),
+        verdict="at least" if limited else "ok",
+        reason=limited,
+        labels=value_labels(load, name, what[0]),
+    )
+
+
 def _ratios(load: str, by_role: dict[str, list[Round]]) -> list[Figure]:
-    over = f"{_NAMES[CANDIDATE]} over {_NAMES[BASELINE]}"
     # Costs, since less is better: seconds per call, and CPU seconds per call.
     seconds = {r: [each.seconds / each.requests for each in by_role[r]] for r in by_role}
     cpu = {r: [each.cpu_s / each.requests for each in by_role[r]] for r in by_role}
     rates, costs = (
-        ratio_figures(f"{load}: A/A, {what}", f"{load}: {over}, {what}", values, _CONTRACT)
+        ratio_figures(load, what, NAMES, values, _CONTRACT)
         for what, values in (("calls/s", seconds), ("generator CPU per call", cpu))
     )
     # A slow rival would make us look fast. What limits us makes us look slow.

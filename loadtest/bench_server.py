@@ -28,7 +28,7 @@ from loadtest.child import child_environment, kept_alive
 from loadtest.engine import EngineConfig
 from loadtest.engine_runs import EngineFailed, run_engines
 from loadtest.histogram import Histogram, merge
-from loadtest.pair_run import median_figure, ratio_figures, two_cpus
+from loadtest.pair_run import median_figure, ratio_figures, two_cpus, value_labels
 from loadtest.results import (
     Figure,
     folder_name,
@@ -42,6 +42,7 @@ from loadtest.workload import WorkloadConfig
 from wire.address import parse_address
 
 BASELINE, CANDIDATE = "pycapnp", "wire"
+_NAMES = {"baseline": BASELINE, "candidate": CANDIDATE}
 # Connections x calls in flight: many clients that wait, and few that pipeline.
 LOADS = ((64, 1), (8, 16))
 _IN_MEMORY_S = 30.0
@@ -222,7 +223,8 @@ def in_memory_figures(processes: list[dict[str, float]]) -> list[Figure]:
     """Return the median over the processes of each case, in µs."""
     return [
         median_figure(
-            f"in memory: {case}", [found[case] / 1000 for found in processes], "µs", _CONTRACT
+            *(f"in memory: {case}", [found[case] / 1000 for found in processes], "µs", _CONTRACT),
+            labels={"kind": "in memory", "case": case},
         )
         for case in processes[0]
     ]
@@ -249,35 +251,47 @@ def _of_load(name: str, by_role: dict[str, list[Round]]) -> list[Figure]:
     }
     cpu = {role: [r.cpu_us_per_call for r in rounds] for role, rounds in by_role.items()}
     found: list[Figure] = []
-    for role, engine in (("candidate", CANDIDATE), ("baseline", BASELINE)):
-        found.append(_rate(f"{name}: {engine} calls/s", by_role[role]))
-        cpu_name = f"{name}: {engine} server CPU per call"
-        found.append(median_figure(cpu_name, cpu[role], "µs", _CONTRACT))
-        found.append(_p99(f"{name}: {engine} service time p99", by_role[role]))
+    for role in ("candidate", "baseline"):
+        place = (name, _NAMES[role])
+        found += [
+            _rate(*place, by_role[role]),
+            _value(*place, "server CPU per call", cpu[role]),
+            _p99(*place, by_role[role]),
+        ]
     for what, costs in (("calls/s", seconds_per_call), ("server CPU per call", cpu)):
-        ratio = f"{name}: {CANDIDATE} over {BASELINE}, {what}"
-        found += ratio_figures(f"{name}: A/A, {what}", ratio, costs, _CONTRACT)
+        found += ratio_figures(name, what, _NAMES, costs, _CONTRACT)
     return found
 
 
-def _rate(name: str, rounds: list[Round]) -> Figure:
-    values = [r.result.calls_per_s for r in rounds]
+def _value(load: str, engine: str, what: str, values: list[float], reason: str = "") -> Figure:
+    return median_figure(
+        *(f"{load}: {engine} {what}", values, "calls/s" if what == "calls/s" else "µs", _CONTRACT),
+        verdict="at least" if reason else "ok",
+        reason=reason,
+        labels=value_labels(load, engine, what),
+    )
+
+
+def _rate(load: str, engine: str, rounds: list[Round]) -> Figure:
     busy = max(r.result.busy for r in rounds)
-    if busy <= _BUSY_LIMIT:
-        return median_figure(name, values, "calls/s", _CONTRACT)
-    reason = f"the generator was {busy:.0%} busy"
-    return median_figure(name, values, "calls/s", _CONTRACT, verdict="at least", reason=reason)
+    reason = f"the generator was {busy:.0%} busy" if busy > _BUSY_LIMIT else ""
+    return _value(load, engine, "calls/s", [r.result.calls_per_s for r in rounds], reason)
 
 
-def _p99(name: str, rounds: list[Round]) -> Figure:
+def _p99(load: str, engine: str, rounds: list[Round]) -> Figure:
     times = merge(Histogram.from_json(r.result.histogram) for r in rounds)
-    value_ns = times.percentile_ns(99)
-    return Figure(name, None if value_ns is None else value_ns / 1000, "µs", _CONTRACT, times.count)
+    value_ns, what = times.percentile_ns(99), "service time p99"
+    value_us = None if value_ns is None else value_ns / 1000
+    return Figure(
+        *(f"{load}: {engine} {what}", value_us, "µs", _CONTRACT, times.count),
+        labels=value_labels(load, engine, what),
+    )
 
 
 def _idle_memory(engine: str, count: int, server_cpu: int, folder: Path) -> Figure:
     """Return the memory of `count` connections that say nothing."""
     name = f"{engine}: memory of {count:,} idle connections"
+    labels = {"kind": "idle", "subject": engine, "connections": count}
     with (
         running_server(
             workers=1,
@@ -296,7 +310,12 @@ def _idle_memory(engine: str, count: int, server_cpu: int, folder: Path) -> Figu
                 where = (address.host, address.port)
                 stack.enter_context(socket.create_connection(where, timeout=10))
         except OSError as error:
-            return Figure(name, None, "kB each", "idle", count, verdict="void", reason=str(error))
+            return Figure(
+                *(name, None, "kB each", "idle", count),
+                verdict="void",
+                reason=str(error),
+                labels=labels,
+            )
         server.await_connections(count)
         grown = server.worker_rss_bytes() - before
-    return Figure(name, grown / count / 1000, "kB each", "idle", count)
+    return Figure(name, grown / count / 1000, "kB each", "idle", count, labels=labels)

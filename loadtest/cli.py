@@ -11,6 +11,7 @@ from loadtest.bench_locust_cli import bench_locust
 from loadtest.bench_stacks_cli import bench_stacks
 from loadtest.load_cli import run_command, search_command
 from loadtest.report_cli import compare_results, report
+from loadtest.sweep_cli import sweep_command
 from loadtest.terminal import failures_in_one_line, results_option, stdout
 
 _QUICK_PROCESSES = 6
@@ -120,6 +121,7 @@ cli.add_command(run_command)
 cli.add_command(bench_locust)
 cli.add_command(bench_stacks)
 cli.add_command(search_command)
+cli.add_command(sweep_command)
 cli.add_command(report)
 cli.add_command(compare_results)
 

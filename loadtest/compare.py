@@ -8,7 +8,7 @@ lifts the last two. Above 1 the candidate is better.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -21,6 +21,12 @@ from loadtest.metric import Metric
 from loadtest.pair_statistics import Interval, Verdict, judge
 from loadtest.resampling import LEAST_UNITS, ratio_of
 from loadtest.results import ResultError
+from loadtest.round_metrics import (
+    locust_metrics,
+    search_metrics,
+    stack_metrics,
+    sweep_metrics,
+)
 
 _EXIT = {Verdict.FASTER: 0, Verdict.SAME: 0, Verdict.SLOWER: 3, Verdict.INCONCLUSIVE: 4}
 # What is measured may differ: it is what a comparison is for.
@@ -31,10 +37,31 @@ _LOAD_OPTIONS = {
     *("checks_content", "payload_bytes", "text", "corpus", "schema", "interface", "method"),
     *("params", "expect", "num_users", "users", "spawn_rate", "user_classes", "shape_class"),
     *("tags", "exclude_tags", "expect_workers"),
-    # Of a bench, where `processes` only says how often, and of a bench-server.
-    *("case_s", "min_rounds", "cpus"),
+    # Of a bench, where `processes` only says how often, a bench-server, and a bench-stacks.
+    *("case_s", "min_rounds", "cpus", "open_share", "slo"),
 }
-_MAY_DIFFER = {"bench": {"processes"}}
+# Where what differs makes metrics of other names, or says only how often.
+_MAY_DIFFER = {"bench": {"processes"}, "sweep": {"in_flight"}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is resampled of a kind of results that are no load runs, and what makes its metrics."""
+
+    unit: str
+    metrics: Callable[..., list[Metric]]
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "bench": _Kind(
+        "process", lambda _document, samples, *, seed: bench_metrics(samples, seed=seed)
+    ),
+    "bench-server": _Kind("round", bench_server_metrics),
+    "bench-stacks": _Kind("round", stack_metrics),
+    "bench-locust": _Kind("round", locust_metrics),
+    "sweep": _Kind("round", sweep_metrics),
+    "search": _Kind("probe", search_metrics),
+}
 _SEED = "seed"
 _SHOWN_CHARS = 40
 _NAMED = 12
@@ -43,6 +70,10 @@ _NOTES = {
         "One run each: an interval covers what happened within these two runs, second by second, "
         "and not how fresh servers differ from each other; six or more --repeats give the "
         "stronger one."
+    ),
+    "probe": (
+        "The highest rate may lie anywhere between the verified and the failing one of its search; "
+        "rates without six probes on both sides are not judged."
     ),
     "repeat": (
         "An interval covers how the repeats of a run differ; servers that were not started anew "
@@ -167,16 +198,15 @@ def _metrics(baseline: Result, candidate: Result) -> tuple[str, list[list[Metric
     )
     if baseline.is_load:
         return _load_metrics(sides)
+    kind = _KINDS.get(baseline.kind)
     found = []
     for name, result, seed in sides:
-        if result.samples is None or result.kind not in {"bench", "bench-server"}:
+        if result.samples is None or kind is None:
             raise CompareError(f"a {result.kind} has no samples that compare")
         with _named(name):
-            if result.kind == "bench":
-                found.append(bench_metrics(result.samples, seed=seed))
-            else:
-                found.append(bench_server_metrics(result.document, result.samples, seed=seed))
-    return "process" if baseline.kind == "bench" else "round", found
+            found.append(kind.metrics(result.document, result.samples, seed=seed))
+    assert kind is not None
+    return kind.unit, found
 
 
 def _load_metrics(sides: Sequence[tuple[str, Result, int]]) -> tuple[str, list[list[Metric]]]:
@@ -317,6 +347,9 @@ def _load(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Return what of a config is the load, flat."""
     chosen = _LOAD_OPTIONS - _MAY_DIFFER.get(kind, set())
     found: dict[str, Any] = {}
+    load = config.get("load")
+    # A search and a sweep have the options of their load by themselves.
+    config = {**load, **config} if isinstance(load, dict) else config
     for name, value in config.items():
         if name not in chosen:
             continue

@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -32,6 +33,7 @@ from loadtest.schedule import Arrivals, due_offsets_ns
 from loadtest.stacks import CAPNP, load_any_workload, make_exchange
 from loadtest.tally import Report, Tally
 from loadtest.workload import WorkloadConfig, WorkloadError
+from server.gc_page import publish_gc
 from wire.address import parse_address
 
 _RECEIVE_BYTES = 262_144
@@ -79,13 +81,16 @@ class EngineResult:
     """What one process measured: its `report`, over `seconds`.
 
     `busy` is the share of them that this process worked: CPU time in a closed loop, turns with
-    work in an open one. `interrupted` is whether it was asked to stop early.
+    work in an open one. `interrupted` is whether it was asked to stop early. `by_port` has the
+    calls that were answered in them, rightly or not, by the local port of their connection; it is
+    empty over a Unix socket.
     """
 
     report: Report
     seconds: float
     busy: float
     interrupted: bool = False
+    by_port: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def calls(self) -> int:
@@ -100,12 +105,15 @@ class EngineResult:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         values = {name: getattr(self, name) for name in ("seconds", "busy", "interrupted")}
-        return {"report": self.report.to_json(), **values}
+        return {"report": self.report.to_json(), "by_port": dict(self.by_port), **values}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "EngineResult":
         """Return what `to_json` wrote."""
-        return cls(**{**plain, "report": Report.from_json(plain["report"])})
+        # JSON has texts for keys.
+        by_port = {int(port): calls for port, calls in plain["by_port"].items()}
+        report = Report.from_json(plain["report"])
+        return cls(**{**plain, "report": report, "by_port": by_port})
 
 
 class _Load:
@@ -132,6 +140,8 @@ class _Load:
         self.stopped = asyncio.Event()
         self.interrupted = False
         self.connections: dict[int, _Connection] = {}
+        # Calls that were answered, by the local port of connections that are over.
+        self.ended: Counter[int] = Counter()
         self._rng = Random(config.seed)  # noqa: S311 - jitter
         # Of the connections that were lost and have not answered since.
         self.backoffs: dict[int, Backoff] = {}
@@ -172,9 +182,16 @@ class _Load:
         self.tally.connected(started_ns, time.monotonic_ns(), again=again)
         self.connections[number] = connection
 
+    def by_port(self) -> Counter[int]:
+        """Return how many calls were answered so far, by the local port of their connection."""
+        found = self.ended.copy()
+        for connection in self.connections.values():
+            connection.add_to(found)
+        return found
+
     def lost(self, number: int) -> None:
         """Make a connection anew, after a wait that grows with each failure."""
-        del self.connections[number]
+        self.connections.pop(number).add_to(self.ended)
         task = asyncio.get_running_loop().create_task(self._reconnect(number))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -222,13 +239,16 @@ class _Connection(asyncio.BufferedProtocol):
             checks_content=load.config.checks_content,
         )
         self._transport: asyncio.Transport | None = None
-        self._error: ClientError | None = None
+        self._port: int | None = None
+        self._ended = 0
         self.is_open = True
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not asserted: uvloop's transports do not derive from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+        name = self._transport.get_extra_info("sockname")
+        self._port = name[1] if isinstance(name, tuple) else None
         self.flush()
         # Where nothing is to be asked of the server first.
         if self.exchange.is_ready:
@@ -248,6 +268,7 @@ class _Connection(asyncio.BufferedProtocol):
             self.fail(error)
             return
         if self.ready.done():
+            self._ended += freed
             self._go_on(freed)
         elif self.exchange.is_ready:
             self.ready.set_result(None)
@@ -284,6 +305,11 @@ class _Connection(asyncio.BufferedProtocol):
         out = self.exchange.output()
         if out and self._transport is not None and not self._transport.is_closing():
             self._transport.write(out)
+
+    def add_to(self, by_port: Counter[int]) -> None:
+        """Add the calls that were answered here."""
+        if self._port is not None:
+            by_port[self._port] += self._ended
 
     def begin(self) -> None:
         """Start the calls of a closed loop, or offer all slots to the schedule."""
@@ -346,9 +372,11 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
     await _until(load, open_ns)
     say({"event": "open"})
     cpu_ns, opened_ns = time.process_time_ns(), time.monotonic_ns()
+    ended = load.by_port()
     await _watch(load, say)
     cpu_ns, took_ns = time.process_time_ns() - cpu_ns, time.monotonic_ns() - opened_ns
     say({"event": "close"})
+    ended = load.by_port() - ended
     closed_ns = min(time.monotonic_ns(), load.close_ns)
     load.close_ns = closed_ns
     load.tally.unfinished += await _settle(load)
@@ -361,6 +389,7 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
         seconds=max(closed_ns - open_ns, 0) / 1e9,
         busy=cpu_ns / took_ns if load.pacer is None else load.pacer.busy,
         interrupted=load.interrupted,
+        by_port=ended,
     )
 
 
@@ -402,6 +431,7 @@ def run(config: EngineConfig, say: Callable[[object], None]) -> EngineResult:
     """
     if config.cpu is not None:
         os.sched_setaffinity(0, {config.cpu})
+    publish_gc()
     return uvloop.run(_run(config, say))
 
 

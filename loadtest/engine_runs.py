@@ -18,13 +18,17 @@ from loadtest.engine import EngineConfig, EngineResult
 from loadtest.run_summary import Part
 from loadtest.server_usage import (
     MachineTime,
+    ProcessUse,
     ServerPart,
     Usage,
     cpu_s_between,
     machine_time,
+    peers,
     read_usage,
     steal_between,
+    used_by_each,
 )
+from wire.address import parse_address
 
 # A process that starts takes 0.3 s; many at once, on few CPUs, far longer.
 _READY_S = 60.0
@@ -32,6 +36,8 @@ _GRACE_S = 20.0
 _POLL_S = 0.1
 # Sampling costs about 1 ms a process; more often than 5 Hz it would disturb what it watches.
 _SAMPLE_S = 0.5
+# Until all connections are with the workers that will answer on them.
+_HANDED_OVER_S = 0.5
 
 
 class EngineFailed(Exception):  # noqa: N818 - names the thing
@@ -53,6 +59,8 @@ class EngineRun:
 
     `server_cpu_s` is what the server's processes used in the measured window, and `steal` the
     share of the machine's CPU time that was stolen in it; each None where it is not known.
+    `server` has what each of the server's processes used in the window, none where that is not
+    known.
     """
 
     results: tuple[EngineResult, ...]
@@ -60,6 +68,7 @@ class EngineRun:
     steal: float | None
     samples: tuple[Sample, ...]
     machine: tuple[tuple[float, MachineTime], ...]
+    server: tuple[ProcessUse, ...] = ()
 
     @property
     def interrupted(self) -> bool:
@@ -105,6 +114,8 @@ def run_engines(
         while not all(engine.is_ready for engine in engines):
             _check(engines, limit_s)
             time.sleep(_POLL_S / 10)
+        if not parse_address(configs[0].address).path:
+            watch.find_peers(sum(config.connections for config in configs))
         for engine in engines:
             engine.go()
         _follow(configs[0], engines, watch, report)
@@ -160,6 +171,7 @@ class _Watch:
         self._waiting = {"open": len(engines), "close": len(engines)}
         self._opened_s: float | None = None
         self._edges: dict[str, tuple[list[Usage], MachineTime | None]] = {}
+        self._owners: dict[int, int] = {}
         self._sampled_s = 0.0
         self._samples: list[Sample] = []
         self._machine: list[tuple[float, MachineTime]] = []
@@ -177,6 +189,15 @@ class _Watch:
             self._edges[event] = (read_usage(self._server), machine_time())
             if event == "open":
                 self._opened_s = time.monotonic()
+
+    def find_peers(self, connections: int) -> None:
+        """Find out which process of the server has which of so many TCP connections."""
+        # The supervisor may still be handing them over.
+        limit_s = time.monotonic() + _HANDED_OVER_S
+        while self._server and len(self._owners) < connections:
+            self._owners = peers(self._server)
+            if time.monotonic() > limit_s:
+                return
 
     def sample(self) -> None:
         """Take a sample, if the last one is long enough ago and the window is open."""
@@ -201,6 +222,7 @@ class _Watch:
             steal_between(machine_before, machine_after),
             tuple(self._samples),
             tuple(self._machine),
+            tuple(used_by_each(before, after, self._owners, [one.by_port for one in results])),
         )
 
 

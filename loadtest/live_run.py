@@ -12,15 +12,26 @@ from typing import Any, Self
 from loadtest.histogram import Histogram
 from loadtest.run_summary import Part, Summary, summarize
 from loadtest.tally import WARMUP, Clocks, PackedWindows, Report, Window, add, add_windows
+from server.gc_page import GcUse
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a generator process had used by `t_s` of its run: CPU seconds in all, and memory now."""
+    """What a generator process had used by `t_s` of its run: CPU seconds in all, and memory now.
+
+    `gc` has its garbage collections since the run began, None where they cannot be counted.
+    """
 
     t_s: float
     cpu_s: float
     rss_bytes: int
+    gc: GcUse | None = None
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what `dataclasses.asdict` made plain."""
+        gc = plain["gc"]
+        return cls(**{**plain, "gc": None if gc is None else GcUse(**gc)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,7 @@ class Envelope:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """Return what `to_json` wrote."""
-        used = tuple(Used(**one) for one in plain["used"])
+        used = tuple(Used.from_json(one) for one in plain["used"])
         report = Report.from_json(plain["report"])
         return cls(report, used=used, **{name: plain[name] for name in _PLAIN})
 

@@ -29,9 +29,14 @@ def _read_rate(_context: click.Context, _option: click.Parameter, text: str) -> 
     return rate_hz
 
 
-def _read_seconds(
+def read_seconds(
     _context: click.Context, option: click.Parameter, text: str | None
 ) -> float | None:
+    """Return the seconds of an option such as 500ms, 30s or 2m; None without one.
+
+    Raises:
+        click.UsageError: It is no duration, or too short a one.
+    """
     if text is None:
         return None
     units = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
@@ -67,21 +72,23 @@ def read_size(text: str) -> int:
 _STACKS = ("capnp", "echo", "json", "http1", "http2", "grpc", "selectors")
 _PAYLOAD_KINDS = ("text", "binary")
 
-_LOAD_OPTIONS = (
-    click.option(
-        "--stack",
-        type=click.Choice(_STACKS),
-        default="capnp",
-        show_default=True,
-        help="Protocol to speak; http1 and http2 are for a server's --stack http.",
-    ),
-    click.option("--connections", type=click.IntRange(1, 10_000), default=64, show_default=True),
+
+def connections_option(default: int) -> Callable[[Command], Command]:
+    """Return ``--connections`` with a default."""
+    return click.option(
+        "--connections", type=click.IntRange(1, 10_000), default=default, show_default=True
+    )
+
+
+# Of how calls follow each other: a sweep has a closed loop, and its own --in-flight.
+_PACE_OPTIONS = (
+    connections_option(64),
     click.option(
         "--in-flight",
         type=click.IntRange(1, 4096),
         default=1,
         show_default=True,
-        help="Calls under way per connection, at most.",
+        help="Calls under way per connection, at most; loadtest sweep takes several numbers.",
     ),
     click.option(
         "--arrivals",
@@ -90,10 +97,19 @@ _LOAD_OPTIONS = (
         show_default=True,
         help="How calls of an open loop are spread.",
     ),
+)
+_LOAD_OPTIONS = (
+    click.option(
+        "--stack",
+        type=click.Choice(_STACKS),
+        default="capnp",
+        show_default=True,
+        help="Protocol to speak; http1 and http2 are for a server's --stack http.",
+    ),
     click.option(
         "--warmup",
         "warmup_s",
-        callback=_read_seconds,
+        callback=read_seconds,
         help="Load before the measured window.  [default: 500ms; 0 with --calls]",
     ),
     click.option(
@@ -101,7 +117,7 @@ _LOAD_OPTIONS = (
         "timeout_s",
         default="15s",
         show_default=True,
-        callback=_read_seconds,
+        callback=read_seconds,
         help="Deadline of each call.",
     ),
     click.option(
@@ -162,13 +178,20 @@ _LOAD_OPTIONS = (
 )
 
 
-def _load_options(command: Command) -> Command:
+def load_options(command: Command) -> Command:
+    """Add the options of what is sent, and by whom."""
     for option in reversed(_LOAD_OPTIONS):
         command = option(command)
     return command
 
 
-def _config(options: Mapping[str, Any], **more: Any) -> Any:  # noqa: ANN401 - a RunConfig
+def _pace_options(command: Command) -> Command:
+    for option in reversed(_PACE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def load_config(options: Mapping[str, Any], **more: Any) -> Any:  # noqa: ANN401 - a RunConfig
     """Return the config that the options ask for.
 
     Raises:
@@ -224,7 +247,7 @@ def _config(options: Mapping[str, Any], **more: Any) -> Any:  # noqa: ANN401 - a
     callback=_read_rate,
     help="Open loop at this rate, over all connections; closed waits for replies.",
 )
-@click.option("--duration", "seconds", callback=_read_seconds, help="  [default: 30s]")
+@click.option("--duration", "seconds", callback=read_seconds, help="  [default: 30s]")
 @click.option(
     "--calls", type=click.IntRange(1), help="Send so many calls, instead of for a duration."
 )
@@ -235,7 +258,8 @@ def _config(options: Mapping[str, Any], **more: Any) -> Any:  # noqa: ANN401 - a
     show_default=True,
     help="Fresh generator processes, one after the other; six or more for compare.",
 )
-@_load_options
+@_pace_options
+@load_options
 @click.option(
     "--fail-if",
     multiple=True,
@@ -258,7 +282,7 @@ def run_command(
     """
     from loadtest.run import RunError, run  # noqa: PLC0415 - only when asked for
     from loadtest.run_progress import shown_run  # noqa: PLC0415 - as above
-    from loadtest.tables import summary_tables  # noqa: PLC0415 - as above
+    from loadtest.tables import summary_tables, worker_table  # noqa: PLC0415 - as above
     from loadtest.thresholds import ThresholdError, parse_threshold  # noqa: PLC0415 - as above
 
     if seconds is not None and calls is not None:
@@ -269,7 +293,7 @@ def run_command(
         thresholds = [parse_threshold(text) for text in fail_if]
     except ThresholdError as error:
         raise click.UsageError(str(error)) from error
-    config = _config(options, seconds=seconds, calls=calls)
+    config = load_config(options, seconds=seconds, calls=calls)
     with failures_in_one_line(RunError), shown_run(config) as report:
         result = run(config, report)
     summary = result.summary
@@ -279,6 +303,9 @@ def run_command(
         console = stdout()
         for table in summary_tables(summary):
             console.print(table)
+        workers = worker_table(result.server)
+        if workers is not None:
+            console.print(workers)
     for reason in summary.reasons:
         click.echo(f"void: {reason}", err=True)
     violations = [found for t in thresholds if (found := t.violation(summary)) is not None]
@@ -302,7 +329,7 @@ def run_command(
     *("--probe", "seconds"),
     default="2s",
     show_default=True,
-    callback=_read_seconds,
+    callback=read_seconds,
     help="Measured time of each probe.",
 )
 @click.option(
@@ -311,7 +338,8 @@ def run_command(
 @click.option(
     *("--highest", "highest_hz"), type=click.FloatRange(1, 1e7), default=1e6, show_default=True
 )
-@_load_options
+@_pace_options
+@load_options
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")
 def search_command(
     *,
@@ -340,7 +368,7 @@ def search_command(
         raise click.UsageError(str(error)) from error
     if start_hz > highest_hz:
         raise click.UsageError("--start is above --highest")
-    config = SearchConfig(_config(options), objective, start_hz, highest_hz)
+    config = SearchConfig(load_config(options), objective, start_hz, highest_hz)
     if config.lowest_hz > highest_hz:
         raise click.UsageError(
             f"too few calls: {slo} takes {config.lowest_hz:,.0f} calls/s or a longer --probe"

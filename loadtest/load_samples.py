@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 from loadtest.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
 from loadtest.results import Figure, ResultError, read_run, read_samples
 from loadtest.run_summary import Part, Summary, summarize
+from loadtest.server_usage import ProcessUse
 from loadtest.tally import WARMUP, Report, Window, add_windows
+from server.gc_page import GcUse
 
 # Kinds of results that are load runs, with windows in their samples.
 LOAD_KINDS = ("run", "locust")
@@ -29,7 +31,7 @@ SAMPLES = "samples.jsonl.gz"
 _DOCUMENT_PARTS = {"kind": str, "config": dict, "environment": dict, "figures": list}
 _DAMAGED = (
     *(ValueError, TypeError, LookupError, AttributeError, OverflowError),
-    *(RecursionError, EOFError, zlib.error),
+    *(RecursionError, EOFError, ZeroDivisionError, zlib.error),
 )
 _GENERATOR = ("scheduled", "held", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
 _BUCKETS = range(bucket_of(LOWEST_NS), bucket_of(HIGHEST_NS) + 1)
@@ -60,7 +62,8 @@ class Result:
 class Usage:
     """What a process had used `t_s` after the window of its repeat opened.
 
-    `role` is ``server`` or ``generator``; `cpu_s` counts from the start of the process.
+    `role` is ``server`` or ``generator``; `cpu_s` counts from the start of the process, as does
+    `gc`, which is None where the process told nothing of its garbage collections.
     """
 
     repeat: int
@@ -70,6 +73,7 @@ class Usage:
     pid: int
     cpu_s: float
     rss_bytes: int
+    gc: GcUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +92,15 @@ class Repeat:
 
     `seconds` is the length of the measured window, `busy` the largest share of it that a
     generator process worked. `server_cpu_s` is what the server used in it, `steal` the share of
-    CPU time that other machines took, each None where it is not known.
+    CPU time that other machines took, each None where it is not known. `server` has what each of
+    its processes used, none where that is not known.
     """
 
     seconds: float
     busy: float
     server_cpu_s: float | None = None
     steal: float | None = None
+    server: tuple[ProcessUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,15 +301,35 @@ def _repeats(document: Mapping[str, Any]) -> dict[int, Repeat]:
         seen = by_repeat[number]
         found[number] = Repeat(
             *(max(seconds, known.seconds), max(busy, known.busy)),
-            *(_number_or_none(seen[name]) for name in ("server_cpu_s", "steal")),
+            server_cpu_s=_number_or_none(seen["server_cpu_s"]),
+            steal=_number_or_none(seen["steal"]),
+            # Older results, and those of Locust, have none.
+            server=tuple(_process(plain) for plain in seen.get("server", ())),
         )
     return dict(sorted(found.items()))
+
+
+def _process(plain: Mapping[str, Any]) -> ProcessUse:
+    calls = plain["calls"]
+    return ProcessUse(
+        *(str(plain["name"]), _count(plain["pid"]), _number(plain["cpu_s"])),
+        calls=None if calls is None else _count(calls),
+        gc=_gc(plain["gc"]),
+    )
+
+
+def _gc(plain: Mapping[str, Any] | None) -> GcUse | None:
+    if plain is None:
+        return None
+    return GcUse(*(_count(plain[name]) for name in ("count", "pause_ns", "longest_ns")))
 
 
 def _usage(plain: Mapping[str, Any]) -> Usage:
     return Usage(
         *(_count(plain["repeat"]), _instant(plain["t_s"]), str(plain["role"]), str(plain["name"])),
         *(_count(plain["pid"]), _number(plain["cpu_s"]), _count(plain["rss_bytes"])),
+        # Older samples tell nothing of it.
+        gc=_gc(plain.get("gc")),
     )
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from loadtest.load_samples import LoadRun, Usage
+from loadtest.server_usage import gc_between
 from loadtest.tally import Clocks, Window
+from server.gc_page import GcUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,15 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class UsageInterval:
-    """What a process used between two samples: CPU in cores, and its memory at the end."""
+    """What a process used between two samples: CPU in cores, and its memory at the end.
+
+    `gc` has its garbage collections in between, None where it does not tell of them.
+    """
 
     usage: Usage
     from_s: float
     cores: float
+    gc: GcUse | None = None
 
     @property
     def until_s(self) -> float:
@@ -65,7 +71,10 @@ def usage_intervals(load: LoadRun, repeat: int) -> dict[tuple[str, str, int], li
             by_process.setdefault((usage.role, usage.name, usage.pid), []).append(usage)
     return {
         key: [
-            UsageInterval(now, before.t_s, (now.cpu_s - before.cpu_s) / (now.t_s - before.t_s))
+            UsageInterval(
+                *(now, before.t_s, (now.cpu_s - before.cpu_s) / (now.t_s - before.t_s)),
+                gc_between(before.gc, now.gc),
+            )
             for before, now in pairwise(sorted(usages, key=lambda usage: usage.t_s))
             if now.t_s > before.t_s
         ]

@@ -161,12 +161,12 @@ def _samples(live: LiveRun, watch: ServerWatch) -> Iterator[dict[str, Any]]:
         yield from window_samples(0, each.number, each.report)
         title = f"locust {each.number}"
         for used in each.used:
-            usage = Usage(0, used.t_s, "generator", title, each.pid, used.cpu_s, used.rss_bytes)
-            yield usage_sample(usage)
+            where = (0, used.t_s, "generator", title, each.pid)
+            yield usage_sample(Usage(*where, used.cpu_s, used.rss_bytes, used.gc))
     for reading in watch.readings:
         for one in reading.usages:
-            usage = Usage(0, reading.t_s, "server", one.name, one.pid, one.cpu_s, one.rss_bytes)
-            yield usage_sample(usage)
+            where = (0, reading.t_s, "server", one.name, one.pid)
+            yield usage_sample(Usage(*where, one.cpu_s, one.rss_bytes, one.gc))
         if reading.machine is not None:
             machine = MachineUse(0, reading.t_s, reading.machine.steal_s, reading.machine.total_s)
             yield machine_sample(machine)

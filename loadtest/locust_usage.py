@@ -23,6 +23,7 @@ from loadtest.server_usage import (
     read_usage,
     steal_between,
 )
+from server.gc_page import publish_gc
 from wire.address import AddressError, parse_address
 
 _EVERY_S = 1.0
@@ -137,6 +138,7 @@ class OwnUsage:
         self._process = psutil.Process()
         self._started_s = time.monotonic()
         self._noted: list[Used] = []
+        self._gc = publish_gc()
         self._note()
         self._greenlet: Any = gevent.spawn(self._follow)
 
@@ -149,6 +151,9 @@ class OwnUsage:
         """Note it for the last time."""
         self._greenlet.kill()
         self._note()
+        if self._gc is not None:
+            self._gc.close()
+            self._gc = None
 
     def _follow(self) -> None:
         while True:
@@ -158,4 +163,5 @@ class OwnUsage:
     def _note(self) -> None:
         at_s = time.monotonic() - self._started_s
         rss_bytes = int(self._process.memory_info().rss)
-        self._noted.append(Used(at_s, time.process_time(), rss_bytes))
+        gc = None if self._gc is None else self._gc.use
+        self._noted.append(Used(at_s, time.process_time(), rss_bytes, gc))

@@ -8,6 +8,8 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from loadtest.bench_steps import Progress
 from loadtest.pair_statistics import Interval, interval_of_median, judge, noise_floor, paired_ratio
@@ -45,31 +47,53 @@ def median_figure(
     *,
     verdict: str = "ok",
     reason: str = "",
+    labels: Mapping[str, Any] = MappingProxyType({}),
 ) -> Figure:
     """Return the median of one value per process, with its interval."""
     found = interval_of_median(values, seed=0)
     return Figure(
-        name, found.value, unit, contract, found.n, found.low, found.high, verdict, reason
+        *(name, found.value, unit, contract, found.n, found.low, found.high, verdict, reason),
+        labels=dict(labels),
     )
 
 
+def value_labels(load: str, subject: str, what: str) -> dict[str, Any]:
+    """Return the labels of what `subject` did under a load such as ``64 x 1``."""
+    return {"kind": "value", "load": load, "subject": subject, "what": what}
+
+
 def ratio_figures(
-    same_name: str, name: str, costs: Mapping[str, Sequence[float]], contract: str
+    load: str,
+    what: str,
+    names: Mapping[str, str],
+    costs: Mapping[str, Sequence[float]],
+    contract: str,
 ) -> list[Figure]:
     """Return the ratio of the baseline to itself, and of the candidate to it.
 
-    `costs` has, by role, one value per round, of which less is better: above 1 the candidate
-    is better.
+    `names` are those of baseline and candidate. `costs` has, by role, one value per round, of which
+    less is better: above 1 the candidate is better.
     """
+    subject, baseline = names[CANDIDATE], names[BASELINE]
+    place = {"load": load, "what": what, "baseline": baseline}
     same = paired_ratio(costs[BASELINE], costs[AGAIN])
     ratio = paired_ratio(costs[BASELINE], costs[CANDIDATE])
-    judgement = judge(ratio, noise_floor(same))
+    floor = noise_floor(same)
+    judgement = judge(ratio, floor)
     return [
-        _ratio(same_name, same, contract, "floor", ""),
-        _ratio(name, ratio, contract, judgement.verdict, judgement.reason),
+        Figure(
+            *(f"{load}: A/A, {what}", *_ratio(same, contract), "floor"),
+            labels={"kind": "A/A", "subject": baseline, **place},
+        ),
+        Figure(
+            f"{load}: {subject} over {baseline}, {what}",
+            *(*_ratio(ratio, contract), judgement.verdict, judgement.reason),
+            labels={"kind": "ratio", "subject": subject, **place, "floor": floor},
+        ),
     ]
 
 
-def _ratio(name: str, found: Interval, contract: str, verdict: str, reason: str) -> Figure:
-    values = (found.value, "ratio", contract, found.n, found.low, found.high)
-    return Figure(name, *values, verdict, reason)
+def _ratio(
+    found: Interval, contract: str
+) -> tuple[float, str, str, int, float | None, float | None]:
+    return (found.value, "ratio", contract, found.n, found.low, found.high)

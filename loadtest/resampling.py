@@ -32,7 +32,7 @@ LEAST_UNITS = 6
 # Blocks shorter than this would leave nothing of what follows each other.
 _LEAST_BLOCK = 2
 LEAST_SECONDS = LEAST_UNITS * _LEAST_BLOCK
-_RESAMPLES = 2000
+RESAMPLES = 2000
 _COVERED = 0.95
 
 # Returns those items of a sequence that one resample has drawn.
@@ -85,7 +85,7 @@ def _picks(count: int, seed: int, drawn: int | None = None) -> list[Pick]:
     rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
     # A getter of one index would return the item itself.
     size = max(2, count if drawn is None else drawn)
-    return [itemgetter(*rng.choices(range(count), k=size)) for _ in range(_RESAMPLES)]
+    return [itemgetter(*rng.choices(range(count), k=size)) for _ in range(RESAMPLES)]
 
 
 def block_length(stretches: Sequence[int]) -> int | None:

@@ -14,7 +14,7 @@ from loadtest.load_samples import window_samples
 from loadtest.rendering import render_folder
 from loadtest.results import folder_name, make_folder, run_document, write_run, write_samples
 from loadtest.run_summary import LIMITS, Summary, figures, summarize
-from loadtest.server_usage import ServerPart, local_server
+from loadtest.server_usage import ProcessUse, ServerPart, add_up, local_server
 from loadtest.stacks import CAPNP, load_any_workload
 from loadtest.workload import WorkloadConfig
 from wire.address import Address
@@ -57,12 +57,16 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Where a run was written, and what it says; `notes` are for the user."""
+    """Where a run was written, and what it says; `notes` are for the user.
+
+    `server` has what each of the server's processes used, none where that is not known.
+    """
 
     folder: Path
     summary: Summary
     interrupted: bool
     notes: tuple[str, ...] = ()
+    server: tuple[ProcessUse, ...] = ()
 
 
 def run(config: RunConfig, report: Report) -> RunResult:
@@ -78,10 +82,10 @@ def run(config: RunConfig, report: Report) -> RunResult:
     label = load_any_workload(config.stack, config.workload).label
     environment = record.environment()
     now = datetime.now(UTC)
-    server = local_server(config.address)
+    parts = local_server(config.address)
     runs: list[EngineRun] = []
     for repeat in range(config.repeats):
-        runs.append(measure(config, server, report, repeat=repeat))
+        runs.append(measure(config, parts, report, repeat=repeat))
         if runs[-1].interrupted:
             break
     interrupted = runs[-1].interrupted
@@ -101,12 +105,13 @@ def run(config: RunConfig, report: Report) -> RunResult:
             limits=dict(LIMITS),
             interrupted=interrupted,
             summary=summary.to_json(),
-            observed=[{"server_cpu_s": each.server_cpu_s, "steal": each.steal} for each in runs],
+            observed=[_observed(each) for each in runs],
             generators=list(_generators(runs)),
         ),
     )
     notes = render_folder(folder)
-    return RunResult(folder, summary, interrupted, notes)
+    server = add_up(each.server for each in runs)
+    return RunResult(folder, summary, interrupted, notes, tuple(server))
 
 
 def measure(
@@ -156,6 +161,14 @@ def plan_engines(config: RunConfig, cpus: list[int], *, repeat: int = 0) -> list
 
 def _share(whole: int, number: int, count: int) -> int:
     return whole // count + (number < whole % count)
+
+
+def _observed(measured: EngineRun) -> dict[str, Any]:
+    return {
+        "server_cpu_s": measured.server_cpu_s,
+        "steal": measured.steal,
+        "server": [asdict(one) for one in measured.server],
+    }
 
 
 def _generators(runs: Sequence[EngineRun]) -> Iterator[dict[str, Any]]:

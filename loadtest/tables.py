@@ -1,13 +1,15 @@
 """Figures as tables for people."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
 from loadtest.results import Figure
 from loadtest.run_summary import PERCENTILES, Summary
 from loadtest.search import Point
+from loadtest.server_usage import ProcessUse, workers_of
 from loadtest.slo import VERIFICATIONS, Found, Slo
+from server.gc_page import GcUse
 
 _DIGITS = {"calls": 0, "calls/s": 0, "ratio": 3}
 _STYLES = {"faster": "green", "slower": "red", "void": "dim", "at least": "yellow"}
@@ -33,6 +35,26 @@ def summary_tables(summary: Summary) -> list[Table]:
     counts.add_row("server CPU µs per call", _number(summary.server_cpu_us_per_call, 1))
     counts.add_row("verdict", summary.verdict)
     return [times, counts]
+
+
+def worker_table(server: Sequence[ProcessUse]) -> Table | None:
+    """Return what each worker of a server answered and used; None where there is one only."""
+    workers = workers_of(server)
+    if len(workers) < 2:
+        return None
+    table = Table(title="Workers", title_justify="left")
+    for heading in ("worker", "calls", "share", "CPU s", "CPU µs per call", "GC pauses"):
+        table.add_column(heading, justify="left" if heading == "worker" else "right")
+    total = sum(one.calls or 0 for one in workers)
+    for one in workers:
+        share = "-" if one.calls is None or not total else f"{one.calls / total:.0%}"
+        cells = [_number(one.calls, 0), share, f"{one.cpu_s:.2f}"]
+        table.add_row(one.name, *cells, _number(one.cpu_us_per_call, 1), _pauses(one.gc))
+    return table
+
+
+def _pauses(gc: GcUse | None) -> str:
+    return "-" if gc is None else f"{gc.count:,}, {gc.pause_ns / 1e6:.1f} ms"
 
 
 def search_table(slo: Slo, curve: Iterable[Point]) -> Table:

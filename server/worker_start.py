@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from server.channel import Channel, ChannelClosedError
+from server.gc_page import publish_gc
 from server.messages import Failed, Setup
 from server.service import bind_methods, load_service
 from server.worker_loop import Worker
@@ -32,6 +33,7 @@ def start(control: socket.socket) -> int:
 def _prepare(channel: Channel) -> Callable[[], int]:
     setup = _receive_setup(channel)
     pin_error = _pin(setup.core)
+    publish_gc()
     if setup.stack == "selectors":
         # A loop of its own, in the place of both `Worker` and asyncio.
         from server.stacks.readiness_worker import ReadinessWorker  # noqa: PLC0415 - rarely used

@@ -1,5 +1,6 @@
 """Services whose behaviour under load is known, for ``server run --service load_services:…``."""
 
+import gc
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -80,4 +81,17 @@ class Counting(Reverse):
         self._count += 1
         if params.request.content == "count":
             return {"chunk": str(self._count).encode()}
+        return super().read(params)
+
+
+class Collecting(Reverse):
+    """Collects garbage in every 50th call."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def read(self, params: Any) -> Mapping[str, bytes]:
+        self._calls += 1
+        if self._calls % 50 == 0:
+            gc.collect()
         return super().read(params)

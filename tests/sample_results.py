@@ -7,7 +7,10 @@ from typing import Any
 
 from sample_runs import ENVIRONMENT, Fake, make_run, write_run_folder
 
+from loadtest.histogram import Histogram
 from loadtest.results import Figure, run_document, write_run
+from loadtest.sweep_figures import Step
+from loadtest.sweep_figures import figures as figures_of_sweep
 
 STARTED = "2026-11-21T12:00:00+00:00"
 SIZES = (64, 1024, 16384, 262144, 4194304)
@@ -276,6 +279,30 @@ def write_search(folder: Path) -> Path:
     return write_figures(folder, "search", found, config=config, **more)
 
 
+def sweep_figures(**more: Any) -> list[Figure]:
+    """Return the figures of a sweep on 4 connections whose rate rises up to 8 calls in flight."""
+    steps = []
+    for in_flight, calls in ((1, 3000), (2, 11_800), (4, 12_000)):
+        mean_ns = 4 * in_flight * 1_500_000_000 // calls
+        plain = {
+            "calls": calls,
+            "seconds": 1.5,
+            "busy": 0.5,
+            "server_cpu_s": 0.6,
+            "steal": 0.0,
+            "failures": {},
+            "service": Histogram.of([mean_ns] * calls).to_json(),
+        }
+        steps += [Step(number, 0, 4, in_flight, **{**plain, **more}) for number in range(6)]
+    return figures_of_sweep(steps)
+
+
+def write_sweep(folder: Path, **more: Any) -> Path:
+    load = {"connections": 4, "workload": {"payload_bytes": 32}}
+    config = {"load": load, "in_flight": [1, 2, 4], "rounds": 6}
+    return write_figures(folder, "sweep", sweep_figures(**more), config=config)
+
+
 def write_results(parent: Path) -> Path:
     """Write a result of every kind, and return their folder."""
     write_figures(parent / "bench", "bench", bench_figures(), copies=list(COPIES))
@@ -284,6 +311,7 @@ def write_results(parent: Path) -> Path:
     users = pair_figures("ReverseUser", "FastHttpUser", "16 x 1", "generator CPU per call")
     write_figures(parent / "bench-locust", "bench-locust", users)
     write_search(parent / "search")
+    write_sweep(parent / "sweep")
     write_run_folder(parent / "run", make_run(Fake(seconds=12, calls=900, failures=((EVIL, 2),))))
     closed = make_run(Fake(seconds=12, calls=900, is_open_loop=False))
     closed.document["kind"] = "locust"

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from loadtest.load_samples import (
 )
 from loadtest.results import run_document, write_run, write_samples
 from loadtest.run_summary import figures
+from loadtest.server_usage import ProcessUse
 from loadtest.tally import WARMUP, Report, Times, Window
+from server.gc_page import GcUse
 
 LABEL = "MessageStream.read"
 ENVIRONMENT: Mapping[str, Any] = {
@@ -55,6 +57,8 @@ class Fake:
     is_open_loop: bool = True
     failures: tuple[tuple[str, int], ...] = ()
     server: bool = True
+    workers: int = 1
+    gc_every_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def make_run(fake: Fake) -> Written:
             samples += window_samples(repeat, process, report)
         samples += _usage(fake, repeat, levels) if fake.server else []
         server_cpu_s = sum(levels) * fake.slowness * 0.5 if fake.server else None
-        observed.append({"server_cpu_s": server_cpu_s, "steal": 0.0})
+        observed.append({"server_cpu_s": server_cpu_s, "steal": 0.0, "server": _server(fake)})
     document = run_document(
         *("run", {**CONFIG, "repeats": fake.repeats}, ENVIRONMENT, ()),
         started="2026-11-21T12:00:00+00:00",
@@ -134,15 +138,34 @@ def _report(
     )
 
 
+def _server(fake: Fake) -> list[dict[str, Any]]:
+    """Return the server's processes; each worker answers twice as much as the one before it."""
+    if not fake.server:
+        return []
+    workers = [
+        ProcessUse(f"worker {at}", 11 + at, 1.0 + at, 1000 << at) for at in range(fake.workers)
+    ]
+    return [asdict(one) for one in (ProcessUse("supervisor", 10, 0.01, 0), *workers)]
+
+
+def _gc(fake: Fake, at_s: float) -> GcUse | None:
+    """Return collections of 2 ms each, the longest 3."""
+    if fake.gc_every_s is None:
+        return None
+    count = int(at_s / fake.gc_every_s)
+    return GcUse(count, 2_000_000 * count, 3_000_000 * bool(count))
+
+
 def _usage(fake: Fake, repeat: int, levels: list[float]) -> list[dict[str, Any]]:
     found = []
     cpu_s = 0.0
     for half in range(2 * len(levels)):
         at_s = half / 2
+        gc, used_s = _gc(fake, at_s), half * 0.2
         found += [
             usage_sample(Usage(repeat, at_s, "server", "worker 0", 11, 7 + cpu_s, 50_000_000)),
             usage_sample(Usage(repeat, at_s, "server", "supervisor", 10, 1.0, 20_000_000)),
-            usage_sample(Usage(repeat, at_s, "generator", "engine 0", 12, half * 0.2, 30_000_000)),
+            usage_sample(Usage(repeat, at_s, "generator", "engine 0", 12, used_s, 30_000_000, gc)),
             machine_sample(MachineUse(repeat, at_s, half * 0.01, half * 1.0)),
         ]
         cpu_s += levels[half // 2] * fake.slowness * 0.25

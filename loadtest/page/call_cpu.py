@@ -1,12 +1,14 @@
-"""CPU per call, of servers and of generators (no I/O)."""
+"""CPU per call, of servers and of generators, and of each worker (no I/O)."""
 
 from collections.abc import Iterator, Sequence
 
+from loadtest.load_samples import LoadRun
 from loadtest.page.chart import Axis, RowChart, Series, Value
 from loadtest.page.document import Cell, Part, Row, Table
 from loadtest.page.load_claims import load_text
 from loadtest.page.looks import ENGINES, look_of
 from loadtest.page.sources import Source
+from loadtest.page.spectrum import loop_text
 from loadtest.page.units import (
     NOTHING,
     count_text,
@@ -16,13 +18,21 @@ from loadtest.page.units import (
     share_text,
 )
 from loadtest.results import Figure
+from loadtest.run_summary import LIMITS
+from loadtest.server_usage import ProcessUse, add_up, workers_of
 
 _CPU = "server CPU per call"
 _OWN_CPU = "generator CPU per call"
 
 
 def cpu_parts(source: Source) -> Iterator[Part]:
-    """Yield CPU per call of a bench-server or bench-locust, and all its figures."""
+    """Yield CPU per call of a bench-server or bench-locust, and all its figures.
+
+    Of a load run, calls and CPU per call of each worker, where there are several.
+    """
+    if source.load is not None:
+        yield from _worker_parts(source, source.load)
+        return
     for what in (_CPU, _OWN_CPU):
         found = [
             one
@@ -55,6 +65,47 @@ def _cpu_chart(source: Source, what: str, found: Sequence[Figure]) -> RowChart:
         rows=loads,
         series=series,
     )
+
+
+def _worker_parts(source: Source, load: LoadRun) -> Iterator[Part]:
+    server = add_up(each.server for each in load.repeats.values())
+    workers = workers_of(server)
+    calls = [one.calls for one in workers if one.calls is not None]
+    if len(workers) < 2 or len(calls) < len(workers) or not sum(calls):
+        return
+    seconds = sum(each.seconds for each in load.repeats.values())
+    rates = [Value(each / seconds, label=count_text(each / seconds)) for each in calls]
+    costs = [
+        Value(one.cpu_us_per_call, label=digits(one.cpu_us_per_call or 0), void=_few(one))
+        for one in workers
+    ]
+    title = loop_text(source, load.summary())
+    for what, values, unit in (("Calls", rates, "calls/s"), ("CPU", costs, "CPU µs per call")):
+        yield RowChart(
+            key=f"workers-{what.lower()}-{source.slug}",
+            title=f"{what} of each worker, {title[:1].lower()}{title[1:]}",
+            finding=_spread_finding(what, [one.value for one in values if one.value is not None])
+            + "".join(dict.fromkeys(f" Grey is void: {one.void}." for one in values if one.void)),
+            x=Axis(unit, low=0),
+            rows=[one.name for one in workers],
+            series=[Series(unit, values, look_of(unit, {}, 0))],
+        )
+
+
+def _few(one: ProcessUse) -> str:
+    least_s = LIMITS["least_server_cpu_s"]
+    return f"under {least_s:g} s of CPU" if one.cpu_s < least_s else ""
+
+
+def _spread_finding(what: str, values: Sequence[float]) -> str:
+    if what == "Calls":
+        share = max(values) / sum(values)
+        said = (
+            f"the busiest of {len(values)} workers answered {share_text(share)} of the calls, "
+            f"where equal shares are {share_text(1 / len(values))}"
+        )
+        return sentence(said) + " A worker gets connections, not calls."
+    return sentence(f"from {digits(min(values))} to {digits(max(values))} µs")
 
 
 def _us_value(figure: Figure | None) -> Value:

@@ -1,10 +1,11 @@
 """What a figure is of: its labels, and for results without them what its name says (no I/O).
 
-Results that were written before figures had labels, and kinds that still give none, say it in
-their names alone; nothing else of the page reads a name. Each figure gets:
+Every kind writes labels; results that were made before figures had any say it in their names
+alone, and nothing else of the page reads a name. Each figure gets:
 
     bench                 kind, codec, message, contract, size_bytes, k, baseline, floor, method
-    bench-server, -locust kind, load, subject, what, baseline
+    bench-server, -locust kind, load, subject, what, baseline, floor, case
+    sweep                 kind, load, what, connections, in_flight, calls_in_flight
     bench-stacks          as it was written
 """
 
@@ -27,10 +28,11 @@ _OF_LOAD = re.compile(r"(?P<load>[0-9]+ x [0-9]+): (?P<subject>\S+) (?P<what>.+)
 _IDLE = re.compile(r"(?P<subject>\S+): memory of (?P<count>[0-9,]+) idle connections")
 _NUMBERS = (
     *("size_bytes", "k", "floor", "compress_ns", "payload_bytes", "connections", "in_flight"),
+    "calls_in_flight",
 )
 _TEXTS = (
     *("codec", "subject", "message", "contract", "baseline", "method"),
-    *("stack", "payload_kind", "loop", "figure"),
+    *("stack", "payload_kind", "loop", "figure", "load", "what", "case"),
 )
 _AGAIN = " again"
 # Of the tutorial's message, the only one that older benchmarks timed.

@@ -6,6 +6,7 @@ from typing import Any
 from loadtest.load_samples import stored_verdict
 from loadtest.page.codec_view import NOISY
 from loadtest.page.document import Claim
+from loadtest.page.flight_curve import knee_text
 from loadtest.page.sources import Source
 from loadtest.page.units import (
     count_text,
@@ -21,6 +22,7 @@ from loadtest.page.units import (
 from loadtest.results import Figure
 from loadtest.run_summary import Summary
 from loadtest.slo import VERIFICATIONS
+from loadtest.sweep_figures import knee_of
 
 SERVERS, LOADS = "Servers", "Load"
 _OWN_STACK = "capnp"
@@ -146,6 +148,16 @@ def search_claim(source: Source) -> Claim:
     )
 
 
+def sweep_claim(source: Source) -> Claim:
+    """Return how high the rate goes with more calls in flight."""
+    knee = knee_of(source.figures)
+    rounds = plural(int(source.config["rounds"]), "round")
+    detail = f"{rounds}, {_load_in_words(source.config['load'])}"
+    if knee is None:
+        return Claim(LOADS, "No rate by calls in flight can be told.", detail, "all of it is void")
+    return Claim(LOADS, sentence(f"with callers that wait, {knee_text(knee)}"), detail)
+
+
 def load_claim(source: Source, summary: Summary) -> Claim:
     """Return what a load run has seen, and whether it may be believed."""
     verdict, reasons = stored_verdict(source.document) or (summary.verdict, list(summary.reasons))
@@ -174,7 +186,9 @@ def _load_in_words(config: Mapping[str, Any]) -> str:
     connections = config.get("connections") or config.get("num_users")
     if connections:
         noun = "connection" if config.get("connections") else "user"
-        parts.append(f"{plural(int(connections), noun)} x {config.get('in_flight', 1)} in flight")
+        each = config.get("in_flight")
+        flight = "" if each is None else f" x {each} in flight"
+        parts.append(f"{plural(int(connections), noun)}{flight}")
     workload = config.get("workload")
     payload = (workload if isinstance(workload, dict) else config).get("payload_bytes")
     if isinstance(payload, int):

@@ -14,10 +14,12 @@ from loadtest.page.spectrum import loop_text
 from loadtest.page.units import (
     count_text,
     digits,
+    plural,
     sentence,
     time_text,
 )
 from loadtest.run_summary import LIMITS
+from server.gc_page import GcUse
 
 _HEAT_PER_DECADE = 10
 
@@ -43,7 +45,7 @@ def time_parts(source: Source, load: LoadRun) -> Iterator[Part]:
     yield LineChart(
         key=f"time-{source.slug}",
         title=loop_text(source, load.summary()),
-        finding=_time_finding(seconds, clock),
+        finding=_time_finding(seconds, clock) + _gc_finding(load),
         x=Axis("seconds since the measurement began", low=0, high=offset_s),
         panels=panels,
     )
@@ -113,6 +115,7 @@ def _spread(times: Histogram, edges: Sequence[float]) -> list[float]:
 def _usage_panels(load: LoadRun, offsets: Mapping[int, float]) -> list[Panel]:
     cores: dict[str, list[Point]] = {}
     memory: dict[str, list[Point]] = {}
+    pauses: dict[str, list[Point]] = {}
     stolen: list[Point] = []
     for repeat, offset in offsets.items():
         for (role, name, _), intervals in usage_intervals(load, repeat).items():
@@ -125,6 +128,9 @@ def _usage_panels(load: LoadRun, offsets: Mapping[int, float]) -> list[Panel]:
                 said = f"{title}, {digits(used)} cores, {count_text(held)} MB"
                 cores.setdefault(title, []).append(Point(at, used, text=said))
                 memory.setdefault(title, []).append(Point(at, held, text=said))
+                if one.gc is not None:
+                    pause = _pause_point(at, title, one.gc)
+                    pauses.setdefault(title, []).append(pause)
         stolen += [
             Point(offset + at_s, 100 * share, text=f"{digits(100 * share)} % stolen")
             for at_s, share in steal_share(load, repeat)
@@ -134,10 +140,47 @@ def _usage_panels(load: LoadRun, offsets: Mapping[int, float]) -> list[Panel]:
     for title, points in (("CPU, in cores", cores), ("resident memory, in MB", memory)):
         if points:
             panels.append(Panel(Axis(title, low=0), _plain_lines(points), weight=0.7))
+    # A process that never collected would only add a line at 0.
+    collecting = {title for title, those in pauses.items() if any(one.y for one in those)}
+    if collecting:
+        axis = Axis("garbage collection, in ms of pause per sample", low=0)
+        # Each process has the colour that it has above.
+        lines = [
+            line
+            for line in _plain_lines({title: pauses.get(title, []) for title in cores})
+            if line.name in collecting
+        ]
+        panels.append(Panel(axis, lines, weight=0.6))
     if any(point.y > LIMITS["steal"] * 100 for point in stolen):
         lines = _plain_lines({"stolen by other machines": stolen})
         panels.append(Panel(Axis("stolen CPU time, in %", low=0), lines, weight=0.5))
     return panels
+
+
+def _pause_point(at: float, title: str, gc: GcUse) -> Point:
+    said = f"{title}: {plural(gc.count, 'collection')}, {time_text(gc.pause_ns)} in all"
+    if gc.longest_ns:
+        said += f", the longest so far {time_text(gc.longest_ns)}"
+    return Point(at, gc.pause_ns / 1e6, text=said)
+
+
+def _gc_finding(load: LoadRun) -> str:
+    """Return what the collections took of each role, nothing where no process tells of them."""
+    found: dict[str, list[GcUse]] = {}
+    for repeat in load.repeats:
+        for (role, _, _), intervals in usage_intervals(load, repeat).items():
+            known = [one.gc for one in intervals if one.gc is not None and one.until_s > 0]
+            if known:
+                found.setdefault(role, []).extend(known)
+    return "".join(f" {_gc_sentence(role, each)}" for role, each in found.items())
+
+
+def _gc_sentence(role: str, found: Sequence[GcUse]) -> str:
+    count = sum(one.count for one in found)
+    if not count:
+        return f"The {role} collected no garbage."
+    pause = time_text(sum(one.pause_ns for one in found))
+    return f"The {role} collected garbage {count:,} times, and stood still for {pause}."
 
 
 def _plain_lines(points: Mapping[str, Sequence[Point]]) -> list[Line]:

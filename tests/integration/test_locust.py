@@ -301,8 +301,10 @@ def test_the_rigs_table_is_printed_and_written(server: str, tmp_path: Path) -> N
     assert f"Results written to {found.folder}" in done.output
     for name in ("report.html", "latency.hlog", "latency.hgrm"):
         assert (found.folder / name).stat().st_size > 100
-    roles = {sample["role"] for sample in found.samples if sample["sample"] == "usage"}
-    assert roles == {"server", "generator"}
+    usage = [sample for sample in found.samples if sample["sample"] == "usage"]
+    assert {sample["role"] for sample in usage} == {"server", "generator"}
+    # All but the supervisor, which answers no calls, tell of their garbage collections.
+    assert {sample["name"] for sample in usage if sample["gc"] is None} == {"supervisor"}
 
 
 @pytest.mark.parametrize(

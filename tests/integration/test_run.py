@@ -279,6 +279,31 @@ def test_a_signal_ends_the_run_and_leaves_its_results(
     assert json.loads((folder / "run.json").read_text())["summary"] == summary
 
 
+def test_each_worker_tells_its_calls_and_its_collections(tmp_path: Path) -> None:
+    options = ("--workers", "2", "--service", "load_services:Collecting")
+    with running_server(*options, cwd=ROOT / "tests") as server:
+        load = ("--duration", "1.2s", "--connections", "3", "--in-flight", "4")
+        status, summary, said = loadtest_run(address_of(server), tmp_path, *load)
+    assert status == 0, said
+    (folder,) = tmp_path.iterdir()
+    result = read_result(folder)
+    found = read_load(result.document, result.samples or ())
+    supervisor, *workers = found.repeats[0].server
+    assert (supervisor.name, supervisor.calls, supervisor.gc) == ("supervisor", 0, None)
+    calls = [one.calls or 0 for one in workers]
+    # The edges of the window are not quite the same everywhere.
+    assert sum(calls) == pytest.approx(summary["calls"], rel=0.1)
+    for one, answered in zip(workers, calls, strict=True):
+        assert one.gc is not None
+        assert one.gc.count == pytest.approx(answered / 50, rel=0.1, abs=3)
+        assert one.gc.pause_ns > 0
+    sampled = [usage for usage in found.usage if usage.name == "worker 0"]
+    counts = [usage.gc.count for usage in sampled if usage.gc is not None]
+    assert len(counts) == len(sampled) > 1
+    assert counts[-1] > counts[0]
+    assert all(usage.gc is not None for usage in found.usage if usage.role == "generator")
+
+
 def test_connections_that_are_lost_are_made_anew_and_counted(tmp_path: Path) -> None:
     answers = 0
 

@@ -39,6 +39,13 @@ def test_figures_are_those_of_the_rounds() -> None:
     ratio = found[RATE_RATIO]
     assert (round(ratio.value or 0, 6), ratio.verdict, ratio.n) == (6, "faster", 8)
     assert round(found[CPU_RATIO].value or 0, 3) == 6.667
+    load = {"load": "16 x 1", "what": "calls/s"}
+    assert found["16 x 1: ReverseUser calls/s"].labels == {
+        "kind": "value",
+        "subject": "ReverseUser",
+        **load,
+    }
+    assert ratio.labels.items() >= {"kind": "ratio", "subject": "ReverseUser", **load}.items()
 
 
 def test_few_rounds_make_no_ratio() -> None:

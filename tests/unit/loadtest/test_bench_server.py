@@ -1,5 +1,8 @@
+from dataclasses import asdict, replace
+
 from loadtest.bench_server import LOADS, Load, Round, figures, in_memory_figures
 from loadtest.histogram import Histogram
+from loadtest.page.labels import labelled
 
 CPU_US = {"baseline": 20.0, "candidate": 8.0, "again": 20.2}
 
@@ -38,6 +41,18 @@ def test_figures_are_those_of_the_rounds() -> None:
     assert found["64 x 1: A/A, calls/s"].verdict == "floor"
     assert round(found["64 x 1: wire server CPU per call"].value or 0, 6) == 8
     assert found["64 x 1: wire service time p99"].value == 5.0
+
+
+def test_labels_say_what_names_say() -> None:
+    found = figures(rounds(8)) + in_memory_figures([{"served call": 1.0}] * 6)
+    bare = [replace(figure, labels={}) for figure in found]
+    document = {"figures": [asdict(figure) for figure in bare]}
+    by_name = labelled("bench-server", document, bare)
+    for figure, other in zip(found, by_name, strict=True):
+        assert figure.labels
+        # An A/A ratio does not name whose it is.
+        own = {name: figure.labels.get(name) for name in other.labels}
+        assert own == other.labels, figure.name
 
 
 def test_a_ratio_of_few_rounds_is_void() -> None:

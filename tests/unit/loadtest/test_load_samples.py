@@ -150,6 +150,8 @@ def test_a_damaged_line_is_named(sample: dict[str, Any], message: str) -> None:
         _set("observed", []),
         _set("observed", [{}]),
         _set("observed", [{"server_cpu_s": "much", "steal": 0}]),
+        _set("observed", [{"server_cpu_s": 1, "steal": 0, "server": [{"name": "worker 0"}]}]),
+        _set("observed", [{"server_cpu_s": 1, "steal": 0, "server": 3}]),
     ],
 )
 def test_a_damaged_document_is_named(change: Callable[[dict[str, Any]], None]) -> None:

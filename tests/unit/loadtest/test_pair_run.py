@@ -29,9 +29,16 @@ def test_progress_is_told_after_each_measurement() -> None:
 
 def test_ratios_are_above_one_where_the_candidate_costs_less() -> None:
     costs = {"baseline": [10.0] * 6, "candidate": [2.5] * 6, "again": [10.1] * 6}
-    same, ratio = ratio_figures("A/A", "ours over theirs", costs, "round trip")
-    assert (same.name, same.verdict, round(same.value or 0, 3)) == ("A/A", "floor", 0.99)
-    assert (ratio.name, ratio.verdict, ratio.value) == ("ours over theirs", "faster", 4.0)
+    names = {"baseline": "theirs", "candidate": "ours"}
+    same, ratio = ratio_figures("8 x 1", "calls/s", names, costs, "round trip")
+    assert (same.name, same.verdict) == ("8 x 1: A/A, calls/s", "floor")
+    assert round(same.value or 0, 3) == 0.99
+    assert ratio.name == "8 x 1: ours over theirs, calls/s"
+    assert (ratio.verdict, ratio.value) == ("faster", 4.0)
+    place = {"load": "8 x 1", "what": "calls/s", "baseline": "theirs"}
+    assert same.labels == {"kind": "A/A", "subject": "theirs", **place}
+    assert ratio.labels.items() >= {"kind": "ratio", "subject": "ours", **place}.items()
+    assert round(ratio.labels["floor"], 3) == 0.01
     assert (ratio.unit, ratio.contract, ratio.n) == ("ratio", "round trip", 6)
 
 

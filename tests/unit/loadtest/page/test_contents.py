@@ -11,8 +11,8 @@ from loadtest.page.sources import find_sources, read_sources
 from loadtest.results import Figure, run_document, write_run
 
 _SECTIONS = (
-    *("size", "share", "copies", "spectrum", "rate", "time", "cpu", "ladder", "end-to-end"),
-    *("encoded", "losses", "environment", "reproduce", "data"),
+    *("size", "share", "copies", "spectrum", "rate", "flight", "time", "cpu", "ladder"),
+    *("end-to-end", "encoded", "losses", "environment", "reproduce", "data"),
 )
 
 

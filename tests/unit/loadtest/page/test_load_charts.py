@@ -2,11 +2,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sample_results import CURVE, FOUND, write_search
+from sample_results import CURVE, FOUND, write_search, write_sweep
 from sample_runs import Fake, make_run, write_run_folder
 
 from loadtest.page.chart import LineChart
 from loadtest.page.document import Paragraph, Table
+from loadtest.page.flight_curve import flight_parts
 from loadtest.page.rate_curve import search_parts
 from loadtest.page.sources import Source, read_sources
 from loadtest.page.spectrum import spectrum_parts
@@ -100,6 +101,38 @@ def test_repeats_stand_one_after_the_other(tmp_path: Path) -> None:
     assert [(mark.at, mark.text) for mark in chart.panels[0].marks] == [(3.0, "repeat 1")]
 
 
+def test_collections_have_a_panel_of_those_that_tell_of_them(tmp_path: Path) -> None:
+    source = _run(tmp_path, Fake(seconds=4, calls=200, gc_every_s=1.0))
+    assert source.load is not None
+    (chart,) = time_parts(source, source.load)
+    assert isinstance(chart, LineChart)
+    panel = chart.panels[-1]
+    assert panel.y.title == "garbage collection, in ms of pause per sample"
+    (line,) = panel.lines
+    assert line.name == "generator: engine 0"
+    in_cpu = next(one for one in chart.panels[1].lines if one.name == line.name)
+    assert line.look == in_cpu.look
+    # One a second, sampled twice in it.
+    assert [(point.x, point.y) for point in line.points][:4] == [
+        *((0.5, 0.0), (1.0, 2.0)),
+        *((1.5, 0.0), (2.0, 2.0)),
+    ]
+    assert line.points[1].text.endswith("1 collection, 2 ms in all, the longest so far 3 ms")
+    assert "The generator collected garbage 3 times, and stood still for 6 ms." in chart.finding
+
+
+def test_without_collections_there_is_no_such_panel(tmp_path: Path) -> None:
+    source = _run(tmp_path, Fake(seconds=4, calls=200, gc_every_s=99.0))
+    assert source.load is not None
+    (chart,) = time_parts(source, source.load)
+    assert isinstance(chart, LineChart)
+    assert [panel.y.title for panel in chart.panels[1:]] == [
+        "CPU, in cores",
+        "resident memory, in MB",
+    ]
+    assert "The generator collected no garbage." in chart.finding
+
+
 def test_a_server_elsewhere_leaves_its_panels_out(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=3, calls=50, server=False))
     assert source.load is not None
@@ -165,3 +198,43 @@ def test_a_damaged_curve_is_named(tmp_path: Path) -> None:
     broken = replace(source, document={**source.document, "curve": [{"rate_hz": "x"}]})
     with pytest.raises(ResultError, match="the curve is damaged"):
         list(search_parts(broken))
+
+
+# --- calls in flight -------------------------------------------------------------------------
+
+
+def test_the_rate_stands_over_the_calls_in_flight(tmp_path: Path) -> None:
+    chart, table = flight_parts(_source(write_sweep(tmp_path)))
+    assert isinstance(chart, LineChart)
+    rate, times, cpu = chart.panels
+    assert [(point.x, point.y) for point in rate.lines[0].points] == [
+        *((4, 2000.0), (8, pytest.approx(7867, abs=1)), (16, 8000.0)),
+    ]
+    assert chart.x.is_log
+    assert list(chart.x.ticks) == [(4, "4"), (8, "8"), (16, "16")]
+    assert [(mark.at, mark.text) for mark in rate.marks] == [(8, "8: within 5 % of the highest")]
+    assert [line.name for line in times.lines] == ["service p50", "service p99"]
+    assert [point.y for point in times.lines[0].points] == pytest.approx(
+        [2_000_000, 1_017_000, 2_000_000], rel=0.01
+    )
+    assert [point.y for point in cpu.lines[0].points] == pytest.approx([200, 50.8, 50], rel=0.01)
+    assert "8 come within 5 % of it" in chart.finding
+    assert isinstance(table, Table)
+    assert [row.cells[0].value for row in table.rows] == [4, 8, 16]
+    assert not any(row.void for row in table.rows)
+
+
+def test_steps_with_failed_calls_are_grey(tmp_path: Path) -> None:
+    chart, table = flight_parts(_source(write_sweep(tmp_path, failures={"gone": 1})))
+    assert isinstance(chart, LineChart)
+    assert all(point.void == "6 calls failed" for line in chart.lines for point in line.points)
+    assert chart.finding == "All of it is void."
+    assert isinstance(table, Table)
+    assert [row.void for row in table.rows] == ["6 calls failed"] * 3
+
+
+def test_without_the_servers_cpu_its_panel_is_absent(tmp_path: Path) -> None:
+    chart, _ = flight_parts(_source(write_sweep(tmp_path, server_cpu_s=None)))
+    assert isinstance(chart, LineChart)
+    assert [panel.y.title for panel in chart.panels] == ["calls/s", "service time"]
+    assert "Grey points are void" in chart.finding

@@ -8,6 +8,7 @@ from sample_results import (
     server_figures,
     write_figures,
     write_search,
+    write_sweep,
 )
 from sample_runs import Fake, make_run, write_run_folder
 
@@ -16,6 +17,7 @@ from loadtest.page.load_claims import (
     load_text,
     pair_claims,
     search_claim,
+    sweep_claim,
     void_flags,
 )
 from loadtest.page.sources import Source, read_sources
@@ -142,3 +144,17 @@ def test_void_figures_are_counted_by_reason(tmp_path: Path) -> None:
     assert void_flags([source]) == [
         "demo: 8 of 9 figures are void: late (3); few (2); a (1); and 2 more reasons"
     ]
+
+
+def test_a_sweep_says_how_high_the_rate_goes(tmp_path: Path) -> None:
+    claim = sweep_claim(_source(write_sweep(tmp_path)))
+    assert claim.text == (
+        "With callers that wait, the rate goes up to 8,000 calls/s, with 16 calls in flight; "
+        "8 come within 5 % of it, and beyond that calls only wait longer."
+    )
+    assert claim.detail == "6 rounds, 4 connections, 32 B texts"
+
+
+def test_a_sweep_of_failures_says_nothing(tmp_path: Path) -> None:
+    claim = sweep_claim(_source(write_sweep(tmp_path, failures={"gone": 1})))
+    assert claim.void == "all of it is void"

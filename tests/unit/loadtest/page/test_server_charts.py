@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from sample_results import pair_figures, server_figures, stack_figures, write_figures
+from sample_runs import Fake, make_run, write_run_folder
 
 from loadtest.page.call_cpu import cpu_parts
 from loadtest.page.chart import RowChart
@@ -38,6 +39,23 @@ def test_a_locust_comparison_shows_the_generators_cpu(tmp_path: Path) -> None:
     assert isinstance(chart, RowChart)
     assert chart.title == "Generator CPU per call, ReverseUser and FastHttpUser"
     assert chart.x.title == "CPU µs per call, by users x calls in flight"
+
+
+def test_each_worker_has_its_calls_and_cpu(tmp_path: Path) -> None:
+    fake = Fake(seconds=4, calls=50, repeats=2, workers=3, is_open_loop=False)
+    source = _source(write_run_folder(tmp_path, make_run(fake)))
+    calls, cpu = cpu_parts(source)
+    assert isinstance(calls, RowChart)
+    assert isinstance(cpu, RowChart)
+    assert calls.rows == cpu.rows == ["worker 0", "worker 1", "worker 2"]
+    assert [value.value for value in calls.series[0].values] == [250.0, 500.0, 1000.0]
+    assert [value.value for value in cpu.series[0].values] == [1000.0, 1000.0, 750.0]
+    assert "the busiest of 3 workers answered 57 % of the calls" in calls.finding.lower()
+
+
+@pytest.mark.parametrize("fake", [Fake(seconds=2, calls=50), Fake(seconds=2, server=False)])
+def test_one_worker_has_nothing_to_compare(tmp_path: Path, fake: Fake) -> None:
+    assert list(cpu_parts(_source(write_run_folder(tmp_path, make_run(fake))))) == []
 
 
 def test_the_ladder_goes_from_the_best_down() -> None:

@@ -1,0 +1,78 @@
+"""``loadtest sweep`` against a real server."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from running_rig import command, environment, run_rig
+from running_server import running_server
+
+from loadtest.results import read_run, read_samples
+from loadtest.sweep_figures import Step, figures
+
+QUICK = ("--duration", "150ms", "--warmup", "50ms", "--connections", "2", "--no-pin")
+
+
+def test_each_number_in_flight_is_measured_in_each_round(tmp_path: Path) -> None:
+    with running_server("--workers", "1") as server:
+        done = run_rig(
+            *("sweep", f"127.0.0.1:{server.port}", *QUICK, "--in-flight", "4,1"),
+            *("--rounds", "2", "--json", "--results", str(tmp_path)),
+        )
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.iterdir()
+    document, samples = read_run(folder), read_samples(folder)
+    assert document["kind"] == "sweep"
+    assert document["config"]["in_flight"] == [1, 4]
+    steps = [Step(**sample) for sample in samples]
+    assert sorted((one.round, one.in_flight) for one in steps) == [(0, 1), (0, 4), (1, 1), (1, 4)]
+    assert all(one.calls > 0 and not one.failures for one in steps)
+    # Every printed figure can be rebuilt from the raw data.
+    rebuilt = [{"name": one.name, "value": one.value} for one in figures(steps)]
+    for printed in (json.loads(done.stdout), document["figures"]):
+        assert [{"name": one["name"], "value": one["value"]} for one in printed] == rebuilt
+    found = {one["name"]: one["value"] for one in document["figures"]}
+    assert found["2 x 1: in flight, by Little's law"] == pytest.approx(2, rel=0.3)
+    assert found["2 x 4: in flight, by Little's law"] == pytest.approx(8, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--in-flight", "1,zero"), "bad number of calls in flight 'zero': expected 1,2,4,…"),
+        (("--in-flight", "0"), "bad number of calls in flight '0'"),
+    ],
+)
+def test_a_mistake_is_one_line(options: tuple[str, ...], said: str) -> None:
+    done = run_rig("sweep", "127.0.0.1:1", *options)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert said in done.stderr
+
+
+def test_no_server_is_one_line(tmp_path: Path) -> None:
+    done = run_rig("sweep", "127.0.0.1:1", *QUICK, "--results", str(tmp_path))
+    assert done.returncode == 1
+    assert "cannot load the server" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_it_without_a_result(tmp_path: Path) -> None:
+    with (
+        running_server("--workers", "1") as server,
+        subprocess.Popen(
+            command("sweep", f"127.0.0.1:{server.port}", *QUICK, "--results", str(tmp_path)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        ) as process,
+    ):
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("0 of 42 done")
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
