@@ -28,6 +28,7 @@ from loadtest.server_usage import (
     steal_between,
     used_by_each,
 )
+from rigcli.heap import keeping_heap
 from wire.address import parse_address
 
 # A process that starts takes 0.3 s; many at once, on few CPUs, far longer.
@@ -237,7 +238,7 @@ class _Engine:
         self._process = stack.enter_context(
             kept_alive(
                 [sys.executable, "-P", "-m", "loadtest.engine"],
-                env=child_environment(),
+                env=keeping_heap(child_environment()),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

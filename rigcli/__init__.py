@@ -1,4 +1,4 @@
-"""How every command of the rig ends: exit status, and one line on stderr for a mistake."""
+"""What the commands of the rig share: how each ends, with one line on stderr for a mistake."""
 
 import os
 import sys

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rigcli.heap import keeping_heap
 from server.channel import Channel, ChannelClosedError
 from server.dispatch import Slot
 from server.messages import (
@@ -193,11 +194,15 @@ def _launch(control_fd: int) -> subprocess.Popen[bytes]:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment in which a worker imports the very package we run from."""
+    """Return the environment in which a worker imports the very package we run from.
+
+    The C library of a worker keeps what it frees.
+    """
+    kept = keeping_heap(os.environ)
     root = str(Path(__file__).resolve().parent.parent)
     known = os.environ.get("PYTHONPATH", "")
     # An installed package is found by itself; put in front, its neighbours would hide the standard
     # library. A checkout is found only if somebody says where it is.
     if root.endswith(("site-packages", "dist-packages")) or root in known.split(os.pathsep):
-        return dict(os.environ)
-    return {**os.environ, "PYTHONPATH": f"{known}{os.pathsep}{root}" if known else root}
+        return kept
+    return {**kept, "PYTHONPATH": f"{known}{os.pathsep}{root}" if known else root}

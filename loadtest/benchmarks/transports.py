@@ -20,6 +20,7 @@ from loadtest.benchmarks.framed_socket import receive_frame, send_frame
 from loadtest.child import child_environment, kept_alive
 from loadtest.codecs.codec import RPC, SOCKET_PAIR, Frame
 from loadtest.pair_run import two_cpus
+from rigcli.heap import keeping_heap
 from schema import load
 from wire.client_connection import ClientConnection
 from wire.connection import Answered
@@ -30,10 +31,6 @@ from wire.pointers import StructTuple
 Exchange = Callable[[Frame], Frame]
 # As the blocking client reads.
 _RECEIVE_BYTES = 65536
-# The C library of a peer gives freed blocks back to the kernel at some sizes and not at others,
-# and then an RPC of 700 kB takes 850 µs or 280. Kept, as by the timer's own process, they cost
-# the same at every size; what is said of those that send less is the careful side.
-_KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
 
 class TransportError(Exception):
@@ -83,7 +80,7 @@ class Transports:
             confined = [] if self._cpus is None else ["taskset", "-c", str(self._cpus[0])]
             peer = kept_alive(
                 [*confined, *command, str(theirs.fileno())],
-                env=child_environment(**_KEEPING),
+                env=keeping_heap(child_environment()),
                 pass_fds=(theirs.fileno(),),
             )
             self._stack.enter_context(peer)
