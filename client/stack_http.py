@@ -17,6 +17,9 @@ from client.stack_socket import StackSocket
 from client.stacks import read_text, utf8
 from wire.address import Address
 
+# Of what a server says instead of HTTP.
+_MOST_SAID = 80
+
 
 class HttpClient:
     """One connection that stays open between its requests."""
@@ -51,7 +54,10 @@ class HttpClient:
         except (RemoteDisconnected, NotConnected) as error:
             raise Disconnected("the server closed the connection") from error
         except HTTPException as error:
-            raise ProtocolError(f"not an HTTP server, or a broken one: {error!r}") from error
+            # Some hold a line as it came, of up to 64 KiB.
+            said = repr(error)
+            said = said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}…"
+            raise ProtocolError(f"not an HTTP server, or a broken one: {said}") from error
 
 
 class _FileSocket:

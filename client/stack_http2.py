@@ -1,6 +1,7 @@
 """The client of the stack ``http`` over HTTP/2 with prior knowledge, by the library h2."""
 
 import socket
+from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -103,7 +104,7 @@ class _Answer:
 
     def note(self, event: Event) -> None:
         if isinstance(event, ConnectionTerminated):
-            raise Disconnected(f"the server ended the connection: {event.error_code!r}")
+            raise Disconnected(f"the server ended the connection: {_name(event.error_code)}")
         if getattr(event, "stream_id", None) != self.stream:
             return
         if isinstance(event, ResponseReceived):
@@ -111,6 +112,10 @@ class _Answer:
         elif isinstance(event, DataReceived):
             self.body += event.data
         elif isinstance(event, StreamReset):
-            raise Disconnected(f"the server cancelled the request: {event.error_code!r}")
+            raise Disconnected(f"the server cancelled the request: {_name(event.error_code)}")
         elif isinstance(event, StreamEnded):
             self.is_complete = True
+
+
+def _name(code: Any) -> str:  # noqa: ANN401 - an ErrorCodes, a number if it is none, or None
+    return str(getattr(code, "name", code))

@@ -2,29 +2,32 @@
 
 A round starts each stack's server afresh, in shuffled order, and capnp's a second time: its ratio
 to the first is the A/A noise floor. While a server runs, a fresh generator per measurement asks it
-for each payload in shuffled order: in a closed loop, and then, for the small payloads, in an open
-loop at half the rate that it has just made. All replies are compared.
+for each payload in shuffled order: in a closed loop, and then in an open loop at half the rate
+that it has just made. All replies are compared.
 
 Server and supervisor have the first CPU, the generator the last; nothing else runs meanwhile. All
-stacks get as many connections with one call in flight each, which every protocol can do.
+stacks get as many connections with one call in flight each, which every protocol can do; large
+payloads a quarter of them, for with 16 a call of 1 MiB takes up to 0.2 s, nearly the window.
 
 What cannot be started is left out, and named: most stacks need a library. A call that fails, or
-a server that ends, makes the figures of that stack and payload void, not the whole run.
+a server that ends, or does not start in a later round, makes the figures of that stack and payload
+void, not the whole run. One that is stopped early is written as far as its rounds are whole.
 """
 
 import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from loadtest import record
-from loadtest.bench_stacks_figures import CLOSED, OPEN, Sample, figures
+from loadtest.bench_stacks_figures import CLOSED, OPEN, OPEN_SHARE, Sample, figures
 from loadtest.bench_steps import Progress, StepClock, Steps
+from loadtest.child import Terminated
 from loadtest.engine import EngineConfig
 from loadtest.engine_runs import EngineFailed, EngineRun, run_engines
 from loadtest.results import (
@@ -44,8 +47,9 @@ _LIBRARIES = (
     *("pycapnp", "uvloop", "orjson", "uvicorn", "httptools", "hypercorn", "h2", "hpack", "grpcio"),
     *("protobuf", "pybase64"),
 )
+_LARGE_BYTES = 65_536
 # What a measurement takes beside its own time, until the first is done.
-_OVERHEAD_S = 0.5
+_OVERHEAD_S = 0.4
 
 
 class BenchStacksError(Exception):
@@ -57,18 +61,18 @@ class BenchStacksConfig:
     """How many rounds, with a window of `seconds` after `warmup_s` per measurement.
 
     `payloads` are the closed loop's, each a kind and a size in bytes; those of up to `open_bytes`
-    get an open loop, too, at `open_share` of the rate that the closed one made.
+    get an open loop, too, at `OPEN_SHARE` of the rate that the closed one made.
     """
 
-    rounds: int = 10
-    seconds: float = 0.5
-    warmup_s: float = 0.2
+    # 120 measurements a round took 82 s with windows of 0.25 s: 18 min in all.
+    rounds: int = 12
+    seconds: float = 0.3
+    warmup_s: float = 0.1
     stacks: tuple[str, ...] = STACKS
     payloads: tuple[tuple[str, int], ...] = tuple(
         (kind, size) for kind in PAYLOAD_KINDS for size in (32, 4096, 1 << 18, 1 << 20)
     )
-    open_bytes: int = 4096
-    open_share: float = 0.5
+    open_bytes: int = 1 << 20
     connections: int = 16
     in_flight: int = 1
     results: Path = Path("results")
@@ -76,11 +80,16 @@ class BenchStacksConfig:
 
 @dataclass(frozen=True, slots=True)
 class BenchStacksResult:
-    """Where a run was written, its figures, and why each stack that is not in it was left out."""
+    """Where a run was written, its figures, and why each stack that is not in it was left out.
+
+    `stopped` is the Ctrl-C or SIGTERM that ended it after `rounds` rounds, None where nothing did.
+    """
 
     folder: Path
     figures: list[Figure]
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str]
+    rounds: int
+    stopped: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +107,11 @@ class _Unit:
 def run(config: BenchStacksConfig, report: Callable[[Progress], None]) -> BenchStacksResult:
     """Measure, write the result, and return it.
 
+    Ctrl-C and SIGTERM, the latter as `Terminated`, end it early, with the rounds done by then.
+
     Raises:
         BenchStacksError: There is one CPU only, or no server of the capnp stack.
+        KeyboardInterrupt, Terminated: It was stopped before the first round was over.
         OSError: The result cannot be written.
     """
     cpus = sorted(os.sched_getaffinity(0))
@@ -109,7 +121,14 @@ def run(config: BenchStacksConfig, report: Callable[[Progress], None]) -> BenchS
     now = datetime.now(UTC)
     folder = make_folder(config.results, folder_name(now, environment["commit"]))
     bench = _Bench(config, cpus[0], cpus[-1], folder)
-    samples = list(bench.samples(report))
+    stopped: BaseException | None = None
+    try:
+        bench.measure(report)
+    except (KeyboardInterrupt, Terminated) as signalled:
+        if not bench.rounds:
+            raise
+        stopped = signalled
+    samples = [sample for sample in bench.samples if sample.round < bench.rounds]
     found = figures(samples)
     write_samples(folder, map(asdict, samples))
     plain = asdict(config) | {"results": str(config.results), "cpus": [cpus[0], cpus[-1]]}
@@ -119,10 +138,11 @@ def run(config: BenchStacksConfig, report: Callable[[Progress], None]) -> BenchS
             *("bench-stacks", plain, environment, found),
             started=now.isoformat(),
             skipped=bench.skipped,
+            rounds=bench.rounds,
             libraries=_libraries(),
         ),
     )
-    return BenchStacksResult(folder, found, bench.skipped)
+    return BenchStacksResult(folder, found, bench.skipped, bench.rounds, stopped)
 
 
 def _libraries() -> dict[str, str]:
@@ -146,9 +166,12 @@ class _Bench:
         self._rng = random.Random(0)  # noqa: S311 - repeatable, not secret
         # By stack: why it was left out.
         self.skipped: dict[str, str] = {}
+        self.samples: list[Sample] = []
+        # Those that are over.
+        self.rounds = 0
 
-    def samples(self, report: Callable[[Progress], None]) -> Iterator[Sample]:
-        """Measure all rounds; yield what was measured.
+    def measure(self, report: Callable[[Progress], None]) -> None:
+        """Measure all rounds; `samples` has what was measured, also of one that is not over.
 
         Raises:
             BenchStacksError: The capnp stack cannot be served.
@@ -169,21 +192,14 @@ class _Bench:
                     continue
                 try:
                     for sample in self._measure_unit(number, order, unit):
-                        yield sample
+                        self.samples.append(sample)
                         clock.step(steps)
                 except ServerFailed as error:
-                    self._skip(unit, number, error)
+                    if unit.stack == CAPNP:
+                        raise BenchStacksError(f"{unit.stack}: {error}") from error
+                    self.skipped[unit.stack] = str(error)
                     steps.total -= config.rounds * self._steps(unit)
-
-    def _skip(self, unit: _Unit, number: int, error: ServerFailed) -> None:
-        """Leave out a stack whose server did not start in the first round.
-
-        Raises:
-            BenchStacksError: It is capnp's, or it had started before.
-        """
-        if unit.stack == CAPNP or number:
-            raise BenchStacksError(f"{unit.stack}: {error}") from error
-        self.skipped[unit.stack] = str(error)
+            self.rounds += 1
 
     def _units(self) -> Iterator[_Unit]:
         config = self._config
@@ -196,38 +212,60 @@ class _Bench:
                 yield _Unit(stack, again, plain)
 
     def _steps(self, unit: _Unit) -> int:
-        return sum(
-            1 + self._has_open_loop(unit, size) for _, which in unit.servers for _, size in which
-        )
+        sizes = [size for _, payloads in unit.servers for _, size in payloads]
+        return sum(1 + self._is_open(size, again=unit.again) for size in sizes)
 
-    def _has_open_loop(self, unit: _Unit, size: int) -> bool:
+    def _has_open_loop(self, closed: Sample) -> bool:
+        return self._is_open(closed.payload_bytes, again=closed.again)
+
+    def _is_open(self, size: int, *, again: bool) -> bool:
         # The second turn of capnp is there for the ratios, which are of the closed loop.
-        return size <= self._config.open_bytes and not unit.again
+        return size <= self._config.open_bytes and not again
 
     def _measure_unit(self, number: int, order: int, unit: _Unit) -> Iterator[Sample]:
         """Serve and measure one stack.
 
         Raises:
-            ServerFailed: Its server does not start.
+            ServerFailed: Its server does not start in the first round.
         """
-        config = self._config
         for options, payloads in self._rng.sample(unit.servers, len(unit.servers)):
-            with running_server(
-                workers=1,
-                log=self._folder / "server.log",
-                options=["--log-level", "error", *options],
-                cpus={self._server_cpu},
-            ) as server:
-                for kind, size in self._rng.sample(payloads, len(payloads)):
-                    closed = Sample(
-                        *(unit.stack, kind, size, CLOSED, number, order, unit.again),
-                        *(config.connections, config.in_flight),
-                    )
-                    made = self._measure(closed, server)
-                    yield made
-                    if self._has_open_loop(unit, size):
-                        rate_hz = max(1.0, config.open_share * made.calls / config.seconds)
-                        yield self._measure(replace(closed, loop=OPEN, rate_hz=rate_hz), server)
+            planned = [
+                Sample(
+                    *(unit.stack, kind, size, CLOSED, number, order, unit.again),
+                    *(self._connections(size), self._config.in_flight),
+                )
+                for kind, size in self._rng.sample(payloads, len(payloads))
+            ]
+            try:
+                with self._server(options) as server:
+                    yield from self._measure_served(planned, server)
+            except ServerFailed as error:
+                if not number:
+                    raise
+                for closed in planned:
+                    for loop in (CLOSED, OPEN) if self._has_open_loop(closed) else (CLOSED,):
+                        failures = {f"ServerFailed: {error}": 1}
+                        yield replace(closed, loop=loop, failures=failures)
+
+    def _connections(self, payload_bytes: int) -> int:
+        count = self._config.connections
+        return count if payload_bytes <= _LARGE_BYTES else max(1, count // 4)
+
+    def _server(self, options: Sequence[str]) -> AbstractContextManager[ServerProcess]:
+        return running_server(
+            workers=1,
+            log=self._folder / "server.log",
+            options=["--log-level", "error", *options],
+            cpus={self._server_cpu},
+        )
+
+    def _measure_served(self, planned: Iterable[Sample], server: ServerProcess) -> Iterator[Sample]:
+        for closed in planned:
+            made = self._measure(closed, server)
+            yield made
+            if self._has_open_loop(closed):
+                rate_hz = max(1.0, OPEN_SHARE * made.calls / self._config.seconds)
+                yield self._measure(replace(closed, loop=OPEN, rate_hz=rate_hz), server)
 
     def _measure(self, planned: Sample, server: ServerProcess) -> Sample:
         """Return a sample with what a generator saw."""
@@ -283,8 +321,6 @@ def quick(config: BenchStacksConfig) -> BenchStacksConfig:
     return replace(
         config,
         rounds=6,
-        seconds=0.3,
-        warmup_s=0.1,
         payloads=((TEXT, 32), (BINARY, 1 << 18)),
         open_bytes=0,
     )

@@ -42,11 +42,15 @@ def _read_stacks(
 @click.option(
     "--quick", is_flag=True, help="6 rounds, 32 B of text and 256 KiB of bytes, closed loop only."
 )
-@click.option("--rounds", type=click.IntRange(1, 99), help="Rounds.  [default: 10]")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 99),
+    help="Rounds; six give an interval.  [default: 12; 6 with --quick]",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, 60),
-    help="Window of each measurement.  [default: 0.5; 0.3 with --quick]",
+    help="Window of each measurement.  [default: 0.3]",
 )
 @click.option(
     "--stacks",
@@ -61,7 +65,13 @@ def _read_stacks(
     help="Payloads, as 32,text:4KiB,binary:1MiB; without a kind, of both.  "
     "[default: 32,4KiB,256KiB,1MiB]",
 )
-@click.option("--connections", type=click.IntRange(1, 1000), default=16, show_default=True)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    help="For payloads above 64 KiB a quarter.",
+)
 @results_option
 def bench_stacks(
     *,
@@ -75,8 +85,8 @@ def bench_stacks(
 ) -> None:
     """Drive every stack with the same job and load, in interleaved rounds.
 
-    About 20 minutes, with --quick 2. The servers have the first CPU, the generator the last: close
-    other programs first.
+    About 18 minutes, with --quick 2. The servers have the first CPU, the generator the last: close
+    other programs first. Ctrl-C ends it with the rounds done by then.
     """
     from loadtest.bench_progress import shown_progress  # noqa: PLC0415 - only when asked for
     from loadtest.bench_stacks import (  # noqa: PLC0415 - as above
@@ -96,14 +106,18 @@ def bench_stacks(
         stacks=stacks or config.stacks,
         payloads=payloads or config.payloads,
     )
-    with failures_in_one_line(BenchStacksError), shown_progress() as report:
-        result = run(config, report)
     console = stdout()
-    for table in stack_tables(result.figures):
-        console.print(table)
-    console.print(
-        "≥ at least, ? void, = a tie, ~ undecided; capnp over the stack, above 1 is better"
-    )
-    for line in stack_lines(result.figures, result.skipped):
-        console.print(line, markup=False)
-    console.print(f"Written to {result.folder}", soft_wrap=True)
+    with failures_in_one_line(BenchStacksError):
+        with shown_progress() as report:
+            result = run(config, report)
+        for table in stack_tables(result.figures):
+            console.print(table)
+        console.print(
+            "≥ at least, ? void, = a tie, ~ undecided; capnp over the stack, above 1 is better"
+        )
+        for line in stack_lines(result.figures, result.skipped):
+            console.print(line, markup=False)
+        console.print(f"Written to {result.folder}", soft_wrap=True)
+        if result.stopped is not None:
+            console.print(f"Stopped after {result.rounds} of {config.rounds} rounds")
+            raise result.stopped

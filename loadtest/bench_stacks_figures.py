@@ -32,6 +32,8 @@ from loadtest.stacks import CAPNP, ECHO
 from loadtest.workload import TEXT
 
 CLOSED, OPEN = "closed", "open"
+# Of the rate that a stack makes in the closed loop: what it is asked for in the open one.
+OPEN_SHARE = 0.5
 CALLS, CPU, MB = "calls_per_s", "cpu_us_per_call", "mb_per_s"
 PERCENTILES: Mapping[str, float] = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9}
 RATIO_CALLS, RATIO_CPU = "ratio_calls_per_s", "ratio_cpu"

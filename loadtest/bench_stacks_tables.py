@@ -6,7 +6,6 @@ where that is sure, ``=`` a tie, ``~`` undecided.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.table import Table
@@ -21,6 +20,7 @@ from loadtest.bench_stacks_figures import (
     GENERATOR_BUSY,
     MB,
     OPEN,
+    OPEN_SHARE,
     PERCENTILES,
     RATIO_CALLS,
     RATIO_CPU,
@@ -46,13 +46,17 @@ def stack_tables(figures: Iterable[Figure]) -> list[Table]:
 def stack_lines(figures: Iterable[Figure], skipped: Mapping[str, str]) -> list[str]:
     """Return what the tables leave open, in words: what is missing, and why figures are void."""
     lines = [f"{stack} was left out: {reason}" for stack, reason in skipped.items()]
-    # Their numbers are in the result.
-    reasons = Counter(
-        re.sub(r"[0-9][0-9.,]*", "…", figure.reason)
-        for figure in figures
-        if figure.verdict == "void"
-    )
-    return lines + [f"Void, {count:,}: {reason}" for reason, count in reasons.most_common()]
+    # By what is the same in them; the others' numbers are in the result.
+    reasons: dict[str, list[str]] = {}
+    for figure in figures:
+        if figure.verdict == "void":
+            reasons.setdefault(re.sub(r"[0-9][0-9.,]*", "", figure.reason), []).append(
+                figure.reason
+            )
+    for said in sorted(reasons.values(), key=lambda said: -len(said)):
+        like = "" if len(set(said)) == 1 else ", such as"
+        lines.append(f"Void figures, {len(said):,}{like}: {said[0]}")
+    return lines
 
 
 def size_text(size_bytes: int) -> str:
@@ -101,13 +105,13 @@ def _closed(kind: str, size: int, cells: _Cells) -> Table:
 
 
 def _open(kind: str, size: int, cells: _Cells) -> Table:
-    title = f"{size_text(size)} of {kind}, open loop at a share of each one's own rate"
-    columns = ("calls/s", "p50 µs", "p99 µs", "p99.9 µs", "server µs")
+    title = f"{size_text(size)} of {kind}, open loop at {OPEN_SHARE:.0%} of each one's own rate"
+    columns = ("calls/s", "p50 µs", "p99 µs", "p99.9 µs", "server µs", "MB/s")
     table = _table(title, *columns)
     for stack in _by_rate(cells):
         times = (_cell(cells, stack, name, 0) for name in PERCENTILES)
-        cpu = _cell(cells, stack, CPU, 1)
-        table.add_row(stack, _cell(cells, stack, CALLS, 0), *times, cpu)
+        costs = (_cell(cells, stack, name, 1) for name in (CPU, MB))
+        table.add_row(stack, _cell(cells, stack, CALLS, 0), *times, *costs)
     return table
 
 

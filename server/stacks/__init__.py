@@ -18,6 +18,7 @@ To add one: write a module with an async context manager like `open_echo_stack`,
 `server.config.STACKS` and in `open_stack`.
 """
 
+import os
 from contextlib import AbstractAsyncContextManager
 from importlib.util import find_spec
 
@@ -29,6 +30,8 @@ MAX_TEXT_BYTES = 16_777_216
 # Of a JSON value, an HTTP body or a protobuf message: room for what stands around the text. A
 # text whose JSON has escapes counts as its escaped form.
 MAX_MESSAGE_BYTES = MAX_TEXT_BYTES + 4096
+# Why a connection ended, in the wire engine's words.
+CUT_OFF = "the peer closed within a message"
 
 # Module to look for, and the name it is installed by.
 _LIBRARIES = {
@@ -75,6 +78,8 @@ def open_stack(setup: Setup, log: Log) -> AbstractAsyncContextManager[Engine]:
 
             return open_http_stack(note, log)
         case "grpc":
+            # Its core writes to stderr by itself, of what peers do.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
             from server.stacks.grpc_server import open_grpc_stack  # noqa: PLC0415 - as above
 
             assert setup.listen is not None

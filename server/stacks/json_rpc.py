@@ -96,6 +96,9 @@ class _JsonConnection(Stream):
         self._note = note
         self._reader = JsonReader(MAX_MESSAGE_BYTES)
 
+    def is_within_message(self) -> bool:
+        return self._reader.is_within_value
+
     def data_received(self, data: bytes) -> None:
         self.received = True
         answers = []

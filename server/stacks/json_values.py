@@ -47,6 +47,11 @@ class JsonReader:
         self._depth = 0
         self._in_string = False
 
+    @property
+    def is_within_value(self) -> bool:
+        """Return whether a value is only partly here."""
+        return bool(self._kept)
+
     def feed(self, data: bytes) -> list[Any]:
         """Return the values that `data` completes.
 

@@ -42,6 +42,11 @@ class FrameReader:
         self._kept = bytearray()
         self._needed = _HEADER_BYTES
 
+    @property
+    def is_within_frame(self) -> bool:
+        """Return whether a frame is only partly here."""
+        return bool(self._kept)
+
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Return the payloads that `data` completes."""
         if self._kept:

@@ -2,30 +2,35 @@
 
 import logging
 import traceback
+from collections.abc import Callable
 
 from server.log import Log
 
 
-def lead_to(log: Log, *names: str) -> None:
+def lead_to(log: Log, *names: str, is_peers: Callable[[BaseException], bool]) -> None:
     """Send the warnings and errors of the loggers called `names` to `log`.
 
     What only a peer can be to blame for is of the level debug, for it comes as often as peers
-    like; errors are passed on as such.
+    like: warnings, and the exceptions of which `is_peers` says so. Other errors are passed on as
+    such.
     """
     for name in names:
         logger = logging.getLogger(name)
-        logger.handlers = [_Passing(log)]
+        logger.handlers = [_Passing(log, is_peers)]
         logger.propagate = False
         logger.setLevel(logging.WARNING)
 
 
 class _Passing(logging.Handler):
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, is_peers: Callable[[BaseException], bool]) -> None:
         super().__init__()
         self._log = log
+        self._is_peers = is_peers
 
     def emit(self, record: logging.LogRecord) -> None:
         event = f"{record.name}: {record.getMessage().strip()}"
-        trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else None
-        write = self._log.error if record.levelno >= logging.ERROR else self._log.debug
+        error = record.exc_info[1] if record.exc_info else None
+        trace = None if error is None else "".join(traceback.format_exception(error))
+        is_ours = record.levelno >= logging.ERROR and not (error and self._is_peers(error))
+        write = self._log.error if is_ours else self._log.debug
         write(event, traceback=trace)

@@ -52,7 +52,7 @@ from server.messages import (
 )
 from server.services.binary import received_bytes_line, reverse_bytes
 from server.services.reverse import received_line, reverse
-from server.stacks import MAX_TEXT_BYTES
+from server.stacks import CUT_OFF, MAX_TEXT_BYTES
 from server.stacks.length_frames import BinaryPayload, FrameReader, binary_frame, frame
 from server.tuning import tune
 
@@ -281,6 +281,8 @@ class _Connection:
                 self.close()
         elif not received:
             self._ending = True
+            if self._reader.is_within_frame:
+                self._fault = CUT_OFF
         elif answers := self._answer(self._buffer[:received]):
             # All answers of one read leave in one write.
             self._send(b"".join(answers))

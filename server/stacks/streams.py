@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from server.engines import OnEnd
+from server.stacks import CUT_OFF
 
 _WRITE_LIMIT = 1_048_576
 _LINGER_S = 1.0
@@ -64,6 +65,15 @@ class Stream(asyncio.Protocol):
     def _resume_reading(self) -> None:
         if not self._unwritable and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def is_within_message(self) -> bool:
+        """Return whether a message is only partly here; an echo has none."""
+        return False
+
+    def eof_received(self) -> None:
+        """Deliver what was written, then close."""
+        if self.is_within_message():
+            self._fault = CUT_OFF
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell of the end."""

@@ -3,12 +3,13 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from loadtest import bench_stacks as module
-from loadtest.bench_stacks import BenchStacksConfig, BenchStacksError, quick, run
+from loadtest.bench_stacks import BenchStacksConfig, BenchStacksError, BenchStacksResult, quick, run
 from loadtest.bench_stacks_cli import bench_stacks
 from loadtest.bench_stacks_figures import CALLS, CLOSED, CPU, OPEN, RATIO_CALLS, Sample, figures
 from loadtest.bench_steps import Progress
@@ -27,6 +28,7 @@ def brief(results: Path, *stacks: str, rounds: int = 1) -> BenchStacksConfig:
         warmup_s=0.05,
         stacks=stacks or ("capnp", "echo", "selectors"),
         payloads=PAYLOADS,
+        open_bytes=32,
         connections=4,
         results=results,
     )
@@ -44,7 +46,8 @@ def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
     assert [each.done for each in told] == list(range(len(samples) + 1))
     assert (told[0].total, told[-1].left_s) == (len(samples), 0)
     for sample in samples:
-        assert (sample.failures, sample.connections) == ({}, 4)
+        assert sample.failures == {}
+        assert sample.connections == {32: 4, 1 << 18: 1}[sample.payload_bytes]
         assert sample.calls > 0
         assert 0.1 < sample.seconds < 0.3
         assert sample.server_cpu_s is not None
@@ -112,6 +115,57 @@ def test_a_stack_that_cannot_be_had_is_left_out_and_named(
     assert told[-1].done == told[-1].total == 3
 
 
+def test_a_server_that_does_not_start_later_makes_its_figures_void(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve, started = module.running_server, []
+
+    def one_start(**options: Any) -> Any:
+        started.append(options)
+        return serve(**{**options, "options": ["--stack", "none"]} if started[1:] else options)
+
+    monkeypatch.setattr(module, "running_server", one_start)
+    result = run(brief(tmp_path, "selectors", rounds=2), lambda _progress: None)
+    assert (result.skipped, result.stopped) == ({}, None)
+    found = [one for one in result.figures if one.labels["figure"] == CALLS]
+    assert len(found) == 3
+    for figure in found:
+        assert figure.verdict == "void"
+        assert "ServerFailed: the server did not start" in figure.reason
+
+
+def test_a_run_that_is_stopped_keeps_the_rounds_that_are_over(tmp_path: Path) -> None:
+    def stop_in_the_second_round(progress: Progress) -> None:
+        if progress.done == 4:
+            raise KeyboardInterrupt
+
+    result = run(brief(tmp_path, "selectors", rounds=3), stop_in_the_second_round)
+    assert isinstance(result.stopped, KeyboardInterrupt)
+    assert result.rounds == read_run(result.folder)["rounds"] == 1
+    samples = [Sample(**one) for one in read_samples(result.folder)]
+    assert [sample.round for sample in samples] == [0, 0, 0]
+    assert result.figures == figures(samples)
+
+
+def test_a_run_that_is_stopped_in_its_first_round_has_no_result(tmp_path: Path) -> None:
+    def stop(_progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(brief(tmp_path, "selectors"), stop)
+
+
+def test_a_stopped_run_is_shown_and_ends_as_the_signal_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = BenchStacksResult(tmp_path, [], {}, 2, KeyboardInterrupt())
+    monkeypatch.setattr(module, "run", lambda *_: stopped)
+    done = CliRunner().invoke(bench_stacks, [])
+    assert "Stopped after 2 of 12 rounds" in done.output
+    assert done.exit_code == 1
+    assert "Aborted!" in done.output
+
+
 def test_without_a_server_of_capnp_there_is_nothing_to_compare(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +197,7 @@ def test_the_command_prints_ladders(tmp_path: Path) -> None:
         "32 B of binary, open loop",
         "│ selectors │",
         "│ echo ",
-        "Void, ",
+        "Void figures, ",
         f"Written to {folder}",
     ):
         assert said in done.output

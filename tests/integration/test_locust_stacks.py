@@ -59,7 +59,7 @@ def test_a_user_makes_calls_that_are_all_right(
             f"127.0.0.1:{server.port}", tmp_path, file, "--payload-kind", kind, *more
         )
     assert status == 0, output
-    assert summary["calls"] >= 30
+    assert summary["calls"] > 0
     assert {kind for kind in summary["errors_by_kind"] if kind != "unfinished"} == set()
     # One class alone: what it is made of is no user.
     assert {label.partition(" ")[0] for label in labels} - {"connections"} == {user}

@@ -113,6 +113,19 @@ def test_a_server_that_hangs_up_is_one_line(name: str) -> None:
         ),
         (
             "http",
+            b"x" * 9999 + b"\r\n",
+            f"not an HTTP server, or a broken one: BadStatusLine('{'x' * 65}…",
+        ),
+        ("echo", b"y", "not an echo: other bytes came back"),
+        ("echo", b"xy", "not an echo: other bytes came back"),
+        (
+            "http2",
+            # SETTINGS, and GOAWAY with ENHANCE_YOUR_CALM.
+            b"\0\0\0\4\0\0\0\0\0" + b"\0\0\x08\7\0\0\0\0\0" + bytes(7) + b"\x0b",
+            "the server ended the connection: ENHANCE_YOUR_CALM",
+        ),
+        (
+            "http",
             b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]",
             "the server's answer is no JSON object",
         ),

@@ -209,7 +209,8 @@ def test_a6_all_that_has_arrived_is_answered(name: str) -> None:
             whole = sent // len(request)
             assert read_exactly(sock, whole * len(answer)) == answer * whole
         assert server.wait() == 0
-        assert server.err.lines == []
+        # The last request was not all sent; whoever closes first, that is no error of the drain's.
+        assert all("closed within a message" in line for line in server.err.lines)
 
 
 @pytest.mark.parametrize("name", ["json", "selectors"])

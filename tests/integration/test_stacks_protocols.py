@@ -1,11 +1,14 @@
 """Each stack's own protocol, to the byte: portions, mistakes, limits."""
 
+import contextlib
 import json
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 from deadline import eventually
 from running_server import Running
@@ -222,6 +225,46 @@ def test_pipelined_requests_are_answered_in_order(http_server: Running) -> None:
     ]
 
 
+def test_an_offer_of_an_upgrade_is_ignored_with_the_body_read(http_server: Running) -> None:
+    # What `curl --http2` sends, in two portions, and many more right behind.
+    offer = (b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMAAABk")
+    first = post(b'{"content":"one"}', *offer)
+    last = post(b'{"content":"two"}', b"connection: close")
+    with connect(http_server) as sock:
+        sock.sendall(first[:-5])
+        time.sleep(0.05)
+        sock.sendall(first[-5:] + first * 2000 + last)
+        said = read_all(sock)
+    assert said.count(b'{"chunk":"eno"}') == 2001
+    assert said.endswith(b'{"chunk":"owt"}')
+
+
+def test_b5_all_that_came_before_the_end_of_the_stream_is_answered(http_server: Running) -> None:
+    count = 3000
+    with connect(http_server) as sock:
+        # The last one is not all here.
+        requests = post(b'{"content":"ab"}') * count + post(b"nonsense")[:-1]
+        threading.Thread(
+            target=lambda: (sock.sendall(requests), sock.shutdown(socket.SHUT_WR)), daemon=True
+        ).start()
+        said = read_all(sock)
+    assert said.count(b"HTTP/1.1 ") == said.count(b'{"chunk":"ba"}') == count
+
+
+def test_b8_pipelined_requests_wait_in_the_kernel(http_server: Running) -> None:
+    (pid,) = http_server.workers()
+    worker = psutil.Process(pid)
+    serves(http_server, "http")
+    before = worker.memory_info().rss
+    with connect(http_server) as sock:
+        sock.settimeout(0.5)
+        portion = post(b'{"content":"ab"}')
+        # Nobody reads the answers.
+        with pytest.raises(TimeoutError):
+            sock.sendall(portion * 500_000)
+        assert worker.memory_info().rss - before < 30 << 20
+
+
 @pytest.mark.parametrize(
     ("portions", "words"),
     [
@@ -249,6 +292,27 @@ def test_what_is_no_http_gets_a_400(
         said = read_all(sock)
     assert said.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert said.endswith(b"\r\n\r\n" + words)
+
+
+@pytest.mark.parametrize(
+    ("stack", "whole", "answer"),
+    [("json", b'"Ping"\n ', b'"Ack"'), ("selectors", b"\0\0\0\0", b"\0\0\0\0")],
+)
+def test_a_peer_that_ends_within_a_message_is_told_of(
+    json_server: Running, selectors_server: Running, stack: str, whole: bytes, answer: bytes
+) -> None:
+    server = {"json": json_server, "selectors": selectors_server}[stack]
+    for data, is_error in ((whole, False), (whole + whole[:3], True)):
+        with connect(server) as sock:
+            host, port = sock.getsockname()
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock) == answer
+        peer = f"peer {host}:{port}"
+        if is_error:
+            server.err.wait_for(f"{peer}: the peer closed within a message")
+        else:
+            server.out.wait_for(f"{peer} finished cleanly")
 
 
 @pytest.mark.parametrize("name", ["http", "http2"])
@@ -281,6 +345,65 @@ def test_http2_serves_streams_side_by_side_and_its_mistakes_with_a_status(
         assert peer.finish(fast)[1] == b'{"chunk":"tsaf"}'
         peer.send(slow, b'"slow"}', end=True)
         assert peer.finish(slow)[1] == b'{"chunk":"wols"}'
+
+
+def leave_with_a_stream_open(server: Running) -> None:
+    """Begin a body over HTTP/2, and reset the connection."""
+    from h2_peer import H2Peer  # noqa: PLC0415 - optional
+
+    with connect(server) as sock:
+        peer = H2Peer(sock)
+        peer.send(peer.request("POST", "/reverse", end=False), b"{", end=False)
+        time.sleep(0.1)
+        # What came is not read, so closing resets.
+
+
+def test_an_http2_peer_that_leaves_early_leaves_nothing_behind() -> None:
+    pytest.importorskip("h2", reason="needs the extra stacks: h2")
+    with stack_server("http", "--workers", "1") as server:
+        for _ in range(3):
+            leave_with_a_stream_open(server)
+        server.err.wait_for("Connection reset by peer", count=3)
+        # What is left behind would hold up the drain, for its 30 s.
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def leave_unread(server: Running, requests: bytes) -> None:
+    """Send until nobody reads any more, and close without having read."""
+    with connect(server) as sock:
+        sock.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            for _ in range(1000):
+                sock.sendall(requests)
+
+
+def test_peers_that_leave_with_answers_unsent_are_no_errors_of_the_http_server(
+    http_server: Running,
+) -> None:
+    body = b'{"content":"%b"}' % (b"x" * 60_000)
+    for requests in (post(body) * 20, post(b'{"content":"ab"}') * 500):
+        leave_unread(http_server, requests)
+    assert serves(http_server, "http")
+    assert not http_server.err.find("uvicorn")
+
+
+def test_peers_that_leave_with_answers_unsent_are_no_errors_of_the_grpc_server(
+    grpc_server: Running,
+) -> None:
+    pytest.importorskip("h2", reason="needs the extra stacks: h2")
+    from h2_peer import H2Peer  # noqa: PLC0415 - optional
+
+    message = b"\x0a\x80\x7d" + b"x" * 16_000
+    with connect(grpc_server) as sock:
+        peer = H2Peer(sock)
+        grpc_headers = (("content-type", "application/grpc"), ("te", "trailers"))
+        for _ in range(200):
+            stream = peer.request("POST", "/capnp_rig.MessageStream/Read", *grpc_headers, end=False)
+            sock.sendall(b"")
+            peer.send(stream, b"\0" + len(message).to_bytes(4, "big") + message, end=True)
+    assert serves(grpc_server, "grpc")
+    assert grpc_server.err.lines == []
 
 
 def test_an_http2_connection_takes_thousands_of_requests(http_server: Running) -> None:
@@ -323,6 +446,17 @@ def test_grpc_answers_mistakes_with_a_status(grpc_server: Running) -> None:
             "RESOURCE_EXHAUSTED: "
         )
         assert status(read, b"\x0a\x02\xc3\xa9") == "OK"
+
+
+def test_grpc_takes_a_bounded_number_of_calls_at_once(grpc_server: Running) -> None:
+    with connect(grpc_server) as sock:
+        sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+        head = read_exactly(sock, 9)
+        assert head[3] == 4
+        settings = read_exactly(sock, int.from_bytes(head[:3], "big"))
+    # SETTINGS_MAX_CONCURRENT_STREAMS is the third.
+    pairs = [settings[at : at + 6] for at in range(0, len(settings), 6)]
+    assert b"\0\3" + (256).to_bytes(4, "big") in pairs
 
 
 def test_a_client_of_another_protocol_gets_a_typed_error(

@@ -313,7 +313,7 @@ def test_a_ladder_has_the_fastest_first_and_marks_what_is_doubtful() -> None:
     assert rows[0].split()[-4:] == ["-", "│", "-", "│"]
     assert "2.00" in rows[2]
     assert "=1.00" in rows[2]
-    assert "open loop at a share" in text
+    assert "open loop at 50% of each one's own rate" in text
     assert "10,000" in rows[3]
 
 
@@ -321,10 +321,21 @@ def test_what_is_void_and_what_is_missing_is_told_with_its_reasons() -> None:
     found = figures(rounds("json", *[200] * 8))
     assert stack_lines(found, {"grpc": "needs hpack"}) == [
         "grpc was left out: needs hpack",
-        "Void, 2: under … calls beyond it",
-        "Void, 1: under … s of server CPU",
+        "Void figures, 2: under 100 calls beyond it",
+        "Void figures, 1: under 1 s of server CPU",
     ]
     assert "?" in shown(found)
+
+
+def test_reasons_that_differ_in_their_numbers_are_told_by_an_example() -> None:
+    calls = [5_000] * 11
+    found = [
+        *figures(rounds("json", *calls, failures={"TimeoutError": 3})),
+        *figures(rounds("http1", *calls, failures={"TimeoutError": 4})),
+    ]
+    (line,) = stack_lines(found, {})
+    said = "33 calls failed, 33 of them: TimeoutError"
+    assert line == f"Void figures, {sum(one.verdict == 'void' for one in found)}, such as: {said}"
 
 
 @pytest.mark.parametrize(
