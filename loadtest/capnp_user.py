@@ -2,7 +2,7 @@
 
 `ReverseUser` calls the tutorial's ``MessageStream.read`` and compares every reply, or calls the
 method that ``--schema``, ``--interface`` and ``--method`` name. Its replies are taken in gevent's
-hub (`loadtest.locust_flow`), so one process makes more calls than most servers answer.
+hub (`loadtest.locust_rig.flow`), so one process makes more calls than most servers answer.
 
 For a scenario of your own, subclass `CapnpUser` in your own locustfile::
 
@@ -27,7 +27,7 @@ connection is made anew before the next call, after a wait that grows and is jit
 
 Without ``--rate`` the loop is closed: a user waits for its replies, and then for `wait_time`, so a
 server that stalls is asked less, and the times are service times. With it the loop is open:
-calls are due on a schedule, and times count from then (`loadtest.locust_pacer`). `call` then
+calls are due on a schedule, and times count from then (`loadtest.locust_rig.pacer`). `call` then
 waits until one is due; there must be enough users for the rate.
 """
 
@@ -46,11 +46,11 @@ from locust.user.task import LOCUST_STATE_STOPPING
 
 from client import Client, ClientError, Disconnected, ProtocolError
 from client.blocking import CONNECT_TIMEOUT_S, MESSAGE_STREAM, connect_socket
-from loadtest import locust_report
-from loadtest.backoff import Backoff
-from loadtest.failures import WrongReply
-from loadtest.locust_crew import CONNECT, Counts, crew
-from loadtest.locust_flow import Flow
+from loadtest.generator.backoff import Backoff
+from loadtest.locust_rig import report as locust_report
+from loadtest.locust_rig.crew import CONNECT, Counts, crew
+from loadtest.locust_rig.flow import Flow
+from loadtest.stats.failures import WrongReply
 from loadtest.workload import WorkloadError
 from wire.address import AddressError, parse_address
 from wire.errors import WireError

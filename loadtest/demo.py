@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.child import child_environment, kept_alive
+from loadtest.generator.child import child_environment, kept_alive
+from loadtest.generator.server_process import ServerFailed, running_server
 from loadtest.results import Figure, make_folder, read_run
-from loadtest.server_process import ServerFailed, running_server
 
 _LOCUSTFILE = Path(__file__).resolve().parent / "capnp_user.py"
 # Beyond the run itself: Locust starts, spawns, writes, prints and exits.

@@ -7,15 +7,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtest import record
-from loadtest.engine import EngineConfig
-from loadtest.engine_runs import EngineFailed, EngineRun, Report, run_engines
-from loadtest.load_samples import window_samples
-from loadtest.rendering import render_folder
-from loadtest.results import folder_name, make_folder, run_document, write_run, write_samples
-from loadtest.run_summary import LIMITS, Summary, figures, summarize
-from loadtest.server_usage import ProcessUse, ServerPart, add_up, local_server
+from loadtest.generator.engine import EngineConfig
+from loadtest.generator.engine_runs import EngineFailed, EngineRun, Report, run_engines
+from loadtest.generator.server_usage import ProcessUse, ServerPart, add_up, local_server
+from loadtest.results import (
+    folder_name,
+    make_folder,
+    record,
+    run_document,
+    write_run,
+    write_samples,
+)
+from loadtest.results.load_samples import window_samples
+from loadtest.results.rendering import render_folder
 from loadtest.stacks import CAPNP, load_any_workload
+from loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
 from loadtest.workload import WorkloadConfig
 from wire.address import Address
 

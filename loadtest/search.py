@@ -6,24 +6,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtest import record
-from loadtest.engine_runs import EngineRun
-from loadtest.histogram import merge
-from loadtest.load_samples import window_samples
-from loadtest.report import write_report
+from loadtest.generator.engine_runs import EngineRun
+from loadtest.generator.server_usage import local_server
 from loadtest.results import (
     Figure,
     folder_name,
     make_folder,
+    record,
     run_document,
     write_run,
     write_samples,
 )
+from loadtest.results.load_samples import window_samples
+from loadtest.results.report import write_report
 from loadtest.run import RunConfig, measure
-from loadtest.run_summary import LIMITS, Summary, summarize
-from loadtest.server_usage import local_server
-from loadtest.slo import Found, Outcome, Probe, Slo, judge, least_calls, search
 from loadtest.stacks import load_any_workload
+from loadtest.stats.histogram import merge
+from loadtest.stats.run_summary import LIMITS, Summary, summarize
+from loadtest.stats.slo import Found, Outcome, Probe, Slo, judge, least_calls, search
 
 _CONTRACT = "round trip"
 # A process that starts and connects, beside its load.

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from rigcli.gc_page import publish_gc
 from server.channel import Channel, ChannelClosedError
-from server.gc_page import publish_gc
 from server.messages import Failed, Setup
 from server.service import bind_methods, load_service
 from server.worker_loop import Worker

@@ -13,9 +13,9 @@ import locust.stats
 from locust.env import Environment
 
 from client.errors import Disconnected, RemoteError
-from loadtest.failures import WrongReply
-from loadtest.locust_feed import REQUEST_TYPE, Feed
-from loadtest.milliseconds import bucket_ms
+from loadtest.locust_rig.feed import REQUEST_TYPE, Feed
+from loadtest.locust_rig.milliseconds import bucket_ms
+from loadtest.stats.failures import WrongReply
 
 locust.stats.bucket_response_time = bucket_ms  # type: ignore[assignment] # as the rig does
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.load_samples import read_load, read_reports, read_result
-from loadtest.run_summary import Summary
-from loadtest.tally import Report, Window, add_windows
+from loadtest.results.load_samples import read_load, read_reports, read_result
+from loadtest.stats.run_summary import Summary
+from loadtest.stats.tally import Report, Window, add_windows
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCUSTFILE = ROOT / "loadtest" / "capnp_user.py"

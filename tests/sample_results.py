@@ -7,10 +7,10 @@ from typing import Any
 
 from sample_runs import ENVIRONMENT, Fake, make_run, write_run_folder
 
-from loadtest.histogram import Histogram
+from loadtest.bench.sweep_figures import Step
+from loadtest.bench.sweep_figures import figures as figures_of_sweep
 from loadtest.results import Figure, run_document, write_run
-from loadtest.sweep_figures import Step
-from loadtest.sweep_figures import figures as figures_of_sweep
+from loadtest.stats.histogram import Histogram
 
 STARTED = "2026-11-21T12:00:00+00:00"
 SIZES = (64, 1024, 16384, 262144, 4194304)

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.histogram import Histogram
-from loadtest.load_samples import (
+from loadtest.generator.server_usage import ProcessUse
+from loadtest.results import run_document, write_run, write_samples
+from loadtest.results.load_samples import (
     MachineUse,
     Usage,
     generator_entry,
@@ -16,11 +17,10 @@ from loadtest.load_samples import (
     usage_sample,
     window_samples,
 )
-from loadtest.results import run_document, write_run, write_samples
-from loadtest.run_summary import figures
-from loadtest.server_usage import ProcessUse
-from loadtest.tally import WARMUP, Report, Times, Window
-from server.gc_page import GcUse
+from loadtest.stats.histogram import Histogram
+from loadtest.stats.run_summary import figures
+from loadtest.stats.tally import WARMUP, Report, Times, Window
+from rigcli.gc_page import GcUse
 
 LABEL = "MessageStream.read"
 ENVIRONMENT: Mapping[str, Any] = {

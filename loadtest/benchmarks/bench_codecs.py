@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench_plan import EMPTY_CALL, FLOOR, IN_PLACE, PLANS, Case, order
+from loadtest.bench.plan import EMPTY_CALL, FLOOR, IN_PLACE, PLANS, Case, order
 from loadtest.benchmarks.transports import Exchange, Transports
 from loadtest.codecs import CODECS
 from loadtest.codecs.codec import check_outcome, timed_call, transported_call, verify

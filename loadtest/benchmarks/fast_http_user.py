@@ -13,8 +13,8 @@ from locust import task
 from locust.contrib.fasthttp import FastHttpUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
-from loadtest.failures import WrongReply, check_reply
-from loadtest.texts import generate
+from loadtest.stats.failures import WrongReply, check_reply
+from loadtest.workload.texts import generate
 
 _PAYLOAD_BYTES = 32
 _SEED = 1

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 
-from loadtest.exchange import Exchange
+from loadtest.generator.exchange import Exchange
 from loadtest.workload import WorkloadConfig, load_workload
 from schema import message
 from wire.connection import Called

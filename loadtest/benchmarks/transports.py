@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
+from loadtest.bench.pair_run import two_cpus
 from loadtest.benchmarks.framed_socket import receive_frame, send_frame
-from loadtest.child import child_environment, kept_alive
 from loadtest.codecs.codec import RPC, SOCKET_PAIR, Frame
-from loadtest.pair_run import two_cpus
+from loadtest.generator.child import child_environment, kept_alive
 from rigcli.heap import keeping_heap
 from schema import load
 from wire.client_connection import ClientConnection

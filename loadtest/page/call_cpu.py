@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from loadtest.load_samples import LoadRun
+from loadtest.generator.server_usage import ProcessUse, add_up, workers_of
 from loadtest.page.chart import Axis, RowChart, Series, Value
 from loadtest.page.document import Cell, Part, Row, Table
 from loadtest.page.load_claims import load_text
@@ -18,8 +18,8 @@ from loadtest.page.units import (
     share_text,
 )
 from loadtest.results import Figure
-from loadtest.run_summary import LIMITS
-from loadtest.server_usage import ProcessUse, add_up, workers_of
+from loadtest.results.load_samples import LoadRun
+from loadtest.stats.run_summary import LIMITS
 
 _CPU = "server CPU per call"
 _OWN_CPU = "generator CPU per call"

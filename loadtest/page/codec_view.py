@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from loadtest.pair_statistics import LEAST_MARGIN, Verdict
 from loadtest.results import Figure
+from loadtest.stats.pair_statistics import LEAST_MARGIN, Verdict
 
 # What is shown as Cap'n Proto: our codec, or the reference's where ours was not timed.
 OWN, REFERENCE = "wire", "pycapnp"

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadtest.load_samples import damage
 from loadtest.page.call_cpu import cpu_parts
 from loadtest.page.codec_claims import codec_claims
 from loadtest.page.codec_copies import copy_parts
@@ -49,6 +48,7 @@ from loadtest.page.stack_ladder import ladder_parts
 from loadtest.page.timeline import time_parts
 from loadtest.page.units import size_text
 from loadtest.results import ResultError
+from loadtest.results.load_samples import damage
 
 TITLE = "capnp-rig: what was measured"
 # The newest of each kind comes in this order, in tables and commands.

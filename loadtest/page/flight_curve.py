@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from loadtest.bench.sweep_figures import CPU, P50, P99, RATE, UNITS, Knee, knee_of
 from loadtest.page.chart import Axis, Line, LineChart, Mark, Panel, Point, decade_ticks
 from loadtest.page.document import Cell, Part, Row, Table
 from loadtest.page.looks import PERCENTILES, look_of
@@ -18,7 +19,6 @@ from loadtest.page.units import (
     time_text,
 )
 from loadtest.results import Figure
-from loadtest.sweep_figures import CPU, P50, P99, RATE, UNITS, Knee, knee_of
 
 # The first two are those of the percentiles.
 _RATE_LOOK, _CPU_LOOK = look_of(RATE, {}, 2), look_of(CPU, {}, 3)

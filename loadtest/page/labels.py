@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from loadtest.pair_statistics import Interval, noise_floor
 from loadtest.results import Figure
+from loadtest.stats.pair_statistics import Interval, noise_floor
 
 _OLD_BENCH = re.compile(
     r"(?P<contract>[^,]+), (?P<size>[0-9]+) B, (?P<subject>[^,]+?)"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loadtest.load_samples import stored_verdict
+from loadtest.bench.sweep_figures import knee_of
 from loadtest.page.codec_view import NOISY
 from loadtest.page.document import Claim
 from loadtest.page.flight_curve import knee_text
@@ -20,9 +20,9 @@ from loadtest.page.units import (
     times_text,
 )
 from loadtest.results import Figure
-from loadtest.run_summary import Summary
-from loadtest.slo import VERIFICATIONS
-from loadtest.sweep_figures import knee_of
+from loadtest.results.load_samples import stored_verdict
+from loadtest.stats.run_summary import Summary
+from loadtest.stats.slo import VERIFICATIONS
 
 SERVERS, LOADS = "Servers", "Load"
 _OWN_STACK = "capnp"

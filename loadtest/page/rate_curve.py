@@ -13,7 +13,7 @@ from loadtest.page.units import (
     time_text,
 )
 from loadtest.results import ResultError
-from loadtest.slo import Latency, SloError, parse_slo
+from loadtest.stats.slo import Latency, SloError, parse_slo
 
 
 def search_parts(source: Source) -> Iterator[Part]:

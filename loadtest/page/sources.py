@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loadtest.load_samples import (
+from loadtest.page.labels import labelled
+from loadtest.results import Figure, ResultError, read_run
+from loadtest.results.load_samples import (
     LOAD_KINDS,
     LoadRun,
     damage,
@@ -19,8 +21,6 @@ from loadtest.load_samples import (
     read_result,
     stored_verdict,
 )
-from loadtest.page.labels import labelled
-from loadtest.results import Figure, ResultError, read_run
 
 _RESULT_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*")
 

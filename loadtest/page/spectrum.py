@@ -3,8 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from loadtest.histogram import LOWEST_NS, Histogram
-from loadtest.load_samples import stored_verdict
 from loadtest.page.chart import Axis, Line, LineChart, Panel, Point, decade_ticks
 from loadtest.page.document import Cell, Paragraph, Part, Row, Table
 from loadtest.page.looks import CLOCKS
@@ -17,7 +15,9 @@ from loadtest.page.units import (
     sentence,
     time_text,
 )
-from loadtest.run_summary import LIMITS, Summary, rank_interval_us
+from loadtest.results.load_samples import stored_verdict
+from loadtest.stats.histogram import LOWEST_NS, Histogram
+from loadtest.stats.run_summary import LIMITS, Summary, rank_interval_us
 
 # Points of a percentile curve in each factor of ten of 1 / (1 - q).
 _PER_DECADE = 12

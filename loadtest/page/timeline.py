@@ -3,9 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from loadtest.histogram import LOWEST_NS, Histogram, bucket_range_ns
-from loadtest.load_samples import LoadRun
-from loadtest.load_series import Second, seconds_of, steal_share, usage_intervals
 from loadtest.page.chart import Axis, Heat, Line, LineChart, Mark, Panel, Point, decade_ticks
 from loadtest.page.document import Part
 from loadtest.page.looks import PERCENTILES, look_of
@@ -18,8 +15,11 @@ from loadtest.page.units import (
     sentence,
     time_text,
 )
-from loadtest.run_summary import LIMITS
-from server.gc_page import GcUse
+from loadtest.results.load_samples import LoadRun
+from loadtest.results.load_series import Second, seconds_of, steal_share, usage_intervals
+from loadtest.stats.histogram import LOWEST_NS, Histogram, bucket_range_ns
+from loadtest.stats.run_summary import LIMITS
+from rigcli.gc_page import GcUse
 
 _HEAT_PER_DECADE = 10
 

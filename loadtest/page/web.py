@@ -10,7 +10,6 @@ from importlib import resources
 from itertools import groupby
 from urllib.parse import quote
 
-from loadtest.html_page import Html, element, joined
 from loadtest.page.chart import Chart, LineChart, Look, RowChart
 from loadtest.page.document import (
     Cell,
@@ -25,6 +24,7 @@ from loadtest.page.document import (
     Table,
 )
 from loadtest.page.plotly_json import plotly_figure, swatch
+from loadtest.results.html_page import Html, element, joined
 
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "

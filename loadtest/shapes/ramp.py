@@ -12,12 +12,12 @@ from typing import Any
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 
-from loadtest import locust_report
-from loadtest.live_run import Stretch
-from loadtest.locust_options import at_least, condition, number_above
-from loadtest.shape_plan import Ramp
+from loadtest.locust_rig import report as locust_report
+from loadtest.locust_rig.live_run import Stretch
+from loadtest.locust_rig.options import at_least, condition, number_above
+from loadtest.locust_rig.shape_plan import Ramp
 from loadtest.shapes.planned_shape import PlannedShape
-from loadtest.thresholds import parse_threshold
+from loadtest.stats.thresholds import parse_threshold
 
 _CONDITION = "errors>1%"
 _SHORTEST_S = 3.0

@@ -6,8 +6,8 @@ from typing import Any
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 
-from loadtest.locust_options import at_least, seconds
-from loadtest.shape_plan import Spike
+from loadtest.locust_rig.options import at_least, seconds
+from loadtest.locust_rig.shape_plan import Spike
 from loadtest.shapes.planned_shape import TimedShape
 
 

@@ -3,7 +3,7 @@
 One exchange per protocol, without I/O: the engine, the Locust users and the tests drive them all
 through `exchange.AnyExchange`, and every reply is compared with what it must be.
 
-    capnp       `loadtest.exchange`         any schema; pipelines, answered in any order
+    capnp       `loadtest.generator.exchange`         any schema; pipelines, answered in any order
     echo        `byte_stacks`               in order; nothing is reversed: a floor
     json        `json_stack`                in order
     http1       `http1_stack`               in order, one call in flight by custom
@@ -21,7 +21,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from loadtest.exchange import Exchange
+from loadtest.generator.exchange import Exchange
 from loadtest.stacks.exchange import Answered, AnyExchange, Failed
 from loadtest.stacks.payloads import (
     Base64Body,
@@ -31,8 +31,8 @@ from loadtest.stacks.payloads import (
     RawBody,
     json_text,
 )
-from loadtest.texts import TextError
 from loadtest.workload import BINARY, TEXT, Workload, WorkloadConfig, WorkloadError, load_workload
+from loadtest.workload.texts import TextError
 
 CAPNP, ECHO, JSON, HTTP1, HTTP2, GRPC, SELECTORS = STACKS = (
     *("capnp", "echo", "json", "http1", "http2", "grpc", "selectors"),
@@ -167,7 +167,7 @@ def make_exchange(
     failed: Failed,
     checks_content: bool = True,
 ) -> AnyExchange:
-    """Return the calls of a new connection; see `loadtest.exchange.Exchange`.
+    """Return the calls of a new connection; see `loadtest.generator.exchange.Exchange`.
 
     Without `checks_content` the capnp stack compares less; of the others all is compared anyway.
     """

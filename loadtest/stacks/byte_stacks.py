@@ -3,10 +3,10 @@
 import struct
 
 from client.errors import ProtocolError
-from loadtest.failures import WrongReply
 from loadtest.stacks.ordered import NOT_WHOLE, Bytes, Judgement, OrderedExchange, Prepared
 from loadtest.stacks.payloads import Payload
-from loadtest.texts import WRONG_REPLY
+from loadtest.stats.failures import WrongReply
+from loadtest.workload.texts import WRONG_REPLY
 
 _LENGTH = struct.Struct("<I")
 # In the length: the payload is bytes, to be reversed as such.

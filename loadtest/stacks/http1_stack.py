@@ -8,11 +8,11 @@ import json
 import re
 
 from client.errors import ProtocolError, RemoteError
-from loadtest.failures import WrongReply
 from loadtest.stacks.exchange import Answered, Failed
 from loadtest.stacks.ordered import NOT_WHOLE, Bytes, Judgement, OrderedExchange, Prepared
 from loadtest.stacks.payloads import Payload, Payloads
-from loadtest.texts import WRONG_REPLY
+from loadtest.stats.failures import WrongReply
+from loadtest.workload.texts import WRONG_REPLY
 
 _OK = 200
 _HEAD_END = b"\r\n\r\n"

@@ -8,10 +8,10 @@ one field of bytes or text.
 from collections.abc import Mapping, Sequence
 
 from client.errors import ProtocolError, RemoteError
-from loadtest.failures import WrongReply
 from loadtest.stacks.http1_stack import JsonBody
 from loadtest.stacks.payloads import Payload
-from loadtest.texts import WRONG_REPLY
+from loadtest.stats.failures import WrongReply
+from loadtest.workload.texts import WRONG_REPLY
 
 Bytes = bytes | bytearray
 

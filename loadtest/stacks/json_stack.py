@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 from client.errors import ProtocolError, RemoteError
-from loadtest.failures import WrongReply
 from loadtest.stacks.ordered import NOT_WHOLE, Bytes, Judgement, OrderedExchange, Prepared
 from loadtest.stacks.payloads import Payload
-from loadtest.texts import WRONG_REPLY
+from loadtest.stats.failures import WrongReply
+from loadtest.workload.texts import WRONG_REPLY
 
 # Longer than any error; a line without an end is no reply.
 _SPARE_BYTES = 65_536

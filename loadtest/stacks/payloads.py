@@ -1,6 +1,6 @@
 """What the stacks beside capnp are sent, and what they must answer, in the form that each takes.
 
-A payload is a nonce of 16 hex digits and a body, as `loadtest.texts` has it: eight digits tell the
+A payload is a nonce of 16 hex digits and a body, as `workload.texts` has it: eight digits tell the
 connection, eight more the request, so that a reply which belongs to another request is noticed.
 The body is a text of UTF-8, reversed by code point, or random bytes, reversed by byte.
 
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
-from loadtest.binaries import nonce_of, random_bodies
-from loadtest.texts import NONCE_CHARS, generate, parse_corpus, prepare
 from loadtest.workload import BINARY, WorkloadConfig, WorkloadError
+from loadtest.workload.binaries import nonce_of, random_bodies
+from loadtest.workload.texts import NONCE_CHARS, generate, parse_corpus, prepare
 
 # What the servers take at most.
 _MOST_BYTES = 16_777_216

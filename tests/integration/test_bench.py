@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from running_rig import run_rig
 
-from loadtest.bench_figures import figures
-from loadtest.bench_plan import ECHOES, EMPTY_RPC, ORJSON, PLANS, groups, memory_cases, ratios_of
-from loadtest.bench_process import BenchError, time_cases, write_frames
-from loadtest.bench_samples import sample_from_json, samples_of
+from loadtest.bench.figures import figures
+from loadtest.bench.plan import ECHOES, EMPTY_RPC, ORJSON, PLANS, groups, memory_cases, ratios_of
+from loadtest.bench.process import BenchError, time_cases, write_frames
+from loadtest.bench.samples import sample_from_json, samples_of
 from loadtest.codecs.messages import Message
 from loadtest.results import read_run, read_samples
 

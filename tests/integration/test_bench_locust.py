@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from loadtest.bench_locust import BenchLocustConfig, run
-from loadtest.bench_locust_cli import bench_locust
-from loadtest.bench_steps import Progress
-from loadtest.child import child_environment, kept_alive
+from loadtest.bench.locust import BenchLocustConfig, run
+from loadtest.bench.steps import Progress
+from loadtest.cli.bench_locust import bench_locust
+from loadtest.generator.child import child_environment, kept_alive
 from loadtest.results import read_run, read_samples
 
 pytestmark = pytest.mark.timeout(120)
@@ -98,7 +98,7 @@ def test_the_rivals_server_reverses_whatever_comes_in_whichever_parts(
 
 def test_the_meter_writes_nothing_where_locust_fails(tmp_path: Path) -> None:
     """Its users could not be loaded: the reason is in the log, and there is no figure."""
-    meter = Path(__file__).resolve().parents[2] / "loadtest" / "locust_meter.py"
+    meter = Path(__file__).resolve().parents[2] / "loadtest" / "locust_rig" / "meter.py"
     done = subprocess.run(
         [
             *(sys.executable, "-P", "-m", "locust", "-f", f"{tmp_path}/none.py,{meter}"),

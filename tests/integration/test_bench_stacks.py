@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from loadtest import bench_stacks as module
-from loadtest.bench_stacks import BenchStacksConfig, BenchStacksError, BenchStacksResult, quick, run
-from loadtest.bench_stacks_cli import bench_stacks
-from loadtest.bench_stacks_figures import CALLS, CLOSED, CPU, OPEN, RATIO_CALLS, Sample, figures
-from loadtest.bench_steps import Progress
+from loadtest.bench import stacks as module
+from loadtest.bench.stacks import BenchStacksConfig, BenchStacksError, BenchStacksResult, quick, run
+from loadtest.bench.stacks_figures import CALLS, CLOSED, CPU, OPEN, RATIO_CALLS, Sample, figures
+from loadtest.bench.steps import Progress
+from loadtest.cli.bench_stacks import bench_stacks
 from loadtest.results import read_run, read_samples
 from loadtest.stacks import STACKS
 

@@ -20,7 +20,7 @@ from running_locust import (
 )
 from running_server import Running, running_server
 
-from loadtest.times_table import shown_us
+from loadtest.results.times_table import shown_us
 
 HEADLESS = ("--headless", "--only-summary")
 
@@ -239,7 +239,7 @@ def test_a_unix_socket_and_a_text_of_ones_own(tmp_path: Path) -> None:
 OWN_LOCUSTFILE = """
 from locust import task
 from loadtest.capnp_user import CapnpUser
-from loadtest.failures import WrongReply
+from loadtest.stats.failures import WrongReply
 
 class OwnUser(CapnpUser):
     number = 0

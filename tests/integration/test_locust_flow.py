@@ -13,11 +13,11 @@ from fake_server import Behaviour, answering, fake_server, reset, until_closed
 
 from client.blocking import MESSAGE_STREAM
 from client.errors import ClientError, DeadlineExceeded, Disconnected
-from loadtest.failures import WrongReply
-from loadtest.locust_flow import Flow
-from loadtest.locust_pacer import Pacer
-from loadtest.schedule import Arrivals, Pace
-from loadtest.tally import Tally
+from loadtest.generator.schedule import Arrivals, Pace
+from loadtest.locust_rig.flow import Flow
+from loadtest.locust_rig.pacer import Pacer
+from loadtest.stats.failures import WrongReply
+from loadtest.stats.tally import Tally
 from loadtest.workload import WorkloadConfig, load_workload
 from wire.connection import Called
 from wire.encoding import EncodedStruct

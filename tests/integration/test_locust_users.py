@@ -547,7 +547,7 @@ def test_who_listens_to_requests_hears_of_each(tmp_path: Path) -> None:
 
 
 BUGGY = """
-from loadtest import locust_crew
+from loadtest.locust_rig import crew as locust_crew
 from loadtest.capnp_user import ReverseUser
 
 workload = locust_crew.load_any_workload

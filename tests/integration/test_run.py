@@ -18,8 +18,8 @@ from running_rig import command, environment
 from running_server import ROOT, Running, running_server
 
 from client import Client
-from loadtest.load_samples import read_load, read_result
-from loadtest.run_summary import figures
+from loadtest.results.load_samples import read_load, read_result
+from loadtest.stats.run_summary import figures
 from schema import message
 from wire.connection import Called
 from wire.encoding import EncodedStruct

@@ -170,9 +170,9 @@ def test_no_loss_is_said() -> None:
 
 def test_what_a_benchmark_writes_is_what_the_page_reads() -> None:
     pytest.importorskip("orjson", reason="needs the extra bench")
-    from loadtest.bench_figures import figures  # noqa: PLC0415 - needs the extra
-    from loadtest.bench_plan import PLANS, groups  # noqa: PLC0415 - as above
-    from loadtest.bench_samples import Sample  # noqa: PLC0415 - as above
+    from loadtest.bench.figures import figures  # noqa: PLC0415 - needs the extra
+    from loadtest.bench.plan import PLANS, groups  # noqa: PLC0415 - as above
+    from loadtest.bench.samples import Sample  # noqa: PLC0415 - as above
 
     plan = PLANS["tiny"]
     cases = [case for group in groups(plan) for case in group]

@@ -1,7 +1,7 @@
 import pytest
 
-from loadtest.histogram import Histogram
 from loadtest.page.spectrum import nines_ticks, spectrum_points, tail_of
+from loadtest.stats.histogram import Histogram
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The benchmarks: codecs, engines, stacks and Locust users, in pairs of fresh processes."""

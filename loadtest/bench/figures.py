@@ -1,0 +1,239 @@
+"""The figures of a codec benchmark: times, ratios with A/A, crossovers, memory, sizes (no I/O).
+
+Names start with the kind of figure: ``time``, ``A/A``, ``ratio``, ``crossover`` (in bytes),
+``break-even`` (in % of the fields), ``memory``, ``allocated``, ``size``. What each is of stands in
+its labels: `codec`, `message`, `contract`, `size_bytes`, `k`, of a ratio also `baseline`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from loadtest.bench.plan import CAPNP, Case, Plan, groups, ratios_of
+from loadtest.bench.samples import Sample
+from loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
+from loadtest.results import Figure
+from loadtest.stats.crossover import Crossover, find_crossover
+from loadtest.stats.pair_statistics import (
+    BOOTSTRAP_PAIRS,
+    Interval,
+    Judgement,
+    Verdict,
+    interval_of_median,
+    judge,
+    noise_floor,
+    paired_ratio,
+)
+
+_BY_SIZE = (BUILD_ENCODE, READ_ONE, READ_ALL)
+# A curve through fewer points says little about where it crosses.
+_LEAST_POINTS = 3
+# An A/A floor beyond which nothing is called the same, as in `loadtest.compare`.
+_NOISY = 0.25
+ENCODED_SIZE = "encoded size"
+
+# Medians in ns by process, of each case.
+_Medians = Mapping[Case, Mapping[int, float]]
+
+
+def figures(
+    plan: Plan,
+    samples: Iterable[Sample],
+    memory: Iterable[Mapping[str, Any]] = (),
+    sizes: Iterable[Mapping[str, Any]] = (),
+) -> list[Figure]:
+    """Return every figure that the samples support."""
+    medians: dict[Case, dict[int, float]] = {}
+    voids: dict[Case, str] = {}
+    for sample in samples:
+        if sample.median_ns is None:
+            voids[sample.case] = sample.void
+        else:
+            medians.setdefault(sample.case, {})[sample.process] = sample.median_ns
+    # A codec that was wrong in one process is right in none.
+    known = {case: times for case, times in medians.items() if case not in voids}
+    found = []
+    for group in groups(plan):
+        found += [_time(case, known[case]) for case in group if case in known]
+        found += [_void(case, voids[case]) for case in group if case in voids]
+        found += _ratios([case for case in group if case in known], known)
+    found += _crossovers(plan, known)
+    return [*found, *_memory(memory), *_sizes(sizes)]
+
+
+def _time(case: Case, by_process: Mapping[int, float]) -> Figure:
+    times = interval_of_median(list(by_process.values()), seed=0)
+    return Figure(
+        name=f"time: {case.name}",
+        value=times.value,
+        unit="ns",
+        contract=case.contract,
+        n=times.n,
+        low=times.low,
+        high=times.high,
+        reason=_interval_kind(times),
+        labels={**case.labels(), "subject": case.subject, "gc": case.gc},
+    )
+
+
+def _void(case: Case, reason: str) -> Figure:
+    labels = {**case.labels(), "subject": case.subject, "gc": case.gc}
+    return Figure(
+        *(f"time: {case.name}", None, "ns", case.contract, 0),
+        verdict=str(Verdict.VOID),
+        reason=reason,
+        labels=labels,
+    )
+
+
+def _interval_kind(interval: Interval) -> str:
+    if interval.low is None:
+        return "too few processes for an interval"
+    return "interval is the plain range" if interval.n < BOOTSTRAP_PAIRS else ""
+
+
+def _ratios(group: Sequence[Case], medians: _Medians) -> list[Figure]:
+    found = []
+    for old, second, candidates in ratios_of(group):
+        same = _ratio(medians, old, second)
+        floor = noise_floor(same)
+        labels = {**old.labels(), "baseline": old.codec}
+        found.append(_ratio_figure(f"A/A: {old.name}", old, same, "A/A", "noise floor", labels))
+        for new in candidates:
+            ratio = _ratio(medians, old, new)
+            judged = _judged(ratio, floor)
+            name = f"ratio: {new.name}, against {old.subject}"
+            labels = {**new.labels(), "baseline": old.codec, "floor": floor}
+            found.append(
+                _ratio_figure(name, new, ratio, str(judged.verdict), judged.reason, labels)
+            )
+    return found
+
+
+def _judged(ratio: Interval, floor: float | None) -> Judgement:
+    judged = judge(ratio, floor)
+    if judged.verdict is Verdict.SAME and floor is not None and floor > _NOISY:
+        # With such a margin twice as fast could pass for a tie.
+        return Judgement(Verdict.INCONCLUSIVE, f"too noisy: A/A differs by {floor:.0%}")
+    return judged
+
+
+def _ratio(medians: _Medians, old: Case, new: Case) -> Interval:
+    both = sorted(medians[old].keys() & medians[new].keys())
+    return paired_ratio([medians[old][p] for p in both], [medians[new][p] for p in both])
+
+
+def _ratio_figure(
+    name: str, case: Case, ratio: Interval, verdict: str, reason: str, labels: Mapping[str, Any]
+) -> Figure:
+    return Figure(
+        name=name,
+        value=ratio.value,
+        unit="times as fast",
+        contract=case.contract,
+        n=ratio.n,
+        low=ratio.low,
+        high=ratio.high,
+        verdict=verdict,
+        reason=reason,
+        labels=labels,
+    )
+
+
+# --- where a ratio crosses 1 -----------------------------------------------------------------
+
+
+def _crossovers(plan: Plan, medians: _Medians) -> Iterator[Figure]:
+    """Yield from which size, and up to which share of the fields, Cap'n Proto is ahead."""
+    by_size: dict[tuple[str, ...], dict[float, Mapping[int, float]]] = {}
+    by_share: dict[tuple[str, ...], dict[float, Mapping[int, float]]] = {}
+    labels: dict[tuple[str, ...], dict[str, Any]] = {}
+    for old, new in _pairs_of(plan, medians):
+        ratios = {
+            process: medians[old][process] / medians[new][process]
+            for process in medians[old].keys() & medians[new].keys()
+        }
+        common = {"codec": new.codec, "message": new.message, "baseline": old.codec}
+        if new.contract in _BY_SIZE:
+            key = (new.message, new.contract, f"{new.codec} over {old.codec}")
+            by_size.setdefault(key, {})[new.size_bytes] = ratios
+            labels[key] = {**common, "contract": new.contract}
+        if new.percent:
+            key = (new.message, f"{new.size_bytes} B", f"{new.codec} over {old.codec}")
+            by_share.setdefault(key, {})[new.percent] = ratios
+            labels[key] = {**common, "contract": "open+read k%", "size_bytes": new.size_bytes}
+    yield from _crossing_figures("crossover", "B", by_size, labels, is_rising=True)
+    yield from _crossing_figures("break-even", "%", by_share, labels, is_rising=False)
+
+
+def _pairs_of(plan: Plan, medians: _Medians) -> Iterator[tuple[Case, Case]]:
+    for group in groups(plan):
+        for old, _, candidates in ratios_of([case for case in group if case in medians]):
+            yield from ((old, new) for new in candidates if new.codec in CAPNP)
+
+
+def _crossing_figures(
+    kind: str,
+    unit: str,
+    curves: Mapping[tuple[str, ...], Mapping[float, Mapping[int, float]]],
+    labels: Mapping[tuple[str, ...], Mapping[str, Any]],
+    *,
+    is_rising: bool,
+) -> Iterator[Figure]:
+    for key, curve in curves.items():
+        if len(curve) >= _LEAST_POINTS:
+            found = find_crossover(curve, is_rising=is_rising)
+            yield _crossing_figure(f"{kind}: {', '.join(key)}", unit, found, labels[key])
+
+
+def _crossing_figure(name: str, unit: str, found: Crossover, labels: Mapping[str, Any]) -> Figure:
+    return Figure(
+        name=name,
+        value=found.value,
+        unit=unit,
+        contract=labels["contract"],
+        n=found.n,
+        low=found.low,
+        high=found.high,
+        reason=found.reason,
+        labels=labels,
+    )
+
+
+# --- memory and sizes ------------------------------------------------------------------------
+
+
+def _memory(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
+    """Yield the median over fresh processes of how far the peak of the RSS rose."""
+    grouped: dict[tuple[str, str, int, str], list[Mapping[str, Any]]] = {}
+    for one in measured:
+        key = (one["message"], one["contract"], one["size_bytes"], one["codec"])
+        grouped.setdefault(key, []).append(one)
+    for (message, contract, size, codec), several in grouped.items():
+        place = f"{message}, {contract}, {size} B, {codec}"
+        labels = {
+            "codec": codec,
+            "message": message,
+            "contract": contract,
+            "size_bytes": size,
+        }
+        for kind, field in (("memory", "rss_bytes"), ("allocated", "python_bytes")):
+            values = [one[field] for one in several if one[field] is not None]
+            reason = "" if values else "not readable"
+            value = median(values) if values else None
+            yield Figure(
+                *(f"{kind}: {place}", value, "B", contract, len(values)),
+                verdict="ok" if values else str(Verdict.VOID),
+                reason=reason,
+                labels=labels,
+            )
+
+
+def _sizes(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
+    for one in measured:
+        place = f"{one['message']}, {one['size_bytes']} B, {one['codec']}"
+        labels = {name: one[name] for name in ("message", "size_bytes", "codec", "method")}
+        yield Figure(
+            *(f"size: {place}, {one['method']}", one["encoded_bytes"], "B", ENCODED_SIZE, 1),
+            labels={**labels, "compress_ns": one["compress_ns"]},
+        )

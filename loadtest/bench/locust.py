@@ -1,0 +1,254 @@
+"""`ReverseUser` against Locust's `FastHttpUser`: how many calls one Locust process makes.
+
+Each round starts a fresh server and a fresh Locust process three times, in shuffled order: for
+`FastHttpUser`, for `ReverseUser`, and for `FastHttpUser` again, which gives the noise floor. Server
+and Locust have a CPU each. Both send the same texts and compare each reply; Locust's own
+statistics do the counting (`loadtest.locust_rig.meter`).
+
+The servers shall not be what limits: `server run` for one, for the other a minimal HTTP server
+(`loadtest.benchmarks.http_reverse`). Where one was over 90 % busy, its user could have done more:
+that makes the ratio void if it was the baseline's, and a lower bound if it was the candidate's.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from loadtest.bench.pair_run import (
+    AGAIN,
+    BASELINE,
+    CANDIDATE,
+    median_figure,
+    ratio_figures,
+    rounds,
+    two_cpus,
+    value_labels,
+)
+from loadtest.bench.steps import Progress
+from loadtest.generator.child import child_environment, kept_alive
+from loadtest.generator.server_process import ServerFailed, running_server
+from loadtest.results import (
+    Figure,
+    folder_name,
+    make_folder,
+    record,
+    run_document,
+    write_run,
+    write_samples,
+)
+
+_HERE = Path(__file__).resolve().parents[1]
+_METER = _HERE / "locust_rig" / "meter.py"
+# Locust's own start and end, on a busy machine.
+_GRACE_S = 30.0
+_BUSY_LIMIT = 0.9
+_CONTRACT = "round trip"
+NAMES = {CANDIDATE: "ReverseUser", BASELINE: "FastHttpUser"}
+
+
+class BenchLocustError(Exception):
+    """A round could not be run; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchLocustConfig:
+    """How many rounds, with a window of `seconds` after `warmup_s`, of so many users."""
+
+    rounds: int = 12
+    seconds: float = 2.0
+    warmup_s: float = 0.5
+    users: int = 16
+    results: Path = Path("results")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one Locust process did in its window; `role` is baseline, candidate or again.
+
+    `cpu_s` is what that process used, `server_cpu_s` what the server's did.
+    """
+
+    number: int
+    order: int
+    role: str
+    seconds: float
+    requests: int
+    failures: int
+    cpu_s: float
+    server_cpu_s: float
+
+    @property
+    def server_busy(self) -> float:
+        """The share of its CPU that the server used."""
+        return self.server_cpu_s / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class BenchLocustResult:
+    """Where a run was written, and its figures."""
+
+    folder: Path
+    figures: list[Figure]
+
+
+def run(config: BenchLocustConfig, report: Callable[[Progress], None]) -> BenchLocustResult:
+    """Measure, write the result, and return it.
+
+    Raises:
+        BenchLocustError: A server or Locust failed, a call did, or there is one CPU only.
+        OSError: The result cannot be written.
+    """
+    cpus = two_cpus()
+    if cpus is None:
+        raise BenchLocustError("two CPUs are needed: one for the server, one for Locust")
+    environment = record.environment()
+    now = datetime.now(UTC)
+    folder = make_folder(config.results, folder_name(now, environment["commit"]))
+    found = [
+        Round(number, order, role, **_measure(config, role, cpus, folder))
+        for number, order, role in rounds(config.rounds, report)
+    ]
+    made = figures(found, config.users)
+    plain = asdict(config) | {"results": str(config.results), "cpus": cpus}
+    write_samples(folder, map(asdict, found))
+    write_run(
+        folder,
+        run_document("bench-locust", plain, environment, made, started=now.isoformat()),
+    )
+    return BenchLocustResult(folder, made)
+
+
+def figures(found: Sequence[Round], users: int) -> list[Figure]:
+    """Return the figures of a run, from its rounds alone."""
+    by_role = {
+        role: sorted((each for each in found if each.role == role), key=lambda each: each.number)
+        for role in (BASELINE, CANDIDATE, AGAIN)
+    }
+    load = f"{users} x 1"
+    made: list[Figure] = []
+    for role, name in NAMES.items():
+        chosen = by_role[role]
+        rates = [each.requests / each.seconds for each in chosen]
+        costs = [each.cpu_s * 1e6 / each.requests for each in chosen]
+        limited = _limited(chosen)
+        made += [
+            _value(load, name, ("calls/s", "calls/s"), rates, limited),
+            _value(load, name, ("generator CPU per call", "µs"), costs),
+            _value(load, name, ("server busy", "share"), [each.server_busy for each in chosen]),
+        ]
+    return made + _ratios(load, by_role)
+
+
+def _value(
+    load: str, name: str, what: tuple[str, str], values: Sequence[float], limited: str = ""
+) -> Figure:
+    """Return the median of a figure, given by name and unit; a limited one is a lower bound."""
+    return median_figure(
+        *(f"{load}: {name} {what[0]}", values, what[1], _CONTRACT),
+        verdict="at least" if limited else "ok",
+        reason=limited,
+        labels=value_labels(load, name, what[0]),
+    )
+
+
+def _ratios(load: str, by_role: dict[str, list[Round]]) -> list[Figure]:
+    # Costs, since less is better: seconds per call, and CPU seconds per call.
+    seconds = {r: [each.seconds / each.requests for each in by_role[r]] for r in by_role}
+    cpu = {r: [each.cpu_s / each.requests for each in by_role[r]] for r in by_role}
+    rates, costs = (
+        ratio_figures(load, what, NAMES, values, _CONTRACT)
+        for what, values in (("calls/s", seconds), ("generator CPU per call", cpu))
+    )
+    # A slow rival would make us look fast. What limits us makes us look slow.
+    rival = _limited([*by_role[BASELINE], *by_role[AGAIN]])
+    own = _limited(by_role[CANDIDATE])
+    if rival:
+        rates = [replace(figure, verdict="void", reason=rival) for figure in rates]
+    elif own:
+        rates[1] = replace(rates[1], reason=f"a lower bound: {own}")
+    return [*rates, *costs]
+
+
+def _limited(found: Sequence[Round]) -> str:
+    """Return why the server was the limit in one of the rounds, nothing where it was not."""
+    busy = max(each.server_busy for each in found)
+    return f"the server was {busy:.0%} busy" if busy > _BUSY_LIMIT else ""
+
+
+def _measure(
+    config: BenchLocustConfig, role: str, cpus: tuple[int, int], folder: Path
+) -> dict[str, Any]:
+    """Return what the meter of a fresh Locust process has read, against a fresh server."""
+    server_cpu, own_cpu = cpus
+    serve, file = _capnp_server, "capnp_user.py"
+    if role != CANDIDATE:
+        serve, file = _http_server, "benchmarks/fast_http_user.py"
+    try:
+        with serve(server_cpu, folder) as (address, pids):
+            found = _run_locust(config, file, address, pids, own_cpu, folder)
+    except ServerFailed as error:
+        raise BenchLocustError(str(error)) from error
+    if found["failures"] or not found["requests"]:
+        raise BenchLocustError(f"{file}: {found['failures']} of {found['requests']} calls failed")
+    return found
+
+
+@contextmanager
+def _capnp_server(cpu: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
+    log = folder / "server.log"
+    with running_server(workers=1, log=log, options=["--log-level", "error"], cpus={cpu}) as server:
+        yield server.address, [part.process.pid for part in server.parts()]
+
+
+@contextmanager
+def _http_server(cpu: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
+    # Whoever connects before it serves waits in the socket's backlog.
+    module = "loadtest.benchmarks.http_reverse"
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
+        (folder / "http_server.log").open("wb") as log,
+        kept_alive(
+            ["taskset", "-c", str(cpu), sys.executable, "-P", "-m", module, str(listener.fileno())],
+            env=child_environment(),
+            pass_fds=[listener.fileno()],
+            stderr=log,
+        ) as process,
+    ):
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", [process.pid]
+
+
+def _run_locust(
+    config: BenchLocustConfig, file: str, address: str, pids: list[int], cpu: int, folder: Path
+) -> dict[str, Any]:
+    meter, log = folder / "meter.json", folder / "locust.log"
+    meter.unlink(missing_ok=True)
+    command = [
+        *("taskset", "-c", str(cpu), sys.executable, "-P", "-m", "locust"),
+        *("-f", f"{_HERE / file},{_METER}", "-H", address, "--headless", "--only-summary"),
+        *("-u", str(config.users), "-r", "100", "--meter-file", str(meter)),
+        *("--meter-warmup", str(config.warmup_s), "--meter-seconds", str(config.seconds)),
+        *(f"--meter-server={pid}" for pid in pids),
+    ]
+    with (
+        log.open("wb") as stream,
+        kept_alive(
+            command, env=child_environment(), stdout=stream, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        try:
+            process.wait(config.warmup_s + config.seconds + _GRACE_S)
+        except subprocess.TimeoutExpired as error:
+            raise BenchLocustError("Locust did not end in time") from error
+    if not meter.exists():
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise BenchLocustError(f"Locust failed: {said[-1] if said else 'it said nothing'}")
+    found: dict[str, Any] = json.loads(meter.read_text(encoding="utf-8"))
+    meter.unlink()
+    return found

@@ -1,0 +1,105 @@
+"""Rounds of a baseline, a candidate, and the baseline again: the frame of a comparison.
+
+Each round measures all three, each afresh, one after the other in shuffled order; the baseline's
+ratio to itself is the noise floor. Server and generator have a CPU each, and nothing else runs.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from loadtest.bench.steps import Progress
+from loadtest.results import Figure
+from loadtest.stats.pair_statistics import (
+    Interval,
+    interval_of_median,
+    judge,
+    noise_floor,
+    paired_ratio,
+)
+
+BASELINE, CANDIDATE, AGAIN = "baseline", "candidate", "again"
+ROLES = (BASELINE, CANDIDATE, AGAIN)
+
+
+def two_cpus() -> tuple[int, int] | None:
+    """Return the CPUs of server and generator, None where this process may use one only."""
+    cpus = sorted(os.sched_getaffinity(0))
+    return (cpus[0], cpus[1]) if len(cpus) > 1 else None
+
+
+def rounds(count: int, report: Callable[[Progress], None]) -> Iterator[tuple[int, int, str]]:
+    """Yield round, position in it, and role, each to be measured before the next is asked for."""
+    rng = random.Random(0)  # noqa: S311 - repeatable, not secret
+    total = count * len(ROLES)
+    done, started_s = 0, time.monotonic()
+    report(Progress(0, total, None))
+    for number in range(count):
+        for order, role in enumerate(rng.sample(ROLES, len(ROLES))):
+            yield number, order, role
+            done += 1
+            each_s = (time.monotonic() - started_s) / done
+            report(Progress(done, total, each_s * (total - done)))
+
+
+def median_figure(
+    name: str,
+    values: Sequence[float],
+    unit: str,
+    contract: str,
+    *,
+    verdict: str = "ok",
+    reason: str = "",
+    labels: Mapping[str, Any] = MappingProxyType({}),
+) -> Figure:
+    """Return the median of one value per process, with its interval."""
+    found = interval_of_median(values, seed=0)
+    return Figure(
+        *(name, found.value, unit, contract, found.n, found.low, found.high, verdict, reason),
+        labels=dict(labels),
+    )
+
+
+def value_labels(load: str, subject: str, what: str) -> dict[str, Any]:
+    """Return the labels of what `subject` did under a load such as ``64 x 1``."""
+    return {"kind": "value", "load": load, "subject": subject, "what": what}
+
+
+def ratio_figures(
+    load: str,
+    what: str,
+    names: Mapping[str, str],
+    costs: Mapping[str, Sequence[float]],
+    contract: str,
+) -> list[Figure]:
+    """Return the ratio of the baseline to itself, and of the candidate to it.
+
+    `names` are those of baseline and candidate. `costs` has, by role, one value per round, of which
+    less is better: above 1 the candidate is better.
+    """
+    subject, baseline = names[CANDIDATE], names[BASELINE]
+    place = {"load": load, "what": what, "baseline": baseline}
+    same = paired_ratio(costs[BASELINE], costs[AGAIN])
+    ratio = paired_ratio(costs[BASELINE], costs[CANDIDATE])
+    floor = noise_floor(same)
+    judgement = judge(ratio, floor)
+    return [
+        Figure(
+            *(f"{load}: A/A, {what}", *_ratio(same, contract), "floor"),
+            labels={"kind": "A/A", "subject": baseline, **place},
+        ),
+        Figure(
+            f"{load}: {subject} over {baseline}, {what}",
+            *(*_ratio(ratio, contract), judgement.verdict, judgement.reason),
+            labels={"kind": "ratio", "subject": subject, **place, "floor": floor},
+        ),
+    ]
+
+
+def _ratio(
+    found: Interval, contract: str
+) -> tuple[float, str, str, int, float | None, float | None]:
+    return (found.value, "ratio", contract, found.n, found.low, found.high)

@@ -1,0 +1,183 @@
+"""Runs a codec benchmark: processes in shuffled order, then weights; its figures and its folder."""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from loadtest.bench.copy_ledger import LEDGER
+from loadtest.bench.figures import figures
+from loadtest.bench.pair_run import two_cpus
+from loadtest.bench.plan import PLANS, Case, Plan, groups, memory_cases
+from loadtest.bench.process import (
+    BenchError,
+    time_cases,
+    weigh_memory,
+    weigh_sizes,
+    write_frames,
+)
+from loadtest.bench.samples import Sample, sample_to_json, samples_of
+from loadtest.bench.steps import Progress, Report, StepClock, Steps
+from loadtest.codecs.messages import DATA_SEED, Message
+from loadtest.codecs.protobuf_upb import BACKEND
+from loadtest.results import (
+    Figure,
+    folder_name,
+    make_folder,
+    record,
+    run_document,
+    write_run,
+    write_samples,
+)
+
+__all__ = ["BenchConfig", "BenchError", "BenchResult", "Progress", "run"]
+
+_SCHEMAS = Path(__file__).resolve().parents[2] / "schema"
+_CODEC_PACKAGES = (
+    *("orjson", "pybase64", "msgspec", "msgpack", "protobuf", "flatbuffers", "numpy"),
+    *("zstandard", "pycapnp"),
+)
+# What a weighing takes, mostly imports, until one was timed.
+_WEIGHING_S = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class BenchConfig:
+    """What to measure: a plan of `loadtest.bench.plan`, and what differs from it.
+
+    `processes` and `case_s`, the seconds that each case gets in each process, are the plan's
+    where they are None.
+    """
+
+    plan: str = "full"
+    processes: int | None = None
+    case_s: float | None = None
+    results: Path = Path("results")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """Where a run was written, and its figures."""
+
+    folder: Path
+    figures: list[Figure]
+
+
+def run(config: BenchConfig, report: Report) -> BenchResult:
+    """Measure, write the result, and return it; `report` is called with the progress.
+
+    Raises:
+        BenchError: A process failed, or took too long.
+        OSError: The result cannot be written.
+    """
+    plan = PLANS[config.plan]
+    processes = config.processes or plan.processes
+    case_s = config.case_s or plan.case_s
+    environment = record.environment() | {"codecs": _codec_versions()}
+    now = datetime.now(UTC)
+    folder = make_folder(config.results, folder_name(now, environment["commit"]))
+    cases = sum(map(len, groups(plan)))
+    weighings = len(memory_cases(plan)) * plan.memory_processes + len(plan.encoded)
+    timing, weighing = Steps(processes * cases), Steps(weighings, _WEIGHING_S)
+    clock = StepClock(report, timing, weighing)
+    clock.tell()
+    samples = list(_time(plan, processes, case_s, folder / "bench", lambda: clock.step(timing)))
+    memory = list(_weigh_memory(plan, clock, weighing))
+    sizes = list(_weigh_sizes(plan, lambda: clock.step(weighing)))
+    found = figures(plan, samples, memory, sizes)
+    document = run_document(
+        "bench",
+        _config(config, processes, case_s),
+        environment,
+        found,
+        started=now.isoformat(),
+        memory=memory,
+        sizes=sizes,
+        copies=[asdict(path) for path in LEDGER],
+    )
+    write_samples(folder, map(sample_to_json, samples))
+    write_run(folder, document)
+    return BenchResult(folder, found)
+
+
+def _config(config: BenchConfig, processes: int, case_s: float) -> dict[str, Any]:
+    return {
+        "plan": config.plan,
+        "processes": processes,
+        "case_s": case_s,
+        "min_rounds": PLANS[config.plan].min_rounds,
+        "results": str(config.results),
+        "data_seed": DATA_SEED,
+        "hash_seed": "the number of the process",
+        "gc": "off, but for the rows that say so",
+        "transports": "blocking sockets; RPC from wire's connection to the server's engine",
+        # Of the peers, and of the timer; None where there is one only.
+        "transport_cpus": two_cpus(),
+        "schema_sha256": {
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(_SCHEMAS.glob("*.capnp"))
+        },
+    }
+
+
+def _codec_versions() -> dict[str, str]:
+    found = {"protobuf backend": BACKEND}
+    for package in _CODEC_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _time(
+    plan: Plan, processes: int, case_s: float, folder: Path, step: Callable[[], None]
+) -> Iterator[Sample]:
+    folder.mkdir()
+    cases = {case.name: case for group in groups(plan) for case in group}
+    voids: dict[Case, str] = {}
+
+    def done(name: str, void: str) -> None:
+        if void:
+            voids[cases[name]] = void
+        step()
+
+    numbers = list(range(processes))
+    random.Random(0).shuffle(numbers)  # noqa: S311 - repeatable, not secret
+    for process in numbers:
+        file = folder / f"process-{process:02d}.json"
+        voids.clear()
+        time_cases(plan, process, case_s, file, done)
+        yield from samples_of(process, json.loads(file.read_text(encoding="utf-8")), voids)
+
+
+def _weigh_memory(plan: Plan, clock: StepClock, weighing: Steps) -> Iterator[Mapping[str, Any]]:
+    with TemporaryDirectory() as folder:
+        for message, size_bytes in plan.memory.items():
+            write_frames(message, size_bytes, _subfolder(folder, message))
+        clock.pass_over()
+        for number in range(plan.memory_processes):
+            for case in memory_cases(plan):
+                yield {
+                    "process": number,
+                    **weigh_memory(case, _subfolder(folder, Message(case.message))),
+                }
+                clock.step(weighing)
+
+
+def _subfolder(folder: str, message: Message) -> Path:
+    found = Path(folder) / message
+    found.mkdir(exist_ok=True)
+    return found
+
+
+def _weigh_sizes(plan: Plan, step: Callable[[], None]) -> Iterator[Mapping[str, Any]]:
+    for message, size_bytes in plan.encoded.items():
+        yield from weigh_sizes(message, size_bytes)
+        step()

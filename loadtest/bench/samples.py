@@ -1,0 +1,80 @@
+"""What one process timed of one case, as a value and in ``samples.jsonl.gz`` (no I/O)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from loadtest.bench.plan import Case
+
+# pytest-benchmark's own files have more digits than any clock.
+_DIGITS = 6
+# The position of a case that was not timed.
+_NOWHERE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Seconds per call in each round; `position` counts the cases of the process.
+
+    With a reason in `void` the codec failed its verification: nothing was timed, or in vain.
+    """
+
+    process: int
+    position: int
+    case: Case
+    rounds_s: tuple[float, ...]
+    iterations: int
+    void: str = ""
+
+    @property
+    def median_ns(self) -> float | None:
+        """The median of the rounds, in ns; None of a void sample."""
+        return None if self.void else median(self.rounds_s) * 1e9
+
+
+def samples_of(
+    process: int, benchmark_json: Mapping[str, Any], voids: Mapping[Case, str] | None = None
+) -> Iterator[Sample]:
+    """Yield the samples in one file of pytest-benchmark, and one of each void case."""
+    reasons = voids or {}
+    for position, entry in enumerate(benchmark_json["benchmarks"]):
+        stats, case = entry["stats"], Case(**entry["extra_info"]["case"])
+        if case not in reasons:
+            rounds_s = tuple(float(f"{value:.{_DIGITS}g}") for value in stats["data"])
+            yield Sample(process, position, case, rounds_s, stats["iterations"])
+    for case, reason in reasons.items():
+        yield Sample(process, _NOWHERE, case, (), 0, reason)
+
+
+def sample_to_json(sample: Sample) -> dict[str, Any]:
+    """Return plain values: what the case is, and what was timed, the median among it."""
+    case = sample.case
+    return {
+        "process": sample.process,
+        "position": sample.position,
+        "case": case.name,
+        "subject": case.subject,
+        **case.labels(),
+        "gc": case.gc,
+        "iterations": sample.iterations,
+        "rounds": len(sample.rounds_s),
+        "median_ns": sample.median_ns,
+        "rounds_s": sample.rounds_s,
+        **({"void": sample.void} if sample.void else {}),
+    }
+
+
+def sample_from_json(plain: Mapping[str, Any]) -> Sample:
+    """Return what `sample_to_json` wrote."""
+    case = Case(
+        *(plain["subject"], plain["message"], plain["contract"], plain["size_bytes"], plain["gc"])
+    )
+    return Sample(
+        process=plain["process"],
+        position=plain["position"],
+        case=case,
+        rounds_s=tuple(plain["rounds_s"]),
+        iterations=plain["iterations"],
+        void=plain.get("void", ""),
+    )

@@ -1,0 +1,321 @@
+"""The wire engine against the pycapnp engine: fresh servers in pairs, one generator.
+
+Each round starts three servers one after the other in shuffled order: the baseline, the
+candidate, and the baseline again, whose ratio to the first is the A/A noise floor. Server and
+supervisor have one CPU, the generator another; nothing else runs meanwhile.
+
+Figures: calls/s (closed loop, so never above what the generator asks), CPU µs per answered
+call of all server processes by the kernel's own clock, the ratios of both, the memory of idle
+connections, and what `wire` costs in memory, without a socket.
+"""
+
+import json
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from loadtest.bench.pair_run import median_figure, ratio_figures, two_cpus, value_labels
+from loadtest.bench.steps import Progress
+from loadtest.generator.child import child_environment, kept_alive
+from loadtest.generator.engine import EngineConfig
+from loadtest.generator.engine_runs import EngineFailed, run_engines
+from loadtest.generator.server_process import running_server
+from loadtest.results import (
+    Figure,
+    folder_name,
+    make_folder,
+    record,
+    run_document,
+    write_run,
+    write_samples,
+)
+from loadtest.stats.histogram import Histogram, merge
+from loadtest.workload import WorkloadConfig
+from wire.address import parse_address
+
+BASELINE, CANDIDATE = "pycapnp", "wire"
+_NAMES = {"baseline": BASELINE, "candidate": CANDIDATE}
+# Connections x calls in flight: many clients that wait, and few that pipeline.
+LOADS = ((64, 1), (8, 16))
+_IN_MEMORY_S = 30.0
+_IN_MEMORY_PROCESSES = 6
+_BUSY_LIMIT = 0.9
+_CONTRACT = "round trip"
+
+
+class BenchServerError(Exception):
+    """A round could not be run; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchServerConfig:
+    """How many rounds of `seconds` per load and engine; how many idle connections to weigh."""
+
+    rounds: int = 12
+    seconds: float = 1.5
+    idle: int = 10_000
+    payload_bytes: int = 32
+    results: Path = Path("results")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the generator saw: `calls` answered in `seconds`, their service times in `histogram`.
+
+    `busy` is the share of the time that the generator worked.
+    """
+
+    calls: int
+    seconds: float
+    busy: float
+    histogram: dict[str, Any]
+
+    @property
+    def calls_per_s(self) -> float:
+        """Answered calls per second."""
+        return self.calls / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one server did under one load in one round; `role` is baseline, candidate or again.
+
+    `cpu_s` is what its processes used meanwhile.
+    """
+
+    number: int
+    order: int
+    role: str
+    connections: int
+    in_flight: int
+    result: Load
+    cpu_s: float
+
+    @property
+    def cpu_us_per_call(self) -> float:
+        """CPU µs of the server per call."""
+        return self.cpu_s * 1e6 / self.result.calls
+
+
+@dataclass(frozen=True, slots=True)
+class BenchServerResult:
+    """Where a run was written, and its figures."""
+
+    folder: Path
+    figures: list[Figure]
+
+
+def run(config: BenchServerConfig, report: Callable[[Progress], None]) -> BenchServerResult:
+    """Measure, write the result, and return it.
+
+    Raises:
+        BenchServerError: A server or the generator failed, a call did, or there is one CPU only.
+        OSError: The result cannot be written.
+    """
+    cpus = two_cpus()
+    if cpus is None:
+        raise BenchServerError("two CPUs are needed: one for the server, one for the generator")
+    environment = record.environment()
+    now = datetime.now(UTC)
+    folder = make_folder(config.results, folder_name(now, environment["commit"]))
+    rounds = list(_rounds(config, cpus[0], cpus[1], folder, report))
+    found = figures(rounds)
+    for engine in (CANDIDATE, BASELINE):
+        found.append(_idle_memory(engine, config.idle, cpus[0], folder))
+    in_memory = [_time_in_memory(number, cpus[0]) for number in range(_IN_MEMORY_PROCESSES)]
+    found += in_memory_figures(in_memory)
+    plain = asdict(config) | {"results": str(config.results), "cpus": list(cpus)}
+    write_samples(folder, map(asdict, rounds))
+    write_run(
+        folder,
+        run_document(
+            *("bench-server", plain, environment, found),
+            started=now.isoformat(),
+            in_memory_ns=in_memory,
+        ),
+    )
+    return BenchServerResult(folder, found)
+
+
+def _rounds(
+    config: BenchServerConfig,
+    server_cpu: int,
+    generator_cpu: int,
+    folder: Path,
+    report: Callable[[Progress], None],
+) -> Iterator[Round]:
+    rng = random.Random(0)  # noqa: S311 - repeatable, not secret
+    roles = {"baseline": BASELINE, "candidate": CANDIDATE, "again": BASELINE}
+    total = config.rounds * len(LOADS) * len(roles)
+    done, started_s = 0, time.monotonic()
+    report(Progress(0, total, None))
+    for number in range(config.rounds):
+        for connections, in_flight in LOADS:
+            names = list(roles)
+            rng.shuffle(names)
+            for order, role in enumerate(names):
+                load = EngineConfig(
+                    address="",
+                    connections=connections,
+                    in_flight=in_flight,
+                    seconds=config.seconds,
+                    workload=WorkloadConfig(payload_bytes=config.payload_bytes),
+                    cpu=generator_cpu,
+                )
+                result, cpu_s = _measure(roles[role], load, server_cpu, folder)
+                yield Round(number, order, role, connections, in_flight, result, cpu_s)
+                done += 1
+                each_s = (time.monotonic() - started_s) / done
+                report(Progress(done, total, each_s * (total - done)))
+
+
+def _server_options(engine: str) -> list[str]:
+    return ["--engine", engine, "--log-level", "error"]
+
+
+def _measure(engine: str, load: EngineConfig, server_cpu: int, folder: Path) -> tuple[Load, float]:
+    with running_server(
+        workers=1,
+        log=folder / "server.log",
+        options=_server_options(engine),
+        cpus={server_cpu},
+    ) as server:
+        try:
+            measured = run_engines([replace(load, address=server.address)], server.parts())
+        except EngineFailed as error:
+            raise BenchServerError(str(error)) from error
+    if measured.interrupted:
+        raise KeyboardInterrupt
+    (result,), cpu_s = measured.results, measured.server_cpu_s
+    total = result.report.total
+    if total.failed or not result.calls or cpu_s is None:
+        raise BenchServerError(f"the {engine} engine failed: {total.failures or 'no calls'}")
+    times = total.times.service.to_json()
+    return Load(result.calls, result.seconds, result.busy, times), cpu_s
+
+
+def _time_in_memory(number: int, cpu: int) -> dict[str, float]:
+    """Return the ns of each case of `loadtest.benchmarks.in_memory` in a fresh process."""
+    with kept_alive(
+        ["taskset", "-c", str(cpu), sys.executable, "-P", "-m", "loadtest.benchmarks.in_memory"],
+        env=child_environment(PYTHONHASHSEED=str(number)),
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            out, _ = process.communicate(timeout=_IN_MEMORY_S)
+        except subprocess.TimeoutExpired as error:
+            raise BenchServerError("the in-memory timing did not end in time") from error
+        if process.returncode:
+            raise BenchServerError("the in-memory timing failed")
+    found: dict[str, float] = json.loads(out)
+    return found
+
+
+def in_memory_figures(processes: list[dict[str, float]]) -> list[Figure]:
+    """Return the median over the processes of each case, in µs."""
+    return [
+        median_figure(
+            *(f"in memory: {case}", [found[case] / 1000 for found in processes], "µs", _CONTRACT),
+            labels={"kind": "in memory", "case": case},
+        )
+        for case in processes[0]
+    ]
+
+
+def figures(rounds: list[Round]) -> list[Figure]:
+    """Return the figures of a run, from its rounds alone."""
+    found: list[Figure] = []
+    for connections, in_flight in LOADS:
+        name = f"{connections} x {in_flight}"
+        chosen = [r for r in rounds if (r.connections, r.in_flight) == (connections, in_flight)]
+        by_role = {
+            role: sorted((r for r in chosen if r.role == role), key=lambda r: r.number)
+            for role in ("baseline", "candidate", "again")
+        }
+        found += _of_load(name, by_role)
+    return found
+
+
+def _of_load(name: str, by_role: dict[str, list[Round]]) -> list[Figure]:
+    # Times, not rates: of a cost less is better.
+    seconds_per_call = {
+        role: [1 / r.result.calls_per_s for r in rounds] for role, rounds in by_role.items()
+    }
+    cpu = {role: [r.cpu_us_per_call for r in rounds] for role, rounds in by_role.items()}
+    found: list[Figure] = []
+    for role in ("candidate", "baseline"):
+        place = (name, _NAMES[role])
+        found += [
+            _rate(*place, by_role[role]),
+            _value(*place, "server CPU per call", cpu[role]),
+            _p99(*place, by_role[role]),
+        ]
+    for what, costs in (("calls/s", seconds_per_call), ("server CPU per call", cpu)):
+        found += ratio_figures(name, what, _NAMES, costs, _CONTRACT)
+    return found
+
+
+def _value(load: str, engine: str, what: str, values: list[float], reason: str = "") -> Figure:
+    return median_figure(
+        *(f"{load}: {engine} {what}", values, "calls/s" if what == "calls/s" else "µs", _CONTRACT),
+        verdict="at least" if reason else "ok",
+        reason=reason,
+        labels=value_labels(load, engine, what),
+    )
+
+
+def _rate(load: str, engine: str, rounds: list[Round]) -> Figure:
+    busy = max(r.result.busy for r in rounds)
+    reason = f"the generator was {busy:.0%} busy" if busy > _BUSY_LIMIT else ""
+    return _value(load, engine, "calls/s", [r.result.calls_per_s for r in rounds], reason)
+
+
+def _p99(load: str, engine: str, rounds: list[Round]) -> Figure:
+    times = merge(Histogram.from_json(r.result.histogram) for r in rounds)
+    value_ns, what = times.percentile_ns(99), "service time p99"
+    value_us = None if value_ns is None else value_ns / 1000
+    return Figure(
+        *(f"{load}: {engine} {what}", value_us, "µs", _CONTRACT, times.count),
+        labels=value_labels(load, engine, what),
+    )
+
+
+def _idle_memory(engine: str, count: int, server_cpu: int, folder: Path) -> Figure:
+    """Return the memory of `count` connections that say nothing."""
+    name = f"{engine}: memory of {count:,} idle connections"
+    labels = {"kind": "idle", "subject": engine, "connections": count}
+    with (
+        running_server(
+            workers=1,
+            log=folder / "server.log",
+            options=_server_options(engine),
+            cpus={server_cpu},
+        ) as server,
+        ExitStack() as stack,
+    ):
+        before = server.worker_rss_bytes()
+        address = parse_address(server.address)
+        assert address.host is not None
+        assert address.port is not None
+        try:
+            for _ in range(count):
+                where = (address.host, address.port)
+                stack.enter_context(socket.create_connection(where, timeout=10))
+        except OSError as error:
+            return Figure(
+                *(name, None, "kB each", "idle", count),
+                verdict="void",
+                reason=str(error),
+                labels=labels,
+            )
+        server.await_connections(count)
+        grown = server.worker_rss_bytes() - before
+    return Figure(name, grown / count / 1000, "kB each", "idle", count, labels=labels)

@@ -1,0 +1,326 @@
+"""Every stack under the same load: one server core, one generator core, interleaved rounds.
+
+A round starts each stack's server afresh, in shuffled order, and capnp's a second time: its ratio
+to the first is the A/A noise floor. While a server runs, a fresh generator per measurement asks it
+for each payload in shuffled order: in a closed loop, and then in an open loop at half the rate
+that it has just made. All replies are compared.
+
+Server and supervisor have the first CPU, the generator the last; nothing else runs meanwhile. All
+stacks get as many connections with one call in flight each, which every protocol can do; large
+payloads a quarter of them, for with 16 a call of 1 MiB takes up to 0.2 s, nearly the window.
+
+What cannot be started is left out, and named: most stacks need a library. A call that fails, or
+a server that ends, or does not start in a later round, makes the figures of that stack and payload
+void, not the whole run. One that is stopped early is written as far as its rounds are whole.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from loadtest.bench.stacks_figures import CLOSED, OPEN, OPEN_SHARE, Sample, figures
+from loadtest.bench.steps import Progress, StepClock, Steps
+from loadtest.generator.child import Terminated
+from loadtest.generator.engine import EngineConfig
+from loadtest.generator.engine_runs import EngineFailed, EngineRun, run_engines
+from loadtest.generator.server_process import ServerFailed, ServerProcess, running_server
+from loadtest.results import (
+    Figure,
+    folder_name,
+    make_folder,
+    record,
+    run_document,
+    write_run,
+    write_samples,
+)
+from loadtest.stacks import CAPNP, STACKS, missing_library, server_options
+from loadtest.stats.tally import Clocks
+from loadtest.workload import BINARY, PAYLOAD_KINDS, TEXT, WorkloadConfig
+
+_LIBRARIES = (
+    *("pycapnp", "uvloop", "orjson", "uvicorn", "httptools", "hypercorn", "h2", "hpack", "grpcio"),
+    *("protobuf", "pybase64"),
+)
+_LARGE_BYTES = 65_536
+# What a measurement takes beside its own time, until the first is done.
+_OVERHEAD_S = 0.4
+
+
+class BenchStacksError(Exception):
+    """The stacks cannot be compared; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchStacksConfig:
+    """How many rounds, with a window of `seconds` after `warmup_s` per measurement.
+
+    `payloads` are the closed loop's, each a kind and a size in bytes; those of up to `open_bytes`
+    get an open loop, too, at `OPEN_SHARE` of the rate that the closed one made.
+    """
+
+    # 120 measurements a round took 82 s with windows of 0.25 s: 18 min in all.
+    rounds: int = 12
+    seconds: float = 0.3
+    warmup_s: float = 0.1
+    stacks: tuple[str, ...] = STACKS
+    payloads: tuple[tuple[str, int], ...] = tuple(
+        (kind, size) for kind in PAYLOAD_KINDS for size in (32, 4096, 1 << 18, 1 << 20)
+    )
+    open_bytes: int = 1 << 20
+    connections: int = 16
+    in_flight: int = 1
+    results: Path = Path("results")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchStacksResult:
+    """Where a run was written, its figures, and why each stack that is not in it was left out.
+
+    `stopped` is the Ctrl-C or SIGTERM that ended it after `rounds` rounds, None where nothing did.
+    """
+
+    folder: Path
+    figures: list[Figure]
+    skipped: dict[str, str]
+    rounds: int
+    stopped: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """One turn of a round: a stack, and the payloads by the options of the server that serves them.
+
+    `again` is whether it is the second turn of capnp.
+    """
+
+    stack: str
+    again: bool
+    servers: tuple[tuple[tuple[str, ...], tuple[tuple[str, int], ...]], ...]
+
+
+def run(config: BenchStacksConfig, report: Callable[[Progress], None]) -> BenchStacksResult:
+    """Measure, write the result, and return it.
+
+    Ctrl-C and SIGTERM, the latter as `Terminated`, end it early, with the rounds done by then.
+
+    Raises:
+        BenchStacksError: There is one CPU only, or no server of the capnp stack.
+        KeyboardInterrupt, Terminated: It was stopped before the first round was over.
+        OSError: The result cannot be written.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        raise BenchStacksError("two CPUs are needed: one for the servers, one for the generator")
+    environment = record.environment()
+    now = datetime.now(UTC)
+    folder = make_folder(config.results, folder_name(now, environment["commit"]))
+    bench = _Bench(config, cpus[0], cpus[-1], folder)
+    stopped: BaseException | None = None
+    try:
+        bench.measure(report)
+    except (KeyboardInterrupt, Terminated) as signalled:
+        if not bench.rounds:
+            raise
+        stopped = signalled
+    samples = [sample for sample in bench.samples if sample.round < bench.rounds]
+    found = figures(samples)
+    write_samples(folder, map(asdict, samples))
+    plain = asdict(config) | {"results": str(config.results), "cpus": [cpus[0], cpus[-1]]}
+    write_run(
+        folder,
+        run_document(
+            *("bench-stacks", plain, environment, found),
+            started=now.isoformat(),
+            skipped=bench.skipped,
+            rounds=bench.rounds,
+            libraries=_libraries(),
+        ),
+    )
+    return BenchStacksResult(folder, found, bench.skipped, bench.rounds, stopped)
+
+
+def _libraries() -> dict[str, str]:
+    """Return the versions of what serves and drives the stacks, as far as it is installed."""
+    found = {}
+    for name in _LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+class _Bench:
+    """The rounds of one run."""
+
+    def __init__(
+        self, config: BenchStacksConfig, server_cpu: int, generator_cpu: int, folder: Path
+    ) -> None:
+        self._config = config
+        self._server_cpu, self._generator_cpu = server_cpu, generator_cpu
+        self._folder = folder
+        self._rng = random.Random(0)  # noqa: S311 - repeatable, not secret
+        # By stack: why it was left out.
+        self.skipped: dict[str, str] = {}
+        self.samples: list[Sample] = []
+        # Those that are over.
+        self.rounds = 0
+
+    def measure(self, report: Callable[[Progress], None]) -> None:
+        """Measure all rounds; `samples` has what was measured, also of one that is not over.
+
+        Raises:
+            BenchStacksError: The capnp stack cannot be served.
+        """
+        config = self._config
+        for stack in config.stacks:
+            missing = missing_library(stack)
+            if missing is not None:
+                self.skipped[stack] = f"needs {missing}: pip install 'capnp-rig[stacks]'"
+        units = [unit for unit in self._units() if unit.stack not in self.skipped]
+        each_s = config.warmup_s + config.seconds + _OVERHEAD_S
+        steps = Steps(config.rounds * sum(map(self._steps, units)), guess_s=each_s)
+        clock = StepClock(report, steps)
+        clock.tell()
+        for number in range(config.rounds):
+            for order, unit in enumerate(self._rng.sample(units, len(units))):
+                if unit.stack in self.skipped:
+                    continue
+                try:
+                    for sample in self._measure_unit(number, order, unit):
+                        self.samples.append(sample)
+                        clock.step(steps)
+                except ServerFailed as error:
+                    if unit.stack == CAPNP:
+                        raise BenchStacksError(f"{unit.stack}: {error}") from error
+                    self.skipped[unit.stack] = str(error)
+                    steps.total -= config.rounds * self._steps(unit)
+            self.rounds += 1
+
+    def _units(self) -> Iterator[_Unit]:
+        config = self._config
+        for stack in config.stacks:
+            servers: dict[tuple[str, ...], list[tuple[str, int]]] = {}
+            for kind, size in config.payloads:
+                servers.setdefault(tuple(server_options(stack, kind)), []).append((kind, size))
+            for again in (False, True) if stack == CAPNP else (False,):
+                plain = tuple((options, tuple(which)) for options, which in servers.items())
+                yield _Unit(stack, again, plain)
+
+    def _steps(self, unit: _Unit) -> int:
+        sizes = [size for _, payloads in unit.servers for _, size in payloads]
+        return sum(1 + self._is_open(size, again=unit.again) for size in sizes)
+
+    def _has_open_loop(self, closed: Sample) -> bool:
+        return self._is_open(closed.payload_bytes, again=closed.again)
+
+    def _is_open(self, size: int, *, again: bool) -> bool:
+        # The second turn of capnp is there for the ratios, which are of the closed loop.
+        return size <= self._config.open_bytes and not again
+
+    def _measure_unit(self, number: int, order: int, unit: _Unit) -> Iterator[Sample]:
+        """Serve and measure one stack.
+
+        Raises:
+            ServerFailed: Its server does not start in the first round.
+        """
+        for options, payloads in self._rng.sample(unit.servers, len(unit.servers)):
+            planned = [
+                Sample(
+                    *(unit.stack, kind, size, CLOSED, number, order, unit.again),
+                    *(self._connections(size), self._config.in_flight),
+                )
+                for kind, size in self._rng.sample(payloads, len(payloads))
+            ]
+            try:
+                with self._server(options) as server:
+                    yield from self._measure_served(planned, server)
+            except ServerFailed as error:
+                if not number:
+                    raise
+                for closed in planned:
+                    for loop in (CLOSED, OPEN) if self._has_open_loop(closed) else (CLOSED,):
+                        failures = {f"ServerFailed: {error}": 1}
+                        yield replace(closed, loop=loop, failures=failures)
+
+    def _connections(self, payload_bytes: int) -> int:
+        count = self._config.connections
+        return count if payload_bytes <= _LARGE_BYTES else max(1, count // 4)
+
+    def _server(self, options: Sequence[str]) -> AbstractContextManager[ServerProcess]:
+        return running_server(
+            workers=1,
+            log=self._folder / "server.log",
+            options=["--log-level", "error", *options],
+            cpus={self._server_cpu},
+        )
+
+    def _measure_served(self, planned: Iterable[Sample], server: ServerProcess) -> Iterator[Sample]:
+        for closed in planned:
+            made = self._measure(closed, server)
+            yield made
+            if self._has_open_loop(closed):
+                rate_hz = max(1.0, OPEN_SHARE * made.calls / self._config.seconds)
+                yield self._measure(replace(closed, loop=OPEN, rate_hz=rate_hz), server)
+
+    def _measure(self, planned: Sample, server: ServerProcess) -> Sample:
+        """Return a sample with what a generator saw."""
+        config = self._config
+        load = EngineConfig(
+            address=server.address,
+            connections=planned.connections,
+            in_flight=planned.in_flight,
+            seconds=config.seconds,
+            warmup_s=config.warmup_s,
+            workload=WorkloadConfig(
+                payload_kind=planned.payload_kind, payload_bytes=planned.payload_bytes
+            ),
+            cpu=self._generator_cpu,
+            rate_hz=planned.rate_hz,
+            seed=1 + planned.round,
+            stack=planned.stack,
+        )
+        try:
+            measured = run_engines([load], server.parts())
+        except EngineFailed as error:
+            return replace(planned, failures={f"EngineFailed: {error}": 1})
+        if measured.interrupted:
+            raise KeyboardInterrupt
+        return replace(planned, **_seen(measured))
+
+
+def _seen(measured: EngineRun) -> dict[str, Any]:
+    """Return what a sample has of a run of one engine."""
+    (result,) = measured.results
+    report = result.report
+    total = report.total
+    clocks = Clocks.of(total.times, is_open_loop=report.scheduled is not None)
+    failures = dict(total.failures)
+    if report.unfinished:
+        failures["unfinished"] = report.unfinished
+    return {
+        "calls": result.calls,
+        "seconds": result.seconds,
+        "busy": result.busy,
+        "server_cpu_s": measured.server_cpu_s,
+        "steal": measured.steal,
+        "scheduled": report.scheduled,
+        "failures": failures,
+        "service": clocks.service.to_json(),
+        "response": clocks.response.to_json(),
+        "lateness": clocks.lateness.to_json(),
+    }
+
+
+def quick(config: BenchStacksConfig) -> BenchStacksConfig:
+    """Return a config that takes two minutes: six rounds, two payloads, no open loop."""
+    return replace(
+        config,
+        rounds=6,
+        payloads=((TEXT, 32), (BINARY, 1 << 18)),
+        open_bytes=0,
+    )

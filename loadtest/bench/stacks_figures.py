@@ -1,0 +1,377 @@
+"""What the comparison of stacks says, from its samples alone (no I/O).
+
+A rate, a CPU time and a throughput are medians over the rounds, with their interval. A percentile
+is that of all rounds' calls together, never a mean of percentiles; its interval comes from drawing
+rounds anew. A ratio is paired: both stacks in the same round.
+
+An echo reverses nothing. It is a floor to be held against, so no ratio has it.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any
+
+from loadtest.results import Figure
+from loadtest.stacks import CAPNP, ECHO
+from loadtest.stats.histogram import Histogram, merge
+from loadtest.stats.pair_statistics import (
+    BOOTSTRAP_PAIRS,
+    LEAST_PAIRS,
+    Interval,
+    Verdict,
+    interval_of_median,
+    judge,
+    noise_floor,
+    paired_ratio,
+)
+from loadtest.stats.resampling import draw_blocks, resample_percentiles
+from loadtest.stats.run_summary import LIMITS
+from loadtest.workload import TEXT
+
+CLOSED, OPEN = "closed", "open"
+# Of the rate that a stack makes in the closed loop: what it is asked for in the open one.
+OPEN_SHARE = 0.5
+CALLS, CPU, MB = "calls_per_s", "cpu_us_per_call", "mb_per_s"
+PERCENTILES: Mapping[str, float] = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9}
+RATIO_CALLS, RATIO_CPU = "ratio_calls_per_s", "ratio_cpu"
+GENERATOR_BUSY, SERVER_BUSY = "generator_busy", "server_busy"
+FLOOR_CALLS, FLOOR_CPU = "floor_calls_per_s", "floor_cpu"
+_ROUND_TRIP, _FLOOR = "round trip", "floor: an echo"
+_COVERED = 0.95
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """What is measured at a time: a stack under one load."""
+
+    payload_kind: str
+    payload_bytes: int
+    loop: str
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one generator process saw of one cell in one round.
+
+    `again` is whether it is capnp's second turn of the round, `order` the position of the turn.
+    `server_cpu_s` is what the server's processes used in the window, `steal` the share of CPU time
+    that other machines took; None where they cannot be read. The histograms are those of service,
+    response and lateness, as JSON; `failures` go by kind.
+    """
+
+    stack: str
+    payload_kind: str
+    payload_bytes: int
+    loop: str
+    round: int
+    order: int
+    again: bool
+    connections: int
+    in_flight: int
+    rate_hz: float | None = None
+    calls: int = 0
+    seconds: float = 0.0
+    busy: float = 0.0
+    server_cpu_s: float | None = None
+    steal: float | None = None
+    scheduled: int | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+    service: Mapping[str, Any] | None = None
+    response: Mapping[str, Any] | None = None
+    lateness: Mapping[str, Any] | None = None
+
+    @property
+    def cell(self) -> Cell:
+        """Return where it belongs."""
+        return Cell(self.payload_kind, self.payload_bytes, self.loop, self.stack)
+
+    @property
+    def calls_per_s(self) -> float:
+        """Answered calls per second."""
+        return self.calls / self.seconds
+
+    @property
+    def server_busy(self) -> float:
+        """The share of its CPU that the server used."""
+        return (self.server_cpu_s or 0.0) / self.seconds
+
+    def cpu_us_per_call(self) -> float | None:
+        """Return the CPU µs of the server per call, None where it is not known."""
+        if self.server_cpu_s is None or not self.calls:
+            return None
+        return self.server_cpu_s * 1e6 / self.calls
+
+    def seconds_per_call(self) -> float | None:
+        """Return the seconds of the window per call, None without one."""
+        return self.seconds / self.calls if self.calls else None
+
+    def times(self, name: str) -> Histogram:
+        """Return the histogram of a clock."""
+        plain = getattr(self, name)
+        return Histogram() if plain is None else Histogram.from_json(plain)
+
+
+def figures(samples: Sequence[Sample]) -> list[Figure]:
+    """Return the figures of a run: those of each cell, then the ratios."""
+    own = _by_cell(sample for sample in samples if not sample.again)
+    again = _by_cell(sample for sample in samples if sample.again)
+    found = [figure for chosen in own.values() for figure in _of_cell(chosen)]
+    closed = [cell for cell in own if cell.loop == CLOSED]
+    for payload in dict.fromkeys((cell.payload_kind, cell.payload_bytes) for cell in closed):
+        found += _ratios(own, again, *payload)
+    return found
+
+
+def _by_cell(samples: Iterable[Sample]) -> dict[Cell, list[Sample]]:
+    found: dict[Cell, list[Sample]] = {}
+    for sample in sorted(samples, key=lambda one: (one.payload_kind != TEXT, one.cell, one.round)):
+        found.setdefault(sample.cell, []).append(sample)
+    return found
+
+
+# --- one cell --------------------------------------------------------------------------------
+
+
+def _of_cell(samples: Sequence[Sample]) -> Iterator[Figure]:
+    broken = _broken(samples)
+    good = [sample for sample in samples if sample.calls]
+    if not good:
+        yield _figure(samples[0], CALLS, "calls/s", None, broken)
+        return
+    closed = samples[0].loop == CLOSED
+    verdict, reason = ("void", broken) if broken else ("ok", "")
+    if closed and not broken and _is_generator_busy(good):
+        verdict, reason = "at least", _busy_text(good)
+    rates = [sample.calls_per_s for sample in good]
+    yield _figure(samples[0], CALLS, "calls/s", _median(rates), reason, verdict)
+    yield from _percentiles(good, broken)
+    yield _cpu(good, broken)
+    rates_mb = [rate * samples[0].payload_bytes / 1e6 for rate in rates]
+    yield _figure(samples[0], MB, "MB/s", _median(rates_mb), reason, verdict)
+    for figure, shares in (
+        (GENERATOR_BUSY, [sample.busy for sample in good]),
+        (SERVER_BUSY, [sample.server_busy for sample in good]),
+    ):
+        yield _figure(samples[0], figure, "share", _median(shares))
+
+
+def _figure(
+    sample: Sample,
+    figure: str,
+    unit: str,
+    found: Interval | None,
+    reason: str = "",
+    verdict: str = "",
+    **labels: object,
+) -> Figure:
+    """Return a figure of the cell of `sample`; with a `reason` and no `verdict` it is void."""
+    found = found or Interval(math.nan, None, None, 0)
+    baseline = labels.get("baseline")
+    over = f" over {baseline}" if baseline else ""
+    return Figure(
+        name=f"{sample.stack}{over}, {sample.payload_kind} of {sample.payload_bytes} B, "
+        f"{sample.loop} loop: {figure}",
+        value=None if math.isnan(found.value) else found.value,
+        unit=unit,
+        contract=_FLOOR if sample.stack == ECHO else _ROUND_TRIP,
+        n=found.n,
+        low=found.low,
+        high=found.high,
+        verdict=verdict or ("void" if reason else "ok"),
+        reason=reason,
+        labels={
+            "stack": sample.stack,
+            "payload_kind": sample.payload_kind,
+            "payload_bytes": sample.payload_bytes,
+            "loop": sample.loop,
+            "connections": sample.connections,
+            "in_flight": sample.in_flight,
+            "figure": figure,
+            **labels,
+        },
+    )
+
+
+def _median(values: Sequence[float]) -> Interval:
+    return interval_of_median(values, seed=0)
+
+
+def _broken(samples: Sequence[Sample]) -> str:
+    """Return why nothing of a cell can be believed, empty where that can."""
+    failures: Counter[str] = Counter()
+    for sample in samples:
+        failures.update(sample.failures)
+    if failures:
+        kind, count = failures.most_common(1)[0]
+        return f"{failures.total():,} calls failed, {count:,} of them: {kind}"
+    if not all(sample.calls for sample in samples):
+        return "a round had no calls"
+    steal = sum((sample.steal or 0.0) for sample in samples) / len(samples)
+    if steal > LIMITS["steal"]:
+        return f"{steal:.1%} of the CPU time was stolen by other machines"
+    return ""
+
+
+def _is_generator_busy(samples: Sequence[Sample]) -> bool:
+    return median(sample.busy for sample in samples) > LIMITS["busy"]
+
+
+def _is_server_busy(samples: Sequence[Sample]) -> bool:
+    return median(sample.server_busy for sample in samples) > LIMITS["busy"]
+
+
+def _busy_text(samples: Sequence[Sample]) -> str:
+    own = median(sample.busy for sample in samples)
+    server = median(sample.server_busy for sample in samples)
+    return f"the generator was {own:.0%} busy, the server {server:.0%}"
+
+
+def _cpu(samples: Sequence[Sample], broken: str) -> Figure:
+    costs = [cost for sample in samples if (cost := sample.cpu_us_per_call()) is not None]
+    used_s = sum(sample.server_cpu_s or 0.0 for sample in samples)
+    reason = broken
+    if len(costs) < len(samples):
+        reason = reason or "not readable: a process of the server came or went"
+    elif used_s < LIMITS["least_server_cpu_s"]:
+        reason = reason or f"under {LIMITS['least_server_cpu_s']:g} s of server CPU"
+    return _figure(samples[0], CPU, "µs", _median(costs) if costs else None, reason)
+
+
+# --- percentiles -----------------------------------------------------------------------------
+
+
+def _percentiles(samples: Sequence[Sample], broken: str) -> Iterator[Figure]:
+    """Yield the percentiles: of service times in a closed loop, of response times in an open."""
+    is_open = samples[0].loop == OPEN
+    times = [sample.times("response" if is_open else "service") for sample in samples]
+    whole = merge(times)
+    reason = broken or (_late(samples, whole) if is_open else "")
+    draws = _draws(times, whole)
+    for name, percent in PERCENTILES.items():
+        value_ns = whole.percentile_ns(percent)
+        low, high = _interval_ns(times, percent, draws)
+        few = whole.beyond(percent) < LIMITS["least_beyond"]
+        why = reason or (f"under {LIMITS['least_beyond']:g} calls beyond it" if few else "")
+        found = None
+        if value_ns is not None:
+            found = Interval(value_ns / 1000, _us(low), _us(high), len(times))
+        yield _figure(samples[0], name, "µs", found, why)
+
+
+def _late(samples: Sequence[Sample], response: Histogram) -> str:
+    """Return why the times of an open loop cannot be believed, empty where they can."""
+    scheduled = sum(sample.scheduled or 0 for sample in samples)
+    answered = sum(sample.calls for sample in samples)
+    if answered < LIMITS["sent_share"] * scheduled:
+        return f"{answered / scheduled:.1%} of the schedule was answered"
+    late = merge(sample.times("lateness") for sample in samples).percentile_ns(99)
+    middle = response.percentile_ns(50)
+    if late is not None and middle is not None and late > LIMITS["lateness_share"] * middle:
+        return f"lateness p99 {late / 1000:,.0f} µs, over a tenth of p50 {middle / 1000:,.0f} µs"
+    return ""
+
+
+def _draws(times: Sequence[Histogram], whole: Histogram) -> Mapping[float, Sequence[float]]:
+    """Return the percentiles of rounds that are drawn anew, in ns; empty for too few rounds."""
+    if len(times) < BOOTSTRAP_PAIRS:
+        return {}
+    blocks = draw_blocks([len(times)], 1, seed=0)
+    found = resample_percentiles(times, whole, list(PERCENTILES.values()), blocks)
+    return {percent: sorted(one.draws) for percent, one in (found or {}).items()}
+
+
+def _interval_ns(
+    times: Sequence[Histogram], percent: float, draws: Mapping[float, Sequence[float]]
+) -> tuple[float | None, float | None]:
+    """Return the interval of a percentile over the rounds; with few of them their range."""
+    if len(times) < LEAST_PAIRS:
+        return None, None
+    drawn = draws.get(percent)
+    if drawn is None:
+        each = [value for one in times if (value := one.percentile_ns(percent)) is not None]
+        return min(each), max(each)
+    cut = round((1 - _COVERED) / 2 * len(drawn))
+    return drawn[cut], drawn[-1 - cut]
+
+
+def _us(value_ns: float | None) -> float | None:
+    return None if value_ns is None else value_ns / 1000
+
+
+# --- ratios ----------------------------------------------------------------------------------
+
+
+def _ratios(
+    own: Mapping[Cell, Sequence[Sample]],
+    again: Mapping[Cell, Sequence[Sample]],
+    payload_kind: str,
+    payload_bytes: int,
+) -> Iterator[Figure]:
+    """Yield capnp against itself and against the others, in the closed loop of one payload."""
+    base = Cell(payload_kind, payload_bytes, CLOSED, CAPNP)
+    if base not in own:
+        return
+    candidate = own[base]
+    for floor_name, name, cost in (
+        (FLOOR_CALLS, RATIO_CALLS, Sample.seconds_per_call),
+        (FLOOR_CPU, RATIO_CPU, Sample.cpu_us_per_call),
+    ):
+        same = _paired(again.get(base, ()), candidate, cost)
+        floor = None if same is None else noise_floor(same)
+        yield _figure(candidate[0], floor_name, "ratio", same, "", "floor")
+        for stack in dict.fromkeys(cell.stack for cell in own):
+            rival = own.get(replace(base, stack=stack))
+            if rival is not None and stack not in {CAPNP, ECHO}:
+                ratio = _paired(rival, candidate, cost)
+                verdict, reason = _judged(name, rival, candidate, ratio, floor)
+                labels = {"baseline": stack, "floor": floor}
+                yield _figure(candidate[0], name, "ratio", ratio, reason, verdict, **labels)
+
+
+def _paired(
+    baseline: Sequence[Sample],
+    candidate: Sequence[Sample],
+    cost: Callable[[Sample], float | None],
+) -> Interval | None:
+    """Return how many times less the candidate costs, over the rounds that have both."""
+    old = {sample.round: found for sample in baseline if (found := cost(sample))}
+    new = {sample.round: found for sample in candidate if (found := cost(sample))}
+    rounds = sorted(old.keys() & new.keys())
+    if not rounds:
+        return None
+    return paired_ratio([old[at] for at in rounds], [new[at] for at in rounds])
+
+
+def _judged(
+    name: str,
+    rival: Sequence[Sample],
+    candidate: Sequence[Sample],
+    ratio: Interval | None,
+    floor: float | None,
+) -> tuple[str, str]:
+    """Return the verdict on a ratio, and the reason where it is not plain."""
+    for samples in (rival, candidate):
+        broken = _broken(samples)
+        if broken:
+            return Verdict.VOID, f"{samples[0].stack}: {broken}"
+        used_s = sum(sample.server_cpu_s or 0.0 for sample in samples)
+        if name == RATIO_CPU and used_s < LIMITS["least_server_cpu_s"]:
+            least_s = LIMITS["least_server_cpu_s"]
+            return Verdict.VOID, f"{samples[0].stack}: under {least_s:g} s of server CPU"
+    if ratio is None:
+        return Verdict.VOID, "no pairs"
+    judged = judge(ratio, floor)
+    # With a server that is as busy the rate is its own, whatever the generator could do.
+    limited = [
+        _is_generator_busy(samples) and not _is_server_busy(samples)
+        for samples in (rival, candidate)
+    ]
+    if name == RATIO_CALLS and limited[0]:
+        return Verdict.VOID, f"{rival[0].stack}: {_busy_text(rival)}"
+    if name == RATIO_CALLS and limited[1] and judged.verdict != Verdict.VOID:
+        return judged.verdict, f"a lower bound: {_busy_text(candidate)}"
+    return judged.verdict, judged.reason

@@ -1,0 +1,117 @@
+"""``loadtest sweep``: rate, service times and CPU per call against the calls in flight.
+
+Closed loops, one after the other, each by fresh generator processes. A round measures every
+number of calls in flight in shuffled order, so that what changes with time falls on all of them.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from loadtest.bench.steps import Report, StepClock, Steps
+from loadtest.bench.sweep_figures import Step, figures
+from loadtest.generator.server_usage import local_server
+from loadtest.results import (
+    Figure,
+    folder_name,
+    make_folder,
+    record,
+    run_document,
+    write_run,
+    write_samples,
+)
+from loadtest.run import RunConfig, measure
+from loadtest.stacks import load_any_workload
+from loadtest.stats.run_summary import LIMITS, summarize
+
+# A process that starts and connects, beside its load, until the first has shown what it takes.
+_OVERHEAD_S = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class SweepConfig:
+    """A sweep over numbers of calls `in_flight` per connection, `rounds` times each.
+
+    `load` says how each step is made, its `seconds` among the rest; its own `in_flight` and
+    `rate_hz` are ignored.
+    """
+
+    load: RunConfig
+    in_flight: tuple[int, ...]
+    rounds: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """Where a sweep was written, and its figures."""
+
+    folder: Path
+    figures: list[Figure]
+
+
+def run(config: SweepConfig, report: Report) -> SweepResult:
+    """Sweep, write the result, and return it.
+
+    Raises:
+        WorkloadError: What to send is unusable.
+        RunError: An engine process failed.
+        OSError: The result cannot be written.
+        KeyboardInterrupt: Somebody stopped it.
+    """
+    label = load_any_workload(config.load.stack, config.load.workload).label
+    environment = record.environment()
+    now = datetime.now(UTC)
+    steps = list(_steps(config, report))
+    found = figures(steps)
+    folder = make_folder(config.load.results, folder_name(now, environment["commit"]))
+    write_samples(folder, map(asdict, steps))
+    write_run(
+        folder,
+        run_document(
+            *("sweep", _plain(config), environment, found),
+            started=now.isoformat(),
+            workload=label,
+            limits=dict(LIMITS),
+        ),
+    )
+    return SweepResult(folder, found)
+
+
+def _plain(config: SweepConfig) -> dict[str, Any]:
+    load = config.load.to_json()
+    # Of a closed loop whose calls in flight are what is swept.
+    for name in ("in_flight", "rate_hz", "arrivals", "calls", "repeats"):
+        del load[name]
+    return {"load": load, "in_flight": list(config.in_flight), "rounds": config.rounds}
+
+
+def _steps(config: SweepConfig, report: Report) -> Iterator[Step]:
+    server = local_server(config.load.address)
+    assert config.load.seconds is not None
+    guess_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
+    kind = Steps(config.rounds * len(config.in_flight), guess_s)
+    clock = StepClock(report, kind)
+    clock.tell()
+    rng = random.Random(config.load.seed)  # noqa: S311 - repeatable, not secret
+    for number in range(config.rounds):
+        chosen = rng.sample(config.in_flight, len(config.in_flight))
+        for order, in_flight in enumerate(chosen):
+            load = replace(config.load, in_flight=in_flight, rate_hz=None, calls=None)
+            measured = measure(load, server, lambda _seconds, _calls: None, repeat=kind.done)
+            if measured.interrupted:
+                raise KeyboardInterrupt
+            seen = summarize([measured.part])
+            yield Step(
+                *(number, order, load.connections, in_flight),
+                calls=seen.calls,
+                seconds=measured.part.seconds,
+                busy=seen.busy,
+                server_cpu_s=seen.server_cpu_s,
+                steal=measured.steal,
+                failures=dict(seen.failures),
+                service=seen.service.to_json(),
+            )
+            clock.step(kind)

@@ -1,0 +1,38 @@
+"""``loadtest bench-locust``: its options, and what it prints."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+
+_QUICK_ROUNDS = 6
+
+
+@click.command("bench-locust")
+@click.option("--quick", is_flag=True, help=f"{_QUICK_ROUNDS} rounds, coarser intervals.")
+@click.option("--rounds", type=click.IntRange(1, 99), help="Rounds.  [default: 12]")
+@click.option("--seconds", type=click.FloatRange(0.1, 60), default=2.0, show_default=True)
+@click.option("--users", type=click.IntRange(1, 1000), default=16, show_default=True)
+@results_option
+def bench_locust(
+    *, quick: bool, rounds: int | None, seconds: float, users: int, results: Path
+) -> None:
+    """Compare the Locust user with FastHttpUser, one Locust process each."""
+    from loadtest.bench.locust import (  # noqa: PLC0415 - only when asked for
+        BenchLocustConfig,
+        BenchLocustError,
+        run,
+    )
+    from loadtest.cli.bench_progress import shown_progress  # noqa: PLC0415 - as above
+    from loadtest.cli.tables import figure_table  # noqa: PLC0415 - as above
+
+    config = BenchLocustConfig(seconds=seconds, users=users, results=results)
+    count = rounds or (_QUICK_ROUNDS if quick else config.rounds)
+    with failures_in_one_line(BenchLocustError), shown_progress() as report:
+        result = run(replace(config, rounds=count), report)
+    title = f"{count} rounds of {seconds:g} s, {users} users, 32-byte texts, closed loop"
+    console = stdout()
+    console.print(figure_table(title, result.figures))
+    console.print(f"Written to {result.folder}", soft_wrap=True)

@@ -1,0 +1,387 @@
+"""``loadtest run`` and ``loadtest search``: their options, and what they print."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+import rigcli
+from loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SIZE_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1 << 10, "mb": 10**6, "mib": 1 << 20}
+_MOST_PAYLOAD_BYTES = 16 << 20
+
+
+def _read_rate(_context: click.Context, _option: click.Parameter, text: str) -> float | None:
+    if text == "closed":
+        return None
+    try:
+        rate_hz = float(text)
+    except ValueError:
+        rate_hz = 0.0
+    if not 0 < rate_hz < 1e7:
+        raise click.UsageError(f"bad rate {text!r}: expected calls per second, or closed")
+    return rate_hz
+
+
+def read_seconds(
+    _context: click.Context, option: click.Parameter, text: str | None
+) -> float | None:
+    """Return the seconds of an option such as 500ms, 30s or 2m; None without one.
+
+    Raises:
+        click.UsageError: It is no duration, or too short a one.
+    """
+    if text is None:
+        return None
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|)", text)
+    seconds = -1.0 if match is None else float(match[1]) * units[match[2]]
+    least_s = 0.0 if option.name == "warmup_s" else 0.1
+    if not least_s <= seconds <= 86_400:
+        what = "" if least_s == 0 else ", at least 100ms"
+        raise click.UsageError(f"bad duration {text!r}: expected 500ms, 30s or 2m{what}")
+    return seconds
+
+
+def _read_size(_context: click.Context, _option: click.Parameter, text: str) -> int:
+    return read_size(text)
+
+
+def read_size(text: str) -> int:
+    """Return the bytes of a payload such as 32, 4KiB or 1MiB.
+
+    Raises:
+        click.UsageError: It is none.
+    """
+    match = re.fullmatch(r"([0-9]+)\s*([a-z]*)", text.strip().lower())
+    size = 0
+    if match is not None and match[2] in _SIZE_UNITS:
+        size = int(match[1]) * _SIZE_UNITS[match[2]]
+    if not 1 <= size <= _MOST_PAYLOAD_BYTES:
+        raise click.UsageError(f"bad payload {text!r}: expected bytes, such as 32, 4KiB or 1MiB")
+    return size
+
+
+# As in `loadtest.stacks` and `loadtest.workload`, which are only imported when asked for.
+_STACKS = ("capnp", "echo", "json", "http1", "http2", "grpc", "selectors")
+_PAYLOAD_KINDS = ("text", "binary")
+
+
+def connections_option(default: int) -> Callable[[Command], Command]:
+    """Return ``--connections`` with a default."""
+    return click.option(
+        "--connections", type=click.IntRange(1, 10_000), default=default, show_default=True
+    )
+
+
+# Of how calls follow each other: a sweep has a closed loop, and its own --in-flight.
+_PACE_OPTIONS = (
+    connections_option(64),
+    click.option(
+        "--in-flight",
+        type=click.IntRange(1, 4096),
+        default=1,
+        show_default=True,
+        help="Calls under way per connection, at most; loadtest sweep takes several numbers.",
+    ),
+    click.option(
+        "--arrivals",
+        type=click.Choice(["poisson", "fixed"]),
+        default="poisson",
+        show_default=True,
+        help="How calls of an open loop are spread.",
+    ),
+)
+_LOAD_OPTIONS = (
+    click.option(
+        "--stack",
+        type=click.Choice(_STACKS),
+        default="capnp",
+        show_default=True,
+        help="Protocol to speak; http1 and http2 are for a server's --stack http.",
+    ),
+    click.option(
+        "--warmup",
+        "warmup_s",
+        callback=read_seconds,
+        help="Load before the measured window.  [default: 500ms; 0 with --calls]",
+    ),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        default="15s",
+        show_default=True,
+        callback=read_seconds,
+        help="Deadline of each call.",
+    ),
+    click.option(
+        "--payload",
+        "payload_bytes",
+        default="32",
+        show_default=True,
+        metavar="SIZE",
+        callback=_read_size,
+        help="Size of the texts for the tutorial's read, as 32, 4KiB or 1MiB.",
+    ),
+    click.option(
+        "--payload-kind",
+        type=click.Choice(_PAYLOAD_KINDS),
+        default="text",
+        show_default=True,
+        help="binary sends bytes; on capnp to a server's --service server.services.binary:Binary.",
+    ),
+    click.option("--text", default="", help="Send this text, after a nonce, instead."),
+    click.option(
+        "--corpus",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Send the lines of this file in turn, each after a nonce.",
+    ),
+    click.option(
+        "--schema", metavar="FILE", help="Schema of the server.  [default: the tutorial's]"
+    ),
+    click.option(
+        "--interface", metavar="NAME", help="Interface to call; needed where there are several."
+    ),
+    click.option(
+        "--method", metavar="NAME", help="Method to call; needed where there are several."
+    ),
+    click.option(
+        "--params",
+        metavar="JSON|@FILE",
+        help="Params: an object, or a line of JSON per call, cycled; {{i}}, {{user}}, {{uuid}} "
+        "and {{time_ns}} are filled in.",
+    ),
+    click.option(
+        "--expect", metavar="JSON|@FILE", help="Fields that the results must have, as --params."
+    ),
+    click.option(
+        "--check",
+        type=click.Choice(["content", "id"]),
+        default="content",
+        show_default=True,
+        help="What is checked of every reply; id leaves out the content, see README for the cost.",
+    ),
+    click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True),
+    click.option(
+        "--seed", type=int, default=1, show_default=True, help="Of the schedule and the texts."
+    ),
+    click.option(
+        "--pin/--no-pin", default=True, help="Pin each process to a CPU, from the last on."
+    ),
+    results_option,
+)
+
+
+def load_options(command: Command) -> Command:
+    """Add the options of what is sent, and by whom."""
+    for option in reversed(_LOAD_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _pace_options(command: Command) -> Command:
+    for option in reversed(_PACE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def load_config(options: Mapping[str, Any], **more: Any) -> Any:  # noqa: ANN401 - a RunConfig
+    """Return the config that the options ask for.
+
+    Raises:
+        click.UsageError: A file cannot be read, or what to send is unusable.
+    """
+    from loadtest.run import RunConfig  # noqa: PLC0415 - only when asked for
+    from loadtest.stacks import CAPNP, load_any_workload  # noqa: PLC0415 - as above
+    from loadtest.workload import (  # noqa: PLC0415 - as above
+        WorkloadConfig,
+        WorkloadError,
+        read_params_argument,
+    )
+
+    plain = dict(options)
+    corpus: Path | None = plain.pop("corpus")
+    try:
+        params, expect = plain.pop("params"), plain.pop("expect")
+        workload = WorkloadConfig(
+            schema=plain.pop("schema"),
+            interface=plain.pop("interface"),
+            method=plain.pop("method"),
+            params=None if params is None else read_params_argument(params),
+            expect=None if expect is None else read_params_argument(expect),
+            text=plain.pop("text"),
+            payload_bytes=plain.pop("payload_bytes"),
+            corpus=None if corpus is None else corpus.read_text(encoding="utf-8"),
+            seed=plain["seed"],
+            payload_kind=plain.pop("payload_kind"),
+        )
+        load_any_workload(plain["stack"], workload)
+    except WorkloadError as error:
+        raise click.UsageError(str(error)) from error
+    except (OSError, UnicodeError) as error:
+        raise click.UsageError(f"cannot read {corpus}: {error}") from error
+    warmup_s = plain.pop("warmup_s")
+    if warmup_s is None:
+        warmup_s = 0.0 if more.get("calls") else 0.5
+    checks_content = plain.pop("check") == "content"
+    if not checks_content and plain["stack"] != CAPNP:
+        raise click.UsageError("--check id is for --stack capnp: the others compare all bytes")
+    return RunConfig(
+        workload=workload, warmup_s=warmup_s, checks_content=checks_content, **plain, **more
+    )
+
+
+@click.command("run")
+@rigcli.address_argument
+@click.option(
+    *("--rate", "rate_hz"),
+    default="closed",
+    show_default=True,
+    metavar="CALLS_PER_S",
+    callback=_read_rate,
+    help="Open loop at this rate, over all connections; closed waits for replies.",
+)
+@click.option("--duration", "seconds", callback=read_seconds, help="  [default: 30s]")
+@click.option(
+    "--calls", type=click.IntRange(1), help="Send so many calls, instead of for a duration."
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 99),
+    default=1,
+    show_default=True,
+    help="Fresh generator processes, one after the other; six or more for compare.",
+)
+@_pace_options
+@load_options
+@click.option(
+    "--fail-if",
+    multiple=True,
+    metavar="CONDITION",
+    help="Exit with 1 if it holds, as p99>2ms, errors>0.1%, calls/s<20000; repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+def run_command(
+    *,
+    as_json: bool,
+    fail_if: tuple[str, ...],
+    seconds: float | None,
+    calls: int | None,
+    **options: Any,  # noqa: ANN401 - as click gives them
+) -> int:
+    """Load the server at ADDR, each reply checked; by default with the tutorial's `read`.
+
+    Exit status: 1 when a call failed or a --fail-if held, else 0. With --fail-if errors>...
+    failed calls alone are no failure. A void run, whose figures cannot be believed, says why.
+    """
+    from loadtest.cli.run_progress import shown_run  # noqa: PLC0415 - as above
+    from loadtest.cli.tables import summary_tables, worker_table  # noqa: PLC0415 - as above
+    from loadtest.run import RunError, run  # noqa: PLC0415 - only when asked for
+    from loadtest.stats.thresholds import ThresholdError, parse_threshold  # noqa: PLC0415 - as above
+
+    if seconds is not None and calls is not None:
+        raise click.UsageError("give --duration or --calls, not both")
+    if seconds is None and calls is None:
+        seconds = 30.0
+    try:
+        thresholds = [parse_threshold(text) for text in fail_if]
+    except ThresholdError as error:
+        raise click.UsageError(str(error)) from error
+    config = load_config(options, seconds=seconds, calls=calls)
+    with failures_in_one_line(RunError), shown_run(config) as report:
+        result = run(config, report)
+    summary = result.summary
+    if as_json:
+        click.echo(json.dumps(summary.to_json()))
+    else:
+        console = stdout()
+        for table in summary_tables(summary):
+            console.print(table)
+        workers = worker_table(result.server)
+        if workers is not None:
+            console.print(workers)
+    for reason in summary.reasons:
+        click.echo(f"void: {reason}", err=True)
+    violations = [found for t in thresholds if (found := t.violation(summary)) is not None]
+    for violation in violations:
+        click.echo(f"failed: {violation}", err=True)
+    for note in result.notes:
+        click.echo(note, err=True)
+    click.echo(f"Written to {result.folder}", err=True)
+    if result.interrupted:
+        return 130
+    tolerated = any(text.strip().startswith("errors") for text in fail_if)
+    return 1 if violations or not summary.calls or (summary.errors and not tolerated) else 0
+
+
+@click.command("search")
+@rigcli.address_argument
+@click.option(
+    "--slo", required=True, metavar="OBJECTIVE", help="As 'p99<1ms' or 'p99<2ms and errors<0.1%'."
+)
+@click.option(
+    *("--probe", "seconds"),
+    default="2s",
+    show_default=True,
+    callback=read_seconds,
+    help="Measured time of each probe.",
+)
+@click.option(
+    *("--start", "start_hz"), type=click.FloatRange(1, 1e6), default=1000.0, show_default=True
+)
+@click.option(
+    *("--highest", "highest_hz"), type=click.FloatRange(1, 1e7), default=1e6, show_default=True
+)
+@_pace_options
+@load_options
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")
+def search_command(
+    *,
+    as_json: bool,
+    slo: str,
+    start_hz: float,
+    highest_hz: float,
+    **options: Any,  # noqa: ANN401
+) -> int:
+    """Find the highest rate at which the server at ADDR keeps its objectives.
+
+    Doubles the rate until a probe fails, bisects to 5 %, repeats each rate three times in shuffled
+    order, and verifies the answer with five more. Exit status: 0 with a verified rate, else 1.
+    """
+    from dataclasses import asdict  # noqa: PLC0415 - only here
+
+    from loadtest.cli.run_progress import shown_search  # noqa: PLC0415 - as above
+    from loadtest.cli.tables import search_lines, search_table  # noqa: PLC0415 - as above
+    from loadtest.run import RunError  # noqa: PLC0415 - only when asked for
+    from loadtest.search import SearchConfig, run  # noqa: PLC0415 - as above
+    from loadtest.stats.slo import SloError, parse_slo  # noqa: PLC0415 - as above
+
+    try:
+        objective = parse_slo(slo)
+    except SloError as error:
+        raise click.UsageError(str(error)) from error
+    if start_hz > highest_hz:
+        raise click.UsageError("--start is above --highest")
+    config = SearchConfig(load_config(options), objective, start_hz, highest_hz)
+    if config.lowest_hz > highest_hz:
+        raise click.UsageError(
+            f"too few calls: {slo} takes {config.lowest_hz:,.0f} calls/s or a longer --probe"
+        )
+    with failures_in_one_line(RunError), shown_search() as report:
+        result = run(config, report)
+    if as_json:
+        curve = [asdict(point) for point in result.curve]
+        found = {name: getattr(result.found, name) for name in ("rate_hz", "failing_hz", "limit")}
+        click.echo(json.dumps({"slo": objective.text, **found, "curve": curve}))
+    else:
+        stdout().print(search_table(objective, result.curve))
+        for line in search_lines(objective, result.found):
+            click.echo(line)
+    click.echo(f"Written to {result.folder}", err=True)
+    return 0 if result.found.rate_hz is not None else 1

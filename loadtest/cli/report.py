@@ -1,0 +1,169 @@
+"""``loadtest report`` and ``loadtest compare``: their options, and what they print."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from loadtest.cli.terminal import failures_in_one_line, stdout
+
+_INDEX, _FIGURES = "index.html", "figures"
+_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command("report")
+@click.argument("folders", metavar="[FOLDER]...", nargs=-1, type=_folder)
+@click.option(
+    *("--results", "results"),
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where the newest result of each kind is looked for when no FOLDER is named.",
+)
+@click.option(
+    *("--page", "file"),
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the page into this file; with FOLDERs it is made of them.",
+)
+@click.option(
+    *("--figures", "pictures"),
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the charts as SVG and PNG, and figures.md, into this folder.",
+)
+@click.option(
+    *("--fill", "text"),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Write parts of the report into this text, between <!-- report: NAME --> and "
+    "<!-- end of report -->; a NAME that is none is answered with all that are. "
+    "Pictures are those of --figures, by default RESULTS/figures.",
+)
+def report(
+    *,
+    folders: Sequence[Path],
+    results: Path,
+    file: Path | None,
+    pictures: Path | None,
+    text: Path | None,
+) -> None:
+    """Show results as a page.
+
+    \b
+    loadtest report                       RESULTS/index.html, of the newest result of each kind
+    loadtest report FOLDER...             report.html in each FOLDER, of this result alone
+    loadtest report --page FILE [FOLDER]...
+    loadtest report --figures DIR [FOLDER]...
+    loadtest report --fill README.md [FOLDER]...
+
+    index.html is one file that needs no network: a verdict in words, charts, tables. It and the
+    figures need the extra capnp-rig[report]; report.html is plain and needs nothing. Folders
+    that cannot be read are named and left out of the page.
+    """  # noqa: D301 - click wants the sign itself
+    for folder in folders:
+        _check(folder)
+    if folders and file is None and pictures is None and text is None:
+        _write_reports(folders)
+        return
+    if not folders and not results.is_dir():
+        raise click.UsageError(f"{results} is no folder: run loadtest bench first, or name results")
+    if file is None and pictures is None and text is None:
+        file = results / _INDEX
+    _write(folders, results, _Wanted(file, pictures, text))
+
+
+def _write_reports(folders: Sequence[Path]) -> None:
+    from loadtest.results import ResultError  # noqa: PLC0415 - as above
+    from loadtest.results.report import write_report  # noqa: PLC0415 - only when asked for
+
+    for folder in folders:
+        with failures_in_one_line(ResultError):
+            click.echo(write_report(folder))
+
+
+class _Wanted(NamedTuple):
+    """The page's file, the pictures' folder, and the text to fill, each None if not wanted."""
+
+    page: Path | None
+    pictures: Path | None
+    text: Path | None
+
+
+def _write(folders: Sequence[Path], results: Path, wanted: _Wanted) -> None:
+    from loadtest.page.fill import NoSuchPart  # noqa: PLC0415 - only when asked for
+    from loadtest.page.write import (  # noqa: PLC0415 - as above
+        ExtraMissing,
+        fill_text,
+        sources_of,
+        write_figures,
+        write_page,
+    )
+    from loadtest.results import ResultError  # noqa: PLC0415 - as above
+
+    with failures_in_one_line(ResultError, ExtraMissing, NoSuchPart):
+        found = sources_of(results, folders)
+        for line in found.skipped:
+            click.echo(f"warning: {line}", err=True)
+        if not found.sources:
+            raise click.UsageError(f"{results} has no result: run loadtest bench first")
+        if wanted.page is not None:
+            click.echo(write_page(found, wanted.page))
+        if wanted.pictures is not None:
+            click.echo(write_figures(found, wanted.pictures)[-1])
+        if wanted.text is not None:
+            pictures = wanted.pictures or results / _FIGURES
+            click.echo(fill_text(found, wanted.text, pictures))
+
+
+@click.command("compare")
+@click.argument("baseline", type=_folder)
+@click.argument("candidate", type=_folder)
+@click.option(
+    "--force", is_flag=True, help="Judge void runs, and runs from unlike machines or loads, too."
+)
+@click.option(
+    *("--metric", "metrics"),
+    multiple=True,
+    metavar="NAME",
+    help="Judge this only, as calls/s, p99 or service.p50; * stands for anything; repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON object.")
+def compare_results(
+    *, baseline: Path, candidate: Path, force: bool, metrics: tuple[str, ...], as_json: bool
+) -> int:
+    """Tell whether the result folder CANDIDATE is faster or slower than BASELINE.
+
+    Ratios above 1 mean that the candidate is better. Exits with 0 where it is faster or the
+    same, 3 where it is slower, 4 where that cannot be told.
+    """
+    from loadtest.compare import CompareError, compare  # noqa: PLC0415 - only when asked for
+    from loadtest.compare.table import (  # noqa: PLC0415 - as above
+        comparison_lines,
+        comparison_table,
+        objection_lines,
+    )
+    from loadtest.results import ResultError  # noqa: PLC0415 - as above
+    from loadtest.results.load_samples import read_result  # noqa: PLC0415 - as above
+
+    for folder in (baseline, candidate):
+        _check(folder)
+    try:
+        with failures_in_one_line(ResultError):
+            old, new = read_result(baseline), read_result(candidate)
+            found = compare(old, new, force=force, metrics=metrics)
+    except CompareError as error:
+        raise click.UsageError(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    else:
+        stdout().print(comparison_table(found))
+        for line in comparison_lines(found):
+            click.echo(line)
+    for line in objection_lines(found):
+        click.echo(line, err=True)
+    return found.exit_status
+
+
+def _check(folder: Path) -> None:
+    if not (folder / "run.json").exists():
+        raise click.UsageError(f"{folder} is no result: it has no run.json")

@@ -1,0 +1,80 @@
+"""``loadtest sweep``: its options, and what it prints."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+import rigcli
+from loadtest.cli.load import connections_option, load_config, load_options, read_seconds
+from loadtest.cli.terminal import failures_in_one_line, stdout
+
+_MOST_IN_FLIGHT = 4096
+
+
+def _read_in_flight(
+    _context: click.Context, _option: click.Parameter, text: str
+) -> tuple[int, ...]:
+    found = set()
+    for part in text.split(","):
+        number = int(part) if part.strip().isdecimal() else 0
+        if not 1 <= number <= _MOST_IN_FLIGHT:
+            raise click.UsageError(
+                f"bad number of calls in flight {part.strip()!r}: expected 1,2,4,…, "
+                f"up to {_MOST_IN_FLIGHT}"
+            )
+        found.add(number)
+    return tuple(sorted(found))
+
+
+@click.command("sweep")
+@rigcli.address_argument
+@click.option(
+    "--in-flight",
+    default="1,2,4,8,16,32,64",
+    show_default=True,
+    metavar="N,…",
+    callback=_read_in_flight,
+    help="Calls under way per connection, each number in turn.",
+)
+@connections_option(8)
+@click.option("--rounds", type=click.IntRange(1, 99), default=6, show_default=True)
+@click.option(
+    *("--duration", "seconds"),
+    default="1s",
+    show_default=True,
+    callback=read_seconds,
+    help="Measured time of each step.",
+)
+@load_options
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON array.")
+def sweep_command(
+    *,
+    as_json: bool,
+    in_flight: tuple[int, ...],
+    rounds: int,
+    **options: Any,  # noqa: ANN401 - as click gives them
+) -> int:
+    """Load the server at ADDR with more and more calls in flight, in a closed loop.
+
+    Shows the rate, the service times and the server's CPU per call of each, and from where on
+    more calls in flight only wait. Each round measures all of them in shuffled order; six or more
+    give intervals. Exit status: 1 when a call failed, else 0.
+    """
+    from loadtest.bench.sweep import SweepConfig, run  # noqa: PLC0415 - as above
+    from loadtest.cli.bench_progress import shown_progress  # noqa: PLC0415 - only when asked for
+    from loadtest.cli.sweep_table import sweep_lines, sweep_table  # noqa: PLC0415 - as above
+    from loadtest.run import RunError  # noqa: PLC0415 - as above
+
+    config = SweepConfig(load_config(options), in_flight, rounds)
+    with failures_in_one_line(RunError), shown_progress() as report:
+        result = run(config, report)
+    if as_json:
+        click.echo(json.dumps([asdict(figure) for figure in result.figures]))
+    else:
+        stdout().print(sweep_table(result.figures))
+        for line in sweep_lines(result.figures):
+            click.echo(line)
+    click.echo(f"Written to {result.folder}", err=True)
+    return int(any("calls failed" in figure.reason for figure in result.figures))

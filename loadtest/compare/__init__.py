@@ -1,0 +1,365 @@
+"""One result against another: what got faster, what slower, and what nobody can tell (no I/O).
+
+The two were not measured as pairs, so they count as independent samples: each is resampled by its
+own units (`stats.resampling`). The margin of a row is 2 % or its A/A floor, whichever is wider:
+how far the odd units of a result are from its even ones, of both results the farther. A row is void
+where its figure is, where a run is void as a whole, or where the two were not made alike; `force`
+lifts the last two. Above 1 the candidate is better.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from loadtest.compare.bench_metrics import bench_metrics, bench_server_metrics
+from loadtest.compare.load_metrics import metrics_by_repeat, metrics_by_second
+from loadtest.compare.round_metrics import (
+    locust_metrics,
+    search_metrics,
+    stack_metrics,
+    sweep_metrics,
+)
+from loadtest.results import ResultError
+from loadtest.results.load_samples import Result, read_load, stored_verdict
+from loadtest.stats.metric import Metric
+from loadtest.stats.pair_statistics import Interval, Verdict, judge
+from loadtest.stats.resampling import LEAST_UNITS, ratio_of
+
+_EXIT = {Verdict.FASTER: 0, Verdict.SAME: 0, Verdict.SLOWER: 3, Verdict.INCONCLUSIVE: 4}
+# What is measured may differ: it is what a comparison is for.
+_OWN_PACKAGE = "capnp-rig"
+# What of a config makes another load; where, how long and how often may differ.
+_LOAD_OPTIONS = {
+    *("connections", "in_flight", "rate", "rate_hz", "arrivals", "pin", "processes", "workload"),
+    *("checks_content", "payload_bytes", "text", "corpus", "schema", "interface", "method"),
+    *("params", "expect", "num_users", "users", "spawn_rate", "user_classes", "shape_class"),
+    *("tags", "exclude_tags", "expect_workers"),
+    # Of a bench, where `processes` only says how often, a bench-server, and a bench-stacks.
+    *("case_s", "min_rounds", "cpus", "open_share", "slo"),
+}
+# Where what differs makes metrics of other names, or says only how often.
+_MAY_DIFFER = {"bench": {"processes"}, "sweep": {"in_flight"}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is resampled of a kind of results that are no load runs, and what makes its metrics."""
+
+    unit: str
+    metrics: Callable[..., list[Metric]]
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "bench": _Kind(
+        "process", lambda _document, samples, *, seed: bench_metrics(samples, seed=seed)
+    ),
+    "bench-server": _Kind("round", bench_server_metrics),
+    "bench-stacks": _Kind("round", stack_metrics),
+    "bench-locust": _Kind("round", locust_metrics),
+    "sweep": _Kind("round", sweep_metrics),
+    "search": _Kind("probe", search_metrics),
+}
+_SEED = "seed"
+_SHOWN_CHARS = 40
+_NAMED = 12
+_NOTES = {
+    "second": (
+        "One run each: an interval covers what happened within these two runs, second by second, "
+        "and not how fresh servers differ from each other; six or more --repeats give the "
+        "stronger one."
+    ),
+    "probe": (
+        "The highest rate may lie anywhere between the verified and the failing one of its search; "
+        "rates without six probes on both sides are not judged."
+    ),
+    "repeat": (
+        "An interval covers how the repeats of a run differ; servers that were not started anew "
+        "between them may still differ by more."
+    ),
+}
+# An A/A floor beyond which nothing is called the same.
+_NOISY = 0.25
+# Different seeds: the two are independent, even where they are the same run.
+_BASELINE_SEED, _CANDIDATE_SEED = 1, 11
+
+
+class CompareError(ValueError):
+    """Two results cannot be compared at all; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A metric of both results, and the verdict on it.
+
+    `ratio` above 1 means that the candidate is better, `low` and `high` bound its 95 % interval,
+    `floor` is the A/A floor as a share; each None where it cannot be had. `n` is the number of
+    units of the result that has fewer.
+    """
+
+    metric: str
+    unit: str
+    baseline: float | None
+    candidate: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    floor: float | None
+    n: int
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a candidate is against a baseline.
+
+    `unit` is what was resampled; `objections` say why all rows are void, or would be without
+    force; `doubt` is that in short, as the rows have it, empty where they are judged; `notes` say
+    how the intervals are meant.
+    """
+
+    kind: str
+    unit: str
+    rows: tuple[Row, ...]
+    verdict: Verdict
+    objections: tuple[str, ...]
+    doubt: str
+    notes: tuple[str, ...]
+    forced: bool
+
+    @property
+    def exit_status(self) -> int:
+        """0 faster or same, 3 slower, 4 inconclusive."""
+        return _EXIT[self.verdict]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self) | {"exit_status": self.exit_status}
+
+
+def compare(
+    baseline: Result, candidate: Result, *, force: bool, metrics: Sequence[str] = ()
+) -> Comparison:
+    """Hold a candidate against a baseline, by those of its `metrics` that are named, or all.
+
+    A name may be a pattern with ``*``, and ``p99`` is ``response.p99``. With `force`, void runs and
+    unlike environments are judged as if they were none.
+
+    Raises:
+        CompareError: They are of different kinds or of one that has no samples, or there is no
+            such metric.
+        ResultError: A result is damaged.
+    """
+    if baseline.kind != candidate.kind:
+        raise CompareError(f"a {baseline.kind} and a {candidate.kind} have nothing in common")
+    unit, sides = _metrics(baseline, candidate)
+    old = {metric.name: metric for metric in sides[0]}
+    new = {metric.name: metric for metric in sides[1]}
+    names = _chosen([name for name in old if name in new], metrics)
+    unlike = differences(baseline.document, candidate.document)
+    voids = {
+        f"the {side} is void": void_reasons(result.document)
+        for side, result in (("baseline", baseline), ("candidate", candidate))
+    }
+    doubt = "" if force else "; ".join(_doubts(unlike, voids))
+    rows = tuple(_row(old[name], new[name], doubt) for name in names)
+    objections = [f"unlike {text}" for text in unlike]
+    objections += [f"{side}: {reason}" for side, reasons in voids.items() for reason in reasons]
+    return Comparison(
+        kind=baseline.kind,
+        unit=unit,
+        rows=rows,
+        verdict=_overall(rows),
+        objections=tuple(objections),
+        doubt=doubt,
+        notes=(*_notes(unit), *_left_out(old, new)),
+        forced=force,
+    )
+
+
+def _notes(unit: str) -> Iterator[str]:
+    if unit in _NOTES:
+        yield _NOTES[unit]
+
+
+def _left_out(old: Mapping[str, Metric], new: Mapping[str, Metric]) -> Iterator[str]:
+    alone = sorted(old.keys() ^ new.keys())
+    if alone:
+        yield f"Only one of the two has: {', '.join(alone)}."
+
+
+def _metrics(baseline: Result, candidate: Result) -> tuple[str, list[list[Metric]]]:
+    sides = (
+        ("baseline", baseline, _BASELINE_SEED),
+        ("candidate", candidate, _CANDIDATE_SEED),
+    )
+    if baseline.is_load:
+        return _load_metrics(sides)
+    kind = _KINDS.get(baseline.kind)
+    found = []
+    for name, result, seed in sides:
+        if result.samples is None or kind is None:
+            raise CompareError(f"a {result.kind} has no samples that compare")
+        with _named(name):
+            found.append(kind.metrics(result.document, result.samples, seed=seed))
+    assert kind is not None
+    return kind.unit, found
+
+
+def _load_metrics(sides: Sequence[tuple[str, Result, int]]) -> tuple[str, list[list[Metric]]]:
+    loads = []
+    for name, result, seed in sides:
+        with _named(name):
+            loads.append((read_load(result.document, result.samples or ()), seed))
+    if all(len(load.repeats) >= LEAST_UNITS for load, _ in loads):
+        return "repeat", [list(metrics_by_repeat(load, seed=seed)) for load, seed in loads]
+    return "second", [list(metrics_by_second(load, seed=seed)) for load, seed in loads]
+
+
+@contextmanager
+def _named(side: str) -> Iterator[None]:
+    try:
+        yield
+    except ResultError as error:
+        raise ResultError(f"the {side}: {error}") from error
+
+
+def _chosen(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names that one of the patterns means, all without a pattern.
+
+    Raises:
+        CompareError: A pattern means none.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        # As in a condition, a percentile alone is of the response time; in a closed loop that
+        # is the service time.
+        meant = [pattern, f"response.{pattern}", f"service.{pattern}"]
+        found = [[name for name in names if fnmatchcase(name, one)] for one in meant]
+        first = next((some for some in found if some), None)
+        if first is None:
+            known = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+            raise CompareError(f"no metric {pattern!r}: there is {known or 'none'}")
+        chosen.update(first)
+    return [name for name in names if name in chosen or not patterns]
+
+
+def _doubts(unlike: Sequence[str], voids: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield what makes every row void, in short: the objections have it in full."""
+    if unlike:
+        yield f"unlike {', '.join(text.partition(':')[0] for text in unlike)}"
+    for side, reasons in voids.items():
+        if reasons:
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            yield f"{side}: {reasons[0]}{more}"
+
+
+def _row(old: Metric, new: Metric, doubt: str) -> Row:
+    ratio, floor, n = None, None, min(old.n, new.n)
+    if old.resampled is not None and new.resampled is not None:
+        # Times: the ratio of the old one to the new one is above 1 where the new one is better.
+        pair = (old.resampled, new.resampled)
+        ratio = ratio_of(*(pair[::-1] if old.is_higher_better else pair), n)
+    if old.floor is not None and new.floor is not None:
+        floor = max(old.floor, new.floor)
+    verdict, reason = _judged(old, new, ratio, floor)
+    if doubt:
+        verdict, reason = Verdict.VOID, "; ".join(part for part in (reason, doubt) if part)
+    return Row(
+        metric=old.name,
+        unit=old.unit,
+        baseline=old.value,
+        candidate=new.value,
+        ratio=None if ratio is None else ratio.value,
+        low=None if ratio is None else ratio.low,
+        high=None if ratio is None else ratio.high,
+        floor=floor,
+        n=n,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _judged(
+    old: Metric, new: Metric, ratio: Interval | None, floor: float | None
+) -> tuple[Verdict, str]:
+    problems = list(dict.fromkeys(problem for problem in (old.problem, new.problem) if problem))
+    if problems:
+        return Verdict.VOID, "; ".join(problems)
+    if ratio is None:
+        return Verdict.VOID, "a value of zero"
+    judgement = judge(ratio, floor)
+    if judgement.verdict is Verdict.SAME and floor is not None and floor > _NOISY:
+        # The wider the noise, the more would pass as the same.
+        return Verdict.INCONCLUSIVE, f"too noisy: the A/A floor is over {_NOISY:.0%}"
+    return judgement.verdict, judgement.reason
+
+
+def _overall(rows: Iterable[Row]) -> Verdict:
+    verdicts = {row.verdict for row in rows} - {Verdict.VOID}
+    for verdict in (Verdict.SLOWER, Verdict.INCONCLUSIVE, Verdict.FASTER, Verdict.SAME):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.INCONCLUSIVE
+
+
+def void_reasons(document: Mapping[str, Any]) -> list[str]:
+    """Return why a load run is void as a whole; empty where it is not."""
+    verdict, reasons = stored_verdict(document) or ("", [])
+    return (reasons or ["no reason given"]) if verdict == "void" else []
+
+
+def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+    """Return what forbids to compare two documents, each as ``name: this against that``."""
+    old, new = _environment(baseline["environment"]), _environment(candidate["environment"])
+    # A fact that only one of the two recorded says nothing.
+    names = [name for name in old if name in new]
+    found = [_difference(name, old, new) for name in names if old[name] != new[name]]
+    kind = baseline["kind"]
+    old, new = _load(baseline["config"], kind), _load(candidate["config"], kind)
+    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    return found + [_difference(name, old, new) for name in names]
+
+
+def _difference(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    return f"{name}: {_shown(old.get(name))} against {_shown(new.get(name))}"
+
+
+def _environment(environment: Mapping[str, Any]) -> dict[str, Any]:
+    machine, packages = environment.get("machine"), environment.get("packages")
+    machine = machine if isinstance(machine, dict) else {}
+    packages = packages if isinstance(packages, dict) else {}
+    return {
+        "CPU model": machine.get("cpu_model"),
+        "CPUs": machine.get("cpus"),
+        "Python": environment.get("python"),
+        "implementation": environment.get("implementation"),
+        "platform": environment.get("platform"),
+        "libcapnp": environment.get("libcapnp"),
+        **{name: packages[name] for name in sorted(packages) if name != _OWN_PACKAGE},
+    }
+
+
+def _load(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return what of a config is the load, flat."""
+    chosen = _LOAD_OPTIONS - _MAY_DIFFER.get(kind, set())
+    found: dict[str, Any] = {}
+    load = config.get("load")
+    # A search and a sweep have the options of their load by themselves.
+    config = {**load, **config} if isinstance(load, dict) else config
+    for name, value in config.items():
+        if name not in chosen:
+            continue
+        if isinstance(value, dict):
+            found |= {f"{name}.{part}": one for part, one in value.items() if part != _SEED}
+        else:
+            found[name] = value
+    return found
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"

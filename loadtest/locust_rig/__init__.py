@@ -1,0 +1,1 @@
+"""What the Locust users share: connections, pacing, statistics, options and web pages."""

@@ -1,0 +1,131 @@
+"""What the live panel shows of a run, in plain values for its page and Locust's tabs (no I/O)."""
+
+from typing import Any
+
+from loadtest.locust_rig.live_run import LiveRun
+from loadtest.locust_rig.usage import NOT_HERE, ServerWatch
+from loadtest.results.times_table import PERCENTILES, shown_us, times_rows
+from loadtest.stats.run_summary import Summary
+
+
+def panel(
+    live: LiveRun, watch: ServerWatch, now_s: float, summary: Summary | None, *, is_running: bool
+) -> dict[str, Any]:
+    """Return the panel of a run; `summary` is its last word, None while there is none."""
+    total = live.total
+    found = summary or live.so_far(watch.cpu_s)
+    return {
+        "is_running": is_running,
+        "loop": "open" if live.is_open_loop else "closed",
+        "seconds": live.seconds,
+        # The figures are as old as the oldest report in them.
+        "age_s": max((now_s - each.heard_s for each in live.generators.values()), default=0.0),
+        "calls": found.calls,
+        "errors": found.errors,
+        "calls_per_s": found.calls_per_s,
+        "rate_now_hz": sum(each.rate_now_hz for each in live.generators.values()),
+        "percentiles": list(_PERCENTS),
+        "times": [row.to_json() for row in times_rows(total, live.seconds)],
+        "failures": [
+            {"kind": kind, "count": count} for kind, count in sorted(found.failures.items())
+        ],
+        "server": _server(watch),
+        "generators": _generators(live, now_s),
+        "verdict": found.verdict,
+        "reasons": list(found.reasons),
+    }
+
+
+def _server(watch: ServerWatch) -> dict[str, Any]:
+    shares = watch.shares()
+    return {
+        "missing": None if watch.is_here else NOT_HERE,
+        "age_s": watch.age_s,
+        "processes": [
+            {
+                "name": one.name,
+                "pid": one.pid,
+                "cpu": shares.get(one.pid),
+                "rss_bytes": one.rss_bytes,
+            }
+            for one in watch.readings[-1].usages
+        ],
+    }
+
+
+def _generators(live: LiveRun, now_s: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": f"locust {each.number}",
+            "host": each.host,
+            "pid": each.pid,
+            "pinned": each.cpu,
+            "cpu": each.busy_now,
+            "rss_bytes": each.used[-1].rss_bytes if each.used else None,
+            "calls_per_s": each.rate_now_hz,
+            "age_s": now_s - each.heard_s,
+        }
+        for each in sorted(live.generators.values(), key=lambda each: each.number)
+    ]
+
+
+# --- Locust's tabs ---------------------------------------------------------------------------
+
+_PERCENTS = tuple(f"p{percent:g}" for percent in PERCENTILES)
+TIMES_COLUMNS = (
+    ("label", "Label"),
+    ("clock", "Time in µs"),
+    ("count", "Count"),
+    ("rate", "per s"),
+    *((percent, percent) for percent in _PERCENTS),
+    ("highest", "max"),
+)
+PROCESS_COLUMNS = (
+    # Not "name": Locust would sort by that.
+    ("process", "Process"),
+    ("pid", "pid"),
+    ("cpu", "CPU %"),
+    ("memory", "Memory in MB"),
+    ("note", ""),
+)
+
+
+def times_data(shown: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of Locust's tab of times."""
+    return [
+        {
+            "label": row["label"],
+            "clock": row["clock"],
+            "count": f"{row['count']:,}",
+            "rate": f"{row['per_s']:,.0f}",
+            **dict(zip(_PERCENTS, map(shown_us, row["percentiles_us"]), strict=True)),
+            "highest": shown_us(row["max_us"]),
+        }
+        for row in shown.get("times", [])
+    ]
+
+
+def process_data(shown: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of Locust's tab of processes, the server's first."""
+    if not shown:
+        return []
+    server = shown["server"]
+    rows = [_process_row(f"server: {one['name']}", one, "") for one in server["processes"]]
+    if server["missing"]:
+        rows.append(
+            {"process": "server", "pid": "", "cpu": "", "memory": "", "note": server["missing"]}
+        )
+    for one in shown["generators"]:
+        pinned = "" if one["pinned"] is None else f"pinned to CPU {one['pinned']}, "
+        rows.append(_process_row(one["name"], one, f"{pinned}as of {one['age_s']:.0f} s ago"))
+    return rows
+
+
+def _process_row(name: str, one: dict[str, Any], note: str) -> dict[str, Any]:
+    return {
+        "process": name,
+        "pid": one["pid"],
+        "cpu": "-" if one["cpu"] is None else f"{100 * one['cpu']:.0f}",
+        "memory": "-" if one["rss_bytes"] is None else f"{one['rss_bytes'] / 1e6:.1f}",
+        "note": note,
+    }

@@ -1,0 +1,224 @@
+"""A Locust run while it goes on: what its processes have reported, and what it says so far.
+
+It belongs to the process that collects, the master or the only one. Nothing here imports Locust.
+Reports come every few seconds, each with what is new since the last; totals are kept beside the
+windows, so that a look at a long run costs as little as at a short one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+from loadtest.stats.histogram import Histogram
+from loadtest.stats.run_summary import Part, Summary, summarize
+from loadtest.stats.tally import WARMUP, Clocks, PackedWindows, Report, Window, add, add_windows
+from rigcli.gc_page import GcUse
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a generator process had used by `t_s` of its run: CPU seconds in all, and memory now.
+
+    `gc` has its garbage collections since the run began, None where they cannot be counted.
+    """
+
+    t_s: float
+    cpu_s: float
+    rss_bytes: int
+    gc: GcUse | None = None
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what `dataclasses.asdict` made plain."""
+        gc = plain["gc"]
+        return cls(**{**plain, "gc": None if gc is None else GcUse(**gc)})
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A report on its way to the collector, with what is known of its sender.
+
+    `at_s` is when it was taken, `seconds` how much of the run there was to measure by then: less
+    where the users have stopped since. Both count from the start of the run in that process.
+    `cpu` is the CPU that it is pinned to, None for none.
+    """
+
+    report: Report
+    at_s: float
+    seconds: float
+    pid: int = 0
+    host: str = ""
+    cpu: int | None = None
+    used: tuple[Used, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that JSON and msgpack keep."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        used = [asdict(one) for one in self.used]
+        return {"report": self.report.to_json(), "used": used, **plain}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what `to_json` wrote."""
+        used = tuple(Used.from_json(one) for one in plain["used"])
+        report = Report.from_json(plain["report"])
+        return cls(report, used=used, **{name: plain[name] for name in _PLAIN})
+
+
+_PLAIN = ("at_s", "seconds", "pid", "host", "cpu")
+
+
+@dataclass(slots=True)
+class Generator:
+    """A process that makes load, as the collecting one knows it.
+
+    `number` is its worker index; `heard_s` is when it last reported, on the collecting process's
+    clock. `busy_now` and `rate_now_hz` are those between its last two reports.
+    """
+
+    number: int
+    heard_s: float
+    pid: int = 0
+    host: str = ""
+    cpu: int | None = None
+    at_s: float = 0.0
+    seconds: float = 0.0
+    busy_now: float | None = None
+    rate_now_hz: float = 0.0
+    total: Window = field(default_factory=Window)
+    used: list[Used] = field(default_factory=list)
+    # Windows go into a dict of their own: adding whole reports would copy all that there are.
+    _windows: PackedWindows = field(default_factory=PackedWindows)
+    _plain: Report = field(default_factory=Report)
+
+    @property
+    def report(self) -> Report:
+        """All that it has reported."""
+        return replace(self._plain, windows=self._windows)
+
+    @property
+    def report_so_far(self) -> Report:
+        """The same, with all seconds in one."""
+        return replace(self._plain, windows={0: self.total})
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its last report has come."""
+        return self._plain.final
+
+    @property
+    def busy(self) -> float:
+        """The share of a CPU that it used over the whole run."""
+        return self._plain.cpu_ns / 1e9 / self.at_s if self.at_s else 0.0
+
+    def busy_between(self, from_s: float, until_s: float) -> float:
+        """Return the share of a CPU that it used in a part of the run, as far as was noted."""
+        noted = [used for used in self.used if from_s - 1 <= used.t_s <= until_s]
+        if len(noted) < 2:
+            return 0.0
+        return (noted[-1].cpu_s - noted[0].cpu_s) / (noted[-1].t_s - noted[0].t_s)
+
+    def take(self, envelope: Envelope, now_s: float) -> None:
+        """Note what a report says."""
+        report, passed_s = envelope.report, envelope.at_s - self.at_s
+        if passed_s > 0:
+            self.busy_now = report.cpu_ns / 1e9 / passed_s
+            self.rate_now_hz = report.calls / passed_s
+        self.pid, self.host, self.cpu = envelope.pid, envelope.host, envelope.cpu
+        self.at_s, self.seconds, self.heard_s = envelope.at_s, envelope.seconds, now_s
+        self.used += envelope.used
+        self._plain = add(self._plain, replace(report, windows={}))
+        fresh = [window for second, window in report.windows.items() if second != WARMUP]
+        self.total = add_windows([self.total, *fresh])
+        for second, window in report.windows.items():
+            self._windows.add(second, window)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a run, measured; the times are histograms in ns.
+
+    `busy` is the largest share of a CPU that a process of the generator used.
+    """
+
+    response: Histogram
+    service: Histogram
+    lateness: Histogram
+    calls: int
+    errors: int
+    calls_per_s: float
+    busy: float
+
+    @classmethod
+    def of(cls, window: Window, seconds: int, busy: float, *, is_open_loop: bool) -> Self:
+        """Return what a window of this many seconds holds."""
+        clocks = Clocks.of(window.times, is_open_loop=is_open_loop)
+        return cls(
+            *(clocks.response, clocks.service, clocks.lateness),
+            calls=window.answered,
+            errors=window.failed,
+            calls_per_s=window.answered / seconds,
+            busy=busy,
+        )
+
+
+class LiveRun:
+    """The reports of one run, and what follows from them."""
+
+    def __init__(self, *, is_open_loop: bool = False) -> None:
+        self.is_open_loop = is_open_loop
+        # By the processes' ids.
+        self.generators: dict[str, Generator] = {}
+
+    def expect(self, process_id: str, number: int, now_s: float) -> None:
+        """Know of a process, which is missed from now on until its last report."""
+        self.generators.setdefault(process_id, Generator(number, now_s))
+
+    def receive(self, process_id: str, number: int, envelope: Envelope, now_s: float) -> None:
+        """Take a report that arrived at `now_s`."""
+        self.expect(process_id, number, now_s)
+        self.generators[process_id].take(envelope, now_s)
+
+    @property
+    def missing(self) -> list[str]:
+        """Processes whose last report has not come: some of their calls are not counted."""
+        return [name for name, each in self.generators.items() if not each.is_done]
+
+    @property
+    def total(self) -> Window:
+        """Everything that was reported so far."""
+        return add_windows(each.total for each in self.generators.values())
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has lasted, by the process that knows of most."""
+        return max((each.seconds for each in self.generators.values()), default=0.0)
+
+    def part(self, *, server_cpu_s: float | None = None, steal: float | None = None) -> Part:
+        """Return the run as `summarize` takes it."""
+        reports = [each.report for each in self.generators.values()]
+        return Part(reports or [Report()], self.seconds, self._busy, server_cpu_s, steal)
+
+    def so_far(self, server_cpu_s: float | None) -> Summary:
+        """Judge what there is by now; whether the run drifts is left for its end."""
+        reports = [each.report_so_far for each in self.generators.values()] or [Report()]
+        # As if it were one second: to go through all of a long run would take long.
+        found = summarize([Part(reports, 1.0, self._busy, server_cpu_s)])
+        return replace(found, calls_per_s=found.calls / self.seconds if self.seconds else 0.0)
+
+    def between(self, first: int, last: int) -> Stretch:
+        """Return the seconds `first` to `last` of all processes together."""
+        seconds = range(first, last + 1)
+        window = add_windows(
+            each.report.windows[second]
+            for each in self.generators.values()
+            for second in seconds
+            if second in each.report.windows
+        )
+        shares = (each.busy_between(first, last + 1) for each in self.generators.values())
+        busy = max(shares, default=0.0)
+        return Stretch.of(window, len(seconds), busy, is_open_loop=self.is_open_loop)
+
+    @property
+    def _busy(self) -> float:
+        return max((each.busy for each in self.generators.values()), default=0.0)

@@ -1,0 +1,172 @@
+"""What remains of a Locust run: its verdict, its table, its folder.
+
+Nothing here imports Locust: a run is handed in with the facts that only Locust knows.
+"""
+
+import csv
+import json
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from loadtest.locust_rig.live_run import LiveRun
+from loadtest.locust_rig.usage import ServerWatch
+from loadtest.results import (
+    Figure,
+    folder_name,
+    make_folder,
+    run_document,
+    write_run,
+    write_samples,
+)
+from loadtest.results.load_samples import (
+    MachineUse,
+    Usage,
+    generator_entry,
+    machine_sample,
+    usage_sample,
+    window_samples,
+)
+from loadtest.results.rendering import render_folder
+from loadtest.results.times_table import CSV_COLUMNS, csv_cells, table_lines, times_rows
+from loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
+from loadtest.stats.thresholds import parse_threshold
+
+TIMES_FILE = "times.csv"
+# What guards the web UI has no place in a result.
+_SECRET = {"web_login", "tls_key", "tls_cert"}
+# What the master tells its workers along with the options.
+_INTERNAL = "capnp_rig_"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    `problems` say why it does not count at all, `violations` which conditions it fails; a run
+    whose `summary` is merely void has neither. `figures` are those of its result.
+    """
+
+    summary: Summary
+    problems: tuple[str, ...]
+    violations: tuple[str, ...]
+    lines: tuple[str, ...]
+    figures: tuple[Figure, ...]
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the run fails, whatever Locust thinks of it."""
+        return bool(self.problems or self.violations)
+
+
+def conclude(
+    live: LiveRun, watch: ServerWatch, conditions: Sequence[str], *, is_shaped: bool
+) -> Outcome:
+    """Judge a run that has ended; under a load that was shaped, drift is no reason against it."""
+    summary = summarize([live.part(server_cpu_s=watch.cpu_s, steal=watch.steal)])
+    problems = tuple(_problems(live))
+    reasons = [said for said in summary.reasons if not (is_shaped and "drifted" in said)]
+    summary = replace(summary, reasons=(*problems, *reasons))
+    found = (parse_threshold(text).violation(summary) for text in conditions)
+    return Outcome(
+        summary,
+        problems,
+        tuple(violation for violation in found if violation is not None),
+        tuple(table_lines(times_rows(live.total, live.seconds))),
+        tuple(_figures(live, summary)),
+    )
+
+
+def _problems(live: LiveRun) -> Iterator[str]:
+    """Say why the run does not count; failed calls are counted, and no such reason."""
+    if not live.total.answered:
+        yield "no call was answered"
+    if live.missing:
+        yield f"{len(live.missing)} worker(s) did not send their last report"
+
+
+def _figures(live: LiveRun, summary: Summary) -> Iterator[Figure]:
+    for figure in figures(summary):
+        if live.missing and figure.verdict != "void":
+            reason = "a worker's last report is missing"
+            yield replace(figure, verdict="void", reason=reason)
+        else:
+            yield figure
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """When and with what a run was made; `more` goes into ``run.json`` as it is."""
+
+    started: datetime
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plain_options(options: Namespace) -> dict[str, Any]:
+    """Return the options as a result keeps them: plain values, no secrets."""
+    plain = {
+        name: value
+        for name, value in vars(options).items()
+        if name not in _SECRET and not name.startswith(_INTERNAL)
+    }
+    found: dict[str, Any] = json.loads(json.dumps(plain, default=str))
+    return found
+
+
+def write_folder(
+    parent: Path, origin: Provenance, live: LiveRun, watch: ServerWatch, outcome: Outcome
+) -> tuple[Path, tuple[str, ...]]:
+    """Write a run into a new folder; return it, and notes on what could not be made.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    folder = make_folder(parent, folder_name(origin.started, str(origin.environment["commit"])))
+    write_samples(folder, _samples(live, watch))
+    document = run_document(
+        *("locust", origin.config, origin.environment, outcome.figures),
+        started=origin.started.isoformat(),
+        limits=dict(LIMITS),
+        summary=outcome.summary.to_json(),
+        violations=list(outcome.violations),
+        observed=[{"server_cpu_s": watch.cpu_s, "steal": watch.steal}],
+        generators=list(_generators(live)),
+        **origin.more,
+    )
+    write_run(folder, document)
+    _write_times(folder / TIMES_FILE, live)
+    return folder, render_folder(folder)
+
+
+def _write_times(file: Path, live: LiveRun) -> None:
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(CSV_COLUMNS)
+        writer.writerows(csv_cells(row) for row in times_rows(live.total, live.seconds))
+
+
+def _generators(live: LiveRun) -> Iterator[dict[str, Any]]:
+    for name, each in live.generators.items():
+        entry = generator_entry(0, each.number, each.report, busy=each.busy, seconds=each.seconds)
+        yield entry | {"id": name, "host": each.host, "pid": each.pid, "cpu": each.cpu}
+
+
+def _samples(live: LiveRun, watch: ServerWatch) -> Iterator[dict[str, Any]]:
+    for each in live.generators.values():
+        yield from window_samples(0, each.number, each.report)
+        title = f"locust {each.number}"
+        for used in each.used:
+            where = (0, used.t_s, "generator", title, each.pid)
+            yield usage_sample(Usage(*where, used.cpu_s, used.rss_bytes, used.gc))
+    for reading in watch.readings:
+        for one in reading.usages:
+            where = (0, reading.t_s, "server", one.name, one.pid)
+            yield usage_sample(Usage(*where, one.cpu_s, one.rss_bytes, one.gc))
+        if reading.machine is not None:
+            machine = MachineUse(0, reading.t_s, reading.machine.steal_s, reading.machine.total_s)
+            yield machine_sample(machine)

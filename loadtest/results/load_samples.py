@@ -1,0 +1,440 @@
+"""What a load run wrote, read back: its windows, and what server and machine used.
+
+``run.json`` has an entry per generator process under ``generators``, ``samples.jsonl.gz`` three
+kinds of lines: a ``window`` (one second of one process), a ``usage`` (one process of server or
+generator at an instant) and a ``machine`` (its CPU times at an instant). Seconds count from the
+opening of the measured window of their repeat; second -1 is the warm-up, and what was
+answered after the end comes in the seconds that follow it.
+
+Files may be damaged, so all that is read is checked: whatever is not as written raises a
+`ResultError` that names the file.
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loadtest.generator.server_usage import ProcessUse
+from loadtest.results import Figure, ResultError, read_run, read_samples
+from loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
+from loadtest.stats.run_summary import Part, Summary, summarize
+from loadtest.stats.tally import WARMUP, Report, Window, add_windows
+from rigcli.gc_page import GcUse
+
+# Kinds of results that are load runs, with windows in their samples.
+LOAD_KINDS = ("run", "locust")
+SAMPLES = "samples.jsonl.gz"
+_DOCUMENT_PARTS = {"kind": str, "config": dict, "environment": dict, "figures": list}
+_DAMAGED = (
+    *(ValueError, TypeError, LookupError, AttributeError, OverflowError),
+    *(RecursionError, EOFError, ZeroDivisionError, zlib.error),
+)
+_GENERATOR = ("scheduled", "held", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
+_BUCKETS = range(bucket_of(LOWEST_NS), bucket_of(HIGHEST_NS) + 1)
+# More seconds than a run can have: a damaged number shall not fill the memory.
+_MOST_SECONDS = 1_000_000
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A result's folder as it was read; `samples` is None where it has none, as a demo's."""
+
+    document: Mapping[str, Any]
+    samples: Sequence[Mapping[str, Any]] | None
+
+    @property
+    def kind(self) -> str:
+        """What made it: ``run``, ``locust``, ``bench``, ``bench-server`` or ``demo``."""
+        return str(self.document["kind"])
+
+    @property
+    def is_load(self) -> bool:
+        """Whether it has the windows of a load run."""
+        return self.kind in LOAD_KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process had used `t_s` after the window of its repeat opened.
+
+    `role` is ``server`` or ``generator``; `cpu_s` counts from the start of the process, as does
+    `gc`, which is None where the process told nothing of its garbage collections.
+    """
+
+    repeat: int
+    t_s: float
+    role: str
+    name: str
+    pid: int
+    cpu_s: float
+    rss_bytes: int
+    gc: GcUse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineUse:
+    """CPU seconds of the whole machine since it started: those stolen by others, and all."""
+
+    repeat: int
+    t_s: float
+    steal_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """What is known of one repeat beside its windows.
+
+    `seconds` is the length of the measured window, `busy` the largest share of it that a
+    generator process worked. `server_cpu_s` is what the server used in it, `steal` the share of
+    CPU time that other machines took, each None where it is not known. `server` has what each of
+    its processes used, none where that is not known.
+    """
+
+    seconds: float
+    busy: float
+    server_cpu_s: float | None = None
+    steal: float | None = None
+    server: tuple[ProcessUse, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRun:
+    """A load run: a report per (repeat, process), its repeats by number, and what was used."""
+
+    reports: Mapping[tuple[int, int], Report]
+    repeats: Mapping[int, Repeat]
+    interrupted: bool = False
+    usage: tuple[Usage, ...] = ()
+    machine: tuple[MachineUse, ...] = ()
+
+    @property
+    def is_open_loop(self) -> bool:
+        """Whether calls were due on a schedule."""
+        return any(report.scheduled is not None for report in self.reports.values())
+
+    def reports_of(self, repeat: int) -> list[Report]:
+        """Return the reports of a repeat's processes."""
+        return [report for (number, _), report in self.reports.items() if number == repeat]
+
+    def windows(self, repeat: int) -> dict[int, Window]:
+        """Return the windows of all processes of a repeat together, by second."""
+        reports = self.reports_of(repeat)
+        return {
+            second: add_windows(
+                report.windows[second] for report in reports if second in report.windows
+            )
+            for second in sorted({second for report in reports for second in report.windows})
+        }
+
+    def summary(self, repeats: Iterable[int] | None = None) -> Summary:
+        """Add up the run, or some of its repeats, and judge it anew."""
+        chosen = self.repeats if repeats is None else repeats
+        parts = [
+            Part(
+                self.reports_of(number),
+                *(self.repeats[number].seconds, self.repeats[number].busy),
+                *(self.repeats[number].server_cpu_s, self.repeats[number].steal),
+            )
+            for number in chosen
+        ]
+        return summarize(parts, interrupted=self.interrupted)
+
+
+def window_samples(repeat: int, process: int, report: Report) -> Iterator[dict[str, Any]]:
+    """Yield the sample of each second of a process."""
+    for second, window in sorted(report.windows.items()):
+        where = {"repeat": repeat, "process": process, "second": second}
+        yield {"sample": "window", **where, **window.to_json()}
+
+
+def usage_sample(usage: Usage) -> dict[str, Any]:
+    """Return the sample of what a process had used."""
+    return {"sample": "usage", **asdict(usage)}
+
+
+def machine_sample(machine: MachineUse) -> dict[str, Any]:
+    """Return the sample of what the machine had used."""
+    return {"sample": "machine", **asdict(machine)}
+
+
+def generator_entry(
+    repeat: int, process: int, report: Report, *, busy: float, seconds: float
+) -> dict[str, Any]:
+    """Return the entry of a process under ``generators``: its report without the windows."""
+    plain = {name: getattr(report, name) for name in _GENERATOR}
+    return {"repeat": repeat, "process": process, **plain, "busy": busy, "seconds": seconds}
+
+
+def read_result(folder: Path) -> Result:
+    """Read a result's ``run.json`` and samples.
+
+    Raises:
+        OSError: A file cannot be read; `FileNotFoundError` where there is no ``run.json``.
+        ResultError: A file is damaged, or of another major version.
+    """
+    document = _checked(folder / "run.json", lambda: read_run(folder))
+    with damage(str(folder / "run.json")):
+        for part, kind in _DOCUMENT_PARTS.items():
+            if not isinstance(document.get(part), kind):
+                raise TypeError(f"{part} is missing")
+    try:
+        read_figures(document)
+        stored_verdict(document)
+    except ResultError as error:
+        raise ResultError(f"{folder}: {error}") from error
+    try:
+        samples = _checked(folder / SAMPLES, lambda: read_samples(folder))
+    except FileNotFoundError as error:
+        if document["kind"] in LOAD_KINDS:
+            raise ResultError(f"{folder / SAMPLES} is missing") from error
+        return Result(document, None)
+    if not all(isinstance(sample, dict) for sample in samples):
+        raise ResultError(f"{folder / SAMPLES} is damaged: a line is no object")
+    return Result(document, samples)
+
+
+def read_figures(document: Mapping[str, Any]) -> list[Figure]:
+    """Return the figures of a document.
+
+    Raises:
+        ResultError: One is not as it was written.
+    """
+    with damage("run.json"):
+        return [
+            Figure(
+                *(str(plain["name"]), _number_or_none(plain["value"]), str(plain["unit"])),
+                *(str(plain["contract"]), _count(plain["n"])),
+                *(_number_or_none(plain["low"]), _number_or_none(plain["high"])),
+                *(str(plain["verdict"]), str(plain["reason"])),
+                labels=dict(plain.get("labels", {})),
+            )
+            for plain in document["figures"]
+        ]
+
+
+def stored_verdict(document: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+    """Return how a run was judged, and why; None for what has no verdict as a whole.
+
+    Raises:
+        ResultError: It is not as it was written.
+    """
+    if "summary" not in document:
+        return None
+    with damage("run.json"):
+        summary = document["summary"]
+        reasons = summary["reasons"]
+        if not isinstance(reasons, list):
+            raise TypeError("the summary's reasons are none")
+        return str(summary["verdict"]), [str(reason) for reason in reasons]
+
+
+@contextmanager
+def damage(file: str, line: int | None = None) -> Iterator[None]:
+    """Turn what a damaged file makes of the code within into a `ResultError` that names it."""
+    try:
+        yield
+    except ResultError:
+        raise
+    except _DAMAGED as error:
+        where = file if line is None else f"{file}, line {line}"
+        raise ResultError(f"{where} is damaged: {_what(error)}") from error
+
+
+def _checked(file: Path, read: Callable[[], _T]) -> _T:
+    try:
+        return read()
+    except ResultError:
+        raise
+    except OSError as error:
+        # A file that cannot be opened has a number, one that is no gzip file has none.
+        if error.errno is not None:
+            raise
+        raise ResultError(f"{file} is damaged: {error}") from error
+    except _DAMAGED as error:
+        raise ResultError(f"{file} is damaged: {_what(error)}") from error
+
+
+def _what(error: BaseException) -> str:
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return str(error) or type(error).__name__
+
+
+def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]) -> LoadRun:
+    """Return the load run that a document and its samples hold.
+
+    Raises:
+        ResultError: Something is missing, or not as it was written.
+    """
+    samples = list(samples)
+    reports = read_reports(document, samples)
+    with damage("run.json"):
+        repeats = _repeats(document)
+    usage, machine = [], []
+    for line, sample in enumerate(samples, start=1):
+        with damage(SAMPLES, line):
+            if sample["sample"] == "usage":
+                usage.append(_usage(sample))
+            elif sample["sample"] == "machine":
+                machine.append(_machine(sample))
+    interrupted = bool(document.get("interrupted"))
+    return LoadRun(reports, repeats, interrupted, tuple(usage), tuple(machine))
+
+
+def _repeats(document: Mapping[str, Any]) -> dict[int, Repeat]:
+    observed = document["observed"]
+    # What was observed goes by repeat; a single repeat may have it without a list.
+    by_repeat = observed if isinstance(observed, list) else [observed]
+    found: dict[int, Repeat] = {}
+    for entry in document["generators"]:
+        number = entry["repeat"]
+        seconds, busy = _number(entry["seconds"]), _number(entry["busy"])
+        if not 0 <= seconds <= _MOST_SECONDS:
+            raise ValueError(f"{seconds} seconds")
+        known = found.get(number, Repeat(0.0, 0.0))
+        seen = by_repeat[number]
+        found[number] = Repeat(
+            *(max(seconds, known.seconds), max(busy, known.busy)),
+            server_cpu_s=_number_or_none(seen["server_cpu_s"]),
+            steal=_number_or_none(seen["steal"]),
+            # Older results, and those of Locust, have none.
+            server=tuple(_process(plain) for plain in seen.get("server", ())),
+        )
+    return dict(sorted(found.items()))
+
+
+def _process(plain: Mapping[str, Any]) -> ProcessUse:
+    calls = plain["calls"]
+    return ProcessUse(
+        *(str(plain["name"]), _count(plain["pid"]), _number(plain["cpu_s"])),
+        calls=None if calls is None else _count(calls),
+        gc=_gc(plain["gc"]),
+    )
+
+
+def _gc(plain: Mapping[str, Any] | None) -> GcUse | None:
+    if plain is None:
+        return None
+    return GcUse(*(_count(plain[name]) for name in ("count", "pause_ns", "longest_ns")))
+
+
+def _usage(plain: Mapping[str, Any]) -> Usage:
+    return Usage(
+        *(_count(plain["repeat"]), _instant(plain["t_s"]), str(plain["role"]), str(plain["name"])),
+        *(_count(plain["pid"]), _number(plain["cpu_s"]), _count(plain["rss_bytes"])),
+        # Older samples tell nothing of it.
+        gc=_gc(plain.get("gc")),
+    )
+
+
+def _machine(plain: Mapping[str, Any]) -> MachineUse:
+    times = (_number(plain[name]) for name in ("steal_s", "total_s"))
+    return MachineUse(_count(plain["repeat"]), _instant(plain["t_s"]), *times)
+
+
+def _instant(value: object) -> float:
+    seconds = _number(value)
+    if abs(seconds) > _MOST_SECONDS:
+        raise ValueError(f"{seconds:g} s is far from the run")
+    return seconds
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
+def _number_or_none(value: object) -> float | None:
+    return None if value is None else _number(value)
+
+
+def read_reports(
+    document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]
+) -> dict[tuple[int, int], Report]:
+    """Return the report of each generator process, by its repeat and number.
+
+    Raises:
+        ResultError: Something is missing, or not as it was written.
+    """
+    windows: dict[tuple[int, int], dict[int, Window]] = {}
+    with damage("run.json"):
+        for entry in document["generators"]:
+            windows[_count(entry["repeat"]), _count(entry["process"])] = {}
+        if len(windows) != len(document["generators"]) or not windows:
+            raise ValueError("its generators are none, or not told apart")
+    for line, sample in enumerate(samples, start=1):
+        with damage(SAMPLES, line):
+            if sample["sample"] == "window":
+                _add_window(windows, sample)
+    with damage("run.json"):
+        return {
+            (entry["repeat"], entry["process"]): _report(
+                windows[entry["repeat"], entry["process"]], entry
+            )
+            for entry in document["generators"]
+        }
+
+
+def _report(windows: Mapping[int, Window], entry: Mapping[str, Any]) -> Report:
+    return Report(
+        windows,
+        scheduled=None if entry["scheduled"] is None else _count(entry["scheduled"]),
+        held=_count(entry["held"]),
+        unfinished=_count(entry["unfinished"]),
+        cpu_ns=_count(entry["cpu_ns"]),
+        first_ns=None if entry["first_ns"] is None else _count(entry["first_ns"]),
+        last_ns=None if entry["last_ns"] is None else _count(entry["last_ns"]),
+        final=bool(entry["final"]),
+    )
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _add_window(
+    windows: Mapping[tuple[int, int], dict[int, Window]], sample: Mapping[str, Any]
+) -> None:
+    second = sample["second"]
+    if not isinstance(second, int) or not WARMUP <= second <= _MOST_SECONDS:
+        raise ValueError(f"{second!r} is no second")
+    found = windows[sample["repeat"], sample["process"]]
+    if second in found:
+        raise ValueError(f"second {second} comes twice")
+    window = Window.from_json(sample)
+    for times in window.calls.values():
+        for part in (times.service, times.response, times.lateness, times.failed):
+            check_histogram(part)
+    check_histogram(window.connects)
+    check_histogram(window.reconnects)
+    for count in window.failures.values():
+        _count(count)
+    found[second] = window
+
+
+def check_histogram(times: Histogram) -> None:
+    """Check that a histogram that was read is one.
+
+    Raises:
+        ValueError: A bucket does not exist, or the counts do not add up.
+    """
+    counts = times.counts
+    if not all(isinstance(bucket, int) and bucket in _BUCKETS for bucket in counts):
+        raise ValueError("a bucket does not exist")
+    parts = [*counts.values(), times.below, times.above]
+    if not all(isinstance(part, int) and part >= 0 for part in parts):
+        raise ValueError("a count is none")
+    if sum(parts) != times.count:
+        raise ValueError(f"the counts make {sum(parts)}, not {times.count}")
+    edges = (times.min_ns, times.max_ns)
+    if not all(isinstance(edge, int) for edge in edges) if times.count else edges != (None, None):
+        raise ValueError("minimum or maximum is not what the count allows")

@@ -1,0 +1,1 @@
+"""The statistics of the rig: histograms, tallies, intervals, verdicts (no I/O)."""

@@ -1,0 +1,264 @@
+"""Objectives such as ``p99<2ms and errors<0.1%``, and the rate up to which they hold.
+
+Pure: `search` asks for one probe after the other and is told what came of it.
+
+A probe passes where its calls prove the objective: with n calls of which t were over the limit,
+or failed, the chance of so few under a true share of 1 - p is at most 1 %. That is the
+binomial bound of MLPerf LoadGen's early stopping (``loadgen/early_stopping.cc``): 459 calls with
+none late prove p99, 4,603 prove p99.9.
+"""
+
+import math
+import random
+import re
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from loadtest.stats.run_summary import LIMITS, Summary
+
+_CONFIDENCE = 0.99
+_PART = re.compile(
+    r"(?:(?P<clock>response|service)\.)?p(?P<percent>[0-9]+(?:\.[0-9]+)?)\s*<=?\s*"
+    r"(?P<value>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>us|µs|ms|s)"
+)
+_ERRORS = re.compile(r"errors\s*<=?\s*(?P<value>[0-9]+(?:\.[0-9]+)?)\s*%")
+_NS = {"us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
+# Bisection ends when the failing rate is this much above the passing one.
+PRECISION = 1.05
+REPEATS = 3
+VERIFICATIONS = 5
+# Of so many verifications, one may fail: the machines are shared.
+VERIFIED_FROM = 4
+
+
+class SloError(ValueError):
+    """The text is no objective; the message says what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """`percent` of the calls take at most `limit_ns`, by `clock` ``response`` or ``service``."""
+
+    percent: float
+    limit_ns: int
+    clock: str = "response"
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What a service must keep: all `latencies`, and at most `error_share` of failed calls.
+
+    A failed call counts as over every limit. `error_share` is None where only that counts.
+    """
+
+    text: str
+    latencies: tuple[Latency, ...]
+    error_share: float | None = None
+
+
+def parse_slo(text: str) -> Slo:
+    """Read one or more objectives, joined by ``and`` or commas.
+
+    Raises:
+        SloError: `text` has none, or something else.
+    """
+    latencies: list[Latency] = []
+    share: float | None = None
+    for part in re.split(r"\s+and\s+|,", text.strip()):
+        found = _PART.fullmatch(part.strip())
+        errors = _ERRORS.fullmatch(part.strip())
+        if found is not None:
+            percent, value = float(found["percent"]), float(found["value"])
+            if not 0 < percent < 100 or value <= 0:
+                raise SloError(f"bad objective {part.strip()!r}: no such percentile or time")
+            limit_ns = round(value * _NS[found["unit"]])
+            latencies.append(Latency(percent, limit_ns, found["clock"] or "response"))
+        elif errors is not None:
+            share = float(errors["value"]) / 100
+        else:
+            raise SloError(
+                f"bad objective {part.strip()!r}: expected for example p99<1ms, "
+                "or 'p99<2ms and errors<0.1%'"
+            )
+    if not latencies:
+        raise SloError(f"{text!r} has no latency objective, such as p99<1ms")
+    return Slo(text.strip(), tuple(latencies), share)
+
+
+class Outcome(StrEnum):
+    """What came of a probe; GENERATOR: it failed, but the generator was the limit, or may be."""
+
+    HELD = "held"
+    FAILED = "failed"
+    GENERATOR = "generator"
+
+
+def judge(slo: Slo, found: Summary, scheduled: int) -> Outcome:
+    """Say whether a probe of `scheduled` calls kept the objectives.
+
+    Response times count the generator's own lateness, so that a late one cannot make a
+    server look better; it can only be blamed for a failure.
+    """
+    errors = found.errors
+    total = max(found.calls + errors, scheduled)
+    held = all(
+        proves(total, _over(one, found) + total - found.calls, one.percent) for one in slo.latencies
+    )
+    if slo.error_share is not None and total:
+        held = held and (total - found.calls) / total <= slo.error_share
+    if held:
+        return Outcome.HELD
+    late_ns = found.lateness.percentile_ns(99) or 0
+    limit_ns = min(one.limit_ns for one in slo.latencies)
+    blamed = found.busy > LIMITS["busy"] or late_ns > LIMITS["lateness_share"] * limit_ns
+    return Outcome.GENERATOR if blamed else Outcome.FAILED
+
+
+def _over(latency: Latency, found: Summary) -> int:
+    times = found.response if latency.clock == "response" else found.service
+    return times.count_above(latency.limit_ns)
+
+
+def proves(calls: int, over: int, percent: float) -> bool:
+    """Tell whether `over` late ones of `calls` prove the percentile, at 99 % confidence."""
+    return binomial_cdf(over, calls, 1 - percent / 100) <= 1 - _CONFIDENCE
+
+
+def least_calls(slo: Slo) -> int:
+    """Return how many calls, none of them late, prove the objectives: 459 for p99."""
+    strictest = max(one.percent for one in slo.latencies)
+    return math.ceil(math.log(1 - _CONFIDENCE) / math.log(strictest / 100))
+
+
+def binomial_cdf(k: int, n: int, p: float) -> float:
+    """Return the chance of at most `k` successes in `n` trials of chance `p`, 0 < p < 1."""
+    if k >= n:
+        return 1.0
+    if k < 0:
+        return 0.0
+    if k > n * p:
+        # From the other side: the terms below grow up to n p.
+        return 1.0 - binomial_cdf(n - k - 1, n, 1 - p)
+    log_term = (
+        math.lgamma(n + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(n - k + 1)
+        + k * math.log(p)
+        + (n - k) * math.log1p(-p)
+    )
+    term = total = math.exp(log_term)
+    while k > 0 and term > total * 1e-15:
+        term *= k / (n - k + 1) * (1 - p) / p
+        total += term
+        k -= 1
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Asks for one run at `rate_hz`; `purpose` is ``search``, ``repeat`` or ``verify``."""
+
+    rate_hz: float
+    purpose: str
+    # How many more probes there will be, as far as is known.
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer of a search.
+
+    `rate_hz` is the highest verified rate, None where there is none; `failing_hz` the lowest that
+    does not hold, None where all did up to the highest allowed; `limit` who was the limit there:
+    ``server``, ``generator`` or ``search`` (the highest rate allowed). `outcomes` has all
+    probes by rate.
+    """
+
+    rate_hz: float | None
+    failing_hz: float | None
+    limit: str
+    verified: int
+    outcomes: dict[float, list[Outcome]] = field(default_factory=dict)
+
+
+def search(
+    start_hz: float, highest_hz: float, *, seed: int, lowest_hz: float = 1.0
+) -> Generator[Probe, Outcome, Found]:
+    """Find the highest rate that holds: double, bisect, repeat in shuffled order, verify.
+
+    Yields what to probe, and is sent what came of it. Below `lowest_hz` a probe has too few calls
+    to prove anything.
+    """
+    outcomes: dict[float, list[Outcome]] = {}
+    low, high = yield from _bracket(max(start_hz, lowest_hz), highest_hz, lowest_hz, outcomes)
+    while low is not None and high is not None and high / low > PRECISION:
+        middle = _round(math.sqrt(low * high))
+        if middle in (low, high):
+            break
+        left = math.ceil(math.log2(math.log(high / low) / math.log(PRECISION)))
+        outcome = yield Probe(middle, "search", left)
+        outcomes[middle] = [outcome]
+        low, high = (middle, high) if outcome is Outcome.HELD else (low, middle)
+    more = [rate for rate in outcomes for _ in range(REPEATS - 1)]
+    random.Random(seed).shuffle(more)  # noqa: S311 - repeatable, not secret
+    for number, rate in enumerate(more):
+        outcomes[rate].append((yield Probe(rate, "repeat", len(more) - number + VERIFICATIONS)))
+    for rate in _candidates(outcomes):
+        kept = 0
+        for number in range(VERIFICATIONS):
+            outcome = yield Probe(rate, "verify", VERIFICATIONS - number)
+            outcomes[rate].append(outcome)
+            kept += outcome is Outcome.HELD
+        if kept >= VERIFIED_FROM:
+            return _answer(outcomes, rate, kept)
+    return _answer(outcomes, None, 0)
+
+
+def _bracket(
+    start_hz: float, highest_hz: float, lowest_hz: float, outcomes: dict[float, list[Outcome]]
+) -> Generator[Probe, Outcome, tuple[float | None, float | None]]:
+    """Double the rate until it fails, or halve it until it holds."""
+    rate = _round(min(start_hz, highest_hz))
+    low: float | None = None
+    high: float | None = None
+    while low is None or high is None:
+        outcome = yield Probe(rate, "search", 1)
+        outcomes[rate] = [outcome]
+        if outcome is Outcome.HELD:
+            low = rate
+            rate = _round(min(rate * 2, highest_hz))
+        else:
+            high = rate
+            rate = _round(rate / 2)
+        if rate in outcomes or rate < lowest_hz:
+            break
+    return low, high
+
+
+def _round(rate_hz: float) -> float:
+    """Return a rate with three digits: nobody asks for 17,782.794."""
+    return float(f"{rate_hz:.3g}")
+
+
+def _holds(found: list[Outcome]) -> bool:
+    return sum(one is Outcome.HELD for one in found) * 2 > len(found)
+
+
+def _candidates(outcomes: dict[float, list[Outcome]]) -> list[float]:
+    """Return the rates that hold and have none that fails below them, highest first."""
+    failing = [rate for rate, found in outcomes.items() if not _holds(found)]
+    lowest = min(failing, default=math.inf)
+    return sorted((rate for rate in outcomes if rate < lowest), reverse=True)
+
+
+def _answer(outcomes: dict[float, list[Outcome]], rate: float | None, kept: int) -> Found:
+    failing = [one for one, found in outcomes.items() if not _holds(found)]
+    # A candidate that was not verified has failed as well.
+    failing += [one for one in _candidates(outcomes) if rate is None or one > rate]
+    lowest = min(failing, default=None)
+    if lowest is None:
+        return Found(rate, None, "search", kept, outcomes)
+    bad = [one for one in outcomes[lowest] if one is not Outcome.HELD]
+    blamed = sum(one is Outcome.GENERATOR for one in bad) * 2 > len(bad)
+    return Found(rate, lowest, "generator" if blamed else "server", kept, outcomes)

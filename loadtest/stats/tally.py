@@ -1,0 +1,433 @@
+"""What one generator process has seen, second by second, and how the processes' reports add up.
+
+The engine and the Locust users share this. Times go into three histograms per label (a method,
+or a user class and its method): response (received - due), service (received - sent) and
+lateness (sent - due). In a closed loop a call is due when it is sent, so only service is kept.
+
+A second is one of the measured window, by when the answer came, counted from its opening; calls
+that were due before it opened are the warm-up, second -1, kept apart. A process reports what is
+new since its last report, and the collector adds it. The last report is marked: without it
+the run lost samples and says so.
+"""
+
+import pickle
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Self
+
+from loadtest.stats.failures import FailureNames, kind_of
+from loadtest.stats.histogram import Histogram, Recorder, merge
+
+WARMUP = -1
+_SECOND_NS = 1_000_000_000
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Histograms of calls in ns: the answered ones by clock, and how long failed ones took.
+
+    `response` and `lateness` are empty in a closed loop.
+    """
+
+    service: Histogram = field(default_factory=Histogram)
+    response: Histogram = field(default_factory=Histogram)
+    lateness: Histogram = field(default_factory=Histogram)
+    failed: Histogram = field(default_factory=Histogram)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that JSON and msgpack keep; empty histograms are left out."""
+        parts = {name: getattr(self, name) for name in _CLOCKS}
+        return {name: part.to_json() for name, part in parts.items() if part.count}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what `to_json` wrote.
+
+        Raises:
+            ValueError: A histogram has other bucket edges.
+        """
+        return cls(**{name: Histogram.from_json(part) for name, part in plain.items()})
+
+
+_CLOCKS = ("service", "response", "lateness", "failed")
+
+
+def add_times(parts: Iterable[Times]) -> Times:
+    """Add times, clock by clock."""
+    parts = list(parts)
+    return Times(*(merge(getattr(part, name) for part in parts) for name in _CLOCKS))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One second of one process, or of several together.
+
+    `calls` has the times by label; `connects` and `reconnects` how long it took to connect, the
+    first time and after a loss; `failures` counts by kind, failed connects among them.
+    """
+
+    calls: Mapping[str, Times] = field(default_factory=dict)
+    connects: Histogram = field(default_factory=Histogram)
+    reconnects: Histogram = field(default_factory=Histogram)
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def times(self) -> Times:
+        """The times of all labels together."""
+        return add_times(self.calls.values())
+
+    @property
+    def answered(self) -> int:
+        """How many calls were answered rightly."""
+        return sum(times.service.count for times in self.calls.values())
+
+    @property
+    def failed(self) -> int:
+        """How many calls and connects failed."""
+        return sum(self.failures.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that JSON and msgpack keep."""
+        return {
+            "calls": {label: times.to_json() for label, times in self.calls.items()},
+            "connects": self.connects.to_json(),
+            "reconnects": self.reconnects.to_json(),
+            "failures": dict(self.failures),
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what `to_json` wrote.
+
+        Raises:
+            ValueError: A histogram has other bucket edges.
+        """
+        return cls(
+            {label: Times.from_json(times) for label, times in plain["calls"].items()},
+            Histogram.from_json(plain["connects"]),
+            Histogram.from_json(plain["reconnects"]),
+            dict(plain["failures"]),
+        )
+
+
+def add_windows(parts: Iterable[Window]) -> Window:
+    """Add windows into one."""
+    parts = list(parts)
+    failures: Counter[str] = Counter()
+    for part in parts:
+        failures.update(part.failures)
+    return Window(
+        {
+            label: add_times(part.calls[label] for part in parts if label in part.calls)
+            for label in dict.fromkeys(label for part in parts for label in part.calls)
+        },
+        merge(part.connects for part in parts),
+        merge(part.reconnects for part in parts),
+        dict(failures),
+    )
+
+
+def _fold(parts: Iterable[Window]) -> Window:
+    """Add windows a few at a time: all of a long run at once would fill the memory."""
+    total, left = Window(), iter(parts)
+    while some := list(islice(left, _AT_ONCE)):
+        total = add_windows([total, *some])
+    return total
+
+
+class PackedWindows(MutableMapping[int, Window]):
+    """Windows by second, compressed: some 3 kB each, where a dict of them takes 100.
+
+    A run of hours has tens of thousands. Packing one takes 0.4 ms, reading it the same.
+    """
+
+    def __init__(self) -> None:
+        self._packed: dict[int, bytes] = {}
+
+    def __getitem__(self, second: int) -> Window:
+        window: Window = pickle.loads(zlib.decompress(self._packed[second]))  # noqa: S301 - our own
+        return window
+
+    def __setitem__(self, second: int, window: Window) -> None:
+        self._packed[second] = zlib.compress(pickle.dumps(window), 1)
+
+    def __delitem__(self, second: int) -> None:
+        del self._packed[second]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def add(self, second: int, window: Window) -> None:
+        """Add to the window of a second."""
+        known = self.get(second)
+        self[second] = window if known is None else add_windows([known, window])
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a process newly reports, or all that it, or several, have reported.
+
+    `windows` go by second. Of the calls due in the measured window, `scheduled` were due (None
+    in a closed loop), `held` of them found no room at first, and `unfinished` had no answer when
+    the run ended. `cpu_ns` is what the process itself used for work; `first_ns` and `last_ns`
+    are its monotonic clock at the first sending and the last answer, None without a call.
+    """
+
+    windows: Mapping[int, Window] = field(default_factory=dict)
+    scheduled: int | None = None
+    held: int = 0
+    unfinished: int = 0
+    cpu_ns: int = 0
+    first_ns: int | None = None
+    last_ns: int | None = None
+    final: bool = False
+
+    @property
+    def total(self) -> Window:
+        """All of the measured window, the warm-up left out."""
+        return _fold(part for second, part in self.windows.items() if second != WARMUP)
+
+    @property
+    def calls(self) -> int:
+        """Calls of the measured window that were answered rightly."""
+        return sum(part.answered for at, part in self.windows.items() if at != WARMUP)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values that JSON and msgpack keep."""
+        windows = [[second, part.to_json()] for second, part in sorted(self.windows.items())]
+        return {"windows": windows, **{name: getattr(self, name) for name in _PLAIN}}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Return what `to_json` wrote.
+
+        Raises:
+            ValueError: A histogram has other bucket edges.
+        """
+        windows = {second: Window.from_json(part) for second, part in plain["windows"]}
+        return cls(windows, **{name: plain[name] for name in _PLAIN})
+
+
+_PLAIN = ("scheduled", "held", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
+
+
+def add(one: Report, other: Report) -> Report:
+    """Return two reports as one."""
+    seconds = dict.fromkeys([*one.windows, *other.windows])
+    scheduled = [part for part in (one.scheduled, other.scheduled) if part is not None]
+    return Report(
+        windows={
+            second: add_windows(
+                part.windows[second] for part in (one, other) if second in part.windows
+            )
+            for second in seconds
+        },
+        scheduled=sum(scheduled) if scheduled else None,
+        held=one.held + other.held,
+        unfinished=one.unfinished + other.unfinished,
+        cpu_ns=one.cpu_ns + other.cpu_ns,
+        first_ns=_chosen(min, one.first_ns, other.first_ns),
+        last_ns=_chosen(max, one.last_ns, other.last_ns),
+        final=one.final or other.final,
+    )
+
+
+def _chosen(choose: Callable[..., int], *values: int | None) -> int | None:
+    known = [value for value in values if value is not None]
+    return choose(known) if known else None
+
+
+# Binning delays what is measured meanwhile: with 512 the service p99 of 16 Locust users was
+# 963 µs, with 128 it is 610, for 0.06 µs more a call.
+_BIN_EVERY = 128
+
+# Gets calls that were answered since it was last told: when due, sent and received, in ns. The
+# list is emptied afterwards.
+Tell = Callable[[list[tuple[int, int, int]]], None]
+
+
+class Timer:
+    """Records the answered calls of one label; made by `Tally.timer`, and bound before the run."""
+
+    __slots__ = ("_binned", "_calls", "_clocks", "_tally", "_tell", "_warm_clocks")
+
+    def __init__(self, tally: "Tally", tell: Tell | None) -> None:
+        self._tally = tally
+        self._tell = tell
+        # Due, sent and received, not binned yet.
+        self._calls: list[tuple[int, int, int]] = []
+        self._binned = 0
+        self._clocks = (Recorder(), Recorder(), Recorder())
+        self._warm_clocks = (Recorder(), Recorder(), Recorder())
+
+    def record(self, due_ns: int, sent_ns: int, received_ns: int) -> None:
+        """Count a call that was answered as it should be; in a closed loop it is due when sent."""
+        tally = self._tally
+        if received_ns >= tally.turn_ns:
+            tally.turn(sent_ns, received_ns)
+        calls = self._calls
+        calls.append((due_ns, sent_ns, received_ns))
+        if len(calls) >= _BIN_EVERY:
+            self.flush()
+
+    @property
+    def answered(self) -> int:
+        """How many calls were recorded, the warm-up's among them."""
+        return self._binned + len(self._calls)
+
+    def take(self) -> tuple[Times, Times]:
+        """Return what is new: in the measured window and in the warm-up."""
+        self.flush()
+        measured, warm = (
+            Times(*(clock.take() for clock in clocks))
+            for clocks in (self._clocks, self._warm_clocks)
+        )
+        return measured, warm
+
+    def flush(self) -> None:
+        """Bin what was recorded, and tell who wants to know."""
+        calls, open_ns = self._calls, self._tally.open_ns
+        if not calls:
+            return
+        self._tally.last_ns = calls[-1][2]
+        self._binned += len(calls)
+        if self._tell is not None:
+            self._tell(calls)
+        if min(calls)[0] < open_ns:
+            self._add(self._warm_clocks, [call for call in calls if call[0] < open_ns])
+            calls = [call for call in calls if call[0] >= open_ns]
+        self._add(self._clocks, calls)
+        self._calls.clear()
+
+    def _add(self, clocks: tuple[Recorder, ...], calls: list[tuple[int, int, int]]) -> None:
+        service, response, lateness = clocks
+        service.extend([received - sent for _, sent, received in calls])
+        if self._tally.is_open_loop:
+            response.extend([received - due for due, _, received in calls])
+            lateness.extend([sent - due for due, sent, _ in calls])
+
+
+class Tally:
+    """Records the calls of this process. It reads no clock: callers pass the times.
+
+    `open_ns` is when the measured window opens; calls due earlier are the warm-up. A call costs
+    0.7 µs with three clocks and 0.4 with one, binning included.
+    """
+
+    def __init__(self, *, open_ns: int = 0, is_open_loop: bool = False) -> None:
+        self.open_ns = open_ns
+        self.is_open_loop = is_open_loop
+        # Answers from here on belong to another second than the one that is being recorded.
+        self.turn_ns = 0
+        self.last_ns: int | None = None
+        self.scheduled = self.held = self.unfinished = 0
+        # Of an open loop: time spent going round until the next call is due, which is no work.
+        self.spun_ns = 0
+        self._second = 0
+        self._names = FailureNames()
+        self._timers: dict[str, Timer] = {}
+        self._failed: dict[str, Recorder] = {}
+        self._failures: Counter[str] = Counter()
+        self._connects, self._reconnects = Recorder(), Recorder()
+        self._done = PackedWindows()
+        self._first_ns: int | None = None
+
+    @property
+    def answered(self) -> int:
+        """How many calls were answered rightly, the warm-up's among them."""
+        return sum(timer.answered for timer in self._timers.values())
+
+    def timer(self, label: str, tell: Tell | None = None) -> Timer:
+        """Return what records the answered calls of `label`.
+
+        The first to ask may have `tell` called with the same calls, in bulk.
+        """
+        if label not in self._timers:
+            self._timers[label] = Timer(self, tell)
+        return self._timers[label]
+
+    def turn(self, started_ns: int, now_ns: int) -> None:
+        """Begin the second in which `now_ns` lies; `started_ns` is when what ends now began."""
+        if self._first_ns is None:
+            self._first_ns = max(started_ns, self.open_ns)
+        self._cut()
+        self._second = max(0, (now_ns - self.open_ns) // _SECOND_NS)
+        self.turn_ns = self.open_ns + (self._second + 1) * _SECOND_NS
+
+    def failed(self, label: str, started_ns: int, now_ns: int, error: Exception) -> Exception:
+        """Count a call that failed; return its exception, shortened so as to be counted."""
+        if now_ns >= self.turn_ns:
+            self.turn(started_ns, now_ns)
+        if label not in self._failed:
+            self._failed[label] = Recorder()
+        self._failed[label].record(now_ns - started_ns)
+        short = self._names.shorten(error)
+        self._failures[kind_of(short)] += 1
+        return short
+
+    def connected(self, started_ns: int, now_ns: int, *, again: bool) -> None:
+        """Count a connection that was made, for the first time or `again` after a loss."""
+        if now_ns >= self.turn_ns:
+            self.turn(started_ns, now_ns)
+        (self._reconnects if again else self._connects).record(now_ns - started_ns)
+
+    def take(self, *, cpu_ns: int = 0, final: bool = False) -> Report:
+        """Return what is new since the last `take`."""
+        self._cut()
+        report = Report(
+            windows=self._done,
+            scheduled=self.scheduled if self.is_open_loop else None,
+            held=self.held,
+            unfinished=self.unfinished,
+            cpu_ns=max(cpu_ns - self.spun_ns, 0),
+            first_ns=self._first_ns,
+            last_ns=self.last_ns,
+            final=final,
+        )
+        self._done = PackedWindows()
+        self.unfinished = self.scheduled = self.held = self.spun_ns = 0
+        return report
+
+    def _cut(self) -> None:
+        """Put what was recorded under its second."""
+        taken = {label: timer.take() for label, timer in self._timers.items()}
+        failed = {label: Times(failed=each.take()) for label, each in self._failed.items()}
+        measured = {label: times for label, (times, _) in taken.items() if times.service.count}
+        for label, times in failed.items():
+            if times.failed.count:
+                measured[label] = add_times([measured.get(label, Times()), times])
+        window = Window(
+            measured, self._connects.take(), self._reconnects.take(), dict(self._failures)
+        )
+        self._failures.clear()
+        warmup = {label: times for label, (_, times) in taken.items() if times.service.count}
+        for second, part in ((self._second, window), (WARMUP, Window(warmup))):
+            if part != Window():
+                self._done.add(second, part)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The three histograms of answered calls, in ns, whatever the loop."""
+
+    response: Histogram
+    service: Histogram
+    lateness: Histogram
+
+    @classmethod
+    def of(cls, times: Times, *, is_open_loop: bool) -> Self:
+        """Return the clocks of `times`; in a closed loop a call is due when it is sent."""
+        if is_open_loop:
+            return cls(times.response, times.service, times.lateness)
+        return cls(times.service, times.service, _zeros(times.service.count))
+
+
+def _zeros(count: int) -> Histogram:
+    return Histogram(count=count, below=count, min_ns=0, max_ns=0) if count else Histogram()

@@ -1,0 +1,131 @@
+"""Conditions that fail a run: ``p99>2ms``, ``service.max>1s``, ``errors>0.1%``, ``calls/s<20000``.
+
+    [response.|service.|lateness.] p50 | p90 | p99 | p99.9 | max   with us, ms or s
+    errors                                                         a count, or a share with %
+    calls/s                                                        calls per second
+
+Percentiles without a prefix are of the response time.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from loadtest.stats.histogram import Histogram
+
+_CONDITION = re.compile(
+    r"\s*(?:(?:(?P<clock>response|service|lateness)\.)?(?P<time>p[0-9.]+|max)|(?P<other>errors|calls/s))"
+    r"\s*(?P<sign>[<>])\s*(?P<value>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>us|µs|ms|s|%|)\s*"
+)
+_EXPECTED = "expected for example p99>2ms, service.max>1s, errors>0.1% or calls/s<20000"
+_US = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
+
+
+class Measured(Protocol):
+    """What conditions judge: a run, or a part of one."""
+
+    @property
+    def response(self) -> Histogram:
+        """Times from due to answered, in ns."""
+
+    @property
+    def service(self) -> Histogram:
+        """Times from sent to answered, in ns."""
+
+    @property
+    def lateness(self) -> Histogram:
+        """Times from due to sent, in ns."""
+
+    @property
+    def calls(self) -> int:
+        """Calls that were answered rightly."""
+
+    @property
+    def errors(self) -> int:
+        """Calls that failed."""
+
+    @property
+    def calls_per_s(self) -> float:
+        """Answered calls per second."""
+
+
+class ThresholdError(ValueError):
+    """The text is no condition; the message says what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A condition under which a run fails, as the user wrote it."""
+
+    text: str
+    measure: Callable[[Measured], float | None]
+    is_upper: bool
+    limit: float
+    unit: str
+
+    def violation(self, measured: Measured) -> str | None:
+        """Return what was found where the condition holds, None where it does not.
+
+        A figure that was not measured fails it: nobody knows that it would pass.
+        """
+        found = self.measure(measured)
+        if found is None:
+            return f"{self.text}: not measured"
+        fails = found > self.limit if self.is_upper else found < self.limit
+        return f"{self.text}: {found:,.6g} {self.unit}".rstrip() if fails else None
+
+
+def parse_threshold(text: str) -> Threshold:
+    """Read one condition.
+
+    Raises:
+        ThresholdError: `text` is none.
+    """
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise ThresholdError(f"bad condition {text!r}: {_EXPECTED}")
+    value, unit, is_upper = float(match["value"]), match["unit"], match["sign"] == ">"
+    if match["time"] is not None:
+        if unit not in _US:
+            raise ThresholdError(f"bad condition {text!r}: a time needs us, ms or s")
+        measure = _time_of(match["clock"] or "response", _percent(match["time"], text))
+        return Threshold(text, measure, is_upper, value * _US[unit], "µs")
+    if match["other"] == "calls/s":
+        if unit:
+            raise ThresholdError(f"bad condition {text!r}: a rate has no unit")
+        return Threshold(text, lambda measured: measured.calls_per_s, is_upper, value, "calls/s")
+    if unit not in {"", "%"}:
+        raise ThresholdError(f"bad condition {text!r}: errors are a count or a share with %")
+    return Threshold(text, _error_share if unit else _error_count, is_upper, value, unit)
+
+
+def _percent(name: str, text: str) -> float | None:
+    """Return the percentile that `name` means, None for the maximum."""
+    if name == "max":
+        return None
+    try:
+        percent = float(name[1:])
+    except ValueError:
+        percent = -1.0
+    if not 0 < percent < 100:
+        raise ThresholdError(f"bad condition {text!r}: a percentile lies between p0 and p100")
+    return percent
+
+
+def _time_of(clock: str, percent: float | None) -> Callable[[Measured], float | None]:
+    def measure(measured: Measured) -> float | None:
+        times: Histogram = getattr(measured, clock)
+        found_ns = times.max_ns if percent is None else times.percentile_ns(percent)
+        return None if found_ns is None else found_ns / 1000
+
+    return measure
+
+
+def _error_count(measured: Measured) -> float:
+    return measured.errors
+
+
+def _error_share(measured: Measured) -> float | None:
+    total = measured.calls + measured.errors
+    return 100 * measured.errors / total if total else None

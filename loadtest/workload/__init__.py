@@ -1,0 +1,416 @@
+"""What a load generator sends, and what it must get back, for any method of any schema.
+
+`load_workload` checks all that a user gave, once, and a `Workload` then makes the requests of
+each connection: params that are packed already, and a check for the results. There are three
+kinds:
+
+- **texts**, for the tutorial's ``MessageStream.read`` without params (`workload.texts`): each
+  with a nonce of its own, so that crossed replies are noticed;
+- **bytes**, for ``Binary.reverse`` (`loadtest.workload.binaries`), with nonces as well;
+- **params** as JSON (`workload.json_params`), sent line by line, with templates that each request
+  fills in (`loadtest.workload.templates`), and fields that the results must have
+  (`loadtest.workload.expectations`).
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, cycle, starmap
+from pathlib import Path
+from typing import Any, TypeVar
+
+from loadtest.workload.binaries import Binaries
+from loadtest.workload.expectations import Expectation, compile_expectation
+from loadtest.workload.json_params import (
+    MAX_WORDS,
+    Params,
+    ParamsError,
+    Slot,
+    Struct,
+    read_items,
+    read_struct,
+    too_large,
+)
+from loadtest.workload.templates import WIDEST, Source, Values
+from loadtest.workload.texts import (
+    KEPT_REQUESTS,
+    KEPT_WORDS,
+    WRONG_REPLY,
+    ShortTexts,
+    TextError,
+    Texts,
+    generated_texts,
+    parse_corpus,
+)
+from schema import SchemaError, load, message
+from wire.encoding import EncodedTuple
+from wire.interfaces import Interface, Method, compile_interface
+
+TEXT, BINARY = PAYLOAD_KINDS = ("text", "binary")
+
+_RIG_SCHEMA = "message.capnp"
+_BINARY_SCHEMA = "binary.capnp"
+_TUTORIAL = compile_interface(message.MessageStream).methods["read"]
+_FILE_ID = re.compile(r"^\s*@(0x[0-9a-fA-F]+)\s*;", re.MULTILINE)
+
+
+class WorkloadError(ValueError):
+    """A workload cannot be made; the message names the place and says what to do, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadConfig:
+    """What to call with which params, in plain values, ready for JSON.
+
+    - `schema` is the path of a ``.capnp`` file; None is the rig's ``message.capnp``, which also
+      stands for any file with its id.
+    - `interface` is a name in it, as "Foo" or "Outer.Foo"; None is the only one it has.
+    - `method` is a name in that, an inherited one too; None is the only one.
+    - `params` is a JSON object, or one per line. None means generated texts for the tutorial's
+      method, all fields at their defaults for any other.
+    - `expect` has the fields that the results must have: one object, or as many as `params`.
+      None: readable results are right; of the tutorial's method, the content reversed is.
+
+    For the tutorial's method without params:
+
+    - `payload_bytes` is the size of each text in UTF-8, nonce included;
+    - `text`, where given, is sent each time, behind a nonce;
+    - `corpus` is a file's content, whose lines are sent in turn, behind a nonce each;
+    - `seed` is that of the generated texts, and of the UUIDs in params;
+    - `payload_kind` ``binary`` calls ``Binary.reverse`` with random bytes instead.
+    """
+
+    schema: str | None = None
+    interface: str | None = None
+    method: str | None = None
+    params: str | None = None
+    expect: str | None = None
+    payload_bytes: int = 32
+    text: str = ""
+    corpus: str | None = None
+    seed: int = 1
+    payload_kind: str = TEXT
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """One request; equal to itself alone.
+
+    `params` are packed, as `StructCodec.pack` does. `check` gets the view of the results and
+    returns None, or the kind of fault, which holds no payload: "wrong reply: field sum". It
+    raises `MalformedMessage` where the results cannot be read.
+    """
+
+    params: EncodedTuple
+    check: Callable[[Any], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The calls of one process of a run.
+
+    Where `is_repeating`, the requests of a connection are the same objects again and again, few
+    and small enough to keep an encoded frame and a learned reply for each. Else each is new:
+    made from templates, or too large or too many to be kept; `params` then share their parts.
+    """
+
+    interface: Interface
+    method: Method
+    label: str
+    is_repeating: bool
+    _start: Callable[[int, int], Iterator[Request]]
+
+    def requests(self, user: int, in_flight: int) -> Iterator[Request]:
+        """Yield the requests of one connection without end.
+
+        `user` is a number that no other connection of the run has, `in_flight` how many calls
+        the connection has under way at most.
+        """
+        return self._start(user, in_flight)
+
+
+def read_params_argument(text: str) -> str:
+    """Return the content of the file that "@path" names, and any other text as it is.
+
+    Raises:
+        WorkloadError: The file cannot be read, or is not UTF-8.
+    """
+    if not text.startswith("@"):
+        return text
+    try:
+        # Editors on Windows put a mark in front.
+        return Path(text[1:]).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise WorkloadError(f"cannot read {text[1:]}: {error.strerror}") from error
+    except ValueError as error:
+        raise WorkloadError(f"cannot read {text[1:]}: it is not UTF-8 text") from error
+
+
+def load_workload(
+    config: WorkloadConfig,
+    *,
+    first: int = 0,
+    step: int = 1,
+    clock: Callable[[], int] = time.time_ns,
+) -> Workload:
+    """Return the workload that `config` asks for, checked in full.
+
+    ``{{i}}`` counts `first`, `first + step` and so on over all connections of this process;
+    `clock` is that of ``{{time_ns}}``.
+
+    Raises:
+        WorkloadError: The config has a mistake, or names a file that has one.
+    """
+    if config.payload_kind == BINARY:
+        return _binary_workload(config)
+    try:
+        interface, method, schema = _find(config)
+        if config.params is None and _is_tutorial(method):
+            is_repeating, start = _texts(config, method)
+        else:
+            source = partial(Source, first=first, step=step, seed=config.seed, clock=clock)
+            is_repeating, start = _lines(config, method, schema, source)
+    except (SchemaError, ParamsError, TextError) as error:
+        raise WorkloadError(" ".join(str(error).split())) from error
+    label = f"{interface.name}.{method.name}"
+    return Workload(interface, method, label, is_repeating, start)
+
+
+# --- what is called -------------------------------------------------------------------------
+
+
+def _find(config: WorkloadConfig) -> tuple[Interface, Method, Any]:
+    """Return the interface, the method, and pycapnp's schema of the method."""
+    path = config.schema or _RIG_SCHEMA
+    module = _load(path)
+    modules = dict(_interfaces(module, ""))
+    found = _choose("interface", config.interface, modules, Path(path).name)
+    interface = compile_interface(found)
+    name = config.interface or interface.name
+    method = _choose("method", config.method, interface.methods, name)
+    schema = _declaration(found.schema, method)
+    _refuse_capabilities(f"{name}.{method.name}", schema.param_type)
+    return interface, method, schema
+
+
+def _declaration(schema: Any, method: Method) -> Any:  # noqa: ANN401
+    """Return pycapnp's schema of a method of this interface or of one that it extends."""
+    if schema.node.id == method.interface_id:
+        return schema.methods[method.name]
+    found = (_declaration(superclass, method) for superclass in schema.superclasses)
+    return next((declared for declared in found if declared is not None), None)
+
+
+def _load(path: str) -> Any:  # noqa: ANN401 - a pycapnp module
+    # pycapnp aborts the process that loads two files with one id, and a user of the tutorial
+    # has a copy of ours.
+    try:
+        found = _FILE_ID.search(Path(path).read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        found = None
+    is_copy = found is not None and int(found[1], 16) == message.schema.node.id
+    return message if is_copy else load(path)
+
+
+def _interfaces(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """Yield the interfaces of a pycapnp module with their names, nested ones too."""
+    for node in module.schema.node.nestedNodes:
+        nested = getattr(module, node.name, None)
+        schema = getattr(nested, "schema", None)
+        # Numbers and other constants have none. One of a struct has that of its type, whose nested
+        # types it lacks: asked for them, pycapnp raises an exception of KJ's, which looks through
+        # the stack, and does not survive that in a greenlet of a Locust user.
+        if schema is None or schema.node.id != node.id:
+            continue
+        name = f"{prefix}{node.name}"
+        if schema.node.which() == "interface":
+            yield name, nested
+        yield from _interfaces(nested, f"{name}.")
+
+
+def _is_tutorial(method: Method) -> bool:
+    ids = _TUTORIAL.interface_id, _TUTORIAL.method_id
+    return (method.interface_id, method.method_id) == ids
+
+
+def _choose(kind: str, name: str | None, known: dict[str, Any], where: str) -> Any:  # noqa: ANN401
+    """Return the `kind` of this name, or the only one.
+
+    Raises:
+        WorkloadError: There is none of this name, or none at all, or no name and several.
+    """
+    names = ", ".join(known)
+    if not known:
+        raise WorkloadError(f"{where} has no {kind}")
+    if name is None:
+        if len(known) > 1:
+            raise WorkloadError(f"{where} has several {kind}s, name one of them: {names}")
+        return next(iter(known.values()))
+    if name not in known:
+        raise WorkloadError(f"no {kind} {name!r} in {where}: it has {names}")
+    return known[name]
+
+
+def _refuse_capabilities(label: str, params: Any) -> None:  # noqa: ANN401
+    """Refuse a method that takes what a generator cannot give.
+
+    Deeper inside, such a field may well be optional: it is refused if the params name it.
+    """
+    for field in params.fields_list:
+        which = "group" if field.proto.which() == "group" else field.proto.slot.type.which()
+        if which in {"interface", "anyPointer"}:
+            what = "a capability" if which == "interface" else "an AnyPointer"
+            raise WorkloadError(
+                f"{label} takes {what}, {field.proto.name}, which no JSON gives: "
+                "choose another method"
+            )
+
+
+# --- texts ----------------------------------------------------------------------------------
+
+_Start = Callable[[int, int], Iterator[Request]]
+
+
+def _texts(config: WorkloadConfig, method: Method) -> tuple[bool, _Start]:
+    if config.expect is not None:
+        raise WorkloadError("expect goes with params: generated texts have replies of their own")
+    if config.text and config.corpus is not None:
+        raise WorkloadError("text and corpus exclude each other: give one of them")
+    _check_size(config.payload_bytes)
+    texts: Texts | ShortTexts
+    if config.text:
+        texts = Texts(method.params, [config.text], is_corpus=True)
+    elif config.corpus is not None:
+        texts = Texts(method.params, parse_corpus(config.corpus), is_corpus=True)
+    else:
+        texts = generated_texts(method.params, config.payload_bytes, seed=config.seed)
+    if texts.words > MAX_WORDS:
+        raise WorkloadError(f"the text: {too_large(8 * texts.words)}")
+    return texts.is_repeating, partial(_text_requests, texts)
+
+
+def _text_requests(
+    texts: Texts | ShortTexts | Binaries, user: int, in_flight: int
+) -> Iterator[Request]:
+    lap = starmap(Request, texts.lap(user, in_flight))
+    return cycle(lap) if texts.is_repeating else lap
+
+
+def _binary_workload(config: WorkloadConfig) -> Workload:
+    given = [name for name in _NOT_BINARY if getattr(config, name)]
+    if given:
+        raise WorkloadError(f"{given[0]} does not go with a binary payload: leave it out")
+    _check_size(config.payload_bytes)
+    interface = compile_interface(load(_BINARY_SCHEMA).Binary)
+    method = interface.methods["reverse"]
+    bodies = Binaries(method.params, config.payload_bytes, seed=config.seed)
+    if bodies.words > MAX_WORDS:
+        raise WorkloadError(f"the payload: {too_large(8 * bodies.words)}")
+    label = f"{interface.name}.{method.name}"
+    start = partial(_text_requests, bodies)
+    return Workload(interface, method, label, bodies.is_repeating, start)
+
+
+_NOT_BINARY = ("schema", "interface", "method", "params", "expect", "text", "corpus")
+
+
+def _check_size(payload_bytes: int) -> None:
+    if payload_bytes < 1:
+        raise WorkloadError(f"the payload must be at least 1 byte, not {payload_bytes}")
+    # Before it is generated.
+    if payload_bytes > 8 * MAX_WORDS:
+        raise WorkloadError(f"the payload: {too_large(payload_bytes)}")
+
+
+# --- params ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """An object of the params, and what is expected of its results, None for nothing."""
+
+    params: Params
+    expectation: Expectation | None
+
+    def request(self, values: Values) -> Request:
+        """Return the request that has these values, in 1 to 2 µs on top of packing."""
+        expectation = self.expectation
+        check = _accept if expectation is None else partial(expectation, values)
+        return Request(self.params.pack(values), check)
+
+
+def _accept(_results: Any) -> None:  # noqa: ANN401
+    """Check nothing: the results could be opened."""
+
+
+def _lines(
+    config: WorkloadConfig,
+    method: Method,
+    schema: Any,  # noqa: ANN401
+    make_source: Callable[[frozenset[str]], Source],
+) -> tuple[bool, _Start]:
+    if config.text or config.corpus is not None:
+        given = "text" if config.text else "corpus"
+        raise WorkloadError(f"{given} is for MessageStream.read without params: leave it out")
+    params = _read("params", config.params, schema.param_type, method)
+    expected = _read("expect", config.expect, schema.result_type, method)
+    if len(expected) not in {1, len(params)}:
+        raise WorkloadError(
+            f"expect has {len(expected)} lines, params {len(params)}: give one, or as many"
+        )
+    expectations: list[Expectation | None] = [None]
+    if config.expect is not None:
+        expectations = [compile_expectation(found) for found in expected]
+    elif _is_tutorial(method):
+        expectations = [_expect_reversed(found) for found in params]
+    # One that goes with all lines is taken for each.
+    lines = [
+        _Line(Params(method.params, found), expectation)
+        for found, expectation in zip(params, cycle(expectations), strict=False)
+    ]
+    names = frozenset[str]().union(*(found.names for found in params + expected))
+    if names:
+        return False, partial(_templated_requests, lines, make_source(names))
+    return _constant_requests([line.request(WIDEST) for line in lines])
+
+
+def _read(what: str, text: str | None, schema: Any, method: Method) -> list[Struct]:  # noqa: ANN401
+    name = f"the {'params' if what == 'params' else 'results'} of {method.name}"
+    items = read_items("{}" if text is None else text, what)
+    return [read_struct(item, schema, name) for item in items]
+
+
+def _expect_reversed(params: Struct) -> Expectation:
+    """Return what compares the tutorial's reply with the content of its params."""
+    content = params.fields.get("request", {}).get("content", "")
+
+    def fault(values: Values, results: Any) -> str | None:  # noqa: ANN401
+        text: str = content.render(values) if isinstance(content, Slot) else content
+        return None if bytes(results.chunk) == text[::-1].encode() else WRONG_REPLY
+
+    return fault
+
+
+_Item = TypeVar("_Item")
+
+
+def _in_turn(items: Sequence[_Item], user: int) -> Iterator[_Item]:
+    """Yield the items again and again; not all connections start with the same one."""
+    return (items[number % len(items)] for number in count(user))
+
+
+def _constant_requests(requests: Sequence[Request]) -> tuple[bool, _Start]:
+    if len(requests) > KEPT_REQUESTS or any(made.params[2] > KEPT_WORDS for made in requests):
+        return False, lambda user, _in_flight: (
+            Request(made.params, made.check) for made in _in_turn(requests, user)
+        )
+    return True, lambda user, _in_flight: _in_turn(requests, user)
+
+
+def _templated_requests(
+    lines: Sequence[_Line], source: Source, user: int, _in_flight: int
+) -> Iterator[Request]:
+    pairs = zip(_in_turn(lines, user), source.values(user), strict=False)
+    return (line.request(values) for line, values in pairs)

@@ -1,0 +1,118 @@
+"""What is expected of results, given as JSON: compares the fields that it names, and no others.
+
+Structs, groups and elements of lists are compared by the fields given, lists only with the same
+length, Text, Data and enums exactly, numbers by ``==``; a number for a Float32 is rounded to one
+first. Of a union, the member given must be the active one.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import capnp
+
+from loadtest.workload.json_params import ParamsError, Slot, Struct
+from loadtest.workload.templates import Values
+from wire.errors import MalformedMessage
+from wire.fallback import malformed
+
+# Gets the values of a request and the view of its results; None where all is as expected, else
+# what is not.
+Expectation = Callable[[Values, Any], str | None]
+# Gets what a reply has for a field, and the values of the request; returns the path of the field
+# that is wrong, or None.
+_Matcher = Callable[[Any, Values], str | None]
+
+
+def compile_expectation(expected: Struct) -> Expectation:
+    """Return what compares the fields of `expected` with a view of the results.
+
+    It gets the values of the request and the view, and returns None where all are equal, else
+    which is wrong, as "wrong reply: field point.x". It raises `MalformedMessage` where a field
+    cannot be read.
+
+    Raises:
+        ParamsError: A NaN is expected.
+    """
+    match = _struct_matcher(expected.schema, expected.fields, "", expected.place)
+
+    def fault(values: Values, results: Any) -> str | None:  # noqa: ANN401
+        try:
+            wrong = match(results, values)
+        except _READ_ERRORS as error:
+            raise malformed(error) from error
+        return None if wrong is None else f"wrong reply: field {wrong}"
+
+    return fault
+
+
+# What pycapnp raises for a nested value that cannot be read; RuntimeError for a newer enumerant.
+_READ_ERRORS = (capnp.KjException, UnicodeDecodeError, RuntimeError)
+
+
+def _struct_matcher(schema: Any, fields: dict[str, Any], path: str, place: str) -> _Matcher:  # noqa: ANN401
+    parts: list[tuple[str, str, bool, _Matcher]] = []
+    for name, value in fields.items():
+        inner = f"{path}.{name}" if path else name
+        nested = schema.fields[name].schema if isinstance(value, (dict, list)) else None
+        is_member = name in schema.union_fields
+        parts.append((name, inner, is_member, _matcher(nested, value, inner, place)))
+
+    def match(found: Any, values: Values) -> str | None:  # noqa: ANN401
+        for name, inner, is_member, match_field in parts:
+            # Reading another member than the active one is an error.
+            if is_member and _active(found) != name:
+                return inner
+            wrong = match_field(getattr(found, name), values)
+            if wrong is not None:
+                return wrong
+        return None
+
+    return match
+
+
+def _matcher(schema: Any, expected: Any, path: str, place: str) -> _Matcher:  # noqa: ANN401
+    if isinstance(expected, dict):
+        return _struct_matcher(schema, expected, path, place)
+    if isinstance(expected, list):
+        return _list_matcher(schema, expected, path, place)
+    if isinstance(expected, Slot):
+        render = expected.render
+        return lambda found, values: None if _same(found, render(values)) else path
+    if isinstance(expected, float) and math.isnan(expected):
+        raise ParamsError(f"{place}: {path}: NaN equals nothing, itself included: leave it out")
+    return lambda found, _values: None if _same(found, expected) else path
+
+
+def _list_matcher(schema: Any, expected: list[Any], path: str, place: str) -> _Matcher:  # noqa: ANN401
+    # As above: elements without a schema have none to ask for.
+    nested = schema.elementType if expected and isinstance(expected[0], (dict, list)) else None
+    parts = [
+        _matcher(nested, item, f"{path}[{index}]", place) for index, item in enumerate(expected)
+    ]
+
+    def match(found: Any, values: Values) -> str | None:  # noqa: ANN401
+        if len(found) != len(parts):
+            return path
+        for item, match_item in zip(found, parts, strict=True):
+            wrong = match_item(item, values)
+            if wrong is not None:
+                return wrong
+        return None
+
+    return match
+
+
+def _same(found: Any, expected: object) -> bool:  # noqa: ANN401
+    if isinstance(expected, bytes):
+        # A memoryview would be compared element by element.
+        return bytes(found) == expected
+    return bool(found == expected)
+
+
+def _active(found: Any) -> str | None:  # noqa: ANN401
+    """Return the active member of a union, None where a newer schema added it."""
+    try:
+        return str(found.which())
+    except (MalformedMessage, capnp.KjException):
+        return None

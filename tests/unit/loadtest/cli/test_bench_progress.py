@@ -1,0 +1,58 @@
+from loadtest.bench.steps import Progress, StepClock, Steps
+from loadtest.cli.bench_progress import _Lines
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_lines_are_seconds_apart_but_for_the_first_and_the_last() -> None:
+    said: list[str] = []
+    clock = Clock()
+    lines = _Lines(said.append, clock)
+    lines.show(Progress(0, 300, None))
+    for done in range(1, 301):
+        clock.now_s += 0.1
+        lines.show(Progress(done, 300, (300 - done) * 0.5))
+    assert said[0] == "0 of 300 done, starting"
+    assert said[1] in {
+        "50 of 300 done, about 2 min 05 s left",
+        "51 of 300 done, about 2 min 04 s left",
+    }
+    assert said[-1] == "300 of 300 done, about 0 s left"
+    assert len(said) == 7
+
+
+def test_slow_steps_are_all_shown() -> None:
+    said: list[str] = []
+    clock = Clock()
+    lines = _Lines(said.append, clock)
+    for done in range(4):
+        lines.show(Progress(done, 3, 10.4 * (3 - done)))
+        clock.now_s += 6
+    assert [line.rpartition(", ")[2] for line in said] == [
+        *("about 31 s left", "about 21 s left", "about 10 s left", "about 0 s left"),
+    ]
+
+
+def test_what_is_left_counts_each_kind_of_step_at_its_own_pace() -> None:
+    told: list[Progress] = []
+    clock = Clock()
+    cases, weighings = Steps(4), Steps(2, guess_s=10)
+    steps = StepClock(told.append, cases, weighings, now_s=clock)
+    steps.tell()
+    for _ in range(4):
+        clock.now_s += 2
+        steps.step(cases)
+    clock.now_s += 100
+    steps.pass_over()
+    for _ in range(2):
+        clock.now_s += 5
+        steps.step(weighings)
+    assert [(one.done, one.total) for one in told] == [(done, 6) for done in range(7)]
+    lefts = [one.left_s for one in told]
+    assert lefts == [None, 3 * 2 + 20, 2 * 2 + 20, 2 + 20, 20, 5, 0]

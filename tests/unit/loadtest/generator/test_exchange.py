@@ -1,0 +1,206 @@
+"""The load generator's connection and the server's half of `wire`, joined without sockets."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from client.errors import ClientError, Disconnected, Overloaded, ProtocolError, RemoteError
+from loadtest.generator.exchange import Exchange
+from loadtest.stats.failures import WrongReply
+from loadtest.workload import Workload, WorkloadConfig, load_workload
+from schema import message
+from wire.connection import Called
+from wire.encoding import encode_abort, encode_bootstrap_results
+from wire.interfaces import compile_interface
+from wire.messages import ExceptionType
+from wire.messages import RemoteError as WireRemoteError
+from wire.server_connection import ServerConnection
+
+READ = compile_interface(message.MessageStream).methods["read"]
+TEXTS = load_workload(WorkloadConfig())
+TEMPLATES = load_workload(WorkloadConfig(params='{"request": {"content": "call {{i}}"}}'))
+LINES = load_workload(
+    WorkloadConfig(params='{"request": {"content": "ab"}}\n{"request": {"content": "cd"}}')
+)
+
+
+class Joined:
+    """An exchange and a server, and what was counted."""
+
+    def __init__(
+        self, workload: Workload = TEXTS, *, in_flight: int = 2, checks_content: bool = True
+    ) -> None:
+        self.answered: list[tuple[int, int, int]] = []
+        self.failed: list[tuple[Exception, int, int]] = []
+        self.exchange = Exchange(
+            workload,
+            0,
+            in_flight,
+            answered=lambda *times: self.answered.append(times),
+            failed=lambda *what: self.failed.append(what),
+            checks_content=checks_content,
+        )
+        self.server = ServerConnection()
+        self.contents: list[str] = []
+
+    def begin(self) -> "Joined":
+        self.server.receive_data(self.exchange.output())
+        assert self.exchange.receive(self.server.data_to_send(), 0) == self.exchange.free
+        return self
+
+    def replies(self, reply: Callable[[str], bytes] = lambda text: text[::-1].encode()) -> bytes:
+        """Let the server answer what was sent; return its bytes."""
+        for event in self.server.receive_data(self.exchange.output()):
+            if isinstance(event, Called):
+                text: str = READ.params.open(event.params).request.content
+                self.contents.append(text)
+                chunk = reply(text)
+                results = READ.results.pack({"chunk": chunk})
+                self.server.send_results(event.question_id, results)
+        return self.server.data_to_send()
+
+
+@pytest.mark.parametrize("workload", [TEXTS, TEMPLATES, LINES])
+def test_a_right_reply_counts_with_its_three_instants(workload: Workload) -> None:
+    joined = Joined(workload).begin()
+    for turn in range(5):
+        joined.exchange.send(turn, turn + 1)
+        assert joined.exchange.receive(joined.replies(), turn + 2) == 1
+    assert joined.answered == [(turn, turn + 1, turn + 2) for turn in range(5)]
+    assert joined.failed == []
+
+
+def test_lines_are_sent_in_turn_and_templates_are_filled_in() -> None:
+    for workload, contents in (
+        (LINES, ["ab", "cd", "ab"]),
+        (
+            load_workload(WorkloadConfig(params='{"request": {"content": "call {{i}}"}}')),
+            ["call 0", "call 1", "call 2"],
+        ),
+    ):
+        joined = Joined(workload, in_flight=1).begin()
+        for _ in contents:
+            joined.exchange.send(0, 0)
+            joined.exchange.receive(joined.replies(), 0)
+        assert joined.contents == contents
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("workload", [TEXTS, TEMPLATES])
+def test_one_wrong_byte_is_noticed(workload: Workload, first: bool) -> None:  # noqa: FBT001
+    joined = Joined(workload, in_flight=1).begin()
+    for _ in range(0 if first else 6):
+        joined.exchange.send(0, 0)
+        joined.exchange.receive(joined.replies(), 0)
+    joined.exchange.send(5, 6)
+    joined.exchange.receive(joined.replies(lambda text: b"#" + text[::-1].encode()[1:]), 7)
+    ((error, sent_ns, now_ns),) = joined.failed
+    assert isinstance(error, WrongReply)
+    assert (sent_ns, now_ns) == (6, 7)
+    # It was that reply alone.
+    joined.exchange.send(0, 0)
+    joined.exchange.receive(joined.replies(), 0)
+    assert len(joined.failed) == 1
+
+
+def test_without_the_content_only_a_length_is_noticed() -> None:
+    joined = Joined(in_flight=1, checks_content=False).begin()
+    for reply in (lambda text: text[::-1].encode(), lambda text: b"#" * len(text.encode())):
+        for _ in range(3):
+            joined.exchange.send(0, 0)
+            joined.exchange.receive(joined.replies(reply), 0)
+    assert len(joined.answered) == 6
+    joined.exchange.send(0, 0)
+    joined.exchange.receive(joined.replies(lambda _text: b"short"), 0)
+    assert len(joined.failed) == 1
+
+
+def test_a_reply_to_another_request_is_noticed() -> None:
+    joined = Joined(in_flight=2).begin()
+    joined.exchange.send(0, 0)
+    joined.exchange.send(0, 0)
+    texts = iter(["", ""])
+
+    def crossed(text: str) -> bytes:
+        del text
+        return next(texts).encode()
+
+    joined.exchange.receive(joined.replies(crossed), 0)
+    assert [type(error) for error, _, _ in joined.failed] == [WrongReply, WrongReply]
+
+
+@pytest.mark.parametrize("size", [1, 7, 40, 100])
+def test_replies_may_come_in_any_portions(size: int) -> None:
+    joined = Joined(in_flight=4)
+    bootstrap = joined.exchange.output()
+    joined.server.receive_data(bootstrap)
+    freed = [joined.exchange.receive(part, 0) for part in _cut(joined.server.data_to_send(), size)]
+    assert joined.exchange.is_ready
+    assert sum(freed) == 4
+    for turn in range(3):
+        for _ in range(4):
+            joined.exchange.send(turn, turn)
+        freed = [joined.exchange.receive(part, turn) for part in _cut(joined.replies(), size)]
+        assert sum(freed) == 4
+    assert len(joined.answered) == 12
+
+
+def _cut(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (WireRemoteError("broken"), RemoteError),
+        (WireRemoteError("full", ExceptionType.OVERLOADED), Overloaded),
+    ],
+)
+def test_an_exception_fails_the_call_and_not_the_connection(
+    error: WireRemoteError, kind: type[Exception]
+) -> None:
+    joined = Joined(in_flight=1).begin()
+    joined.exchange.send(0, 0)
+    (called,) = joined.server.receive_data(joined.exchange.output())
+    assert isinstance(called, Called)
+    joined.server.send_exception(called.question_id, error)
+    assert joined.exchange.receive(joined.server.data_to_send(), 1) == 1
+    assert [type(failure) for failure, _, _ in joined.failed] == [kind]
+    joined.exchange.send(0, 0)
+    joined.exchange.receive(joined.replies(), 0)
+    assert len(joined.answered) == 1
+
+
+def test_a_reply_that_comes_twice_breaks_the_protocol() -> None:
+    joined = Joined(in_flight=1).begin()
+    joined.exchange.send(0, 0)
+    reply = joined.replies()
+    joined.exchange.receive(reply, 0)
+    with pytest.raises(ProtocolError, match="not made, or twice"):
+        joined.exchange.receive(reply, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (encode_abort(WireRemoteError("go away")), Disconnected),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(100), ClientError),
+        (b"\xff" * 64, ProtocolError),
+        (encode_bootstrap_results(5, 0), ProtocolError),
+    ],
+)
+def test_what_is_no_reply_ends_the_connection(data: bytes, kind: type[Exception]) -> None:
+    joined = Joined(in_flight=1).begin()
+    joined.exchange.send(0, 0)
+    with pytest.raises(kind):
+        joined.exchange.receive(data, 0)
+
+
+def test_giving_up_fails_all_that_is_in_flight() -> None:
+    joined = Joined(in_flight=3).begin()
+    for _ in range(2):
+        joined.exchange.send(1, 2)
+    assert list(joined.exchange.waiting()) == [(1, 2), (1, 2)]
+    assert joined.exchange.give_up(Disconnected("gone"), 9) == 2
+    assert [(sent_ns, now_ns) for _, sent_ns, now_ns in joined.failed] == [(2, 9), (2, 9)]
+    assert (joined.exchange.in_flight, joined.exchange.free) == (0, 3)

@@ -1,0 +1,73 @@
+import json
+
+from loadtest.generator.server_usage import ServerPart, Usage
+from loadtest.locust_rig.live_panel import (
+    PROCESS_COLUMNS,
+    TIMES_COLUMNS,
+    panel,
+    process_data,
+    times_data,
+)
+from loadtest.locust_rig.live_run import Envelope, LiveRun, Used
+from loadtest.locust_rig.usage import NOT_HERE, Reading, ServerWatch
+from loadtest.stats.histogram import Histogram
+from loadtest.stats.tally import Report, Times, Window
+
+
+def live() -> LiveRun:
+    run = LiveRun()
+    window = Window(
+        {"read": Times(Histogram.of([100_000] * 500))}, failures={"Overloaded: full": 2}
+    )
+    report = Report({0: window}, cpu_ns=500_000_000)
+    used = (Used(0.0, 1.0, 10_000_000), Used(1.0, 1.5, 20_000_000))
+    run.receive("a", 0, Envelope(report, 2.0, 2.0, 7, "here", 1, used), now_s=10)
+    return run
+
+
+def watch(*usages: Usage) -> ServerWatch:
+    # A short last interval, as at the end of a run, tells little.
+    readings = [Reading(0.0, usages, None)]
+    for at_s, used_s in ((1.0, 0.5), (1.1, 0.5)):
+        later = tuple(Usage(one.name, one.pid, one.cpu_s + used_s, 99_000_000) for one in usages)
+        readings.append(Reading(at_s, later, None))
+    found = ServerWatch("h:1", readings)
+    found._parts = [ServerPart(one.name, None) for one in usages]  # type: ignore[arg-type]
+    return found
+
+
+def test_a_panel_is_plain_values() -> None:
+    shown = panel(live(), watch(Usage("worker 0", 5, 3.0, 1)), 13.0, None, is_running=True)
+    assert json.loads(json.dumps(shown)) == shown
+    assert (shown["calls"], shown["errors"], shown["age_s"]) == (500, 2, 3)
+    assert (shown["calls_per_s"], shown["rate_now_hz"]) == (250, 250)
+    assert shown["failures"] == [{"kind": "Overloaded: full", "count": 2}]
+    assert shown["verdict"] == "void"
+    assert shown["server"]["processes"] == [
+        {"name": "worker 0", "pid": 5, "cpu": 0.5 / 1.1, "rss_bytes": 99_000_000}
+    ]
+    assert shown["generators"][0]["cpu"] == 0.25
+
+
+def test_locusts_tabs_show_the_same() -> None:
+    shown = panel(live(), watch(Usage("worker 0", 5, 3.0, 1)), 13.0, None, is_running=True)
+    row = times_data(shown)[0]
+    assert list(row) == [key for key, _ in TIMES_COLUMNS]
+    assert [row["clock"], row["count"], row["p99.99"]] == ["service", "500", "100"]
+    server, generator = process_data(shown)
+    assert list(server) == [key for key, _ in PROCESS_COLUMNS]
+    assert list(server.values()) == ["server: worker 0", 5, "45", "99.0", ""]
+    assert list(generator.values()) == [
+        *("locust 0", 7, "25", "20.0"),
+        "pinned to CPU 1, as of 3 s ago",
+    ]
+
+
+def test_a_server_that_is_not_here_says_so() -> None:
+    shown = panel(live(), watch(), 13.0, None, is_running=True)
+    assert shown["server"]["missing"] == NOT_HERE
+    assert process_data(shown)[0]["note"] == NOT_HERE
+
+
+def test_before_the_first_run_there_are_no_rows() -> None:
+    assert times_data({}) == process_data({}) == []

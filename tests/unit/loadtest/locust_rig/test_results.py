@@ -1,0 +1,93 @@
+from argparse import Namespace
+
+import pytest
+
+from loadtest.generator.server_usage import MachineTime, Usage
+from loadtest.locust_rig.live_run import Envelope, LiveRun
+from loadtest.locust_rig.results import Outcome, conclude, plain_options
+from loadtest.locust_rig.usage import Reading, ServerWatch
+from loadtest.stats.histogram import Histogram
+from loadtest.stats.tally import Report, Times, Window
+
+
+def live(
+    *, calls: int = 20_000, failed: int = 0, final: bool = True, falling: bool = False
+) -> LiveRun:
+    run = LiveRun()
+    windows = {
+        second: Window(
+            {
+                "read": Times(
+                    Histogram.of([100_000] * (calls if not falling else 900 - 50 * second))
+                )
+            },
+            failures={"WrongReply: wrong": failed} if failed and not second else {},
+        )
+        for second in range(12)
+    }
+    report = Report(windows if calls else {}, cpu_ns=6 * 10**9, final=final)
+    run.receive("a", 0, Envelope(report, at_s=12.5, seconds=12.0), now_s=12.5)
+    return run
+
+
+def watch(cpu_s: float = 5.0) -> ServerWatch:
+    return ServerWatch(
+        "127.0.0.1:1",
+        [
+            Reading(at_s, (Usage("server", 7, 1 + used_s, 4096),), MachineTime(0.0, 10 + at_s))
+            for at_s, used_s in ((0.0, 0.0), (12.0, cpu_s))
+        ],
+    )
+
+
+def outcome(run: LiveRun, *conditions: str, is_shaped: bool = False) -> Outcome:
+    return conclude(run, watch(), conditions, is_shaped=is_shaped)
+
+
+def test_a_good_run() -> None:
+    found = outcome(live(), "p99>1ms", "errors>0")
+    assert (found.summary.verdict, found.problems, found.violations) == ("valid", (), ())
+    assert not found.is_bad
+    assert found.summary.calls_per_s == 20_000
+    assert found.summary.server_cpu_us_per_call == pytest.approx(5e6 / 240_000)
+    assert {figure.verdict for figure in found.figures} == {"ok"}
+    assert found.lines[1].split()[:4] == ["read", "service", "240,000", "20,000"]
+
+
+def test_conditions_that_hold_are_violations() -> None:
+    found = outcome(live(failed=1), "p99>50us", "errors>5")
+    assert found.violations == ("p99>50us: 100 µs",)
+    assert found.is_bad
+
+
+def test_failed_calls_alone_are_no_reason_that_the_run_does_not_count() -> None:
+    found = outcome(live(failed=1), "errors>1%")
+    assert found.summary.reasons == ("1 calls failed",)
+    assert not found.is_bad
+
+
+def test_a_lost_worker_voids_every_figure() -> None:
+    found = outcome(live(final=False))
+    assert found.problems == ("1 worker(s) did not send their last report",)
+    assert found.summary.verdict == "void"
+    assert {figure.verdict for figure in found.figures} == {"void"}
+    assert found.is_bad
+
+
+def test_a_run_without_a_call_does_not_count() -> None:
+    found = outcome(live(calls=0), "errors>0")
+    assert found.problems == ("no call was answered",)
+    assert found.is_bad
+
+
+def test_a_load_that_was_to_change_may_drift() -> None:
+    run = live(falling=True)
+    assert any("drifted" in reason for reason in outcome(run).summary.reasons)
+    assert not any("drifted" in reason for reason in outcome(run, is_shaped=True).summary.reasons)
+
+
+def test_the_config_keeps_no_secrets() -> None:
+    options = Namespace(
+        host="h:1", rate=None, tls_key="key", web_login=True, capnp_rig_part={"numbers": {}}
+    )
+    assert plain_options(options) == {"host": "h:1", "rate": None}

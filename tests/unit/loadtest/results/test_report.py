@@ -1,0 +1,367 @@
+import copy
+import json
+import math
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sample_runs import LABEL, Fake, Written, make_run, write_run_folder
+
+from loadtest.results import ResultError
+from loadtest.results.report import render, write_report
+
+_REFERENCES = sorted((Path(__file__).parents[4] / "results").glob("2026*"))
+_VOID_TAGS = {"meta", "br", "hr", "img", "link", "input"}
+_EVIL = "<script>alert('x')</script>\"&"
+
+
+class _Page(HTMLParser):
+    """Reads a page: its tables by their first headings, its text, and what is not well-formed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.problems: list[str] = []
+        self.links: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self.classes: list[list[str]] = []
+        self.text = ""
+        self.verdict = ""
+        self._in_verdict = False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in _VOID_TAGS:
+            self.open.append(tag)
+        plain = dict(attrs)
+        self.links += [
+            str(plain[name]) for name in ("href", "src", "srcset", "data") if name in plain
+        ]
+        self.problems += [f"{name} is a script" for name in plain if name.startswith("on")]
+        if tag == "table":
+            self.tables.append([])
+            self.classes.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+            self.classes[-1].append(plain.get("class") or "")
+        if tag in {"td", "th"}:
+            self.tables[-1][-1].append("")
+        if plain.get("id") == "verdict":
+            self._in_verdict = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.problems.append(f"</{tag}> closes what is not open")
+        if tag == "section":
+            self._in_verdict = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._in_verdict:
+            self.verdict += data + "\n"
+        if self.open and self.open[-1] in {"td", "th"}:
+            self.tables[-1][-1][-1] += data
+
+    def table(self, *headings: str) -> list[list[str]]:
+        """Return the rows of the first table that begins with these headings."""
+        return next(found[1:] for found in self.tables if found[0][: len(headings)] == [*headings])
+
+    def row(self, *first: str, table: tuple[str, ...]) -> list[str]:
+        return next(row for row in self.table(*table) if row[: len(first)] == [*first])
+
+
+def _page(folder: Path) -> _Page:
+    page = _Page(render(folder))
+    assert page.problems == []
+    assert page.open == []
+    return page
+
+
+def _run(tmp_path: Path, fake: Fake | None = None) -> tuple[_Page, Written]:
+    written = make_run(fake or Fake(seconds=4, calls=800, failures=((_EVIL, 3),)))
+    return _page(write_run_folder(tmp_path, written)), written
+
+
+def _us(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def _is_percentile(text: str, times_ns: list[int], percent: float) -> bool:
+    """Tell whether a text is the percentile of raw times, at most 0.8 % too high, rounded."""
+    exact_us = sorted(times_ns)[max(1, math.ceil(percent / 100 * len(times_ns))) - 1] / 1000
+    rounded = 0.51 if exact_us > 990 else 0.051 if exact_us > 99 else 0.00051
+    return exact_us - rounded <= _us(text) <= exact_us * (1 + 1 / 128) + rounded
+
+
+def test_every_percentile_is_that_of_the_raw_times(tmp_path: Path) -> None:
+    page, written = _run(tmp_path)
+    for clock in ("response", "service", "lateness"):
+        times = written.raw[clock]
+        for label in ("all", LABEL):
+            row = page.row(clock, label, table=("clock", "label"))
+            assert row[2] == f"{len(times):,}"
+            assert _us(row[3]) == pytest.approx(sum(times) / len(times) / 1000, abs=0.51)
+            for text, percent in zip(row[4:9], (50, 90, 99, 99.9, 99.99), strict=True):
+                assert _is_percentile(text, times, percent)
+            assert _us(row[9]) == pytest.approx(max(times) / 1000, abs=0.51)
+
+
+def test_every_figure_is_rebuilt_from_the_samples(tmp_path: Path) -> None:
+    page, written = _run(tmp_path)
+    headings = ("figure", "value", "unit", "contract", "95 % interval", "n", "verdict", "reason")
+    rows = {row[0]: row for row in page.table(*headings)}
+    assert [*rows] == [figure["name"] for figure in written.document["figures"]]
+    calls = len(written.raw["response"])
+    assert _us(rows["answered calls, open loop"][1]) == pytest.approx(calls / 4, abs=0.5)
+    assert rows["failures"][1:3] == ["6", "calls"]
+    cpu_us = written.document["observed"][0]["server_cpu_s"] * 1e6 / calls
+    assert _us(rows["server CPU per call"][1]) == pytest.approx(cpu_us, abs=0.05)
+    for clock in ("response", "service", "lateness"):
+        for percent in (50, 90, 99, 99.9):
+            what = clock if clock == "lateness" else f"{clock} time"
+            row = rows[f"{what} p{percent:g}"]
+            assert _is_percentile(row[1], written.raw[clock], percent)
+            low, high = (_us(text) for text in row[4].split(" to "))
+            assert low <= _us(row[1]) <= high
+
+
+def test_the_figures_need_nothing_but_the_samples(tmp_path: Path) -> None:
+    whole, written = _run(tmp_path / "whole")
+    del written.document["summary"]
+    written.document["figures"] = []
+    bare = _page(write_run_folder(tmp_path / "bare", written))
+    for headings in (("figure",), ("clock", "label"), ("kind",), ("second", "answered")):
+        assert bare.table(*headings) == whole.table(*headings)
+    assert bare.verdict == whole.verdict
+
+
+def test_every_second_is_that_of_its_samples(tmp_path: Path) -> None:
+    page, written = _run(tmp_path)
+    rows = page.table("second", "answered")
+    assert [row[0] for row in rows] == ["warm-up", "0", "1", "2", "3"]
+    assert [row[1] for row in rows] == ["10", *["1,600"] * 4]
+    assert [row[2] for row in rows] == ["-", *["1,600"] * 4]
+    assert [row[3] for row in rows] == ["0", "6", "0", "0", "0"]
+    # Each process's times come second by second.
+    half = len(written.raw["response"]) // 2
+    for second in range(4):
+        times = [
+            one
+            for process in (0, half)
+            for one in written.raw["response"][
+                process + 800 * second : process + 800 * (second + 1)
+            ]
+        ]
+        for text, percent in zip(rows[second + 1][4:7], (50, 99, 99.9), strict=True):
+            assert _is_percentile(text, times, percent)
+
+
+def test_use_of_cpu_and_memory_is_that_of_the_samples(tmp_path: Path) -> None:
+    page, _ = _run(tmp_path, Fake(seconds=4, calls=50, noise=0.0))
+    rows = page.table("role", "process")
+    assert rows == [
+        ["server", "worker 0", "11", "1.750", "0.500", "50", "50"],
+        ["server", "supervisor", "10", "0", "0", "20", "20"],
+        ["generator", "engine 0", "12", "1.400", "0.400", "30", "30"],
+    ]
+    rows = page.table("second", "server worker 0 (11), cores")
+    assert rows[0] == ["0", "0.500", "50", "0", "20", "0.400", "30", "1"]
+    assert len(rows) == 4
+
+
+def test_failures_connections_and_generators_are_listed(tmp_path: Path) -> None:
+    page, _ = _run(tmp_path)
+    assert page.table("kind", "calls") == [[_EVIL, "6"]]
+    assert page.table("connections", "made") == [
+        ["first", "2", "200", "200", "200"],
+        ["after a loss", "0", "-", "-", "-"],
+    ]
+    assert page.table("repeat", "process") == [
+        ["0", "0", "3,200", "3,200", "0", "0", "1", "came"],
+        ["0", "1", "3,200", "3,200", "0", "0", "1", "came"],
+    ]
+
+
+def test_a_run_says_what_it_was(tmp_path: Path) -> None:
+    page, _ = _run(tmp_path)
+    assert """loadtest run 127.0.0.1:1 --text '<b>&'"'"'"'""" in page.text
+    assert page.row("workload.text", table=("name", "value"))[1] == "<script>alert(1)</script>"
+    assert "Some CPU" in page.text
+    assert page.verdict.startswith("void\n (open loop")
+    assert "6 calls failed" in page.verdict
+    assert "does not agree" not in page.text
+
+
+def test_void_rows_are_grey(tmp_path: Path) -> None:
+    page, _ = _run(tmp_path)
+    at = next(at for at, found in enumerate(page.tables) if found[0][0] == "figure")
+    looks = dict(zip((row[0] for row in page.tables[at]), page.classes[at], strict=True))
+    assert (looks["failures"], looks["response time p50"]) == ("void", "")
+    assert {name for name, look in looks.items() if look} == {
+        row[0] for row in page.tables[at] if row[6] == "void"
+    }
+
+
+def test_a_closed_loop_has_service_times_only(tmp_path: Path) -> None:
+    page, _ = _run(tmp_path, Fake(seconds=3, calls=50, is_open_loop=False))
+    assert {row[0] for row in page.table("clock", "label")} == {"service"}
+    assert "closed loop: users wait for replies" in page.verdict
+    assert page.tables[3][0][4:] == ["service p50", "service p99", "service p99.9"]
+
+
+def test_what_the_document_says_otherwise_is_named(tmp_path: Path) -> None:
+    written = make_run(Fake(seconds=3, calls=50))
+    document = copy.deepcopy(written.document)
+    document["summary"]["calls"] = 301
+    document["summary"]["service_us"]["p99"] *= 1.01
+    document["summary"]["errors_by_kind"] = {}
+    document["figures"][0]["value"] = 7.0
+    page = _page(write_run_folder(tmp_path, Written(document, written.samples, {})))
+    assert "run.json does not agree with the samples" in page.verdict
+    said = [line for line in page.verdict.splitlines() if "run.json says" in line]
+    assert said[0] == "calls: run.json says 301, the samples 300"
+    assert said[1].startswith("service_us.p99: run.json says ")
+    assert said[2] == "answered calls, open loop, value: run.json says 7.0, the samples 100.0"
+    assert len(said) == 3
+    # The page has what the samples say.
+    assert page.row("service", "all", table=("clock", "label"))[2] == "300"
+    assert page.row("answered calls, open loop", table=("figure",))[1] == "100"
+
+
+def test_lost_samples_show(tmp_path: Path) -> None:
+    written = make_run(Fake(seconds=3, calls=50))
+    lost = [one for one in written.samples if one.get("second") != 1]
+    page = _page(write_run_folder(tmp_path, Written(written.document, lost, {})))
+    assert "calls: run.json says 300, the samples 200" in page.verdict
+    assert [row[1] for row in page.table("second", "answered")] == ["10", "100", "0", "100"]
+
+
+def test_under_locust_the_reasons_are_its_own(tmp_path: Path) -> None:
+    written = make_run(Fake(seconds=3, calls=50))
+    document = written.document | {"kind": "locust", "violations": ["p99>1us: 900 µs"]}
+    document["summary"] = document["summary"] | {
+        "verdict": "void",
+        "reasons": ["1 worker is missing"],
+    }
+    page = _page(write_run_folder(tmp_path, Written(document, written.samples, {})))
+    assert "1 worker is missing" in page.verdict
+    assert "failed: p99>1us" in page.verdict
+    assert "does not agree" not in page.verdict
+
+
+def test_repeats_have_their_own_sections(tmp_path: Path) -> None:
+    page, _ = _run(tmp_path, Fake(seconds=3, calls=50, repeats=2))
+    assert "Repeat 0 over time" in page.text
+    assert "Repeat 1 over time" in page.text
+    assert [row[:2] for row in page.table("repeat", "process")] == [
+        ["0", "0"],
+        ["0", "1"],
+        ["1", "0"],
+        ["1", "1"],
+    ]
+
+
+def _evil(plain: Any) -> Any:
+    """Return plain values with markup in every text."""
+    if isinstance(plain, dict):
+        return {
+            name if name in {"machine", "packages"} else name + _EVIL: _evil(value)
+            for name, value in plain.items()
+        }
+    return plain + _EVIL if isinstance(plain, str) else plain
+
+
+def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
+    written = make_run(Fake(seconds=3, calls=50, failures=((_EVIL, 1),)))
+    document = written.document
+    document["config"], document["environment"] = (
+        _evil(document["config"]),
+        {
+            **_evil(document["environment"]),
+            "command": [_EVIL],
+        },
+    )
+    document["started"] = _EVIL
+    document["summary"] |= {"verdict": _EVIL, "reasons": [_EVIL]}
+    for figure in document["figures"]:
+        figure |= {"verdict": _EVIL, "reason": _EVIL}
+    samples = json.loads(json.dumps(written.samples).replace(LABEL, LABEL + "<i>"))
+    for one in samples:
+        if one["sample"] == "usage":
+            one["name"] = one["role"] = _EVIL
+    folder = write_run_folder(tmp_path / "<b>", Written(document, samples, {}))
+    (folder / "<a href='http:x'>").touch()
+    page = _page(folder)
+    assert not page.tags & {"script", "b", "i", "iframe", "object", "link"}
+    assert _EVIL in page.text
+
+
+@pytest.mark.parametrize("folder", _REFERENCES, ids=lambda folder: folder.name)
+def test_a_reference_is_shown_with_all_its_figures(folder: Path) -> None:
+    page = _page(folder)
+    document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    rows = page.table("figure", "value")
+    assert [row[0] for row in rows] == [figure["name"] for figure in document["figures"]]
+    for row, figure in zip(rows, document["figures"], strict=True):
+        assert _us(row[1]) == pytest.approx(figure["value"], rel=0.001, abs=0.0006)
+        assert row[6] == figure["verdict"]
+    assert page.verdict.strip().startswith(f"{len(rows)} figures: ")
+
+
+def test_a_demo_has_no_samples(tmp_path: Path) -> None:
+    written = make_run(Fake(seconds=3, calls=50))
+    (tmp_path / "run.json").write_text(json.dumps(written.document | {"kind": "demo"}))
+    assert len(_page(tmp_path).table("figure", "value")) == len(written.document["figures"])
+
+
+@pytest.mark.parametrize("fake", [Fake(seconds=3, calls=50), Fake(seconds=3, calls=0), None])
+def test_a_page_asks_for_nothing_from_anywhere(tmp_path: Path, fake: Fake | None) -> None:
+    folder = tmp_path
+    if fake is None:
+        shutil.copytree(_REFERENCES[0], tmp_path, dirs_exist_ok=True)
+    else:
+        write_run_folder(folder, make_run(fake))
+    text = render(folder)
+    page = _Page(text)
+    assert page.links == ["./run.json", "./samples.jsonl.gz"]
+    assert not page.tags & {"script", "link", "img", "iframe", "object", "embed", "video"}
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_the_page_is_the_same_every_time(tmp_path: Path) -> None:
+    folder = write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50)))
+    first = write_report(folder).read_text(encoding="utf-8")
+    assert write_report(folder) == folder / "report.html"
+    assert (folder / "report.html").read_text(encoding="utf-8") == first == render(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda document: document.pop("generators"),
+            "run.json is damaged: 'generators' is missing",
+        ),
+        (lambda document: document.update(figures=[{}]), "run.json is damaged: 'name' is missing"),
+        (lambda document: document.update(version="9.0"), "is not a 'capnp-rig run' of version"),
+    ],
+)
+def test_a_damaged_result_is_named(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    written = make_run(Fake(seconds=3, calls=50))
+    change(written.document)
+    folder = write_run_folder(tmp_path, written)
+    with pytest.raises(ResultError, match=message) as raised:
+        write_report(folder)
+    assert str(folder) in str(raised.value)
+    assert not (folder / "report.html").exists()

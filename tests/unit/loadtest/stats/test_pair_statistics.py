@@ -1,0 +1,89 @@
+import pytest
+
+from loadtest.stats.pair_statistics import (
+    Interval,
+    Verdict,
+    interval_of_median,
+    judge,
+    noise_floor,
+    paired_ratio,
+)
+
+TWELVE = [10.0, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21]
+
+
+def test_the_ratio_is_the_exponential_of_the_median_logarithm() -> None:
+    ratio = paired_ratio([2, 2, 2, 9, 2, 2, 2], [1, 1, 1, 1, 1, 1, 4])
+    assert ratio.value == pytest.approx(2)
+    assert (ratio.low, ratio.high) == (pytest.approx(0.5), pytest.approx(9))
+
+
+def test_above_one_the_candidate_is_faster() -> None:
+    assert paired_ratio([300.0], [100.0]).value == pytest.approx(3)
+
+
+def test_pairs_cancel_what_a_process_does_to_both() -> None:
+    slow_process = [1, 5, 2, 9, 3, 7]
+    ratio = paired_ratio([2.0 * k for k in slow_process], [1.0 * k for k in slow_process])
+    assert (ratio.low, ratio.value, ratio.high) == pytest.approx((2, 2, 2))
+
+
+def test_processes_must_pair_up() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        paired_ratio([1.0, 2.0], [1.0])
+
+
+def test_no_values_have_no_median() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        interval_of_median([], seed=0)
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "high"), [(1, None, None), (5, None, None), (6, 10, 15), (7, 10, 16)]
+)
+def test_few_processes_have_no_interval_or_their_range(
+    n: int, low: float | None, high: float | None
+) -> None:
+    found = interval_of_median(TWELVE[:n], seed=0)
+    assert (found.low, found.high, found.n) == (low, high, n)
+
+
+def test_the_bootstrap_is_narrower_than_the_range_and_repeatable() -> None:
+    found = interval_of_median(TWELVE, seed=3)
+    assert found == interval_of_median(TWELVE, seed=3)
+    assert found.low is not None
+    assert found.high is not None
+    assert 10 < found.low < found.value == 15.5 < found.high < 21
+
+
+@pytest.mark.parametrize(("low", "high", "floor"), [(0.98, 1.01, 1 / 0.98 - 1), (0.99, 1.05, 0.05)])
+def test_the_noise_floor_is_the_far_end(low: float, high: float, floor: float) -> None:
+    assert noise_floor(Interval(1.0, low, high, 12)) == pytest.approx(floor)
+
+
+def test_no_interval_no_floor() -> None:
+    assert noise_floor(Interval(1.0, None, None, 5)) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "floor", "verdict"),
+    [
+        (1.10, 1.05, 1.15, 0.01, Verdict.FASTER),
+        (0.90, 0.85, 0.95, 0.01, Verdict.SLOWER),
+        (1.00, 0.99, 1.01, 0.01, Verdict.SAME),
+        (1.00, 0.96, 1.04, 0.05, Verdict.SAME),
+        # The interval excludes 1, but the machine is noisier than that.
+        (1.04, 1.03, 1.06, 0.05, Verdict.INCONCLUSIVE),
+        # Two percent is the least margin, however quiet the machine.
+        (1.015, 1.01, 1.03, 0.001, Verdict.INCONCLUSIVE),
+        (1.10, 0.99, 1.20, 0.01, Verdict.INCONCLUSIVE),
+        # An injected slowdown of twice the floor is caught.
+        (1 / 1.10, 1 / 1.12, 1 / 1.08, 0.05, Verdict.SLOWER),
+        (1.10, None, None, 0.01, Verdict.VOID),
+        (1.10, 1.05, 1.15, None, Verdict.VOID),
+    ],
+)
+def test_verdicts(
+    value: float, low: float | None, high: float | None, floor: float | None, verdict: Verdict
+) -> None:
+    assert judge(Interval(value, low, high, 12), floor).verdict is verdict

@@ -1,0 +1,186 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loadtest.run import RunConfig, plan_engines
+from loadtest.stats.histogram import Histogram
+from loadtest.stats.run_summary import Part, drift, figures, rank_interval_us, summarize
+from loadtest.stats.tally import WARMUP, Report, Times, Window
+from wire.address import parse_address
+
+US = 1000
+NO_STEAL = 0.0
+
+
+def window(
+    count: int, *, open_loop: bool = True, service_us: int = 100, late_us: int = 1, failed: int = 0
+) -> Window:
+    service = Histogram.of([service_us * US] * count)
+    times = Times(service)
+    if open_loop:
+        response = Histogram.of([(service_us + late_us) * US] * count)
+        times = Times(service, response, Histogram.of([late_us * US] * count))
+    return Window({"read": times}, failures={"wrong reply": failed} if failed else {})
+
+
+def part(
+    counts: Sequence[int] = (10_000, 10_000),
+    *,
+    open_loop: bool = True,
+    busy: float = 0.4,
+    scheduled: int | None = None,
+    unfinished: int = 0,
+    steal: float | None = NO_STEAL,
+    server_cpu_s: float | None = 2.0,
+    late_us: int = 1,
+    failed: int = 0,
+) -> Part:
+    windows = {
+        second: window(count, open_loop=open_loop, late_us=late_us, failed=0 if second else failed)
+        for second, count in enumerate(counts)
+    }
+    windows[WARMUP] = window(500, open_loop=open_loop, service_us=900_000)
+    due = sum(counts) if scheduled is None else scheduled
+    report = Report(windows, scheduled=due if open_loop else None, unfinished=unfinished)
+    return Part([report], float(len(counts)), busy, server_cpu_s, steal)
+
+
+def test_processes_are_added_up_and_their_histograms_merged() -> None:
+    one, other = part(), part([5_000, 5_000])
+    summary = summarize([replace(one, reports=[*one.reports, *other.reports])])
+    assert (summary.calls, summary.errors, summary.calls_per_s) == (30_000, 0, 15_000)
+    assert summary.response.count == 30_000
+    assert summary.server_cpu_us_per_call == pytest.approx(2e6 / 30_000)
+    assert (summary.verdict, summary.reasons) == ("valid", ())
+
+
+def test_repeats_follow_one_another() -> None:
+    summary = summarize([part(), part([5_000, 5_000])])
+    assert (summary.calls, summary.calls_per_s) == (30_000, 7_500)
+    assert summary.server_cpu_s == 4.0
+
+
+def test_the_object_of_json_has_what_readers_look_for() -> None:
+    plain = summarize([part()]).to_json()
+    assert plain.keys() >= {
+        *("calls", "errors", "calls_per_s", "response_us", "service_us", "lateness_us"),
+        *("server_cpu_us_per_call", "verdict", "reasons"),
+    }
+    for name in ("response_us", "service_us", "lateness_us"):
+        assert list(plain[name]) == ["p50", "p90", "p99", "p99.9", "max"]
+    assert plain["service_us"]["max"] == 100.0
+    assert plain["lateness_us"]["p50"] == 1.0
+
+
+def test_a_call_of_a_closed_loop_is_due_when_it_is_sent() -> None:
+    plain = summarize([part(open_loop=False)]).to_json()
+    assert plain["response_us"] == plain["service_us"]
+    assert set(plain["lateness_us"].values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (part(failed=1), "1 calls failed"),
+        (part(unfinished=3), "3 calls failed"),
+        (part(busy=0.95), "the generator was 95% busy: the rate is a lower bound"),
+        (part(scheduled=21_000), "95.2% of the schedule was answered"),
+        (part(late_us=50), "the generator was late: p99 50 µs"),
+        (part([250, 250]), "too few samples: under 100 calls beyond p99"),
+        (part(steal=0.05), "5.0% of the CPU time was stolen by other machines"),
+        (
+            part([10_000] * 5 + [11_000] * 5, open_loop=False),
+            "the run drifted by 10%: 10,000 calls/s at first, 11,000 at the end",
+        ),
+    ],
+)
+def test_what_cannot_be_believed_is_void_with_its_reason(found: Part, reason: str) -> None:
+    summary = summarize([found])
+    assert summary.verdict == "void"
+    assert any(said.startswith(reason) for said in summary.reasons)
+
+
+def test_an_interrupted_run_is_void() -> None:
+    assert summarize([part()], interrupted=True).reasons == ("interrupted after 2.0 s",)
+
+
+def test_what_cannot_be_read_is_none_and_voids_nothing() -> None:
+    summary = summarize([part(server_cpu_s=None, steal=None)])
+    assert (summary.server_cpu_us_per_call, summary.verdict) == (None, "valid")
+
+
+@pytest.mark.parametrize(
+    ("counts", "drifts"),
+    [
+        ([10_000] * 8 + [20_000], False),
+        ([10_000] * 6 + [10_400] * 3, False),
+        ([10_000] * 6 + [10_600] * 3, True),
+        ([10_000] * 8, False),
+    ],
+)
+def test_thirds_are_compared_by_the_medians_of_their_seconds(
+    counts: list[int],
+    drifts: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    assert (drift(part(counts, open_loop=False), is_open_loop=False) is not None) is drifts
+
+
+def test_an_open_loop_drifts_by_its_response_time() -> None:
+    windows = {second: window(1000, service_us=100 + 20 * (second > 5)) for second in range(9)}
+    found = Part([Report(windows, scheduled=9000)], 9.0, 0.1)
+    assert (drift(found, is_open_loop=True) or "").startswith("the run drifted by 20%")
+
+
+def test_every_figure_has_its_own_verdict() -> None:
+    found = {figure.name: figure for figure in figures(summarize([part()]))}
+    assert found["answered calls, open loop"].value == 10_000
+    assert found["response time p99"].verdict == "ok"
+    assert found["response time p99.9"].verdict == "void"
+    assert found["response time p99.9"].reason == "under 100 calls beyond it"
+    assert found["server CPU per call"].verdict == "ok"
+    assert found["failures"].value == 0
+    short = {f.name: f for f in figures(summarize([part(server_cpu_s=0.5, open_loop=False)]))}
+    assert short["server CPU per call"].reason == "under 1 s of server CPU"
+    assert "response time p50" not in short
+    busy = {f.name: f for f in figures(summarize([part(busy=0.95, open_loop=False)]))}
+    assert busy["answered calls, closed loop"].verdict == "at least"
+
+
+def test_the_interval_of_a_percentile_is_that_of_its_rank() -> None:
+    times = Histogram.of([number * 10_000 for number in range(1, 1001)])
+    low, high = rank_interval_us(times, 50)
+    assert low is not None
+    assert high is not None
+    # 500 ± 1.96 sqrt(1000 / 4) ranks of 10 µs each.
+    assert low == pytest.approx(4690, rel=0.01)
+    assert high == pytest.approx(5310, rel=0.01)
+
+
+def test_the_load_is_shared_among_processes_on_cpus_of_their_own() -> None:
+    config = RunConfig(
+        address=parse_address("127.0.0.1:1"),
+        results=Path("results"),
+        connections=5,
+        in_flight=2,
+        rate_hz=300.0,
+        arrivals="fixed",
+        seconds=None,
+        calls=11,
+        processes=2,
+        seed=7,
+    )
+    engines = plan_engines(config, [0, 1, 2])
+    assert [(e.connections, e.calls, e.rate_hz, e.cpu, e.seed, e.number) for e in engines] == [
+        (3, 6, 150.0, 2, 7, 0),
+        (2, 5, 150.0, 1, 8, 1),
+    ]
+    again = plan_engines(replace(config, pin=False), [0, 1, 2], repeat=1)
+    assert [(e.cpu, e.seed) for e in again] == [(None, 9), (None, 10)]
+
+
+def test_there_are_no_more_processes_than_connections_or_calls() -> None:
+    config = RunConfig(address=parse_address("127.0.0.1:1"), results=Path(), processes=8)
+    assert len(plan_engines(replace(config, connections=3), [0])) == 3
+    assert len(plan_engines(replace(config, calls=2, seconds=None), [0])) == 2

@@ -1,0 +1,183 @@
+from collections.abc import Callable
+
+import pytest
+
+from loadtest.stats.histogram import Histogram
+from loadtest.stats.run_summary import Part, Summary, summarize
+from loadtest.stats.slo import (
+    Found,
+    Latency,
+    Outcome,
+    Slo,
+    SloError,
+    binomial_cdf,
+    judge,
+    least_calls,
+    parse_slo,
+    proves,
+    search,
+)
+from loadtest.stats.tally import Report, Times, Window
+
+
+@pytest.mark.parametrize(
+    ("text", "latencies", "share"),
+    [
+        ("p99<1ms", (Latency(99.0, 1_000_000),), None),
+        ("p99.9 < 250us", (Latency(99.9, 250_000),), None),
+        ("service.p50<=2s", (Latency(50.0, 2_000_000_000, "service"),), None),
+        (
+            "p99<2ms and p50<1ms and errors<0.1%",
+            (Latency(99.0, 2_000_000), Latency(50.0, 1_000_000)),
+            0.001,
+        ),
+        ("p99<2ms, errors<=1%", (Latency(99.0, 2_000_000),), 0.01),
+    ],
+)
+def test_an_objective_reads_as_it_is_written(
+    text: str, latencies: tuple[Latency, ...], share: float | None
+) -> None:
+    assert parse_slo(text) == Slo(text, latencies, share)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "p99", "p99<1", "p99>1ms", "p100<1ms", "p0<1ms", "errors<1%", "fast", "p99<0ms"]
+)
+def test_what_is_no_objective_is_refused(text: str) -> None:
+    with pytest.raises(SloError):
+        parse_slo(text)
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "p", "expected"),
+    [
+        (0, 10, 0.5, 1 / 1024),
+        (5, 10, 0.5, 0.623046875),
+        (7, 10, 0.5, 0.9453125),
+        (10, 10, 0.5, 1.0),
+        (-1, 10, 0.5, 0.0),
+        (1000, 100_000, 0.01, 0.50841),
+    ],
+)
+def test_the_binomial_distribution(k: int, n: int, p: float, expected: float) -> None:
+    assert binomial_cdf(k, n, p) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("calls", "over", "percent", "expected"),
+    [
+        # LoadGen's early stopping.
+        (458, 0, 99.0, False),
+        (459, 0, 99.0, True),
+        (4602, 0, 99.9, False),
+        (4603, 0, 99.9, True),
+        (661, 1, 99.0, False),
+        (662, 1, 99.0, True),
+        (100_000, 900, 99.0, True),
+        (100_000, 1000, 99.0, False),
+    ],
+)
+def test_so_many_calls_prove_a_percentile(
+    calls: int,
+    over: int,
+    percent: float,
+    expected: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    assert proves(calls, over, percent) is expected
+
+
+@pytest.mark.parametrize(("text", "calls"), [("p99<1s", 459), ("p99.9<1s", 4603), ("p50<1s", 7)])
+def test_so_many_calls_are_needed(text: str, calls: int) -> None:
+    assert least_calls(parse_slo(text)) == calls
+
+
+def summary(
+    *, fast: int, slow: int = 0, failed: int = 0, late_us: int = 1, busy: float = 0.2
+) -> Summary:
+    times = Histogram.of([500_000] * fast + [5_000_000] * slow)
+    lateness = Histogram.of([late_us * 1000] * times.count)
+    failures = {"Disconnected: gone": failed} if failed else {}
+    window = Window({"read": Times(times, times, lateness)}, failures=failures)
+    report = Report({0: window}, scheduled=fast + slow + failed)
+    return summarize([Part([report], 1.0, busy)])
+
+
+P99 = parse_slo("p99<1ms")
+
+
+@pytest.mark.parametrize(
+    ("slo", "found", "scheduled", "outcome"),
+    [
+        (P99, summary(fast=1000), 1000, Outcome.HELD),
+        (P99, summary(fast=1000, slow=20), 1020, Outcome.FAILED),
+        (P99, summary(fast=100), 100, Outcome.FAILED),
+        # A failed call, or one without an answer, is over every limit.
+        (P99, summary(fast=1000, failed=20), 1020, Outcome.FAILED),
+        (P99, summary(fast=1000), 1020, Outcome.FAILED),
+        (parse_slo("p99<1ms and errors<0.1%"), summary(fast=5000, failed=6), 5006, Outcome.FAILED),
+        (parse_slo("p99<1ms and errors<0.2%"), summary(fast=5000, failed=6), 5006, Outcome.HELD),
+        (P99, summary(fast=1000, slow=20, late_us=200), 1020, Outcome.GENERATOR),
+        (P99, summary(fast=1000, slow=20, busy=0.95), 1020, Outcome.GENERATOR),
+        # Its own lateness is in the response time: what holds in spite of it holds.
+        (P99, summary(fast=1000, late_us=200), 1000, Outcome.HELD),
+        (parse_slo("p99<10ms"), summary(fast=0, slow=1000), 1000, Outcome.HELD),
+    ],
+)
+def test_a_probe_is_judged(slo: Slo, found: Summary, scheduled: int, outcome: Outcome) -> None:
+    assert judge(slo, found, scheduled) is outcome
+
+
+def drive(
+    answer: Callable[[float], Outcome], *, start: float = 1000, highest: float = 1e6
+) -> Found:
+    steps = search(start, highest, seed=1)
+    probe = next(steps)
+    for _ in range(200):
+        try:
+            probe = steps.send(answer(probe.rate_hz))
+        except StopIteration as end:
+            found: Found = end.value
+            return found
+    raise AssertionError("the search does not end")
+
+
+@pytest.mark.parametrize("limit", [3.0, 999.0, 1000.0, 1001.0, 54_321.0])
+def test_a_search_comes_within_five_percent(limit: float) -> None:
+    found = drive(lambda rate: Outcome.HELD if rate <= limit else Outcome.FAILED)
+    assert found.rate_hz is not None
+    assert found.failing_hz is not None
+    assert limit / 1.06 <= found.rate_hz <= limit < found.failing_hz <= limit * 1.06
+    assert (found.limit, found.verified) == ("server", 5)
+    assert all(len(outcomes) >= 3 for outcomes in found.outcomes.values())
+
+
+def test_a_search_in_which_all_holds_ends_at_the_highest_rate() -> None:
+    found = drive(lambda _rate: Outcome.HELD, highest=20_000)
+    assert (found.rate_hz, found.failing_hz, found.limit) == (20_000, None, "search")
+
+
+def test_a_search_in_which_nothing_holds_finds_nothing() -> None:
+    found = drive(lambda _rate: Outcome.FAILED)
+    assert (found.rate_hz, found.limit) == (None, "server")
+
+
+def test_a_generator_that_cannot_keep_up_is_named() -> None:
+    found = drive(lambda rate: Outcome.HELD if rate <= 5000 else Outcome.GENERATOR)
+    assert found.limit == "generator"
+
+
+def test_a_rate_that_fails_its_verification_is_not_the_answer() -> None:
+    seen: dict[float, int] = {}
+
+    def flaky(rate: float) -> Outcome:
+        seen[rate] = seen.get(rate, 0) + 1
+        # The highest that holds at first does so three times only.
+        if rate <= 3000 or (rate <= 4000 and seen[rate] <= 3):
+            return Outcome.HELD
+        return Outcome.FAILED
+
+    found = drive(flaky)
+    assert found.rate_hz is not None
+    assert found.rate_hz <= 3000
+    assert found.failing_hz is not None
+    assert found.rate_hz < found.failing_hz <= 4000
