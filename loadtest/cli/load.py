@@ -64,7 +64,10 @@ def read_size(text: str) -> int:
     if match is not None and match[2] in _SIZE_UNITS:
         size = int(match[1]) * _SIZE_UNITS[match[2]]
     if not 1 <= size <= _MOST_PAYLOAD_BYTES:
-        raise click.UsageError(f"bad payload {text!r}: expected bytes, such as 32, 4KiB or 1MiB")
+        raise click.UsageError(
+            f"bad payload {text!r}: expected 1 byte to {_MOST_PAYLOAD_BYTES >> 20} MiB, "
+            "such as 32, 4KiB or 1MiB"
+        )
     return size
 
 
