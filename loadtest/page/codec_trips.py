@@ -59,7 +59,9 @@ _FUNCTION_CALL = "function call"
 _HOW = (
     "A message is written, goes to another process, comes back unchanged and is read, all of it; "
     "in memory it goes nowhere. Each codec sends its own bytes. RPC is a call of this project's "
-    "server that has them as its Data. Bars show what each stage takes beyond the one before."
+    "server that has them as its Data. Bars show what each stage takes beyond the one before. "
+    "A trip has two wake-ups, and how long those take depends on what both processes did before: "
+    "where the codec's own time is short, they make the difference, either way."
 )
 # A number needs that share of the longest bar to be read in its part.
 _LEAST_LABELLED = 0.09
