@@ -4,7 +4,6 @@
 between. `open+read one field` opens a message and reads its Data, to its first and last byte.
 """
 
-import base64
 import json
 import statistics
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import pybase64
 
 from schema import load, message
 from wire.client_connection import ClientConnection
@@ -61,7 +61,7 @@ def _opening(size: int) -> dict[str, Callable[[], object]]:
     data = bytes(range(256)) * (size // 256) or bytes(size)
     values = {"name": "t", "shape": [size // 4], "data": data}
     frame = _TENSOR.new_message(num_first_segment_words=size // 8 + 64, **values).to_bytes()
-    text = orjson.dumps({**values, "data": base64.b64encode(data).decode()})
+    text = orjson.dumps({**values, "data": pybase64.b64encode_as_string(data)})
     codec = compile_struct(_TENSOR.schema)
 
     def wire() -> Any:  # noqa: ANN401
@@ -72,7 +72,7 @@ def _opening(size: int) -> dict[str, Callable[[], object]]:
             return reader.data
 
     def json_base64() -> Any:  # noqa: ANN401
-        return base64.b64decode(orjson.loads(text)["data"])
+        return pybase64.b64decode(orjson.loads(text)["data"], validate=True)
 
     cases = {"wire": wire, "pycapnp": pycapnp, "orjson and base64": json_base64}
     for name, read in cases.items():

@@ -435,13 +435,24 @@ def run(config: EngineConfig, say: Callable[[object], None]) -> EngineResult:
     return uvloop.run(_run(config, say))
 
 
+def line_writer() -> Callable[[object], None]:
+    """Return a function that prints a value as a line of JSON, all of it.
+
+    With PYTHONUNBUFFERED, `sys.stdout` loses the rest of a write that the kernel cuts short, as it
+    does when a process, or its whole machine, is stopped while a pipe is full. A buffer writes on.
+    """
+    out = open(sys.stdout.fileno(), "wb", closefd=False)  # noqa: SIM115 - as long as we run
+
+    def write(what: object) -> None:
+        out.write(json.dumps(what).encode() + b"\n")
+        out.flush()
+
+    return write
+
+
 def main() -> None:
     """Run with the JSON object of the first line of stdin; print the result as one."""
-
-    def say(what: object) -> None:
-        sys.stdout.write(json.dumps(what) + "\n")
-        sys.stdout.flush()
-
+    say = line_writer()
     try:
         result = run(EngineConfig.from_json(json.loads(sys.stdin.readline())), say)
     except (ClientError, OSError, WorkloadError) as error:

@@ -235,6 +235,7 @@ class _Engine:
         self.is_ready = False
         self.on_event: Callable[[str], None] = lambda _event: None
         self._result: dict[str, Any] | None = None
+        self._damage = "the engine said nothing"
         self._process = stack.enter_context(
             kept_alive(
                 [sys.executable, "-P", "-m", "loadtest.generator.engine"],
@@ -275,7 +276,11 @@ class _Engine:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            said = json.loads(line)
+            try:
+                said = json.loads(line)
+            except ValueError:
+                self._damage = "the engine's words are cut short"
+                return
             if isinstance(said, int):
                 self.answered = said
             elif "event" in said:
@@ -294,5 +299,5 @@ class _Engine:
         if self._process.returncode or self._result is None:
             assert self._process.stderr is not None
             said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise EngineFailed(said[-1] if said else "the engine said nothing")
+            raise EngineFailed(said[-1] if said else self._damage)
         return EngineResult.from_json(self._result)
