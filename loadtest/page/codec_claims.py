@@ -93,6 +93,9 @@ def _curve_clauses(curve: Curve) -> list[str]:
     crossed = crossover_clause(curve.crossover, rival)
     if "cannot be told" in crossed and "inconclusive" in {first.standing, last.standing}:
         crossed = ""
+    if "at every size" in crossed and standings & {"same", "inconclusive"}:
+        # By medians, which decide nothing where the verdict of a size is another.
+        crossed = ""
     ends = [
         f"at {size_text(last.size_bytes)} {standing(last, rival)}",
         f"at {size_text(first.size_bytes)} {standing(first, rival, is_short=True)}",

@@ -6,7 +6,8 @@ A part stands between two comments, which Markdown does not show::
     ...
     <!-- end of report -->
 
-``claims`` is the verdict, ``machine`` where it was measured; every table and chart has its own key.
+``verdict`` is what the verdict box says, ``claims`` the same with the figures behind it,
+``machine`` where it was measured; every table and chart has its own key.
 """
 
 import re
@@ -39,7 +40,7 @@ def filled(text: str, document: Document, pictures: str) -> str:
     found, count = _PLACE.subn(fill, text)
     if not count:
         raise NoSuchPart(
-            "no place to fill: write <!-- report: claims --> and <!-- end of report -->"
+            "no place to fill: write <!-- report: verdict --> and <!-- end of report -->"
         )
     return found
 
@@ -52,6 +53,7 @@ def _block(blocks: Mapping[str, str], key: str) -> str:
 
 def _blocks(document: Document, pictures: str) -> Iterator[tuple[str, str]]:
     yield "claims", "\n\n".join(claims(document))
+    yield "verdict", "\n\n".join(claims(document, details=False))
     yield "machine", bullets(document.machine)
     for section in document.sections:
         for part in _leaves(section.parts):

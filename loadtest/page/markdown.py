@@ -32,12 +32,15 @@ def _blocks(document: Document) -> Iterator[str]:
             yield from shown
 
 
-def claims(document: Document) -> Iterator[str]:
-    """Yield the verdict in words: each topic, and a list of what is claimed of it."""
+def claims(document: Document, *, details: bool = True) -> Iterator[str]:
+    """Yield the verdict in words: each topic, and a list of what is claimed of it.
+
+    `details` are the figures behind each claim.
+    """
     topics: dict[str, list[str]] = {}
     for claim in document.claims:
         void = f" **Void:** {escaped(claim.void)}." if claim.void else ""
-        detail = f" ({escaped(claim.detail)})" if claim.detail else ""
+        detail = f" ({escaped(claim.detail)})" if details and claim.detail else ""
         topics.setdefault(claim.topic, []).append(f"- {escaped(claim.text)}{void}{detail}")
     for topic, lines in topics.items():
         yield f"**{escaped(topic)}**"

@@ -33,6 +33,7 @@ def place(key: str, inside: str) -> str:
     ("key", "shown"),
     [
         ("claims", "**Codecs**\n\n- wire wins (n = 12)\n- orjson wins\n"),
+        ("verdict", "**Codecs**\n\n- wire wins\n- orjson wins\n"),
         ("machine", "- a machine\n"),
         ("sizes", "Sizes\n\n| codec |\n| --- |\n| wire |\n"),
         ("sizes.svg", "![Time: it rises](pictures/sizes.svg)\n"),
@@ -53,12 +54,14 @@ def test_every_place_is_filled_by_itself() -> None:
 
 
 def test_a_key_that_is_none() -> None:
-    with pytest.raises(NoSuchPart, match=r"'size': there are claims, machine, sizes, sizes\.svg"):
+    with pytest.raises(
+        NoSuchPart, match=r"'size': there are claims, machine, sizes, sizes\.svg, verdict"
+    ):
         filled(place("size", ""), document(), "")
 
 
 def test_a_text_without_a_place() -> None:
-    with pytest.raises(NoSuchPart, match="write <!-- report: claims -->"):
+    with pytest.raises(NoSuchPart, match="write <!-- report: verdict -->"):
         filled("nothing here", document(), "")
 
 
