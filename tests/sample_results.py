@@ -7,6 +7,7 @@ from typing import Any
 
 from sample_runs import ENVIRONMENT, Fake, make_run, write_run_folder
 
+from loadtest.bench.pair_run import value_labels
 from loadtest.bench.sweep_figures import Step
 from loadtest.bench.sweep_figures import figures as figures_of_sweep
 from loadtest.results import Figure, run_document, write_run
@@ -129,30 +130,31 @@ def _written(labels: Mapping[str, Any]) -> dict[str, Any]:
 def pair_figures(
     subject: str, baseline: str, load: str, what: str = "server CPU per call"
 ) -> list[Figure]:
-    """Return the figures of a bench-server, or bench-locust, at one load; they have no labels."""
+    """Return the figures of a bench-server, or bench-locust, at one load."""
     found = []
     for name, rate, cpu in ((subject, 100_000.0, 9.0), (baseline, 50_000.0, 20.0)):
+        for measured, value, unit in (("calls/s", rate, "calls/s"), (what, cpu, "µs")):
+            found.append(
+                Figure(
+                    *(f"{load}: {name} {measured}", value, unit, "round trip", 12),
+                    *(value * 0.98, value * 1.02),
+                    labels=value_labels(load, name, measured),
+                )
+            )
+    for measured, value in (("calls/s", 2.0), (what, 2.2)):
+        place = {"load": load, "what": measured, "baseline": baseline}
+        over = f"{load}: {subject} over {baseline}, {measured}"
         found.append(
             Figure(
-                f"{load}: {name} calls/s",
-                rate,
-                "calls/s",
-                "round trip",
-                12,
-                rate * 0.98,
-                rate * 1.02,
+                *(f"{load}: A/A, {measured}", 1.0, "ratio", "round trip", 12, 0.99, 1.01, "floor"),
+                labels={"kind": "A/A", "subject": baseline, **place},
             )
         )
         found.append(
-            Figure(f"{load}: {name} {what}", cpu, "µs", "round trip", 12, cpu * 0.98, cpu * 1.02)
-        )
-    for measured, value in (("calls/s", 2.0), (what, 2.2)):
-        over = f"{load}: {subject} over {baseline}, {measured}"
-        found.append(
-            Figure(f"{load}: A/A, {measured}", 1.0, "ratio", "round trip", 12, 0.99, 1.01, "floor")
-        )
-        found.append(
-            Figure(over, value, "ratio", "round trip", 12, value * 0.97, value * 1.03, "faster")
+            Figure(
+                *(over, value, "ratio", "round trip", 12, value * 0.97, value * 1.03, "faster"),
+                labels={"kind": "ratio", "subject": subject, **place, "floor": 1 / 0.99 - 1},
+            )
         )
     return found
 
@@ -160,8 +162,18 @@ def pair_figures(
 def server_figures() -> list[Figure]:
     found = pair_figures("wire", "pycapnp", "64 x 1") + pair_figures("wire", "pycapnp", "8 x 16")
     for case in ("served call, alone in its read", "served call, 16 in a read"):
-        found.append(Figure(f"in memory: {case}", 3.6, "µs", "round trip", 6, 3.5, 3.7))
-    found.append(Figure("wire: memory of 10,000 idle connections", 3.2, "kB each", "idle", 10_000))
+        found.append(
+            Figure(
+                *(f"in memory: {case}", 3.6, "µs", "round trip", 6, 3.5, 3.7),
+                labels={"kind": "in memory", "case": case},
+            )
+        )
+    found.append(
+        Figure(
+            *("wire: memory of 10,000 idle connections", 3.2, "kB each", "idle", 10_000),
+            labels={"kind": "idle", "subject": "wire", "connections": 10_000},
+        )
+    )
     return found
 
 

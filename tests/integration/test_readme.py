@@ -1,19 +1,19 @@
 """What the README says of speed is what the reference results say."""
 
 import re
-from pathlib import Path
+
+from references import REFERENCES
+from running_rig import ROOT
 
 from loadtest.page.contents import document_of
 from loadtest.page.fill import filled
 from loadtest.page.sources import read_sources
 
-ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_figures_are_those_of_the_reference_results() -> None:
-    names = dict.fromkeys(re.findall(r"results/(\d{8}T\d{6}Z-\w+)", README))
-    found = read_sources([ROOT / "results" / name for name in names])
+    found = read_sources(REFERENCES)
     assert not found.skipped
     document = document_of(found, lambda source: source.name)
     assert filled(README, document, "results/figures") == README

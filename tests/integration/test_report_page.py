@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from deadline import eventually
+from references import REFERENCES
 from running_browser import Page, browser_page
 from sample_results import EVIL, write_results
 
 from loadtest.page.write import ExtraMissing, sources_of, write_page
 
-_REFERENCES = sorted((Path(__file__).parents[2] / "results").glob("2026*"))
 _DRAWN = "document.documentElement.dataset.drawn"
 _PLOTS = "document.querySelectorAll('.plot').length"
 _LOADED_S = 30.0
@@ -68,13 +68,13 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(browser: Page, file: Path
     _assert_clean(browser, file)
 
 
-@pytest.mark.parametrize("reference", _REFERENCES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("reference", REFERENCES, ids=lambda folder: folder.name)
 def test_a_reference_is_drawn(browser: Page, tmp_path: Path, reference: Path) -> None:
     shutil.copytree(reference, tmp_path / reference.name)
     page = _written(tmp_path)
     _open(browser, page)
     assert browser.evaluate(_DRAWN) == str(browser.evaluate(_PLOTS)) != "0"
-    assert "times" in browser.evaluate("document.querySelector('#verdict').innerText")
+    assert browser.evaluate("document.querySelectorAll('#verdict li').length") > 1
     _assert_clean(browser, page)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from references import KINDS, REFERENCES
 from sample_runs import Fake, make_run
 
 from loadtest.compare import CompareError, Comparison, compare, differences
@@ -14,7 +15,12 @@ from loadtest.results import ResultError
 from loadtest.results.load_samples import Result, read_result
 from loadtest.stats.histogram import Histogram
 
-_REFERENCES = sorted((Path(__file__).parents[4] / "results").glob("2026*"))
+_UNITS = {
+    "bench": "process",
+    "run": "second",
+    **dict.fromkeys(("bench-server", "bench-stacks", "bench-locust", "sweep"), "round"),
+    "search": "probe",
+}
 _RUN = Fake(seconds=30, calls=350, noise=0.003)
 # Enough where the verdict is not what is tested.
 _SHORT = replace(_RUN, seconds=12, calls=500, is_open_loop=False)
@@ -287,40 +293,42 @@ def test_a_comparison_survives_json() -> None:
     assert plain["rows"][0]["metric"] == "calls/s"
 
 
-@pytest.mark.parametrize("folder", _REFERENCES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", REFERENCES, ids=lambda folder: folder.name)
 def test_a_reference_against_itself_is_the_same(folder: Path) -> None:
     result = read_result(folder)
     found = compare(result, result, force=False)
     # Where the rounds scatter so much that anything would pass as the same, nobody can tell.
-    noisy = {row.metric for row in found.rows if row.floor is not None and row.floor > 0.25}
-    verdicts = _verdicts(found)
-    assert {name for name, verdict in verdicts.items() if verdict != "same"} == noisy
-    assert {verdicts[name] for name in noisy} <= {"inconclusive"}
-    assert found.unit == {"bench": "process", "bench-server": "round"}[result.kind]
-    assert found.exit_status == (4 if noisy else 0)
+    judged = {row.metric: row for row in found.rows if row.verdict != "void"}
+    noisy = {name for name, row in judged.items() if row.floor is not None and row.floor > 0.25}
+    assert {name for name, row in judged.items() if row.verdict != "same"} == noisy
+    assert {judged[name].verdict for name in noisy} <= {"inconclusive"}
+    assert {row.ratio for row in judged.values()} <= {1.0}
+    assert all(row.reason for row in found.rows if row.verdict == "void")
+    assert found.unit == _UNITS[result.kind]
+    assert found.exit_status in ({4} if noisy or not judged else {0, 4})
 
 
 def _reference(kind: str) -> Result:
-    return next(result for result in map(read_result, _REFERENCES) if result.kind == kind)
+    return read_result(next(folder for folder in REFERENCES if KINDS[folder] == kind))
 
 
 def test_a_slower_case_of_a_bench_is_caught() -> None:
     result = _reference("bench")
     assert result.samples is not None
-    name = "build+encode, 65536 B, wire"
-    floor = next(
-        row.floor for row in compare(result, result, force=False).rows if row.metric == name
-    )
+    name = "tensor, build+encode, 65536 B, wire"
+    before = {row.metric: row for row in compare(result, result, force=False).rows}
+    floor = before[name].floor
     assert floor is not None
     slow = [
         {**sample, "median_ns": sample["median_ns"] * (1 + 2 * max(0.02, floor))}
-        if (sample["subject"], sample["contract"], sample["size_bytes"])
-        == ("wire", "build+encode", 65536)
+        if (sample["subject"], sample["message"], sample["contract"], sample["size_bytes"])
+        == ("wire", "tensor", "build+encode", 65536)
         else sample
         for sample in result.samples
     ]
     found = compare(result, Result(result.document, slow), force=False)
-    assert {row.metric for row in found.rows if row.verdict != "same"} == {name}
+    changed = {row.metric for row in found.rows if row.verdict != before[row.metric].verdict}
+    assert changed == {name}
     assert (found.verdict, found.exit_status) == ("slower", 3)
 
 
@@ -362,11 +370,13 @@ def test_under_six_processes_have_no_verdict() -> None:
 def test_a_case_that_one_lacks_is_named() -> None:
     result = _reference("bench")
     assert result.samples is not None
-    less = [one for one in result.samples if one["subject"] != "memcpy"]
+    less = [
+        one
+        for one in result.samples
+        if one["subject"] != "memcpy" or one["size_bytes"] not in {64, 256}
+    ]
     found = compare(result, Result(result.document, less), force=False)
-    assert (
-        found.notes[-1] == "Only one of the two has: floor, 32 B, memcpy, floor, 65536 B, memcpy."
-    )
+    assert found.notes[-1] == "Only one of the two has: floor, 256 B, memcpy, floor, 64 B, memcpy."
 
 
 def test_different_kinds_cannot_be_compared() -> None:

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from references import REFERENCES
 from sample_results import STARTED, server_figures, write_figures, write_results, write_search
 from sample_runs import ENVIRONMENT
 
@@ -116,7 +117,7 @@ def test_a_result_that_lacks_what_it_should_have_is_left_out(tmp_path: Path, mis
 
 @pytest.mark.parametrize(
     "folder",
-    sorted((Path(__file__).parents[4] / "results").glob("2026*")),
+    REFERENCES,
     ids=lambda folder: folder.name,
 )
 def test_a_reference_says_something(folder: Path) -> None:
