@@ -76,7 +76,21 @@ def ratio_of(old: Resampled, new: Resampled, n: int) -> Interval | None:
 
 def resample_median(values: Sequence[float], *, seed: int) -> Resampled:
     """Return the median of one value per unit, at least two."""
-    return Resampled(median(values), [median(pick(values)) for pick in _picks(len(values), seed)])
+    # To draw values is to draw their ranks, and which rank is in the middle is the same for all
+    # figures of so many units: 0.1 ms, where to sort each draw takes 1.2.
+    ordered = sorted(values)
+    draws = [(ordered[low] + ordered[high]) / 2 for low, high in _middles(len(values), seed)]
+    return Resampled(median(values), draws)
+
+
+@lru_cache(maxsize=64)
+def _middles(count: int, seed: int) -> list[tuple[int, int]]:
+    """Return the ranks of the two middle values of each resample of `count` values."""
+    found = []
+    for pick in _picks(count, seed):
+        ranks = sorted(pick(range(count)))
+        found.append((ranks[(len(ranks) - 1) // 2], ranks[len(ranks) // 2]))
+    return found
 
 
 @lru_cache(maxsize=64)
