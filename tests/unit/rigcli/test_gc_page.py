@@ -38,8 +38,8 @@ def test_after_its_end_nothing_is_left() -> None:
 
 def test_another_process_tells_as_much_as_it_publishes() -> None:
     code = "import gc, sys; from rigcli.gc_page import GcPage; gc.disable(); "
-    published = code + "GcPage(); gc.collect(); gc.collect(); print(); sys.stdin.read()"
-    silent = code + "print(); sys.stdin.read()"
+    published = code + "GcPage(); gc.collect(); gc.collect(); print(flush=True); sys.stdin.read()"
+    silent = code + "print(flush=True); sys.stdin.read()"
     for text, count in ((published, 2), (silent, None)):
         with subprocess.Popen(
             [sys.executable, "-P", "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE
