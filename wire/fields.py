@@ -11,17 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wire.fallback import read_field, reader_at
-from wire.kinds import (
-    FORMATS,
-    NUMBERS,
-    SIZES,
-    CompileStruct,
-    Enumerants,
-    Getter,
-    PointerKind,
-    kind_of,
-    not_bool,
-)
+from wire.getters import Getter
+from wire.kinds import CompileStruct, PointerKind, kind_of
+from wire.values import FORMATS, NUMBERS, SIZES, Enumerants, not_bool
 
 if TYPE_CHECKING:
     from wire.structs import StructView

@@ -1,141 +1,59 @@
 """The kinds of pointer fields: how each is read from a view and written behind it.
 
-A getter does the plain case itself, a pointer of the expected kind within its segment, and
-leaves far pointers, other element sizes and errors to `wire.pointers`. Writing is source code,
-which `wire.writers` puts together; what goes wrong there is explained here afterwards.
+Reading is a getter (`wire.getters`). Writing is source code, which `wire.writers` puts together;
+what goes wrong there is explained here afterwards.
 
 Lists of pointers have no code of their own: to Cap'n Proto an element is a struct of one pointer
 and no data (encoding.html#lists), and so it is here, both ways.
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wire.encoding import BYTES_WORD, ZEROS
-from wire.errors import MalformedMessage
+from wire.getters import (
+    Getter,
+    data_getter,
+    list_getter,
+    numbers_getter,
+    struct_getter,
+    text_getter,
+)
 from wire.lists import BoolList, EnumList, PointerList, StructList
 from wire.pointers import (
     BIT,
     BYTE,
     COMPOSITE,
-    ELEMENT_BITS,
+    ELEMENT_CODES,
     POINTER,
-    ListAt,
-    Pointer,
-    follow_list,
-    follow_struct,
-    read_bytes,
-    read_text,
+)
+from wire.values import (
+    FORMATS,
+    MAX_ELEMENTS,
+    NUMBERS,
+    SIZES,
+    WRITE_ERRORS,
+    Enumerants,
+    Packers,
+    as_bytes,
+    as_list,
+    not_bool,
+    packed,
+    too_long,
 )
 from wire.writers import Writer, compile_element_writer, write_elements
 
 if TYPE_CHECKING:
     from wire.structs import StructCodec, StructView
 
-# Format character of `struct` and `memoryview.cast`, by the name of the type in schema.capnp.
-FORMATS = {
-    "int8": "b",
-    "int16": "h",
-    "int32": "i",
-    "int64": "q",
-    "uint8": "B",
-    "uint16": "H",
-    "uint32": "I",
-    "uint64": "Q",
-    "float32": "f",
-    "float64": "d",
-    "enum": "H",
-}
-NUMBERS = FORMATS.keys() - {"enum"}
-SIZES = {name: struct.calcsize(code) for name, code in FORMATS.items()}
-_ELEMENT_CODES = {1: 2, 2: 3, 4: 4, 8: 5}
-_pointer_at = struct.Struct("<iI").unpack_from
-# From here on a copy in front of the decoding costs more than a memoryview that spares it.
-_LONG_TEXT_BYTES = 2048
 # The zeros that close a text and fill its last word, by its length modulo 8.
 _CLOSING = tuple(ZEROS[8 - length] for length in range(8))
-# A list pointer counts its elements, or the words of a list of structs, in 29 bits
-# (encoding.html#lists).
-MAX_ELEMENTS = 2**29 - 1
-# What a name that is no field, and a value of the wrong type or size, raise while they are written.
-WRITE_ERRORS = (KeyError, struct.error, TypeError, ValueError, OverflowError)
-
-# Reads a field of a view.
-Getter = Callable[["StructView"], Any]
 # Returns the codec of a nested struct's schema.
 CompileStruct = Callable[[Any], "StructCodec"]
 # Where in a value a mistake is, as ".name" or "[3]", and what it is, as ": expected a str".
 Mistake = tuple[str, str]
-
-
-# --- values ------------------------------------------------------------------------------
-
-
-def not_bool(value: object) -> int:
-    """Refuse a value that is neither True nor False."""
-    raise TypeError(f"expected a bool, not {type(value).__name__}")
-
-
-class Enumerants(dict[str, int]):
-    """The numbers of an enum's names; a number stands for itself."""
-
-    def __missing__(self, value: Any) -> int:
-        """Return the number that is given in place of a name."""
-        if isinstance(value, str):
-            raise ValueError(f"{value!r} is none of {', '.join(self)}")  # noqa: TRY004 - a name
-        number: int = value
-        return number
-
-
-class _Packers(dict[int, Callable[..., Any]]):
-    """What packs or unpacks so many numbers of a type: bound methods, kept for short lists."""
-
-    def __init__(self, code: str, method: str) -> None:
-        super().__init__()
-        self._code, self._method = code, method
-
-    def __missing__(self, count: int) -> Callable[..., Any]:
-        if count > MAX_ELEMENTS:
-            raise ValueError(_too_long(count))
-        pack: Callable[..., Any] = getattr(struct.Struct(f"<{count}{self._code}"), self._method)
-        if count <= _KEPT_PACKERS:
-            self[count] = pack
-        return pack
-
-
-# A kept one spares 150 ns of 280; longer lists take far more, and lengths are a sender's.
-_KEPT_PACKERS = 64
-
-
-def _as_bytes(value: Any) -> bytes | memoryview:
-    if isinstance(value, str):
-        raise TypeError("expected bytes, not str")
-    return memoryview(value).cast("B")
-
-
-def _as_list(value: Any) -> Sequence[Any]:
-    if type(value) is list:
-        return value
-    if isinstance(value, (str, bytes, Mapping)):
-        raise TypeError(f"expected a list, not {type(value).__name__}")
-    return list(value)
-
-
-def _too_long(count: int) -> str:
-    return f"{count} elements are more than a list holds, {MAX_ELEMENTS}"
-
-
-def _packed(value: Any, code: str) -> bytes | memoryview:
-    """Return the little-endian bytes of a list of numbers, without a copy where it is a buffer."""
-    try:
-        view = memoryview(value)
-    except TypeError:
-        return struct.pack(f"<{len(value)}{code}", *value)
-    if view.format != code or view.ndim != 1 or not view.contiguous:
-        return struct.pack(f"<{len(view)}{code}", *view.tolist())
-    return view.cast("B")
 
 
 def _asdict(view: "StructView") -> dict[str, Any]:
@@ -144,9 +62,6 @@ def _asdict(view: "StructView") -> dict[str, Any]:
 
 def _asdicts(views: StructList) -> list[dict[str, Any]]:
     return [view._asdict() for view in views]
-
-
-# --- kinds -------------------------------------------------------------------------------
 
 
 class PointerKind:
@@ -199,7 +114,7 @@ class _Text(PointerKind):
     """A str."""
 
     def getter(self, slot: int) -> Getter:
-        return _text_getter(slot)
+        return text_getter(slot)
 
     def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
         names.update(encode=str.encode, closing=_CLOSING)
@@ -223,8 +138,8 @@ class _Text(PointerKind):
         if not isinstance(value, str):
             return "", f": expected a str, not {type(value).__name__}"
         # From 2**29 bytes on, the pointer is a number of over 64 bits.
-        too_long = isinstance(error, struct.error)
-        return "", f": {_too_long(len(value) + 1) if too_long else error}"
+        is_too_long = isinstance(error, struct.error)
+        return "", f": {too_long(len(value) + 1) if is_too_long else error}"
 
 
 class _Data(PointerKind):
@@ -233,10 +148,10 @@ class _Data(PointerKind):
     to_native = staticmethod(memoryview.tobytes)
 
     def getter(self, slot: int) -> Getter:
-        return _data_getter(slot)
+        return data_getter(slot)
 
     def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
-        names.update(as_bytes=_as_bytes, zeros=ZEROS)
+        names.update(as_bytes=as_bytes, zeros=ZEROS)
         return [
             "if type(x) is not bytes:",
             "    x = as_bytes(x)",
@@ -253,7 +168,7 @@ class _Data(PointerKind):
         return BYTE, f"({high} >> 3)", "", "buffer[first:last]"
 
     def explain(self, value: Any, error: Exception) -> Mistake:
-        return "", f": {_too_long(len(value)) if isinstance(error, struct.error) else error}"
+        return "", f": {too_long(len(value)) if isinstance(error, struct.error) else error}"
 
 
 class _Numbers(PointerKind):
@@ -261,17 +176,17 @@ class _Numbers(PointerKind):
 
     def __init__(self, which: str) -> None:
         self._size, self._code = SIZES[which], FORMATS[which]
-        self._packers = _Packers(self._code, "pack")
-        self._unpackers = _Packers(self._code, "unpack_from")
+        self._packers = Packers(self._code, "pack")
+        self._unpackers = Packers(self._code, "unpack_from")
         self.to_native = memoryview.tobytes if which == "uint8" else memoryview.tolist
 
     def getter(self, slot: int) -> Getter:
-        return _numbers_getter(slot, self._size, self._code)
+        return numbers_getter(slot, self._size, self._code)
 
     def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
         pack, size = f"pack_{self._code}", self._size
         names.update({pack: self._packers, "zeros": ZEROS})
-        constant = 1 + (_ELEMENT_CODES[size] << 32) - (place + 1 << 2)
+        constant = 1 + (ELEMENT_CODES[size] << 32) - (place + 1 << 2)
         return [
             # What is usual spelled out: a call less.
             "if type(x) is list:",
@@ -287,18 +202,18 @@ class _Numbers(PointerKind):
         ]
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
-        data = _packed(value, self._code)
+        data = packed(value, self._code)
         size = len(data)
         count = size // self._size
         if count > MAX_ELEMENTS:
-            raise ValueError(_too_long(count))
+            raise ValueError(too_long(count))
         tail.append(data)
         if size & 7:
             tail.append(ZEROS[-size & 7])
-        return 1 | offset << 2 | _ELEMENT_CODES[self._size] << 32 | count << 35, (size + 7) >> 3
+        return 1 | offset << 2 | ELEMENT_CODES[self._size] << 32 | count << 35, (size + 7) >> 3
 
     def taken(self, high: str, names: dict[str, object]) -> tuple[int, str, str, str] | None:
-        element, count = _ELEMENT_CODES[self._size], f"({high} >> 3)"
+        element, count = ELEMENT_CODES[self._size], f"({high} >> 3)"
         if self.to_native is memoryview.tobytes:
             return element, count, "", "buffer[first:last]"
         unpack = f"unpack_{self._code}"
@@ -322,7 +237,7 @@ class _Enums(PointerKind):
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
         enumerants = self._enumerants
-        return self._numbers.emit([enumerants[item] for item in _as_list(value)], offset, tail)
+        return self._numbers.emit([enumerants[item] for item in as_list(value)], offset, tail)
 
 
 class _Bools(PointerKind):
@@ -331,16 +246,16 @@ class _Bools(PointerKind):
     to_native = list
 
     def getter(self, slot: int) -> Getter:
-        return _list_getter(slot, BoolList)
+        return list_getter(slot, BoolList)
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
         digits = [
             "1" if item is True else "0" if item is False else str(not_bool(item))
-            for item in _as_list(value)
+            for item in as_list(value)
         ]
         count = len(digits)
         if count > MAX_ELEMENTS:
-            raise ValueError(_too_long(count))
+            raise ValueError(too_long(count))
         words = (count + 63) >> 6
         # The first bool is the lowest bit.
         tail.append(int("".join(reversed(digits)) or "0", 2).to_bytes(8 * words, "little"))
@@ -357,7 +272,7 @@ class _Struct(PointerKind):
         self.codecs = (codec,)
 
     def getter(self, slot: int) -> Getter:
-        return _struct_getter(slot, *self.codecs)
+        return struct_getter(slot, *self.codecs)
 
     def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
         (codec,) = self.codecs
@@ -391,7 +306,7 @@ class _Elements(PointerKind):
 
     def explain(self, value: Any, error: Exception) -> Mistake:
         try:
-            items = _as_list(value)
+            items = as_list(value)
         except TypeError as unlike:
             return "", f": {unlike}"
         write = self._writer()
@@ -415,10 +330,10 @@ class _Structs(_Elements):
 
     def getter(self, slot: int) -> Getter:
         codec = self._codec
-        return _list_getter(slot, lambda items: StructList(codec.view, items))
+        return list_getter(slot, lambda items: StructList(codec.view, items))
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
-        items = _as_list(value)
+        items = as_list(value)
         count, section = len(items), len(items) * self._words
         if max(count, section) > MAX_ELEMENTS:
             raise ValueError(f"{count} structs are more than a list holds, {MAX_ELEMENTS} words")
@@ -446,13 +361,13 @@ class _Pointers(_Elements):
 
     def getter(self, slot: int) -> Getter:
         get = self._inner.getter(0)
-        return _list_getter(slot, lambda items: PointerList(get, items))
+        return list_getter(slot, lambda items: PointerList(get, items))
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
-        items = _as_list(value)
+        items = as_list(value)
         count = len(items)
         if count > MAX_ELEMENTS:
-            raise ValueError(_too_long(count))
+            raise ValueError(too_long(count))
         words = write_elements(items, self._write, 1, tail)
         return 1 | offset << 2 | POINTER << 32 | count << 35, words
 
@@ -533,154 +448,3 @@ def _is_plain_type(type_: Any, schema: Callable[[], Any], seen: set[int]) -> boo
             type_.list.elementType, lambda: schema().elementType, seen
         )
     return which in _PLAIN
-
-
-# --- getters -----------------------------------------------------------------------------
-#
-# A pointer's offset counts words from its end, in the upper 30 bits of `low`: what a list pointer,
-# whose other two are 1, points to begins at `position + 8 + 8 * (low >> 2)`, which is
-# `position + 6 + 2 * low`. A list of bytes has element size 2.
-
-
-def _pointer(view: "StructView", position: int) -> Pointer:
-    message, start, end, _, _, _, _, depth = view._at
-    return Pointer(message, start, end, position, depth)
-
-
-def _text_getter(slot: int) -> Getter:
-    offset = 8 * slot
-
-    def get(view: "StructView") -> str:
-        message, start, end, _, _, pointers, pointers_end, _ = view._at
-        position = pointers + offset
-        if position >= pointers_end:
-            return ""
-        buffer = message.buffer
-        low, high = _pointer_at(buffer, position)
-        first = position + 6 + 2 * low
-        last = first + (high >> 3) - 1
-        if low & 3 != 1 or high & 7 != 2 or first < start or not first <= last < end:
-            return read_text(_pointer(view, position)) or ""
-        message.budget_words = left = message.budget_words - (high >> 6) - 1
-        if left < 0 or buffer[last]:
-            return read_text(_pointer(view, position)) or ""
-        try:
-            if last - first > _LONG_TEXT_BYTES:
-                return str(memoryview(buffer)[first:last], "utf-8")
-            if type(buffer) is bytes:
-                return buffer[first:last].decode()
-            return str(buffer[first:last], "utf-8")
-        except UnicodeDecodeError as error:
-            raise MalformedMessage(
-                f"message has a text that is not UTF-8: {error.reason}"
-            ) from None
-
-    return get
-
-
-def _data_getter(slot: int) -> Getter:
-    offset = 8 * slot
-
-    def get(view: "StructView") -> memoryview:
-        message, start, end, _, _, pointers, pointers_end, _ = view._at
-        position = pointers + offset
-        if position >= pointers_end:
-            return _NOTHING
-        buffer = message.buffer
-        low, high = _pointer_at(buffer, position)
-        first = position + 6 + 2 * low
-        last = first + (high >> 3)
-        if low & 3 != 1 or high & 7 != 2 or first < start or last > end:
-            found = read_bytes(_pointer(view, position))
-            if found is None:
-                return _NOTHING
-            first, last = found
-        else:
-            message.budget_words = left = message.budget_words - ((high + 63) >> 6)
-            if left < 0:
-                message.charge(0)
-        if type(buffer) is bytes:
-            return memoryview(buffer)[first:last]
-        return memoryview(buffer)[first:last].toreadonly()
-
-    return get
-
-
-_NOTHING = memoryview(b"")
-
-
-def _struct_getter(slot: int, codec: "StructCodec") -> Getter:
-    offset = 8 * slot
-
-    def get(view: "StructView") -> "StructView":
-        message, start, end, _, _, pointers, pointers_end, depth = view._at
-        position = pointers + offset
-        if position >= pointers_end:
-            return codec.view._empty()
-        low, high = _pointer_at(message.buffer, position)
-        data = position + 8 + 2 * low
-        data_end = data + (high & 0xFFFF) * 8
-        last = data_end + (high >> 16) * 8
-        if low & 3 or data < start or last > end or not (low or high) or depth <= 0:
-            found = follow_struct(_pointer(view, position))
-            return codec.view._empty() if found is None else codec.view(found)
-        message.budget_words = left = message.budget_words - ((last - data) >> 3)
-        if left < 0:
-            message.charge(0)
-        return codec.view((message, start, end, data, data_end, data_end, last, depth - 1))
-
-    return get
-
-
-def _list_getter(slot: int, make: Callable[[ListAt | None], Any]) -> Getter:
-    offset = 8 * slot
-
-    def get(view: "StructView") -> Any:
-        _, _, _, _, _, pointers, pointers_end, _ = view._at
-        position = pointers + offset
-        return make(follow_list(_pointer(view, position)) if position < pointers_end else None)
-
-    return get
-
-
-def _numbers_getter(slot: int, size: int, code: str) -> Getter:
-    offset, element, no_numbers = 8 * slot, _ELEMENT_CODES[size], _cast(b"", code)
-
-    def get(view: "StructView") -> memoryview:
-        message, start, end, _, _, pointers, pointers_end, depth = view._at
-        position = pointers + offset
-        if position >= pointers_end:
-            return no_numbers
-        buffer = message.buffer
-        low, high = _pointer_at(buffer, position)
-        first = position + 6 + 2 * low
-        last = first + (high >> 3) * size
-        if low & 3 != 1 or high & 7 != element or first < start or last > end or depth <= 0:
-            items = follow_list(_pointer(view, position))
-            return no_numbers if items is None else _numbers_of(items, size, code)
-        message.budget_words = left = message.budget_words - ((last - first + 7) >> 3)
-        if left < 0:
-            message.charge(0)
-        if type(buffer) is bytes:
-            return memoryview(buffer)[first:last].cast(code)  # type: ignore[call-overload, no-any-return]
-        return _cast(memoryview(buffer)[first:last], code)
-
-    return get
-
-
-def _numbers_of(items: ListAt, size: int, code: str) -> memoryview:
-    # A list may have been widened by a newer schema (encoding.html#lists): to larger
-    # numbers or to structs whose first field is the number.
-    available = items.data_bytes * 8 if items.element == COMPOSITE else 0
-    if items.element != COMPOSITE and items.element < len(ELEMENT_BITS) - 1:
-        available = ELEMENT_BITS[items.element]
-    if available < size * 8 and not (items.element == COMPOSITE and not items.length):
-        raise MalformedMessage("message has a list of elements of an incompatible type")
-    step = items.step_bits >> 3
-    last = items.first + items.length * step
-    whole = _cast(memoryview(items.message.buffer)[items.first : last], code)
-    return whole if step == size or not items.length else whole[:: step // size]
-
-
-def _cast(data: Any, code: Any) -> memoryview:
-    return memoryview(data).toreadonly().cast(code)

@@ -29,6 +29,8 @@ _pointer_at = struct.Struct("<iI").unpack_from
 STRUCT, LIST, FAR, OTHER = 0, 1, 2, 3
 # Bits of one element by element size code; a pointer is 64 bits, a composite is described apart.
 ELEMENT_BITS = (0, 1, 8, 16, 32, 64, 64)
+# Of numbers, by the bytes that one takes.
+ELEMENT_CODES = {1: 2, 2: 3, 4: 4, 8: 5}
 BIT, BYTE, POINTER, COMPOSITE = 1, 2, 6, 7
 
 

@@ -85,7 +85,7 @@ def _pointer_lines(field: "Field", names: dict[str, object]) -> list[str]:
         return [f"x{slot} = {by_getter}"]
     element, size, ends, expression = taken
     return [
-        f"first = pointers + {8 * slot + 6} + 2 * low{slot}",  # as in `wire.kinds`
+        f"first = pointers + {8 * slot + 6} + 2 * low{slot}",  # as in `wire.getters`
         f"last = first + {size}",
         f"if (low{slot} & 3 == 1 and high{slot} & 7 == {element}",
         f"        and start <= first and last <= end{ends}",

@@ -24,7 +24,8 @@ from wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
 from wire.fallback import build, read_dict, read_which
 from wire.fields import Field, compile_field, reader_of
 from wire.frames import FrameDecoder
-from wire.kinds import WRITE_ERRORS, Getter, Mistake
+from wire.getters import Getter
+from wire.kinds import Mistake
 from wire.pointers import (
     NESTING_LIMIT,
     TRAVERSAL_LIMIT_WORDS,
@@ -36,6 +37,7 @@ from wire.pointers import (
     root_pointer,
 )
 from wire.readers import compile_reader
+from wire.values import WRITE_ERRORS
 from wire.writers import NeedsFallback, Writer, compile_writer
 
 # The table and the root pointer of a message of one segment.

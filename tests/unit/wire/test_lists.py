@@ -521,6 +521,6 @@ class ManyEmpties(list[Any]):
 def test_more_than_a_list_holds_is_refused_before_it_is_written(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wire.kinds.list", ManyEmpties, raising=False)
+    monkeypatch.setattr("wire.values.list", ManyEmpties, raising=False)
     with pytest.raises(EncodeError, match=f"Lists.{name}: 536870912 .* more than a list holds"):
         LISTS.pack({name: ()})

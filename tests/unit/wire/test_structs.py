@@ -409,3 +409,12 @@ def test_a_struct_within_itself_ends_where_it_is_null() -> None:
 def test_a_view_tells_its_type_and_fields() -> None:
     assert repr(compile_struct(SCHEMA.Inner.schema).read(None)) == "<Inner number, name>"
     assert KINDS.read(None).inner._asdict() == {"number": 0, "name": ""}
+
+
+@pytest.mark.parametrize(("name", "value", "count"), [("text", "ab", 3), ("data", b"ab", 2)])
+def test_what_is_too_long_for_its_pointer_is_told(name: str, value: Any, count: int) -> None:
+    (kind,) = (field.kind for field in KINDS.fields if field.name == name)
+    assert kind is not None
+    # A pointer with more than 29 bits of length is too large a number to be packed.
+    _, said = kind.explain(value, struct.error("int too large"))
+    assert said == f": {count} elements are more than a list holds, 536870911"
