@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -111,6 +112,13 @@ class AsyncClientMachine(RuleBasedStateMachine):
         # What calls end in once the connection is over.
         self.ending: Raises | None = None
         self.is_heard = False
+
+    @initialize(count=st.integers(0, 6), is_stalled=st.booleans())
+    def begin(self, count: int, is_stalled: bool) -> None:  # noqa: FBT001
+        self.start([("call", 4.0)] * 3, count)
+        if is_stalled:
+            self.loop.turn()
+            self.stall()
 
     # --- the server
 
@@ -209,7 +217,7 @@ class AsyncClientMachine(RuleBasedStateMachine):
 
     # --- its ends
 
-    @precondition(lambda self: self.ending is None and len(self.records) > 15)
+    @precondition(lambda self: self.ending is None and len(self.records) > 6)
     @rule(
         how=st.sampled_from(("abort", "refuse", "garbage", "eof", "reset", "close")),
         with_rest=st.booleans(),
