@@ -16,6 +16,8 @@ from client.errors import (
     Overloaded,
     ProtocolError,
     RemoteError,
+    UsageError,
+    UsedAfterFork,
 )
 from wire.errors import EncodeError
 
@@ -31,4 +33,6 @@ __all__ = [
     "PendingCall",
     "ProtocolError",
     "RemoteError",
+    "UsageError",
+    "UsedAfterFork",
 ]

@@ -6,11 +6,15 @@
     ├── DeadlineExceeded    no answer in time; whether the call ran is unknown
     ├── RemoteError         the server answered with an exception
     │   └── Overloaded      it refused the call for lack of resources; the call did not run
-    └── ProtocolError       the server broke the protocol, or does not speak it
+    ├── ProtocolError       the server broke the protocol, or does not speak it
+    └── UsedAfterFork       the connection belongs to the parent process; nothing was sent
 
 Arguments that do not fit the schema or the message limit raise `wire.errors.EncodeError`,
-a ValueError, before anything is sent.
+a timeout that is none raises `UsageError`: both are ValueErrors, come before anything is
+sent, and leave the connection as it is.
 """
+
+import copy
 
 from wire.messages import ExceptionType
 from wire.messages import RemoteError as WireRemoteError
@@ -46,6 +50,26 @@ class Overloaded(RemoteError):  # noqa: N818 - the protocol's own word
 
 class ProtocolError(ClientError):
     """The server sent what the protocol does not allow; the connection is closed."""
+
+
+class UsedAfterFork(ClientError):  # noqa: N818 - what happened
+    """The connection was made before a fork, in the parent, which alone may use it.
+
+    Nothing was sent or received. Connect anew in the child.
+    """
+
+
+class UsageError(ValueError):
+    """The caller asked for what makes no sense; nothing was sent, the connection is unhurt."""
+
+
+def fresh(error: ClientError) -> ClientError:
+    """Return an exception like `error`, for one more caller.
+
+    Raising one object again and again would add to its traceback each time, and keep alive
+    the frames of every caller.
+    """
+    return copy.copy(error)
 
 
 def remote_error(error: WireRemoteError) -> RemoteError:

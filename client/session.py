@@ -1,15 +1,43 @@
 """What both clients share: calls by schema name over `wire.ClientConnection`, without I/O."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
-from client.errors import ClientError, Disconnected, ProtocolError, remote_error
+from client.errors import (
+    ClientError,
+    Disconnected,
+    ProtocolError,
+    UsageError,
+    fresh,
+    remote_error,
+)
 from wire.client_connection import ClientConnection
 from wire.connection import Answered, BootstrapFailed, ClientEvent, Ended, Failed, Unreadable
 from wire.errors import LocalProtocolError, RemoteProtocolError
 from wire.interfaces import Interface, Method
 from wire.messages import RemoteError as WireRemoteError
 from wire.pointers import Buffer
+
+# A year: what the clocks of sockets, threads and event loops all take.
+MAX_TIMEOUT_S = 365 * 86_400.0
+
+
+def check_timeout(timeout_s: float) -> float:
+    """Return a timeout as a float; 0 is over at once.
+
+    Raises:
+        UsageError: It is no number, negative, not finite, or longer than a year.
+    """
+    if isinstance(timeout_s, Real):
+        try:
+            seconds = float(timeout_s)
+        except OverflowError:
+            seconds = MAX_TIMEOUT_S * 2
+        # Not true of NaN.
+        if 0 <= seconds <= MAX_TIMEOUT_S:
+            return seconds
+    raise UsageError(f"a timeout is 0 to {MAX_TIMEOUT_S:.0f} seconds, not {timeout_s!r}")
 
 
 class Outcome(NamedTuple):
@@ -24,14 +52,19 @@ class Session:
     """The calls of one connection, and how the connection ended.
 
     After `error` is set no call can start, and those still waiting will get no outcome:
-    the owner fails them with it.
+    the owner fails each of them with it.
     """
 
     def __init__(self, interface: Interface) -> None:
-        self.error: ClientError | None = None
+        self._error: ClientError | None = None
         self._interface = interface
         self._wire = ClientConnection()
         self._methods: dict[int, Method] = {}
+
+    @property
+    def error(self) -> ClientError | None:
+        """Why the session has ended, None before that: an exception of its own per reading."""
+        return None if self._error is None else fresh(self._error)
 
     def start(self, name: str, params: Mapping[str, Any]) -> int:
         """Queue a call of the method `name`; return its question id.
@@ -41,8 +74,8 @@ class Session:
             EncodeError: The params do not fit the schema or the message limit.
             ClientError: The session has ended.
         """
-        if self.error is not None:
-            raise self.error
+        if self._error is not None:
+            raise fresh(self._error)
         method = self._interface.methods.get(name)
         if method is None:
             raise AttributeError(f"{self._interface.name} has no method {name!r}")
@@ -56,8 +89,8 @@ class Session:
 
     def cancel(self, question_id: int) -> None:
         """Give up a call; no outcome will come for it."""
-        self._methods.pop(question_id, None)
-        self._wire.cancel(question_id)
+        if self._methods.pop(question_id, None) is not None:
+            self._wire.cancel(question_id)
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send now."""
@@ -77,25 +110,30 @@ class Session:
 
     def lose(self, error: ClientError) -> None:
         """Record that the transport failed, unless the session had ended before."""
-        self.error = self.error or error
+        self._error = self._error or error
+        self._methods.clear()
 
     def _outcomes(self, events: Iterable[ClientEvent]) -> Iterator[Outcome]:
         for event in events:
-            match event:
-                case Answered():
-                    question_id = event.question_id
-                    results = self._methods.pop(question_id).results.open(event.content)
-                    yield Outcome(question_id, results, None)
-                case Unreadable(question_id, reason):
-                    self._methods.pop(question_id)
-                    yield Outcome(question_id, None, ProtocolError(reason))
-                case Failed(question_id, failure):
-                    self._methods.pop(question_id)
-                    yield Outcome(question_id, None, remote_error(failure))
-                case BootstrapFailed(failure):
-                    self.lose(remote_error(failure))
-                case Ended(ending):
-                    self.lose(_ending(ending))
+            if isinstance(event, BootstrapFailed):
+                self.lose(remote_error(event.error))
+            elif isinstance(event, Ended):
+                self.lose(_ending(event.error))
+            else:
+                # None where the session ended within these events: its owner knows.
+                method = self._methods.pop(event.question_id, None)
+                if method is not None:
+                    yield _outcome(event, method)
+
+
+def _outcome(event: Answered | Unreadable | Failed, method: Method) -> Outcome:
+    match event:
+        case Answered():
+            return Outcome(event.question_id, method.results.open(event.content), None)
+        case Unreadable(question_id, reason):
+            return Outcome(question_id, None, ProtocolError(reason))
+        case Failed(question_id, failure):
+            return Outcome(question_id, None, remote_error(failure))
 
 
 def _ending(reason: WireRemoteError | RemoteProtocolError | None) -> ClientError:

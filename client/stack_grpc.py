@@ -7,7 +7,7 @@ from typing import Any
 # It ships no type information.
 import grpc  # type: ignore[import-untyped, unused-ignore]
 
-from client.blocking import connect_socket
+from client.connecting import connect_socket
 from client.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected, RemoteError
 from client.stacks import utf8
 from schema.reverse_proto import READ, SERVICE, Chunk, MessageContent

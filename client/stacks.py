@@ -10,7 +10,8 @@ from collections.abc import Callable
 from socket import socket
 from typing import Any, Protocol
 
-from client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, connect_socket
+from client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
+from client.connecting import connect_socket
 from client.errors import Disconnected, ProtocolError, RemoteError
 from client.stack_socket import StackSocket
 from wire.address import Address

@@ -45,7 +45,8 @@ from locust.exception import RescheduleTask, StopTest
 from locust.user.task import LOCUST_STATE_STOPPING
 
 from client import Client, ClientError, Disconnected, ProtocolError
-from client.blocking import CONNECT_TIMEOUT_S, MESSAGE_STREAM, connect_socket
+from client.blocking import CONNECT_TIMEOUT_S, MESSAGE_STREAM
+from client.connecting import connect_socket
 from loadtest.generator.backoff import Backoff
 from loadtest.locust_rig import report as locust_report
 from loadtest.locust_rig.crew import CONNECT, Counts, crew
