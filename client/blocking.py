@@ -340,7 +340,7 @@ class Client:
         self._pending[question_id] = pending
         pending.question_id = question_id
         pending.sent_ns = time.monotonic_ns()
-        self._socket.send(self._session.data_to_send())
+        self._send()
         self._unfinished = False
 
     def _exchange(self, deadline_s: float) -> None:
@@ -351,6 +351,10 @@ class Client:
         if can_receive:
             self._receive()
         self._unfinished = False
+
+    def _send(self) -> None:
+        self._socket.queue(self._session.data_to_send())
+        self._socket.flush()
 
     def _receive(self) -> None:
         try:
@@ -364,7 +368,7 @@ class Client:
                 self._session.receive_eof()
         if self._session.error is not None:
             # The server may have to be told why.
-            self._socket.send(self._session.data_to_send())
+            self._send()
             self._fail_all()
 
     def _take(self, data: bytes) -> None:
@@ -396,7 +400,7 @@ class Client:
         self._unfinished = True
         del self._pending[question_id]
         self._session.cancel(question_id)
-        self._socket.send(self._session.data_to_send())
+        self._send()
         self._unfinished = False
 
     def _fail_all(self) -> None:

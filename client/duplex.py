@@ -51,16 +51,15 @@ class DuplexSocket:
         if os.getpid() != self._process_id:
             raise UsedAfterFork("the connection was made in another process: connect anew")
 
-    def send(self, data: bytes) -> None:
-        """Send what the kernel takes at once; the rest goes with `flush`, between waits.
+    def queue(self, data: bytes) -> None:
+        """Send `data` with the next `flush`."""
+        self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
+
+    def flush(self) -> None:
+        """Send what the kernel takes at once; the rest goes with the next `flush`, after a wait.
 
         That the connection is lost is said by `receive`, after what the server had sent.
         """
-        self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
-        self.flush()
-
-    def flush(self) -> None:
-        """Send what the kernel takes of the rest."""
         try:
             while self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
