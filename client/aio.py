@@ -1,29 +1,32 @@
 """The asyncio client: many calls at a time over one connection."""
 
 import asyncio
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, cast
 
 from client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, MESSAGE_STREAM, decode_text
-from client.errors import (
-    ClientError,
-    ConnectError,
-    DeadlineExceeded,
-    Disconnected,
-    ProtocolError,
-)
-from client.session import Session
+from client.connecting import open_socket
+from client.errors import ConnectError, DeadlineExceeded, Disconnected, ProtocolError
+from client.forks import Owner, keep_from_children
+from client.session import Session, check_timeout
 from wire.address import Address, parse_address
 from wire.errors import MalformedMessage
 from wire.interfaces import Interface
+
+# How long what is still to be written may take after the end.
+_CLOSE_S = 1.0
+_RECEIVE_BYTES = 65_536
 
 
 class AsyncClient:
     """A connection to a server, for any number of concurrent calls in one event loop.
 
-    Works on asyncio and uvloop. After `Disconnected` or `ProtocolError` it is of no
-    further use; connect anew.
+    Works on asyncio and uvloop. After `Disconnected` or `ProtocolError`, or whenever `is_open`
+    is false, it is of no further use; connect anew. A forked child cannot use it: its calls
+    raise `UsedAfterFork`, and whatever else it does leaves the parent's connection alone.
     """
 
     def __init__(self, protocol: "_Protocol", timeout_s: float) -> None:
@@ -42,33 +45,30 @@ class AsyncClient:
     ) -> Self:
         """Connect to ``host:port``, ``[ipv6]:port`` or ``unix:/path``.
 
-        `timeout_s` is the default deadline of a call.
+        `timeout_s` is the default deadline of a call, in seconds.
 
         Raises:
             AddressError: `address` is none.
-            ConnectError: Nobody answers there within `connect_timeout_s`.
+            ConnectError: Nobody answers there within `connect_timeout_s`, over all addresses
+                that the host name has.
+            UsageError: A timeout is none.
         """
         if isinstance(address, str):
             address = parse_address(address)
-        loop = asyncio.get_running_loop()
+        timeout_s = check_timeout(timeout_s)
+        sock = await open_socket(address, connect_timeout_s)
+        protocol = _Protocol(interface, sock)
         try:
-            async with asyncio.timeout(connect_timeout_s):
-                if address.path is not None:
-                    _, protocol = await loop.create_unix_connection(
-                        lambda: _Protocol(interface), address.path
-                    )
-                else:
-                    assert address.host is not None
-                    assert address.port is not None
-                    _, protocol = await loop.create_connection(
-                        lambda: _Protocol(interface), address.host, address.port
-                    )
-        except TimeoutError as error:
-            raise ConnectError(f"cannot connect to {address}: no answer in time") from error
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConnectError(f"cannot connect to {address}: {reason}") from error
+            await _adopt(sock, lambda: protocol)
+        except OSError as error:
+            sock.close()
+            raise ConnectError(f"cannot connect to {address}: {error.strerror}") from error
         return cls(protocol, timeout_s)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made: the connection stands, as far as is known here."""
+        return self._protocol.is_open
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,7 +82,10 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; calls still in flight end in `Disconnected`."""
+        """Close the connection; calls still in flight end in `Disconnected`.
+
+        In a forked child this does nothing: the child's copy went at the fork.
+        """
         await self._protocol.close()
 
     async def read(self, text: str, *, timeout_s: float | None = None) -> bytes:
@@ -117,48 +120,77 @@ class AsyncClient:
         Raises:
             AttributeError: The interface has no such method.
             EncodeError: The params do not fit the schema or the message limit.
+            UsageError: `timeout_s` is none.
             DeadlineExceeded: No answer within `timeout_s`; the call is cancelled.
             RemoteError: The server answered with an exception.
+            Overloaded: It refused the call, or the connection.
             Disconnected: The connection ended first.
             ProtocolError: The server broke the protocol.
+            UsedAfterFork: This is a forked child.
         """
-        try:
-            async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
-                return await self._protocol.call(method, params)
-        except TimeoutError as error:
-            raise DeadlineExceeded("no answer within the deadline") from error
+        timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
+        return await self._protocol.call(method, params, timeout_s)
 
 
 class _Protocol(asyncio.Protocol):
     """The edge: an asyncio transport on one side, a `Session` on the other."""
 
-    def __init__(self, interface: Interface) -> None:
+    def __init__(self, interface: Interface, sock: socket.socket) -> None:
+        """Make one for a connected socket, which a transport is about to take over."""
         self._session = Session(interface)
+        self._socket = sock
+        self._owner = Owner()
+        keep_from_children(sock)
+        # By question id, which is another call's as soon as the answer is here.
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        # Calls that wait until the server reads, in order.
+        self._unsent: dict[asyncio.Future[None], None] = {}
+        self._is_paused = False
         self._loop = asyncio.get_running_loop()
-        self._closed = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._closed = asyncio.Event()
+        self._last_resort: asyncio.TimerHandle | None = None
         self._flush_scheduled = False
 
-    async def call(self, method: str, params: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        await self._writable.wait()
+    @property
+    def is_open(self) -> bool:
+        return self._session.error is None and self._owner.is_here
+
+    async def call(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:  # noqa: ANN401
+        self._owner.check()
+        deadline_s = self._loop.time() + timeout_s
+        if timeout_s == 0:
+            raise DeadlineExceeded("the call had no time: nothing was sent")
+        had_to_wait = self._is_paused
+        while self._is_paused:
+            await self._until_writable(deadline_s)
         question_id = self._session.start(method, params)
         future = self._waiting[question_id] = self._loop.create_future()
-        self._schedule_flush()
+        if had_to_wait:
+            # So that the next pause comes before the next of those that waited.
+            self._flush()
+        else:
+            self._schedule_flush()
+        timer = self._loop.call_at(deadline_s, _expire, future, "no answer within the deadline")
         try:
             return await future
         finally:
-            if self._waiting.pop(question_id, None) is not None:
+            timer.cancel()
+            # Under this id there may be another task's call by now.
+            if self._waiting.get(question_id) is future:
+                del self._waiting[question_id]
                 self._session.cancel(question_id)
                 self._schedule_flush()
+            # It holds the error, whose traceback holds this frame.
+            del future
 
     async def close(self) -> None:
-        self._session.lose(Disconnected("the client is closed"))
-        if self._transport is not None:
-            self._transport.close()
-        await self._closed
+        if self._owner.is_here:
+            self._session.lose(Disconnected("the client is closed"))
+            self._end()
+            await self._closed.wait()
+
+    # --- what the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's.
@@ -168,7 +200,8 @@ class _Protocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for question_id, results, error in self._session.receive_data(data):
             future = self._waiting.pop(question_id)
-            if future.cancelled():
+            # Its task has given up, or is about to find that its time is over.
+            if future.done():
                 continue
             if error is None:
                 future.set_result(results)
@@ -176,46 +209,116 @@ class _Protocol(asyncio.Protocol):
                 future.set_exception(error)
         self._schedule_flush()
         if self._session.error is not None:
-            self._end(self._session.error)
+            self._end()
 
     def eof_received(self) -> None:
         self._session.receive_eof()
+        # Now: a transport closes once all is written, and who reads that any more?
+        self._end()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        reason = getattr(error, "strerror", None) or error
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._take_rest()
+        reason = getattr(exc, "strerror", None) or exc
         self._session.lose(
             Disconnected(f"the connection was lost: {reason}" if reason else "connection closed")
         )
-        assert self._session.error is not None
-        self._end(self._session.error)
-        self._writable.set()
-        if not self._closed.done():
-            self._closed.set_result(None)
+        self._end()
+        self._closed.set()
+        assert self._last_resort is not None
+        self._last_resort.cancel()
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self._is_paused = True
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self._is_paused = False
+        for future in self._unsent:
+            if not future.done():
+                future.set_result(None)
+
+    # --- what they share
+
+    async def _until_writable(self, deadline_s: float) -> None:
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._unsent[future] = None
+        reason = "the server does not read: nothing was sent within the deadline"
+        timer = self._loop.call_at(deadline_s, _expire, future, reason)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            del self._unsent[future]
 
     def _schedule_flush(self) -> None:
         # All calls of one loop turn leave in one write.
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._scheduled_flush)
+
+    def _scheduled_flush(self) -> None:
+        self._flush_scheduled = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._flush_scheduled = False
         data = self._session.data_to_send()
-        if data and self._transport is not None and not self._transport.is_closing():
+        if (
+            data
+            and self._transport is not None
+            and not self._transport.is_closing()
+            # The loop may go on in a forked child, to unwind its tasks.
+            and self._owner.is_here
+        ):
             self._transport.write(data)
 
-    def _end(self, error: ClientError) -> None:
+    def _take_rest(self) -> None:
+        """Take what had come before a write failed: the transport looks at it no more."""
+        with suppress(OSError):
+            while self._session.error is None:
+                data = self._socket.recv(_RECEIVE_BYTES)
+                if not data:
+                    break
+                self.data_received(data)
+
+    def _end(self) -> None:
         """Fail every call in flight and close."""
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
-            if not future.done():
+            error = self._session.error
+            if error is not None and not future.done():
                 future.set_exception(error)
-        if self._transport is not None:
+        if self._transport is not None and self._last_resort is None:
             self._flush()
             self._transport.close()
+            # Closing waits until all is written, and a server that does not read keeps it.
+            self._last_resort = self._loop.call_later(_CLOSE_S, self._transport.abort)
+        # Those who wait for the server to read start now, and find that there is no session.
+        self.resume_writing()
+
+
+def _expire(future: asyncio.Future[Any], reason: str) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded(reason))
+
+
+async def _adopt(sock: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+    """Give a connected socket to a transport, which owns it from here on."""
+    loop = asyncio.get_running_loop()
+    if sock.family == socket.AF_UNIX:
+        adopting = asyncio.ensure_future(loop.create_unix_connection(protocol, sock=sock))
+    else:
+        adopting = asyncio.ensure_future(loop.create_connection(protocol, sock=sock))
+    try:
+        await asyncio.shield(adopting)
+    except asyncio.CancelledError:
+        # It is done in two turns of the loop. Cancelled in between, uvloop would leave open
+        # who closes the descriptor.
+        adopting.add_done_callback(_close_unwanted)
+        raise
+
+
+def _close_unwanted(
+    adopted: asyncio.Future[tuple[asyncio.Transport, asyncio.Protocol]],
+) -> None:
+    if not adopted.cancelled() and adopted.exception() is None:
+        adopted.result()[0].close()

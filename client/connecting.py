@@ -1,46 +1,243 @@
-"""Make a connection to an address, within one deadline."""
+"""Make a connection to an address within one deadline: `connect_socket` blocks, `open_socket` not.
 
+Both carry out a `ConnectPlan` on sockets of their own; they differ in how they wait. A name is
+looked up in a thread, for the resolver knows no deadline; a thread of its own, for one that
+hangs would keep a place in a pool, and the end of the event loop waiting for it.
+"""
+
+import asyncio
+import errno
+import os
+import queue
+import select
 import socket
+import threading
 import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from typing import Any
 
+from client.connect_plan import Candidate, ConnectPlan
 from client.errors import ConnectError
+from client.session import check_timeout
 from wire.address import Address
+
+# What `getaddrinfo` returns, or why it does not.
+_Found = Sequence[tuple[Any, ...]] | OSError | UnicodeError
 
 
 def connect_socket(address: Address, timeout_s: float) -> socket.socket:
-    """Return a connected socket; tries each address of a host name within one deadline.
+    """Return a connected socket; tries the addresses of a host name within one deadline.
 
     Raises:
         ConnectError: None of them answers.
+        UsageError: `timeout_s` is none.
     """
-    deadline = time.monotonic() + timeout_s
-    error: OSError | None = None
-    for family, kind, protocol, where in _resolve(address):
-        sock = socket.socket(family, kind, protocol)
+    deadline_s = time.monotonic() + check_timeout(timeout_s)
+    candidates = _known(address) or _look_up_within(address, timeout_s)
+    plan = ConnectPlan(candidates, now_s=time.monotonic(), deadline_s=deadline_s)
+    with closing(_Race(plan, address)) as race:
+        while True:
+            winner = race.advance(time.monotonic())
+            if winner is not None:
+                winner.settimeout(timeout_s)
+                return winner
+            waiting = select.poll()
+            for descriptor in race.under_way:
+                waiting.register(descriptor, select.POLLOUT)
+            wait_s = max(plan.wake_s - time.monotonic(), 0)
+            race.ready = [descriptor for descriptor, _ in waiting.poll(wait_s * 1000)]
+
+
+async def open_socket(address: Address, timeout_s: float) -> socket.socket:
+    """Return a connected socket that does not block, as `connect_socket`."""
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + check_timeout(timeout_s)
+    candidates = _known(address) or await _look_up(address, deadline_s)
+    plan = ConnectPlan(candidates, now_s=loop.time(), deadline_s=deadline_s)
+    with closing(_Race(plan, address)) as race:
+        while True:
+            winner = race.advance(loop.time())
+            if winner is not None:
+                return winner
+            race.ready = await _first_ready(list(race.under_way), plan.wake_s)
+
+
+class _Race:
+    """The sockets of the attempts under way. `close` it: it closes all but the winner."""
+
+    def __init__(self, plan: ConnectPlan, address: Address) -> None:
+        self.under_way: dict[int, tuple[socket.socket, Candidate]] = {}
+        # Descriptors of those that stand or have failed.
+        self.ready: list[int] = []
+        self._plan = plan
+        self._address = address
+        self._error: OSError | None = None
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        for sock, _ in self.under_way.values():
+            sock.close()
+        self.under_way.clear()
+
+    def advance(self, now_s: float) -> socket.socket | None:
+        """Look at what is ready, start what is due; return the first socket that stands.
+
+        Raises:
+            ConnectError: None does, and there is nothing left to wait for.
+        """
+        for descriptor in self.ready:
+            sock, candidate = self.under_way.pop(descriptor)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if self._stands(sock, candidate, code, now_s):
+                return sock
+        while (due := self._plan.take(now_s)) is not None:
+            winner = self._start(due, now_s)
+            if winner is not None:
+                return winner
+        is_late = now_s >= self._plan.deadline_s
+        if is_late or (self._plan.is_exhausted and not self.under_way):
+            raise self._failure(is_late=is_late) from self._error
+        return None
+
+    def _start(self, candidate: Candidate, now_s: float) -> socket.socket | None:
         try:
-            sock.settimeout(max(deadline - time.monotonic(), 1e-3))
-            sock.connect(where)
-            if family != socket.AF_UNIX:
+            sock = socket.socket(candidate.family, candidate.kind, candidate.protocol)
+        except OSError as error:
+            self._failed(candidate, error, now_s)
+            return None
+        sock.settimeout(0)
+        try:
+            code = sock.connect_ex(candidate.where)
+        except OSError as error:
+            # Raised all the same for a path that is too long.
+            sock.close()
+            self._failed(candidate, error, now_s)
+            return None
+        if code == errno.EINPROGRESS:
+            self.under_way[sock.fileno()] = sock, candidate
+            return None
+        return sock if self._stands(sock, candidate, code, now_s) else None
+
+    def _stands(self, sock: socket.socket, candidate: Candidate, code: int, now_s: float) -> bool:
+        if code:
+            sock.close()
+            self._failed(candidate, OSError(code, os.strerror(code)), now_s)
+            return False
+        if candidate.family != socket.AF_UNIX:
+            # Stock asyncio does so only where a socket names its protocol.
+            with suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as failure:
-            sock.close()
-            error = failure
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    assert error is not None
-    reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or error
-    raise ConnectError(f"cannot connect to {address}: {reason}") from error
+        return True
+
+    def _failed(self, candidate: Candidate, error: OSError, now_s: float) -> None:
+        self._error = error
+        self._plan.failed(candidate, now_s, is_busy=_is_backlog_full(candidate, error))
+
+    def _failure(self, *, is_late: bool) -> ConnectError:
+        reason: object = "no answer in time"
+        if self._error is not None:
+            if isinstance(self._error, BlockingIOError):
+                reason = "no room in the server's backlog in time"
+            elif not is_late:
+                reason = self._error.strerror or self._error
+        return ConnectError(f"cannot connect to {self._address}: {reason}")
 
 
-def _resolve(address: Address) -> list[tuple[Any, Any, int, Any]]:
-    if address.path is not None:
-        return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.path)]
+def _is_backlog_full(candidate: Candidate, error: OSError) -> bool:
+    return candidate.family == socket.AF_UNIX and isinstance(error, BlockingIOError)
+
+
+async def _first_ready(descriptors: list[int], wake_s: float) -> list[int]:
+    """Wait until one can be written to, or until `wake_s`; return it."""
+    loop = asyncio.get_running_loop()
+    first: asyncio.Future[list[int]] = loop.create_future()
+
+    def tell(ready: list[int]) -> None:
+        if not first.done():
+            first.set_result(ready)
+
+    timer = loop.call_at(wake_s, tell, [])
+    for descriptor in descriptors:
+        loop.add_writer(descriptor, tell, [descriptor])
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ConnectError(f"cannot resolve {address.host}: {error}") from error
-    return [(family, kind, protocol, where) for family, kind, protocol, _, where in found]
+        return await first
+    finally:
+        timer.cancel()
+        # At once, before anybody closes them: the loop knows them by number.
+        for descriptor in descriptors:
+            loop.remove_writer(descriptor)
+
+
+# --- names ------------------------------------------------------------------------------
+
+
+def _known(address: Address) -> list[Candidate] | None:
+    """Return what to try where no name has to be looked up, else None."""
+    if address.path is not None:
+        return [Candidate(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.path)]
+    with suppress(OSError, UnicodeError):
+        return _candidates(
+            socket.getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+            )
+        )
+    return None
+
+
+def _candidates(found: Sequence[tuple[Any, ...]]) -> list[Candidate]:
+    return [Candidate(family, kind, protocol, where) for family, kind, protocol, _, where in found]
+
+
+def _look_up_within(address: Address, timeout_s: float) -> list[Candidate]:
+    answers: queue.SimpleQueue[_Found] = queue.SimpleQueue()
+    _start_look_up(address, answers.put)
+    try:
+        return _read_found(address, answers.get(timeout=timeout_s))
+    except queue.Empty:
+        raise _not_resolved(address, "no answer in time") from None
+
+
+async def _look_up(address: Address, deadline_s: float) -> list[Candidate]:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[_Found] = loop.create_future()
+
+    def settle(found: _Found) -> None:
+        if not answer.done():
+            answer.set_result(found)
+
+    def report(found: _Found) -> None:
+        # The loop is closed where nobody waits any more.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, found)
+
+    _start_look_up(address, report)
+    try:
+        async with asyncio.timeout_at(deadline_s):
+            return _read_found(address, await answer)
+    except TimeoutError:
+        raise _not_resolved(address, "no answer in time") from None
+
+
+def _start_look_up(address: Address, report: Callable[[_Found], object]) -> None:
+    def look_up() -> None:
+        try:
+            found: _Found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            found = error
+        report(found)
+
+    try:
+        threading.Thread(target=look_up, name="look up a host name", daemon=True).start()
+    except RuntimeError as error:
+        raise _not_resolved(address, error) from error
+
+
+def _read_found(address: Address, found: _Found) -> list[Candidate]:
+    if isinstance(found, (OSError, UnicodeError)):
+        raise _not_resolved(address, found) from found
+    return _candidates(found)
+
+
+def _not_resolved(address: Address, reason: object) -> ConnectError:
+    return ConnectError(f"cannot resolve {address.host}: {reason}")

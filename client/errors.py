@@ -5,7 +5,8 @@
     │   └── ConnectError    it never stood, so nothing ran
     ├── DeadlineExceeded    no answer in time; whether the call ran is unknown
     ├── RemoteError         the server answered with an exception
-    │   └── Overloaded      it refused the call for lack of resources; the call did not run
+    │   └── Overloaded      it refused the call, or the whole connection before any call, for
+    │                       lack of resources; the call did not run
     ├── ProtocolError       the server broke the protocol, or does not speak it
     └── UsedAfterFork       the connection belongs to the parent process; nothing was sent
 
@@ -16,6 +17,8 @@ sent, and leave the connection as it is.
 
 import copy
 
+from wire.errors import FrameTooLarge, NotAFrame, WireError
+from wire.foreign import recognise
 from wire.messages import ExceptionType
 from wire.messages import RemoteError as WireRemoteError
 
@@ -45,7 +48,11 @@ class RemoteError(ClientError):
 
 
 class Overloaded(RemoteError):  # noqa: N818 - the protocol's own word
-    """The server refused the call for lack of resources; it did not run."""
+    """The server refused the call for lack of resources; it did not run.
+
+    A server may also refuse the whole connection. Then this is what all its calls end in, and
+    the client is of no further use: its `is_open` is false.
+    """
 
 
 class ProtocolError(ClientError):
@@ -76,3 +83,27 @@ def remote_error(error: WireRemoteError) -> RemoteError:
     """Return the client's exception for one that came over the wire."""
     kind = Overloaded if error.type is ExceptionType.OVERLOADED else RemoteError
     return kind(error.reason, error.type)
+
+
+def abort_error(error: WireRemoteError, *, is_unheard: bool) -> ClientError:
+    """Return what an Abort of the server means for the calls in flight.
+
+    `is_unheard` is whether it never answered our Bootstrap. Such a server has given us nothing
+    to call, so no call ran, and where it says that it is overloaded it may be asked again. Of
+    one that did answer nobody knows what it had begun.
+    """
+    if is_unheard and error.type is ExceptionType.OVERLOADED:
+        return Overloaded(error.reason, error.type)
+    return Disconnected(f"the server ended the connection: {error.reason}")
+
+
+def protocol_error(error: WireError, *, is_unheard: bool) -> ProtocolError:
+    """Return the client's exception for what a server must not send; `is_unheard` as above."""
+    if not is_unheard:
+        if isinstance(error, FrameTooLarge):
+            return ProtocolError(f"a message of the server is over our own limit: {error}")
+        return ProtocolError(f"the server broke the protocol: {error}")
+    foreign = recognise(error.start) if isinstance(error, NotAFrame) else None
+    if foreign is not None:
+        return ProtocolError(f"not a Cap'n Proto server: it speaks {foreign.value}")
+    return ProtocolError(f"not a Cap'n Proto server, or a broken one: {error}")

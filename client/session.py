@@ -9,7 +9,9 @@ from client.errors import (
     Disconnected,
     ProtocolError,
     UsageError,
+    abort_error,
     fresh,
+    protocol_error,
     remote_error,
 )
 from wire.client_connection import ClientConnection
@@ -146,7 +148,7 @@ class Session:
             if isinstance(event, BootstrapFailed):
                 self.lose(remote_error(event.error))
             elif isinstance(event, Ended):
-                self.lose(_ending(event.error))
+                self.lose(_ending(event.error, is_unheard=self._wire.is_unheard))
             else:
                 # None where the session ended within these events: its owner knows.
                 method = self._methods.pop(event.question_id, None)
@@ -164,9 +166,11 @@ def _outcome(event: Answered | Unreadable | Failed, method: Method) -> Outcome:
             return Outcome(question_id, None, remote_error(failure))
 
 
-def _ending(reason: WireRemoteError | RemoteProtocolError | None) -> ClientError:
+def _ending(
+    reason: WireRemoteError | RemoteProtocolError | None, *, is_unheard: bool
+) -> ClientError:
     if reason is None:
         return Disconnected("the server closed the connection")
     if isinstance(reason, WireRemoteError):
-        return Disconnected(f"the server ended the connection: {reason.reason}")
-    return ProtocolError(f"not a Cap'n Proto server, or a broken one: {reason}")
+        return abort_error(reason, is_unheard=is_unheard)
+    return protocol_error(reason, is_unheard=is_unheard)

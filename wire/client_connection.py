@@ -81,6 +81,11 @@ class ClientConnection(Connection):
         """Calls that have been sent, not cancelled, and have no answer yet."""
         return sum(state is _Question.WAITING for state in self._questions.values())
 
+    @property
+    def is_unheard(self) -> bool:
+        """Whether the peer has not answered our Bootstrap: no call can have begun."""
+        return self._questions.get(0) is _Question.BOOTSTRAP
+
     def call(self, interface_id: int, method_id: int, params: EncodedTuple) -> int:
         """Queue a call; return its question id.
 

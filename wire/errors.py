@@ -20,6 +20,21 @@ class RemoteProtocolError(WireError):
     """
 
 
+class FrameTooLarge(RemoteProtocolError):  # noqa: N818 - what happened
+    """The peer announced a message over the limit of this side; it may be a right one."""
+
+
+class NotAFrame(RemoteProtocolError):  # noqa: N818 - as above
+    """What came cannot start a message: it would have more segments than anybody accepts.
+
+    `start` is what of it is here, 16 bytes at most; `wire.foreign` may know it.
+    """
+
+    def __init__(self, reason: str, start: bytes) -> None:
+        super().__init__(reason)
+        self.start = start
+
+
 class LocalProtocolError(WireError):
     """The caller of `wire` asked for what the connection's state does not allow."""
 

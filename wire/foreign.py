@@ -36,11 +36,16 @@ def recognise(first_bytes: Buffer) -> Foreign | None:
     start = bytes(first_bytes[:_LOOKED_AT_BYTES])
     if len(start) < 4 or _has_segments(start):
         return None
-    if any(start[: len(word)] == word[: len(start)] for word in _HTTP):
+    if any(start[: len(word)] == word[: len(start)] for word in _HTTP) or _is_http2(start):
         return Foreign.HTTP
     if start[0] in _TLS_RECORDS and start[1] == 3 and start[2] in _TLS_MINORS:
         return Foreign.TLS
     return Foreign.PACKED if _is_packed(start) else None
+
+
+def _is_http2(start: bytes) -> bool:
+    """Whether a server speaks first: short SETTINGS without flags, on stream 0 (RFC 9113, 3.4)."""
+    return start[:2] == b"\0\0" and start[3] == 4 and not any(start[4:9])
 
 
 def _has_segments(start: bytes) -> bool:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from wire.errors import RemoteProtocolError
+from wire.errors import FrameTooLarge, NotAFrame
 from wire.pointers import Buffer, Message
 
 _u32_at = struct.Struct("<I").unpack_from
@@ -71,7 +71,7 @@ class FrameDecoder:
         generator: what it did not take is kept, and comes with the next call.
 
         Raises:
-            RemoteProtocolError: A table is over a limit. Nothing more can be read.
+            FrameTooLarge, NotAFrame: A table is over a limit. Nothing more can be read.
         """
         buffer = self.begin(data)
         at, size = 0, len(buffer)
@@ -103,7 +103,7 @@ class FrameDecoder:
         """Return the message that starts at `at`, or None while it is incomplete.
 
         Raises:
-            RemoteProtocolError: Its table is over a limit.
+            FrameTooLarge, NotAFrame: Its table is over a limit.
         """
         if size - at >= 8:
             extra, words = _table_at(buffer, at)
@@ -156,14 +156,15 @@ class FrameDecoder:
     def _segment_count(self, data: Buffer, at: int) -> int:
         count: int = _u32_at(data, at)[0] + 1
         if count > self._limits.max_segments:
-            raise RemoteProtocolError(
-                f"message has {count} segments, the limit is {self._limits.max_segments}"
+            raise NotAFrame(
+                f"message has {count} segments, the limit is {self._limits.max_segments}",
+                bytes(data[at : at + 16]),
             )
         return count
 
     def _check_words(self, words: int) -> None:
         if words > self._limits.max_words:
-            raise RemoteProtocolError(
+            raise FrameTooLarge(
                 f"message is too large: {words * 8} bytes, "
                 f"the limit is {self._limits.max_words * 8}"
             )

@@ -15,7 +15,13 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import cast
 
-from client.errors import ClientError, Disconnected, ProtocolError, remote_error
+from client.errors import (
+    ClientError,
+    ProtocolError,
+    abort_error,
+    protocol_error,
+    remote_error,
+)
 from loadtest.stats.failures import WrongReply
 from loadtest.workload import Request, Workload
 from wire.encoding import encode_bootstrap, encode_call, encode_finish
@@ -195,7 +201,7 @@ class Exchange:
         try:
             return self._decoder.cut(data, at, len(data))
         except WireError as error:
-            raise ProtocolError(str(error)) from error
+            raise protocol_error(error, is_unheard=not self.is_ready) from error
 
     def _begin(self, data: Bytes) -> int:
         message = self._cut(data, 0)
@@ -218,7 +224,7 @@ class Exchange:
         except WireError as error:
             raise ProtocolError(str(error)) from error
         if isinstance(answer, Abort):
-            raise Disconnected(f"the server aborted: {answer.error.reason}")
+            raise abort_error(answer.error, is_unheard=not self.is_ready)
         if not isinstance(answer, Return):
             raise ProtocolError(f"the server sent an unexpected {type(answer).__name__}")
         return answer

@@ -28,7 +28,13 @@ from client import (
     RemoteError,
 )
 from schema import load_rpc, message
-from wire.encoding import EMPTY_STRUCT, EncodedStruct, encode_abort, encode_exception
+from wire.encoding import (
+    EMPTY_STRUCT,
+    EncodedStruct,
+    encode_abort,
+    encode_bootstrap,
+    encode_exception,
+)
 from wire.interfaces import compile_interface
 from wire.messages import ExceptionType
 from wire.messages import RemoteError as WireRemoteError
@@ -214,6 +220,11 @@ def speaks_http(connection: socket.socket) -> None:
     until_closed(connection)
 
 
+def sends_a_tls_alert(connection: socket.socket) -> None:
+    connection.sendall(bytes.fromhex("15 0303 0002 02 0a"))
+    until_closed(connection)
+
+
 def sends_garbage(connection: socket.socket) -> None:
     connection.sendall(b"\xff" * 64)
     until_closed(connection)
@@ -223,6 +234,34 @@ def answers_half(connection: socket.socket) -> None:
     connection.recv(65536)
     connection.sendall(encode_abort(WireRemoteError("never whole"))[:20])
     finish(connection)
+
+
+def is_full(connection: socket.socket) -> None:
+    # Closing with unread bytes resets: what was sent before must be used all the same.
+    connection.sendall(encode_abort(WireRemoteError("full", ExceptionType.OVERLOADED)))
+
+
+def is_full_after_reading(connection: socket.socket) -> None:
+    connection.recv(65536)
+    is_full(connection)
+    finish(connection)
+
+
+def is_full_in_the_middle(connection: socket.socket) -> None:
+    connection.recv(65536)
+    server = ServerConnection()
+    server.receive_data(encode_bootstrap(0))
+    connection.sendall(server.data_to_send())
+    is_full(connection)
+    finish(connection)
+
+
+def answers_too_much(connection: socket.socket) -> None:
+    connection.recv(65536)
+    server = ServerConnection()
+    server.receive_data(encode_bootstrap(0))
+    connection.sendall(server.data_to_send() + bytes.fromhex("00000000 00000800"))
+    until_closed(connection)
 
 
 def aborts(connection: socket.socket) -> None:
@@ -261,9 +300,14 @@ def not_utf8(_: object) -> EncodedStruct:
         (closes, Disconnected, "closed the connection|lost"),
         (closes_after_reading, Disconnected, "the server closed the connection"),
         (resets, Disconnected, "the connection was lost: Connection reset by peer"),
-        (speaks_http, ProtocolError, "not a Cap'n Proto server, or a broken one: message has"),
+        (speaks_http, ProtocolError, "not a Cap'n Proto server: it speaks HTTP"),
+        (sends_a_tls_alert, ProtocolError, "not a Cap'n Proto server: it speaks TLS"),
         (sends_garbage, ProtocolError, "not a Cap'n Proto server, or a broken one: message has"),
         (answers_half, ProtocolError, "the peer closed within a message"),
+        (is_full, Overloaded, "full"),
+        (is_full_after_reading, Overloaded, "full"),
+        (is_full_in_the_middle, Disconnected, "the server ended the connection: full"),
+        (answers_too_much, ProtocolError, "of the server is over our own limit: message is too"),
         (aborts, Disconnected, "the server ended the connection: go away"),
         (has_no_bootstrap, RemoteError, "nothing here"),
         (is_overloaded, Overloaded, "busy"),

@@ -26,6 +26,9 @@ HTTP = [
     b"HTTP",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"OPTIONS * HTTP/1.1\r\n",
+    # The SETTINGS that a gRPC server sends first.
+    bytes.fromhex("00 0006 04 00 00000000 0005 00004000"),
+    bytes.fromhex("00 0000 04"),
 ]
 TLS = [
     bytes.fromhex("16030100c8010000c40303"),
