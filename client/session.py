@@ -16,6 +16,7 @@ from client.errors import (
 )
 from wire.client_connection import ClientConnection
 from wire.connection import Answered, BootstrapFailed, ClientEvent, Ended, Failed, Unreadable
+from wire.encoding import EncodedTuple
 from wire.errors import LocalProtocolError, RemoteProtocolError
 from wire.interfaces import Interface, Method
 from wire.messages import RemoteError as WireRemoteError
@@ -40,6 +41,13 @@ def check_timeout(timeout_s: float) -> float:
         if 0 <= seconds <= MAX_TIMEOUT_S:
             return seconds
     raise UsageError(f"a timeout is 0 to {MAX_TIMEOUT_S:.0f} seconds, not {timeout_s!r}")
+
+
+class PreparedCall(NamedTuple):
+    """A call whose params are encoded."""
+
+    method: Method
+    params: EncodedTuple
 
 
 class Outcome(NamedTuple):
@@ -78,10 +86,30 @@ class Session:
         """
         if self._error is not None:
             raise fresh(self._error)
+        return self.begin(self.prepare(name, params))
+
+    def prepare(self, name: str, params: Mapping[str, Any]) -> PreparedCall:
+        """Encode a call of the method `name` for `begin`; the session stays as it is.
+
+        Raises:
+            AttributeError: The interface has no such method.
+            EncodeError: The params do not fit the schema.
+        """
         method = self._interface.methods.get(name)
         if method is None:
             raise AttributeError(f"{self._interface.name} has no method {name!r}")
-        body = method.params.pack(params)
+        return PreparedCall(method, method.params.pack(params))
+
+    def begin(self, call: PreparedCall) -> int:
+        """Queue a call; return its question id.
+
+        Raises:
+            EncodeError: The params do not fit the message limit.
+            ClientError: The session has ended.
+        """
+        if self._error is not None:
+            raise fresh(self._error)
+        method, body = call
         try:
             question_id = self._wire.call(method.interface_id, method.method_id, body)
         except LocalProtocolError as error:

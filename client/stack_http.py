@@ -25,8 +25,7 @@ class HttpClient:
     """One connection that stays open between its requests."""
 
     def __init__(self, sock: socket.socket, address: Address, timeout_s: float) -> None:
-        self._socket = StackSocket(sock)
-        self._timeout_s = timeout_s
+        self._socket = StackSocket(sock, timeout_s)
         self._http = HTTPConnection(host_name(address))
         self._http.auto_open = 0
         self._http.sock = cast("socket.socket", _FileSocket(self._socket))
@@ -44,13 +43,13 @@ class HttpClient:
         self._socket.close()
 
     def _request(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        self._socket.start(self._timeout_s)
+        self._socket.start()
         try:
             self._http.request(
                 method, path, body or None, {"content-type": "application/json"} if body else {}
             )
             response: HTTPResponse = self._http.getresponse()
-            return response.status, response.read()
+            answer = response.status, response.read()
         except (RemoteDisconnected, NotConnected) as error:
             raise Disconnected("the server closed the connection") from error
         except HTTPException as error:
@@ -58,6 +57,8 @@ class HttpClient:
             said = repr(error)
             said = said if len(said) <= _MOST_SAID else f"{said[:_MOST_SAID]}…"
             raise ProtocolError(f"not an HTTP server, or a broken one: {said}") from error
+        self._socket.finish()
+        return answer
 
 
 class _FileSocket:
@@ -67,7 +68,9 @@ class _FileSocket:
         self._socket = sock
         self._rest = b""
         self.sendall = sock.queue
-        self.close = sock.close
+
+    def close(self) -> None:
+        """Leave the socket to its client: the answer that says `Connection: close` has a body."""
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return a reader for one response, closed with it while the connection stays."""

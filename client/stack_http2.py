@@ -25,9 +25,8 @@ class Http2Client:
     """One connection; each request is a stream of its own."""
 
     def __init__(self, sock: socket.socket, address: Address, timeout_s: float) -> None:
-        self._socket = StackSocket(sock)
+        self._socket = StackSocket(sock, timeout_s)
         self._host = host_name(address)
-        self._timeout_s = timeout_s
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None))
         self._h2.initiate_connection()
 
@@ -44,7 +43,7 @@ class Http2Client:
         self._socket.close()
 
     def _request(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        self._socket.start(self._timeout_s)
+        self._socket.start()
         try:
             stream = self._h2.get_next_available_stream_id()
             headers = [
@@ -59,9 +58,11 @@ class Http2Client:
                     ("content-length", str(len(body))),
                 ]
             self._h2.send_headers(stream, headers, end_stream=not body)
-            return self._exchange(_Answer(stream), memoryview(body))
+            answer = self._exchange(_Answer(stream), memoryview(body))
         except H2ProtocolError as error:
             raise ProtocolError(f"not an HTTP/2 server, or a broken one: {error}") from error
+        self._socket.finish()
+        return answer
 
     def _exchange(self, answer: "_Answer", body: memoryview) -> tuple[int, bytes]:
         """Send the body as far as the server's window lets us, until it has answered."""

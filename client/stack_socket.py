@@ -1,69 +1,77 @@
 """A socket for the clients of the stacks: sends and receives at once, until a deadline."""
 
-import select
 import socket
 import time
 
-from client.errors import DeadlineExceeded, Disconnected
+from client.duplex import DuplexSocket
+from client.errors import Disconnected
+from client.session import check_timeout
 
 _RECEIVE_BYTES = 262_144
 
 
 class StackSocket:
-    """A connected socket, which it owns.
+    """A connected socket, which it owns, for one call after the other.
 
-    It sends while it receives: a server that answers before it has read everything, such as an
-    echo, stops reading when nobody reads its answers.
+    A call goes from `start` to `finish`. What comes later of a call that did not get there,
+    because it was overdue or interrupted, would be taken for the next one's answer: so that
+    next one finds the connection lost.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        sock.settimeout(0)
-        self._socket = sock
-        self._unsent = memoryview(b"")
-        self._deadline_s = 0.0
-        self._failure: str | None = None
+    def __init__(self, sock: socket.socket, timeout_s: float) -> None:
+        """Take over a socket; a call must be over `timeout_s` after its start.
 
-    def start(self, timeout_s: float) -> None:
-        """Begin a call that must be over `timeout_s` from now."""
-        self._deadline_s = time.monotonic() + timeout_s
+        Raises:
+            UsageError: `timeout_s` is none.
+        """
+        self._timeout_s = check_timeout(timeout_s)
+        self._socket = DuplexSocket(sock)
+        self._deadline_s = 0.0
+        self._is_unfinished = False
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Begin a call.
+
+        Raises:
+            Disconnected: The one before did not come to its end.
+            UsedAfterFork: The connection was made in another process.
+        """
+        self._socket.check_process()
+        if self._is_closed:
+            raise Disconnected("the client is closed")
+        if self._is_unfinished:
+            self.close()
+            raise Disconnected("an earlier call did not come to its end")
+        self._is_unfinished = True
+        self._deadline_s = time.monotonic() + self._timeout_s
+
+    def finish(self) -> None:
+        """End a call: all of its answer was received."""
+        self._is_unfinished = False
 
     def queue(self, data: bytes) -> None:
         """Send `data` during the next calls of `receive`."""
-        self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
+        self._socket.queue(data)
 
     def receive(self) -> bytes:
         """Return what came next; nothing at the end of the stream.
 
         Raises:
             DeadlineExceeded: Nothing came in time.
-            Disconnected: The connection was lost.
+            Disconnected: The connection was lost, or closed by another thread.
         """
         while True:
-            waiting = select.poll()
-            waiting.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
-            remaining_s = self._deadline_s - time.monotonic()
-            ready = waiting.poll(max(remaining_s, 0) * 1000)
-            if not ready:
-                raise DeadlineExceeded("no answer within the deadline")
-            if ready[0][1] & select.POLLOUT:
-                self._send()
-            if ready[0][1] & ~select.POLLOUT:
-                try:
-                    return self._socket.recv(_RECEIVE_BYTES)
-                except OSError as error:
-                    reason = self._failure or error.strerror
-                    raise Disconnected(f"the connection was lost: {reason}") from error
+            self._socket.flush()
+            can_receive = self._socket.wait(self._deadline_s)
+            data = self._socket.receive(_RECEIVE_BYTES) if can_receive else None
+            if self._is_closed:
+                raise Disconnected("the client is closed")
+            if data is not None:
+                return data
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; in the child of a fork its copy of the descriptor only."""
+        self._is_closed = True
+        self._socket.shut_down()
         self._socket.close()
-
-    def _send(self) -> None:
-        try:
-            self._unsent = self._unsent[self._socket.send(self._unsent) :]
-        except BlockingIOError:
-            return
-        except OSError as error:
-            # The server may have said why before it closed: what it sent is read first.
-            self._failure = error.strerror
-            self._unsent = memoryview(b"")

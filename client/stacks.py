@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
 from client.connecting import connect_socket
 from client.errors import Disconnected, ProtocolError, RemoteError
+from client.session import check_timeout
 from client.stack_socket import StackSocket
 from wire.address import Address
 from wire.errors import EncodeError
@@ -29,7 +30,11 @@ class LibraryMissingError(Exception):
 
 
 class StackClient(Protocol):
-    """A connection to the server of one stack. After `Disconnected` it is of no further use."""
+    """A connection to the server of one stack, made and used in one process.
+
+    After `Disconnected` it is of no further use, nor after a call that was overdue or
+    interrupted: where calls have no numbers, its late answer would be the next call's.
+    """
 
     def read(self, text: str) -> bytes:
         """Return the server's answer to `text`, in UTF-8.
@@ -61,9 +66,11 @@ def connect_stack(
     """Connect to the server of a stack other than capnp; `timeout_s` is for each call.
 
     Raises:
+        UsageError: A timeout is none.
         ConnectError: Nobody answers there.
         LibraryMissingError: The stack needs a library that is not installed.
     """
+    check_timeout(timeout_s)
     try:
         if stack == "grpc":
             from client.stack_grpc import GrpcClient  # noqa: PLC0415 - needs a library
@@ -123,14 +130,13 @@ def read_text(value: Any, name: str) -> bytes:  # noqa: ANN401 - any JSON value
 
 class _SocketClient:
     def __init__(self, sock: socket, _address: Address, timeout_s: float) -> None:
-        self._socket = StackSocket(sock)
-        self._timeout_s = timeout_s
+        self._socket = StackSocket(sock, timeout_s)
 
     def close(self) -> None:
         self._socket.close()
 
     def _send(self, data: bytes) -> None:
-        self._socket.start(self._timeout_s)
+        self._socket.start()
         self._socket.queue(data)
 
     def _receive(self) -> bytes:
@@ -153,6 +159,7 @@ class EchoClient(_SocketClient):
             if not data.startswith(part, at):
                 raise ProtocolError("not an echo: other bytes came back")
             at += len(part)
+        self._socket.finish()
         return data
 
     def ping(self) -> None:
@@ -177,9 +184,11 @@ class JsonClient(_SocketClient):
         if not isinstance(answer, dict):
             raise ProtocolError("the server's answer is no JSON object")
         if "error" in answer:
+            self._socket.finish()
             raise RemoteError(str(answer["error"]))
         if answer.get("id") != self._number:
             raise ProtocolError("the server answered another call")
+        self._socket.finish()
         return read_text(answer.get("result"), "result")
 
     def ping(self) -> None:
@@ -192,6 +201,7 @@ class JsonClient(_SocketClient):
                 raise ProtocolError('the server did not answer "Ack"')
         if self._load(answer) != "Ack":
             raise ProtocolError('the server did not answer "Ack"')
+        self._socket.finish()
 
     def _receive_line(self) -> bytes:
         line = bytearray()
@@ -225,6 +235,7 @@ class FrameClient(_SocketClient):
                     raise ProtocolError("the server's answer is too long, or no frame")
         if len(answer) > needed:
             raise ProtocolError("the server answered more than was asked")
+        self._socket.finish()
         return bytes(answer[_LENGTH.size :])
 
     def ping(self) -> None:

@@ -48,6 +48,17 @@ def _is_http2(start: bytes) -> bool:
     return start[:2] == b"\0\0" and start[3] == 4 and not any(start[4:9])
 
 
+def hint(first_bytes: Buffer) -> str:
+    """Return how to go on a message about bytes that are no frame: with what they look like."""
+    match recognise(first_bytes):
+        case None:
+            return ""
+        case Foreign.PACKED:
+            return ": it looks like packed Cap'n Proto, which must be unpacked first"
+        case foreign:
+            return f": it looks like {foreign.value}"
+
+
 def _has_segments(start: bytes) -> bool:
     """Whether a frame may start like this: 512 segments and more are refused by everybody."""
     return int.from_bytes(start[:4], "little") < 511

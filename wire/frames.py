@@ -13,6 +13,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from wire.errors import FrameTooLarge, NotAFrame
+from wire.foreign import hint
 from wire.pointers import Buffer, Message
 
 _u32_at = struct.Struct("<I").unpack_from
@@ -156,10 +157,9 @@ class FrameDecoder:
     def _segment_count(self, data: Buffer, at: int) -> int:
         count: int = _u32_at(data, at)[0] + 1
         if count > self._limits.max_segments:
-            raise NotAFrame(
-                f"message has {count} segments, the limit is {self._limits.max_segments}",
-                bytes(data[at : at + 16]),
-            )
+            start = bytes(data[at : at + 16])
+            reason = f"message has {count} segments, the limit is {self._limits.max_segments}"
+            raise NotAFrame(reason + hint(start), start)
         return count
 
     def _check_words(self, words: int) -> None:

@@ -46,6 +46,7 @@ from loadtest.workload.texts import (
 )
 from schema import SchemaError, load, message
 from wire.encoding import EncodedTuple
+from wire.foreign import Foreign, recognise
 from wire.interfaces import Interface, Method, compile_interface
 
 TEXT, BINARY = PAYLOAD_KINDS = ("text", "binary")
@@ -135,15 +136,20 @@ def read_params_argument(text: str) -> str:
     """Return the content of the file that "@path" names, and any other text as it is.
 
     Raises:
-        WorkloadError: The file cannot be read, or is not UTF-8.
+        WorkloadError: The file cannot be read, is not UTF-8, or is a packed message.
     """
     if not text.startswith("@"):
         return text
     try:
-        # Editors on Windows put a mark in front.
-        return Path(text[1:]).read_text(encoding="utf-8-sig")
+        data = Path(text[1:]).read_bytes()
     except OSError as error:
         raise WorkloadError(f"cannot read {text[1:]}: {error.strerror}") from error
+    if recognise(data) is Foreign.PACKED and not data.lstrip().startswith(b"{"):
+        what = Foreign.PACKED.value
+        raise WorkloadError(f"cannot read {text[1:]}: it looks like {what}, not like JSON")
+    try:
+        # Editors on Windows put a mark in front.
+        return data.decode("utf-8-sig")
     except ValueError as error:
         raise WorkloadError(f"cannot read {text[1:]}: it is not UTF-8 text") from error
 

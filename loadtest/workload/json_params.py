@@ -5,6 +5,7 @@ in the schema     in JSON
 ================  ==================================================================
 Bool              ``true`` or ``false``
 integers          a number, exact to the last digit, checked against the type's range
+Int64, UInt64     also a string of decimal digits, as capnp's and protobuf's JSON have it
 floats            a number, or ``"NaN"``, ``"Infinity"``, ``"-Infinity"``
 Text              a string
 Data              a string of base64, or a list of byte values
@@ -26,6 +27,7 @@ in the params. Capabilities and AnyPointers have no JSON.
 import base64
 import json
 import math
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -286,14 +288,28 @@ def _leaf(which: str, schema: Any, value: object) -> Any:  # noqa: ANN401
 
 def _integer(which: str, value: object) -> int:
     name = _TYPE_NAMES[which]
+    bits = _BITS[which]
+    if bits == _DIGITS_BITS and isinstance(value, str):
+        value = _from_digits(name, value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise _Misfit(_expected(f"a whole number for {name}", value))
-    bits = _BITS[which]
     least = 0 if which.startswith("u") else -(2 ** (bits - 1))
     most = 2**bits - 1 + least
     if not least <= value <= most:
         raise _Misfit(f"{_shown(value)} is out of range for {name} ({least} to {most})")
     return value
+
+
+def _from_digits(name: str, text: str) -> int:
+    """Return the number that a string writes in decimal digits."""
+    if not _DIGITS.fullmatch(text):
+        wrong = _shown(json.dumps(text))
+        raise _Misfit(f"expected a whole number for {name}, or a string of its digits, not {wrong}")
+    try:
+        return int(text)
+    except ValueError as error:
+        # Python refuses to read more than 4300 digits.
+        raise _Misfit("a number is too long") from error
 
 
 def _float(which: str, value: object) -> float:
@@ -355,8 +371,8 @@ def _kind_of(value: object) -> str:
     return _KINDS[type(value)]
 
 
-def _shown(number: float) -> str:
-    text = str(number)
+def _shown(value: float | str) -> str:
+    text = str(value)
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."
 
 
@@ -371,6 +387,9 @@ def _it_has(names: Iterable[str]) -> str:
 
 _HAS_SCHEMA = frozenset({"struct", "list", "enum"})
 _BITS = {f"{sign}int{bits}": bits for sign in ("", "u") for bits in (8, 16, 32, 64)}
+# A JSON number of so many bits is rounded by many readers: writers make it a string.
+_DIGITS_BITS = 64
+_DIGITS = re.compile("-?[0-9]+")
 _FLOATS: dict[str, Callable[[float], float]] = {"float32": _to_float32, "float64": float}
 _SPECIAL_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NO_JSON = {"interface": "a capability", "anyPointer": "an AnyPointer"}

@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_peer import RPC, bootstrap, call, encoded, segments, to_struct, words
+from raw_peer import RPC, bootstrap, call, decoded, encoded, segments, to_struct, words
 
+from wire.connection import Ended
+from wire.errors import MalformedMessage
 from wire.foreign import Foreign, _unpacked, recognise
+from wire.server_connection import ServerConnection
+from wire.structs import compile_struct
 
 
 def packed(build: Any) -> bytes:
@@ -101,3 +105,40 @@ def test_words_are_unpacked_as_pycapnp_packs_them(content: list[int]) -> None:
     data = packed(build)
     build.clear_write_flag()
     assert _unpacked(data)[:256] == encoded(build)[:256]
+
+
+@pytest.mark.parametrize(
+    ("first", "hint"),
+    [
+        (HTTP[0], ": it looks like HTTP"),
+        (TLS[0], ": it looks like TLS"),
+        (b"\xff" * 16, ""),
+    ],
+)
+def test_f9_the_reason_of_an_abort_names_what_came(first: bytes, hint: str) -> None:
+    reason, _ = aborted(first)
+    assert reason.endswith(f"segments, the limit is 511{hint}")
+
+
+def test_a_server_names_packed_frames_in_its_abort() -> None:
+    with RPC.Message.from_bytes(bootstrap()) as message:
+        data = packed(message.as_builder())
+    for size in (4, 7, len(data)):
+        reason, sent = aborted(data[:size])
+        assert reason.endswith(": it looks like packed Cap'n Proto, which must be unpacked first")
+        assert decoded(sent).text == reason
+
+
+def aborted(first: bytes) -> tuple[str, bytes]:
+    server = ServerConnection()
+    (ended,) = server.receive_data(first)
+    assert isinstance(ended, Ended)
+    return str(ended.error), server.data_to_send()
+
+
+def test_a_packed_message_for_a_codec_is_named() -> None:
+    build = RPC.Message.new_message()
+    build.init("abort").reason = "x"
+    codec = compile_struct(RPC.Message.schema)
+    with pytest.raises(MalformedMessage, match="looks like packed Cap'n Proto"):
+        codec.from_bytes(packed(build))

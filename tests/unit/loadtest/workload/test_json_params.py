@@ -41,6 +41,9 @@ def packed(schema: Any, text: str, values: Values = VALUES) -> Any:
         ('{"by": -128}', {"by": -128}),
         ('{"far": 9007199254740993}', {"far": 2**53 + 1}),
         ('{"far": -9223372036854775808}', {"far": -(2**63)}),
+        ('{"far": "-9223372036854775808"}', {"far": -(2**63)}),
+        ('{"far": "-5"}', {"far": -5}),
+        ('{"far": "0042"}', {"far": 42}),
         ('{"name": "Gr\\u00fc\\u00dfe \\ud83e\\udd80\\u0000"}', {"name": "Grüße 🦀\0"}),
         ('{"raw": "AAH/"}', {"raw": b"\0\1\xff"}),
         ('{"raw": [0, 1, 255]}', {"raw": b"\0\1\xff"}),
@@ -135,6 +138,29 @@ def test_unions_groups_and_lists_arrive(text: str, fields: dict[str, Any]) -> No
             *(MOVE, '{"by": null}'),
             "by: expected a whole number for Int8, not null: leave it out for its default",
         ),
+        (
+            *(MOVE, '{"far": "9223372036854775808"}'),
+            (
+                "far: 9223372036854775808 is out of range for Int64 "
+                "(-9223372036854775808 to 9223372036854775807)"
+            ),
+        ),
+        (
+            *(KINDS, '{"u64": "-5"}'),
+            "u64: -5 is out of range for UInt64 (0 to 18446744073709551615)",
+        ),
+        *(
+            (
+                *(MOVE, f'{{"far": "{text}"}}'),
+                f'far: expected a whole number for Int64, or a string of its digits, not "{text}"',
+            )
+            for text in ("", "-", "+5", " 5", "5.0", "1e3", "0x10", "1_000")
+        ),
+        (
+            *(MOVE, '{"far": "\u0665"}'),
+            ('far: expected a whole number for Int64, or a string of its digits, not "\\u0665"'),
+        ),
+        (MOVE, f'{{"far": "{"9" * 5000}"}}', "far: a number is too long"),
         (MOVE, '{"name": 1}', "name: expected a string, not a number"),
         (
             MOVE,
@@ -196,7 +222,7 @@ def test_unions_groups_and_lists_arrive(text: str, fields: dict[str, Any]) -> No
         (
             SHAPE,
             '{"grid": [[], [1, "a"]]}',
-            "grid[1][1]: expected a whole number for Int64, not a string",
+            'grid[1][1]: expected a whole number for Int64, or a string of its digits, not "a"',
         ),
         (SHAPE, '{"any": {}}', "any: an AnyPointer cannot be given as JSON: leave it out"),
         (SHAPE, '{"any": "{{i}}"}', "any: an AnyPointer cannot be given as JSON: leave it out"),
@@ -297,3 +323,9 @@ def test_params_over_a_message_are_refused() -> None:
     with pytest.raises(ParamsError) as error:
         Params(compile_struct(MOVE), params)
     assert str(error.value) == "params: 4194368 bytes are more than a message holds, 4194176"
+
+
+def test_numbers_of_64_bits_may_be_strings_wherever_they_stand() -> None:
+    found = packed(KINDS, '{"u64": "18446744073709551615", "i64": "-9223372036854775808"}')
+    assert (found.u64, found.i64) == (2**64 - 1, -(2**63))
+    assert packed(SHAPE, '{"grid": [["1", 2], ["-3"]]}')._asdict()["grid"] == [[1, 2], [-3]]

@@ -410,6 +410,15 @@ def test_an_argument_may_name_a_file(tmp_path: Path) -> None:
         read_params_argument("@/no/such")
 
 
+@pytest.mark.parametrize("text", ["", "x", "y" * 5000])
+def test_a_packed_message_instead_of_params_is_named(tmp_path: Path, text: str) -> None:
+    build = schema.load_rpc().Exception.new_message(reason=text)
+    path = tmp_path / "params.bin"
+    path.write_bytes(build.to_bytes_packed())
+    with pytest.raises(WorkloadError, match="it looks like packed Cap'n Proto, not like JSON"):
+        read_params_argument(f"@{path}")
+
+
 def test_a_config_travels_as_json() -> None:
     config = WorkloadConfig(params="{}", corpus=None, seed=3)
     assert WorkloadConfig(**json.loads(json.dumps(asdict(config)))) == config

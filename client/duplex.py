@@ -1,0 +1,119 @@
+"""The socket of a blocking client: it sends while it waits, and serves one process only."""
+
+import os
+import select
+import socket
+import time
+from contextlib import suppress
+
+from client.errors import DeadlineExceeded, Disconnected, UsedAfterFork
+
+# poll(2) takes milliseconds in an int.
+_LONGEST_POLL_S = 86_400.0
+# How long a server that takes no more bytes has to say why.
+_LAST_WORDS_S = 0.1
+
+
+class DuplexSocket:
+    """A connected socket, which it owns.
+
+    A server that answers before it has read everything, such as an echo, stops reading when
+    nobody reads its answers: so what the kernel does not take at once is sent while the caller
+    waits for bytes. Only `wait` blocks, and it moves no bytes: it may be interrupted.
+
+    After a fork the socket belongs to the parent. The child only ever closes its descriptor.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(0)
+        self._socket = sock
+        self._process_id = os.getpid()
+        self._unsent = memoryview(b"")
+        # Why nothing more can be sent.
+        self._failure: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the connection was made in this process."""
+        return os.getpid() == self._process_id
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether nothing can be sent now: the server does not read, or the connection is lost."""
+        return bool(self._unsent) or self._failure is not None
+
+    def check_process(self) -> None:
+        """Refuse to be used by the child of a fork.
+
+        Raises:
+            UsedAfterFork: The connection was made in another process.
+        """
+        if os.getpid() != self._process_id:
+            raise UsedAfterFork("the connection was made in another process: connect anew")
+
+    def queue(self, data: bytes) -> None:
+        """Send `data` with the next `flush`."""
+        self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
+
+    def flush(self) -> None:
+        """Send what the kernel takes at once; the rest goes with the next `flush`, after a wait.
+
+        That the connection is lost is said by `receive`, after what the server had sent.
+        """
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._failure = error.strerror or str(error)
+            self._unsent = memoryview(b"")
+
+    def wait(self, deadline_s: float) -> bool:
+        """Wait until bytes can be sent or received; return whether it is time to receive.
+
+        Raises:
+            DeadlineExceeded: `deadline_s`, a `time.monotonic`, is over.
+        """
+        while True:
+            if self._socket.fileno() < 0:
+                # Closed meanwhile: `receive` says so.
+                return True
+            waiting = select.poll()
+            waiting.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+            remaining_s = max(deadline_s - time.monotonic(), 0.0)
+            longest_s = _LONGEST_POLL_S if self._failure is None else _LAST_WORDS_S
+            ready = waiting.poll(min(remaining_s, longest_s) * 1000)
+            if ready or self._failure is not None:
+                return not ready or bool(ready[0][1] & ~select.POLLOUT)
+            if remaining_s <= longest_s:
+                raise DeadlineExceeded(
+                    "the server does not read: sending took too long"
+                    if self._unsent
+                    else "no answer within the deadline"
+                )
+
+    def receive(self, size: int) -> bytes | None:
+        """Return what is there: nothing at the end of the stream, None if it is too early.
+
+        Raises:
+            Disconnected: The connection was lost.
+        """
+        try:
+            return self._socket.recv(size)
+        except OSError as error:
+            if isinstance(error, BlockingIOError) and self._failure is None:
+                return None
+            reason = self._failure or error.strerror
+            raise Disconnected(f"the connection was lost: {reason}") from error
+
+    def shut_down(self) -> None:
+        """End the connection: whoever waits for it, in any thread, wakes up."""
+        if self.is_ours:
+            # It may have ended already.
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close this process's descriptor; no other thread may be using it."""
+        self._socket.close()
