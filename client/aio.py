@@ -2,14 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, cast
 
 from client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, MESSAGE_STREAM, decode_text
-from client.connecting import open_socket
-from client.errors import ConnectError, DeadlineExceeded, Disconnected, ProtocolError
+from client.connecting import adopt, open_socket
+from client.errors import DeadlineExceeded, Disconnected, ProtocolError
 from client.forks import Owner, keep_from_children
 from client.session import Session, check_timeout
 from wire.address import Address, parse_address
@@ -58,11 +58,7 @@ class AsyncClient:
         timeout_s = check_timeout(timeout_s)
         sock = await open_socket(address, connect_timeout_s)
         protocol = _Protocol(interface, sock)
-        try:
-            await _adopt(sock, lambda: protocol)
-        except OSError as error:
-            sock.close()
-            raise ConnectError(f"cannot connect to {address}: {error.strerror}") from error
+        await adopt(sock, protocol)
         return cls(protocol, timeout_s)
 
     @property
@@ -299,26 +295,3 @@ class _Protocol(asyncio.Protocol):
 def _expire(future: asyncio.Future[Any], reason: str) -> None:
     if not future.done():
         future.set_exception(DeadlineExceeded(reason))
-
-
-async def _adopt(sock: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
-    """Give a connected socket to a transport, which owns it from here on."""
-    loop = asyncio.get_running_loop()
-    if sock.family == socket.AF_UNIX:
-        adopting = asyncio.ensure_future(loop.create_unix_connection(protocol, sock=sock))
-    else:
-        adopting = asyncio.ensure_future(loop.create_connection(protocol, sock=sock))
-    try:
-        await asyncio.shield(adopting)
-    except asyncio.CancelledError:
-        # It is done in two turns of the loop. Cancelled in between, uvloop would leave open
-        # who closes the descriptor.
-        adopting.add_done_callback(_close_unwanted)
-        raise
-
-
-def _close_unwanted(
-    adopted: asyncio.Future[tuple[asyncio.Transport, asyncio.Protocol]],
-) -> None:
-    if not adopted.cancelled() and adopted.exception() is None:
-        adopted.result()[0].close()

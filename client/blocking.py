@@ -81,8 +81,9 @@ class Client:
 
     Threads may share one: their calls take turns, and a call's deadline covers the wait for its
     turn. `close` may be called at any time, by any thread, and ends all calls. After
-    `Disconnected` or `ProtocolError` a client is of no further use; connect anew. So must
-    the child of a fork: there, everything but `close` raises `UsedAfterFork`.
+    `Disconnected` or `ProtocolError`, or whenever `is_open` is false, a client is of no further
+    use; connect anew. So must the child of a fork: there, everything but `close` raises
+    `UsedAfterFork`.
 
     A call that an exception interrupts, such as KeyboardInterrupt, is cancelled. If that came
     while bytes were moved, the connection is given up: the next call raises `Disconnected`.
@@ -138,6 +139,11 @@ class Client:
         check_timeout(timeout_s)
         sock = connect_socket(address, connect_timeout_s)
         return cls(sock, interface=interface, timeout_s=timeout_s)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made: the connection stands, as far as is known here."""
+        return self._session.error is None and self._socket.is_ours
 
     def __enter__(self) -> Self:
         return self

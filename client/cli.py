@@ -15,7 +15,7 @@ import click
 
 import rigcli
 from client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, Client
-from client.errors import ClientError
+from client.errors import ClientError, UsageError
 from client.stacks import STACKS, LibraryMissingError, StackClient, connect_stack
 from wire.address import Address
 from wire.errors import EncodeError
@@ -160,7 +160,7 @@ def _reported() -> Iterator[None]:
     """Turn the client's errors into one line and an exit status."""
     try:
         yield
-    except EncodeError as error:
+    except (EncodeError, UsageError) as error:
         raise click.UsageError(str(error)) from error
     except LibraryMissingError as error:
         raise click.ClickException(str(error)) from error

@@ -63,6 +63,31 @@ async def open_socket(address: Address, timeout_s: float) -> socket.socket:
             race.ready = await _first_ready(list(race.under_way), plan.wake_s)
 
 
+async def adopt(sock: socket.socket, protocol: asyncio.BaseProtocol) -> None:
+    """Give a connected socket to a transport, which owns it from here on."""
+    loop = asyncio.get_running_loop()
+    unix = sock.family == socket.AF_UNIX
+    create = loop.create_unix_connection if unix else loop.create_connection
+    adopting = asyncio.ensure_future(create(lambda: protocol, sock=sock))
+    try:
+        await asyncio.shield(adopting)
+    except asyncio.CancelledError:
+        # It is done in two turns of the loop. Cancelled in between, uvloop would leave open
+        # who closes the descriptor.
+        adopting.add_done_callback(_close_unwanted)
+        raise
+    except OSError as error:
+        sock.close()
+        raise ConnectError(f"cannot use the connection: {error.strerror}") from error
+
+
+def _close_unwanted(
+    adopted: asyncio.Future[tuple[asyncio.Transport, asyncio.BaseProtocol]],
+) -> None:
+    if not adopted.cancelled() and adopted.exception() is None:
+        adopted.result()[0].close()
+
+
 class _Race:
     """The sockets of the attempts under way. `close` it: it closes all but the winner."""
 

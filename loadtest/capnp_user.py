@@ -242,7 +242,9 @@ class CapnpUser(User):
 
     def _recover(self, error: Exception) -> None:
         """Drop a lost connection, and wait a moment, so that no busy loop of reconnects results."""
-        if isinstance(error, (Disconnected, ProtocolError)):
+        # Overloaded may be the answer to one call, or to the whole connection.
+        is_lost = self._client is not None and not self._client.is_open
+        if is_lost or isinstance(error, (Disconnected, ProtocolError)):
             self.disconnect()
             self._pause()
 

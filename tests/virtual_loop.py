@@ -48,11 +48,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         while self._ready:  # type: ignore[attr-defined]
             self.turn()
 
-    def advance(self, seconds: float) -> None:
-        """Let the clock go on, and run what becomes due."""
+    def advance(self, seconds: float, *, settles: bool = True) -> None:
+        """Let the clock go on, and run what becomes due; what follows from it if it `settles`."""
         self.call_at(self.now_s + seconds, self.stop)
         self.run_forever()
-        self.settle()
+        if settles:
+            self.settle()
 
     def timers(self) -> list[asyncio.TimerHandle]:
         """Return what is still to come."""

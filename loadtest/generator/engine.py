@@ -26,6 +26,7 @@ from typing import Any, cast
 
 import uvloop
 
+from client.connecting import adopt, open_socket
 from client.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected
 from loadtest.generator.backoff import Backoff
 from loadtest.generator.pacer import Pacer
@@ -162,23 +163,15 @@ class _Load:
         Raises:
             ClientError: It cannot be made.
         """
-        loop, address = asyncio.get_running_loop(), self.address
         connection = _Connection(self, number)
         started_ns = time.monotonic_ns()
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                if address.path is not None:
-                    await loop.create_unix_connection(lambda: connection, address.path)
-                else:
-                    assert address.host is not None
-                    assert address.port is not None
-                    await loop.create_connection(lambda: connection, address.host, address.port)
+                await adopt(await open_socket(self.address, _CONNECT_TIMEOUT_S), connection)
                 await connection.ready
         except TimeoutError as error:
             connection.close()
             raise ConnectError(f"no connection within {_CONNECT_TIMEOUT_S:g} s") from error
-        except OSError as error:
-            raise ConnectError(error.strerror or str(error)) from error
         self.tally.connected(started_ns, time.monotonic_ns(), again=again)
         self.connections[number] = connection
 

@@ -350,14 +350,15 @@ class AsyncClientMachine(RuleBasedStateMachine):
         for _ in range(turns):
             self.loop.turn()
 
-    @rule(seconds=st.sampled_from((0.25, 0.5, 2.0, 20.0)))
-    def advance(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from((0.25, 0.5, 2.0, 20.0)), settles=st.booleans())
+    def advance(self, seconds: float, settles: bool = True) -> None:  # noqa: FBT001, FBT002
         self.loop.settle()
-        self.loop.advance(seconds)
+        self.loop.advance(seconds, settles=settles)
         for record in self.records.values():
             if record.deadline_s <= self.loop.time():
                 self.decide(record, Raises(DeadlineExceeded))
-        self.check()
+        if settles:
+            self.check()
 
     @rule()
     def settle(self) -> None:

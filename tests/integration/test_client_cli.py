@@ -153,3 +153,14 @@ def test_a_reader_that_leaves_ends_it_quietly() -> None:
 def test_version_and_help_work() -> None:
     assert client("--version")[1].startswith("client 0.")
     assert "Usage: client send [OPTIONS] ADDR [MESSAGE]" in client("send", "--help")[1]
+
+
+@pytest.mark.parametrize("stack", ["capnp", "json"])
+@pytest.mark.parametrize("option", ["--timeout", "--connect-timeout"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_timeout_that_is_none_is_a_usage_error(stack: str, option: str, value: str) -> None:
+    assert client("send", "127.0.0.1:1", "x", "--stack", stack, option, value) == (
+        2,
+        "",
+        f"client: a timeout is 0 to 31536000 seconds, not {value} (see client send --help)\n",
+    )
