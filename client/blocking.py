@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 from client.connecting import connect_socket
 from client.duplex import DuplexSocket
@@ -61,6 +61,19 @@ class PendingCall:
         """Take how the call ended."""
         self.results, self.error, self.received_ns = results, error, now_ns
         self.done = True
+
+
+class _Failure(NamedTuple):
+    """A regular end of a call that is no result."""
+
+    error: ClientError | EncodeError
+
+
+def _outcome(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result | _Failure:
+    try:
+        return work(*args, **kwargs)
+    except (ClientError, EncodeError) as error:
+        return _Failure(error)
 
 
 class Client:
@@ -245,27 +258,24 @@ class Client:
     ) -> Result:
         """Return what `work` does while no other thread touches the connection."""
         self._socket.check_process()
-        failure: ClientError | EncodeError | None = None
         try:
-            try:
-                self._enter(deadline_s)
-                result = work(*args, **kwargs)
-            except (ClientError, EncodeError) as error:
-                failure = error
+            self._enter(deadline_s)
+            outcome = _outcome(work, *args, **kwargs)
             # In here, so that an interrupt on the way out does not leave the lock taken.
-            self._leave()
+            self._owner = None
+            self._lock.release()
         except BaseException:
             self._leave()
             self._bury()
             raise
         self._bury()
-        if failure is None:
-            return result
+        if not isinstance(outcome, _Failure):
+            return outcome
         try:
-            raise failure
+            raise outcome.error
         finally:
             # Its traceback has this frame.
-            del failure
+            del outcome
 
     def _enter(self, deadline_s: float) -> None:
         if not self._lock.acquire(timeout=max(deadline_s - time.monotonic(), 0.0)):
