@@ -417,7 +417,8 @@ _PLAIN = {"void", "bool", "enum", "text", "data", *NUMBERS}
 def is_plain(schema: Any, seen: set[int]) -> bool:
     """Tell whether views read a struct, and all that may be in it, without pycapnp.
 
-    `seen` are the ids of structs above it.
+    `seen` are the ids of structs above it. Their brands do not matter: a field of a parameter's
+    type is not plain under any.
     """
     if schema.node.id in seen:
         return True

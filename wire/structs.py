@@ -15,6 +15,7 @@ sender left out, or that its older schema lacks, reads as the schema's default.
 """
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -46,6 +47,8 @@ _head = struct.Struct("<IIII").pack
 _ROOT_DEPTH = NESTING_LIMIT - 1
 # A pointer has 30 bits, one of them the sign, for its distance in words.
 _MAX_WORDS = 2**29 - 1
+# Of one type, compiled at once; more than a schema that is written by hand has.
+_MAX_BRANDS = 64
 
 
 class StructView:
@@ -124,13 +127,14 @@ def _only_message(data: Buffer) -> Message:
 class StructCodec:
     """Reads and writes one struct type.
 
-    Built by `compile_struct`, which makes one codec per type and process.
+    Built by `compile_struct`, which makes one codec per type, brand and process. `schema` is
+    pycapnp's.
     """
 
     def __init__(self, schema: Any) -> None:
         node = schema.node
         self.name: str = node.displayName.rpartition(":")[2]
-        self._schema = schema
+        self.schema = schema
         self._data_words: int = node.struct.dataWordCount
         self._pointer_count: int = node.struct.pointerCount
         # The upper half of a pointer to this struct.
@@ -139,13 +143,20 @@ class StructCodec:
         self.own_words = self._data_words + self._pointer_count
 
     def compile(self) -> Self:
-        """Compile this struct and all that it contains now, rather than at the first use."""
+        """Compile this struct and all that it contains now, rather than at the first use.
+
+        A generic struct may contain itself under ever new brands: those beyond `_MAX_BRANDS`
+        are left to their first use.
+        """
         seen: set[int] = set()
+        brands: Counter[int] = Counter()
         waiting: list[StructCodec] = [self]
         while waiting:
             codec = waiting.pop()
-            if id(codec) not in seen:
+            type_id = codec.schema.node.id
+            if id(codec) not in seen and brands[type_id] < _MAX_BRANDS:
                 seen.add(id(codec))
+                brands[type_id] += 1
                 _ = codec.view, codec.writer
                 for field in codec.fields:
                     waiting += () if field.kind is None else field.kind.codecs
@@ -155,7 +166,7 @@ class StructCodec:
     @cached_property
     def fields(self) -> tuple[Field, ...]:
         """The fields in the order of the schema."""
-        return tuple(compile_field(field, compile_struct) for field in self._schema.fields_list)
+        return tuple(compile_field(field, compile_struct) for field in self.schema.fields_list)
 
     @cached_property
     def view(self) -> type[StructView]:
@@ -170,13 +181,13 @@ class StructCodec:
             else (field.name, field.get, field.kind.to_native, field.kind.is_struct)
             for field in self.fields
         ]
-        members["_schema"] = self._schema
+        members["_schema"] = self.schema
         members["_has_fallback"] = has_fallback
         if not has_fallback:
             members["_read_all"] = staticmethod(
                 compile_reader(self.name, self.fields, self._data_words, self._pointer_count)
             )
-        if self._schema.node.struct.discriminantCount:
+        if self.schema.node.struct.discriminantCount:
             members["which"] = lambda view: read_which(reader_of(view))
         members["_fields"] = {field.name: field.slot for field in self.fields}
         return type(self.name, (StructView,), members)
@@ -267,7 +278,7 @@ class StructCodec:
             except NeedsFallback:
                 del tail[parts:]
                 is_view = isinstance(values, StructView)
-                body, words = build(self._schema, values._asdict() if is_view else values)
+                body, words = build(self.schema, values._asdict() if is_view else values)
                 tail += body
                 return b"", words
 
@@ -316,12 +327,17 @@ class StructCodec:
         return "", f": {error}"
 
 
-_codecs: dict[int, StructCodec] = {}
+# Of each type id the codecs of its brands: `Box(Text)` and `Box(Data)` have one id.
+_codecs: dict[int, list[StructCodec]] = {}
 
 
 def compile_struct(schema: Any) -> StructCodec:
     """Return the codec of a pycapnp struct schema (``module.Name.schema``)."""
-    type_id = schema.node.id
-    if type_id not in _codecs:
-        _codecs[type_id] = StructCodec(schema)
-    return _codecs[type_id]
+    brands = _codecs.setdefault(schema.node.id, [])
+    for codec in brands:
+        # C++ keeps one schema per type and brand and compares by identity; there is no hash.
+        if codec.schema == schema:
+            return codec
+    codec = StructCodec(schema)
+    brands.append(codec)
+    return codec
