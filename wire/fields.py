@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wire.fallback import read_field, reader_at
 from wire.getters import Getter
 from wire.kinds import CompileStruct, PointerKind, kind_of
+from wire.reader_views import as_view
 from wire.values import FORMATS, NUMBERS, SIZES, Enumerants, not_bool
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def compile_field(field: Any, compile_struct: CompileStruct) -> Field:
 
 def _fallback_field(name: str, slot: int | None = None, default: object = None) -> Field:
     def get(view: "StructView") -> Any:
-        return read_field(reader_of(view), name)
+        return as_view(read_field(reader_of(view), name), view._at[0])
 
     return Field(name, get, default, slot, is_fallback=True)
 

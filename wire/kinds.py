@@ -56,12 +56,12 @@ CompileStruct = Callable[[Any], "StructCodec"]
 Mistake = tuple[str, str]
 
 
-def _asdict(view: "StructView") -> dict[str, Any]:
-    return view._asdict()
+def _to_dict(view: "StructView") -> dict[str, Any]:
+    return view.to_dict()
 
 
-def _asdicts(views: StructList) -> list[dict[str, Any]]:
-    return [view._asdict() for view in views]
+def _to_dicts(views: StructList) -> list[dict[str, Any]]:
+    return [view.to_dict() for view in views]
 
 
 class PointerKind:
@@ -266,7 +266,7 @@ class _Struct(PointerKind):
     """A mapping of a struct's fields; read as a view."""
 
     is_struct = True
-    to_native = staticmethod(_asdict)
+    to_native = staticmethod(_to_dict)
 
     def __init__(self, codec: "StructCodec") -> None:
         self.codecs = (codec,)
@@ -326,7 +326,7 @@ class _Structs(_Elements):
         self.codecs = (codec,)
         self._codec = codec
         self._words = codec.own_words
-        self.to_native = _asdicts
+        self.to_native = _to_dicts
 
     def getter(self, slot: int) -> Getter:
         codec = self._codec

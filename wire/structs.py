@@ -16,13 +16,13 @@ sender left out, or that its older schema lacks, reads as the schema's default.
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any, ClassVar, Self
 
 from wire.encoding import EncodedStruct, EncodedTuple
 from wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
-from wire.fallback import build, read_dict, read_which
+from wire.fallback import build, name_of, read_which
 from wire.fields import Field, compile_field, reader_of
 from wire.frames import FrameDecoder
 from wire.getters import Getter
@@ -37,7 +37,9 @@ from wire.pointers import (
     follow_struct,
     root_pointer,
 )
+from wire.reader_views import ReaderView
 from wire.readers import compile_reader
+from wire.sketches import Member, sketch
 from wire.values import WRITE_ERRORS
 from wire.writers import NeedsFallback, Writer, compile_writer
 
@@ -54,7 +56,9 @@ _MAX_BRANDS = 64
 class StructView:
     """A struct in a received message, one attribute per field of its schema.
 
-    Everything else starts with an underscore, which no field of a schema does.
+    One with a union has `which()`, which returns the name of the active member; reading another
+    raises `InactiveMember`. `to_dict` returns all fields. All names here have an
+    underscore, but for `which`; no field of a schema has one.
     """
 
     # One tuple, as `wire.pointers` makes it: setting eight slots takes twice the time.
@@ -89,18 +93,18 @@ class StructView:
         at = pointers + 8 * slot
         return at < pointers_end and any(message.buffer[at : at + 8])
 
-    def _asdict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields by name; Data as bytes, lists of numbers as lists.
 
-        A struct that the sender did not set is left out.
+        A struct that the sender did not set is left out, and of a union all members but the
+        active one. Structs that only pycapnp reads (`wire.fallback`) are as it gives them: texts
+        and lists that are not set are left out, too.
 
         Raises:
             MalformedMessage: A field cannot be read.
         """
         if self._has_fallback:
-            # As pycapnp gives it: of a union, the active member alone.
-            result: dict[str, Any] = read_dict(reader_of(self))
-            return result
+            return self._by_reader().to_dict()
         found = self._read_all(self)
         if found is not None:
             return found
@@ -111,8 +115,32 @@ class StructView:
             if not is_struct or self._has(name)
         }
 
+    def _by_reader(self) -> ReaderView:
+        """Return a view of the same struct that reads all by pycapnp, from one copy."""
+        return ReaderView(reader_of(self), self._at[0])
+
+    def present_members(self) -> Iterator[Member]:
+        """Yield what `to_dict` returns, each field with what reads it."""
+        # Whether it has expired, before any field.
+        _ = self._at[0].buffer
+        if self._has_fallback:
+            yield from self._by_reader().present_members()
+            return
+        for name, get, _, is_struct in self._natives:
+            if not is_struct or self._has(name):
+                yield name, partial(get, self)
+
+    def struct_name(self) -> str:
+        """Return the name of the struct in its schema."""
+        return type(self).__name__
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {', '.join(self._fields)}>"
+        message = self._at[0]
+        left = message.budget_words
+        found = sketch(self)
+        # Looking at a message is not to use it up.
+        message.budget_words = left
+        return found
 
 
 def _only_message(data: Buffer) -> Message:
@@ -133,7 +161,7 @@ class StructCodec:
 
     def __init__(self, schema: Any) -> None:
         node = schema.node
-        self.name: str = node.displayName.rpartition(":")[2]
+        self.name = name_of(schema)
         self.schema = schema
         self._data_words: int = node.struct.dataWordCount
         self._pointer_count: int = node.struct.pointerCount
@@ -278,7 +306,7 @@ class StructCodec:
             except NeedsFallback:
                 del tail[parts:]
                 is_view = isinstance(values, StructView)
-                body, words = build(self.schema, values._asdict() if is_view else values)
+                body, words = build(self.schema, values.to_dict() if is_view else values)
                 tail += body
                 return b"", words
 
@@ -292,7 +320,7 @@ class StructCodec:
             KeyError: A name is no field.
         """
         if isinstance(values, StructView):
-            values = values._asdict()
+            values = values.to_dict()
         elif not isinstance(values, Mapping):
             raise TypeError(f"expected a mapping of field names, not {type(values).__name__}")
         if not values:
@@ -309,7 +337,7 @@ class StructCodec:
     def mistake(self, values: Any, error: Exception) -> Mistake:
         """Return where in `values`, and what, is wrong: writing them raised `error`."""
         if isinstance(values, StructView):
-            values = values._asdict()
+            values = values.to_dict()
         if not isinstance(values, Mapping):
             return "", f": {error}"
         by_name = {field.name: field for field in self.fields}
