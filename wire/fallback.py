@@ -51,7 +51,7 @@ def reader_at(schema: Any, content: StructTuple) -> Any:  # noqa: ANN401 - pycap
             nesting_limit=depth + 1,
         )
     except capnp.KjException as error:
-        raise malformed(error) from error
+        raise _malformed(error) from error
 
 
 def read_field(reader: Any, name: str) -> Any:  # noqa: ANN401
@@ -70,7 +70,7 @@ def read_field(reader: Any, name: str) -> Any:  # noqa: ANN401
             active = active_member(reader)
             if active != name:
                 raise InactiveMember(name_of(schema), name, active) from error
-        raise malformed(error) from error
+        raise _malformed(error) from error
 
 
 def read_element(items: Any, index: int) -> Any:  # noqa: ANN401
@@ -82,7 +82,7 @@ def read_element(items: Any, index: int) -> Any:  # noqa: ANN401
     try:
         return items[index]
     except _READ_ERRORS as error:
-        raise malformed(error) from error
+        raise _malformed(error) from error
 
 
 def read_which(reader: Any) -> str:  # noqa: ANN401
@@ -94,7 +94,7 @@ def read_which(reader: Any) -> str:  # noqa: ANN401
     try:
         return str(reader.which())
     except _READ_ERRORS as error:
-        raise malformed(error) from error
+        raise _malformed(error) from error
 
 
 def read_dict(reader: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -106,7 +106,7 @@ def read_dict(reader: Any) -> dict[str, Any]:  # noqa: ANN401
     try:
         result: dict[str, Any] = reader.to_dict()
     except _READ_ERRORS as error:
-        raise malformed(error) from error
+        raise _malformed(error) from error
     return result
 
 
@@ -124,7 +124,7 @@ def name_of(schema: Any) -> str:  # noqa: ANN401
     return name
 
 
-def malformed(error: Exception) -> MalformedMessage:
+def _malformed(error: Exception) -> MalformedMessage:
     """Return our error for one of pycapnp's, without the paths that KJ puts into its words."""
     if isinstance(error, UnicodeDecodeError):
         return MalformedMessage(f"message has a text that is not UTF-8: {error.reason}")

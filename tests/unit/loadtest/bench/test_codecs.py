@@ -277,8 +277,8 @@ def test_a_contract_knows_its_share(contract: str, percent: int | None) -> None:
 
 def test_values_are_the_same_only_if_all_is() -> None:
     record: Record = native(Message.RECORD, FIXED_BYTES[Message.RECORD])
-    assert same(Message.RECORD, record.to_dict(), record)
-    assert not same(Message.RECORD, {**record.to_dict(), "readings": []}, record)
+    assert same(Message.RECORD, record._asdict(), record)
+    assert not same(Message.RECORD, {**record._asdict(), "readings": []}, record)
     assert not same(Message.RECORDS, [record], [record, record])
     tensor: Tensor = native(Message.TENSOR, 64)
     changed: Any = tensor.values.copy()
