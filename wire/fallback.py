@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import capnp
+from capnp.lib.capnp import _DynamicStructReader
 
 from wire.errors import EncodeError, InactiveMember, MalformedMessage
 from wire.pointers import Buffer, StructTuple
@@ -116,6 +117,22 @@ def active_member(reader: Any) -> str | None:  # noqa: ANN401
         return str(reader.which())
     except _READ_ERRORS:
         return None
+
+
+def bound_kind(schema: Any, name: str) -> str:  # noqa: ANN401
+    """Return the kind of an AnyPointer field under its struct's brand: of what its parameter is.
+
+    pycapnp tells a type without a schema only by its values.
+    """
+    try:
+        value = _module(schema).new_message().as_reader()._get(name)  # noqa: SLF001 - as above
+    except _READ_ERRORS:
+        # A capability.
+        return "anyPointer"
+    return _KINDS.get(type(value), "anyPointer")
+
+
+_KINDS = {str: "text", bytes: "data", _DynamicStructReader: "struct"}
 
 
 def name_of(schema: Any) -> str:  # noqa: ANN401

@@ -385,11 +385,17 @@ def kind_of(
 
     `schema` returns the schema of a struct or a list; texts and data have none.
     """
-    which = type_.which()
+    if type_.which() == "list":
+        return _list_kind(type_.list.elementType, schema, compile_struct)
+    return simple_kind(type_.which(), schema, compile_struct)
+
+
+def simple_kind(
+    which: str, schema: Callable[[], Any], compile_struct: CompileStruct
+) -> PointerKind | None:
+    """Return the kind of a struct, a text or data, None for any other."""
     if which == "struct":
         return _Struct(compile_struct(schema()))
-    if which == "list":
-        return _list_kind(type_.list.elementType, schema, compile_struct)
     return {"text": _Text, "data": _Data}[which]() if which in {"text", "data"} else None
 
 

@@ -194,7 +194,8 @@ class StructCodec:
     @cached_property
     def fields(self) -> tuple[Field, ...]:
         """The fields in the order of the schema."""
-        return tuple(compile_field(field, compile_struct) for field in self.schema.fields_list)
+        schema = self.schema
+        return tuple(compile_field(field, schema, compile_struct) for field in schema.fields_list)
 
     @cached_property
     def view(self) -> type[StructView]:

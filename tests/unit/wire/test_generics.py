@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schema import load
+from wire.errors import EncodeError
 from wire.interfaces import Interface, Method, compile_interface
 from wire.structs import StructCodec, compile_struct
 
@@ -45,7 +46,7 @@ def check_both_ways(schema: Any, values: dict[str, Any]) -> None:
     view = codec.from_bytes(built(schema, values))
     assert set_fields(view.to_dict()) == values
     # A view is a value to write, too.
-    assert opened(schema, codec.to_bytes(view)) == values
+    assert set_fields(opened(schema, codec.to_bytes(view))) == values
 
 
 def set_fields(value: Any) -> Any:
@@ -99,6 +100,8 @@ def test_the_first_brand_that_is_compiled_does_not_win(order: tuple[str, str]) -
         check_both_ways(fields[name].schema, VALUES[name])
     data = compile_struct(fields["data"].schema)
     assert opened(fields["data"].schema, data.to_bytes({"value": RAW})) == {"value": RAW}
+    with pytest.raises(EncodeError, match=r"Box\.value"):
+        compile_struct(fields["text"].schema).to_bytes({"value": NO_TEXT})
 
 
 def test_a_brand_has_one_codec() -> None:
@@ -112,6 +115,8 @@ def test_a_brand_has_one_codec() -> None:
 def test_attributes_of_a_brand_have_its_types() -> None:
     view = CODEC.from_bytes(built(BOXES, VALUES))
     assert view.text.value == "abc"
+    # Read where it lies, as any Data.
+    assert isinstance(view.data.value, memoryview)
     assert bytes(view.data.value) == RAW
     assert list(view.numbers.value) == [1, -2, 3]
     assert view.nested.value.value == "inner"
