@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ capnp.remove_import_hook()
 
 _HERE = Path(__file__).resolve().parent
 _PYCAPNP = Path(capnp.__file__).resolve().parent
+_OURS = {file.name for file in _HERE.glob("*.capnp")}
 # What the parser says last: the file's name, the line counted from 0, the mistake.
 _MISTAKE = re.compile(r"(?P<name>[^\s:]+):(?P<line>[0-9]+): failed: (?P<what>.*)")
 _DUPLICATE = re.compile(r"Duplicate ID @(0x[0-9a-f]+)")
@@ -62,42 +64,52 @@ def load(path: str | Path) -> Any:  # noqa: ANN401 - pycapnp modules are dynamic
             this process has loaded: a copy of it, a link to it, or another schema.
     """
     file = Path(path)
-    if file.parent == Path() and (_HERE / file).is_file():
+    if str(file) in _OURS:
         file = _HERE / file
-    _check_readable(file)
-    _leave_lost_folder()
-    # By its whole path: the working directory may have changed since.
-    absolute = file.absolute()
-    if absolute not in _modules:
-        loaded = _loaded_files()
-        if not all(map(_ships_with_us, [absolute, *loaded])):
-            _try_elsewhere(absolute, str(file), loaded)
-        _modules[absolute] = capnp.load(str(absolute), imports=_IMPORTS)
-    return _modules[absolute]
+    try:
+        # By its whole path: the working directory may be another one the next time.
+        absolute = file.absolute()
+    except OSError as error:
+        raise SchemaError(f"no schema file at {file}: there is no working directory") from error
+    # Two threads must not check their files against what the other has not loaded yet.
+    with _lock:
+        if absolute not in _modules:
+            _modules[absolute] = _load(absolute, str(file))
+        return _modules[absolute]
 
 
 _modules: dict[Path, Any] = {}
+_lock = threading.Lock()
+
+
+def _load(file: Path, name: str) -> Any:  # noqa: ANN401
+    _check_readable(file, name)
+    _leave_lost_folder()
+    loaded = _loaded_files()
+    if not all(map(_ships_with_us, [file, *loaded])):
+        _try_elsewhere(file, name, loaded)
+    return capnp.load(str(file), imports=_IMPORTS)
 
 
 def _ships_with_us(file: Path) -> bool:
     return any(file.resolve().is_relative_to(folder) for folder in (_HERE, _PYCAPNP))
 
 
-def _check_readable(file: Path) -> None:
+def _check_readable(file: Path, name: str) -> None:
     try:
         # Before it is opened: a pipe would wait for its writer.
         if not stat.S_ISREG(file.stat().st_mode):
-            raise SchemaError(f"{file} is not a schema: it is not a regular file")
+            raise SchemaError(f"{name} is not a schema: it is not a regular file")
         with file.open("rb"):
             pass
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SchemaError(f"no schema file at {file}") from error
+        raise SchemaError(f"no schema file at {name}") from error
     except OSError as error:
-        raise SchemaError(f"{file} cannot be read: {error.strerror}") from error
+        raise SchemaError(f"{name} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise SchemaError(f"no schema file at {str(file)!r}: {error}") from error
+        raise SchemaError(f"no schema file at {name!r}: {error}") from error
     if file.suffix != ".capnp":
-        raise SchemaError(f"{file} is not a schema: its name does not end in .capnp")
+        raise SchemaError(f"{name} is not a schema: its name does not end in .capnp")
 
 
 def _leave_lost_folder() -> None:

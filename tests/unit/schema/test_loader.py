@@ -94,6 +94,11 @@ def test_a_file_that_cannot_be_read_is_a_schema_error(
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_name_that_is_too_long_is_a_schema_error() -> None:
+    with pytest.raises(SchemaError, match="File name too long"):
+        load("a" * 300 + ".capnp")
+
+
 def test_a_folder_and_a_pipe_are_schema_errors(tmp_path: Path) -> None:
     (tmp_path / "folder.capnp").mkdir()
     os.mkfifo(tmp_path / "pipe.capnp")
@@ -231,6 +236,14 @@ def test_a_loaded_file_that_is_gone_or_broken_by_now_is_no_mistake_of_the_next(
         assert run(script, folder / "first.capnp", folder / "second.capnp") == ["True", "True"]
 
 
+def test_a_schema_that_is_loaded_needs_its_file_no_more(tmp_path: Path) -> None:
+    file = tmp_path / "own.capnp"
+    file.write_text("@0xb8a5a1cb73f3a2db;\n")
+    module = load(file)
+    file.unlink()
+    assert load(file) is module
+
+
 LOST_FOLDER = """
 import os, sys, tempfile
 lost = tempfile.mkdtemp()
@@ -242,13 +255,32 @@ from schema import SchemaError, load
 os.mkdir(lost)
 os.chdir(lost)
 os.rmdir(lost)
-print(load(sys.argv[1]).Own.new_message(x="y").x)
-try:
-    load("./own.capnp")
-except SchemaError as error:
-    print(error)
+for path in ("./own.capnp", sys.argv[1], "./own.capnp"):
+    try:
+        print(load(path).Own.new_message(x="y").x)
+    except SchemaError as error:
+        print(error)
 """
 
 
 def test_a_working_directory_that_is_gone_is_left(folder: Path) -> None:
-    assert run(LOST_FOLDER, folder / "own.capnp") == ["/", "y", "no schema file at own.capnp"]
+    assert run(LOST_FOLDER, folder / "own.capnp") == [
+        "/",
+        "no schema file at own.capnp: there is no working directory",
+        "y",
+        "no schema file at own.capnp",
+    ]
+
+
+def test_two_threads_that_load_one_id_live(folder: Path) -> None:
+    script = LOAD_ALL.replace(
+        "for path in sys.argv[1:]:",
+        "from concurrent.futures import ThreadPoolExecutor\ndef one(path):",
+    )
+    lines = run(
+        f"{script}\nlist(ThreadPoolExecutor().map(one, sys.argv[1:]))",
+        folder / "own.capnp",
+        folder / "sub" / "copy.capnp",
+    )
+    assert "True" in lines
+    assert any("Duplicate ID" in line for line in lines)
