@@ -13,6 +13,19 @@ class MalformedMessage(WireError):  # noqa: N818 - the field says "malformed mes
     """
 
 
+class InactiveMember(MalformedMessage):
+    """A member of a union was read that is not the one which the sender chose.
+
+    `member` is the name of the one that was read, `active` that of the other, None where the
+    schema does not know it.
+    """
+
+    def __init__(self, struct: str, member: str, active: str | None) -> None:
+        self.member, self.active = member, active
+        is_active = active or "one that this schema does not know"
+        super().__init__(f"{struct}.{member} is not set: the active member is {is_active}")
+
+
 class RemoteProtocolError(WireError):
     """The peer broke the protocol; the connection cannot go on.
 

@@ -5,14 +5,15 @@ defaults are rare in a hot call; here they cost a copy of the message, not a sec
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import capnp
+from capnp.lib.capnp import _DynamicStructReader
 
-from wire.errors import EncodeError, MalformedMessage
-from wire.lists import LazyList
+from wire.errors import EncodeError, InactiveMember, MalformedMessage
 from wire.pointers import Buffer, StructTuple
+from wire.sketches import is_view
 
 _FIRST_SEGMENT_WORDS = 1024
 # What pycapnp raises for a value that it cannot read; RuntimeError for a newer enumerant.
@@ -51,19 +52,38 @@ def reader_at(schema: Any, content: StructTuple) -> Any:  # noqa: ANN401 - pycap
             nesting_limit=depth + 1,
         )
     except capnp.KjException as error:
-        raise malformed(error) from error
+        raise _malformed(error) from error
 
 
 def read_field(reader: Any, name: str) -> Any:  # noqa: ANN401
     """Return a field of pycapnp's reader.
 
     Raises:
-        MalformedMessage: It cannot be read, or is the inactive member of a union.
+        MalformedMessage: It cannot be read.
+        InactiveMember: It is the inactive member of a union.
     """
     try:
-        return getattr(reader, name)
+        # No attribute of the reader's: a field may be called `schema`.
+        return reader._get(name)  # noqa: SLF001 - no public way
     except _READ_ERRORS as error:
-        raise malformed(error) from error
+        schema = reader.schema
+        if name in schema.union_fields:
+            active = active_member(reader)
+            if active != name:
+                raise InactiveMember(name_of(schema), name, active) from error
+        raise _malformed(error) from error
+
+
+def read_element(items: Any, index: int) -> Any:  # noqa: ANN401
+    """Return an element of a list of pycapnp's.
+
+    Raises:
+        MalformedMessage: It cannot be read.
+    """
+    try:
+        return items[index]
+    except _READ_ERRORS as error:
+        raise _malformed(error) from error
 
 
 def read_which(reader: Any) -> str:  # noqa: ANN401
@@ -75,7 +95,7 @@ def read_which(reader: Any) -> str:  # noqa: ANN401
     try:
         return str(reader.which())
     except _READ_ERRORS as error:
-        raise malformed(error) from error
+        raise _malformed(error) from error
 
 
 def read_dict(reader: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -87,11 +107,41 @@ def read_dict(reader: Any) -> dict[str, Any]:  # noqa: ANN401
     try:
         result: dict[str, Any] = reader.to_dict()
     except _READ_ERRORS as error:
-        raise malformed(error) from error
+        raise _malformed(error) from error
     return result
 
 
-def malformed(error: Exception) -> MalformedMessage:
+def active_member(reader: Any) -> str | None:  # noqa: ANN401
+    """Return the name of the active member, None without a union or if the schema lacks it."""
+    try:
+        return str(reader.which())
+    except _READ_ERRORS:
+        return None
+
+
+def bound_kind(schema: Any, name: str) -> str:  # noqa: ANN401
+    """Return the kind of an AnyPointer field under its struct's brand: of what its parameter is.
+
+    pycapnp tells a type without a schema only by its values.
+    """
+    try:
+        value = _module(schema).new_message().as_reader()._get(name)  # noqa: SLF001 - as above
+    except _READ_ERRORS:
+        # A capability.
+        return "anyPointer"
+    return _KINDS.get(type(value), "anyPointer")
+
+
+_KINDS = {str: "text", bytes: "data", _DynamicStructReader: "struct"}
+
+
+def name_of(schema: Any) -> str:  # noqa: ANN401
+    """Return a struct's name in messages, without its file's."""
+    name: str = schema.node.displayName.rpartition(":")[2]
+    return name
+
+
+def _malformed(error: Exception) -> MalformedMessage:
     """Return our error for one of pycapnp's, without the paths that KJ puts into its words."""
     if isinstance(error, UnicodeDecodeError):
         return MalformedMessage(f"message has a text that is not UTF-8: {error.reason}")
@@ -112,7 +162,7 @@ def build(schema: Any, values: Mapping[str, Any]) -> tuple[list[Buffer], int]:  
             builder.from_dict({name: _plain(value) for name, value in values.items()})
         except _BUILD_ERRORS as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise EncodeError(f"{schema.node.displayName.rpartition(':')[2]}: {reason}") from error
+            raise EncodeError(f"{name_of(schema)}: {reason}") from error
         segments = builder.to_segments()
         if len(segments) == 1:
             body = bytes(segments[0])[8:]
@@ -129,14 +179,13 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     """Return `value` as pycapnp takes it: views as dicts, buffers as bytes or lists."""
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple, LazyList)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "_asdict"):
-        return _plain(value._asdict())
     if isinstance(value, (bytes, str, bool, int, float)) or value is None:
         return value
+    # A reader of pycapnp's own has `to_dict` as well, and is taken as it is.
+    if is_view(value):
+        return _plain(value.to_dict())
     try:
         view = memoryview(value)
     except TypeError:
-        return value
+        return [_plain(item) for item in value] if isinstance(value, Sequence) else value
     return view.tobytes() if view.format in {"B", "c"} else view.tolist()

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from wire.fallback import read_field, reader_at
+from wire.fallback import bound_kind, read_field, reader_at
 from wire.getters import Getter
-from wire.kinds import CompileStruct, PointerKind, kind_of
+from wire.kinds import CompileStruct, PointerKind, kind_of, simple_kind
+from wire.reader_views import as_view
 from wire.values import FORMATS, NUMBERS, SIZES, Enumerants, not_bool
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class Field:
 _ABSENT = object()
 
 
-def compile_field(field: Any, compile_struct: CompileStruct) -> Field:
-    """Return how a field of a pycapnp schema is read and written."""
+def compile_field(field: Any, schema: Any, compile_struct: CompileStruct) -> Field:
+    """Return how a field of a struct, whose pycapnp schema is `schema`, is read and written."""
     proto = field.proto
     # 0xffff: the field is in no union.
     if proto.which() != "slot" or proto.discriminantValue != 0xFFFF:
@@ -71,11 +72,11 @@ def compile_field(field: Any, compile_struct: CompileStruct) -> Field:
     which = slot.type.which()
     if which in _DATA:
         return _DATA[which](proto.name, field)
-    kind = (
-        None
-        if slot.hadExplicitDefault
-        else kind_of(slot.type, lambda: field.schema, compile_struct)
-    )
+    kind = None
+    if which == "anyPointer":
+        kind = simple_kind(bound_kind(schema, proto.name), lambda: field.schema, compile_struct)
+    elif not slot.hadExplicitDefault:
+        kind = kind_of(slot.type, lambda: field.schema, compile_struct)
     if kind is None:
         return _fallback_field(proto.name, slot.offset)
     return Field(proto.name, kind.getter(slot.offset), slot=slot.offset, kind=kind)
@@ -83,7 +84,7 @@ def compile_field(field: Any, compile_struct: CompileStruct) -> Field:
 
 def _fallback_field(name: str, slot: int | None = None, default: object = None) -> Field:
     def get(view: "StructView") -> Any:
-        return read_field(reader_of(view), name)
+        return as_view(read_field(reader_of(view), name), view._at[0])
 
     return Field(name, get, default, slot, is_fallback=True)
 

@@ -56,12 +56,12 @@ CompileStruct = Callable[[Any], "StructCodec"]
 Mistake = tuple[str, str]
 
 
-def _asdict(view: "StructView") -> dict[str, Any]:
-    return view._asdict()
+def _to_dict(view: "StructView") -> dict[str, Any]:
+    return view.to_dict()
 
 
-def _asdicts(views: StructList) -> list[dict[str, Any]]:
-    return [view._asdict() for view in views]
+def _to_dicts(views: StructList) -> list[dict[str, Any]]:
+    return [view.to_dict() for view in views]
 
 
 class PointerKind:
@@ -266,7 +266,7 @@ class _Struct(PointerKind):
     """A mapping of a struct's fields; read as a view."""
 
     is_struct = True
-    to_native = staticmethod(_asdict)
+    to_native = staticmethod(_to_dict)
 
     def __init__(self, codec: "StructCodec") -> None:
         self.codecs = (codec,)
@@ -326,7 +326,7 @@ class _Structs(_Elements):
         self.codecs = (codec,)
         self._codec = codec
         self._words = codec.own_words
-        self.to_native = _asdicts
+        self.to_native = _to_dicts
 
     def getter(self, slot: int) -> Getter:
         codec = self._codec
@@ -385,11 +385,17 @@ def kind_of(
 
     `schema` returns the schema of a struct or a list; texts and data have none.
     """
-    which = type_.which()
+    if type_.which() == "list":
+        return _list_kind(type_.list.elementType, schema, compile_struct)
+    return simple_kind(type_.which(), schema, compile_struct)
+
+
+def simple_kind(
+    which: str, schema: Callable[[], Any], compile_struct: CompileStruct
+) -> PointerKind | None:
+    """Return the kind of a struct, a text or data, None for any other."""
     if which == "struct":
         return _Struct(compile_struct(schema()))
-    if which == "list":
-        return _list_kind(type_.list.elementType, schema, compile_struct)
     return {"text": _Text, "data": _Data}[which]() if which in {"text", "data"} else None
 
 
@@ -417,7 +423,8 @@ _PLAIN = {"void", "bool", "enum", "text", "data", *NUMBERS}
 def is_plain(schema: Any, seen: set[int]) -> bool:
     """Tell whether views read a struct, and all that may be in it, without pycapnp.
 
-    `seen` are the ids of structs above it.
+    `seen` are the ids of structs above it. Their brands do not matter: a field of a parameter's
+    type is not plain under any.
     """
     if schema.node.id in seen:
         return True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wire.fields import Field
 
-# Gets a view; returns its fields as `_asdict` does, None where the getters have to.
+# Gets a view; returns its fields as `to_dict` does, None where the getters have to.
 Reader = Callable[[Any], dict[str, Any] | None]
 
 

@@ -15,13 +15,14 @@ sender left out, or that its older schema lacks, reads as the schema's default.
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any, ClassVar, Self
 
 from wire.encoding import EncodedStruct, EncodedTuple
 from wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
-from wire.fallback import build, read_dict, read_which
+from wire.fallback import build, name_of, read_which
 from wire.fields import Field, compile_field, reader_of
 from wire.frames import FrameDecoder
 from wire.getters import Getter
@@ -36,7 +37,9 @@ from wire.pointers import (
     follow_struct,
     root_pointer,
 )
+from wire.reader_views import ReaderView
 from wire.readers import compile_reader
+from wire.sketches import Member, sketch
 from wire.values import WRITE_ERRORS
 from wire.writers import NeedsFallback, Writer, compile_writer
 
@@ -46,12 +49,16 @@ _head = struct.Struct("<IIII").pack
 _ROOT_DEPTH = NESTING_LIMIT - 1
 # A pointer has 30 bits, one of them the sign, for its distance in words.
 _MAX_WORDS = 2**29 - 1
+# Of one type, compiled at once; more than a schema that is written by hand has.
+_MAX_BRANDS = 64
 
 
 class StructView:
     """A struct in a received message, one attribute per field of its schema.
 
-    Everything else starts with an underscore, which no field of a schema does.
+    One with a union has `which()`, which returns the name of the active member; reading another
+    raises `InactiveMember`. `to_dict` returns all fields. All names here have an
+    underscore, but for `which`; no field of a schema has one.
     """
 
     # One tuple, as `wire.pointers` makes it: setting eight slots takes twice the time.
@@ -86,18 +93,18 @@ class StructView:
         at = pointers + 8 * slot
         return at < pointers_end and any(message.buffer[at : at + 8])
 
-    def _asdict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields by name; Data as bytes, lists of numbers as lists.
 
-        A struct that the sender did not set is left out.
+        A struct that the sender did not set is left out, and of a union all members but the
+        active one. Structs that only pycapnp reads (`wire.fallback`) are as it gives them: texts
+        and lists that are not set are left out, too.
 
         Raises:
             MalformedMessage: A field cannot be read.
         """
         if self._has_fallback:
-            # As pycapnp gives it: of a union, the active member alone.
-            result: dict[str, Any] = read_dict(reader_of(self))
-            return result
+            return self._by_reader().to_dict()
         found = self._read_all(self)
         if found is not None:
             return found
@@ -108,8 +115,32 @@ class StructView:
             if not is_struct or self._has(name)
         }
 
+    def _by_reader(self) -> ReaderView:
+        """Return a view of the same struct that reads all by pycapnp, from one copy."""
+        return ReaderView(reader_of(self), self._at[0])
+
+    def present_members(self) -> Iterator[Member]:
+        """Yield what `to_dict` returns, each field with what reads it."""
+        # Whether it has expired, before any field.
+        _ = self._at[0].buffer
+        if self._has_fallback:
+            yield from self._by_reader().present_members()
+            return
+        for name, get, _, is_struct in self._natives:
+            if not is_struct or self._has(name):
+                yield name, partial(get, self)
+
+    def struct_name(self) -> str:
+        """Return the name of the struct in its schema."""
+        return type(self).__name__
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {', '.join(self._fields)}>"
+        message = self._at[0]
+        left = message.budget_words
+        found = sketch(self)
+        # Looking at a message is not to use it up.
+        message.budget_words = left
+        return found
 
 
 def _only_message(data: Buffer) -> Message:
@@ -124,13 +155,14 @@ def _only_message(data: Buffer) -> Message:
 class StructCodec:
     """Reads and writes one struct type.
 
-    Built by `compile_struct`, which makes one codec per type and process.
+    Built by `compile_struct`, which makes one codec per type, brand and process. `schema` is
+    pycapnp's.
     """
 
     def __init__(self, schema: Any) -> None:
         node = schema.node
-        self.name: str = node.displayName.rpartition(":")[2]
-        self._schema = schema
+        self.name = name_of(schema)
+        self.schema = schema
         self._data_words: int = node.struct.dataWordCount
         self._pointer_count: int = node.struct.pointerCount
         # The upper half of a pointer to this struct.
@@ -139,13 +171,20 @@ class StructCodec:
         self.own_words = self._data_words + self._pointer_count
 
     def compile(self) -> Self:
-        """Compile this struct and all that it contains now, rather than at the first use."""
+        """Compile this struct and all that it contains now, rather than at the first use.
+
+        A generic struct may contain itself under ever new brands: those beyond `_MAX_BRANDS`
+        are left to their first use.
+        """
         seen: set[int] = set()
+        brands: Counter[int] = Counter()
         waiting: list[StructCodec] = [self]
         while waiting:
             codec = waiting.pop()
-            if id(codec) not in seen:
+            type_id = codec.schema.node.id
+            if id(codec) not in seen and brands[type_id] < _MAX_BRANDS:
                 seen.add(id(codec))
+                brands[type_id] += 1
                 _ = codec.view, codec.writer
                 for field in codec.fields:
                     waiting += () if field.kind is None else field.kind.codecs
@@ -155,7 +194,8 @@ class StructCodec:
     @cached_property
     def fields(self) -> tuple[Field, ...]:
         """The fields in the order of the schema."""
-        return tuple(compile_field(field, compile_struct) for field in self._schema.fields_list)
+        schema = self.schema
+        return tuple(compile_field(field, schema, compile_struct) for field in schema.fields_list)
 
     @cached_property
     def view(self) -> type[StructView]:
@@ -170,13 +210,13 @@ class StructCodec:
             else (field.name, field.get, field.kind.to_native, field.kind.is_struct)
             for field in self.fields
         ]
-        members["_schema"] = self._schema
+        members["_schema"] = self.schema
         members["_has_fallback"] = has_fallback
         if not has_fallback:
             members["_read_all"] = staticmethod(
                 compile_reader(self.name, self.fields, self._data_words, self._pointer_count)
             )
-        if self._schema.node.struct.discriminantCount:
+        if self.schema.node.struct.discriminantCount:
             members["which"] = lambda view: read_which(reader_of(view))
         members["_fields"] = {field.name: field.slot for field in self.fields}
         return type(self.name, (StructView,), members)
@@ -267,7 +307,7 @@ class StructCodec:
             except NeedsFallback:
                 del tail[parts:]
                 is_view = isinstance(values, StructView)
-                body, words = build(self._schema, values._asdict() if is_view else values)
+                body, words = build(self.schema, values.to_dict() if is_view else values)
                 tail += body
                 return b"", words
 
@@ -281,7 +321,7 @@ class StructCodec:
             KeyError: A name is no field.
         """
         if isinstance(values, StructView):
-            values = values._asdict()
+            values = values.to_dict()
         elif not isinstance(values, Mapping):
             raise TypeError(f"expected a mapping of field names, not {type(values).__name__}")
         if not values:
@@ -298,7 +338,7 @@ class StructCodec:
     def mistake(self, values: Any, error: Exception) -> Mistake:
         """Return where in `values`, and what, is wrong: writing them raised `error`."""
         if isinstance(values, StructView):
-            values = values._asdict()
+            values = values.to_dict()
         if not isinstance(values, Mapping):
             return "", f": {error}"
         by_name = {field.name: field for field in self.fields}
@@ -316,12 +356,17 @@ class StructCodec:
         return "", f": {error}"
 
 
-_codecs: dict[int, StructCodec] = {}
+# Of each type id the codecs of its brands: `Box(Text)` and `Box(Data)` have one id.
+_codecs: dict[int, list[StructCodec]] = {}
 
 
 def compile_struct(schema: Any) -> StructCodec:
     """Return the codec of a pycapnp struct schema (``module.Name.schema``)."""
-    type_id = schema.node.id
-    if type_id not in _codecs:
-        _codecs[type_id] = StructCodec(schema)
-    return _codecs[type_id]
+    brands = _codecs.setdefault(schema.node.id, [])
+    for codec in brands:
+        # C++ keeps one schema per type and brand and compares by identity; there is no hash.
+        if codec.schema == schema:
+            return codec
+    codec = StructCodec(schema)
+    brands.append(codec)
+    return codec

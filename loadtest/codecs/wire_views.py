@@ -43,11 +43,11 @@ def _text_to_native(frame: Frame) -> Native:
 
 
 def _record_to_native(frame: Frame) -> Native:
-    return _record.from_bytes(frame)._asdict()
+    return _record.from_bytes(frame).to_dict()
 
 
 def _records_to_native(frame: Frame) -> Native:
-    return _records.from_bytes(frame)._asdict()["records"]
+    return _records.from_bytes(frame).to_dict()["records"]
 
 
 def _records_of(opened: Opened) -> Opened:

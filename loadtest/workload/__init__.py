@@ -210,8 +210,7 @@ def _declaration(schema: Any, method: Method) -> Any:  # noqa: ANN401
 
 
 def _load(path: str) -> Any:  # noqa: ANN401 - a pycapnp module
-    # pycapnp aborts the process that loads two files with one id, and a user of the tutorial
-    # has a copy of ours.
+    # A user of the tutorial has a copy of ours, and a process loads one file per id.
     try:
         found = _FILE_ID.search(Path(path).read_text(encoding="utf-8", errors="replace"))
     except OSError:

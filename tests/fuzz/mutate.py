@@ -86,7 +86,7 @@ ONLY_WE_REFUSE = (
     # An AnyPointer that is a broken far pointer; pycapnp leaves it unread in one segment.
     "far pointer not followed",
 )
-# Little: with the default of 8 Mi words, `_asdict` of a tiny message that
+# Little: with the default of 8 Mi words, `to_dict` of a tiny message that
 # announces as many empty structs takes seconds, which is the caller's to cap (C10).
 TRAVERSAL_WORDS = 16_384
 LIMITS = Limits(frame=FrameLimits(traversal_words=TRAVERSAL_WORDS))
@@ -391,7 +391,7 @@ def read_ours(content: StructTuple | None, codecs: Mapping[int, Any], method_id:
     if not found._has(name):
         return None
     part = getattr(found, name)
-    return native(part._asdict() if name == "rare" else part)
+    return native(part.to_dict() if name == "rare" else part)
 
 
 def read_theirs(content: Any, schema: Any, method_id: int) -> Any:

@@ -104,7 +104,7 @@ def test_c15_what_views_leave_to_pycapnp_reads_the_same() -> None:
         values = rare_values(chance)
         build = KINDS.Rare.new_message(chance.choice([1, 8, 1024]), **values)
         expected = without_any(build.to_dict())
-        assert without_any(RARE.read(root_pointer(only(build.to_bytes())))._asdict()) == expected
+        assert without_any(RARE.read(root_pointer(only(build.to_bytes()))).to_dict()) == expected
         data = framed(RARE.write(values))
         with KINDS.Rare.from_bytes(data) as reader:
             assert without_any(reader.to_dict()) == expected
@@ -125,7 +125,7 @@ def test_c11_pointers_behind_the_end_are_refused_by_the_fallback_too() -> None:
     ]
     struct.pack_into("<II", data, at, 1, 24 << 3 | 2)
     with pytest.raises(MalformedMessage, match="out-of-bounds"):
-        RARE.read(root_pointer(only(bytes(data))))._asdict()
+        RARE.read(root_pointer(only(bytes(data)))).to_dict()
 
 
 def test_c15_an_enumerant_of_a_newer_schema_is_a_typed_error_in_the_fallback() -> None:
@@ -138,4 +138,4 @@ def test_c15_an_enumerant_of_a_newer_schema_is_a_typed_error_in_the_fallback() -
     target = at + 8 + (struct.unpack_from("<i", data, at)[0] >> 2) * 8
     struct.pack_into("<H", data, target, 77)
     with pytest.raises(MalformedMessage):
-        RARE.read(root_pointer(only(bytes(data))))._asdict()
+        RARE.read(root_pointer(only(bytes(data)))).to_dict()

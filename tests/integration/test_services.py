@@ -37,7 +37,7 @@ def describe(server: Running, values: "np.ndarray[Any, Any]", shape: list[int]) 
     address = f"127.0.0.1:{server.port}"
     with Client.connect(address, interface=TENSOR) as client:
         tensor = {"name": "t", "shape": shape, "data": values.tobytes()}
-        return client.call("describe", {"tensor": tensor})._asdict()
+        return client.call("describe", {"tensor": tensor}).to_dict()
 
 
 @pytest.mark.parametrize("shape", [[3, 4], [1], [700_000], [2, 0, 3]])
@@ -72,11 +72,11 @@ VALUES: dict[str, Any] = {
 def test_rare_fields_go_there_and_back_on_both_engines(rare_server: Running) -> None:
     with Client.connect(f"127.0.0.1:{rare_server.port}", interface=RARE) as client:
         results = client.call("echo", {"rare": VALUES})
-        assert results.rare._asdict() == VALUES
+        assert results.rare.to_dict() == VALUES
         assert results.active == "second"
 
 
 def test_inherited_and_async_methods_are_served(rare_server: Running) -> None:
     with Client.connect(f"127.0.0.1:{rare_server.port}", interface=RARE) as client:
-        assert client.call("base", {})._asdict() == {}
-        assert client.call("later", {"name": "n" * 100_000})._asdict() == {"name": "n" * 100_000}
+        assert client.call("base", {}).to_dict() == {}
+        assert client.call("later", {"name": "n" * 100_000}).to_dict() == {"name": "n" * 100_000}

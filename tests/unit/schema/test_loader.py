@@ -1,7 +1,11 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import schema
 from schema import SchemaError, load, load_rpc, message
 
 
@@ -35,7 +39,7 @@ def test_a_schema_of_a_user_is_loaded_by_its_path(tmp_path: Path) -> None:
         ),
         ("@0xb8a5a1cb73f3a2d3;\nstruct A { ! }\n", "bad.capnp:2: Parse error."),
         ("struct A { x @0 :Text; }\n", "bad.capnp:1: File does not declare an ID."),
-        ("@0xe3a9c3d4089f91da;\n", "bad.capnp:1: Duplicate ID @0xe3a9c3d4089f91da."),
+        ("@0xe3a9c3d4089f91da;\n", "Duplicate ID @0xe3a9c3d4089f91da, which is in "),
     ],
 )
 def test_a_mistake_in_a_schema_names_its_place(tmp_path: Path, text: str, reason: str) -> None:
@@ -50,3 +54,233 @@ def test_a_mistake_in_a_schema_names_its_place(tmp_path: Path, text: str, reason
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match=r"no schema file at .*nope\.capnp"):
         load(tmp_path / "nope.capnp")
+
+
+def test_a_path_is_read_where_the_working_directory_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, number in (("one", "0xb8a5a1cb73f3a2d5"), ("other", "0xb8a5a1cb73f3a2d6")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "own.capnp").write_text(f"@{number};\n")
+        monkeypatch.chdir(tmp_path / folder)
+        assert load("./own.capnp").schema.node.id == int(number, 16)
+        assert load("./own.capnp") is load(tmp_path / folder / "own.capnp")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (
+            "latin.capnp",
+            b'@0xb8a5a1cb73f3a2d7;\nconst a :Text = "\xe9";\n',
+            "is not a valid schema",
+        ),
+        ("nul.capnp", b"\0", "Non-UTF-8 input"),
+        ("empty.capnp", b"", "File does not declare an ID"),
+        ("own.txt", b"@0xb8a5a1cb73f3a2d8;\n", r"does not end in \.capnp"),
+        ("a" * 300 + ".capnp", None, "cannot be read: File name too long"),
+        ("nul\0.capnp", None, "no schema file"),
+        ("own.capnp/inner.capnp", None, "no schema file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_schema_error(
+    tmp_path: Path, name: str, content: bytes | None, reason: str
+) -> None:
+    (tmp_path / "own.capnp").touch()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SchemaError, match=reason) as error:
+        load(tmp_path / name)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_name_that_is_too_long_is_a_schema_error() -> None:
+    with pytest.raises(SchemaError, match="File name too long"):
+        load("a" * 300 + ".capnp")
+
+
+def test_a_folder_and_a_pipe_are_schema_errors(tmp_path: Path) -> None:
+    (tmp_path / "folder.capnp").mkdir()
+    os.mkfifo(tmp_path / "pipe.capnp")
+    for name in ("folder.capnp", "pipe.capnp"):
+        with pytest.raises(SchemaError, match="not a regular file"):
+            load(tmp_path / name)
+
+
+def test_a_file_without_permission_is_a_schema_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.capnp").write_text("@0xb8a5a1cb73f3a2d9;\n")
+
+    # Root reads everything.
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(SchemaError, match=r"own\.capnp cannot be read: Permission denied"):
+        load(tmp_path / "own.capnp")
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "own.capnp").write_text("\ufeff@0xb8a5a1cb73f3a2da;\nstruct A { x @0 :Text; }\n")
+    assert load(tmp_path / "own.capnp").A.new_message(x="y").x == "y"
+
+
+# --- what C++ aborts the process for ------------------------------------------------------
+
+
+def run(script: str, *args: object) -> list[str]:
+    """Run Python in a process of its own, which has to live; return its lines."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+LOAD_ALL = """
+import sys
+import capnp
+from schema import SchemaError, load
+for path in sys.argv[1:]:
+    try:
+        print(len(dir(load(path))) > 0)
+    except SchemaError as error:
+        print(error)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with a schema, a copy of it, a link to it, and two that import them."""
+    (tmp_path / "own.capnp").write_text("@0xb8a5a1cb73f3a2e0;\nstruct Own { x @0 :Text; }\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "copy.capnp").write_bytes((tmp_path / "own.capnp").read_bytes())
+    (tmp_path / "sub" / "link.capnp").symlink_to(tmp_path / "own.capnp")
+    (tmp_path / "importing.capnp").write_text(
+        '@0xb8a5a1cb73f3a2e1;\nusing Own = import "own.capnp".Own;\nstruct A { own @0 :Own; }\n'
+    )
+    (tmp_path / "twice.capnp").write_text(
+        '@0xb8a5a1cb73f3a2e2;\nusing Own = import "own.capnp".Own;\n'
+        'using Link = import "sub/link.capnp".Own;\nstruct A { own @0 :Own; link @1 :Link; }\n'
+    )
+    (tmp_path / "other.capnp").write_text("@0xb8a5a1cb73f3a2e0;\nstruct Other {}\n")
+    (tmp_path / "nested.capnp").write_text(
+        "@0xb8a5a1cb73f3a2e3;\nstruct Nested @0xb8a5a1cb73f3a2e0 {}\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "holders"),
+    [
+        ("own.capnp", "sub/copy.capnp", ("sub/copy.capnp", "own.capnp")),
+        ("own.capnp", "sub/link.capnp", ("sub/link.capnp", "own.capnp")),
+        ("sub/link.capnp", "own.capnp", ("own.capnp", "sub/link.capnp")),
+        ("own.capnp", "other.capnp", ("other.capnp", "own.capnp")),
+        ("own.capnp", "nested.capnp", ("nested.capnp", "own.capnp")),
+        ("importing.capnp", "sub/link.capnp", ("sub/link.capnp", "own.capnp")),
+        ("sub/copy.capnp", "importing.capnp", ("own.capnp", "sub/copy.capnp")),
+    ],
+)
+def test_an_id_that_is_loaded_already_is_a_schema_error(
+    folder: Path, first: str, second: str, holders: tuple[str, str]
+) -> None:
+    ok, refused, again = run(LOAD_ALL, folder / first, folder / second, folder / first)
+    assert ok == again == "True"
+    assert refused == (
+        f"{folder / second} is not a valid schema: Duplicate ID @0xb8a5a1cb73f3a2e0, "
+        f"which is in {folder / holders[0]} and in {folder / holders[1]}"
+    )
+
+
+def test_an_import_of_one_file_by_two_paths_is_a_schema_error(folder: Path) -> None:
+    (refused,) = run(LOAD_ALL, folder / "twice.capnp")
+    assert f"{folder / 'own.capnp'} and in {folder / 'sub' / 'link.capnp'}" in refused
+
+
+@pytest.mark.parametrize("name", ["message.capnp", "records.capnp"])
+def test_a_copy_of_a_schema_of_ours_is_a_schema_error(tmp_path: Path, name: str) -> None:
+    ours = Path(schema.__file__).parent / name
+    copy = tmp_path / name
+    copy.write_bytes(ours.read_bytes())
+    # Whichever comes first; the contract is loaded by then.
+    for paths in ((name, copy), (copy, name)):
+        lines = run(LOAD_ALL, *paths)
+        assert any(
+            f"{copy} and in {ours}" in line or f"{ours} and in {copy}" in line for line in lines
+        )
+        assert "True" in lines
+
+
+def test_a_schema_that_pycapnp_loaded_itself_counts_too(folder: Path) -> None:
+    script = LOAD_ALL.replace("import capnp", "import capnp\ncapnp.load(sys.argv.pop(1))")
+    (refused,) = run(script, folder / "own.capnp", folder / "sub" / "copy.capnp")
+    assert "Duplicate ID" in refused
+
+
+def test_a_loaded_file_that_is_gone_or_broken_by_now_is_no_mistake_of_the_next(
+    folder: Path,
+) -> None:
+    for change in (
+        "import os; os.remove(path)",
+        "import pathlib; pathlib.Path(path).write_text('!')",
+    ):
+        script = LOAD_ALL.replace("> 0)", f"> 0); {change}")
+        (folder / "first.capnp").write_text("@0xb8a5a1cb73f3a2e4;\n")
+        (folder / "second.capnp").write_text("@0xb8a5a1cb73f3a2e5;\n")
+        assert run(script, folder / "first.capnp", folder / "second.capnp") == ["True", "True"]
+
+
+def test_a_schema_that_is_loaded_needs_its_file_no_more(tmp_path: Path) -> None:
+    file = tmp_path / "own.capnp"
+    file.write_text("@0xb8a5a1cb73f3a2db;\n")
+    module = load(file)
+    file.unlink()
+    assert load(file) is module
+
+
+LOST_FOLDER = """
+import os, sys, tempfile
+lost = tempfile.mkdtemp()
+os.chdir(lost)
+os.rmdir(lost)
+import client
+print(os.getcwd())
+from schema import SchemaError, load
+os.mkdir(lost)
+os.chdir(lost)
+os.rmdir(lost)
+for path in ("./own.capnp", sys.argv[1], "./own.capnp"):
+    try:
+        print(load(path).Own.new_message(x="y").x)
+    except SchemaError as error:
+        print(error)
+"""
+
+
+def test_a_working_directory_that_is_gone_is_left(folder: Path) -> None:
+    assert run(LOST_FOLDER, folder / "own.capnp") == [
+        "/",
+        "no schema file at own.capnp: there is no working directory",
+        "y",
+        "no schema file at own.capnp",
+    ]
+
+
+def test_two_threads_that_load_one_id_live(folder: Path) -> None:
+    script = LOAD_ALL.replace(
+        "for path in sys.argv[1:]:",
+        "from concurrent.futures import ThreadPoolExecutor\ndef one(path):",
+    )
+    lines = run(
+        f"{script}\nlist(ThreadPoolExecutor().map(one, sys.argv[1:]))",
+        folder / "own.capnp",
+        folder / "sub" / "copy.capnp",
+    )
+    assert "True" in lines
+    assert any("Duplicate ID" in line for line in lines)

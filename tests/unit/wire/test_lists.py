@@ -120,7 +120,7 @@ def test_what_a_view_gives_as_a_dict_or_is_itself_can_be_written_again(
     values: dict[str, Any],
 ) -> None:
     view = LISTS.from_bytes(LISTS.to_bytes(values))
-    found = view._asdict()
+    found = view.to_dict()
     assert {name: found[name] for name in ("texts", "flags", "colours", "grid")} == {
         name: values.get(name, []) for name in ("texts", "flags", "colours", "grid")
     }
@@ -225,7 +225,7 @@ def test_nothing_is_decoded_until_it_is_asked_for() -> None:
 def test_an_enumerant_of_a_newer_schema_stays_a_number() -> None:
     data = compile_struct(SCHEMA.Shorts.schema).to_bytes({"list": [0, 77]})
     assert list(opened("Colours", data).list) == ["red", 77]
-    assert LISTS.from_bytes(LISTS.to_bytes({"colours": ["blue", 77]}))._asdict()["colours"] == [
+    assert LISTS.from_bytes(LISTS.to_bytes({"colours": ["blue", 77]})).to_dict()["colours"] == [
         "blue",
         77,
     ]
@@ -302,7 +302,7 @@ def test_a_list_of_structs_with_unions_is_left_to_pycapnp() -> None:
     values = {"list": [{"one": 1}, {"other": "x"}]}
     view = chosen.from_bytes(chosen.to_bytes(values))
     assert [item.which() for item in view.list] == ["one", "other"]
-    assert view._asdict() == values
+    assert view.to_dict() == values
 
 
 # --- hostile messages ------------------------------------------------------------------------
@@ -402,7 +402,7 @@ def test_a_list_that_contains_itself_ends_at_the_same_depth_as_in_pycapnp() -> N
     ours = depth(opened("Item", data), lambda item: item.children, (MalformedMessage,))
     assert ours == theirs > 20
     with pytest.raises(MalformedMessage, match="too deeply nested"):
-        opened("Item", data)._asdict()
+        opened("Item", data).to_dict()
 
 
 def read_or_refuse(read: Callable[[], Any]) -> Any:
@@ -423,10 +423,10 @@ def test_a_broken_message_reads_the_same_field_by_field_and_at_once() -> None:
         for _ in range(chance.randint(1, 3)):
             broken[chance.randrange(8, len(data))] ^= 1 << chance.randrange(8)
         frame = bytes(broken)
-        at_once = read_or_refuse(lambda frame=frame: LISTS.from_bytes(frame)._asdict())
+        at_once = read_or_refuse(lambda frame=frame: LISTS.from_bytes(frame).to_dict())
         by_field = read_or_refuse(lambda frame=frame: LISTS.from_bytes(frame))
         # A view of a bytearray is never read at once.
-        one_by_one = read_or_refuse(lambda broken=broken: LISTS.from_bytes(broken)._asdict())
+        one_by_one = read_or_refuse(lambda broken=broken: LISTS.from_bytes(broken).to_dict())
         assert at_once == by_field == one_by_one, frame.hex()
         refused += at_once == "refused"
     assert 400 < refused < 3600
@@ -440,7 +440,7 @@ def test_reading_at_once_goes_as_deep_as_reading_field_by_field() -> None:
         message = Message(data, ((8, len(data)),))
         view = codec.read(Pointer(message, 8, len(data), 8, depth_left))
         assert view.name == "x"
-        found = read_or_refuse(view._asdict)
+        found = read_or_refuse(view.to_dict)
         assert found == read_or_refuse(lambda view=view: view)
         assert found == "refused" if expected is None else found["shorts"] == expected
 
@@ -449,8 +449,8 @@ def test_reading_at_once_spends_the_traversal_limit_too() -> None:
     codec = compile_struct(SCHEMA.Named.schema)
     data = codec.to_bytes({"list": [{"name": "x" * 800}] * 3})
     with pytest.raises(MalformedMessage, match="traversal limit"):
-        with_budget(codec, data, 300)._asdict()
-    assert len(with_budget(codec, data, 320)._asdict()["list"]) == 3
+        with_budget(codec, data, 300).to_dict()
+    assert len(with_budget(codec, data, 320).to_dict()["list"]) == 3
 
 
 # --- values that do not fit -----------------------------------------------------------------
@@ -507,7 +507,7 @@ def test_a_value_in_itself_is_refused() -> None:
 
 def test_long_lists_of_numbers_are_written_and_read_too() -> None:
     grid = [list(range(count)) for count in (0, 1, 63, 64, 65, 1000)]
-    assert LISTS.from_bytes(LISTS.to_bytes({"grid": grid}))._asdict()["grid"] == grid
+    assert LISTS.from_bytes(LISTS.to_bytes({"grid": grid})).to_dict()["grid"] == grid
 
 
 class ManyEmpties(list[Any]):

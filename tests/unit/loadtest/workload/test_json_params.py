@@ -74,7 +74,7 @@ def test_every_kind_of_field_arrives() -> None:
         "inner": {"number": 9, "name": "in"}, "again": {"inner": {"number": 3}}
     }"""
     given = json.loads(text)
-    found = packed(KINDS, text)._asdict()
+    found = packed(KINDS, text).to_dict()
     for name in given.keys() - {"data", "bytes", "again"}:
         assert found[name] == given[name], name
     assert (found["data"], found["bytes"]) == (b"\1\2", b"\1\xff")
@@ -102,7 +102,7 @@ def test_every_kind_of_field_arrives() -> None:
 )
 def test_unions_groups_and_lists_arrive(text: str, fields: dict[str, Any]) -> None:
     defaults = {"unit": "metre", "counter": 0, "scale": {"none": None}}
-    found = packed(SHAPE, text)._asdict()
+    found = packed(SHAPE, text).to_dict()
     if "next" in found:
         found["next"] = {name: found["next"][name] for name in found["next"].keys() - defaults}
     assert found == defaults | fields

@@ -207,7 +207,7 @@ def test_one_expectation_goes_with_all_lines() -> None:
 def test_without_expectation_what_can_be_read_is_right() -> None:
     made = geometry("move")
     (request,) = islice(made.requests(0, 1), 1)
-    assert sent(made, request)._asdict()["by"] == 0
+    assert sent(made, request).to_dict()["by"] == 0
     assert request.check(reply(made, {"point": {"x": 1}})) is None
 
 
