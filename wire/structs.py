@@ -10,7 +10,8 @@ so do lists of structs that have such fields.
 
 A view is a value to write, too, and so are its lists.
 
-A view is valid as long as the buffer it was read from. An attribute that the
+A view is valid as long as the buffer it was read from: one of a plain method's params expires
+with the call, and raises `ViewExpired` afterwards (`wire.pointers.expire`). An attribute that the
 sender left out, or that its older schema lacks, reads as the schema's default.
 """
 
@@ -34,6 +35,7 @@ from wire.pointers import (
     Pointer,
     StructTuple,
     follow_struct,
+    nothing,
     root_pointer,
 )
 from wire.readers import compile_reader
@@ -73,18 +75,21 @@ class StructView:
         return None
 
     @classmethod
-    def _empty(cls) -> Self:
-        """Return a view in which every field has its default."""
-        return cls((Message(b"", ((0, 0),)), 0, 0, 0, 0, 0, 0, NESTING_LIMIT))
+    def _empty(cls, message: Message | None = None) -> Self:
+        """Return a view in which every field has its default; it expires with `message`."""
+        if message is None:
+            return cls(nothing())
+        return cls((message, 0, 0, 0, 0, 0, 0, NESTING_LIMIT))
 
     def _has(self, name: str) -> bool:
         """Tell whether the sender set the field `name`; one without a pointer of its own is."""
         slot = self._fields[name]
+        message, _, _, _, _, pointers, pointers_end, _ = self._at
+        buffer = message.buffer
         if slot is None:
             return True
-        message, _, _, _, _, pointers, pointers_end, _ = self._at
         at = pointers + 8 * slot
-        return at < pointers_end and any(message.buffer[at : at + 8])
+        return at < pointers_end and any(buffer[at : at + 8])
 
     def _asdict(self) -> dict[str, Any]:
         """Return the fields by name; Data as bytes, lists of numbers as lists.
@@ -94,6 +99,7 @@ class StructView:
         Raises:
             MalformedMessage: A field cannot be read.
         """
+        _ = self._at[0].buffer
         if self._has_fallback:
             # As pycapnp gives it: of a union, the active member alone.
             result: dict[str, Any] = read_dict(reader_of(self))
