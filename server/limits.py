@@ -1,6 +1,11 @@
-"""How many connections this process may promise: pure arithmetic on the open-files limit."""
+"""How many connections this process may promise, and how long one that we end is still read."""
 
 from dataclasses import dataclass
+
+# After a reason to close was sent: how long it may take until the peer closes too, and how much
+# it may send until then (`server.lingering`).
+LINGER_S = 2.0
+LINGER_BYTES = 67_108_864
 
 # Listener, control sockets, log files, libraries.
 _RESERVED_FDS = 64
