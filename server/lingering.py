@@ -7,6 +7,7 @@ size (`server.limits`), because the connection holds a slot as long.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from server.limits import LINGER_BYTES, LINGER_S
 
@@ -47,3 +48,23 @@ class Linger:
             return
         self._waiting_bytes = waiting
         self._timer = self._loop.call_later(LINGER_S, self._check)
+
+
+class Lingering(asyncio.Protocol):
+    """Takes the place of a protocol that broke off its connection, and drops what comes."""
+
+    def __init__(
+        self, transport: asyncio.Transport, on_lost: Callable[[Exception | None], None]
+    ) -> None:
+        self._on_lost = on_lost
+        transport.set_protocol(self)
+        self._linger = Linger(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Drop it."""
+        self._linger.drop(len(data))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell of the end."""
+        self._linger.over()
+        self._on_lost(exc)

@@ -1,4 +1,4 @@
-"""What methods may do to the wire engine, fail in any way and keep what they got, and how it ends."""
+"""What methods may do to the wire engine, fail in any way and keep what they got; its ends."""
 
 import asyncio
 import gc
