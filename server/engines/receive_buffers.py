@@ -21,7 +21,7 @@ RECEIVE_BYTES = 262_144
 # 16 MiB.
 _MAX_HELD = 64
 # Where a copy takes as long as what it spares.
-SMALL_BYTES = 4_096
+SMALL_BYTES = 16_384
 
 
 class ReceiveBuffers:

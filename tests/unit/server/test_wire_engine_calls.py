@@ -330,7 +330,7 @@ def test_c6_a_reply_over_the_limit_is_an_internal_error_of_ours() -> None:
 def texts() -> Iterator[tuple[int, str]]:
     # Small reads and large ones.
     for number in range(1, 41):
-        yield number, chr(96 + number % 26) * (20_000 if number % 2 else 20)
+        yield number, chr(96 + number % 26) * (30_000 if number % 2 else 20)
 
 
 def test_c14_views_kept_by_a_plain_method_raise() -> None:
