@@ -443,6 +443,30 @@ def test_c14_data_of_the_params_may_be_the_results() -> None:
     rigged(check)
 
 
+@pytest.mark.parametrize("method", ["large", "largeLater"])
+def test_c14_a_service_may_fill_its_result_buffer_again(method: str) -> None:
+    async def check(rig: Rig, service: Service) -> None:
+        results = bytearray(100)
+
+        def fill(params: Any) -> Any:
+            results[:] = bytes([params.size]) * 100
+            return {"data": results if params.size % 2 else memoryview(results)[10:]}
+
+        async def fill_later(params: Any) -> Any:
+            return fill(params)
+
+        service.act, service.act_later = fill, fill_later
+        fills = [lambda params, n=n: setattr(params, "size", n) for n in range(1, 21)]
+        calls = [probe_call(number, method, each) for number, each in enumerate(fills, start=1)]
+        rig.feed(b"".join(calls))
+        await rig.until_quiet()
+        schema = PROBE.schema.methods[method].result_type
+        found = {reply.id: reply.results(schema)["data"] for reply in rig.replies()}
+        assert found == {n: bytes([n]) * (100 if n % 2 else 90) for n in range(1, 21)}
+
+    rigged(check)
+
+
 def test_c14_an_async_method_keeps_its_params() -> None:
     kept: list[tuple[Any, str]] = []
 
