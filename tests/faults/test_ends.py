@@ -59,6 +59,27 @@ def test_c5_a_peer_that_never_closes_is_cut_off_in_the_end(server: Running) -> N
         eventually(is_refused, within_s=15, what="the connection cut")
 
 
+# What no reader of the stack understands, and the end of what it says to that.
+STACKS = {
+    "http": (b"nonsense\r\n\r\n", b"Invalid HTTP request received."),
+    "json": (b'{"method":"read","params":{"content":"ab"},"id":1}nonsense', b'"result":"ba"}\n'),
+    "selectors": (b"\x02\0\0\0ab" + b"\xff" * 8, b"\x02\0\0\0ba"),
+}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_c5_other_stacks_are_heard_too(stack: str) -> None:
+    bad, last_words = STACKS[stack]
+    with running_server("--stack", stack, "--workers", "1") as server:
+        for _ in range(5):
+            with socket.create_connection((server.host, server.port), 10) as sock:
+                sock.sendall(bad + b"x" * 5_000_000)
+                said = b""
+                while data := sock.recv(65536):
+                    said += data
+                assert said.endswith(last_words)
+
+
 def test_d4_a_goodbye_is_a_clean_end(server: Running) -> None:
     with raw_peer(server) as peer:
         peer.send(call(1, "last words"))
