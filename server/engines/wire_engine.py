@@ -338,6 +338,8 @@ class _Connection(asyncio.BufferedProtocol):
             params = own(params)
             size = len(params[0].buffer)
         self._params_bytes += size
+        # Not the calls that are refused, for nothing is cancelled by their Finish: a flood of
+        # pairs would have its cancels outweighed by its own refusals.
         self._cancels.count()
         call = _RunningCall(self._loop.time(), size)
         call.task = self._loop.create_task(self._run_task(method, question_id, params, call))

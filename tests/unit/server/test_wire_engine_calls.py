@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,12 @@ class Line:
     level: str
     event: str
     fields: dict[str, Any]
+
+    @property
+    def trace(self) -> str:
+        """The traceback, which a log may get as a text or as the exception."""
+        found = self.fields["traceback"]
+        return found if isinstance(found, str) else "".join(traceback.format_exception(found))
 
 
 class RecordingLog:
@@ -279,7 +286,7 @@ def test_h4_whatever_a_method_raises_is_an_internal_error(failure: Any, method: 
     for line in lines:
         assert line.level == "error"
         assert line.event.endswith(f"in {method}")
-        assert "fail(failure)" in line.fields["traceback"]
+        assert "fail(failure)" in line.trace
 
 
 def test_d6_our_cancel_is_no_error() -> None:
@@ -321,7 +328,7 @@ def test_c6_a_reply_over_the_limit_is_an_internal_error_of_ours() -> None:
     for line, method in zip(rigged(check), ["large", "largeLater"], strict=True):
         assert line.event.endswith(f"in {method}")
         # The size, and the limit.
-        assert "5000080 bytes, the limit is 4194304" in line.fields["traceback"]
+        assert "5000080 bytes, the limit is 4194304" in line.trace
 
 
 # --- what is kept --------------------------------------------------------------------
