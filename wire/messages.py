@@ -29,6 +29,8 @@ from wire.pointers import (
     root_pointer,
 )
 
+_new_message = Message.__new__
+
 
 class Tag(IntEnum):
     """The discriminant of `Message`."""
@@ -275,7 +277,10 @@ def plain_call(buffer: Buffer, at: int, size: int, budget_words: int) -> PlainCa
     budget_words -= 16 + (pointers_end - data >> 3)
     if low & 3 or not (low or high) or data < start or pointers_end > end or budget_words < 0:
         return None
-    message = Message(buffer, ((start, end),), budget_words)
+    # As `Message(...)`, in three quarters of its time: a call less in every call.
+    message = _new_message(Message)
+    message.buffer, message.bounds = buffer, ((start, end),)
+    message.budget_words = budget_words
     content = (message, start, end, data, data_end, data_end, pointers_end, _CONTENT_DEPTH)
     return end, question_id, interface_id, method_id, import_id, promise_id, content
 

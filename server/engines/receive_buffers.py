@@ -79,9 +79,8 @@ class ReceiveBuffers:
 
 
 def _new_buffer() -> bytearray:
-    buffer = bytearray(RECEIVE_BYTES)
-    # The first byte more moves it; from then on there is room to spare for `_is_free`.
-    buffer.append(0)
+    # With room for one byte more, so that `_is_free` does not move it.
+    buffer = bytearray(RECEIVE_BYTES + 1)
     buffer.pop()
     return buffer
 
