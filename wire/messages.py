@@ -203,6 +203,15 @@ def decode(message: Message) -> Incoming:
     return Other(tag) if reader is None else reader(_field(root, 0))
 
 
+def tag_of(message: Message) -> int:
+    """Return which message of rpc.capnp it is, for whoever needs to read some of them only.
+
+    Raises:
+        MalformedMessage: It does not hold a Message of rpc.capnp.
+    """
+    return _follow(root_pointer(message)).bits(0, 2)
+
+
 # The plain case of the two messages that make up the load: one segment, no far pointer,
 # Message and Call or Return right behind the root. Every peer known writes them so,
 # but for where it puts the target and the content: those pointers are followed. This

@@ -67,15 +67,19 @@ def as_bytes(value: Any) -> bytes | memoryview:
     """Return a buffer as its bytes, or as a view of them where they cannot change.
 
     A buffer that can be written is copied: its owner may fill it again before the message has
-    left, as a service may that has one for the results of all its calls.
+    left, as a service may that has one for the results of all its calls. A str is UTF-8.
 
     Raises:
-        TypeError: It is none, or a str.
+        TypeError: It is neither a buffer nor a str.
+        UnicodeEncodeError: The str has a lone surrogate.
     """
     if isinstance(value, str):
-        raise TypeError("expected bytes, not str")
+        return value.encode()
     view = memoryview(value)
-    return view.cast("B") if view.readonly else view.tobytes()
+    # A cast takes bytes that lie in order, but none of none, nor of formats of several characters.
+    if view.readonly and view.c_contiguous and view.nbytes and len(view.format) == 1:
+        return view.cast("B")
+    return view.tobytes()
 
 
 def as_list(value: Any) -> Sequence[Any]:
