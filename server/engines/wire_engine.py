@@ -22,9 +22,12 @@ from server.engines import Engine, OnEnd
 from server.engines.early_cancels import EarlyCancels
 from server.engines.peer_errors import explain
 from server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
+from server.limits import STALL_LIMIT_S as _STALL_LIMIT_S
+from server.limits import UNREAD_LIMIT_BYTES as _UNREAD_LIMIT
+from server.limits import WRITE_LIMIT_BYTES as _WRITE_LIMIT
 from server.lingering import Linger
 from server.log import Log
-from server.service import Results, bind_methods
+from server.service import Results, bind_methods, packing_what_is_usable, unusable
 from wire.connection import Answers, Called, Cancelled, Ended
 from wire.encoding import EMPTY_STRUCT, RESULTS_HEAD_WORDS, EncodedTuple
 from wire.errors import EncodeError, RemoteProtocolError
@@ -34,10 +37,6 @@ from wire.messages import ExceptionType, RemoteError
 from wire.pointers import Buffer, ExpiredMessage, StructTuple, nothing, own
 from wire.server_connection import ServerConnection
 
-_WRITE_LIMIT = 1_048_576
-_STALL_LIMIT_S = 10.0
-# What calls that run already may add to what is unread; Redis cuts its subscribers off there.
-_UNREAD_LIMIT = 33_554_432
 # An answer so large leaves at once, so that many do not wait for each other in memory.
 _LARGE_WORDS = 8_192
 _PARAMS_LIMIT = 8_388_608
@@ -77,7 +76,7 @@ class _AsyncMethod:
         self.name = method.name
         self.call = call
         self.open_params = method.params.open
-        self.pack_results = method.results.pack
+        self.pack_results = packing_what_is_usable(method.results.pack)
 
 
 def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
@@ -88,6 +87,7 @@ def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
     def answer(content: StructTuple | None) -> EncodedTuple | RemoteError:
         if content is None:
             content = nothing()
+        results: Any = None
         try:
             results = call(view(content))
             if results is None:
@@ -96,7 +96,7 @@ def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
             if packed[2] > max_words:
                 raise _too_large(packed)  # noqa: TRY301 - told like what the method itself raises
         except BaseException as error:  # noqa: BLE001 - the boundary: no exception reaches a peer
-            return RemoteError(explain(method.name, error, log))
+            return RemoteError(explain(method.name, unusable(results) or error, log))
         else:
             return packed
         finally:
