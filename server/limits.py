@@ -1,9 +1,21 @@
-"""How many connections this process may promise: pure arithmetic on the open-files limit."""
+"""What a connection may hold, and how many of them this process may promise: pure arithmetic."""
 
 from dataclasses import dataclass
 
+# After a reason to close was sent: how long it may take until the peer closes too, and how much
+# it may send until then (`server.lingering`).
+LINGER_S = 2.0
+LINGER_BYTES = 67_108_864
+
 # Listener, control sockets, log files, libraries.
 _RESERVED_FDS = 64
+
+# Answers that wait for the peer to read: nothing more is decoded from here on; the peer is cut off
+# when it reads none of them for so long, or when calls that run already bring them to so many, as
+# Redis cuts off its subscribers.
+WRITE_LIMIT_BYTES = 1_048_576
+STALL_LIMIT_S = 10.0
+UNREAD_LIMIT_BYTES = 33_554_432
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The worker cannot start, in one line."""
+    """The worker cannot start, in one line; `trace` are the user's own frames if it is their code.
+
+    Both are cut: a packet holds them.
+    """
 
     cause: str
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

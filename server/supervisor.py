@@ -69,6 +69,7 @@ class Supervisor:
         self._ages = [0] * len(workers)
         self._pending: deque[Connection] = deque()
         self._failures = StartFailures()
+        self._told_cause: str | None = None
         self._last_worker = -1
         self._accepted = 0
         self._listening = False
@@ -215,7 +216,13 @@ class Supervisor:
             self._status = FAILED
             self._drain()
             return
-        self._log.warning(f"Worker {worker.index} failed to start: {cause}", worker=worker.index)
+        # Once, however many workers try, and try again.
+        if cause != self._told_cause:
+            self._told_cause = cause
+            trace = {} if worker.failure_trace is None else {"traceback": worker.failure_trace}
+            self._log.warning(
+                f"Worker {worker.index} failed to start: {cause}", worker=worker.index, **trace
+            )
         self._loop.call_later(self._failures.delay_s, self._start, worker.index)
 
     # Connections
@@ -336,7 +343,8 @@ class Supervisor:
 
     def _after_drained(self, worker: WorkerProcess, end: str) -> None:
         self._drop_pending()
-        if worker.cancelled is None:
+        # One that could not start had nothing to lose, and its cause has been told.
+        if worker.cancelled is None and worker.failure is None:
             self._log.error(
                 f"Worker {worker.index} (pid {worker.pid}) {end} in the drain, with "
                 f"{worker.serving} connections open",

@@ -54,6 +54,7 @@ class WorkerProcess:
         # How many connections it serves now.
         self.serving = 0
         self.failure: str | None = None
+        self.failure_trace: str | None = None
         self.cancelled: int | None = None
         # The copies kept until the worker has its own: it may die with them in transit.
         self._in_transit: dict[int, Connection] = {}
@@ -163,7 +164,7 @@ class WorkerProcess:
                 self._awaiting_pong = False
                 self.missed_beats = 0
             case Failed():
-                self.failure = message.cause
+                self.failure, self.failure_trace = message.cause, message.trace
             case Left():
                 self.cancelled = message.cancelled
             case _:

@@ -11,11 +11,14 @@ from typing import Any
 from rigcli.gc_page import publish_gc
 from server.channel import Channel, ChannelClosedError
 from server.messages import Failed, Setup
-from server.service import bind_methods, load_service
+from server.service import BadServiceError, ServiceCodeError, bind_methods, load_service
 from server.worker_loop import Worker
 
 _SETUP_TIMEOUT_MS = 5_000
 FAILED = 1
+# A packet to the supervisor holds both, with six bytes for each character that is not ASCII.
+_MAX_CAUSE_CHARS = 2_000
+_MAX_TRACE_CHARS = 8_000
 
 
 def start(control: socket.socket) -> int:
@@ -26,7 +29,8 @@ def start(control: socket.socket) -> int:
     except ChannelClosedError:
         return FAILED
     except Exception as error:  # noqa: BLE001 - told to the supervisor, which decides
-        channel.send(Failed(cause=_one_line(error)))
+        trace = error.trace if isinstance(error, ServiceCodeError) else None
+        channel.send(Failed(_one_line(error), trace and trace[-_MAX_TRACE_CHARS:]))
         return FAILED
 
 
@@ -90,5 +94,7 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _one_line(error: Exception) -> str:
     """Return the error in one line; our own errors need no class name to be understood."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split())[:_MAX_CAUSE_CHARS]
+    if isinstance(error, (BadServiceError, ServiceCodeError)):
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

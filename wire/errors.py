@@ -52,5 +52,13 @@ class LocalProtocolError(WireError):
     """The caller of `wire` asked for what the connection's state does not allow."""
 
 
+class ViewExpired(WireError):  # noqa: N818 - the field says "expired view"
+    """A view of a call's params was read after the method had returned.
+
+    The bytes that it showed belong to the next call. Copy what you keep, with `bytes()` or
+    `to_dict()`, or make the method async: its params are its own.
+    """
+
+
 class EncodeError(WireError, ValueError):
     """A value does not fit its field or the message limit; nothing was queued."""

@@ -90,7 +90,12 @@ def _fallback_field(name: str, slot: int | None = None, default: object = None) 
 
 
 def reader_of(view: Any) -> Any:
-    """Return pycapnp's reader of the view's struct, made at the first need."""
+    """Return pycapnp's reader of the view's struct, made at the first need.
+
+    Raises:
+        ViewExpired: The view's message has expired, though the reader has a copy of it.
+    """
+    _ = view._at[0].buffer
     try:
         return view._reader
     except AttributeError:
@@ -102,7 +107,10 @@ def reader_of(view: Any) -> Any:
 
 
 def _void_field(name: str, _: Any) -> Field:
-    return Field(name, lambda _view: None)
+    def get(view: "StructView") -> None:
+        _ = view._at[0].buffer
+
+    return Field(name, get)
 
 
 def _bool_field(name: str, field: Any) -> Field:
@@ -112,10 +120,10 @@ def _bool_field(name: str, field: Any) -> Field:
 
     def get(view: "StructView") -> bool:
         found = view._at
-        at = found[3] + byte
+        at, buffer = found[3] + byte, found[0].buffer
         if at >= found[4]:
             return default
-        return bool(found[0].buffer[at] & mask) is not default
+        return bool(buffer[at] & mask) is not default
 
     expression = "({on} if (x := {value}) is True else {off} if x is False else not_bool(x))"
     atom = Atom(
@@ -140,17 +148,17 @@ def _number_field(name: str, field: Any) -> Field:
 
     def get(view: "StructView") -> Any:
         found = view._at
-        at = found[3] + byte
+        at, buffer = found[3] + byte, found[0].buffer
         if at + size > found[4]:
             return default
-        return unpack(found[0].buffer, at)[0]
+        return unpack(buffer, at)[0]
 
     def get_xored(view: "StructView") -> Any:
         found = view._at
-        at = found[3] + byte
+        at, buffer = found[3] + byte, found[0].buffer
         if at + size > found[4]:
             return default
-        (bits,) = raw.unpack_from(found[0].buffer, at)
+        (bits,) = raw.unpack_from(buffer, at)
         return codec.unpack(raw.pack(bits ^ mask))[0]
 
     if not mask:

@@ -48,9 +48,9 @@ def text_getter(slot: int) -> Getter:
     def get(view: "StructView") -> str:
         message, start, end, _, _, pointers, pointers_end, _ = view._at
         position = pointers + offset
+        buffer = message.buffer
         if position >= pointers_end:
             return ""
-        buffer = message.buffer
         low, high = _pointer_at(buffer, position)
         first = position + 6 + 2 * low
         last = first + (high >> 3) - 1
@@ -80,9 +80,9 @@ def data_getter(slot: int) -> Getter:
     def get(view: "StructView") -> memoryview:
         message, start, end, _, _, pointers, pointers_end, _ = view._at
         position = pointers + offset
+        buffer = message.buffer
         if position >= pointers_end:
             return _NOTHING
-        buffer = message.buffer
         low, high = _pointer_at(buffer, position)
         first = position + 6 + 2 * low
         last = first + (high >> 3)
@@ -112,15 +112,16 @@ def struct_getter(slot: int, codec: "StructCodec") -> Getter:
     def get(view: "StructView") -> "StructView":
         message, start, end, _, _, pointers, pointers_end, depth = view._at
         position = pointers + offset
+        buffer = message.buffer
         if position >= pointers_end:
-            return codec.view._empty()
-        low, high = _pointer_at(message.buffer, position)
+            return codec.view._empty(message)
+        low, high = _pointer_at(buffer, position)
         data = position + 8 + 2 * low
         data_end = data + (high & 0xFFFF) * 8
         last = data_end + (high >> 16) * 8
         if low & 3 or data < start or last > end or not (low or high) or depth <= 0:
             found = follow_struct(_pointer(view, position))
-            return codec.view._empty() if found is None else codec.view(found)
+            return codec.view._empty(message) if found is None else codec.view(found)
         message.budget_words = left = message.budget_words - ((last - data) >> 3)
         if left < 0:
             message.charge(0)
@@ -134,9 +135,15 @@ def list_getter(slot: int, make: Callable[[ListAt | None], Any]) -> Getter:
     offset = 8 * slot
 
     def get(view: "StructView") -> Any:
-        _, _, _, _, _, pointers, pointers_end, _ = view._at
+        message, _, _, _, _, pointers, pointers_end, _ = view._at
         position = pointers + offset
-        return make(follow_list(_pointer(view, position)) if position < pointers_end else None)
+        _ = message.buffer
+        found = follow_list(_pointer(view, position)) if position < pointers_end else None
+        items = make(found)
+        if found is None:
+            # An empty list expires with the others.
+            items.message = message
+        return items
 
     return get
 
@@ -148,9 +155,9 @@ def numbers_getter(slot: int, size: int, code: str) -> Getter:
     def get(view: "StructView") -> memoryview:
         message, start, end, _, _, pointers, pointers_end, depth = view._at
         position = pointers + offset
+        buffer = message.buffer
         if position >= pointers_end:
             return no_numbers
-        buffer = message.buffer
         low, high = _pointer_at(buffer, position)
         first = position + 6 + 2 * low
         last = first + (high >> 3) * size

@@ -233,7 +233,7 @@ class _Enums(PointerKind):
     def getter(self, slot: int) -> Getter:
         read = self._numbers.getter(slot)
         names = {number: enumerant for enumerant, number in self._enumerants.items()}
-        return lambda view: EnumList(names, read(view))
+        return lambda view: EnumList(names, read(view), view._at[0])
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
         enumerants = self._enumerants

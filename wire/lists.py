@@ -21,18 +21,22 @@ Item = TypeVar("Item")
 class LazyList(Sequence[Item], Generic[Item]):
     """A list whose elements are read where they lie, each time they are asked for.
 
-    A slice is such a list too. Reading an element may raise `MalformedMessage`.
+    A slice is such a list too. Reading an element may raise `MalformedMessage`, and whatever is
+    asked of a list of a plain method's params after the call raises `ViewExpired`.
     """
 
-    __slots__ = ("_places",)
+    __slots__ = ("_places", "message")
 
     # Where the elements begin. A range does all that indexes and slices need.
     _places: range
+    # That in which they are, or would be.
+    message: Message
 
     def _item(self, place: int) -> Item:
         raise NotImplementedError
 
     def __len__(self) -> int:
+        _ = self.message.buffer
         return len(self._places)
 
     @overload
@@ -40,10 +44,12 @@ class LazyList(Sequence[Item], Generic[Item]):
     @overload
     def __getitem__(self, index: slice) -> Self: ...
     def __getitem__(self, index: int | slice) -> Item | Self:
+        _ = self.message.buffer
         found = self._places[index]
         return self._item(found) if isinstance(found, int) else self._with(found)
 
     def __iter__(self) -> Iterator[Item]:
+        _ = self.message.buffer
         return map(self._item, self._places)
 
     def _with(self, places: range) -> Self:
@@ -56,7 +62,8 @@ class LazyList(Sequence[Item], Generic[Item]):
 
 
 # A null pointer is an empty list.
-_NOWHERE: tuple[Message, int, int, int] = (Message(b"", ((0, 0),)), 0, 0, 0)
+_EMPTY = Message(b"", ((0, 0),))
+_NOWHERE = (0, 0, 0)
 
 
 class StructList(LazyList[Any]):
@@ -72,7 +79,7 @@ class StructList(LazyList[Any]):
         """
         self._view = view
         self._segment, self._data_bytes, self._pointer_bytes = _NOWHERE, 0, 0
-        self._places = range(0)
+        self._places, self.message = range(0), _EMPTY
         if items is None:
             return
         if items.element == BIT:
@@ -80,23 +87,27 @@ class StructList(LazyList[Any]):
         if items.depth <= 0:
             raise MalformedMessage("message is too deeply nested or contains cycles")
         # As in C++ the list is a level of its own, between the struct above and its elements.
-        self._segment = (items.message, items.start, items.end, items.depth - 1)
+        self.message = items.message
+        self._segment = (items.start, items.end, items.depth - 1)
         self._data_bytes, self._pointer_bytes = items.data_bytes, items.pointer_count * 8
         # Structs without size are told apart by a place that they do not have.
         step = items.step_bits >> 3 or 1
         self._places = range(items.first, items.first + items.length * step, step)
 
     def _item(self, place: int) -> Any:  # noqa: ANN401 - a view of the schema's
-        message, start, end, depth = self._segment
+        start, end, depth = self._segment
         pointers = place + self._data_bytes
         last = pointers + self._pointer_bytes
-        return self._view((message, start, end, place, pointers, pointers, last, depth))
+        return self._view((self.message, start, end, place, pointers, pointers, last, depth))
 
     def __iter__(self) -> Iterator[Any]:
         # As `_item`, spelled out: 198 ns per element in place of 238.
         view, data_bytes, pointer_bytes = self._view, self._data_bytes, self._pointer_bytes
-        message, start, end, depth = self._segment
+        message, (start, end, depth) = self.message, self._segment
+        _ = message.buffer
         for place in self._places:
+            # The next element asks again, for the method may return in between.
+            _ = message.buffer
             pointers = place + data_bytes
             last = pointers + pointer_bytes
             yield view((message, start, end, place, pointers, pointers, last, depth))
@@ -124,25 +135,27 @@ class PointerList(LazyList[Any]):
         """
         self._get = get
         self._segment = _NOWHERE
-        self._places = range(0)
+        self._places, self.message = range(0), _EMPTY
         if items is None:
             return
         if items.pointer_count < 1:
             raise MalformedMessage("message has a list of elements of an incompatible type")
-        self._segment = (items.message, items.start, items.end, items.depth)
+        self.message = items.message
+        self._segment = (items.start, items.end, items.depth)
         # The first pointer, should they have become structs.
         first, step = items.first + items.data_bytes, items.step_bits >> 3
         self._places = range(first, first + items.length * step, step)
 
     def _item(self, place: int) -> Any:  # noqa: ANN401 - whatever `get` reads
-        message, start, end, depth = self._segment
-        return self._get(_OnePointer((message, start, end, place, place, place, place + 8, depth)))
+        start, end, depth = self._segment
+        at = (self.message, start, end, place, place, place, place + 8, depth)
+        return self._get(_OnePointer(at))
 
 
 class BoolList(LazyList[bool]):
     """A list of bools, which are bits."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ()
 
     def __init__(self, items: ListAt | None) -> None:
         """Open a list.
@@ -150,17 +163,16 @@ class BoolList(LazyList[bool]):
         Raises:
             MalformedMessage: It is of something else.
         """
-        self._buffer: Any = b""
-        self._places = range(0)
+        self._places, self.message = range(0), _EMPTY
         if items is None:
             return
         if items.element != BIT:
             raise MalformedMessage("message has a list of another kind where bits are expected")
-        self._buffer = items.message.buffer
+        self.message = items.message
         self._places = range(items.first * 8, items.first * 8 + items.length)
 
     def _item(self, place: int) -> bool:
-        return bool(self._buffer[place >> 3] >> (place & 7) & 1)
+        return bool(self.message.buffer[place >> 3] >> (place & 7) & 1)
 
 
 class EnumList(LazyList[str | int]):
@@ -168,10 +180,11 @@ class EnumList(LazyList[str | int]):
 
     __slots__ = ("_names", "_numbers")
 
-    def __init__(self, names: Mapping[int, str], numbers: memoryview) -> None:
+    def __init__(self, names: Mapping[int, str], numbers: memoryview, message: Message) -> None:
         self._names, self._numbers = names, numbers
-        self._places = range(len(numbers))
+        self._places, self.message = range(len(numbers)), message
 
     def _item(self, place: int) -> str | int:
+        _ = self.message.buffer
         number: int = self._numbers[place]
         return self._names.get(number, number)

@@ -29,6 +29,8 @@ from wire.pointers import (
     root_pointer,
 )
 
+_new_message = Message.__new__
+
 
 class Tag(IntEnum):
     """The discriminant of `Message`."""
@@ -201,6 +203,15 @@ def decode(message: Message) -> Incoming:
     return Other(tag) if reader is None else reader(_field(root, 0))
 
 
+def tag_of(message: Message) -> int:
+    """Return which message of rpc.capnp it is, for whoever needs to read some of them only.
+
+    Raises:
+        MalformedMessage: It does not hold a Message of rpc.capnp.
+    """
+    return _follow(root_pointer(message)).bits(0, 2)
+
+
 # The plain case of the two messages that make up the load: one segment, no far pointer,
 # Message and Call or Return right behind the root. Every peer known writes them so,
 # but for where it puts the target and the content: those pointers are followed. This
@@ -275,7 +286,10 @@ def plain_call(buffer: Buffer, at: int, size: int, budget_words: int) -> PlainCa
     budget_words -= 16 + (pointers_end - data >> 3)
     if low & 3 or not (low or high) or data < start or pointers_end > end or budget_words < 0:
         return None
-    message = Message(buffer, ((start, end),), budget_words)
+    # As `Message(...)`, in three quarters of its time: a call less in every call.
+    message = _new_message(Message)
+    message.buffer, message.bounds = buffer, ((start, end),)
+    message.budget_words = budget_words
     content = (message, start, end, data, data_end, data_end, pointers_end, _CONTENT_DEPTH)
     return end, question_id, interface_id, method_id, import_id, promise_id, content
 

@@ -10,7 +10,8 @@ so do lists of structs that have such fields.
 
 A view is a value to write, too, and so are its lists.
 
-A view is valid as long as the buffer it was read from. An attribute that the
+A view is valid as long as the buffer it was read from: one of a plain method's params expires
+with the call, and raises `ViewExpired` afterwards (`wire.pointers.expire`). An attribute that the
 sender left out, or that its older schema lacks, reads as the schema's default.
 """
 
@@ -35,6 +36,7 @@ from wire.pointers import (
     Pointer,
     StructTuple,
     follow_struct,
+    nothing,
     root_pointer,
 )
 from wire.reader_views import ReaderView
@@ -80,18 +82,21 @@ class StructView:
         return None
 
     @classmethod
-    def _empty(cls) -> Self:
-        """Return a view in which every field has its default."""
-        return cls((Message(b"", ((0, 0),)), 0, 0, 0, 0, 0, 0, NESTING_LIMIT))
+    def _empty(cls, message: Message | None = None) -> Self:
+        """Return a view in which every field has its default; it expires with `message`."""
+        if message is None:
+            return cls(nothing())
+        return cls((message, 0, 0, 0, 0, 0, 0, NESTING_LIMIT))
 
     def _has(self, name: str) -> bool:
         """Tell whether the sender set the field `name`; one without a pointer of its own is."""
         slot = self._fields[name]
+        message, _, _, _, _, pointers, pointers_end, _ = self._at
+        buffer = message.buffer
         if slot is None:
             return True
-        message, _, _, _, _, pointers, pointers_end, _ = self._at
         at = pointers + 8 * slot
-        return at < pointers_end and any(message.buffer[at : at + 8])
+        return at < pointers_end and any(buffer[at : at + 8])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name; Data as bytes, lists of numbers as lists.
@@ -103,6 +108,7 @@ class StructView:
         Raises:
             MalformedMessage: A field cannot be read.
         """
+        _ = self._at[0].buffer
         if self._has_fallback:
             return self._by_reader().to_dict()
         found = self._read_all(self)
@@ -169,6 +175,11 @@ class StructCodec:
         self.sizes = self._data_words | self._pointer_count << 16
         # Without what it points to.
         self.own_words = self._data_words + self._pointer_count
+
+    @property
+    def schema(self) -> Any:
+        """The pycapnp schema of the struct."""
+        return self._schema
 
     def compile(self) -> Self:
         """Compile this struct and all that it contains now, rather than at the first use.

@@ -64,14 +64,22 @@ _KEPT_PACKERS = 64
 
 
 def as_bytes(value: Any) -> bytes | memoryview:
-    """Return a buffer as a view of its bytes.
+    """Return a buffer as its bytes, or as a view of them where they cannot change.
+
+    A buffer that can be written is copied: its owner may fill it again before the message has
+    left, as a service may that has one for the results of all its calls. A str is UTF-8.
 
     Raises:
-        TypeError: It is none, or a str.
+        TypeError: It is neither a buffer nor a str.
+        UnicodeEncodeError: The str has a lone surrogate.
     """
     if isinstance(value, str):
-        raise TypeError("expected bytes, not str")
-    return memoryview(value).cast("B")
+        return value.encode()
+    view = memoryview(value)
+    # A cast takes bytes that lie in order, but none of none, nor of formats of several characters.
+    if view.readonly and view.c_contiguous and view.nbytes and len(view.format) == 1:
+        return view.cast("B")
+    return view.tobytes()
 
 
 def as_list(value: Any) -> Sequence[Any]:
@@ -93,11 +101,14 @@ def too_long(count: int) -> str:
 
 
 def packed(value: Any, code: str) -> bytes | memoryview:
-    """Return the little-endian bytes of a list of numbers, without a copy where it is a buffer."""
+    """Return the little-endian bytes of a list of numbers; a buffer that cannot change as a view.
+
+    As in `as_bytes`, one that can be written is copied.
+    """
     try:
         view = memoryview(value)
     except TypeError:
         return struct.pack(f"<{len(value)}{code}", *value)
     if view.format != code or view.ndim != 1 or not view.contiguous:
         return struct.pack(f"<{len(view)}{code}", *view.tolist())
-    return view.cast("B")
+    return view.cast("B") if view.readonly else view.tobytes()

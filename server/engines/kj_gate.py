@@ -1,28 +1,40 @@
-"""Keeps pycapnp alive on uvloop while KJ is not reading yet.
+"""Stands between a transport and pycapnp's protocol, for the life of a connection.
 
-When bytes arrive before KJ starts its first read, pycapnp pauses the transport from inside
-`get_buffer`. On uvloop that stops libuv from within its own allocation callback, and libuv then
-calls a null pointer (https://github.com/libuv/libuv/issues/2399): SIGSEGV.
+pycapnp reads each message in two parts from the transport, pausing and resuming it for each, and
+writes it in two. When bytes arrive before KJ starts its first read, it pauses the transport from
+inside `get_buffer`. On uvloop that stops libuv from within its own allocation callback, and libuv
+then calls a null pointer (https://github.com/libuv/libuv/issues/2399): SIGSEGV.
 
-So a `Gate` stands between the transport and pycapnp's protocol, and pycapnp sees a `_Shim` as its
-transport. Pauses and resumes asked for inside `get_buffer` are put off until `buffer_updated`.
-At KJ's first real read, pycapnp gets the real transport and `_Open` takes over: it holds pycapnp's
-own bound methods, so the bytes of a call pass through no code of ours.
+So a `Gate` is the transport's protocol, and pycapnp's transport. It takes all bytes as they come,
+gives KJ what it reads from there, joins the writes of a loop turn, and tells pycapnp of the end of
+the stream only while KJ reads (else its next read would use a null pointer).
 
-Two rules follow from libuv: never call `set_protocol` or `close` inside `get_buffer`, and never
-return True from `eof_received` (pycapnp's next read would use a null pointer).
+A `MeteredGate` is the server's: a `CallMeter` looks at all frames, the connection is closed for
+what was said on it, and a peer that does not read is waited for, then cut off.
 
-This uses the private `AsyncIoStream._connect` of pycapnp 2.2; `connect` checks that it exists.
+This uses the private `AsyncIoStream._connect` of pycapnp 2.2; importing checks that it exists.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import capnp
 
-# Called once with the transport's error (None for none) and whether the peer sent EOF.
-OnLost = Callable[[Exception | None, bool], None]
+from server.engines.kj_meter import CallMeter, Ending
+from server.limits import STALL_LIMIT_S, UNREAD_LIMIT_BYTES, WRITE_LIMIT_BYTES
+from server.lingering import Linger
+from wire.pointers import Buffer
+
+# Called once with the transport's error, None for none.
+OnLost = Callable[[Exception | None], None]
+
+_RECEIVE_BYTES = 65_536
+# What KJ has not taken yet; nothing more is read while it is more.
+_BACKLOG_BYTES = 262_144
+# What waits for the end of the loop turn is sent at once from here on.
+_JOIN_BYTES = 65_536
 
 if not hasattr(capnp.AsyncIoStream, "_connect"):
     raise ImportError(
@@ -30,93 +42,83 @@ if not hasattr(capnp.AsyncIoStream, "_connect"):
     )
 
 
-def _ignore(_error: Exception | None, _eof: bool) -> None:  # noqa: FBT001 - an OnLost
+def _ignore(_error: Exception | None) -> None:
     pass
 
 
-def gated(on_stream: Callable[[Any], None], on_lost: OnLost = _ignore) -> "Gate":
+def gated(on_stream: Callable[[Any], None]) -> "Gate":
     """Return the protocol for one connection of either side; needs a running KJ loop.
 
     `on_stream` gets the pycapnp stream as soon as the connection is made.
     """
-    return Gate(capnp.AsyncIoStream._connect(on_stream), on_lost)  # noqa: SLF001 - see above
-
-
-class _Shim:
-    """The transport pycapnp sees until KJ reads; everything else is the real one's."""
-
-    def __init__(self, real: asyncio.Transport, gate: "Gate") -> None:
-        self._real = real
-        self._gate: Gate | None = gate
-        self.in_get_buffer = False
-        self.deferred: Callable[[], None] | None = None
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of any transport
-        return getattr(self._real, name)
-
-    def pause_reading(self) -> None:
-        if self.in_get_buffer:
-            self.deferred = self._real.pause_reading
-        else:
-            self._real.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self.in_get_buffer:
-            self.deferred = self.resume_reading
-        elif self._gate is not None:
-            self._gate.step_aside(self._real)
-
-    def run_deferred(self) -> None:
-        deferred, self.deferred = self.deferred, None
-        if deferred is not None:
-            deferred()
-
-    def forget(self) -> None:
-        """Let go of the gate: in a cycle, pycapnp's 64 KiB of early bytes would wait for the GC."""
-        self._gate = self.deferred = None
+    return Gate(on_stream)
 
 
 class Gate(asyncio.BufferedProtocol):
-    """The protocol of a connection until KJ's first read."""
+    """The protocol of a connection, and the transport that pycapnp sees."""
 
-    def __init__(self, inner: Any, on_lost: OnLost) -> None:  # noqa: ANN401 - pycapnp's protocol
-        self._inner = inner
+    def __init__(
+        self,
+        on_stream: Callable[[Any], None],
+        on_lost: OnLost = _ignore,
+        buffer: memoryview | None = None,
+    ) -> None:
+        self._inner: Any = capnp.AsyncIoStream._connect(on_stream)  # noqa: SLF001 - see above
         self._on_lost = on_lost
+        # Filled and emptied within one callback, so connections of a loop may share it.
+        self._buffer = memoryview(bytearray(_RECEIVE_BYTES)) if buffer is None else buffer
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        # What KJ has not read yet: buffers, and how much of the first it has.
+        self._backlog: deque[memoryview] = deque()
+        self._backlog_bytes = 0
+        self._is_read = False
         self._eof = False
-        self._shim: _Shim
-        self.transport: asyncio.Transport | None = None
+        self._paused = False
+        self._out: list[Buffer] = []
+        self._out_bytes = 0
+        self._written_bytes = 0
+        self._flush_scheduled = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection was lost, or is closing."""
+        return self._transport is None or self._transport.is_closing()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and has not left."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self._out_bytes + waiting
+
+    # --- the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Show pycapnp the shim in place of the transport."""
+        """Show pycapnp ourselves in place of the transport."""
         # Not asserted: uvloop's transports do not derive from asyncio's.
-        self.transport = cast("asyncio.Transport", transport)
-        self._shim = _Shim(self.transport, self)
-        self._inner.connection_made(self._shim)
+        self._transport = cast("asyncio.Transport", transport)
+        self._inner.connection_made(self)
 
-    def get_buffer(self, sizehint: int) -> Any:  # noqa: ANN401 - a buffer of pycapnp's
-        """Give pycapnp's overflow buffer, putting off what it asks of the transport."""
-        self._shim.in_get_buffer = True
-        try:
-            return self._inner.get_buffer(sizehint)
-        finally:
-            self._shim.in_get_buffer = False
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Return where bytes are received."""
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Pass the bytes on; now the transport may be paused."""
-        self._inner.buffer_updated(nbytes)
-        self._shim.run_deferred()
+        """Take what was received."""
+        self._received(self._buffer[:nbytes])
 
-    def eof_received(self) -> None:
-        """Pass the EOF on; asyncio then closes the transport."""
+    def eof_received(self) -> bool:
+        """End the connection when KJ has read what came before; keep it open until then."""
         self._eof = True
-        self._shim.deferred = None
-        self._inner.eof_received()
+        self._feed()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass the end on and report it."""
+        self._transport = None
+        self._backlog.clear()
         self._inner.connection_lost(exc)
-        self._on_lost(exc, self._eof)
-        self._shim.forget()
+        self._on_lost(exc)
 
     def pause_writing(self) -> None:
         """Pass on."""
@@ -126,31 +128,292 @@ class Gate(asyncio.BufferedProtocol):
         """Pass on."""
         self._inner.resume_writing()
 
-    def step_aside(self, real: asyncio.Transport) -> None:
-        """Connect pycapnp with its transport: every pause comes from `buffer_updated` now."""
-        self._inner.transport = real
-        real.set_protocol(_Open(self._inner, self._on_lost))
-        real.resume_reading()
-        self._shim.forget()
+    # --- pycapnp's side: what it asks of a transport
+
+    def pause_reading(self) -> None:
+        """Note that KJ reads no more."""
+        self._is_read = False
+
+    def resume_reading(self) -> None:
+        """Note that KJ reads, and give it what is here."""
+        self._is_read = True
+        if self._backlog or self._eof or self._paused:
+            self._feed()
+
+    def write(self, data: bytes) -> None:
+        """Send `data` with all that is written in this turn of the loop."""
+        self._send([data])
+
+    def is_closing(self) -> bool:
+        """Tell pycapnp whether writing makes sense."""
+        return self.is_over
+
+    def can_write_eof(self) -> bool:
+        """As all transports of ours."""
+        return True
+
+    def write_eof(self) -> None:
+        """Do nothing: KJ ends its side only before the whole connection is closed."""
+
+    def close(self) -> None:
+        """Send what was written, then close."""
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    # --- what passes
+
+    def _received(self, data: Buffer) -> None:
+        self._pass_on(data)
+
+    def _pass_on(self, data: Buffer) -> None:
+        """Let KJ read `data`, which is copied if it cannot take all of it at once."""
+        if self._is_read and not self._backlog:
+            into = self._inner.get_buffer(-1)
+            size = len(data)
+            if 0 < size <= len(into):
+                into[:size] = data
+                self._inner.buffer_updated(size)
+                return
+        if data:
+            kept = data if type(data) is bytearray else bytes(data)
+            self._backlog.append(memoryview(kept))
+            self._backlog_bytes += len(kept)
+        self._feed()
+        self._steer()
+
+    def _feed(self) -> None:
+        """Give KJ what it reads; asking pycapnp for a buffer means that it reads."""
+        while self._is_read and self._backlog:
+            data = self._backlog[0]
+            into = self._inner.get_buffer(-1)
+            count = min(len(into), len(data))
+            into[:count] = data[:count]
+            if count == len(data):
+                self._backlog.popleft()
+            else:
+                self._backlog[0] = data[count:]
+            self._backlog_bytes -= count
+            self._inner.buffer_updated(count)
+        if not self._backlog:
+            if self._eof and self._is_read and self._may_end():
+                self._inner.eof_received()
+                self.close()
+            elif self._paused:
+                self._loop.call_soon(self._steer)
+
+    def _may_end(self) -> bool:
+        """Tell whether all that was received has been passed on."""
+        return True
+
+    def _must_wait(self) -> bool:
+        """Tell whether nothing more is to be read now."""
+        return self._backlog_bytes > _BACKLOG_BYTES
+
+    def _steer(self) -> None:
+        """Pause or resume the transport."""
+        if self._transport is None or self._paused == (wait := self._must_wait()):
+            return
+        self._paused = wait
+        if wait:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _send(self, pieces: Iterable[Buffer]) -> None:
+        for piece in pieces:
+            self._out.append(piece)
+            self._out_bytes += len(piece)
+        if self._out_bytes >= _JOIN_BYTES:
+            self._flush()
+        elif not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush_turn)
+
+    def _flush_turn(self) -> None:
+        self._flush_scheduled = False
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._out and self._transport is not None:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._out_bytes = 0
+            # First, for the write may start a timer that counts from there.
+            self._written_bytes += len(data)
+            self._transport.write(data)
 
 
-class _Open(asyncio.BufferedProtocol):
-    """The protocol from KJ's first read on: pycapnp's, except that the end is reported."""
+class MeteredGate(Gate):
+    """The protocol of a server's connection."""
 
-    def __init__(self, inner: Any, on_lost: OnLost) -> None:  # noqa: ANN401 - pycapnp's protocol
-        self._inner = inner
-        self._on_lost = on_lost
-        self._eof = False
-        # Both loops look these up on the instance; uvloop keeps them.
-        self.get_buffer = inner.get_buffer  # type: ignore[method-assign]
-        self.buffer_updated = inner.buffer_updated  # type: ignore[method-assign]
-        self.pause_writing = inner.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = inner.resume_writing  # type: ignore[method-assign]
+    def __init__(
+        self,
+        on_stream: Callable[[Any], None],
+        on_lost: OnLost,
+        buffer: memoryview,
+        meter: CallMeter,
+    ) -> None:
+        super().__init__(on_stream, on_lost, buffer)
+        self._meter = meter
+        # Since we, or KJ, broke off the connection.
+        self._linger: Linger | None = None
+        # In this turn of the loop.
+        self._filled_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        # Why the connection ended badly, in a few words.
+        self.fault: str | None = None
 
-    def eof_received(self) -> None:
-        self._eof = True
-        self._inner.eof_received()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Bound what waits for the peer to read."""
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
+        super().connection_made(transport)
+
+    def eof_received(self) -> bool:
+        """End the connection, at once if nobody listens any more."""
+        if self._linger is not None:
+            return False
+        return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._inner.connection_lost(exc)
-        self._on_lost(exc, self._eof)
+        """Stop all that is under way."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._linger is not None:
+            self._linger.over()
+        self._meter.close()
+        super().connection_lost(exc)
+
+    def write(self, data: bytes) -> None:
+        """Send what the meter makes of it."""
+        pieces = self._meter.send(data)
+        if pieces:
+            meter = self._meter
+            if meter.calls_in_flight or self._out or meter.unwritable or self._transport is None:
+                self._send(pieces)
+            else:
+                # Nothing else to wait for: another turn of the loop would only cost.
+                joined = b"".join(pieces)
+                self._written_bytes += len(joined)
+                self._transport.write(joined)
+            if meter.held or meter.needs_care:
+                self._after_frame()
+
+    def close(self) -> None:
+        """As a transport; but KJ, which is done by now, cannot cut an Abort short."""
+        if self._linger is None:
+            super().close()
+
+    # --- the peer reads, or not
+
+    def pause_writing(self) -> None:
+        """Look at no more calls; KJ goes on, so that all replies are where they are counted."""
+        self._meter.unwritable = True
+        self._watch_for_stall()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._meter.unwritable = False
+        if self._timer is not None and self._linger is None:
+            self._timer.cancel()
+        self._loop.call_soon(self._continue)
+
+    def _watch_for_stall(self) -> None:
+        if self._linger is None:
+            self._timer = self._loop.call_later(STALL_LIMIT_S, self._check_stall, self._sent_bytes)
+
+    @property
+    def _sent_bytes(self) -> int:
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self._written_bytes - waiting
+
+    def _check_stall(self, sent_before: int) -> None:
+        if self._sent_bytes > sent_before:
+            self._watch_for_stall()
+        else:
+            self._cut_off(f"the peer read none of its replies for {STALL_LIMIT_S:g} s")
+
+    def _flush(self) -> None:
+        super()._flush()
+        transport = self._transport
+        # The transport has asked for a pause long before.
+        if transport is None or self._linger is not None or not self._meter.unwritable:
+            return
+        if transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES:
+            self._cut_off_unread()
+
+    def note_filled(self, count: int) -> None:
+        """Count results that KJ will send: many calls may end in one turn of the loop."""
+        if not self._filled_bytes:
+            self._loop.call_soon(self._forget_filled)
+        self._filled_bytes += count
+        if self._filled_bytes + self.unsent_bytes > UNREAD_LIMIT_BYTES:
+            self._cut_off_unread()
+
+    def _forget_filled(self) -> None:
+        self._filled_bytes = 0
+
+    def _cut_off_unread(self) -> None:
+        self._cut_off(f"the peer left {UNREAD_LIMIT_BYTES >> 20} MiB of its replies unread")
+
+    def _cut_off(self, fault: str) -> None:
+        self.fault = fault
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- frames
+
+    def _received(self, data: Buffer) -> None:
+        if self._linger is not None:
+            self._linger.drop(len(data))
+            return
+        meter = self._meter
+        passed = meter.receive(data, self._loop.time())
+        self._pass_on(passed)
+        if meter.held or meter.needs_care:
+            self._after_frame()
+            self._steer()
+
+    def _continue(self) -> None:
+        """Look at what was left over, now that nothing holds it back."""
+        if self._transport is not None and self._linger is None and not self._meter.holding:
+            self._received(b"")
+
+    def _after_frame(self) -> None:
+        """Send frames of our own between KJ's, and end where something was said that ends."""
+        meter = self._meter
+        if not meter.is_within_frame:
+            frames = meter.take_frames()
+            if frames:
+                self._send(frames)
+            if meter.ended is not None and self._linger is None:
+                self._end(meter.ended)
+                return
+        if meter.held and not meter.holding:
+            self._loop.call_soon(self._continue)
+
+    def _may_end(self) -> bool:
+        if self._meter.held:
+            return False
+        if self._meter.pending_bytes:
+            self.fault = "protocol error: the peer closed within a message"
+        return True
+
+    def _must_wait(self) -> bool:
+        return self._linger is None and (self._meter.held or super()._must_wait())
+
+    def _end(self, ending: Ending) -> None:
+        """Close, without a reset that would take an Abort of ours with it."""
+        self.fault = self._meter.fault
+        # Cancels the calls, if KJ has not done so. Later, because KJ may be the caller.
+        self._loop.call_soon(self._inner.connection_lost, None)
+        if self._transport is None or self._transport.is_closing():
+            return
+        if ending is Ending.PEER_ABORTED:
+            self.close()
+            return
+        self._backlog.clear()
+        self._flush()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._linger = Linger(self._transport)

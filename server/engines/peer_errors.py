@@ -8,6 +8,7 @@ Python prints the class's name, then the (here empty) text.
 
 import secrets
 import traceback
+from contextlib import suppress
 from types import TracebackType
 
 import capnp
@@ -19,10 +20,16 @@ from wire.errors import MalformedMessage
 MAX_TEXT_CHARS = 500
 
 
-def explain(method: str, error: Exception, log: Log) -> str:
-    """Return what the peer of a failed call may know, and log the rest."""
+def explain(method: str, error: BaseException, log: Log) -> str:
+    """Return what the peer of a failed call may know, and log the rest.
+
+    `SystemExit` and its like are failures of the method as others are: it has no say over the
+    worker, in which other peers' calls run.
+    """
     if isinstance(error, ServiceError):
-        return cut(str(error))
+        # A class of the service's, whose text may be one more thing that fails.
+        with suppress(Exception):
+            return cut(str(error))
     trace = "".join(traceback.format_exception(error))
     fault = _fault(error)
     if fault is not None:
@@ -33,7 +40,7 @@ def explain(method: str, error: Exception, log: Log) -> str:
     return f"internal error [id {number}]"
 
 
-def _fault(error: Exception) -> str | None:
+def _fault(error: BaseException) -> str | None:
     """Return what is wrong with the parameters, or None where it is the service that failed."""
     if isinstance(error, MalformedMessage):
         return str(error)

@@ -1,10 +1,10 @@
 """The reference implementation as engine: pycapnp's TwoPartyServer behind the gate.
 
 A connection is a `_Connection`: it owns the TwoPartyServer, counts the calls whose handlers run,
-and is the only one that closes the transport. Handlers are `<method>_context` coroutines, because
-those get the parameters undecoded: bad text then raises inside our boundary.
+and closes the gate. Handlers are `<method>_context` coroutines, because those get the parameters
+undecoded: bad text then raises inside our boundary. The limits are the gate's: `kj_meter`.
 
-A peer that half-closes aborts its calls: pycapnp closes the transport at EOF, and their replies
+A peer that half-closes aborts its calls: the transport is closed at EOF, and their replies
 are lost.
 """
 
@@ -17,13 +17,19 @@ import capnp
 
 from schema import message
 from server.engines import Engine, OnEnd
-from server.engines.kj_gate import Gate, gated
+from server.engines.kj_gate import MeteredGate
+from server.engines.kj_meter import CallMeter, Served, WorkerCalls
+from server.engines.kj_results import ResultWriter
 from server.engines.peer_errors import explain, peer_error
 from server.log import Log
-from server.service import BoundMethod, Results, bind_methods
+from server.service import BoundMethod, bind_methods, unusable
+from wire.errors import EncodeError
+from wire.frames import FrameLimits
+from wire.interfaces import compile_interface
+from wire.pointers import TRAVERSAL_LIMIT_WORDS
 
-# 4 MiB, gRPC's limit. KJ counts re-reads of a message against it as well.
-MAX_FRAME_WORDS = 524_288
+# As large as Linux lets a default TCP receive buffer become useful in one read.
+_RECEIVE_BYTES = 262_144
 # A reply is on its way two KJ turns after its handler ended; one more is a margin.
 _SETTLING_BEATS = 3
 _FLUSH_POLL_S = 0.005
@@ -55,8 +61,9 @@ class _PycapnpEngine:
         if debug and hasattr(service, "note"):
             service.note = log.debug
         self.log = log
-        self.draining = False
-        self._adapter_type = _adapter_type(service)
+        self.calls = WorkerCalls()
+        self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self.methods, self._adapter_type = _adapt(service)
         self._connections: set[_Connection] = set()
         self._beat = message.MessageStream._new_client(_Beat())  # noqa: SLF001 - pycapnp's way
 
@@ -75,7 +82,7 @@ class _PycapnpEngine:
     async def drain(self) -> None:
         # Let calls whose bytes are already here reach their handlers before new ones are refused.
         await self.settle()
-        self.draining = True
+        self.calls.draining = True
         await asyncio.gather(*(connection.finish() for connection in tuple(self._connections)))
 
     async def settle(self) -> None:
@@ -91,6 +98,12 @@ class _PycapnpEngine:
     def remove(self, connection: "_Connection") -> None:
         self._connections.discard(connection)
 
+    def too_large(self, method: str, size: int) -> str:
+        """Return what a peer may know of a reply over the limit, and log the rest."""
+        limit = 8 * FrameLimits().max_words
+        error = EncodeError(f"message is too large: {size} bytes, the limit is {limit}")
+        return explain(method, error, self.log)
+
 
 class _Connection:
     """One connection: its RPC system, its calls in flight, its end."""
@@ -98,116 +111,153 @@ class _Connection:
     def __init__(self, engine: _PycapnpEngine, on_end: OnEnd) -> None:
         self._engine = engine
         self._on_end = on_end
-        self._gate: Gate | None = gated(self._made, self._lost)
+        self._meter = CallMeter(engine.calls, engine.methods, engine.too_large)
+        self._gate: MeteredGate | None = MeteredGate(
+            self._made, self._lost, engine.receive_buffer, self._meter
+        )
         self._rpc: Any = None
         self._in_flight = 0
-        self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._over = asyncio.Event()
 
     @property
     def unfinished(self) -> int:
-        """At least 1: a connection that still exists in a drain has something left to send."""
-        return max(self._in_flight, 1)
+        """At least 1: a connection that still exists in a drain has something left to send.
+
+        But 0 when it is over for us, and only lingers.
+        """
+        if self._meter.ended is not None:
+            return 0
+        return max(self._in_flight, self._meter.calls_in_flight, 1)
 
     def protocol(self) -> asyncio.BaseProtocol:
         """Return the protocol, as long as the connection is not over."""
         assert self._gate is not None
         return self._gate
 
-    @property
-    def _transport(self) -> asyncio.Transport | None:
-        return None if self._gate is None else self._gate.transport
-
     def _made(self, stream: Any) -> None:  # noqa: ANN401 - pycapnp
         bootstrap = self._engine.add(self)
         self._rpc = capnp.TwoPartyServer(
-            stream, bootstrap=bootstrap, traversal_limit_in_words=MAX_FRAME_WORDS
+            stream, bootstrap=bootstrap, traversal_limit_in_words=TRAVERSAL_LIMIT_WORDS
         )
 
-    def _lost(self, error: Exception | None, eof: bool) -> None:  # noqa: FBT001 - an OnLost
+    def _lost(self, error: Exception | None) -> None:
         self._engine.remove(self)
         self._over.set()
+        assert self._gate is not None
+        fault = self._gate.fault
         # Breaks the cycle of connection and gate, so that their buffers go now, not with the GC.
         self._gate = None
         # Later, because KJ may be the caller: its stream must not vanish under its feet.
         asyncio.get_running_loop().call_soon(self._dispose)
-        self._on_end(end_reason(error, eof=eof, closed_by_us=self._closing))
+        self._on_end(fault or end_reason(error))
 
     def _dispose(self) -> None:
         self._rpc.close()
         self._rpc = None
 
-    async def answer(self, method: BoundMethod, context: Any) -> None:  # noqa: ANN401 - pycapnp
+    async def answer(self, method: "_Method", context: Any) -> None:  # noqa: ANN401 - pycapnp
         """Run one call; whatever goes wrong, the peer gets one short line."""
-        if self._engine.draining:
-            raise peer_error("the server is shutting down: this call was not started") from None
+        task = asyncio.current_task()
         self._in_flight += 1
+        self._meter.handlers += method.is_async
         self._idle.clear()
+        results: Any = None
         try:
-            results: Any = method.call(context.params)
-            if method.is_async:
-                results = await results
-            _fill(context, results)
-        except Exception as error:  # noqa: BLE001 - the boundary: peers see no exception of ours
-            raise peer_error(explain(method.name, error, self._engine.log)) from None
+            if not method.is_async:
+                results = method.call(context.params)
+                if results is not None:
+                    method.write(context, results)
+                return
+            results = await method.call(context.params)
+            if results is not None and self._gate is not None and not self._gate.is_over:
+                method.write(context, results)
+                self._gate.note_filled(8 * context.results.total_size.word_count)
+        # The boundary: peers see no exception of ours, and asyncio would raise what is no
+        # `Exception` out of the loop, and with it end the worker.
+        except BaseException as error:
+            if asyncio.current_task() is not task:
+                # The coroutine is thrown away; nobody is there any more.
+                raise
+            is_cancelled = self._is_cancelled(task)
+            if is_cancelled and isinstance(error, asyncio.CancelledError):
+                raise
+            text = explain(method.name, unusable(results) or error, self._engine.log)
+            if is_cancelled:
+                # Nobody waits for what its cleaning up failed with.
+                raise asyncio.CancelledError from None
+            raise peer_error(text) from None
         finally:
             # Also when the call is cancelled by a Finish or a disconnect.
             self._in_flight -= 1
+            self._meter.handlers -= method.is_async
             if self._in_flight == 0:
                 self._idle.set()
+
+    def _is_cancelled(self, task: "asyncio.Task[Any] | None") -> bool:
+        """Tell a cancellation by a Finish, or the end of the connection, from one of its own."""
+        if task is None or not task.cancelling():
+            return False
+        meter = self._meter
+        is_over = self._gate is None or self._gate.is_over or meter.ended is not None
+        return is_over or meter.has_cancelled
 
     async def finish(self) -> None:
         """Deliver the replies of the calls in flight, then close."""
         await self._idle.wait()
         await self._flushed()
-        self._closing = True
-        if self._transport is not None:
-            self._transport.close()
+        if self._gate is not None:
+            self._gate.close()
         await self._over.wait()
 
     async def _flushed(self) -> None:
-        # KJ keeps replies to itself while the transport's buffer is full, so both must be empty.
-        while not self._over.is_set():
+        # Polled: it happens once in a connection's life, and several things can end the wait.
+        while self._gate is not None and not self._gate.is_over:
             await self._engine.settle()
-            if self._transport is None or not self._transport.get_write_buffer_size():
+            if not (self._meter.calls_in_flight or self._gate.unsent_bytes):
                 return
             await asyncio.sleep(_FLUSH_POLL_S)
 
 
-def end_reason(error: Exception | None, *, eof: bool, closed_by_us: bool) -> str | None:
-    """Return why a connection ended badly, in a few words, or None when it ended as it should."""
-    if error is not None:
-        return error.strerror or "broken" if isinstance(error, OSError) else "broken"
-    # Without an EOF it was KJ that closed: it does so after telling the peer of a protocol error.
-    return None if eof or closed_by_us else "protocol error"
+def end_reason(error: Exception | None) -> str | None:
+    """Return why a connection was lost, in a few words, or None when it ended as it should."""
+    if error is None:
+        return None
+    return error.strerror or "broken" if isinstance(error, OSError) else "broken"
 
 
-def _fill(context: Any, results: Results) -> None:  # noqa: ANN401 - pycapnp
-    """Write the result fields.
+class _Method:
+    """A method of the service, and what writes its results."""
 
-    Raises:
-        TypeError: They do not fit the schema, which is the service's fault.
-    """
-    try:
-        for field, value in (results or {}).items():
-            setattr(context.results, field, value)
-    except (capnp.KjException, AttributeError) as error:
-        raise TypeError(f"the service returned {results!r:.200}") from error
+    __slots__ = ("call", "is_async", "name", "write")
+
+    def __init__(self, bound: BoundMethod, write: Callable[[Any, Any], None]) -> None:
+        self.name = bound.name
+        self.call: Callable[[Any], Any] = bound.call
+        self.is_async = bound.is_async
+        self.write = write
 
 
-def _adapter_type(service: Any) -> Any:  # noqa: ANN401 - pycapnp and anyone's class
-    """Return the pycapnp server class whose instances serve one connection each."""
+def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:  # noqa: ANN401
+    """Return the methods by id, and the pycapnp class whose instances serve a connection each."""
+    interface = compile_interface(service.interface)
+    served: dict[tuple[int, int], Served] = {}
+    handlers: dict[str, Handler] = {}
 
     def init(self: Any, connection: _Connection) -> None:  # noqa: ANN401 - pycapnp
         self.connection = connection
 
-    handlers = {f"{method.name}_context": _handler(method) for method in bind_methods(service)}
-    return type("Adapter", (service.interface.Server,), {"__init__": init, **handlers})
+    for bound in bind_methods(service):
+        method = interface.methods[bound.name]
+        key = (method.interface_id, method.method_id)
+        served[key] = Served(bound.name, is_plain=not bound.is_async)
+        write = ResultWriter(method.results).write
+        handlers[f"{bound.name}_context"] = _handler(_Method(bound, write))
+    return served, type("Adapter", (service.interface.Server,), {"__init__": init, **handlers})
 
 
-def _handler(method: BoundMethod) -> Handler:
+def _handler(method: _Method) -> Handler:
     def handle(self: Any, context: Any) -> Coroutine[Any, Any, None]:  # noqa: ANN401 - pycapnp
         answer: Coroutine[Any, Any, None] = self.connection.answer(method, context)
         return answer

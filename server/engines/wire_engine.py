@@ -2,9 +2,9 @@
 
 The whole path of a call is `_Connection.buffer_updated`: bytes arrive in the one receive
 buffer that all connections of the worker share, each complete message is answered where
-it lies, and all answers of one read leave in one write. A plain method runs inline: its
-params are views into the shared buffer, valid until it returns. An async method gets a
-copy of its message and a task.
+it lies, and all answers of one read leave in one write. A plain method runs inline: the views
+of its params expire when it returns, and Data that it took from them stays as it is
+(`server.engines.receive_buffers`). An async method gets a copy of its message and a task.
 
 What bounds a connection: a batch of calls stops after `Limits.inline_calls`, to let others
 have their turn, and after `Limits.inline_words` of results. Nothing more is decoded or read
@@ -19,28 +19,27 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from server.engines import Engine, OnEnd
+from server.engines.early_cancels import EarlyCancels
 from server.engines.peer_errors import explain
+from server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
+from server.limits import STALL_LIMIT_S as _STALL_LIMIT_S
+from server.limits import UNREAD_LIMIT_BYTES as _UNREAD_LIMIT
+from server.limits import WRITE_LIMIT_BYTES as _WRITE_LIMIT
+from server.lingering import Linger
 from server.log import Log
-from server.service import Results, bind_methods
+from server.service import Results, bind_methods, packing_what_is_usable, unusable
 from wire.connection import Answers, Called, Cancelled, Ended
-from wire.encoding import EMPTY_STRUCT, EncodedTuple
+from wire.encoding import EMPTY_STRUCT, RESULTS_HEAD_WORDS, EncodedTuple
 from wire.errors import EncodeError, RemoteProtocolError
+from wire.frames import DEFAULT_LIMITS
 from wire.interfaces import Method, compile_interface
 from wire.messages import ExceptionType, RemoteError
-from wire.pointers import Buffer, StructTuple, own
+from wire.pointers import Buffer, ExpiredMessage, StructTuple, nothing, own
 from wire.server_connection import ServerConnection
 
-# As large as Linux lets a default TCP receive buffer become useful in one read.
-_RECEIVE_BYTES = 262_144
-_WRITE_LIMIT = 1_048_576
-_STALL_LIMIT_S = 10.0
-# What calls that run already may add to what is unread; Redis cuts its subscribers off there.
-_UNREAD_LIMIT = 33_554_432
 # An answer so large leaves at once, so that many do not wait for each other in memory.
 _LARGE_WORDS = 8_192
 _PARAMS_LIMIT = 8_388_608
-# Against rapid resets (CVE-2023-44487). A Finish that comes after the answer does not count.
-_MAX_CANCELS_PER_S = 500
 _DRAIN_POLL_S = 0.005
 
 _TASKS_LIMIT = 4096
@@ -77,23 +76,42 @@ class _AsyncMethod:
         self.name = method.name
         self.call = call
         self.open_params = method.params.open
-        self.pack_results = method.results.pack
+        self.pack_results = packing_what_is_usable(method.results.pack)
 
 
 def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
     """Return a plain method as `wire` calls it on the spot."""
     view, pack = method.params.view, method.results.pack
-    open_params = method.params.open
+    max_words = DEFAULT_LIMITS.max_words - RESULTS_HEAD_WORDS
 
-    def answer(params: StructTuple | None) -> EncodedTuple | RemoteError:
+    def answer(content: StructTuple | None) -> EncodedTuple | RemoteError:
+        if content is None:
+            content = nothing()
+        results: Any = None
         try:
-            # `open_params`, spelled out for all but null params: a call less in every call.
-            results = call(open_params(None) if params is None else view(params))
-            return EMPTY_STRUCT if results is None else pack(results)
-        except Exception as error:  # noqa: BLE001 - the boundary: no exception reaches a peer
-            return RemoteError(explain(method.name, error, log))
+            results = call(view(content))
+            if results is None:
+                return EMPTY_STRUCT
+            packed = pack(results)
+            if packed[2] > max_words:
+                raise _too_large(packed)  # noqa: TRY301 - told like what the method itself raises
+        except BaseException as error:  # noqa: BLE001 - the boundary: no exception reaches a peer
+            return RemoteError(explain(method.name, unusable(results) or error, log))
+        else:
+            return packed
+        finally:
+            # As `wire.pointers.expire`, spelled out: a call less in every call.
+            message = content[0]
+            message.buffer = b""
+            message.__class__ = ExpiredMessage
 
     return answer
+
+
+def _too_large(results: EncodedTuple) -> EncodeError:
+    limit = DEFAULT_LIMITS.max_words
+    words = results[2] + RESULTS_HEAD_WORDS
+    return EncodeError(f"the reply is too large: {words * 8} bytes, the limit is {limit * 8}")
 
 
 class _WireEngine:
@@ -101,9 +119,9 @@ class _WireEngine:
         interface = compile_interface(service.interface)
         self.log = log
         self.draining = False
-        # Async calls that run now, over all connections.
-        self.tasks = 0
-        self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        # Async calls that run now, over all connections; each leaves as it ends.
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.buffers = ReceiveBuffers(log)
         self.inline: dict[tuple[int, int], Inline] = {}
         self.async_methods: dict[tuple[int, int], _AsyncMethod] = {}
         for bound in bind_methods(service):
@@ -119,7 +137,7 @@ class _WireEngine:
 
     @property
     def unfinished(self) -> int:
-        return sum(max(connection.calls_in_flight, 1) for connection in self.connections)
+        return sum(connection.unfinished for connection in self.connections)
 
     def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
         return _Connection(self, on_end)
@@ -146,19 +164,40 @@ class _WireEngine:
         await asyncio.gather(*(connection.finish() for connection in tuple(self.connections)))
 
 
+class _RunningCall:
+    """An async call from its start to the end of its task."""
+
+    __slots__ = ("is_answered", "is_cancelled", "size", "started_s", "task")
+
+    def __init__(self, started_s: float, size: int) -> None:
+        self.task: asyncio.Task[None]
+        self.started_s = started_s
+        # Of its params, in bytes.
+        self.size = size
+        self.is_answered = False
+        # By us: a Finish came, or the connection ended.
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        self.task.cancel()
+
+
 class _Connection(asyncio.BufferedProtocol):
     """One connection: bytes, calls, tasks, and its end."""
 
     def __init__(self, engine: _WireEngine, on_end: OnEnd) -> None:
         self._engine = engine
         self._on_end = on_end
-        self._buffer = engine.receive_buffer
+        self._buffers = engine.buffers
         self._wire = ServerConnection()
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._calls: dict[int, _RunningCall] = {}
         self._params_bytes = 0
-        self._cancels = CancelMeter()
+        self._cancels = EarlyCancels()
+        # Inline calls that `_cancels` knows of.
+        self._counted = 0
         # The peer does not read: what was received stays undecoded, and nothing more is read.
         self._unwritable = False
         self._paused = False
@@ -167,6 +206,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._flush_scheduled = False
         self._fault: str | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        # Since we broke off the connection.
+        self._linger: Linger | None = None
         self._is_over = False
         self._over: asyncio.Future[None] | None = None
 
@@ -174,6 +215,11 @@ class _Connection(asyncio.BufferedProtocol):
     def calls_in_flight(self) -> int:
         """The calls whose methods have not ended."""
         return self._wire.calls_in_flight
+
+    @property
+    def unfinished(self) -> int:
+        """The calls in flight, but one for answers that may wait, and none once broken off."""
+        return 0 if self._linger is not None else max(self.calls_in_flight, 1)
 
     # --- asyncio's side
 
@@ -183,11 +229,23 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=_WRITE_LIMIT)
         self._engine.connections.add(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        return self._buffer
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
+        buffers = self._buffers
+        return buffers.current if buffers.is_free else buffers.room()
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._serve(self._buffer[:nbytes])
+        if self._linger is not None:
+            self._linger.drop(nbytes)
+            return
+        if nbytes <= SMALL_BYTES:
+            # As `received`, spelled out: a call less in every read.
+            self._serve(self._buffers.current[:nbytes])
+            return
+        data = self._buffers.received(nbytes)
+        self._serve(data)
+        if type(data) is memoryview:
+            # Now, for an exception's traceback that somebody keeps would hold it longer.
+            data.release()
 
     def eof_received(self) -> None:
         # A peer that closed and one that only ended its half look the same here. Both are
@@ -208,10 +266,11 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._engine.connections.discard(self)
-        for task in self._tasks.values():
-            task.cancel()
+        self._cancel_all()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
+        if self._linger is not None:
+            self._linger.over()
         self._is_over = True
         if self._over is not None:
             self._over.set_result(None)
@@ -248,21 +307,18 @@ class _Connection(asyncio.BufferedProtocol):
     def _run(self, called: Called) -> None:
         """Start the task of an async method, or refuse the call."""
         method = self._engine.async_methods.get((called.interface_id, called.method_id))
-        if method is None or self._engine.draining or self._engine.tasks >= _TASKS_LIMIT:
+        if method is None or self._engine.draining or len(self._engine.tasks) >= _TASKS_LIMIT:
             self._wire.send_exception(called.question_id, self._engine.refusal(called))
         else:
             self._start(method, called)
 
     def _answer(self, method: _AsyncMethod, question_id: int, results: Results) -> None:
         body = EMPTY_STRUCT if results is None else method.pack_results(results)
-        try:
-            self._wire.send_results(question_id, body)
-        except EncodeError as error:
-            self._wire.send_exception(question_id, RemoteError(str(error)))
+        self._wire.send_results(question_id, body)
         if body[2] > _LARGE_WORDS:
             self._send_answers()
 
-    def _fail(self, method: _AsyncMethod, question_id: int, error: Exception) -> None:
+    def _fail(self, method: _AsyncMethod, question_id: int, error: BaseException) -> None:
         text = explain(method.name, error, self._engine.log)
         self._wire.send_exception(question_id, RemoteError(text))
 
@@ -282,28 +338,42 @@ class _Connection(asyncio.BufferedProtocol):
             params = own(params)
             size = len(params[0].buffer)
         self._params_bytes += size
-        self._engine.tasks += 1
-        task = self._loop.create_task(self._run_task(method, question_id, params))
-        self._tasks[question_id] = task
-        task.add_done_callback(lambda task: self._task_done(task, question_id, size))
+        # Not the calls that are refused, for nothing is cancelled by their Finish: a flood of
+        # pairs would have its cancels outweighed by its own refusals.
+        self._cancels.count()
+        call = _RunningCall(self._loop.time(), size)
+        call.task = self._loop.create_task(self._run_task(method, question_id, params, call))
+        self._calls[question_id] = call
+        self._engine.tasks.add(call.task)
+        call.task.add_done_callback(lambda _: self._task_done(call, question_id))
 
     async def _run_task(
-        self, method: _AsyncMethod, question_id: int, params: StructTuple | None
+        self,
+        method: _AsyncMethod,
+        question_id: int,
+        params: StructTuple | None,
+        call: _RunningCall,
     ) -> None:
         try:
             results = await method.call(method.open_params(params))
             self._answer(method, question_id, results)
-        except Exception as error:  # noqa: BLE001 - the boundary, as in `_inline`
+        # The boundary, as in `_inline`. Here and not at the task, because asyncio raises what is
+        # no `Exception` out of the loop, and with it ends the worker.
+        except BaseException as error:  # noqa: BLE001
+            if call.is_cancelled and isinstance(error, asyncio.CancelledError):
+                return
             self._fail(method, question_id, error)
+        call.is_answered = True
 
-    def _task_done(self, task: asyncio.Task[None], question_id: int, size: int) -> None:
-        # A peer that asks again before it was answered has put another task in this place.
-        if self._tasks[question_id] is task:
-            del self._tasks[question_id]
-        self._params_bytes -= size
-        if task.cancelled():
-            # By a Finish or the end of the connection; nobody is told anything but that it
-            # is over. Not in the task: one that is cancelled before its first step never runs.
+    def _task_done(self, call: _RunningCall, question_id: int) -> None:
+        self._engine.tasks.discard(call.task)
+        # A peer that asks again before it was answered has put another call in this place.
+        if self._calls.get(question_id) is call:
+            del self._calls[question_id]
+        self._params_bytes -= call.size
+        if not call.is_answered:
+            # Ended by a Finish or with the connection; nobody is told anything but that it is
+            # over. Not in the task: one that is cancelled before its first step never runs.
             self._wire.send_exception(question_id, _CANCELLED)
         # The answers of all tasks that end in this turn leave in one write.
         if not self._flush_scheduled:
@@ -324,16 +394,22 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _cancel(self, question_id: int) -> None:
-        task = self._tasks.get(question_id)
-        if task is not None:
-            task.cancel()
-        if self._cancels.over_limit(self._loop.time()):
+        call = self._calls[question_id]
+        call.cancel()
+        inline = self._wire.inline_calls
+        self._cancels.count(inline - self._counted)
+        self._counted = inline
+        if self._cancels.cancelled(self._loop.time() - call.started_s):
             self._end(self._wire.abort("too many calls were cancelled right after their start"))
+
+    def _cancel_all(self) -> None:
+        for call in self._calls.values():
+            call.cancel()
 
     # --- back pressure
 
     def _pause(self) -> None:
-        if not self._paused:
+        if not self._paused and self._linger is None:
             self._paused = True
             self._transport.pause_reading()
 
@@ -371,38 +447,43 @@ class _Connection(asyncio.BufferedProtocol):
         if isinstance(ended.error, RemoteProtocolError):
             self._fault = f"protocol error: {ended.error}"
         elif ended.error is not None:
-            self._fault = f"the peer aborted: {ended.error.reason[:200]}"
+            self._note_abort(ended.error)
+
+    def _note_abort(self, error: RemoteError) -> None:
+        text = f"the peer aborted: {error.reason[:200]}"
+        if self.calls_in_flight:
+            self._fault = text
+        # An Abort is also how Go's and Rust's clients say goodbye: with nothing to wait for, it
+        # costs nobody an answer. Its type tells a goodbye from a complaint about an answer that
+        # was sent, which is worth a line, but no fault of the connection: the peer may be older
+        # than the convention.
+        elif error.type is ExceptionType.DISCONNECTED:
+            self._engine.log.debug(text)
+        else:
+            self._engine.log.info(text)
 
     def _end(self, ended: Ended) -> None:
         self._note_end(ended)
         self._flush()
-        self._transport.close()
+        if not isinstance(ended.error, RemoteProtocolError):
+            self._transport.close()
+        elif not self._transport.is_closing():
+            # The calls that run have nobody to answer any more.
+            self._cancel_all()
+            self._paused = False
+            self._linger = Linger(self._transport)
 
     async def finish(self) -> None:
         """Deliver the replies of the calls in flight, then close."""
         # Polled: it happens once in a connection's life, and three things can end the wait.
-        while (self._tasks or self._paused) and not self._transport.is_closing():  # noqa: ASYNC110
+        while (self._calls or self._paused) and not self._transport.is_closing():  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_S)
         if self._is_over:
             return
         self._over = self._loop.create_future()
-        # Closing sends what waits first.
-        self._flush()
-        self._transport.close()
+        if self._linger is None:
+            # Closing sends what waits first.
+            self._flush()
+            self._transport.close()
+        # One that was broken off ends by itself, soon.
         await self._over
-
-
-class CancelMeter:
-    """Tells a peer that cancels most of what it starts, which costs it less than it costs us."""
-
-    def __init__(self) -> None:
-        self._window_start_s = 0.0
-        self._cancels = 0
-
-    def over_limit(self, now_s: float) -> bool:
-        """Count one cancelled call; return whether there were too many in this second."""
-        if now_s - self._window_start_s > 1.0:
-            self._window_start_s = now_s
-            self._cancels = 0
-        self._cancels += 1
-        return self._cancels > _MAX_CANCELS_PER_S

@@ -40,6 +40,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from server.engines import Engine, OnEnd
+from server.lingering import Lingering
 from server.log import Log
 from server.stacks.http_app import make_app
 from server.stacks.library_logs import lead_to
@@ -53,6 +54,10 @@ _MAX_HEAD_BYTES = 65_536
 _MAX_STREAMS = 256
 _HEAD_TOO_LONG = "the head of the request is too long"
 _NOT_HTTP = "Invalid HTTP request received."
+_BAD_REQUEST = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%b"
+)
 
 
 @asynccontextmanager
@@ -210,7 +215,7 @@ class _Http1(HttpToolsProtocol):
             self._feed(data)
         except httptools.HttpParserError:
             self.send_400_response(_NOT_HTTP)
-        if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+        if self._head_bytes > _MAX_HEAD_BYTES and self._fault is None:
             self.send_400_response(_HEAD_TOO_LONG)
 
     def _feed(self, data: bytes) -> None:
@@ -273,11 +278,20 @@ class _Http1(HttpToolsProtocol):
         return not (self.cycle is None or self.cycle.response_complete or self.cycle.more_body)
 
     def send_400_response(self, msg: str) -> None:
+        """Answer as uvicorn does, then end the connection so that the peer can read it."""
+        if self.transport.is_closing():
+            return
         self._fault = msg
-        super().send_400_response(msg)
+        self.transport.write(_BAD_REQUEST % (len(msg), msg.encode("ascii")))
+        # What is being served has no peer any more. An error, lest uvicorn closes at once.
+        super().connection_lost(ConnectionAbortedError())
+        Lingering(self.transport, self._lost)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._lost(exc)
+
+    def _lost(self, exc: Exception | None) -> None:
         self._engine.remove(self)
         self._on_end(self._fault or _reason(exc))
 

@@ -22,7 +22,7 @@ take is kept; while there is any, the connection waits to write, and does not re
 `_WRITE_LIMIT` of it.
 
 A peer that broke the protocol is told by the end of the stream, and what it still sends is thrown
-away for `_LINGER_S`, as `server.stacks.streams` explains. In a drain, what has arrived is
+away, as `server.lingering` explains. In a drain, what has arrived is
 answered: a connection is closed when it has nothing to send and `_DRAIN_QUIET_S` brought nothing.
 """
 
@@ -35,6 +35,7 @@ from collections.abc import Callable
 
 from server.channel import Channel, ChannelClosedError
 from server.connection_log import ConnectionLog
+from server.limits import LINGER_BYTES, LINGER_S
 from server.log import open_log
 from server.messages import (
     Drain,
@@ -68,7 +69,6 @@ _DRAIN_TURN_S = 0.005
 _DRAIN_QUIET_S = 0.02
 # Then a peer that never stops sending is read no more.
 _DRAIN_READ_LIMIT_S = 3.0
-_LINGER_S = 1.0
 _NOT_UTF8 = "a text is not UTF-8"
 
 Note = Callable[[str], object] | None
@@ -162,7 +162,7 @@ class ReadinessWorker:
             self._selector,
             self._buffer,
             self._note,
-            on_linger=lambda: self._lingering.append((time.monotonic() + _LINGER_S, connection)),
+            on_linger=lambda: self._lingering.append((time.monotonic() + LINGER_S, connection)),
             on_end=lambda reason: self._ended(connection, hand, reason),
         )
         self._connections.add(connection)
@@ -230,6 +230,7 @@ class _Connection:
         # fault.
         self._ending = False
         self._is_lingering = False
+        self._linger_bytes = LINGER_BYTES
         self._fault: str | None = None
         # For the drain.
         self._has_received = True
@@ -277,7 +278,8 @@ class _Connection:
             return
         self._has_received = True
         if self._is_lingering:
-            if not received:
+            self._linger_bytes -= received
+            if not received or self._linger_bytes < 0:
                 self.close()
         elif not received:
             self._ending = True

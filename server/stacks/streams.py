@@ -4,9 +4,8 @@ Back pressure: once `_WRITE_LIMIT` bytes wait for a peer that does not read, not
 from it, so that what one connection can pile up is that and the answers to one read.
 
 The end: when the worker drains, what has arrived is answered first. A peer that broke the
-protocol is told by the end of the stream, and what it still sends is thrown away for
-`_LINGER_S`: a socket closed with bytes unread resets the connection, and the reset overtakes the
-answers on their way.
+protocol is told by the end of the stream, and what it still sends is thrown away
+(`server.lingering`).
 """
 
 import asyncio
@@ -14,10 +13,10 @@ from collections.abc import Callable
 from typing import cast
 
 from server.engines import OnEnd
+from server.lingering import Lingering
 from server.stacks import CUT_OFF
 
 _WRITE_LIMIT = 1_048_576
-_LINGER_S = 1.0
 _DRAIN_POLL_S = 0.02
 # Then a peer that never stops sending is read no more.
 _DRAIN_READ_LIMIT_S = 3.0
@@ -86,11 +85,7 @@ class Stream(asyncio.Protocol):
     def break_off(self, fault: str) -> None:
         """Deliver what was written, then end the connection: the peer broke the protocol."""
         self._fault = fault
-        self._transport.set_protocol(_Lingering(self))
-        self._transport.write_eof()
-        # The peer may be one that was not read from.
-        self._transport.resume_reading()
-        asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
+        Lingering(self._transport, self.connection_lost)
 
     async def finish(self) -> None:
         """Answer what has arrived, deliver the answers, then close."""
@@ -106,16 +101,6 @@ class Stream(asyncio.Protocol):
         # Closing sends what waits first.
         self._transport.close()
         await self._over.wait()
-
-
-class _Lingering(asyncio.Protocol):
-    """Takes the place of a stream that broke off, and drops what comes."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stream.connection_lost(exc)
 
 
 class StreamEngine:

@@ -59,7 +59,7 @@ class Case:
 
 EOF: Outcome = ("eof", 0, "", b"")
 ABORT: list[Outcome] = [("abort", 0, "failed", b""), EOF]
-ABORT_TYPES = {0: "failed", 3: "unimplemented"} | dict.fromkeys((4, 7, 100, 1000, 65535), "unknown")
+ABORT_TYPES = (0, 3, 4, 7, 100, 1000, 65535)
 
 
 def answer(question_id: int, chunk: bytes = b"cba") -> Outcome:
@@ -233,10 +233,7 @@ CASES = [
         [echo(), answer(1)],
     ),
     # --- D4
-    *[
-        Case(f"d4_abort_of_type_{kind}", [abort(kind)], [("abort", 0, name, b""), EOF])
-        for kind, name in ABORT_TYPES.items()
-    ],
+    *[Case(f"d4_abort_of_type_{kind}", [abort(kind)], [EOF]) for kind in ABORT_TYPES],
     # --- D10
     Case(
         "d10_pipelined_on_an_unknown_answer", [call(1, promise=77), call(2)], [failed(1), answer(2)]
@@ -504,9 +501,6 @@ TOLERATED: dict[str, tuple[list[Outcome], str]] = {
     "d2_question_id_of_the_bootstrap_in_use": (ABORT, "pycapnp first cancels the call that fails"),
     # KJ keeps the results, and its Return, until they are asked for.
     "d12_results_to_yourself": ([echo(1), answer(2)], LEVEL_0),
-} | {
-    f"d4_abort_of_type_{kind}": ([EOF], "KJ answers an Abort with one; nobody reads it")
-    for kind in ABORT_TYPES
 }
 
 

@@ -247,9 +247,9 @@ def test_a11_the_workers_go_with_their_supervisor() -> None:
 @pytest.mark.parametrize(
     ("service", "cause"),
     [
-        ("no_such_module:X", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("sample_services:Nope", "BadServiceError: no Nope in sample_services"),
-        ("sample_services:Incomplete", "BadServiceError: Incomplete lacks the method read"),
+        ("no_such_module:X", "no module named 'no_such_module'"),
+        ("sample_services:Nope", "no Nope in sample_services"),
+        ("sample_services:Incomplete", "Incomplete lacks the method read"),
     ],
 )
 def test_a3_a_service_that_cannot_start_ends_the_server_with_its_cause(
@@ -259,7 +259,7 @@ def test_a3_a_service_that_cannot_start_ends_the_server_with_its_cause(
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        *[f"Worker 0 failed to start: {cause}"] * 4,
+        f"Worker 0 failed to start: {cause}",
         f"Giving up after 5 failed starts: {cause}",
     ]
 

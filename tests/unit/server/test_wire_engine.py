@@ -6,52 +6,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from fake_transport import Transport
 from fuzz.mutate import split
 from raw_peer import bootstrap, call, decoded, finish
 
 from schema import message
 from server.engines import wire_engine
 from server.engines.wire_engine import _Connection, _WireEngine
-
-
-class Transport:
-    """Keeps what is written as unread, until the test reads."""
-
-    def __init__(self) -> None:
-        self.unread = b""
-        self.is_aborted = False
-        self.protocol: Any = None
-        self.high = 1 << 60
-        self._is_paused = False
-
-    def write(self, data: bytes) -> None:
-        self.unread += data
-        if len(self.unread) > self.high and not self._is_paused:
-            self._is_paused = True
-            self.protocol.pause_writing()
-
-    def read(self, size: int = 1 << 60) -> bytes:
-        data, self.unread = self.unread[:size], self.unread[size:]
-        return data
-
-    def set_write_buffer_limits(self, high: int) -> None:
-        self.high = high
-
-    def get_write_buffer_size(self) -> int:
-        return len(self.unread)
-
-    def is_closing(self) -> bool:
-        return self.is_aborted
-
-    def abort(self) -> None:
-        self.is_aborted = True
-
-    close = abort
-
-    def pause_reading(self) -> None:
-        pass
-
-    resume_reading = pause_reading
 
 
 class Service:
@@ -122,10 +83,10 @@ def test_an_id_that_comes_again_before_its_answer_has_left_is_another_call() -> 
         # The first task ends, and is still in the table when the second call comes.
         while connection.calls_in_flight:  # noqa: ASYNC110 - turn by turn
             await asyncio.sleep(0)
-        assert connection._tasks
+        assert connection._calls
         connection._serve(call(1, "second"))
         await turns(20)
-        assert not connection._tasks
+        assert not connection._calls
         replies = [decoded(frame) for frame in split(transport.read())]
         assert [reply.chunk for reply in replies] == [b"first", b"second"]
 

@@ -99,3 +99,14 @@ def test_a_list_of_structs_is_copied_once_into_the_frame() -> None:
     assert len(frame) == size > SIZE * 0.9
     # The keys are no part of what is allocated on the way.
     assert peak - before < 1.1 * size
+
+
+def test_a_buffer_that_its_owner_fills_again_is_no_part_of_the_message() -> None:
+    codec = compile_struct(load("tensor.capnp").TensorService.Tensor.schema)
+    for fixed in (False, True):
+        data = bytearray(b"first")
+        values = memoryview(data).toreadonly() if fixed else data
+        parts = codec.pack({"data": values})[1]
+        data[:] = b"later"
+        # One that says that it cannot change is taken at its word, and not copied.
+        assert (b"later" if fixed else b"first") in b"".join(parts)

@@ -475,7 +475,10 @@ def test_reading_at_once_spends_the_traversal_limit_too() -> None:
         ({"items": [{"shorts": [1, "2"]}]}, "Lists.items[0].shorts: "),
         ({"texts": ["a", 5]}, "Lists.texts[1]: expected a str, not int"),
         ({"texts": ["\ud800"]}, "Lists.texts[0]: 'utf-8' codec can't encode"),
-        ({"blobs": [b"", "x"]}, "Lists.blobs[1]: expected bytes, not str"),
+        (
+            {"blobs": [b"", 1]},
+            "Lists.blobs[1]: memoryview: a bytes-like object is required, not 'int'",
+        ),
         ({"flags": [True, 1]}, "Lists.flags: expected a bool, not int"),
         ({"colours": ["red", "pink"]}, "Lists.colours: 'pink' is none of"),
         ({"grid": [[1], [2**15]]}, "Lists.grid[1]: "),

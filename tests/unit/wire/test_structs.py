@@ -247,7 +247,7 @@ def test_a_buffer_of_another_type_is_converted() -> None:
         ({"colour": "pink"}, "Kinds.colour: 'pink' is none of red, green, blue"),
         ({"text": b"x"}, "Kinds.text: expected a str, not bytes"),
         ({"text": "\ud800"}, "Kinds.text: 'utf-8' codec can't encode"),
-        ({"data": "x"}, "Kinds.data: expected bytes, not str"),
+        ({"data": 1}, "Kinds.data: memoryview: a bytes-like object is required, not 'int'"),
         ({"data": 5}, "Kinds.data: "),
         ({"ints": [-1]}, "Kinds.ints: "),
         ({"ints": 5}, "Kinds.ints: "),

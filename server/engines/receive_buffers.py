@@ -1,0 +1,95 @@
+"""The buffer that all connections of a worker receive into, and those that a service still holds.
+
+What a service keeps of a call's Data shows the bytes where they were received. They must not
+change, so a read may only go where nobody looks. A `bytearray` knows whether somebody does: it
+refuses to be resized, and no other question to it is answered by the buffer alone (releasing a
+memoryview of it leaves its slices readable). So it is asked once before each read. One that is
+still held is given away and another one takes its place. There are `_MAX_HELD` of those at most,
+until one is free again; beyond that each read is copied, so that what is kept holds its own read
+and no more.
+
+A small read is copied in any case, which costs less than asking.
+"""
+
+from collections import deque
+
+from server.log import Log
+from wire.pointers import Buffer
+
+# As large as Linux lets a default TCP receive buffer become useful in one read.
+RECEIVE_BYTES = 262_144
+# 16 MiB.
+_MAX_HELD = 64
+# Where a copy takes as long as what it spares.
+SMALL_BYTES = 16_384
+
+
+class ReceiveBuffers:
+    """Hands out room for a read, then what was read."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.current = _new_buffer()
+        # Nobody looks at `current`, nor at any other: all reads since it was found free were
+        # small. Then `current` is the room for the next read, without a call in every read.
+        self.is_free = True
+        self._held: deque[bytearray] = deque()
+        self._is_told = False
+
+    @property
+    def held(self) -> int:
+        """How many buffers were given away and are not known to be free again."""
+        return len(self._held)
+
+    def room(self) -> bytearray:
+        """Return a buffer that nobody looks at."""
+        if self._held:
+            self._look()
+        if not _is_free(self.current):
+            self._replace()
+        self.is_free = not self._held
+        return self.current
+
+    def received(self, size: int) -> Buffer:
+        """Return the first `size` bytes of the buffer handed out last; release a memoryview.
+
+        What is kept of them never changes.
+        """
+        if size <= SMALL_BYTES or len(self._held) >= _MAX_HELD:
+            return self.current[:size]
+        self.is_free = False
+        return memoryview(self.current)[:size]
+
+    def _look(self) -> None:
+        """Forget one of those given away if it is free by now; the others have their turns."""
+        buffer = self._held.popleft()
+        if not _is_free(buffer):
+            self._held.append(buffer)
+
+    def _replace(self) -> None:
+        """Give away the buffer, for it is held; take another one."""
+        self._held.append(self.current)
+        self.current = _new_buffer()
+        if len(self._held) >= _MAX_HELD and not self._is_told:
+            self._is_told = True
+            self._log.warning(
+                f"the service keeps Data of its calls: {_MAX_HELD} receive buffers are held, and "
+                "each read is copied from now on"
+            )
+
+
+def _new_buffer() -> bytearray:
+    # With room for one byte more, so that `_is_free` does not move it.
+    buffer = bytearray(RECEIVE_BYTES + 1)
+    buffer.pop()
+    return buffer
+
+
+def _is_free(buffer: bytearray) -> bool:
+    """Return whether nothing exports `buffer`."""
+    try:
+        buffer.pop()
+    except BufferError:
+        return False
+    buffer.append(0)
+    return True

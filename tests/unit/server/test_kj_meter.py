@@ -1,0 +1,249 @@
+"""What the meter of a pycapnp connection passes on, keeps back and puts in place: frames only."""
+
+from typing import Any
+
+import pytest
+from fuzz.mutate import split
+from raw_peer import RPC, STREAM_ID, abort, bootstrap, call, decoded, encoded, finish
+
+from server.engines.early_cancels import MIN_CALLS
+from server.engines.kj_meter import (
+    MAX_PARAMS_BYTES,
+    MAX_WORKER_CALLS,
+    CallMeter,
+    Ending,
+    Served,
+    WorkerCalls,
+)
+from wire.connection import Limits
+from wire.encoding import EncodedStruct, encode_bootstrap_results, encode_results
+
+PLAIN, ASYNC = 0, 1
+METHODS = {
+    (STREAM_ID, PLAIN): Served("plain", is_plain=True),
+    (STREAM_ID, ASYNC): Served("later", is_plain=False),
+}
+RESULTS = EncodedStruct(0, [], 0)
+
+
+def meter(worker: WorkerCalls | None = None, **limits: int) -> CallMeter:
+    return CallMeter(
+        worker or WorkerCalls(), METHODS, lambda name, size: f"{name}: {size}", Limits(**limits)
+    )
+
+
+def later(number: int) -> bytes:
+    return call(number, method_id=ASYNC)
+
+
+def pieces(frame: bytes) -> tuple[bytes, bytes]:
+    return frame[:8], frame[8:]
+
+
+def send(subject: CallMeter, frame: bytes) -> bytes:
+    table, body = pieces(frame)
+    assert list(subject.send(table)) == []
+    assert subject.is_within_frame
+    found = b"".join(subject.send(body))
+    assert not subject.is_within_frame
+    return found
+
+
+def answered(number: int) -> bytes:
+    return b"".join(encode_results(number, RESULTS))
+
+
+def said(subject: CallMeter) -> list[Any]:
+    return [decoded(frame) for frame in split(b"".join(subject.take_frames()))]
+
+
+def test_what_is_in_order_passes_in_any_portions() -> None:
+    stream = bootstrap() + call(1) + later(2) + finish(2) + encoded(_release())
+    for size in (1, 7, 64, len(stream)):
+        subject = meter()
+        parts = [stream[at : at + size] for at in range(0, len(stream), size)]
+        assert b"".join(bytes(subject.receive(part, 0.0)) for part in parts) == stream
+        assert subject.calls_in_flight == 2
+        assert subject.take_frames() == []
+        assert subject.ended is None
+
+
+def _release() -> Any:
+    build = RPC.Message.new_message()
+    build.init("release").id = 0
+    return build
+
+
+def test_d9_async_calls_over_the_limit_are_refused_and_plain_ones_are_not() -> None:
+    subject = meter(max_calls_in_flight=2)
+    stream = later(1) + later(2) + later(3) + call(4) + later(5)
+    assert subject.receive(stream, 0.0) == later(1) + later(2) + call(4)
+    assert [(reply.id, reply.type) for reply in said(subject)] == [
+        (3, "overloaded"),
+        (5, "overloaded"),
+    ]
+    send(subject, answered(1))
+    assert subject.receive(later(6), 0.0) == later(6)
+
+
+def test_d7_a_cancelled_call_keeps_its_slot_until_its_handler_ends() -> None:
+    subject = meter(max_calls_in_flight=1)
+    subject.receive(later(1) + finish(1), 0.0)
+    subject.handlers = 1
+    send(subject, answered(1))
+    assert subject.receive(later(2), 0.0) == b""
+    assert [reply.type for reply in said(subject)] == ["overloaded"]
+    subject.handlers = 0
+    assert subject.receive(later(2), 0.0) == later(2)
+
+
+def test_d9_plain_calls_wait_for_those_before_them() -> None:
+    subject = meter(max_calls_in_flight=2)
+    assert subject.receive(call(1) + call(2) + call(3), 0.0) == call(1) + call(2)
+    assert subject.held
+    assert subject.receive(call(4), 0.0) == b""
+    send(subject, answered(1))
+    assert subject.receive(b"", 0.0) == call(3)
+    send(subject, answered(2))
+    send(subject, answered(3))
+    assert subject.receive(b"", 0.0) == call(4)
+    assert not subject.held
+
+
+def test_b8_plain_calls_with_large_answers_go_on_one_by_one() -> None:
+    subject = meter()
+    subject.receive(call(1), 0.0)
+    send(subject, b"".join(encode_results(1, EncodedStruct(1, [bytes(8)] * 100_000, 100_000))))
+    assert subject.receive(b"".join(map(call, range(2, 10))), 0.0) == call(2) + call(3)
+    assert subject.held
+
+
+def test_params_of_running_calls_are_bounded() -> None:
+    subject = meter()
+    size = 0
+    for number in range(1, 4):
+        large = call(number, "x" * 3_000_000, method_id=ASYNC)
+        assert subject.receive(large, 0.0) == large
+        size += len(large)
+    assert subject.holding
+    assert subject.receive(later(9), 0.0) == b""
+    assert size > MAX_PARAMS_BYTES
+    send(subject, answered(2))
+    assert not subject.holding
+
+
+def test_all_connections_share_the_workers_limit() -> None:
+    worker = WorkerCalls()
+    worker.running = MAX_WORKER_CALLS - 1
+    subject = meter(worker)
+    assert subject.receive(later(1) + later(2), 0.0) == later(1)
+    assert [reply.type for reply in said(subject)] == ["overloaded"]
+    subject.close()
+    assert worker.running == MAX_WORKER_CALLS - 1
+
+
+def test_a_drain_starts_no_call() -> None:
+    worker = WorkerCalls()
+    subject = meter(worker)
+    subject.receive(bootstrap(), 0.0)
+    worker.draining = True
+    assert subject.receive(call(1) + finish(1), 0.0) == finish(1)
+    (reply,) = said(subject)
+    assert (reply.type, "shutting down" in reply.text) == ("overloaded", True)
+
+
+@pytest.mark.parametrize(("age_s", "closes"), [(0.5, True), (1.5, False)])
+def test_d7_a_peer_that_cancels_most_of_what_it_starts(age_s: float, *, closes: bool) -> None:
+    subject = meter(max_calls_in_flight=4000)
+    for number in range(1, 2 * MIN_CALLS):
+        subject.receive(later(number), number)
+        subject.receive(finish(number), number + age_s)
+        if subject.ended is not None:
+            break
+        send(subject, answered(number))
+    assert (subject.ended is Ending.ABORTED) == closes
+    assert [reply.kind for reply in said(subject)] == (["abort"] if closes else [])
+
+
+def test_d7_a_finish_behind_its_answer_is_no_cancel() -> None:
+    subject = meter()
+    for number in range(1, 3 * MIN_CALLS):
+        subject.receive(later(number), 0.0)
+        send(subject, answered(number))
+        subject.receive(finish(number), 0.0)
+    assert subject.ended is None
+    assert not subject.has_cancelled
+
+
+def test_d8_answers_that_wait_for_their_finish_are_bounded() -> None:
+    subject = meter(max_answers=3)
+    for number in range(3):
+        subject.receive(bootstrap(number), 0.0)
+        send(subject, encode_bootstrap_results(number, 0))
+    subject.receive(finish(1), 0.0)
+    assert subject.receive(bootstrap(1) + bootstrap(7), 0.0) == bootstrap(1)
+    assert subject.ended is Ending.ABORTED
+    assert subject.fault == "protocol error: more than 3 answers wait for their Finish"
+    assert [reply.kind for reply in said(subject)] == ["abort"]
+    # And nothing more, in neither direction.
+    assert subject.receive(call(9), 0.0) == b""
+    assert subject.send(b"12345678") == ()
+
+
+def test_c5_a_frame_over_the_limit_is_aborted_by_its_table() -> None:
+    subject = meter()
+    assert subject.receive(call(1) + b"\0\0\0\0\xff\xff\xff\0", 0.0) == call(1)
+    assert subject.ended is Ending.ABORTED
+    (reply,) = said(subject)
+    assert "too large" in reply.text
+
+
+def test_a_reply_over_the_limit_is_an_error_in_its_place() -> None:
+    subject = meter()
+    subject.receive(call(1), 0.0)
+    large = answered_with(1, 5_000_000)
+    (reply,) = map(decoded, split(send(subject, large)))
+    assert (reply.kind, reply.id, reply.text) == ("exception", 1, f"plain: {len(large)}")
+    assert subject.calls_in_flight == 0
+
+
+def answered_with(number: int, size: int) -> bytes:
+    return b"".join(encode_results(number, EncodedStruct(1, [bytes(size)], size // 8)))
+
+
+def test_h4_pycapnps_own_words_are_taken_from_an_error() -> None:
+    subject = meter()
+    subject.receive(call(1), 0.0)
+    build = RPC.Message.new_message()
+    body = build.init("return")
+    body.answerId = 1
+    body.releaseParamCaps = False
+    body.init("exception").reason = "message = message = no such word\n\n"
+    (reply,) = map(decoded, split(send(subject, encoded(build))))
+    assert (reply.kind, reply.id, reply.text) == ("exception", 1, "message = no such word\n")
+    # What KJ decided stays: it sends Release messages, and waits for a Finish.
+    assert not reply.releases_params
+    assert subject.receive(finish(1), 0.0) == finish(1)
+
+
+def test_an_abort_of_kjs_ends_the_connection_with_its_reason() -> None:
+    subject = meter()
+    frame = abort(0, "no such export")
+    assert send(subject, frame) == frame
+    assert (subject.ended, subject.fault) == (Ending.ABORTED, "protocol error: no such export")
+    assert subject.send(frame[:8]) == ()
+
+
+@pytest.mark.parametrize("in_flight", [0, 1])
+def test_an_abort_of_the_peers_is_a_goodbye_unless_it_waits(in_flight: int) -> None:
+    subject = meter()
+    assert subject.receive(call(1) * in_flight + abort(0, "bye"), 0.0) == call(1) * in_flight
+    assert subject.ended is Ending.PEER_ABORTED
+    assert subject.fault == ("the peer aborted: bye" if in_flight else None)
+    assert subject.take_frames() == []
+
+
+def test_an_id_in_use_is_left_to_kj() -> None:
+    subject = meter()
+    assert subject.receive(call(1) + call(1) + bootstrap(1), 0.0) == call(1) * 2 + bootstrap(1)
+    assert subject.ended is None
