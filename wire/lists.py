@@ -14,6 +14,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from wire.errors import MalformedMessage
 from wire.pointers import BIT, ListAt, Message, StructTuple
+from wire.sketches import sketch
 
 Item = TypeVar("Item")
 
@@ -58,7 +59,11 @@ class LazyList(Sequence[Item], Generic[Item]):
         return part
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self)}>"
+        left = self.message.budget_words
+        found = sketch(self)
+        # Looking at a message is not to use it up.
+        self.message.budget_words = left
+        return found
 
 
 # A null pointer is an empty list.

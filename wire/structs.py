@@ -176,11 +176,6 @@ class StructCodec:
         # Without what it points to.
         self.own_words = self._data_words + self._pointer_count
 
-    @property
-    def schema(self) -> Any:
-        """The pycapnp schema of the struct."""
-        return self._schema
-
     def compile(self) -> Self:
         """Compile this struct and all that it contains now, rather than at the first use.
 

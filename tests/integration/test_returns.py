@@ -52,7 +52,7 @@ def outcome(server: Running, case: str, method: str) -> Any:
     with Client.connect(f"127.0.0.1:{server.port}", interface=INTERFACE) as client:
         found: Any
         try:
-            found = client.call(method, {"case": case, "kinds": KINDS})._asdict()
+            found = client.call(method, {"case": case, "kinds": KINDS}).to_dict()
         except RemoteError as error:
             found = re.sub(r"\[id [0-9a-f]{8}\]", "[id N]", str(error))
         assert client.call(method, {"case": "bytes"}).data == b"\x01\x02"

@@ -95,7 +95,7 @@ def accesses(view: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
         for name in view._fields:
             yield name, lambda name=name: getattr(view, name)
             yield f"has {name}", lambda name=name: view._has(name)
-        yield "dict", view._asdict
+        yield "dict", view.to_dict
         if hasattr(type(view), "which"):
             yield "which", view.which
         return
@@ -152,7 +152,7 @@ def test_c14_an_iteration_over_other_lists_too(field: str) -> None:
 def test_c14_data_and_numbers_that_were_taken_stay() -> None:
     root = opened(*FULL["Kinds"])
     data, longs, blob, row = root.data, root.longs, root.blobs[1], root.grid[0]
-    text, native = root.text, root._asdict()
+    text, native = root.text, root.to_dict()
     expire(root._at[0])
     assert (bytes(data), list(longs), bytes(blob), list(row)) == (
         b"data",
@@ -198,3 +198,15 @@ def test_c14_expiring_one_message_leaves_others_alone() -> None:
     assert (second.text, len(second.inners), len(none.inners)) == ("text", 2, 0)
     # Of a null pointer too, though it stands in no message.
     assert len(opened(*EMPTY["Kinds"]).inners) == 0
+
+
+@pytest.mark.parametrize(("module", "values"), CASES)
+def test_c14_the_repr_of_an_expired_view_says_so(module: Any, values: dict[str, Any]) -> None:
+    root = opened(module, values)
+    views = list(within(root))
+    before = root._at[0].budget_words
+    assert not any("expired" in repr(view) for view in views)
+    assert root._at[0].budget_words == before
+    expire(root._at[0])
+    for view in views:
+        assert "ViewExpired: this view has expired" in repr(view)

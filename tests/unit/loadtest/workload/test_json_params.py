@@ -328,4 +328,4 @@ def test_params_over_a_message_are_refused() -> None:
 def test_numbers_of_64_bits_may_be_strings_wherever_they_stand() -> None:
     found = packed(KINDS, '{"u64": "18446744073709551615", "i64": "-9223372036854775808"}')
     assert (found.u64, found.i64) == (2**64 - 1, -(2**63))
-    assert packed(SHAPE, '{"grid": [["1", 2], ["-3"]]}')._asdict()["grid"] == [[1, 2], [-3]]
+    assert packed(SHAPE, '{"grid": [["1", 2], ["-3"]]}').to_dict()["grid"] == [[1, 2], [-3]]
