@@ -12,6 +12,9 @@ from loadtest.bench.samples import sample_from_json, samples_of
 from loadtest.codecs.messages import Message
 from loadtest.results import read_run, read_samples
 
+# Its times would be those of two tests at once.
+pytestmark = pytest.mark.alone
+
 PLAN = PLANS["tiny"]
 CASES = {case for group in groups(PLAN) for case in group}
 

@@ -13,7 +13,8 @@ from loadtest.cli.bench_locust import bench_locust
 from loadtest.generator.child import child_environment, kept_alive
 from loadtest.results import read_run, read_samples
 
-pytestmark = pytest.mark.timeout(120)
+# A round wants both CPUs for itself.
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 
 
 def test_one_short_round_leaves_a_whole_result(tmp_path: Path) -> None:
