@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from wire.errors import EncodeError
 
-# Imported when they are asked for: the command line needs no asyncio, which is half of its start.
+# Imported when they are asked for: until `client.__main__` runs, Ctrl-C would show half an import.
 _MODULES = {
     "AsyncClient": "client.aio",
     "Client": "client.blocking",
