@@ -1,15 +1,21 @@
 """`server run --stack` and `client --stack` as commands: their whole output and exit status."""
 
+import contextlib
+import io
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from fake_server import fake_server, until_closed
 from running_server import command, environment
 from running_stack import STACKS, served_by, stack_server
+
+import rigcli
+from client.cli import cli
 
 OPTIONS = {"http2": ["--stack", "http", "--http2"]}
 
@@ -30,6 +36,24 @@ def run(program: list[str], *, stdin: bytes = b"", path: str = "") -> tuple[int,
 
 def client(*args: str, stdin: bytes = b"", path: str = "") -> tuple[int, str, str]:
     return run([sys.executable, "-P", "-m", "client", *args], stdin=stdin, path=path)
+
+
+def client_here(*args: str) -> tuple[int, str, str]:
+    """Run the client in this process: as the command does, without the start of a process."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with (
+        mock.patch.object(sys, "argv", ["client", *args]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        rigcli.run(cli, "client", prints=True)
+    said = []
+    for stream in (out, err):
+        stream.seek(0)
+        said.append(stream.read())
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, said[0], said[1]
 
 
 @pytest.mark.parametrize("name", STACKS)
@@ -81,7 +105,7 @@ def test_a_server_that_says_nothing_is_given_up_at_the_deadline(name: str) -> No
 def test_a_server_that_hangs_up_is_one_line(name: str) -> None:
     served_by(name)
     with fake_server(lambda sock: sock.recv(65_536) and None) as address:
-        assert client("send", address, "x", *options(name)) == (
+        assert client_here("send", address, "x", *options(name)) == (
             1,
             "",
             "client: the server closed the connection\n",
@@ -150,7 +174,7 @@ def test_a_server_that_answers_badly_is_one_line(name: str, said: bytes, err: st
         sock.recv(1)
 
     with fake_server(behave) as address:
-        assert client("send", address, "x", *options(name)) == (1, "", f"client: {err}\n")
+        assert client_here("send", address, "x", *options(name)) == (1, "", f"client: {err}\n")
 
 
 def test_a_ping_that_is_not_acknowledged_is_one_line() -> None:
@@ -160,7 +184,7 @@ def test_a_ping_that_is_not_acknowledged_is_one_line() -> None:
         sock.recv(1)
 
     with fake_server(behave) as address:
-        status, _, err = client("ping", address, "--stack", "json")
+        status, _, err = client_here("ping", address, "--stack", "json")
     assert (status, err) == (1, 'client: the server did not answer "Ack"\n')
 
 
