@@ -76,9 +76,14 @@ def await_read(sock: socket.socket) -> None:
     ends = (_hexadecimal(host, port), _hexadecimal(*sock.getsockname()))
 
     def is_read() -> bool:
-        lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()
-        # Of each end: what is not acknowledged, and what is not read.
-        queues = {(line[1], line[2]): line[4].split(":") for line in map(str.split, lines[1:])}
+        # Of each end: what is not acknowledged, and what is not read. A server that listens on
+        # IPv6 too has its end there; the last 8 digits are those of IPv4.
+        queues = {
+            (fields[1][-13:], fields[2][-13:]): fields[4].split(":")
+            for table in Path("/proc/net").glob("tcp*")
+            for line in table.read_text(encoding="ascii").splitlines()[1:]
+            for fields in [line.split()]
+        }
         theirs, ours = queues[ends], queues[ends[::-1]]
         return int(ours[0], 16) == int(theirs[1], 16) == 0
 
