@@ -212,7 +212,7 @@ def test_d9_calls_over_the_limit_are_refused_at_once(probe: Running, engine: str
     if engine == "pycapnp":
         pytest.skip("pycapnp sends no OVERLOADED (#324) and has no flow limit: 31 to 154 MB (D9)")
     before = rss_bytes(probe)
-    with raw_peer(probe, timeout_s=10) as peer:
+    with raw_peer(probe, timeout_s=40) as peer:
         stream = b"".join(probe_call(number, "wait") for number in range(1, 10_001))
         sender = threading.Thread(target=peer.socket.sendall, args=[stream])
         sender.start()
