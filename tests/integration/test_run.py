@@ -94,7 +94,7 @@ def test_a_good_server_answers_every_call(
     status, summary, said = loadtest_run(server_of(engine), tmp_path, *load, *options)
     assert status == 0, said
     assert summary["errors"] == 0
-    assert summary["calls"] > 20
+    assert summary["calls"] > 5
     assert summary["server_cpu_us_per_call"] > 0
     if "--rate" in options:
         assert 700 < summary["calls"] < 1300
@@ -103,7 +103,7 @@ def test_a_good_server_answers_every_call(
 
 
 def test_every_figure_can_be_rebuilt_from_the_raw_data(tmp_path: Path) -> None:
-    load = ["--connections", "4", "--duration", "1s", "--rate", "3000", "--processes", "2"]
+    load = ["--connections", "4", "--duration", "2s", "--rate", "3000", "--processes", "2"]
     with running_server("--workers", "2") as server:
         status, printed, said = loadtest_run(address_of(server), tmp_path, *load, "--repeats", "2")
     assert status == 0, said

@@ -192,17 +192,25 @@ def test_a6_past_the_limit_the_server_ends_with_an_error(name: str) -> None:
             assert server.err.join()[-1] == cancelled
 
 
+# Large enough for all that the buffers hold to be answered while the drain still reads.
+TEXT = b"ab" * 500
 CALLS = {
-    "echo": (b"x" * 10, b"x" * 10),
-    "json": (b'{"method":"read","params":{"content":"ab"}}', b'{"id":null,"result":"ba"}\n'),
-    "selectors": (b"\2\0\0\0ab", b"\2\0\0\0ba"),
+    "echo": (TEXT, TEXT),
+    "json": (
+        b'{"method":"read","params":{"content":"%b"}}' % TEXT,
+        b'{"id":null,"result":"%b"}\n' % TEXT[::-1],
+    ),
+    "selectors": (
+        len(TEXT).to_bytes(4, "little") + TEXT,
+        len(TEXT).to_bytes(4, "little") + TEXT[::-1],
+    ),
 }
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))
 def test_a6_all_that_has_arrived_is_answered(name: str) -> None:
     request, answer = CALLS[name]
-    stream = request * 100_000
+    stream = request * 1000
     with stack_server(name, "--workers", "1") as server:
         with connect(server) as sock:
             sock.settimeout(0.5)
