@@ -9,12 +9,13 @@ import time
 from typing import Any
 
 import gevent
-from locust import events
+from locust import events, runners
 from locust.env import Environment
-from locust.runners import WorkerRunner
 
 ENOUGH = "ENOUGH_REQUESTS"
 LEAST_S = 0.5
+# A master knows what its workers have told it: not every 3 s.
+runners.WORKER_REPORT_INTERVAL = 0.5
 
 
 def _end(environment: Environment) -> None:
@@ -30,7 +31,7 @@ def _end(environment: Environment) -> None:
 
 
 def _begin(environment: Environment, **_: object) -> None:
-    if not isinstance(environment.runner, WorkerRunner):
+    if not isinstance(environment.runner, runners.WorkerRunner):
         gevent.spawn(_end, environment)
 
 

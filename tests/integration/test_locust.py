@@ -82,17 +82,18 @@ def test_several_calls_in_flight_finish_with_the_run(server: str, tmp_path: Path
 
 
 def test_forked_processes_add_up(server: str, tmp_path: Path) -> None:
-    load = ("-u", "4", "-r", "4", "-t", "2s", "--processes", "2")
+    load = ("-u", "4", "-r", "4", "--processes", "2")
     bind = ("--master-bind-host", "127.0.0.1", "--master-port", str(free_port()))
     port = ("--master-bind-port", bind[-1])
-    done = run_locust("-H", server, *HEADLESS, *load, *bind, *port, *_outputs(tmp_path))
+    load = (*load, *bind, *port, *_outputs(tmp_path))
+    done = run_locust("-H", server, *HEADLESS, *load, enough=150)
     _assert_good(done, tmp_path, processes=2)
 
 
 def test_a_master_and_its_worker_add_up(server: str, tmp_path: Path) -> None:
     port = str(free_port())
     master = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
-    load = ("-u", "4", "-r", "4", "-t", "2s", "--expect-workers", "1", *_outputs(tmp_path))
+    load = ("-u", "4", "-r", "4", "-t", "3s", "--expect-workers", "1", *_outputs(tmp_path))
     with locust("--worker", "--master-host", "127.0.0.1", "--master-port", port) as worker:
         done = run_locust("-H", server, *HEADLESS, *master, *load)
         assert finish(worker).status == 0
@@ -330,8 +331,8 @@ def test_conditions_decide_the_exit_status(
 def test_conditions_are_judged_on_the_master(server: str) -> None:
     port = str(free_port())
     ports = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
-    load = ("-u", "2", "-r", "2", "-t", "2s", "--processes", "2", "--fail-if", "calls/s>1")
-    done = run_locust("-H", server, *HEADLESS, *load, *ports)
+    load = ("-u", "2", "-r", "2", "--processes", "2", "--fail-if", "calls/s>1")
+    done = run_locust("-H", server, *HEADLESS, *load, *ports, enough=150)
     assert done.status == 1, done.output
     assert "failed: calls/s>1: " in done.output
 

@@ -78,10 +78,10 @@ def test_calls_are_due_on_a_schedule(served: tuple[str, str, str], tmp_path: Pat
     address, stack, kind = served
     status, summary, said = loadtest_run(
         *(address, stack, tmp_path, "--payload-kind", kind, "--rate", "300"),
-        *("--connections", "4", "--duration", "1s", "--arrivals", "fixed"),
+        *("--connections", "4", "--duration", "500ms", "--arrivals", "fixed"),
     )
     assert status == 0, said
-    assert 250 <= summary["calls"] <= 301
+    assert 120 <= summary["calls"] <= 151
     assert summary["server_cpu_us_per_call"] > 0
     (folder,) = tmp_path.iterdir()
     document = json.loads((folder / "run.json").read_text())
