@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from fake_server import answering, fake_server, until_closed
 from lying_server import hanging_up, lying_server
-from running_locust import LOCUSTFILE, ROOT, Finished, free_port, run_locust
+from running_locust import LOCUSTFILE, ROOT, Finished, free_port, read_requests, run_locust
 from running_server import running_server
 
 from client.blocking import MESSAGE_STREAM
@@ -189,6 +189,27 @@ def test_a_wrong_byte_is_caught_whichever_reply_has_it(tmp_path: Path) -> None:
     assert lies > 0
     assert load.count() == answers - lies
     assert "Wrong reply" in load.done.output
+
+
+SLOW_TO_IMPORT = """
+import time
+from loadtest.capnp_user import ReverseUser
+
+until_s = time.monotonic() + 3
+while time.monotonic() < until_s:
+    pass
+"""
+
+
+def test_the_time_of_a_run_begins_after_the_imports(server: str, tmp_path: Path) -> None:
+    file = own_locustfile(tmp_path, SLOW_TO_IMPORT)
+    done = run_locust(
+        *("-H", server, "--headless", "--only-summary", "-t", "2s", "-u", "2", "-r", "2"),
+        *("--json-file", str(tmp_path / "locust")),
+        locustfile=file,
+    )
+    assert done.status == 0, done.output
+    assert read_requests(tmp_path / "locust") > 0
 
 
 # --- open loop ---------------------------------------------------------------------------------
