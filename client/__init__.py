@@ -6,20 +6,32 @@
 'olleH'
 """
 
-from client.aio import AsyncClient
-from client.blocking import Client, PendingCall
-from client.errors import (
-    ClientError,
-    ConnectError,
-    DeadlineExceeded,
-    Disconnected,
-    Overloaded,
-    ProtocolError,
-    RemoteError,
-    UsageError,
-    UsedAfterFork,
-)
-from wire.errors import EncodeError
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from client.aio import AsyncClient
+    from client.blocking import Client, PendingCall
+    from client.errors import (
+        ClientError,
+        ConnectError,
+        DeadlineExceeded,
+        Disconnected,
+        Overloaded,
+        ProtocolError,
+        RemoteError,
+        UsageError,
+        UsedAfterFork,
+    )
+    from wire.errors import EncodeError
+
+# Imported when they are asked for: until `client.__main__` runs, Ctrl-C would show half an import.
+_MODULES = {
+    "AsyncClient": "client.aio",
+    "Client": "client.blocking",
+    "EncodeError": "wire.errors",
+    "PendingCall": "client.blocking",
+}
 
 __all__ = [
     "AsyncClient",
@@ -36,3 +48,10 @@ __all__ = [
     "UsageError",
     "UsedAfterFork",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever it is
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_MODULES.get(name, "client.errors"))
+    return globals().setdefault(name, getattr(module, name))

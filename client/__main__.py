@@ -1,5 +1,25 @@
-"""``python -m client`` is the `client` command."""
+"""The `client` command, also as ``python -m client``."""
 
-from client.cli import main
+import signal
+from typing import NoReturn
 
-main()
+# Enough to import everything and to connect.
+_OPEN_FILES = 16
+
+
+def main() -> NoReturn:
+    """Run the `client` command."""
+    # Ctrl-C during the imports ends the process, without the traceback of half an import. Where
+    # it is ignored, as in the background of a script, it stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    import rigcli  # noqa: PLC0415 - as above
+
+    rigcli.require_files("client", _OPEN_FILES)
+    from client.cli import cli  # noqa: PLC0415 - as above
+
+    rigcli.run(cli, "client", prints=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -95,6 +95,8 @@ def send(target: _Target, message: str | None) -> None:
     with _connected(target) as client:
         if message is not None:
             _exchange(client, message)
+        elif sys.stdin is None:
+            raise click.UsageError("no message: the standard input is closed")
         elif sys.stdin.isatty():
             _converse(client, target.address)
         else:
@@ -109,12 +111,17 @@ def ping(target: _Target, count: int) -> None:
     """Time COUNT empty calls, one after the other."""
     started_ns = time.perf_counter_ns()
     with _connected(target) as client:
-        click.echo(f"connected to {target.address} in {_elapsed_us(started_ns)} µs")
+        _say(f"connected to {target.address} in {_elapsed_us(started_ns)} µs")
         for number in range(1, count + 1):
             started_ns = time.perf_counter_ns()
             with _reported():
                 client.ping()
-            click.echo(f"reply {number} in {_elapsed_us(started_ns)} µs")
+            _say(f"reply {number} in {_elapsed_us(started_ns)} µs")
+
+
+def _say(text: str) -> None:
+    # Where the output is ASCII, click would choose UTF-8 by itself.
+    click.echo(text, file=sys.stdout)
 
 
 def _elapsed_us(started_ns: int) -> str:
@@ -192,8 +199,3 @@ def _lines() -> Iterator[str]:
             yield line.decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise click.UsageError(f"line {number} of the input is not UTF-8") from error
-
-
-def main() -> NoReturn:
-    """Run the `client` command."""
-    rigcli.run(cli, "client")

@@ -1,5 +1,25 @@
-"""``python -m loadtest`` is the `loadtest` command."""
+"""The `loadtest` command, also as ``python -m loadtest``."""
 
-from loadtest.cli import main
+import signal
+from typing import NoReturn
 
-main()
+# Enough to import everything; a load of many connections says so if they are too many.
+_OPEN_FILES = 32
+
+
+def main() -> NoReturn:
+    """Run the `loadtest` command."""
+    # Ctrl-C during the imports ends the process, without the traceback of half an import. Where
+    # it is ignored, as in the background of a script, it stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    import rigcli  # noqa: PLC0415 - as above
+
+    rigcli.require_files("loadtest", _OPEN_FILES)
+    from loadtest.cli import cli  # noqa: PLC0415 - as above
+
+    rigcli.run(cli, "loadtest", prints=True)
+
+
+if __name__ == "__main__":
+    main()

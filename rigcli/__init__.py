@@ -1,6 +1,10 @@
 """What the commands of the rig share: how each ends, with one line on stderr for a mistake."""
 
+import codecs
+import io
 import os
+import resource
+import signal
 import sys
 from typing import NoReturn
 
@@ -20,14 +24,18 @@ def _parse(ctx: click.Context, _param: click.Parameter, value: str) -> Address:
 address_argument = click.argument("address", metavar="ADDR", callback=_parse)
 
 
-def run(command: click.Command, name: str) -> NoReturn:
+def run(command: click.Command, name: str, *, prints: bool = False) -> NoReturn:
     """Run `command` as the program `name` and exit.
 
     A mistake in the usage exits with 2 and one line that says what to do; a
-    `click.ClickException` exits with its own status, likewise in one line; Ctrl-C
-    exits with 130 as a shell expects; a reader that closed the pipe ends us quietly.
+    `click.ClickException` exits with its own status, likewise in one line, and so does what
+    the system refuses, such as a write to a full disk; Ctrl-C exits with 130 as a shell
+    expects; a reader that closed the pipe ends us quietly. With `prints` the command is of no
+    use without a standard output, and is refused where that is closed.
     """
     try:
+        _interrupts_raise()
+        _prepare_output(needed=prints)
         status = command.main(prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -43,19 +51,67 @@ def run(command: click.Command, name: str) -> NoReturn:
         _exit(130)
     except BrokenPipeError:
         _exit(1)
-    _exit(status if isinstance(status, int) else 0)
+    except OSError as error:
+        click.echo(f"{name}: {os_error_text(error)}", err=True)
+        _exit(1)
+    _exit(status if isinstance(status, int) else 0, name)
+
+
+def require_files(name: str, count: int) -> None:
+    """Exit with one line where the process may not have so many open files.
+
+    For a start: Cap'n Proto aborts the process where a schema cannot be opened.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed < count:
+        click.echo(f"{name}: only {allowed} open files are allowed: raise ulimit -n", err=True)
+        _exit(1)
+
+
+def _interrupts_raise() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt: while a command is imported, it ends the process."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def os_error_text(error: OSError) -> str:
+    """Return what the system refused, in one line, with the file if it was about one."""
+    text = error.strerror or str(error)
+    return text if error.filename is None else f"{error.filename}: {text}"
+
+
+# What tables and messages hold beside ASCII.
+_NEAREST = {"µ": "u", "\N{EN DASH}": "-", "\N{MULTIPLICATION SIGN}": "x", "…": "..."}
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(_NEAREST.get(one) or ascii(one)[1:-1] for one in text), error.end
+
+
+def _prepare_output(*, needed: bool) -> None:
+    """Let what the encoding of the output lacks be replaced; refuse a closed one if `needed`."""
+    if needed and sys.stdout is None:
+        raise click.ClickException("the standard output is closed: send it to /dev/null")
+    codecs.register_error("rigcli.nearest", _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="rigcli.nearest")
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _exit(status: int) -> NoReturn:
+def _exit(status: int, name: str = "") -> NoReturn:
     try:
         # None where the process was started with its stdout closed.
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if name and not isinstance(error, BrokenPipeError):
+            click.echo(f"{name}: {os_error_text(error)}", err=True)
         # The interpreter would try again at exit and complain on stderr.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = status or 1

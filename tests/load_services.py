@@ -8,7 +8,9 @@ from typing import Any
 from schema import message
 
 DELAY_S = 300e-6
-STALL_S, STALL_EVERY_S = 1.0, 10.0
+STALL_S = 0.5
+# Of so many calls the first meets the stall; a test's rate says how long that is.
+STALL_EVERY, STALL_AT = 5000, 3000
 LIE_AT = 70_000
 
 
@@ -42,17 +44,14 @@ class DelayingMore(Delaying):
 
 
 class Stalling(Reverse):
-    """Answers nothing for 1 s of every 10, from 5 s after the first call on."""
+    """Answers nothing for half a second at one in 5,000 calls."""
 
     def __init__(self) -> None:
-        self._next_s: float | None = None
+        self._calls = 0
 
     def read(self, params: Any) -> Mapping[str, bytes]:
-        now_s = time.monotonic()
-        if self._next_s is None:
-            self._next_s = now_s + STALL_EVERY_S / 2
-        if now_s >= self._next_s:
-            self._next_s += STALL_EVERY_S
+        self._calls += 1
+        if self._calls % STALL_EVERY == STALL_AT:
             time.sleep(STALL_S)
         return super().read(params)
 

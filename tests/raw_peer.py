@@ -243,7 +243,7 @@ def _type(error: Any) -> str:
 class RawPeer:
     """A blocking connection; every wait has a deadline."""
 
-    def __init__(self, server: Running, *, timeout_s: float = 5.0) -> None:
+    def __init__(self, server: Running, *, timeout_s: float = 20.0) -> None:
         self._timeout_s = timeout_s
         self._received = bytearray()
         self.socket = socket.create_connection((server.host, server.port), timeout_s)
@@ -321,7 +321,7 @@ class RawPeer:
 
 
 @contextmanager
-def raw_peer(server: Running, *, timeout_s: float = 5.0) -> Iterator[RawPeer]:
+def raw_peer(server: Running, *, timeout_s: float = 20.0) -> Iterator[RawPeer]:
     """Connect and ask for the capability."""
     with RawPeer(server, timeout_s=timeout_s) as peer:
         yield peer.open()

@@ -33,7 +33,7 @@ _OPTIONS = (
     *("--disable-component-update", "--disable-sync", "--disable-default-apps"),
     "--remote-debugging-port=0",
 )
-_START_S = 20.0
+_START_S = 60.0
 
 
 class Page:
@@ -41,7 +41,7 @@ class Page:
 
     def __init__(self, url: str) -> None:
         # A browser takes connections of pages' scripts to be an attack.
-        self._socket = websocket.create_connection(url, timeout=10, suppress_origin=True)
+        self._socket = websocket.create_connection(url, timeout=40, suppress_origin=True)
         self._numbers = itertools.count(1)
         self._loaded = False
         self.console_errors: list[str] = []
@@ -49,7 +49,7 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._send(f"{domain}.enable")
 
-    def open(self, url: str, *, within_s: float = 15) -> None:
+    def open(self, url: str, *, within_s: float = 40) -> None:
         """Go to a page, and wait until it is loaded."""
         self._loaded = False
         self._send("Page.navigate", url=url)
@@ -63,7 +63,7 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def wait_for(self, expression: str, *, within_s: float = 10) -> Any:
+    def wait_for(self, expression: str, *, within_s: float = 40) -> Any:
         """Return the first true value of a JavaScript expression."""
         return eventually(
             lambda: self.evaluate(expression), within_s=within_s, what=f"{expression}: {self.text}"
@@ -101,7 +101,7 @@ class Page:
     def _send(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
-        deadline_s = time.monotonic() + 15
+        deadline_s = time.monotonic() + 40
         while time.monotonic() < deadline_s:
             message = json.loads(self._socket.recv())
             if message.get("id") == number:
@@ -164,7 +164,7 @@ def _debugger(process: "subprocess.Popen[bytes]", profile: Path) -> str:
     base = f"http://127.0.0.1:{eventually(port, within_s=_START_S, what='a browser')}"
 
     def tab() -> str:
-        with urllib.request.urlopen(f"{base}/json/list", timeout=5) as answer:  # noqa: S310 - http
+        with urllib.request.urlopen(f"{base}/json/list", timeout=20) as answer:  # noqa: S310 - http
             tabs = [one for one in json.load(answer) if one["type"] == "page"]
         return str(tabs[0]["webSocketDebuggerUrl"]) if tabs else ""
 

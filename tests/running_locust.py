@@ -32,7 +32,9 @@ def command(*args: str, locustfile: Path | str = LOCUSTFILE) -> list[str]:
 
 
 @contextmanager
-def locust(*args: str, locustfile: Path | str = LOCUSTFILE) -> Iterator["subprocess.Popen[str]"]:
+def locust(
+    *args: str, locustfile: Path | str = LOCUSTFILE, **changes: str
+) -> Iterator["subprocess.Popen[str]"]:
     """Start Locust in a process group of its own; kill what is left of that in the end."""
     with subprocess.Popen(
         command(*args, locustfile=locustfile),
@@ -41,7 +43,7 @@ def locust(*args: str, locustfile: Path | str = LOCUSTFILE) -> Iterator["subproc
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **changes},
     ) as process:
         try:
             yield process
@@ -51,13 +53,23 @@ def locust(*args: str, locustfile: Path | str = LOCUSTFILE) -> Iterator["subproc
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def finish(process: "subprocess.Popen[str]", *, within_s: float = 30) -> Finished:
+def finish(process: "subprocess.Popen[str]", *, within_s: float = 80) -> Finished:
     output, _ = process.communicate(timeout=within_s)
     return Finished(process.returncode, output)
 
 
-def run_locust(*args: str, within_s: float = 30, locustfile: Path | str = LOCUSTFILE) -> Finished:
-    with locust(*args, locustfile=locustfile) as process:
+def run_locust(
+    *args: str,
+    within_s: float = 80,
+    locustfile: Path | str = LOCUSTFILE,
+    enough: int | None = None,
+) -> Finished:
+    """Run Locust to its end: when `enough` requests were made, else as `args` say."""
+    if enough is None:
+        with locust(*args, locustfile=locustfile) as process:
+            return finish(process, within_s=within_s)
+    files = f"{locustfile},{ROOT / 'tests' / 'enough_requests.py'}"
+    with locust(*args, "-t", "60s", locustfile=files, ENOUGH_REQUESTS=str(enough)) as process:
         return finish(process, within_s=within_s)
 
 

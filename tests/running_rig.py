@@ -18,7 +18,7 @@ def environment() -> dict[str, str]:
 
 
 def run_rig(
-    *args: str, within_s: float = 40, cwd: Path | None = None
+    *args: str, within_s: float = 80, cwd: Path | None = None
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         command(*args),

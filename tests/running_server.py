@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from deadline import eventually
+from deadline import WITHIN_S, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 _LISTENING = re.compile(r"Listening on (?P<address>\S+) with \d+ workers\.\.\.")
@@ -38,7 +38,7 @@ class Lines:
     def find(self, text: str) -> list[str]:
         return [line for line in tuple(self.lines) if text in line]
 
-    def wait_for(self, text: str, *, count: int = 1, within_s: float = 5.0) -> list[str]:
+    def wait_for(self, text: str, *, count: int = 1, within_s: float = WITHIN_S) -> list[str]:
         eventually(
             lambda: len(self.find(text)) >= count,
             within_s=within_s,
@@ -80,7 +80,7 @@ class Running:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def wait(self, within_s: float = 5.0) -> int:
+    def wait(self, within_s: float = WITHIN_S) -> int:
         return self.process.wait(within_s)
 
 
@@ -117,7 +117,7 @@ def running_server(
     workers: Sequence[int] = []
     try:
         line = eventually(
-            lambda: server.out.find("Listening on ") or process.poll() is not None, within_s=15
+            lambda: server.out.find("Listening on ") or process.poll() is not None, within_s=40
         )
         assert isinstance(line, list), f"exited {process.returncode}: {server.err.join()}"
         match = _LISTENING.search(line[0])
@@ -150,7 +150,7 @@ def run_to_end(*args: str, cwd: Path | None = None) -> "subprocess.CompletedProc
         command(*args),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=40,
         env=environment(),
         cwd=cwd,
         check=False,

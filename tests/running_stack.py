@@ -1,11 +1,13 @@
 """Servers and clients of the stacks beside capnp, for tests that run over all of them."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from deadline import eventually
 from running_server import Running, running_server
 
 from client.stacks import StackClient, connect_stack
@@ -66,6 +68,32 @@ def connect(server: Running, *, receive_bytes: int = 0) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def await_read(sock: socket.socket) -> None:
+    """Wait until the server has read all that was sent: its end of the connection has no more."""
+    host, port = sock.getpeername()
+    ends = (_hexadecimal(host, port), _hexadecimal(*sock.getsockname()))
+
+    def is_read() -> bool:
+        # Of each end: what is not acknowledged, and what is not read. A server that listens on
+        # IPv6 too has its end there; the last 8 digits are those of IPv4.
+        queues = {
+            (fields[1][-13:], fields[2][-13:]): fields[4].split(":")
+            for table in Path("/proc/net").glob("tcp*")
+            for line in table.read_text(encoding="ascii").splitlines()[1:]
+            for fields in [line.split()]
+        }
+        theirs, ours = queues[ends], queues[ends[::-1]]
+        return int(ours[0], 16) == int(theirs[1], 16) == 0
+
+    eventually(is_read, what=f"all read of {ends}")
+
+
+def _hexadecimal(host: str, port: int) -> str:
+    """Return an IPv4 address as /proc shows it."""
+    number = int.from_bytes(socket.inet_aton(host), sys.byteorder)
+    return f"{number:08X}:{port:04X}"
 
 
 def read_all(sock: socket.socket) -> bytes:

@@ -1,6 +1,7 @@
 """Services that misbehave, for ``server run --service sample_services:Name`` in this folder."""
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,24 @@ from schema import load, message
 from server.service import ServiceError
 
 
+def say_called(content: str) -> None:
+    """Tell the test that a call has begun: what it waits for before its next step."""
+    print(f"Called with {content}", flush=True)  # noqa: T201 - the server's own output
+
+
+class Held:
+    """Answers in reverse once the file exists whose path is the content; "late" at once."""
+
+    interface = message.MessageStream
+
+    async def read(self, params: Any) -> Mapping[str, bytes]:
+        content: str = params.request.content
+        say_called(content)
+        while content != "late" and not os.path.exists(content):  # noqa: ASYNC110, ASYNC240, PTH110
+            await asyncio.sleep(0.01)
+        return {"chunk": content[::-1].encode()}
+
+
 class Slow:
     """Sleeps for as many seconds as the content says, then reverses it."""
 
@@ -17,6 +36,7 @@ class Slow:
 
     async def read(self, params: Any) -> Mapping[str, bytes]:
         content: str = params.request.content
+        say_called(content)
         await asyncio.sleep(float(content.split(maxsplit=1)[0]))
         return {"chunk": content[::-1].encode()}
 
@@ -28,6 +48,7 @@ class Large:
 
     async def read(self, params: Any) -> Mapping[str, bytes]:
         size = int(params.request.content)
+        say_called(params.request.content)
         await asyncio.sleep(0.5)
         return {"chunk": bytes(size)}
 
@@ -39,6 +60,7 @@ class Faulty:
 
     def read(self, params: Any) -> Any:
         content: str = params.request.content
+        say_called(content)
         match content:
             case "service":
                 raise ServiceError("no such word")

@@ -2,11 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
-import rigcli
 from loadtest.cli.bench_locust import bench_locust
 from loadtest.cli.bench_stacks import bench_stacks
 from loadtest.cli.load import run_command, search_command
@@ -124,8 +122,3 @@ cli.add_command(search_command)
 cli.add_command(sweep_command)
 cli.add_command(report)
 cli.add_command(compare_results)
-
-
-def main() -> NoReturn:
-    """Run the `loadtest` command."""
-    rigcli.run(cli, "loadtest")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+import rigcli
 from loadtest.generator.child import Terminated, unwinding_on_sigterm
 
 # Wide enough for the tables where the output is no terminal.
@@ -31,7 +32,7 @@ def failures_in_one_line(*kinds: type[Exception]) -> Iterator[None]:
     except kinds as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+        raise click.ClickException(rigcli.os_error_text(error)) from error
     except Terminated:
         sys.exit(143)
 

@@ -99,13 +99,15 @@ class _Collected:
 class _Process:
     """The rig's state in this process.
 
-    `pin` is the --pin of this very command; `last` is the last report of the run, to be sent once.
+    `pin` is the --pin of this very command; `last` is the last report of the run, to be sent once;
+    `facts` are those that the first run records of its surroundings.
     """
 
     own: Own = field(default_factory=Own)
     collected: _Collected | None = None
     pin: str | None = None
     last: Envelope | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 _process = _Process()
@@ -176,6 +178,15 @@ def _on_init(environment: Environment, **_: object) -> None:
         runner.register_message(_ASK, _answer)
     if environment.web_ui is not None:
         locust_web.add_panel(environment, _look)
+    if isinstance(runner, LocalRunner | MasterRunner):
+        _process.facts = _facts(_options(environment))
+    # The time of --run-time runs from now: nothing slow is left to do before the users start, and
+    # a timer counts from when the loop last looked at the clock, which was before all the imports.
+    gevent.get_hub().loop.update_now()
+
+
+def _facts(options: Namespace) -> Mapping[str, Any]:
+    return record.environment() if options.results else {}
 
 
 def _options(environment: Environment) -> Namespace:
@@ -201,7 +212,7 @@ def _start_collecting(
 ) -> _Collected:
     hosts = [environment.host, *(each.host for each in environment.user_classes)]
     watch = ServerWatch(next((host for host in hosts if host), ""))
-    facts = record.environment() if options.results else {}
+    facts, _process.facts = _process.facts or _facts(options), {}
     run = LiveRun(is_open_loop=options.rate is not None)
     watch.start(every_second=bool(options.results or environment.web_ui))
     return _Collected(runner, run, watch, datetime.now(UTC), facts)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from loadtest.page.contents import document_of, usable
-from loadtest.page.fill import filled
+from loadtest.page.fill import NoSuchPart, filled
 from loadtest.page.markdown import markdown
 from loadtest.page.sources import Found, Source, find_sources, read_sources
 from loadtest.page.web import charts_of, render
@@ -70,13 +70,17 @@ def fill_text(found: Found, file: Path, pictures: Path) -> Path:
     `pictures` is where `write_figures` writes.
 
     Raises:
-        NoSuchPart: It has no such place, or one for a part that there is not.
+        NoSuchPart: It has no such place, or one for a part that there is not; or it is no text.
         OSError: It cannot be read or written.
         ResultError: A result is damaged.
     """
     document = document_of(found, _path_from(file.parent))
     folder = Path(os.path.relpath(pictures, file.parent)).as_posix()
-    file.write_text(filled(file.read_text("utf-8"), document, folder), encoding="utf-8")
+    try:
+        text = file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise NoSuchPart(f"{file} is not UTF-8") from error
+    file.write_text(filled(text, document, folder), encoding="utf-8")
     return file
 
 

@@ -389,7 +389,7 @@ def test_b8_replies_that_nobody_reads_do_not_pile_up(probe: Running) -> None:
                 probe.err.find("the peer read none") or probe.out.find("the peer read none")
             )
 
-        eventually(is_cut, within_s=20, what="the connection cut")
+        eventually(is_cut, within_s=60, what="the connection cut")
         assert time.monotonic() - start_s > 9
         assert highest - before < 20 * MIB
         with pytest.raises(ConnectionResetError):
@@ -423,7 +423,7 @@ def test_b8_large_answers_of_async_methods_are_cut_at_32_mib(probe: Running) -> 
             highest = max(highest, rss_bytes(probe))
             return any("unread" in line for line in [*probe.err.lines, *probe.out.lines])
 
-        eventually(is_cut, within_s=5, what="the connection cut")
+        eventually(is_cut, what="the connection cut")
         # The limit, the answer that broke it, and the copies on their way.
         assert highest - before < 100 * MIB
 

@@ -103,7 +103,7 @@ def test_e4_a_million_marks_are_linear_and_block_nobody_for_long(server: Running
         assert other.receive().chunk == b"elihwnaem"
         assert peer.receive().chunk == text[::-1].encode()
         # Of the order of 10 ms; a quadratic method takes minutes.
-        assert time.monotonic() - start_s < 2
+        assert time.monotonic() - start_s < 20
 
 
 @pytest.mark.parametrize("text", ["\ud800", "ok\udfff", "\udc80tail"])

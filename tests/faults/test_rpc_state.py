@@ -207,7 +207,7 @@ def test_d8_bootstraps_with_finish_go_on_for_ever(probe: Running) -> None:
 
 def test_d9_calls_over_the_limit_are_refused_at_once(probe: Running) -> None:
     before = rss_bytes(probe)
-    with raw_peer(probe, timeout_s=10) as peer:
+    with raw_peer(probe, timeout_s=40) as peer:
         stream = b"".join(probe_call(number, "wait") for number in range(1, 10_001))
         sender = threading.Thread(target=peer.socket.sendall, args=[stream])
         sender.start()

@@ -13,7 +13,7 @@ from loadtest.cli.bench_locust import bench_locust
 from loadtest.generator.child import child_environment, kept_alive
 from loadtest.results import read_run, read_samples
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 def test_one_short_round_leaves_a_whole_result(tmp_path: Path) -> None:
@@ -26,11 +26,11 @@ def test_one_short_round_leaves_a_whole_result(tmp_path: Path) -> None:
     samples = read_samples(result.folder)
     assert {sample["role"] for sample in samples} == {"baseline", "candidate", "again"}
     for sample in samples:
-        assert 0.4 < sample["seconds"] < 2
-        assert sample["requests"] > 100
+        assert 0.4 < sample["seconds"] < 5
+        assert sample["requests"] > 20
         assert sample["failures"] == 0
-        assert 0 < sample["cpu_s"] < 2
-        assert 0 < sample["server_cpu_s"] < 2
+        assert 0 < sample["cpu_s"] < 5
+        assert 0 < sample["server_cpu_s"] < 5
     assert [each.done for each in told] == [0, 1, 2, 3]
     # One pair proves nothing.
     ratio = next(figure for figure in result.figures if "over FastHttpUser, calls/s" in figure.name)

@@ -16,7 +16,7 @@ from loadtest.cli.bench_stacks import bench_stacks
 from loadtest.results import read_run, read_samples
 from loadtest.stacks import STACKS
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 PAYLOADS = (("text", 32), ("binary", 1 << 18))
 
@@ -49,7 +49,7 @@ def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
         assert sample.failures == {}
         assert sample.connections == {32: 4, 1 << 18: 1}[sample.payload_bytes]
         assert sample.calls > 0
-        assert 0.1 < sample.seconds < 0.3
+        assert 0.1 < sample.seconds < 2
         assert sample.server_cpu_s is not None
         # On a machine with much else to do, a server may not run at all meanwhile.
         assert 0 <= sample.server_cpu_s < 1

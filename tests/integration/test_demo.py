@@ -57,10 +57,10 @@ def test_a_signal_ends_everything_it_started(
         try:
             # The supervisor, its worker, and Locust.
             started = eventually(
-                lambda: len(found := _descendants(demo.pid)) >= 3 and found, within_s=15
+                lambda: len(found := _descendants(demo.pid)) >= 3 and found, within_s=40
             )
             demo.send_signal(number)
-            _, stderr = demo.communicate(timeout=15)
+            _, stderr = demo.communicate(timeout=40)
         finally:
             demo.kill()
     assert demo.returncode == status

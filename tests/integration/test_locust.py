@@ -39,6 +39,11 @@ def _outputs(folder: Path) -> tuple[str, ...]:
     return ("--results", str(folder / "results"), "--json-file", str(folder / "locust"))
 
 
+def _await_text(file: Path, text: str) -> None:
+    """Wait until a run has written a text into one of its files."""
+    eventually(lambda: file.exists() and text in file.read_text(), within_s=40, what=text)
+
+
 def _rows(file: Path) -> list[dict[str, str]]:
     with file.open(newline="") as stream:
         return list(csv.DictReader(stream))
@@ -59,9 +64,8 @@ def _assert_good(done: Finished, folder: Path, *, processes: int) -> None:
 
 
 def test_a_run_counts_its_calls_in_microseconds(server: str, tmp_path: Path) -> None:
-    done = run_locust(
-        "-H", server, *HEADLESS, "-u", "4", "-r", "4", "-t", "2s", *_outputs(tmp_path)
-    )
+    load = ("-u", "4", "-r", "4", *_outputs(tmp_path))
+    done = run_locust("-H", server, *HEADLESS, *load, enough=150)
     _assert_good(done, tmp_path, processes=1)
     entries = json.loads((tmp_path / "locust.json").read_text())
     assert [entry["name"] for entry in entries] == ["MessageStream.read"]
@@ -70,25 +74,26 @@ def test_a_run_counts_its_calls_in_microseconds(server: str, tmp_path: Path) -> 
 
 
 def test_several_calls_in_flight_finish_with_the_run(server: str, tmp_path: Path) -> None:
-    load = ("-u", "2", "-r", "2", "-t", "1s", "--in-flight", "8")
+    load = ("-u", "2", "-r", "2", "--in-flight", "8")
     # Larger than one read: the replies come one by one.
     load += ("--payload-bytes", "30000")
-    done = run_locust("-H", server, *HEADLESS, *load, *_outputs(tmp_path))
+    done = run_locust("-H", server, *HEADLESS, *load, *_outputs(tmp_path), enough=150)
     _assert_good(done, tmp_path, processes=1)
 
 
 def test_forked_processes_add_up(server: str, tmp_path: Path) -> None:
-    load = ("-u", "4", "-r", "4", "-t", "2s", "--processes", "2")
+    load = ("-u", "4", "-r", "4", "--processes", "2")
     bind = ("--master-bind-host", "127.0.0.1", "--master-port", str(free_port()))
     port = ("--master-bind-port", bind[-1])
-    done = run_locust("-H", server, *HEADLESS, *load, *bind, *port, *_outputs(tmp_path))
+    load = (*load, *bind, *port, *_outputs(tmp_path))
+    done = run_locust("-H", server, *HEADLESS, *load, enough=150)
     _assert_good(done, tmp_path, processes=2)
 
 
 def test_a_master_and_its_worker_add_up(server: str, tmp_path: Path) -> None:
     port = str(free_port())
     master = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
-    load = ("-u", "4", "-r", "4", "-t", "2s", "--expect-workers", "1", *_outputs(tmp_path))
+    load = ("-u", "4", "-r", "4", "-t", "3s", "--expect-workers", "1", *_outputs(tmp_path))
     with locust("--worker", "--master-host", "127.0.0.1", "--master-port", port) as worker:
         done = run_locust("-H", server, *HEADLESS, *master, *load)
         assert finish(worker).status == 0
@@ -97,8 +102,8 @@ def test_a_master_and_its_worker_add_up(server: str, tmp_path: Path) -> None:
 
 def test_g3_one_wrong_byte_is_reported(tmp_path: Path) -> None:
     with lying_server(wrong_every=50) as liar:
-        load = ("-u", "2", "-r", "2", "-t", "2s")
-        done = run_locust("-H", liar.address, *HEADLESS, *load, *_outputs(tmp_path))
+        load = ("-u", "2", "-r", "2")
+        done = run_locust("-H", liar.address, *HEADLESS, *load, *_outputs(tmp_path), enough=150)
         lies = liar.lies
     assert done.status == 1, done.output
     found = read_results(tmp_path / "results")
@@ -109,13 +114,12 @@ def test_g3_one_wrong_byte_is_reported(tmp_path: Path) -> None:
 
 def test_g5_a_killed_server_is_counted_by_kind(tmp_path: Path) -> None:
     with running_server("--workers", "1", "--log-level", "warning") as running:
-        load = ("-u", "8", "-r", "8", "-t", "4s", "--csv", str(tmp_path / "l"), *_outputs(tmp_path))
+        load = ("-u", "8", "-r", "8", "--csv", str(tmp_path / "l"), *_outputs(tmp_path))
         with locust("-H", _address(running), *HEADLESS, *load) as process:
-            stats = tmp_path / "l_stats.csv"
-            eventually(
-                lambda: stats.exists() and "MessageStream.read" in stats.read_text(), within_s=10
-            )
+            _await_text(tmp_path / "l_stats.csv", "MessageStream.read")
             running.process.kill()
+            _await_text(tmp_path / "l_failures.csv", "ConnectError")
+            process.terminate()
             done = finish(process)
     assert done.status == 1
     found = read_results(tmp_path / "results")
@@ -129,8 +133,8 @@ def test_g5_a_killed_server_is_counted_by_kind(tmp_path: Path) -> None:
 
 def test_g5_a_server_that_hangs_up_is_not_called_in_a_busy_loop(tmp_path: Path) -> None:
     with hanging_up() as address:
-        load = ("-u", "4", "-r", "4", "-t", "2s")
-        done = run_locust("-H", address, *HEADLESS, *load, *_outputs(tmp_path))
+        load = ("-u", "4", "-r", "4")
+        done = run_locust("-H", address, *HEADLESS, *load, *_outputs(tmp_path), enough=8)
     assert done.status == 1
     found = read_results(tmp_path / "results")
     kinds = {kind.partition(":")[0] for kind in found.total.failures}
@@ -140,7 +144,7 @@ def test_g5_a_server_that_hangs_up_is_not_called_in_a_busy_loop(tmp_path: Path) 
 
 def test_g5_a_wrong_port_ends_with_an_error(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    done = run_locust("-H", address, *HEADLESS, "-u", "2", "-t", "1s", *_outputs(tmp_path))
+    done = run_locust("-H", address, *HEADLESS, "-u", "2", *_outputs(tmp_path), enough=2)
     assert done.status == 1
     found = read_results(tmp_path / "results")
     assert "no call was answered" in found.document["summary"]["reasons"]
@@ -153,12 +157,9 @@ def test_g5_a_wrong_port_ends_with_an_error(tmp_path: Path) -> None:
 def test_g6_a_signal_leaves_the_results_so_far(
     server: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    stats = tmp_path / "l_stats.csv"
     load = ("-u", "2", "-r", "2", "--csv", str(tmp_path / "l"), *_outputs(tmp_path))
     with locust("-H", server, *HEADLESS, *load) as process:
-        eventually(
-            lambda: stats.exists() and "MessageStream.read" in stats.read_text(), within_s=10
-        )
+        _await_text(tmp_path / "l_stats.csv", "MessageStream.read")
         process.send_signal(number)
         done = finish(process)
     _assert_good(done, tmp_path, processes=1)
@@ -168,13 +169,10 @@ def test_g6_a_signal_leaves_the_results_so_far(
 def test_g6_a_signal_loses_no_worker(server: str, tmp_path: Path, *, is_terminal: bool) -> None:
     port = str(free_port())
     ports = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
-    stats = tmp_path / "l_stats.csv"
     load = ("-u", "4", "-r", "4", "--processes", "2", "--csv", str(tmp_path / "l"))
     with locust("-H", server, *HEADLESS, *load, *ports, *_outputs(tmp_path)) as process:
         # Workers report every 3 s; what they saw since then is what could be lost.
-        eventually(
-            lambda: stats.exists() and "MessageStream.read" in stats.read_text(), within_s=15
-        )
+        _await_text(tmp_path / "l_stats.csv", "MessageStream.read")
         if is_terminal:
             # Ctrl-C reaches all processes.
             os.killpg(process.pid, signal.SIGINT)
@@ -222,7 +220,7 @@ BAD_HOST = (
     ],
 )
 def test_a_mistake_is_one_line(args: tuple[str, ...], line: str) -> None:
-    done = run_locust(*args, *HEADLESS, "-t", "1s", within_s=10)
+    done = run_locust(*args, *HEADLESS, "-t", "1s")
     # Locust names itself after the file that python started.
     expected = f"__main__.py: error: {line}"
     assert (done.status, done.output.splitlines()) == (2, [expected])
@@ -231,8 +229,8 @@ def test_a_mistake_is_one_line(args: tuple[str, ...], line: str) -> None:
 def test_a_unix_socket_and_a_text_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with running_server("--workers", "1", address=f"unix:{path}"):
-        load = ("-u", "1", "-t", "1s", "--text", "grüße 🙂")
-        done = run_locust("-H", f"unix:{path}", *HEADLESS, *load, *_outputs(tmp_path))
+        load = ("-u", "1", "--text", "grüße 🙂", *_outputs(tmp_path))
+        done = run_locust("-H", f"unix:{path}", *HEADLESS, *load, enough=150)
     _assert_good(done, tmp_path, processes=1)
 
 
@@ -258,8 +256,8 @@ class OwnUser(CapnpUser):
 def test_a_user_class_of_ones_own(server: str, tmp_path: Path) -> None:
     file = tmp_path / "own_locustfile.py"
     file.write_text(OWN_LOCUSTFILE)
-    load = ("-u", "1", "-t", "1s", *_outputs(tmp_path))
-    done = run_locust("-H", server, *HEADLESS, *load, locustfile=file)
+    load = ("-u", "1", *_outputs(tmp_path))
+    done = run_locust("-H", server, *HEADLESS, *load, locustfile=file, enough=150)
     assert done.status == 1
     found = read_results(tmp_path / "results")
     assert found.total.answered > 100
@@ -268,7 +266,7 @@ def test_a_user_class_of_ones_own(server: str, tmp_path: Path) -> None:
 
 def test_locusts_own_tables_have_microseconds(server: str, tmp_path: Path) -> None:
     files = ("--csv", str(tmp_path / "l"), "--html", str(tmp_path / "l.html"))
-    done = run_locust("-H", server, *HEADLESS, "-u", "2", "-r", "2", "-t", "2s", *files)
+    done = run_locust("-H", server, *HEADLESS, "-u", "2", "-r", "2", *files, enough=150)
     assert done.status == 0, done.output
     rows = _rows(tmp_path / "l_stats.csv")
     for name in ("50%", "90%", "Min Response Time"):
@@ -283,8 +281,8 @@ def test_locusts_own_tables_have_microseconds(server: str, tmp_path: Path) -> No
 
 
 def test_the_rigs_table_is_printed_and_written(server: str, tmp_path: Path) -> None:
-    load = ("-u", "2", "-r", "2", "-t", "2s", *_outputs(tmp_path))
-    done = run_locust("-H", server, *HEADLESS, *load)
+    load = ("-u", "2", "-r", "2", *_outputs(tmp_path))
+    done = run_locust("-H", server, *HEADLESS, *load, enough=150)
     found = read_results(tmp_path / "results")
     rows = _rows(found.folder / "times.csv")
     assert [(row["label"], row["clock"]) for row in rows] == [
@@ -322,8 +320,8 @@ def test_conditions_decide_the_exit_status(
 ) -> None:
     options = [part for condition in conditions for part in ("--fail-if", condition)]
     with lying_server(wrong_every=50) as liar:
-        load = ("-u", "2", "-r", "2", "-t", "1s", *_outputs(tmp_path), *options)
-        done = run_locust("-H", liar.address, *HEADLESS, *load)
+        load = ("-u", "2", "-r", "2", *_outputs(tmp_path), *options)
+        done = run_locust("-H", liar.address, *HEADLESS, *load, enough=150)
     assert done.status == status, done.output
     assert said in done.output
     violations = read_results(tmp_path / "results").document["violations"]
@@ -333,19 +331,20 @@ def test_conditions_decide_the_exit_status(
 def test_conditions_are_judged_on_the_master(server: str) -> None:
     port = str(free_port())
     ports = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
-    load = ("-u", "2", "-r", "2", "-t", "2s", "--processes", "2", "--fail-if", "calls/s>1")
-    done = run_locust("-H", server, *HEADLESS, *load, *ports)
+    load = ("-u", "2", "-r", "2", "--processes", "2", "--fail-if", "calls/s>1")
+    done = run_locust("-H", server, *HEADLESS, *load, *ports, enough=150)
     assert done.status == 1, done.output
     assert "failed: calls/s>1: " in done.output
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(server: str, tmp_path: Path) -> None:
     parent = tmp_path / "results"
-    load = ("-u", "1", "-t", "2s", "--results", str(parent), "--csv", str(tmp_path / "l"))
+    load = ("-u", "1", "--results", str(parent), "--csv", str(tmp_path / "l"))
     with locust("-H", server, *HEADLESS, *load) as process:
         # By then the options have been read. Root may write anywhere, but not into a file.
-        eventually((tmp_path / "l_stats.csv").exists, within_s=10)
+        _await_text(tmp_path / "l_stats.csv", "MessageStream.read")
         parent.write_text("a file by now")
+        process.terminate()
         done = finish(process)
     assert done.status == 1
     assert f"locust: cannot write {parent}: File exists" in done.output

@@ -224,7 +224,7 @@ def test_an_overdue_call_ends_the_flow_and_the_others_are_not_overdue() -> None:
         while flow.error is None:
             gevent.sleep(0.01)
             flow.expire(time.monotonic_ns())
-        assert 0.3 <= time.monotonic() - started_s < 2
+        assert 0.3 <= time.monotonic() - started_s < 10
         with pytest.raises(DeadlineExceeded):
             running.get(timeout=WITHIN_S)
     assert sorted(watcher.kinds) == [

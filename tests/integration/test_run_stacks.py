@@ -55,7 +55,7 @@ def loadtest_run(
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=40,
+        timeout=80,
         check=False,
     )
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
@@ -78,10 +78,10 @@ def test_calls_are_due_on_a_schedule(served: tuple[str, str, str], tmp_path: Pat
     address, stack, kind = served
     status, summary, said = loadtest_run(
         *(address, stack, tmp_path, "--payload-kind", kind, "--rate", "300"),
-        *("--connections", "4", "--duration", "1s", "--arrivals", "fixed"),
+        *("--connections", "4", "--duration", "500ms", "--arrivals", "fixed"),
     )
     assert status == 0, said
-    assert 280 <= summary["calls"] <= 301
+    assert 120 <= summary["calls"] <= 151
     assert summary["server_cpu_us_per_call"] > 0
     (folder,) = tmp_path.iterdir()
     document = json.loads((folder / "run.json").read_text())
@@ -109,10 +109,11 @@ def test_the_server_of_another_stack_gives_no_answers(tmp_path: Path, stack: str
 @pytest.mark.parametrize("stack", ["json", "http1", "grpc"])
 def test_a_server_that_is_stopped_is_told_of(tmp_path: Path, stack: str) -> None:
     served_by(stack)
-    with running_server("--workers", "1", *server_options(stack, "text")) as server:
+    options = ("--workers", "1", "--log-level", "debug", *server_options(stack, "text"))
+    with running_server(*options) as server:
         process = subprocess.Popen(
             command(
-                *("run", address_of(server), "--stack", stack, "--json", "--duration", "4s"),
+                *("run", address_of(server), "--stack", stack, "--json", "--duration", "3s"),
                 *("--connections", "2", "--results", str(tmp_path), "--no-pin", "--warmup", "0s"),
             ),
             stdout=subprocess.PIPE,
@@ -120,10 +121,9 @@ def test_a_server_that_is_stopped_is_told_of(tmp_path: Path, stack: str) -> None
             env=environment(),
         )
         try:
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(1.2)
+            server.out.wait_for("Received content", count=20, within_s=40)
             server.signal(signal.SIGTERM)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
             process.wait(5)
@@ -149,7 +149,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, options: list[str], said: str) ->
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=20,
+        timeout=40,
         check=False,
     )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 from running_rig import run_rig
 from running_server import Running, running_server
 
-QUICK = ("--probe", "200ms", "--warmup", "0s", "--connections", "4", "--no-pin", "--json")
+QUICK = ("--warmup", "0s", "--connections", "4", "--no-pin", "--json")
 
 
 def _address(server: Running) -> str:
@@ -18,19 +18,20 @@ def test_an_objective_that_always_holds_is_verified_at_the_highest_rate(tmp_path
         done = run_rig(
             *("search", _address(server), "--slo", "p99<5s", *QUICK),
             # 459 calls, none of them late, prove p99.
-            *("--start", "3000", "--highest", "6000", "--results", str(tmp_path)),
+            *("--probe", "400ms", "--start", "1500", "--highest", "3000"),
+            *("--results", str(tmp_path)),
         )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (found["rate_hz"], found["failing_hz"], found["limit"]) == (6000.0, None, "search")
-    assert [point["rate_hz"] for point in found["curve"]] == [3000.0, 6000.0]
+    assert (found["rate_hz"], found["failing_hz"], found["limit"]) == (3000.0, None, "search")
+    assert [point["rate_hz"] for point in found["curve"]] == [1500.0, 3000.0]
     assert [point["probes"] for point in found["curve"]] == [3, 8]
     assert all(point["held"] == point["probes"] for point in found["curve"])
     (folder,) = tmp_path.iterdir()
     document = json.loads((folder / "run.json").read_text())
     assert document["kind"] == "search"
     assert [probe["outcome"] for probe in document["probes"]] == ["held"] * 11
-    assert document["figures"][0]["value"] == 6000.0
+    assert document["figures"][0]["value"] == 3000.0
 
 
 def test_an_objective_that_nothing_keeps_is_verified_at_no_rate(tmp_path: Path) -> None:

@@ -48,16 +48,25 @@ def call_in_flight(server: Running, content: str | bytes) -> Iterator[list[Any]]
                 outcome.append(error)
 
     thread = threading.Thread(target=run, args=[work])
-    started = len(server.out.find("RPC system started"))
+    called = len(server.out.find("Called with"))
     thread.start()
     try:
-        server.out.wait_for("RPC system started", count=started + 1)
-        # The call follows its connection within a few milliseconds; no line tells of it.
-        time.sleep(0.2)
+        server.out.wait_for("Called with", count=called + 1)
         yield outcome
     finally:
         thread.join(20)
         assert not thread.is_alive()
+
+
+def await_dispatch_to(server: Running, worker: str) -> None:
+    """Connect until only this worker is chosen: the beats of the other no longer count."""
+
+    def last_four_went_there() -> bool:
+        # Not waited for: the other may be the one that has it.
+        socket.create_connection(("127.0.0.1", server.port), 5).close()
+        return [line[-1] for line in server.out.find("Dispatching")][-4:] == [worker] * 4
+
+    eventually(last_four_went_there)
 
 
 def test_a1_a_killed_worker_is_replaced_while_the_others_serve() -> None:
@@ -69,7 +78,7 @@ def test_a1_a_killed_worker_is_replaced_while_the_others_serve() -> None:
             killed_s = time.monotonic()
             while len(server.out.find("[Worker 0] RPC system started")) == served:
                 assert reversed_by(server) == b"olleH"
-                assert elapsed_s(killed_s) < 2
+                assert elapsed_s(killed_s) < 10
             (victim,) = set(server.workers()) - {other}
         assert len(server.err.lines) == 3
         server.err.wait_for("was killed by SIGKILL: replacing it", count=3)
@@ -82,7 +91,7 @@ def test_a2_all_workers_killed_at_once() -> None:
                 os.kill(pid, signal.SIGKILL)
             started_s = time.monotonic()
             assert reversed_by(server) == b"olleH"
-            assert elapsed_s(started_s) < 2
+            assert elapsed_s(started_s) < 10
 
 
 def test_a13_connections_in_transit_to_a_dead_worker_are_served_by_another() -> None:
@@ -111,15 +120,11 @@ def test_a4_a_stopped_worker_gets_no_connections_and_is_killed_at_the_limit() ->
         victim, _ = server.workers()
         os.kill(victim, signal.SIGSTOP)
         stopped_s = time.monotonic()
-        # Its beats stop counting within a second; then only the other is chosen.
-        time.sleep(1.0)
-        seen = len(server.out.find("Dispatching"))
+        await_dispatch_to(server, "1")
         for _ in range(4):
             assert reversed_by(server) == b"olleH"
-        lines = server.out.wait_for("Dispatching", count=seen + 4)
-        assert {line[-1] for line in lines[seen:]} == {"1"}
-        server.err.wait_for("does not answer: killing it", within_s=8)
-        assert 4.5 < elapsed_s(stopped_s) < 8
+        server.err.wait_for("does not answer: killing it")
+        assert elapsed_s(stopped_s) > 4.5
         eventually(lambda: len(server.workers()) == 2 and victim not in server.workers())
 
 
@@ -127,7 +132,7 @@ def test_a5_a_handler_that_blocks_its_loop_is_killed_and_others_serve() -> None:
     with sample_server("Faulty", "--workers", "2") as server:
         (first, second) = server.workers()
         with call_in_flight(server, "block") as outcome:
-            time.sleep(0.8)
+            await_dispatch_to(server, "1")
             assert [reversed_by(server) for _ in range(3)] == [b"olleH"] * 3
         assert isinstance(outcome[0], capnp.KjException)
         server.err.wait_for("was killed by SIGKILL: replacing it")
@@ -135,20 +140,32 @@ def test_a5_a_handler_that_blocks_its_loop_is_killed_and_others_serve() -> None:
         assert first not in server.workers()
 
 
+def is_refused(server: Running) -> bool:
+    """Return whether nobody listens any more."""
+    try:
+        socket.create_connection(("127.0.0.1", server.port), 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize(("engine", "loop"), ENGINES)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a6_sigterm_delivers_the_reply_in_flight(engine: str, loop: str, number: int) -> None:
-    with sample_server("Slow", "--workers", "2", "--engine", engine, "--loop", loop) as server:
+def test_a6_sigterm_delivers_the_reply_in_flight(
+    engine: str, loop: str, number: int, tmp_path: Path
+) -> None:
+    release = tmp_path / "release"
+    with sample_server("Held", "--workers", "2", "--engine", engine, "--loop", loop) as server:
         idle = socket.create_connection(("127.0.0.1", server.port), 5)
-        with call_in_flight(server, "1.2") as outcome:
+        with call_in_flight(server, str(release)) as outcome:
             server.signal(number)
-            idle.settimeout(0.8)
+            idle.settimeout(20)
             assert idle.recv(1) == b""
             idle.close()
-            with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", server.port), 5)
+            eventually(lambda: is_refused(server))
+            release.touch()
             assert server.wait() == 0
-        assert outcome == [b"2.1"]
+        assert outcome == [str(release)[::-1].encode()]
         assert server.err.lines == []
 
 
@@ -158,27 +175,34 @@ def test_a6_a_large_reply_to_a_slow_reader_is_delivered_whole(engine: str, loop:
     with sample_server("Large", "--workers", "1", "--engine", engine, "--loop", loop) as server:
         with call_in_flight(server, str(size)) as outcome:
             server.signal(signal.SIGTERM)
-            assert server.wait(10) == 0
+            assert server.wait() == 0
         assert outcome == [bytes(size)]
 
 
-def test_a6_calls_that_come_during_the_drain_are_refused_not_lost() -> None:
-    with sample_server("Slow", "--workers", "1") as server:
+def test_a6_calls_that_come_during_the_drain_are_refused_not_lost(tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    with sample_server("Held", "--workers", "1") as server:
+        # Closed when the worker drains, as this one is told of nothing else.
+        idle = socket.create_connection(("127.0.0.1", server.port), 5)
+        idle.settimeout(20)
 
         async def work() -> object:
             async with connected(server.port) as stream:
-                slow = stream.read({"content": "1.0"})
-                await stream.read({"content": "0"})
+                held = stream.read({"content": str(release)})
+                await asyncio.to_thread(server.out.wait_for, "Called with")
                 server.signal(signal.SIGTERM)
-                await asyncio.sleep(0.4)
+                assert await asyncio.to_thread(idle.recv, 1) == b""
+                refusal = ""
                 try:
-                    await stream.read({"content": "0"})
+                    await stream.read({"content": "late"})
                 except capnp.KjException as error:
                     refusal = str(error)
-                return bytes((await slow).chunk), refusal
+                release.touch()
+                return bytes((await held).chunk), refusal
 
         chunk, refusal = run(work)
-        assert chunk == b"0.1"
+        idle.close()
+        assert chunk == str(release)[::-1].encode()
         assert "the server is shutting down: this call was not started" in refusal
         assert server.wait() == 0
 
@@ -202,7 +226,8 @@ def test_a7_a_second_signal_stops_at_once(second: int) -> None:
         signalled_s = time.monotonic()
         server.signal(second)
         assert server.wait() == 1
-        assert elapsed_s(signalled_s) < 1
+        # Not the 20 s of the call, nor the 30 s of the drain.
+        assert elapsed_s(signalled_s) < 10
         assert not any(alive(pid) for pid in workers)
 
 
@@ -217,7 +242,7 @@ def test_a_signal_while_the_workers_start_ends_them_in_good_order(number: int) -
     try:
         workers = eventually(lambda: psutil.Process(process.pid).children())
         process.send_signal(number)
-        assert process.communicate(timeout=10) == (None, b"")
+        assert process.communicate(timeout=20) == (None, b"")
         assert process.returncode == 0
         assert not any(alive(worker.pid) for worker in workers)
     finally:
@@ -225,22 +250,25 @@ def test_a_signal_while_the_workers_start_ends_them_in_good_order(number: int) -
         process.wait(5)
 
 
-def test_signals_to_the_whole_group_reach_only_the_supervisor() -> None:
-    with sample_server("Slow", "--workers", "1") as server:
+def test_signals_to_the_whole_group_reach_only_the_supervisor(tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    with sample_server("Held", "--workers", "1") as server:
         (worker,) = server.workers()
-        with call_in_flight(server, "0.8") as outcome:
+        with call_in_flight(server, str(release)) as outcome:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
                 os.kill(worker, number)
             server.signal(signal.SIGINT)
+            eventually(lambda: is_refused(server))
+            release.touch()
             assert server.wait() == 0
-        assert outcome == [b"8.0"]
+        assert outcome == [str(release)[::-1].encode()]
 
 
 def test_a11_the_workers_go_with_their_supervisor() -> None:
     with sample_server("Slow", "--workers", "2") as server, call_in_flight(server, "20"):
         workers = server.workers()
         os.kill(server.pid, signal.SIGKILL)
-        eventually(lambda: not any(alive(pid) for pid in workers), within_s=1)
+        eventually(lambda: not any(alive(pid) for pid in workers))
         socket.create_server(("127.0.0.1", server.port)).close()
 
 
@@ -279,7 +307,7 @@ def test_a19_a_stdout_nobody_reads_stops_nothing() -> None:
 
         assert run(work) == b"olleH"
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(20) == 0
     finally:
         process.kill()
         process.wait(5)
@@ -313,7 +341,7 @@ def test_a19_a_closed_or_full_stdout_stops_nothing(redirection: str) -> None:
         standard = {str(Path(f"/proc/{process.pid}/fd/{fd}").readlink()) for fd in (1, 2)}
         assert not any("socket" in target or "event" in target for target in standard)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(20) == 0
     finally:
         process.kill()
         process.wait(5)
@@ -331,7 +359,7 @@ def test_b10_running_out_of_files_does_not_spin_and_recovers() -> None:
         supervisor.rlimit(psutil.RLIMIT_NOFILE, (64, 64))
         freed_s = time.monotonic()
         assert reversed_by(server) == b"olleH"
-        assert elapsed_s(freed_s) < 1
+        assert elapsed_s(freed_s) < 10
         waiting.close()
 
 

@@ -11,7 +11,15 @@ from collections.abc import Callable
 import pytest
 from deadline import eventually
 from running_server import Running, elapsed_s
-from running_stack import STACKS, connect, read_all, read_exactly, stack_client, stack_server
+from running_stack import (
+    STACKS,
+    await_read,
+    connect,
+    read_all,
+    read_exactly,
+    stack_client,
+    stack_server,
+)
 
 
 def begin_drain(server: Running) -> None:
@@ -40,7 +48,8 @@ def test_a6_idle_connections_are_closed_at_once(name: str) -> None:
         signalled_s = time.monotonic()
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
-        assert elapsed_s(signalled_s) < 2
+        # Not the 30 s of the drain.
+        assert elapsed_s(signalled_s) < 15
         assert server.err.lines == []
 
 
@@ -48,7 +57,7 @@ def test_a6_a_grpc_connection_that_says_nothing_holds_up_the_drain_for_five_seco
     with stack_server("grpc", "--workers", "1") as server, connect(server):
         time.sleep(0.1)
         server.signal(signal.SIGTERM)
-        assert server.wait(10) == 0
+        assert server.wait() == 0
         assert server.err.lines == []
 
 
@@ -91,8 +100,7 @@ def test_a6_an_http_request_whose_body_is_on_its_way_is_answered() -> None:
     with stack_server("http", "--workers", "1") as server, connect(server) as sock:
         sock.sendall(b"POST /reverse HTTP/1.1\r\ncontent-length: 16\r\n\r\n{")
         server.out.wait_for("http stack started")
-        # The head follows its connection within a few milliseconds; no line tells of it.
-        time.sleep(0.2)
+        await_read(sock)
         begin_drain(server)
         sock.sendall(b'"content":"ab"}')
         said = read_all(sock)
@@ -111,8 +119,7 @@ def test_a6_an_http2_request_whose_body_is_on_its_way_is_answered() -> None:
         peer = H2Peer(sock)
         stream = peer.request("POST", "/reverse", end=False)
         peer.send(stream, b"{", end=False)
-        server.out.wait_for("http stack started")
-        time.sleep(0.2)
+        await_read(sock)
         begin_drain(server)
         peer.send(stream, b'"content":"%b"}' % text.encode(), end=True)
         headers, body = peer.finish(stream)
@@ -129,7 +136,7 @@ def test_a6_a_grpc_call_whose_message_is_on_its_way_is_answered() -> None:
     decoder = hpack.Decoder()
     with stack_server("grpc", "--workers", "1") as server, connect(server) as sock:
         finish = start_grpc_call(sock)
-        time.sleep(0.2)
+        await_read(sock)
         begin_drain(server)
         finish()
         data = b""
@@ -169,15 +176,15 @@ def test_a6_past_the_limit_the_server_ends_with_an_error(name: str) -> None:
     with stack_server(name, *options) as server, connect(server, receive_bytes=4096) as sock:
         if name == "http":
             sock.sendall(b"POST /reverse HTTP/1.1\r\ncontent-length: 16\r\n\r\n{")
-            server.out.wait_for("http stack started")
+            await_read(sock)
         elif name == "grpc":
             pytest.importorskip("h2", reason="needs the extra stacks: h2")
             start_grpc_call(sock)
+            await_read(sock)
         else:
             # An answer that is not read.
             sock.sendall(LARGE[name][0])
             server.out.wait_for("Received content")
-        time.sleep(0.2)
         server.signal(signal.SIGTERM)
         assert server.wait() == 1
         if name != "grpc":
@@ -185,17 +192,25 @@ def test_a6_past_the_limit_the_server_ends_with_an_error(name: str) -> None:
             assert server.err.join()[-1] == cancelled
 
 
+# Large enough for all that the buffers hold to be answered while the drain still reads.
+TEXT = b"ab" * 500
 CALLS = {
-    "echo": (b"x" * 10, b"x" * 10),
-    "json": (b'{"method":"read","params":{"content":"ab"}}', b'{"id":null,"result":"ba"}\n'),
-    "selectors": (b"\2\0\0\0ab", b"\2\0\0\0ba"),
+    "echo": (TEXT, TEXT),
+    "json": (
+        b'{"method":"read","params":{"content":"%b"}}' % TEXT,
+        b'{"id":null,"result":"%b"}\n' % TEXT[::-1],
+    ),
+    "selectors": (
+        len(TEXT).to_bytes(4, "little") + TEXT,
+        len(TEXT).to_bytes(4, "little") + TEXT[::-1],
+    ),
 }
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))
 def test_a6_all_that_has_arrived_is_answered(name: str) -> None:
     request, answer = CALLS[name]
-    stream = request * 100_000
+    stream = request * 1000
     with stack_server(name, "--workers", "1") as server:
         with connect(server) as sock:
             sock.settimeout(0.5)
@@ -217,7 +232,7 @@ def test_a6_all_that_has_arrived_is_answered(name: str) -> None:
 def test_a6_a_peer_that_never_stops_sending_does_not_hold_up_the_drain(name: str) -> None:
     request, _ = CALLS[name]
     with stack_server(name, "--workers", "1") as server, connect(server) as sock:
-        stopped = threading.Event()
+        stopped, received = threading.Event(), threading.Event()
 
         def send() -> None:
             with contextlib.suppress(OSError):
@@ -227,15 +242,16 @@ def test_a6_a_peer_that_never_stops_sending_does_not_hold_up_the_drain(name: str
         def receive() -> None:
             with contextlib.suppress(OSError):
                 while sock.recv(1 << 20):
-                    pass
+                    received.set()
 
         threads = [threading.Thread(target=work) for work in (send, receive)]
         for thread in threads:
             thread.start()
         try:
-            time.sleep(0.2)
+            # It is being served.
+            eventually(received.is_set)
             server.signal(signal.SIGTERM)
-            assert server.wait(10) == 0
+            assert server.wait() == 0
         finally:
             stopped.set()
             with contextlib.suppress(OSError):

@@ -12,7 +12,15 @@ import psutil
 import pytest
 from deadline import eventually
 from running_server import Running
-from running_stack import connect, read_all, read_exactly, serves, stack_client, stack_server
+from running_stack import (
+    await_read,
+    connect,
+    read_all,
+    read_exactly,
+    serves,
+    stack_client,
+    stack_server,
+)
 
 from client import ClientError, RemoteError
 
@@ -354,7 +362,7 @@ def leave_with_a_stream_open(server: Running) -> None:
     with connect(server) as sock:
         peer = H2Peer(sock)
         peer.send(peer.request("POST", "/reverse", end=False), b"{", end=False)
-        time.sleep(0.1)
+        await_read(sock)
         # What came is not read, so closing resets.
 
 

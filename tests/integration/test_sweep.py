@@ -72,7 +72,7 @@ def test_ctrl_c_ends_it_without_a_result(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("0 of 42 done")
         process.send_signal(signal.SIGINT)
-        out, said = process.communicate(timeout=20)
+        out, said = process.communicate(timeout=40)
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []

@@ -95,7 +95,7 @@ VALUES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(VALUES)
 def test_pycapnp_reads_what_we_write(values: dict[str, Any]) -> None:
     data = LISTS.to_bytes(values)
@@ -106,7 +106,7 @@ def test_pycapnp_reads_what_we_write(values: dict[str, Any]) -> None:
     assert plain(LISTS.from_bytes(data)) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(VALUES, st.sampled_from([1, 3, 10, 1024]))
 def test_we_read_what_pycapnp_writes_in_any_segments(values: dict[str, Any], words: int) -> None:
     data = SCHEMA.Lists.new_message(words, **values).to_bytes()
@@ -114,7 +114,7 @@ def test_we_read_what_pycapnp_writes_in_any_segments(values: dict[str, Any], wor
         assert plain(LISTS.from_bytes(data)) == plain(reader)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(VALUES)
 def test_what_a_view_gives_as_a_dict_or_is_itself_can_be_written_again(
     values: dict[str, Any],

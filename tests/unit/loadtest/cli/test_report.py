@@ -179,3 +179,12 @@ def test_what_cannot_be_compared_is_a_mistake(tmp_path: Path) -> None:
     _, error = _invoke(compare_results, "--metric", "p98", good, good)
     assert isinstance(error, click.UsageError)
     assert error.format_message().startswith("no metric 'p98': there is calls/s, ")
+
+
+def test_a_text_to_fill_that_is_no_utf8_is_told(tmp_path: Path) -> None:
+    folder = write_figures(tmp_path / "a", "bench-server", server_figures())
+    text = tmp_path / "text.md"
+    text.write_bytes(b"\xff<!-- report: verdict -->\n<!-- end of report -->")
+    _, error = _invoke(report, "--fill", str(text), str(folder))
+    assert isinstance(error, click.ClickException)
+    assert error.message == f"{text} is not UTF-8"

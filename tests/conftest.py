@@ -1,0 +1,7 @@
+"""What holds for every test."""
+
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more of the machine, which may be busy, than of the code.
+settings.register_profile("rig", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rig")

@@ -1,0 +1,157 @@
+"""`client` and `loadtest` without streams, files or time to start: one line, no traceback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_server import answering, fake_server
+from running_server import environment
+
+from schema import message
+from wire.connection import Called
+from wire.encoding import EncodedStruct
+from wire.interfaces import compile_interface
+
+READ = compile_interface(message.MessageStream).methods["read"]
+CLOSED = "the standard output is closed: send it to /dev/null"
+FULL = "No space left on device"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    def reverse(call: Called) -> EncodedStruct:
+        text: str = READ.params.open(call.params).request.content
+        return READ.results.write({"chunk": text[::-1].encode()})
+
+    with fake_server(answering(reverse)) as found:
+        yield found
+
+
+def run(script: str, *arguments: str, **changes: str) -> tuple[int, str, str]:
+    """Run a shell script, in which ``"$@"`` is the command."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", sys.executable, "-P", "-m", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**environment(), **changes},
+        timeout=30,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def load(address: str, results: Path) -> list[str]:
+    return [
+        *("loadtest", "run", address, "--calls", "20", "--connections", "2", "--no-pin"),
+        *("--results", str(results)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "arguments", "expected"),
+    [
+        ("<&-", ["x"], (0, "x\n", "")),
+        (
+            "<&-",
+            [],
+            (
+                2,
+                "",
+                "client: no message: the standard input is closed (see client send --help)\n",
+            ),
+        ),
+        (">&-", ["x"], (1, "", f"client: {CLOSED}\n")),
+        (">/dev/full", ["x"], (1, "", f"client: {FULL}\n")),
+        (">&- 2>&-", ["x"], (1, "", "")),
+    ],
+)
+def test_send_without_a_stream(
+    address: str, redirection: str, arguments: list[str], expected: tuple[int, str, str]
+) -> None:
+    assert run(f'exec "$@" {redirection}', "client", "send", address, *arguments) == expected
+
+
+def test_ping_on_a_full_disk(address: str) -> None:
+    assert run('exec "$@" >/dev/full', "client", "ping", address) == (1, "", f"client: {FULL}\n")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "line"),
+    [(">&-", f"loadtest: {CLOSED}"), (">/dev/full", f"loadtest: {FULL}")],
+)
+def test_a_load_without_an_output(
+    address: str, tmp_path: Path, redirection: str, line: str
+) -> None:
+    assert run(f'exec "$@" {redirection}', *load(address, tmp_path)) == (1, "", f"{line}\n")
+
+
+def test_a_load_without_an_input_runs(address: str, tmp_path: Path) -> None:
+    status, out, _ = run('exec "$@" <&-', *load(address, tmp_path), "--json")
+    assert (status, json.loads(out)["calls"]) == (0, 20)
+
+
+def test_an_output_in_ascii_gets_ascii(address: str, tmp_path: Path) -> None:
+    status, out, _ = run('"$@"', *load(address, tmp_path), PYTHONIOENCODING="ascii")
+    assert status == 0
+    assert out.isascii()
+    assert "Times in us" in out
+    status, out, err = run('"$@"', "client", "ping", address, PYTHONIOENCODING="ascii")
+    assert (status, err) == (0, "")
+    assert all(line.endswith(" us") for line in out.splitlines())
+
+
+@pytest.mark.parametrize("name", ["client", "loadtest"])
+def test_too_few_open_files(name: str) -> None:
+    # Cap'n Proto aborts where it cannot open a schema.
+    assert run('ulimit -n 6; exec "$@"', name, "--help") == (
+        1,
+        "",
+        f"{name}: only 6 open files are allowed: raise ulimit -n\n",
+    )
+
+
+# Ctrl-C at the moment when a module is looked for, as a slow disk would make likely.
+INTERRUPTING = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "status"),
+    [
+        # Before the command is known the signal ends the process, as the shell sees in its status.
+        ("client", "rigcli", -signal.SIGINT),
+        ("client", "click.core", -signal.SIGINT),
+        ("client", "capnp", -signal.SIGINT),
+        ("client", "client.cli", -signal.SIGINT),
+        ("loadtest", "rigcli", -signal.SIGINT),
+        ("loadtest", "loadtest.cli.sweep", -signal.SIGINT),
+        # Click ends the line of a terminal's ^C.
+        ("loadtest", "loadtest.run", 130),
+    ],
+)
+def test_an_interrupt_while_it_starts(tmp_path: Path, name: str, module: str, status: int) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTING.format(name=module))
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    arguments = ["send", "127.0.0.1:1", "x"] if name == "client" else ["run", "127.0.0.1:1"]
+    said = "" if status < 0 else "\n"
+    assert run('exec "$@"', name, *arguments, PYTHONPATH=path) == (status, "", said)
+
+
+def test_an_interrupt_that_is_ignored_stays_so(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTING.format(name="client.cli"))
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    status, out, _ = run("trap '' INT; exec \"$@\"", "client", "--version", PYTHONPATH=path)
+    assert (status, out.split()[0]) == (0, "client")
