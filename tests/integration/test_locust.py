@@ -58,7 +58,7 @@ def _assert_good(done: Finished, folder: Path, *, processes: int) -> None:
     assert "Traceback" not in done.output
 
 
-def test_a_run_counts_its_calls_in_microseconds(server: str, tmp_path: Path) -> None:
+def test_g2_a_run_counts_its_calls_in_microseconds(server: str, tmp_path: Path) -> None:
     done = run_locust(
         "-H", server, *HEADLESS, "-u", "4", "-r", "4", "-t", "2s", *_outputs(tmp_path)
     )
