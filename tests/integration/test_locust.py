@@ -63,7 +63,7 @@ def _assert_good(done: Finished, folder: Path, *, processes: int) -> None:
     assert "Traceback" not in done.output
 
 
-def test_a_run_counts_its_calls_in_microseconds(server: str, tmp_path: Path) -> None:
+def test_g2_a_run_counts_its_calls_in_microseconds(server: str, tmp_path: Path) -> None:
     load = ("-u", "4", "-r", "4", *_outputs(tmp_path))
     done = run_locust("-H", server, *HEADLESS, *load, enough=150)
     _assert_good(done, tmp_path, processes=1)

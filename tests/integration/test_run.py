@@ -268,7 +268,7 @@ def test_a_threshold_that_is_passed_fails_the_run(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_and_leaves_its_results(
+def test_g6_a_signal_ends_the_run_and_leaves_its_results(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with serving("Counting") as server:

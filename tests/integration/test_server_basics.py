@@ -281,7 +281,7 @@ def test_descriptors_do_not_leak(shared: Running) -> None:
     eventually(lambda: open_files() <= before, what=f"{before} open files again")
 
 
-def test_the_connection_cap_refuses_and_recovers() -> None:
+def test_b6_the_connection_cap_refuses_and_recovers() -> None:
     with running_server("--workers", "1", "--max-connections", "2") as server:
         held = [socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(2)]
         server.out.wait_for("RPC system started", count=2)

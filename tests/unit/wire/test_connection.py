@@ -228,7 +228,7 @@ def test_a_cancelled_call_gets_no_event_and_keeps_its_id_until_answered() -> Non
     assert client.call(1, 2, EMPTY_STRUCT) == first
 
 
-def test_a_late_answer_to_a_cancelled_call_is_dropped() -> None:
+def test_f4_a_late_answer_to_a_cancelled_call_is_dropped() -> None:
     client = connected_client()
     first = client.call(1, 2, EMPTY_STRUCT)
     client.cancel(first)

@@ -66,7 +66,7 @@ def test_failed_calls_alone_are_no_reason_that_the_run_does_not_count() -> None:
     assert not found.is_bad
 
 
-def test_a_lost_worker_voids_every_figure() -> None:
+def test_g4_a_lost_worker_voids_every_figure() -> None:
     found = outcome(live(final=False))
     assert found.problems == ("1 worker(s) did not send their last report",)
     assert found.summary.verdict == "void"

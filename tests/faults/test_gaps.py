@@ -1,0 +1,152 @@
+"""What the rig does not do yet: each row of ``docs/faults.md`` with a gap is here, in the open.
+
+A test that fails as expected tries the row, where that is cheap, and passes on the day that the gap
+is closed: then it fails the run, moves to where it belongs, and the page is mended. The others say
+at once what is missing.
+"""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deadline import eventually
+from raw_peer import READ, RawPeer, call, call_builder, encoded
+from running_server import Running, run_to_end, running_server
+
+TESTS = Path(__file__).resolve().parent.parent
+ENGINES = ["wire", "pycapnp"]
+_TURN_S = 1.5
+LIMIT_BYTES = 4 << 20
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with running_server("--workers", "1") as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def each(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with running_server("--workers", "1", "--engine", request.param) as running:
+        yield running
+
+
+def options_of(*command: str) -> str:
+    done = run_to_end(*command, "--help")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# --- A: reload, scaling and recycling ------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="A8: no reload yet; SIGHUP is ignored")
+def test_a8_sighup_puts_a_new_worker_in_the_place_of_the_old(server: Running) -> None:
+    old = server.workers()
+    server.signal(signal.SIGHUP)
+    eventually(lambda: not set(old) & set(server.workers()), within_s=_TURN_S)
+
+
+@pytest.mark.xfail(strict=True, reason="A9: no reload yet, so a bad configuration is not seen")
+def test_a9_sighup_with_a_bad_configuration_is_told(server: Running) -> None:
+    server.signal(signal.SIGHUP)
+    server.err.wait_for("error", within_s=_TURN_S)
+
+
+@pytest.mark.xfail(strict=True, reason="A10: the number of workers is fixed; SIGTTIN does nothing")
+def test_a10_sigttin_starts_one_more_worker(server: Running) -> None:
+    count = len(server.workers())
+    server.signal(signal.SIGTTIN)
+    eventually(lambda: len(server.workers()) == count + 1, within_s=_TURN_S)
+
+
+@pytest.mark.xfail(strict=True, reason="A14: workers are never recycled: they serve until told")
+def test_a14_a_worker_may_be_replaced_after_so_many_requests() -> None:
+    assert "--max-requests" in options_of("run")
+
+
+# --- B: limits on silence, skew, TLS -------------------------------------------------------
+
+
+def test_b7_a_connection_that_dribbles_is_closed_at_the_first_frame_limit() -> None:
+    pytest.xfail("no limit on the first frame, slow frames or idleness: a silent peer stays")
+
+
+def test_b6_active_calls_do_not_suffer_from_10_000_idle_connections() -> None:
+    pytest.xfail("measured by no test: it would load the machine; the cap is tested")
+
+
+def test_b16_one_heavy_connection_does_not_starve_its_neighbours() -> None:
+    pytest.xfail("connections go round the workers whatever they cost, and have no maximum age")
+
+
+@pytest.mark.xfail(strict=True, reason="B17: no TLS: use a Unix socket, a tunnel or a proxy")
+def test_b17_tls_is_offered() -> None:
+    assert "cert" in options_of("run")
+
+
+# --- C: frames over the limit --------------------------------------------------------------
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="C5: a frame over the limit ends its connection, with the reason, even where its first "
+    "4 KiB say which call it is; the other calls of the connection are lost with it",
+)
+def test_c5_a_call_over_the_limit_fails_alone(each: Running) -> None:
+    with RawPeer(each) as peer:
+        peer.open()
+        peer.send(encoded_read(1, "x" * LIMIT_BYTES))
+        reply = peer.receive()
+        assert (reply.kind, reply.id) == ("exception", 1)
+        peer.send(call(2, "lives"))
+        assert peer.receive().chunk == b"sevil"
+
+
+def encoded_read(question_id: int, text: str) -> bytes:
+    build = call_builder(question_id)
+    build.call.params.content.as_struct(READ.param_type).request.content = text
+    return encoded(build)
+
+
+def test_c2_silence_within_a_frame_ends_the_connection() -> None:
+    pytest.xfail("the rest of a frame may come as late as it likes, for want of the limits of B7")
+
+
+# --- F: pools, retries and one deadline ----------------------------------------------------
+
+
+def test_f2_one_deadline_covers_retries_pool_connect_and_call() -> None:
+    pytest.xfail("no pool and no retries; connecting has a timeout of its own, as has each call")
+
+
+def test_f5_retries_stay_within_a_budget() -> None:
+    pytest.xfail("the client neither retries nor reconnects: that is the caller's decision")
+
+
+def test_f8_a_pool_waits_no_longer_than_its_bound() -> None:
+    pytest.xfail("no pool: a client is one connection")
+
+
+# --- G, H ----------------------------------------------------------------------------------
+
+
+def test_g7_the_generators_own_ceiling_is_printed_beside_the_results() -> None:
+    pytest.xfail("bench measures it; a run does not print it beside its results")
+
+
+@pytest.mark.xfail(strict=True, reason="H3: no TLS, so no client certificates either")
+def test_h3_clients_prove_who_they_are() -> None:
+    assert "--client-ca" in options_of("run")
+
+
+@pytest.mark.xfail(strict=True, reason="H7: no lock file: what pip installs is not pinned by hash")
+def test_h7_dependencies_are_pinned_by_hash() -> None:
+    root = TESTS.parent
+    locks = [*root.glob("*requirements*.txt"), *root.glob("*.lock"), *root.glob("pylock*.toml")]
+    assert any("sha256" in lock.read_text() for lock in locks)
+
+
+def test_h6_root_is_given_up_after_the_bind() -> None:
+    pytest.xfail("the server does not change its user: start it as the one that is to serve")

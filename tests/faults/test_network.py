@@ -1,0 +1,288 @@
+"""Networks that delay, stop and reset between our clients and a server (faults.md, B)."""
+
+import asyncio
+import errno
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from fake_server import answering, fake_server, finish, reset
+from raw_peer import RawPeer, bootstrap, call
+from relay import relay
+from running_server import Running, running_server
+
+from client import AsyncClient, Client, ConnectError, DeadlineExceeded, Disconnected
+from schema import message
+from server.tuning import tune
+from wire.connection import Called
+from wire.interfaces import compile_interface
+from wire.server_connection import ServerConnection
+
+READ = compile_interface(message.MessageStream).methods["read"]
+
+
+@pytest.fixture(scope="module", params=["wire", "pycapnp"])
+def server(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with running_server("--workers", "1", "--engine", request.param) as running:
+        yield running
+
+
+class Calls:
+    """One client, blocking or not, with the same verbs."""
+
+    def __init__(self, address: str, *, is_async: bool) -> None:
+        self._runner = asyncio.Runner() if is_async else None
+        self._async = None
+        if self._runner is None:
+            self._client = Client.connect(address, connect_timeout_s=5)
+            return
+        try:
+            self._async = self._runner.run(AsyncClient.connect(address, connect_timeout_s=5))
+        except BaseException:
+            self._runner.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._async is None or self._runner is None:
+            self._client.close()
+        else:
+            self._runner.run(self._async.close())
+            self._runner.close()
+
+    def reverse(self, text: str, timeout_s: float = 10.0) -> str:
+        if self._async is None or self._runner is None:
+            return self._client.reverse(text, timeout_s=timeout_s)
+        return self._runner.run(self._async.reverse(text, timeout_s=timeout_s))
+
+
+both_clients = pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "async"])
+
+
+@both_clients
+def test_b12_a_reset_within_the_request_or_the_reply_is_disconnected(*, is_async: bool) -> None:
+    def in_request(connection: socket.socket) -> None:
+        connection.recv(1)
+        reset(connection)
+
+    def in_reply(connection: socket.socket) -> None:
+        server = ServerConnection()
+        server.receive_data(connection.recv(65536))
+        data = server.data_to_send()
+        connection.sendall(data[: len(data) // 2])
+        connection.recv(65536)
+        reset(connection)
+
+    for behave in (in_request, in_reply):
+        with fake_server(behave) as address, Calls(address, is_async=is_async) as calls:
+            with pytest.raises(Disconnected):
+                calls.reverse("x" * 100_000)
+            # The connection stays what it is.
+            with pytest.raises(Disconnected):
+                calls.reverse("more")
+
+
+@both_clients
+def test_b12_a_reset_after_the_reply_takes_nothing_away(*, is_async: bool) -> None:
+    answer = answering(lambda _: READ.results.write({"chunk": b"cba"}))
+
+    def behave(connection: socket.socket) -> None:
+        answer(connection)
+        reset(connection)
+
+    with fake_server(behave) as address, Calls(address, is_async=is_async) as calls:
+        assert calls.reverse("abc") == "cba"
+
+
+@both_clients
+@pytest.mark.parametrize("kept", [1, 8, 20, 100_000])
+def test_f6_a_server_that_is_killed_within_a_reply_is_disconnected(
+    kept: int, *, is_async: bool
+) -> None:
+    """The kernel ends its connections between any two bytes; nobody has broken the protocol."""
+    text = "x" * 200_000
+
+    def behave(connection: socket.socket) -> None:
+        server = ServerConnection()
+        while data := connection.recv(65536):
+            for event in server.receive_data(data):
+                if isinstance(event, Called):
+                    server.send_results(
+                        event.question_id, READ.results.write({"chunk": text.encode()})
+                    )
+                    connection.sendall(server.data_to_send()[:kept])
+                    return finish(connection)
+            connection.sendall(server.data_to_send())
+        return None
+
+    with fake_server(behave) as address, Calls(address, is_async=is_async) as calls:
+        with pytest.raises(Disconnected):
+            calls.reverse(text)
+        with pytest.raises(Disconnected):
+            calls.reverse("more")
+
+
+@both_clients
+def test_b9_a_full_backlog_is_tried_again_until_there_is_room(
+    tmp_path: Path, *, is_async: bool
+) -> None:
+    path = tmp_path / "full.sock"
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as queued:
+        listener.bind(str(path))
+        listener.listen(1)
+        code = 0
+        while code != errno.EAGAIN:
+            waiting = queued.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.settimeout(0)
+            code = waiting.connect_ex(str(path))
+            assert code in {0, errno.EAGAIN}
+        room = threading.Timer(0.3, lambda: queued.push(listener.accept()[0]))
+        room.start()
+        queued.callback(room.join)
+        with Calls(f"unix:{path}", is_async=is_async):
+            pass
+
+
+def test_b9_many_connects_at_once_are_all_served(server: Running) -> None:
+    with ExitStack() as opened:
+        peers = []
+        for _ in range(400):
+            peer = opened.enter_context(RawPeer(server, timeout_s=20))
+            peer.send(bootstrap())
+            peers.append(peer)
+        assert {peer.receive().kind for peer in peers} == {"capability"}
+
+
+@both_clients
+def test_b11_a_client_without_a_free_port_says_so(
+    monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+) -> None:
+    class NoPort(socket.socket):
+        def connect(self, address: object, /) -> None:
+            raise OSError(self.connect_ex(address), os.strerror(errno.EADDRNOTAVAIL))
+
+        def connect_ex(self, _address: object, /) -> int:
+            return errno.EADDRNOTAVAIL
+
+    monkeypatch.setattr(socket, "socket", NoPort)
+    with pytest.raises(ConnectError, match="Cannot assign requested address"):
+        Calls("127.0.0.1:5000", is_async=is_async)
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """Yield a port where a SYN is never answered: its backlog is full."""
+    with socket.socket() as full, ExitStack() as queued:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            waiting = queued.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()[1]
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
+    """Give a host name addresses, which differ in their ports only."""
+
+    def found(_host: str, _port: int, *_: object, flags: int = 0, **__: object) -> list[Any]:
+        if flags & socket.AI_NUMERICHOST or not ports:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(*kind, ("127.0.0.1", port)) for port in ports]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+@both_clients
+def test_f10_the_next_address_is_tried_when_the_first_is_a_black_hole(
+    monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+) -> None:
+    answer = answering(lambda _: READ.results.write({"chunk": b"cba"}))
+    with fake_server(answer) as address, black_hole() as hole:
+        resolve(monkeypatch, hole, int(address.rpartition(":")[2]))
+        with Calls("two.test:1", is_async=is_async) as calls:
+            assert calls.reverse("abc") == "cba"
+
+
+@both_clients
+def test_f10_a_name_without_address_is_a_connect_error(
+    monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+) -> None:
+    resolve(monkeypatch)
+    with pytest.raises(ConnectError, match="not known"):
+        Calls("none.test:1", is_async=is_async)
+
+
+@both_clients
+def test_b14_a_slow_network_gives_right_answers_and_deadlines_in_time(
+    server: Running, *, is_async: bool
+) -> None:
+    with (
+        relay(server.host, server.port, latency_s=0.2, bytes_per_s=64_000) as network,
+        Calls(network.address, is_async=is_async) as calls,
+    ):
+        assert calls.reverse("slow") == "wols"
+        with pytest.raises(DeadlineExceeded):
+            calls.reverse("too slow", timeout_s=0.1)
+        text = "0123456789" * 2000
+        assert calls.reverse(text) == text[::-1]
+
+
+@both_clients
+def test_b15_calls_end_in_time_in_a_partition_and_go_on_after_it(
+    server: Running, *, is_async: bool
+) -> None:
+    with (
+        relay(server.host, server.port) as network,
+        Calls(network.address, is_async=is_async) as calls,
+    ):
+        assert calls.reverse("before") == "erofeb"
+        network.held.set()
+        for _ in range(3):
+            with pytest.raises(DeadlineExceeded):
+                calls.reverse("lost", timeout_s=0.2)
+        network.held.clear()
+        assert calls.reverse("after") == "retfa"
+
+
+def test_b4_a_peer_that_vanished_is_noticed_by_the_kernel() -> None:
+    """The limit is the kernel's to keep: 60 s and 3 x 10 s of silence, 20 s of unread data."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname(), 5) as peer,
+    ):
+        tune(peer)
+        found = [
+            peer.getsockopt(level, option)
+            for level, option in (
+                (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+                (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+                (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+                (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+            )
+        ]
+    assert found == [1, 60, 10, 3, 20_000]
+
+
+def test_b5_a_half_closed_connection_ends_and_wire_answers_what_came_before(
+    server: Running, request: pytest.FixtureRequest
+) -> None:
+    """Plain calls are answered; pycapnp closes at the end of the stream, which aborts them."""
+    with RawPeer(server) as peer:
+        peer.open()
+        peer.send(*(call(number, f"call {number}") for number in range(1, 5)))
+        peer.socket.shutdown(socket.SHUT_WR)
+        *replies, end = peer.until_eof()
+    assert end.kind == "eof"
+    assert all(reply.chunk == f"call {reply.id}"[::-1].encode() for reply in replies)
+    if request.node.callspec.params["server"] == "wire":
+        assert [reply.id for reply in replies] == [1, 2, 3, 4]

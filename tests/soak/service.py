@@ -1,0 +1,62 @@
+"""The service of the soak, for ``server run --service soak.service:Soaked`` in ``tests``."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from soak.census import Census
+
+from schema import load
+from server.service import ServiceError
+
+SCHEMA = load(Path(__file__).resolve().parent.parent / "data" / "soak.capnp")
+
+
+class Soaked:
+    interface = SCHEMA.Soak
+
+    def __init__(self) -> None:
+        # The ledger of executions, by method.
+        self.ran: Counter[str] = Counter()
+        self.running = 0
+
+    def plain(self, params: Any) -> Mapping[str, Any]:
+        self.ran["plain"] += 1
+        return {"nonce": params.nonce, "data": bytes(params.data)[::-1]}
+
+    async def later(self, params: Any) -> Mapping[str, Any]:
+        self.ran["later"] += 1
+        await asyncio.sleep(0)
+        return {"nonce": params.nonce, "data": bytes(params.data)[::-1]}
+
+    def fail(self, params: Any) -> None:
+        raise ServiceError(f"failed as asked: {params.nonce}")
+
+    def crash(self, params: Any) -> None:
+        raise LookupError(f"secret {params.nonce}")
+
+    async def wait(self, _params: Any) -> None:
+        self.running += 1
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            self.running -= 1
+
+    def zeros(self, params: Any) -> Mapping[str, Any]:
+        return {"nonce": params.nonce, "data": bytes(params.size)}
+
+    async def zerosLater(self, params: Any) -> Mapping[str, Any]:  # noqa: N802 - the schema's
+        nonce, size = params.nonce, params.size
+        await asyncio.sleep(0)
+        return {"nonce": nonce, "data": bytes(size)}
+
+    def census(self, _params: Any) -> Mapping[str, str]:
+        found = asdict(Census.take())
+        found["tasks"] = len(asyncio.all_tasks())
+        found["running"] = self.running
+        found["ran"] = self.ran
+        return {"report": json.dumps(found)}
