@@ -7,7 +7,6 @@ Python prints the class's name, then the (here empty) text.
 """
 
 import secrets
-import traceback
 from types import TracebackType
 
 import capnp
@@ -17,20 +16,27 @@ from server.service import ServiceError
 from wire.errors import MalformedMessage
 
 MAX_TEXT_CHARS = 500
+NOT_LOGGED = "internal error [not logged: there are too many like it]"
 
 
 def explain(method: str, error: Exception, log: Log) -> str:
     """Return what the peer of a failed call may know, and log the rest."""
     if isinstance(error, ServiceError):
         return cut(str(error))
-    trace = "".join(traceback.format_exception(error))
     fault = _fault(error)
     if fault is not None:
-        log.debug(f"Bad parameters in a call of {method}", traceback=trace)
+        what = f"Bad parameters in a call of {method}"
+        log.debug(what, kind=what, traceback=error)
         return f"bad parameters: {fault}"
     number = error_id()
-    log.error(f"internal error [id {number}] in {method}", error_id=number, traceback=trace)
-    return f"internal error [id {number}]"
+    written = log.error(
+        f"internal error [id {number}] in {method}",
+        kind=f"internal error in {method}",
+        error_id=number,
+        traceback=error,
+    )
+    # A number that nobody finds in the log would be a lie.
+    return NOT_LOGGED if written is False else f"internal error [id {number}]"
 
 
 def _fault(error: Exception) -> str | None:
