@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 # Listener, control sockets, log files, libraries.
 _RESERVED_FDS = 64
+# A worker starts with 25 of them; the supervisor has two for each worker.
+_LEAST_FDS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +23,8 @@ def plan_connections(wanted: int, soft_nofile: int, hard_nofile: int) -> Connect
     """
     nofile = max(soft_nofile, min(2 * wanted + _RESERVED_FDS, hard_nofile))
     return ConnectionLimit(connections=max(1, min(wanted, nofile // 2)), nofile=nofile)
+
+
+def least_nofile(workers: int) -> int:
+    """Return the open-files limit below which a server does not start."""
+    return _LEAST_FDS + 2 * workers

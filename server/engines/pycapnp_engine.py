@@ -16,6 +16,7 @@ from typing import Any
 import capnp
 
 from schema import message
+from server.call_stamp import Stamp, no_stamp, stamped
 from server.engines import Engine, OnEnd
 from server.engines.kj_gate import Gate, gated
 from server.engines.peer_errors import explain, peer_error
@@ -37,10 +38,13 @@ async def open_pycapnp_engine(
     log: Log,
     *,
     debug: bool,
+    stamp: Stamp,
 ) -> AsyncIterator[Engine]:
     """Run the KJ loop for the worker's life and serve `service` on it."""
     async with capnp.kj_loop():
-        yield _PycapnpEngine(service, log, debug=debug)
+        engine = _PycapnpEngine(service, log, debug=debug)
+        engine.stamp = stamp
+        yield engine
 
 
 class _Beat(message.MessageStream.Server):  # type: ignore[misc]
@@ -55,6 +59,7 @@ class _PycapnpEngine:
         if debug and hasattr(service, "note"):
             service.note = log.debug
         self.log = log
+        self.stamp = no_stamp()
         self.draining = False
         self._adapter_type = _adapter_type(service)
         self._connections: set[_Connection] = set()
@@ -64,8 +69,8 @@ class _PycapnpEngine:
     def unfinished(self) -> int:
         return sum(connection.unfinished for connection in self._connections)
 
-    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
-        return _Connection(self, on_end).protocol()
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
+        return _Connection(self, on_end, connection).protocol()
 
     async def heartbeat(self) -> None:
         # A call within the process, but through KJ's queue: it stalls when KJ's loop is dead
@@ -95,8 +100,9 @@ class _PycapnpEngine:
 class _Connection:
     """One connection: its RPC system, its calls in flight, its end."""
 
-    def __init__(self, engine: _PycapnpEngine, on_end: OnEnd) -> None:
+    def __init__(self, engine: _PycapnpEngine, on_end: OnEnd, number: int = 0) -> None:
         self._engine = engine
+        self._number, self._calls = number, 0
         self._on_end = on_end
         self._gate: Gate | None = gated(self._made, self._lost)
         self._rpc: Any = None
@@ -129,6 +135,8 @@ class _Connection:
     def _lost(self, error: Exception | None, eof: bool) -> None:  # noqa: FBT001 - an OnLost
         self._engine.remove(self)
         self._over.set()
+        # No drain waits for the calls of a peer that is gone.
+        self._idle.set()
         # Breaks the cycle of connection and gate, so that their buffers go now, not with the GC.
         self._gate = None
         # Later, because KJ may be the caller: its stream must not vanish under its feet.
@@ -138,6 +146,12 @@ class _Connection:
     def _dispose(self) -> None:
         self._rpc.close()
         self._rpc = None
+
+    async def answer_stamped(self, method: BoundMethod, context: Any) -> None:  # noqa: ANN401
+        """Run one call, with the connection's stamp while it does not wait."""
+        self._calls += 1
+        work = self.answer(method, context)
+        await stamped(work, self._engine.stamp, self._number, self._calls)
 
     async def answer(self, method: BoundMethod, context: Any) -> None:  # noqa: ANN401 - pycapnp
         """Run one call; whatever goes wrong, the peer gets one short line."""
@@ -209,7 +223,7 @@ def _adapter_type(service: Any) -> Any:  # noqa: ANN401 - pycapnp and anyone's c
 
 def _handler(method: BoundMethod) -> Handler:
     def handle(self: Any, context: Any) -> Coroutine[Any, Any, None]:  # noqa: ANN401 - pycapnp
-        answer: Coroutine[Any, Any, None] = self.connection.answer(method, context)
+        answer: Coroutine[Any, Any, None] = self.connection.answer_stamped(method, context)
         return answer
 
     return handle

@@ -18,7 +18,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from server.call_stamp import CONNECTION, READS, Stamp, no_stamp, stamped
 from server.engines import Engine, OnEnd
+from server.engines.hang_up import has_hung_up
 from server.engines.peer_errors import explain
 from server.log import Log
 from server.service import Results, bind_methods
@@ -61,11 +63,14 @@ async def open_wire_engine(
     log: Log,
     *,
     debug: bool,
+    stamp: Stamp,
 ) -> AsyncIterator[Engine]:
     """Serve `service` on the running event loop."""
     if debug and hasattr(service, "note"):
         service.note = log.debug
-    yield _WireEngine(service, log)
+    engine = _WireEngine(service, log)
+    engine.stamp = stamp
+    yield engine
 
 
 class _AsyncMethod:
@@ -99,6 +104,7 @@ def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
 class _WireEngine:
     def __init__(self, service: Any, log: Log) -> None:  # noqa: ANN401
         interface = compile_interface(service.interface)
+        self.stamp = no_stamp()
         self.log = log
         self.draining = False
         # Async calls that run now, over all connections.
@@ -121,8 +127,8 @@ class _WireEngine:
     def unfinished(self) -> int:
         return sum(max(connection.calls_in_flight, 1) for connection in self.connections)
 
-    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
-        return _Connection(self, on_end)
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
+        return _Connection(self, on_end, connection)
 
     def refusal(self, called: Called) -> RemoteError:
         """Return why a call is not run."""
@@ -149,12 +155,13 @@ class _WireEngine:
 class _Connection(asyncio.BufferedProtocol):
     """One connection: bytes, calls, tasks, and its end."""
 
-    def __init__(self, engine: _WireEngine, on_end: OnEnd) -> None:
+    def __init__(self, engine: _WireEngine, on_end: OnEnd, number: int = 0) -> None:
         self._engine = engine
         self._on_end = on_end
         self._buffer = engine.receive_buffer
         self._wire = ServerConnection()
         self._loop = asyncio.get_running_loop()
+        self._stamp, self._number, self._reads = engine.stamp, number, 0
         self._transport: asyncio.Transport
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._params_bytes = 0
@@ -222,6 +229,9 @@ class _Connection(asyncio.BufferedProtocol):
     # --- the path of a call
 
     def _serve(self, data: Buffer) -> None:
+        stamp = self._stamp
+        stamp[CONNECTION] = self._number
+        stamp[READS] = self._reads = self._reads + 1
         events = self._wire.events(data, self._engine.inline)
         for event in events:
             if type(event) is Called:
@@ -235,10 +245,12 @@ class _Connection(asyncio.BufferedProtocol):
             elif type(event) is Ended:
                 self._end(event)
         else:
+            stamp[CONNECTION] = 0
             self._flush()
             if self._unwritable:
                 self._pause()
             return
+        stamp[CONNECTION] = 0
         # What is not decoded yet stays with `_wire`.
         events.close()
         self._flush()
@@ -291,7 +303,8 @@ class _Connection(asyncio.BufferedProtocol):
         self, method: _AsyncMethod, question_id: int, params: StructTuple | None
     ) -> None:
         try:
-            results = await method.call(method.open_params(params))
+            work = method.call(method.open_params(params))
+            results = await stamped(work, self._stamp, self._number, self._reads)
             self._answer(method, question_id, results)
         except Exception as error:  # noqa: BLE001 - the boundary, as in `_inline`
             self._fail(method, question_id, error)
@@ -381,8 +394,10 @@ class _Connection(asyncio.BufferedProtocol):
     async def finish(self) -> None:
         """Deliver the replies of the calls in flight, then close."""
         # Polled: it happens once in a connection's life, and three things can end the wait.
-        while (self._tasks or self._paused) and not self._transport.is_closing():  # noqa: ASYNC110
+        while (self._tasks or self._paused) and not self._transport.is_closing():
             await asyncio.sleep(_DRAIN_POLL_S)
+            if self._paused and has_hung_up(self._transport):
+                self._transport.abort()
         if self._is_over:
             return
         self._over = self._loop.create_future()
