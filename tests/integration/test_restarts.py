@@ -243,3 +243,26 @@ def test_a1_an_operator_who_kills_a_busy_worker_gets_nobody_refused() -> None:
             server.err.wait_for("replacing it", count=turn + 1)
         assert reversed_by(server) == b"olleH"
         assert server.err.find("Refusing") == []
+
+
+@pytest.mark.parametrize("limit", [6, 20])
+def test_b10_too_few_open_files_are_told_in_one_line_at_the_start(limit: int) -> None:
+    result = subprocess.run(
+        [
+            *["prlimit", f"--nofile={limit}:{limit}"],
+            *command("run", "127.0.0.1:0", "--workers", "2"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        env=environment(),
+        check=False,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (
+        1,
+        "",
+        (
+            f"server: the open-files limit of {limit} is too low: raise it to 36 at least "
+            "(ulimit -n), or start fewer workers\n"
+        ),
+    )
