@@ -17,6 +17,7 @@ import rigcli
 from client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, Client
 from client.errors import ClientError, UsageError
 from client.stacks import STACKS, LibraryMissingError, StackClient, connect_stack
+from rigcli.finite import FiniteFloat
 from wire.address import Address
 from wire.errors import EncodeError
 
@@ -52,7 +53,7 @@ def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
         command(target, **options)
 
     declared: Callable[..., None] = with_target
-    positive = click.FloatRange(min=0, min_open=True)
+    positive = FiniteFloat(min=0, min_open=True)
     for option in (
         click.option(
             "--connect-timeout",

@@ -1,6 +1,28 @@
-"""Run the command line as ``python -m server``."""
+"""Run the command line: ``server``, or ``python -m server``.
 
-from server.cli import main
+Nothing is imported first, so that Ctrl-C prints no traceback while the rest is.
+"""
+
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the `server` command and exit."""
+    # Not if the signal is ignored, as for a script's background job.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _exit)
+    from server.cli import main as run  # noqa: PLC0415 - see above
+
+    run()
+
+
+def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
+    # As a shell expects.
+    os._exit(130)
+
 
 if __name__ == "__main__":
     main()

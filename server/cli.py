@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 import rigcli
+from rigcli.finite import FiniteFloat
 from server.config import (
     ENGINES,
     LOG_FORMATS,
@@ -129,7 +130,7 @@ def cli() -> None:
     "--drain-timeout",
     "drain_timeout_s",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=FiniteFloat(min=0),
     default=30.0,
     show_default=True,
     help="How long SIGTERM waits for calls in flight.",
@@ -160,12 +161,14 @@ def run(**options: object) -> int:
     """
     config = ServerConfig(**options)  # type: ignore[arg-type] # one option per field, by name
     _check_stack(config)
-    from server.launch import launch  # noqa: PLC0415 - only once the options are good
+    from server.launch import ScarceFilesError, launch  # noqa: PLC0415 - only once the options are good
     from server.listener import ListenError, NotLoopbackError  # noqa: PLC0415 - as above
 
     try:
         return launch(config)
     except NotLoopbackError as error:
         raise click.UsageError(str(error)) from error
-    except ListenError as error:
+    except (ListenError, ScarceFilesError) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"cannot start: {error.strerror}") from error

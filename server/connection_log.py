@@ -47,6 +47,7 @@ class ConnectionLog:
         # A peer that resets or breaks the protocol is no fault of ours, only worth a warning.
         self._log.warning(
             f"{self._system} error for peer {peer}: {reason}",
+            kind=f"{self._system} errors",
             reason=reason,
             worker=self._worker,
             peer=peer,

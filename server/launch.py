@@ -11,10 +11,15 @@ from pathlib import Path
 
 from server.affinity import plan_affinity
 from server.config import ServerConfig
-from server.limits import plan_connections
+from server.limits import least_nofile, plan_connections
 from server.listener import Listener, open_listener
 from server.messages import Setup
-from server.worker_process import STOP_SIGNALS, WorkerProcess
+from server.signals import IDLE_SIGNALS, SUPERVISOR_SIGNALS, survive_signals
+from server.worker_process import WorkerProcess
+
+
+class ScarceFilesError(Exception):
+    """The open-files limit is too low; the message says what is needed."""
 
 
 def launch(config: ServerConfig) -> int:
@@ -23,42 +28,60 @@ def launch(config: ServerConfig) -> int:
     Raises:
         ListenError: The address cannot be listened on.
         NotLoopbackError: The address is not local, and that was not asked for.
+        ScarceFilesError: The open-files limit is too low.
+        OSError: The system starts no process.
     """
+    survive_signals(IDLE_SIGNALS)
+    max_connections = _claim_connections(config)
+    if config.address.path is not None:
+        # Before there is a file to remove; a host's name, though, may be waited for.
+        _hold_signals()
     listener = open_listener(
         config.address,
         backlog=config.backlog,
         insecure=config.insecure,
         workers_listen=config.workers_listen,
     )
+    _hold_signals()
     try:
-        return _supervise(config, listener)
+        return _supervise(config, listener, max_connections)
     finally:
         listener.close()
 
 
-def _supervise(config: ServerConfig, listener: Listener) -> int:
-    max_connections = _claim_connections(config.max_connections)
+def _supervise(config: ServerConfig, listener: Listener, max_connections: int) -> int:
     setups = _plan_workers(config, listener, max_connections)
 
     def start_worker(index: int) -> WorkerProcess:
         return WorkerProcess(setups[index])
 
-    # A signal that comes now waits for the supervisor, which ends the workers in good order.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    workers = [start_worker(index) for index in range(config.workers)]
-    import asyncio  # noqa: PLC0415 - the workers are starting meanwhile
+    workers: list[WorkerProcess] = []
+    try:
+        for index in range(config.workers):
+            workers.append(start_worker(index))  # noqa: PERF401 - those that started are ended
+        import asyncio  # noqa: PLC0415 - the workers are starting meanwhile
 
-    from server.supervisor import Supervisor  # noqa: PLC0415 - as above
+        from server.supervisor import Supervisor  # noqa: PLC0415 - as above
 
-    supervisor = Supervisor(
-        config, listener, workers, start_worker=start_worker, max_connections=max_connections
-    )
-    return asyncio.run(supervisor.run())
+        supervisor = Supervisor(
+            config, listener, workers, start_worker=start_worker, max_connections=max_connections
+        )
+        return asyncio.run(supervisor.run())
+    finally:
+        # None is left, unless something failed here.
+        for worker in workers:
+            worker.kill()
+
+
+def _hold_signals() -> None:
+    """Let signals wait for the supervisor, which ends the workers in good order."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISOR_SIGNALS)
 
 
 def _plan_workers(config: ServerConfig, listener: Listener, max_connections: int) -> list[Setup]:
     cores = plan_affinity(os.sched_getaffinity(0), config.workers)
     listen = str(listener.address) if config.workers_listen else None
+    folder = _current_folder()
     share = -(-max_connections // config.workers)
     return [
         Setup(
@@ -69,7 +92,7 @@ def _plan_workers(config: ServerConfig, listener: Listener, max_connections: int
             service=config.service,
             log_level=config.log_level,
             log_format=config.log_format,
-            folder=str(Path.cwd()),
+            folder=folder,
             stack=config.stack,
             listen=listen,
             max_connections=share,
@@ -78,9 +101,23 @@ def _plan_workers(config: ServerConfig, listener: Listener, max_connections: int
     ]
 
 
-def _claim_connections(wanted: int) -> int:
+def _current_folder() -> str | None:
+    """Return where we were started; None if that was removed since, as by a deploy."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return None
+
+
+def _claim_connections(config: ServerConfig) -> int:
     """Raise the open-files limit as far as needed and return how many connections to admit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = plan_connections(wanted, soft, hard)
+    limit = plan_connections(config.max_connections, soft, hard)
+    least = least_nofile(config.workers)
+    if limit.nofile < least:
+        raise ScarceFilesError(
+            f"the open-files limit of {limit.nofile} is too low: raise it to {least} at least "
+            "(ulimit -n), or start fewer workers"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit.nofile, hard))
     return limit.connections

@@ -9,6 +9,8 @@ LINGER_BYTES = 67_108_864
 
 # Listener, control sockets, log files, libraries.
 _RESERVED_FDS = 64
+# A worker starts with 25 of them; the supervisor has two for each worker.
+_LEAST_FDS = 32
 
 # Answers that wait for the peer to read: nothing more is decoded from here on; the peer is cut off
 # when it reads none of them for so long, or when calls that run already bring them to so many, as
@@ -33,3 +35,8 @@ def plan_connections(wanted: int, soft_nofile: int, hard_nofile: int) -> Connect
     """
     nofile = max(soft_nofile, min(2 * wanted + _RESERVED_FDS, hard_nofile))
     return ConnectionLimit(connections=max(1, min(wanted, nofile // 2)), nofile=nofile)
+
+
+def least_nofile(workers: int) -> int:
+    """Return the open-files limit below which a server does not start."""
+    return _LEAST_FDS + 2 * workers

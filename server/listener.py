@@ -71,9 +71,19 @@ def peer_label(sock: socket.socket, name: tuple[str, int] | str | bytes) -> str:
     """Return how the log names a connection's other end; Unix peers have a process for a name."""
     if isinstance(name, tuple):
         return str(Address(host=name[0], port=name[1]))
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, uid, _ = struct.unpack("3i", credentials)
+    pid, uid = _credentials(sock)
     return f"unix:pid={pid},uid={uid}"
+
+
+def peer_origin(sock: socket.socket, name: tuple[str, int] | str | bytes) -> str:
+    """Return whom a connection comes from: its host, or its user on a Unix socket."""
+    return name[0] if isinstance(name, tuple) else f"uid {_credentials(sock)[1]}"
+
+
+def _credentials(sock: socket.socket) -> tuple[int, int]:
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", data)
+    return pid, uid
 
 
 def _open_tcp(address: Address, backlog: int | None, *, insecure: bool) -> Listener:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 MAX_CONTENT_CHARS = 200
+MAX_TRACE_CHARS = 16_384
 # Everything that could move the cursor, change colours or forge a line: the C0 and C1 controls,
 # DEL, the line separators, and the bidirectional overrides.
 _UNSAFE = [
@@ -29,6 +30,18 @@ def shorten(text: str, limit: int = MAX_CONTENT_CHARS) -> str:
     if len(text) <= limit:
         return text.translate(_CONTENT_ESCAPES)
     return f"{text[:limit].translate(_CONTENT_ESCAPES)}... ({len(text)} characters)"
+
+
+def cut_middle(text: str, limit: int = MAX_TRACE_CHARS) -> str:
+    """Return a traceback or a message of whatever length with at most `limit` characters of it.
+
+    The end stays, where a traceback says what happened, and some of the beginning.
+    """
+    if len(text) <= limit:
+        return text
+    head = limit // 4
+    left_out = len(text) - limit
+    return f"{text[:head]}\n... {left_out} characters left out ...\n{text[head + left_out :]}"
 
 
 def render_text(event: Mapping[str, object]) -> str:

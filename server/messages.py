@@ -1,8 +1,9 @@
 """What supervisor and worker tell each other, as bytes: one message is one packet.
 
-The supervisor sends `Setup`, then `Hand` with a file descriptor for every connection, `Ping`, and
-at the end `Drain` or `Stop`. The worker answers with `Ready` or `Failed`; `Taken` or `Refused` for
-each `Hand`; `Ended` when that connection is over; `Pong`; and `Left` before it exits.
+The supervisor sends `Setup`, then `Hand` with a file descriptor for every connection, `Ping`,
+`Drop` for a connection of a peer that is refused, and at the end `Drain` or `Stop`. The worker
+answers with `Ready` or `Failed`; `Taken` or `Refused` for each `Hand`; `Ended` when that connection
+is over; `Pong`; and `Left` before it exits.
 
 Packets keep their order, so a worker has adopted everything sent before `Drain` when it reads it.
 """
@@ -18,6 +19,7 @@ MAX_MESSAGE_BYTES = 65_536
 class Setup:
     """The first message: who the worker is and how it serves. `core` None means unpinned.
 
+    `folder` is searched for the service; None where the server was started in none that exists.
     `listen` is the address of a worker that listens by itself, for at most `max_connections`;
     None where connections are handed over.
     """
@@ -29,7 +31,7 @@ class Setup:
     service: str
     log_level: str
     log_format: str
-    folder: str
+    folder: str | None
     stack: str = "capnp"
     listen: str | None = None
     max_connections: int = 0
@@ -41,6 +43,13 @@ class Hand:
 
     connection: int
     peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """End a connection at once."""
+
+    connection: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,19 @@ class Left:
 
 
 Message = (
-    Setup | Hand | Ping | Drain | Stop | Ready | Failed | Taken | Refused | Ended | Pong | Left
+    Setup
+    | Hand
+    | Drop
+    | Ping
+    | Drain
+    | Stop
+    | Ready
+    | Failed
+    | Taken
+    | Refused
+    | Ended
+    | Pong
+    | Left
 )
 
 _KINDS: dict[str, type[Message]] = {
@@ -122,6 +143,7 @@ _KINDS: dict[str, type[Message]] = {
     for kind in (
         Setup,
         Hand,
+        Drop,
         Ping,
         Drain,
         Stop,

@@ -6,14 +6,16 @@ from wire.encoding import encode_abort
 from wire.messages import ExceptionType, RemoteError
 
 
-def refusal(stack: str, reason: str) -> bytes:
+def refusal(stack: str, reason: str, kind: ExceptionType = ExceptionType.OVERLOADED) -> bytes:
     """Return the bytes that tell a peer of `stack` why its connection is closed.
+
+    The `kind` is told where the protocol has kinds of errors.
 
     Empty where the protocol has no words for it: the echo of nothing, a frame that is no answer.
     """
     match stack:
         case "capnp":
-            return encode_abort(RemoteError(reason, ExceptionType.OVERLOADED))
+            return encode_abort(RemoteError(reason, kind))
         case "json":
             return _error_object(reason, id=None) + b"\n"
         case "http":

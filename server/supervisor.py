@@ -6,14 +6,16 @@ Everything happens in callbacks on one asyncio loop, and none of them waits:
   queue; what was accepted and not handed over waits in `_pending`. A stack whose workers listen
   by themselves has none of this: the listener only holds the port;
 - a beat every 250 ms tells which workers may be sent connections, and which are to be killed;
-- a worker that ends is replaced: at once if it had served, after a growing delay if it never did.
+- a worker that ends is replaced: at once if it had served for long, else after a growing delay
+  (`server.restarts`). The server gives up only if no worker was ever ready;
+- a peer whose calls killed workers is refused for a while (`server.quarantine`).
 
 A drain is one way: close the listener, let every worker finish, then the rest are told to stop,
-then killed. `run` returns the exit status when the last worker is gone.
+then killed. `run` returns the exit status when the last worker is gone; a line has told why it is
+not 0.
 """
 
 import asyncio
-import contextlib
 import errno
 import signal
 import socket
@@ -23,12 +25,16 @@ from typing import Any
 
 from server.config import ServerConfig
 from server.dispatch import Slot, round_robin
-from server.listener import Listener, peer_label
+from server.farewells import Farewells
+from server.listener import Listener, peer_label, peer_origin
 from server.log import Log, open_log
-from server.messages import Message, Ready, Refused
+from server.messages import Left, Message, Ready, Refused
+from server.quarantine import DEATHS, QUARANTINE_S, Quarantine, is_suspect
 from server.refusals import refusal
-from server.restarts import StartFailures
-from server.worker_process import STOP_SIGNALS, Connection, WorkerProcess
+from server.restarts import Brake, FirstStarts
+from server.signals import SUPERVISOR_SIGNALS, in_foreground, stop_like_others
+from server.worker_process import Connection, WorkerProcess
+from wire.messages import ExceptionType
 
 BEAT_INTERVAL_S = 0.25
 # 5 s: uvicorn's limit.
@@ -38,10 +44,10 @@ _BEATS_TO_BE_READY = 60
 _ACCEPTS_PER_TURN = 64
 _FD_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _FD_SHORTAGE_PAUSE_S = 0.1
-_START_RETRY_S = 1.0
 # Between the order to stop and SIGKILL.
-_STOP_GRACE_S = 0.5
-_WARNING_INTERVAL_S = 1.0
+_STOP_GRACE_S = 1.0
+# Between a worker's last word and its exit, which threads of a service can hold up.
+_EXIT_GRACE_S = 1.0
 
 DRAINED = 0
 FAILED = 1
@@ -67,8 +73,11 @@ class Supervisor:
         self._max_connections = max_connections
         self._workers: list[WorkerProcess | None] = list(workers)
         self._ages = [0] * len(workers)
+        self._ready_s = [0.0] * len(workers)
         self._pending: deque[Connection] = deque()
-        self._failures = StartFailures()
+        self._brakes = [Brake()] * len(workers)
+        self._first_starts = FirstStarts()
+        self._quarantine = Quarantine()
         self._told_cause: str | None = None
         self._last_worker = -1
         self._accepted = 0
@@ -78,8 +87,8 @@ class Supervisor:
         self._draining = False
         self._status = DRAINED
         self._cancelled = 0
-        self._warned_at_s: dict[str, float] = {}
         self._log: Log
+        self._farewells: Farewells
 
     async def run(self) -> int:
         """Serve until a signal, and return the exit status."""
@@ -87,16 +96,17 @@ class Supervisor:
         self._done: asyncio.Future[int] = self._loop.create_future()
         self._loop.set_exception_handler(self._report)
         self._log = open_log(self._config.log_level, self._config.log_format)
+        self._farewells = Farewells(self._loop)
         for number, handle in (
             (signal.SIGTERM, self._on_stop_signal),
             (signal.SIGINT, self._on_stop_signal),
             (signal.SIGQUIT, self._stop_now),
+            (signal.SIGTSTP, self._suspend),
             (signal.SIGCHLD, self._reap),
         ):
             self._loop.add_signal_handler(number, handle)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # The launcher blocked them until somebody could act on them.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)
         for worker in self._alive():
             self._watch(worker)
         # One may have ended before its end could be signalled.
@@ -118,8 +128,7 @@ class Supervisor:
         try:
             worker = self._start_worker(index)
         except OSError as error:
-            self._log.error(f"Worker {index} cannot be started: {error.strerror}", worker=index)
-            self._loop.call_later(_START_RETRY_S, self._start, index)
+            self._after_failed_start(index, str(error.strerror))
             return
         self._workers[index] = worker
         self._ages[index] = 0
@@ -138,9 +147,12 @@ class Supervisor:
                 self._on_ready(worker, message)
             case Refused():
                 self._warn("A worker is out of open files: a connection was closed")
+            case Left():
+                self._loop.call_later(_EXIT_GRACE_S, self._end_lingering, worker)
 
     def _on_ready(self, worker: WorkerProcess, message: Ready) -> None:
-        self._failures = self._failures.succeeded()
+        self._first_starts = self._first_starts.succeeded()
+        self._ready_s[worker.index] = self._loop.time()
         if message.pin_error is not None:
             self._log.warning(
                 f"Worker {worker.index} is not pinned to its core: {message.pin_error}",
@@ -164,6 +176,7 @@ class Supervisor:
         for worker in self._alive():
             self._check(worker)
         self._dispatch()
+        self._log.flush()
 
     def _check(self, worker: WorkerProcess) -> None:
         self._ages[worker.index] += 1
@@ -193,43 +206,106 @@ class Supervisor:
         # Both, before the descriptor is closed: its number is the next worker's.
         self._loop.remove_reader(worker.channel.fileno())
         self._loop.remove_writer(worker.channel.fileno())
+        culprit = worker.culprit
         orphans = worker.close()
         self._workers[worker.index] = None
-        self._pending.extendleft(reversed(orphans))
         if self._draining:
             self._after_drained(worker, end)
         elif worker.ready:
-            cause = f" ({worker.failure})" if worker.failure else ""
-            self._log.error(
-                f"Worker {worker.index} (pid {worker.pid}) {end}{cause}: replacing it",
-                worker=worker.index,
-            )
-            self._start(worker.index)
+            if culprit is not None and is_suspect(culprit.reads, was_killed=worker.was_killed):
+                self._blame(culprit.origin)
+            self._replace(worker, end, None if culprit is None else culprit.peer)
         else:
-            self._after_failed_start(worker, worker.failure or end)
+            self._after_failed_start(worker.index, worker.failure or end, worker.failure_trace)
+        self._pending.extendleft(reversed(orphans))
 
-    def _after_failed_start(self, worker: WorkerProcess, cause: str) -> None:
-        self._failures = self._failures.failed(self._loop.time())
-        if self._failures.give_up:
-            count = len(self._failures.times_s)
+    def _replace(self, worker: WorkerProcess, end: str, peer: str | None) -> None:
+        served_s = self._loop.time() - self._ready_s[worker.index]
+        delay_s = self._slow_down(worker.index, served_s)
+        cause = f" ({worker.failure})" if worker.failure else ""
+        when = f" in {delay_s:.1f} s" if delay_s else ""
+        call = f"; it was in a call of {peer}" if peer else ""
+        self._log.error(
+            f"Worker {worker.index} (pid {worker.pid}) {end}{cause}: replacing it{when}{call}",
+            worker=worker.index,
+            peer=peer,
+        )
+        self._loop.call_later(delay_s, self._start, worker.index)
+
+    def _after_failed_start(self, index: int, cause: str, trace: str | None = None) -> None:
+        self._first_starts = self._first_starts.failed(self._loop.time())
+        if self._first_starts.give_up:
+            count = len(self._first_starts.times_s)
             self._log.error(f"Giving up after {count} failed starts: {cause}", cause=cause)
             self._status = FAILED
             self._drain()
             return
-        # Once, however many workers try, and try again.
-        if cause != self._told_cause:
-            self._told_cause = cause
-            trace = {} if worker.failure_trace is None else {"traceback": worker.failure_trace}
+        self._tell_failed_start(index, cause, trace)
+        self._loop.call_later(self._slow_down(index, None), self._start, index)
+
+    def _tell_failed_start(self, index: int, cause: str, trace: str | None) -> None:
+        """Log why a worker could not start: in full once, however many workers try again."""
+        is_new, self._told_cause = cause != self._told_cause, cause
+        if is_new or self._first_starts.ever_ready:
+            more = {"traceback": trace} if is_new and trace is not None else {}
             self._log.warning(
-                f"Worker {worker.index} failed to start: {cause}", worker=worker.index, **trace
+                f"Worker {index} failed to start: {cause}", worker=index, cause=cause, **more
             )
-        self._loop.call_later(self._failures.delay_s, self._start, worker.index)
+
+    def _slow_down(self, index: int, served_s: float | None) -> float:
+        self._brakes[index] = self._brakes[index].ended(served_s)
+        return self._brakes[index].delay_s
+
+    def _end_lingering(self, worker: WorkerProcess) -> None:
+        if self._workers[worker.index] is worker:
+            self._log.warning(
+                f"Worker {worker.index} (pid {worker.pid}) has finished and does not exit, as with "
+                "a thread that is no daemon: killing it",
+                worker=worker.index,
+            )
+            worker.kill()
+
+    # Peers that kill workers
+
+    def _blame(self, origin: str) -> None:
+        now_s = self._loop.time()
+        was_refused = self._quarantine.rest_s(origin, now_s) is not None
+        if self._quarantine.blame(origin, now_s):
+            self._log.error(
+                f"Refusing {origin} for {QUARANTINE_S:g} s: {DEATHS} workers died in its calls",
+                origin=origin,
+            )
+        if was_refused:
+            # It goes on over connections that it had before.
+            for worker in self._alive():
+                worker.drop(origin)
+
+    def _is_refused(self, connection: Connection) -> bool:
+        """Refuse a connection if its origin is in quarantine."""
+        rest_s = self._quarantine.rest_s(connection.origin, self._loop.time())
+        if rest_s is None:
+            return False
+        reason = (
+            f"calls from {connection.origin} killed {DEATHS} workers: it is refused for "
+            f"{rest_s:.0f} s"
+        )
+        # Not overloaded, which invites the peer to try again.
+        words = refusal(self._config.stack, reason, ExceptionType.FAILED)
+        self._farewells.end(connection.sock, words)
+        self._log.warning(
+            f"Refusing a connection from {connection.origin}",
+            kind="Refusing connections from peers in quarantine",
+            origin=connection.origin,
+        )
+        return True
 
     # Connections
 
     def _dispatch(self) -> None:
         """Hand over what waits, and read the listener only if a worker can take more."""
-        while self._pending and self._hand_over(self._pending[0]):
+        while self._pending:
+            if not self._is_refused(self._pending[0]) and not self._hand_over(self._pending[0]):
+                break
             self._pending.popleft()
         self._accept_when(
             self._listening
@@ -257,6 +333,8 @@ class Supervisor:
     def _unblock(self, worker: WorkerProcess) -> None:
         self._loop.remove_writer(worker.channel.fileno())
         worker.blocked = False
+        if self._draining:
+            self._drain_worker(worker)
         self._dispatch()
 
     def _accept_when(self, wanted: bool) -> None:  # noqa: FBT001 - the state it sets
@@ -289,16 +367,14 @@ class Supervisor:
             self._refuse(sock)
             return True
         self._accepted += 1
-        self._pending.append(Connection(self._accepted, sock, peer_label(sock, name)))
+        label, origin = peer_label(sock, name), peer_origin(sock, name)
+        self._pending.append(Connection(self._accepted, sock, label, origin))
         self._dispatch()
         return True
 
     def _refuse(self, sock: socket.socket) -> None:
         reason = f"{self._max_connections} connections are open: try again later"
-        with contextlib.suppress(OSError), sock:
-            # Into an empty send buffer, so it does not block. A peer whose own bytes are here
-            # already may see a reset before it reads this.
-            sock.send(refusal(self._config.stack, reason))
+        self._farewells.end(sock, refusal(self._config.stack, reason))
         self._warn(f"Refusing connections: {self._max_connections} are open")
 
     def _pause_for_fds(self, error: OSError) -> None:
@@ -313,13 +389,20 @@ class Supervisor:
         self._dispatch()
 
     def _warn(self, event: str) -> None:
-        """Log a warning that peers can provoke, at most once a second."""
-        now_s = self._loop.time()
-        if now_s - self._warned_at_s.get(event, -_WARNING_INTERVAL_S) >= _WARNING_INTERVAL_S:
-            self._warned_at_s[event] = now_s
-            self._log.warning(event)
+        """Log a warning that peers can provoke."""
+        self._log.warning(event, kind=event)
 
     # The end
+
+    def _suspend(self) -> None:
+        """Stop for a while, with the workers, if somebody at our terminal typed Ctrl-Z."""
+        if not in_foreground():
+            return
+        for worker in self._alive():
+            worker.signal_group(signal.SIGSTOP)
+        stop_like_others()
+        for worker in self._alive():
+            worker.signal_group(signal.SIGCONT)
 
     def _on_stop_signal(self) -> None:
         if self._draining:
@@ -333,9 +416,13 @@ class Supervisor:
         self._listener.close()
         self._drop_pending()
         for worker in self._alive():
-            worker.drain()
+            self._drain_worker(worker)
         self._loop.call_later(self._config.drain_timeout_s, self._on_drain_limit)
         self._finish_if_alone()
+
+    def _drain_worker(self, worker: WorkerProcess) -> None:
+        if not worker.drain():
+            self._loop.add_writer(worker.channel.fileno(), self._unblock, worker)
 
     def _drop_pending(self) -> None:
         while self._pending:
@@ -343,19 +430,19 @@ class Supervisor:
 
     def _after_drained(self, worker: WorkerProcess, end: str) -> None:
         self._drop_pending()
-        # One that could not start had nothing to lose, and its cause has been told.
-        if worker.cancelled is None and worker.failure is None:
+        if worker.cancelled:
+            self._cancelled += worker.cancelled
+            self._status = FAILED
+        elif worker.cancelled is None and worker.ready:
             self._log.error(
                 f"Worker {worker.index} (pid {worker.pid}) {end} in the drain, with "
                 f"{worker.serving} connections open",
                 worker=worker.index,
             )
             self._status = FAILED
-        self._cancelled += worker.cancelled or 0
         self._finish_if_alone()
 
     def _on_drain_limit(self) -> None:
-        self._status = FAILED
         for worker in self._alive():
             worker.stop()
         self._loop.call_later(_STOP_GRACE_S, self._kill_all)
@@ -383,8 +470,12 @@ class Supervisor:
                 f"The drain limit of {limit_s:g} s passed: {self._cancelled} calls cancelled",
                 cancelled=self._cancelled,
             )
+        self._log.flush(last=True)
+        self._farewells.close()
         self._done.set_result(self._status)
 
     def _report(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log what asyncio would otherwise print, blocking, on stderr."""
-        self._log.error(f"{context.get('message')}: {context.get('exception')!r}")
+        self._log.error(
+            f"{context.get('message')}: {context.get('exception')!r}", kind="unexpected errors"
+        )

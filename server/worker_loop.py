@@ -8,12 +8,14 @@ from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from server.call_stamp import Stamp
 from server.channel import Channel, ChannelClosedError
 from server.connection_log import ConnectionLog
 from server.engines import Engine, open_engine
 from server.log import Log, open_log
 from server.messages import (
     Drain,
+    Drop,
     Ended,
     Hand,
     Left,
@@ -30,6 +32,9 @@ from server.tuning import tune
 
 # Handed connections wait for the next turn of the loop beyond this many.
 _MESSAGES_PER_TURN = 64
+# When the time for the drain is over, connections that have nothing left to do may still close.
+_LAST_TURNS_S = 0.1
+_REFUSED = "its calls killed workers"
 LEFT = 0
 CANCELLED = 1
 
@@ -43,14 +48,18 @@ class Worker:
         setup: Setup,
         service: Any,  # noqa: ANN401 - services are anyone's classes
         pin_error: str | None,
+        stamp: Stamp,
     ) -> None:
         self._channel = channel
         self._setup = setup
         self._service = service
         self._pin_error = pin_error
+        self._stamp = stamp
         self._name = f"[Worker {setup.worker}]"
         self._outbox: deque[Message] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._transports: dict[int, asyncio.BaseTransport] = {}
+        self._dropped: set[int] = set()
         self._log: Log
         self._lines: ConnectionLog
         self._engine: Engine
@@ -70,13 +79,17 @@ class Worker:
                 self._lines.listening(self._setup.listen)
             loop.add_reader(self._channel.fileno(), self._on_control)
             status = await self._leaving
+            # Nobody can answer a beat while the engine is closed.
+            loop.remove_reader(self._channel.fileno())
             await self._abandon_tasks()
             return status
 
     def _open(self) -> AbstractAsyncContextManager[Engine]:
         if self._setup.stack == "capnp":
             debug = self._setup.log_level == "debug"
-            return open_engine(self._setup.engine, self._service, self._log, debug=debug)
+            return open_engine(
+                self._setup.engine, self._service, self._log, debug=debug, stamp=self._stamp
+            )
         from server.stacks import open_stack  # noqa: PLC0415 - not needed for the default
 
         return open_stack(self._setup, self._log)
@@ -96,12 +109,15 @@ class Worker:
         match order:
             case Hand():
                 self._take(order, fd)
+            case Drop():
+                self._drop(order.connection)
             case Ping():
                 self._spawn(self._beat(order.beat))
             case Drain():
                 self._spawn(self._drain())
             case Stop():
-                self._leave(self._engine.unfinished)
+                # A drain that has nothing to wait for ends before.
+                asyncio.get_running_loop().call_later(_LAST_TURNS_S, self._stop)
             case _:
                 raise AssertionError(order)
 
@@ -115,24 +131,41 @@ class Worker:
     async def _adopt(self, hand: Hand, sock: socket.socket) -> None:
         self._lines.received(hand.peer)
 
+        is_over = False
+
         def on_end(reason: str | None) -> None:
+            nonlocal is_over
+            is_over = True
+            if hand.connection in self._dropped:
+                self._dropped.discard(hand.connection)
+                reason = _REFUSED
+            self._transports.pop(hand.connection, None)
             self._lines.ended(hand.peer, reason)
             self._send(Ended(hand.connection))
 
         try:
             tune(sock)
             self._lines.started(hand.peer)
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._engine.protocol(on_end), sock
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._engine.protocol(on_end, hand.connection), sock
             )
+            if not is_over:
+                self._transports[hand.connection] = transport
         except OSError as error:
             # The peer was gone before it was adopted.
             sock.close()
             on_end(error.strerror or "broken")
 
+    def _drop(self, connection: int) -> None:
+        transport: Any = self._transports.get(connection)
+        if transport is not None:
+            self._dropped.add(connection)
+            transport.abort()
+
     async def _beat(self, beat: int) -> None:
         await self._engine.heartbeat()
         self._send(Pong(beat))
+        self._log.flush()
 
     async def _drain(self) -> None:
         # Adoptions under way must be known to the engine before it looks.
@@ -141,13 +174,18 @@ class Worker:
         await self._engine.drain()
         self._leave(0)
 
+    def _stop(self) -> None:
+        self._leave(self._engine.unfinished)
+
     def _leave(self, cancelled: int) -> None:
+        if self._leaving.done():
+            return
         self._send(Left(cancelled))
+        self._log.flush(last=True)
         if cancelled:
             # Handlers that will not end must not hold up the exit.
             os._exit(CANCELLED)
-        if not self._leaving.done():
-            self._leaving.set_result(LEFT)
+        self._leaving.set_result(LEFT)
 
     async def _abandon_tasks(self) -> None:
         """Cancel what the engine would fail when it closes, such as a heartbeat under way."""
@@ -183,5 +221,6 @@ class Worker:
         error = context.get("exception")
         self._log.error(
             f"{self._name} {context.get('message', 'unexpected error')}: {error!r}",
+            kind=f"{self._name} unexpected errors",
             worker=self._setup.worker,
         )

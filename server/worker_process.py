@@ -3,6 +3,7 @@
 Nothing here needs an event loop, so that the first workers can start before asyncio is imported.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rigcli.heap import keeping_heap
+from server.call_stamp import StampPage
 from server.channel import Channel, ChannelClosedError
 from server.dispatch import Slot
 from server.messages import (
     Drain,
+    Drop,
     Ended,
     Failed,
     Hand,
@@ -30,8 +33,7 @@ from server.messages import (
     Stop,
     Taken,
 )
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+from server.signals import HANDLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +43,34 @@ class Connection:
     number: int
     sock: socket.socket
     peer: str
+    # What a quarantine refuses: the address without its port, or the user of a Unix socket.
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """The connection whose call a worker was in when it ended, and how often it was served."""
+
+    peer: str
+    origin: str
+    reads: int
 
 
 class WorkerProcess:
-    """One started worker. Whoever sees it end calls `close`."""
+    """One started worker. Whoever sees it end calls `close`.
+
+    Raises:
+        OSError: The system starts no process.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self.index = setup.worker
         self.ready = False
         self.blocked = False
         self.missed_beats = 0
-        # How many connections it serves now.
-        self.serving = 0
+        self.was_killed = False
+        # The peers and origins of the connections that it serves now.
+        self._served: dict[int, tuple[str, str]] = {}
         self.failure: str | None = None
         self.failure_trace: str | None = None
         self.cancelled: int | None = None
@@ -60,15 +78,33 @@ class WorkerProcess:
         self._in_transit: dict[int, Connection] = {}
         self._beat = 0
         self._awaiting_pong = False
-        self.channel, theirs = Channel.pair()
-        with theirs:
-            self._process = _launch(theirs.fileno())
-        self.channel.send(setup)
+        with contextlib.ExitStack() as opened:
+            self._stamp = opened.enter_context(contextlib.closing(StampPage()))
+            self.channel, theirs = Channel.pair()
+            opened.enter_context(contextlib.closing(self.channel))
+            with theirs:
+                self._process = _launch(theirs.fileno(), self._stamp.fd)
+            opened.pop_all()
+        self._send(setup)
 
     @property
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
+
+    @property
+    def serving(self) -> int:
+        """How many connections it serves now."""
+        return len(self._served)
+
+    @property
+    def culprit(self) -> Culprit | None:
+        """Whose call an ended worker was in; None if it was in none that is known."""
+        number, reads = self._stamp.read()
+        if number not in self._served:
+            return None
+        peer, origin = self._served[number]
+        return Culprit(peer, origin, reads)
 
     @property
     def slot(self) -> Slot:
@@ -105,17 +141,33 @@ class WorkerProcess:
         self._awaiting_pong = True
         self._send(Ping(self._beat))
 
-    def drain(self) -> None:
-        """Tell it to finish its calls and leave."""
-        self._send(Drain())
+    def drain(self) -> bool:
+        """Tell it to finish its calls and leave; return False if it does not keep up."""
+        return self._send(Drain())
+
+    def drop(self, origin: str) -> None:
+        """Tell it to end the connections of one origin at once."""
+        for number, (_, theirs) in self._served.items():
+            if theirs == origin:
+                self._send(Drop(number))
 
     def stop(self) -> None:
         """Tell it to cancel its calls and leave."""
         self._send(Stop())
 
     def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
+        """End it at once, with what it has started."""
+        self.signal_group(signal.SIGKILL)
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the worker and to the processes that it has started.
+
+        Those that lead a session of their own (setsid) are not reached.
+        """
+        # Once it is reaped, its number may be another's.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
 
     def read(self) -> Iterator[Message]:
         """Yield what the worker said, after noting it here."""
@@ -130,16 +182,26 @@ class WorkerProcess:
             yield received[0]
 
     def poll(self) -> str | None:
-        """Return how the process ended, in words, or None while it runs."""
-        status = self._process.poll()
-        if status is None:
+        """Return how the process ended, in words, or None while it runs.
+
+        What an ended worker has started is killed.
+        """
+        if self._process.returncode is None and not self._has_ended():
             return None
+        self.kill()
+        status = self._process.wait()
+        self.was_killed = status == -signal.SIGKILL
         return exit_words(status)
 
+    def _has_ended(self) -> bool:
+        # Not reaped by this: until it is, no new group can have its number.
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
+
     def close(self) -> list[Connection]:
-        """Reap the process and return the connections it never took, oldest first."""
-        self._process.wait()
+        """Give up an ended worker; return the connections it never took, oldest first."""
         self.channel.close()
+        self._stamp.close()
         orphans, self._in_transit = list(self._in_transit.values()), {}
         return orphans
 
@@ -156,10 +218,12 @@ class WorkerProcess:
             case Ready():
                 self.ready = True
             case Taken() | Refused():
-                self._in_transit.pop(message.connection).sock.close()
-                self.serving += isinstance(message, Taken)
+                connection = self._in_transit.pop(message.connection)
+                connection.sock.close()
+                if isinstance(message, Taken):
+                    self._served[message.connection] = connection.peer, connection.origin
             case Ended():
-                self.serving -= 1
+                del self._served[message.connection]
             case Pong():
                 self._awaiting_pong = False
                 self.missed_beats = 0
@@ -181,14 +245,20 @@ def exit_words(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
-def _launch(control_fd: int) -> subprocess.Popen[bytes]:
+def _launch(control_fd: int, stamp_fd: int) -> subprocess.Popen[bytes]:
     # -P: our packages have everyday names, and a folder of the user's must not stand in for one.
-    command = [sys.executable, "-P", "-m", "server.worker", str(control_fd), str(os.getpid())]
-    # Blocked until the worker ignores them: Ctrl-C reaches the whole group.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    command = [sys.executable, "-P", "-m", "server.worker"]
+    numbers = map(str, [control_fd, stamp_fd, os.getpid()])
+    # Blocked until the worker has handlers for them.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
         return subprocess.Popen(  # noqa: S603 - our own command
-            command, pass_fds=[control_fd], stdin=subprocess.DEVNULL, env=_environment()
+            [*command, *numbers],
+            pass_fds=[control_fd, stamp_fd],
+            stdin=subprocess.DEVNULL,
+            env=_environment(),
+            # It leads a group, so that what a service starts can be ended with it.
+            process_group=0,
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

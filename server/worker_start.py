@@ -1,6 +1,7 @@
 """The start of a worker: orders, CPU, service, loop. What fails here is told to the supervisor."""
 
 import asyncio
+import contextlib
 import os
 import select
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rigcli.gc_page import publish_gc
+from server.call_stamp import open_stamp
 from server.channel import Channel, ChannelClosedError
 from server.messages import Failed, Setup
 from server.service import BadServiceError, ServiceCodeError, bind_methods, load_service
@@ -21,21 +23,23 @@ _MAX_CAUSE_CHARS = 2_000
 _MAX_TRACE_CHARS = 8_000
 
 
-def start(control: socket.socket) -> int:
+def start(control: socket.socket, stamp_fd: int) -> int:
     """Serve as the supervisor orders and return the exit status."""
     channel = Channel(control)
     try:
-        return _prepare(channel)()
+        return _prepare(channel, stamp_fd)()
     except ChannelClosedError:
         return FAILED
-    except Exception as error:  # noqa: BLE001 - told to the supervisor, which decides
+    except BaseException as error:  # noqa: BLE001 - told to the supervisor, which decides
         trace = error.trace if isinstance(error, ServiceCodeError) else None
         channel.send(Failed(_one_line(error), trace and trace[-_MAX_TRACE_CHARS:]))
         return FAILED
 
 
-def _prepare(channel: Channel) -> Callable[[], int]:
+def _prepare(channel: Channel, stamp_fd: int) -> Callable[[], int]:
     setup = _receive_setup(channel)
+    stamp = open_stamp(stamp_fd)
+    _leave_removed_folder(setup.folder)
     pin_error = _pin(setup.core)
     publish_gc()
     if setup.stack == "selectors":
@@ -48,7 +52,7 @@ def _prepare(channel: Channel) -> Callable[[], int]:
 
     def run() -> int:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            return runner.run(Worker(channel, setup, service, pin_error).run())
+            return runner.run(Worker(channel, setup, service, pin_error, stamp).run())
 
     return run
 
@@ -56,10 +60,23 @@ def _prepare(channel: Channel) -> Callable[[], int]:
 def _load(setup: Setup) -> Any:  # noqa: ANN401 - services are anyone's classes
     # As a server for anyone's service does, look where the user stands; after everything else, so
     # that no file of theirs shadows ours.
-    sys.path.append(setup.folder)
+    if setup.folder is not None:
+        sys.path.append(setup.folder)
     service = load_service(setup.service)
     bind_methods(service)
     return service
+
+
+def _leave_removed_folder(folder: str | None) -> None:
+    """Step out of a working directory that is gone: without one, pycapnp aborts the process."""
+    with contextlib.suppress(OSError):
+        os.getcwd()  # noqa: PTH109 - asked whether there is one
+        return
+    # A deploy may have put a new folder in its place.
+    for place in ("/", folder):
+        if place is not None:
+            with contextlib.suppress(OSError):
+                os.chdir(place)
 
 
 def _receive_setup(channel: Channel) -> Setup:
@@ -92,7 +109,7 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory  # type: ignore[no-any-return]
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     """Return the error in one line; our own errors need no class name to be understood."""
     text = " ".join(str(error).split())[:_MAX_CAUSE_CHARS]
     if isinstance(error, (BadServiceError, ServiceCodeError)):

@@ -243,10 +243,12 @@ def _type(error: Any) -> str:
 class RawPeer:
     """A blocking connection; every wait has a deadline."""
 
-    def __init__(self, server: Running, *, timeout_s: float = 20.0) -> None:
+    def __init__(self, server: Running, *, timeout_s: float = 20.0, source: str = "") -> None:
         self._timeout_s = timeout_s
         self._received = bytearray()
-        self.socket = socket.create_connection((server.host, server.port), timeout_s)
+        self.socket = socket.create_connection(
+            (server.host, server.port), timeout_s, (source, 0) if source else None
+        )
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Self:
@@ -321,9 +323,9 @@ class RawPeer:
 
 
 @contextmanager
-def raw_peer(server: Running, *, timeout_s: float = 20.0) -> Iterator[RawPeer]:
-    """Connect and ask for the capability."""
-    with RawPeer(server, timeout_s=timeout_s) as peer:
+def raw_peer(server: Running, *, timeout_s: float = 20.0, source: str = "") -> Iterator[RawPeer]:
+    """Connect, from an address of one's own if need be, and ask for the capability."""
+    with RawPeer(server, timeout_s=timeout_s, source=source) as peer:
         yield peer.open()
 
 

@@ -11,6 +11,7 @@ from loadtest.cli.load import run_command, search_command
 from loadtest.cli.report import compare_results, report
 from loadtest.cli.sweep import sweep_command
 from loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+from rigcli.finite import FiniteFloat
 
 _QUICK_PROCESSES = 6
 
@@ -29,7 +30,7 @@ def cli() -> None:
     help="Fresh processes, each of which times every case.  [default: 12, with --quick 6]",
 )
 @click.option("--plan", type=click.Choice(["full", "quick", "tiny"]), hidden=True)
-@click.option("--case-seconds", type=click.FloatRange(0.001, 10), hidden=True)
+@click.option("--case-seconds", type=FiniteFloat(0.001, 10), hidden=True)
 @results_option
 def bench(
     *,
@@ -63,7 +64,7 @@ def bench(
 @cli.command("bench-server")
 @click.option("--quick", is_flag=True, help=f"{_QUICK_PROCESSES} rounds, coarser intervals.")
 @click.option("--rounds", type=click.IntRange(1, 99), help="Rounds.  [default: 12]")
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=1.5, show_default=True)
+@click.option("--seconds", type=FiniteFloat(0.1, 60), default=1.5, show_default=True)
 @click.option("--idle", type=click.IntRange(1, 10_000), default=10_000, show_default=True)
 @results_option
 def bench_server(

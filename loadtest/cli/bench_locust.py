@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+from rigcli.finite import FiniteFloat
 
 _QUICK_ROUNDS = 6
 
@@ -13,7 +14,7 @@ _QUICK_ROUNDS = 6
 @click.command("bench-locust")
 @click.option("--quick", is_flag=True, help=f"{_QUICK_ROUNDS} rounds, coarser intervals.")
 @click.option("--rounds", type=click.IntRange(1, 99), help="Rounds.  [default: 12]")
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=2.0, show_default=True)
+@click.option("--seconds", type=FiniteFloat(0.1, 60), default=2.0, show_default=True)
 @click.option("--users", type=click.IntRange(1, 1000), default=16, show_default=True)
 @results_option
 def bench_locust(

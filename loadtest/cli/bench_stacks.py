@@ -7,6 +7,7 @@ import click
 
 from loadtest.cli.load import read_size
 from loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+from rigcli.finite import FiniteFloat
 
 
 def _read_payloads(
@@ -49,7 +50,7 @@ def _read_stacks(
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.1, 60),
+    type=FiniteFloat(0.1, 60),
     help="Window of each measurement.  [default: 0.3]",
 )
 @click.option(

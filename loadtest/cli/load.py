@@ -10,6 +10,7 @@ import click
 
 import rigcli
 from loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+from rigcli.finite import FiniteFloat
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -335,11 +336,9 @@ def run_command(
     callback=read_seconds,
     help="Measured time of each probe.",
 )
+@click.option(*("--start", "start_hz"), type=FiniteFloat(1, 1e6), default=1000.0, show_default=True)
 @click.option(
-    *("--start", "start_hz"), type=click.FloatRange(1, 1e6), default=1000.0, show_default=True
-)
-@click.option(
-    *("--highest", "highest_hz"), type=click.FloatRange(1, 1e7), default=1e6, show_default=True
+    *("--highest", "highest_hz"), type=FiniteFloat(1, 1e7), default=1e6, show_default=True
 )
 @_pace_options
 @load_options

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from server.call_stamp import Stamp, no_stamp
 from server.log import Log
 
 # Called once when a connection is over: None when it ended cleanly, else a short reason.
@@ -22,8 +23,8 @@ class Engine(Protocol):
     def unfinished(self) -> int:
         """The calls in flight, and the connections whose replies have not all left."""
 
-    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
-        """Return the asyncio protocol for one new connection."""
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
+        """Return the asyncio protocol for one new connection, and the number of its stamp."""
 
     async def heartbeat(self) -> None:
         """Return once a call has gone all the way through the engine's own machinery."""
@@ -38,12 +39,17 @@ def open_engine(
     log: Log,
     *,
     debug: bool,
+    stamp: Stamp | None = None,
 ) -> AbstractAsyncContextManager[Engine]:
-    """Return the engine that serves `service`, to be entered in a running event loop."""
+    """Return the engine that serves `service`, to be entered in a running event loop.
+
+    It stamps the connection whose call runs, as `server.call_stamp` explains.
+    """
+    stamp = no_stamp() if stamp is None else stamp
     if name == "wire":
         from server.engines.wire_engine import open_wire_engine  # noqa: PLC0415 - only the one used
 
-        return open_wire_engine(service, log, debug=debug)
+        return open_wire_engine(service, log, debug=debug, stamp=stamp)
     from server.engines.pycapnp_engine import open_pycapnp_engine  # noqa: PLC0415 - as above
 
-    return open_pycapnp_engine(service, log, debug=debug)
+    return open_pycapnp_engine(service, log, debug=debug, stamp=stamp)

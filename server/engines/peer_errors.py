@@ -7,7 +7,6 @@ Python prints the class's name, then the (here empty) text.
 """
 
 import secrets
-import traceback
 from contextlib import suppress
 from types import TracebackType
 
@@ -18,6 +17,7 @@ from server.service import ServiceError
 from wire.errors import MalformedMessage
 
 MAX_TEXT_CHARS = 500
+NOT_LOGGED = "internal error [not logged: there are too many like it]"
 
 
 def explain(method: str, error: BaseException, log: Log) -> str:
@@ -30,14 +30,20 @@ def explain(method: str, error: BaseException, log: Log) -> str:
         # A class of the service's, whose text may be one more thing that fails.
         with suppress(Exception):
             return cut(str(error))
-    trace = "".join(traceback.format_exception(error))
     fault = _fault(error)
     if fault is not None:
-        log.debug(f"Bad parameters in a call of {method}", traceback=trace)
+        what = f"Bad parameters in a call of {method}"
+        log.debug(what, kind=what, traceback=error)
         return f"bad parameters: {fault}"
     number = error_id()
-    log.error(f"internal error [id {number}] in {method}", error_id=number, traceback=trace)
-    return f"internal error [id {number}]"
+    written = log.error(
+        f"internal error [id {number}] in {method}",
+        kind=f"internal error in {method}",
+        error_id=number,
+        traceback=error,
+    )
+    # A number that nobody finds in the log would be a lie.
+    return NOT_LOGGED if written is False else f"internal error [id {number}]"
 
 
 def _fault(error: BaseException) -> str | None:

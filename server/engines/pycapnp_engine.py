@@ -16,6 +16,7 @@ from typing import Any
 import capnp
 
 from schema import message
+from server.call_stamp import Stamp, no_stamp, stamped
 from server.engines import Engine, OnEnd
 from server.engines.kj_gate import MeteredGate
 from server.engines.kj_meter import CallMeter, Served, WorkerCalls
@@ -43,10 +44,13 @@ async def open_pycapnp_engine(
     log: Log,
     *,
     debug: bool,
+    stamp: Stamp,
 ) -> AsyncIterator[Engine]:
     """Run the KJ loop for the worker's life and serve `service` on it."""
     async with capnp.kj_loop():
-        yield _PycapnpEngine(service, log, debug=debug)
+        engine = _PycapnpEngine(service, log, debug=debug)
+        engine.stamp = stamp
+        yield engine
 
 
 class _Beat(message.MessageStream.Server):  # type: ignore[misc]
@@ -61,6 +65,7 @@ class _PycapnpEngine:
         if debug and hasattr(service, "note"):
             service.note = log.debug
         self.log = log
+        self.stamp = no_stamp()
         self.calls = WorkerCalls()
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.methods, self._adapter_type = _adapt(service)
@@ -71,8 +76,8 @@ class _PycapnpEngine:
     def unfinished(self) -> int:
         return sum(connection.unfinished for connection in self._connections)
 
-    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
-        return _Connection(self, on_end).protocol()
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
+        return _Connection(self, on_end, connection).protocol()
 
     async def heartbeat(self) -> None:
         # A call within the process, but through KJ's queue: it stalls when KJ's loop is dead
@@ -108,8 +113,9 @@ class _PycapnpEngine:
 class _Connection:
     """One connection: its RPC system, its calls in flight, its end."""
 
-    def __init__(self, engine: _PycapnpEngine, on_end: OnEnd) -> None:
+    def __init__(self, engine: _PycapnpEngine, on_end: OnEnd, number: int = 0) -> None:
         self._engine = engine
+        self._number, self._calls = number, 0
         self._on_end = on_end
         self._meter = CallMeter(engine.calls, engine.methods, engine.too_large)
         self._gate: MeteredGate | None = MeteredGate(
@@ -145,6 +151,8 @@ class _Connection:
     def _lost(self, error: Exception | None) -> None:
         self._engine.remove(self)
         self._over.set()
+        # No drain waits for the calls of a peer that is gone.
+        self._idle.set()
         assert self._gate is not None
         fault = self._gate.fault
         # Breaks the cycle of connection and gate, so that their buffers go now, not with the GC.
@@ -156,6 +164,12 @@ class _Connection:
     def _dispose(self) -> None:
         self._rpc.close()
         self._rpc = None
+
+    async def answer_stamped(self, method: "_Method", context: Any) -> None:  # noqa: ANN401
+        """Run one call, with the connection's stamp while it does not wait."""
+        self._calls += 1
+        work = self.answer(method, context)
+        await stamped(work, self._engine.stamp, self._number, self._calls)
 
     async def answer(self, method: "_Method", context: Any) -> None:  # noqa: ANN401 - pycapnp
         """Run one call; whatever goes wrong, the peer gets one short line."""
@@ -259,7 +273,7 @@ def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:  # noqa: 
 
 def _handler(method: _Method) -> Handler:
     def handle(self: Any, context: Any) -> Coroutine[Any, Any, None]:  # noqa: ANN401 - pycapnp
-        answer: Coroutine[Any, Any, None] = self.connection.answer(method, context)
+        answer: Coroutine[Any, Any, None] = self.connection.answer_stamped(method, context)
         return answer
 
     return handle

@@ -18,8 +18,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from server.call_stamp import CONNECTION, READS, Stamp, no_stamp, stamped
 from server.engines import Engine, OnEnd
 from server.engines.early_cancels import EarlyCancels
+from server.engines.hang_up import has_hung_up
 from server.engines.peer_errors import explain
 from server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
 from server.limits import STALL_LIMIT_S as _STALL_LIMIT_S
@@ -60,11 +62,14 @@ async def open_wire_engine(
     log: Log,
     *,
     debug: bool,
+    stamp: Stamp,
 ) -> AsyncIterator[Engine]:
     """Serve `service` on the running event loop."""
     if debug and hasattr(service, "note"):
         service.note = log.debug
-    yield _WireEngine(service, log)
+    engine = _WireEngine(service, log)
+    engine.stamp = stamp
+    yield engine
 
 
 class _AsyncMethod:
@@ -117,6 +122,7 @@ def _too_large(results: EncodedTuple) -> EncodeError:
 class _WireEngine:
     def __init__(self, service: Any, log: Log) -> None:  # noqa: ANN401
         interface = compile_interface(service.interface)
+        self.stamp = no_stamp()
         self.log = log
         self.draining = False
         # Async calls that run now, over all connections; each leaves as it ends.
@@ -139,8 +145,8 @@ class _WireEngine:
     def unfinished(self) -> int:
         return sum(connection.unfinished for connection in self.connections)
 
-    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
-        return _Connection(self, on_end)
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
+        return _Connection(self, on_end, connection)
 
     def refusal(self, called: Called) -> RemoteError:
         """Return why a call is not run."""
@@ -186,12 +192,13 @@ class _RunningCall:
 class _Connection(asyncio.BufferedProtocol):
     """One connection: bytes, calls, tasks, and its end."""
 
-    def __init__(self, engine: _WireEngine, on_end: OnEnd) -> None:
+    def __init__(self, engine: _WireEngine, on_end: OnEnd, number: int = 0) -> None:
         self._engine = engine
         self._on_end = on_end
         self._buffers = engine.buffers
         self._wire = ServerConnection()
         self._loop = asyncio.get_running_loop()
+        self._stamp, self._number, self._reads = engine.stamp, number, 0
         self._transport: asyncio.Transport
         self._calls: dict[int, _RunningCall] = {}
         self._params_bytes = 0
@@ -281,6 +288,9 @@ class _Connection(asyncio.BufferedProtocol):
     # --- the path of a call
 
     def _serve(self, data: Buffer) -> None:
+        stamp = self._stamp
+        stamp[CONNECTION] = self._number
+        stamp[READS] = self._reads = self._reads + 1
         events = self._wire.events(data, self._engine.inline)
         for event in events:
             if type(event) is Called:
@@ -294,10 +304,12 @@ class _Connection(asyncio.BufferedProtocol):
             elif type(event) is Ended:
                 self._end(event)
         else:
+            stamp[CONNECTION] = 0
             self._flush()
             if self._unwritable:
                 self._pause()
             return
+        stamp[CONNECTION] = 0
         # What is not decoded yet stays with `_wire`.
         events.close()
         self._flush()
@@ -355,7 +367,8 @@ class _Connection(asyncio.BufferedProtocol):
         call: _RunningCall,
     ) -> None:
         try:
-            results = await method.call(method.open_params(params))
+            work = method.call(method.open_params(params))
+            results = await stamped(work, self._stamp, self._number, self._reads)
             self._answer(method, question_id, results)
         # The boundary, as in `_inline`. Here and not at the task, because asyncio raises what is
         # no `Exception` out of the loop, and with it ends the worker.
@@ -476,8 +489,10 @@ class _Connection(asyncio.BufferedProtocol):
     async def finish(self) -> None:
         """Deliver the replies of the calls in flight, then close."""
         # Polled: it happens once in a connection's life, and three things can end the wait.
-        while (self._calls or self._paused) and not self._transport.is_closing():  # noqa: ASYNC110
+        while (self._calls or self._paused) and not self._transport.is_closing():
             await asyncio.sleep(_DRAIN_POLL_S)
+            if self._paused and has_hung_up(self._transport):
+                self._transport.abort()
         if self._is_over:
             return
         self._over = self._loop.create_future()

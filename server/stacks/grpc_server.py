@@ -90,13 +90,14 @@ class _GrpcEngine:
     def __init__(self, note: Note) -> None:
         self.server: Any = None
         self._note = note
+        self._draining = False
 
     @property
     def unfinished(self) -> int:
-        """Nothing that is known: handlers do not wait, and of its transports gRPC tells nothing."""
-        return 0
+        """At least one call while a drain lasts: gRPC tells nothing of its transports."""
+        return int(self._draining)
 
-    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:  # noqa: ARG002 - an Engine's
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:  # noqa: ARG002 - an Engine's
         raise AssertionError("gRPC is handed no connections")
 
     async def heartbeat(self) -> None:
@@ -104,6 +105,7 @@ class _GrpcEngine:
         await asyncio.sleep(0)
 
     async def drain(self) -> None:
+        self._draining = True
         await self.server.stop(_GRACE_S)
 
     async def read(self, data: bytes, context: Any) -> Any:  # noqa: ANN401 - gRPC's context, a Chunk

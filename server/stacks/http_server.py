@@ -114,7 +114,7 @@ class _HttpEngine:
         """A connection that still exists in a drain has a request to answer."""
         return len(self.connections)
 
-    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:  # noqa: ARG002 - no stamps
         return _Undecided(self, on_end)
 
     async def heartbeat(self) -> None:
@@ -350,7 +350,8 @@ class _Http2:
         except Exception as error:  # noqa: BLE001 - hypercorn trips over what peers can send
             if self._ending is None:
                 self._fault = "protocol error"
-            self._engine.log.debug(f"hypercorn gave up a connection: {error!r}")
+            what = "hypercorn gave up a connection"
+            self._engine.log.debug(f"{what}: {error!r}", kind=what)
         finally:
             self._engine.remove(self)
             self._on_end(self._fault)

@@ -1,7 +1,6 @@
 """Leads what a stack's libraries log into ours: they would write to stderr, and may block there."""
 
 import logging
-import traceback
 from collections.abc import Callable
 
 from server.log import Log
@@ -30,7 +29,6 @@ class _Passing(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         event = f"{record.name}: {record.getMessage().strip()}"
         error = record.exc_info[1] if record.exc_info else None
-        trace = None if error is None else "".join(traceback.format_exception(error))
         is_ours = record.levelno >= logging.ERROR and not (error and self._is_peers(error))
         write = self._log.error if is_ours else self._log.debug
-        write(event, traceback=trace)
+        write(event, kind=f"{record.name} {'errors' if is_ours else 'notes'}", traceback=error)

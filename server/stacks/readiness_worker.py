@@ -81,9 +81,9 @@ class ReadinessWorker:
         self._channel = channel
         self._pin_error = pin_error
         self._outbox: deque[Message] = deque()
-        log = open_log(setup.log_level, setup.log_format)
-        self._lines = ConnectionLog(log, setup, pin_error)
-        self._note: Note = log.debug if setup.log_level == "debug" else None
+        self._log = open_log(setup.log_level, setup.log_format)
+        self._lines = ConnectionLog(self._log, setup, pin_error)
+        self._note: Note = self._log.debug if setup.log_level == "debug" else None
         self._selector = selectors.DefaultSelector()
         self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._connections: set[_Connection] = set()
@@ -133,6 +133,7 @@ class ReadinessWorker:
                 self._take(order, fd)
             case Ping():
                 self._send(Pong(order.beat))
+                self._log.flush()
             case Drain():
                 self._draining = True
                 self._read_limit_s = time.monotonic() + _DRAIN_READ_LIMIT_S
@@ -187,6 +188,7 @@ class ReadinessWorker:
 
     def _leave(self, cancelled: int) -> None:
         self._send(Left(cancelled))
+        self._log.flush(last=True)
         self._status = CANCELLED if cancelled else LEFT
 
     def _send(self, message: Message) -> None:

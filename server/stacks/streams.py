@@ -115,7 +115,7 @@ class StreamEngine:
         """A connection that still exists in a drain has something left to send."""
         return len(self._streams)
 
-    def protocol(self, on_end: OnEnd) -> asyncio.BaseProtocol:
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:  # noqa: ARG002 - no stamps
         """Return the asyncio protocol for one new connection."""
         return self._make(self._streams, on_end)
 

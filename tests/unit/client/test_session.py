@@ -133,8 +133,8 @@ def test_the_end_is_called_what_it_is(
 def test_an_end_of_the_stream_inside_a_message_is_no_clean_one() -> None:
     assert type(ended(eof=True)) is Disconnected
     error = ended(bootstrap_answer()[:-1], eof=True)
-    assert type(error) is ProtocolError
-    assert "the peer closed within a message" in str(error)
+    assert type(error) is Disconnected
+    assert "the server closed the connection within a message" in str(error)
 
 
 def test_each_caller_gets_an_exception_of_its_own() -> None:

@@ -6,6 +6,7 @@ import pytest
 from server.channel import Channel, ChannelClosedError
 from server.messages import (
     Drain,
+    Drop,
     Ended,
     Failed,
     Hand,
@@ -26,6 +27,7 @@ MESSAGES: list[Message] = [
     Setup(0, None, "wire", "uvloop", "a:B", "info", "text", "/home/ü"),
     Setup(0, 1, "wire", "uvloop", "a:B", "info", "text", "/", "grpc", "[::1]:80", 5),
     Hand(7, "[::1]:80"),
+    Drop(7),
     Ping(1),
     Drain(),
     Stop(),

@@ -1,0 +1,68 @@
+"""Ends refused connections so that their peers can read why.
+
+A socket that is closed while bytes of the peer wait in it resets the connection, and the reset
+takes our last words with it. So writing ends first, and what the peer still sends is thrown away:
+until it closes, for `LINGER_S` and `LINGER_BYTES` at most. `MAX_LINGERING` connections may be in
+this state; one more ends the oldest.
+"""
+
+import asyncio
+import contextlib
+import socket
+
+LINGER_S = 1.0
+LINGER_BYTES = 65_536
+MAX_LINGERING = 128
+
+
+class Farewells:
+    """The connections that are refused and not yet closed, oldest first."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._rest_bytes: dict[socket.socket, int] = {}
+        self._timers: dict[socket.socket, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        return len(self._rest_bytes)
+
+    def end(self, sock: socket.socket, last_words: bytes) -> None:
+        """Send the last words, and close the connection when they are read."""
+        sock.settimeout(0)
+        try:
+            # Into an empty send buffer, so it does not block.
+            sock.send(last_words)
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            sock.close()
+            return
+        if len(self) >= MAX_LINGERING:
+            self._close(next(iter(self._rest_bytes)))
+        self._rest_bytes[sock] = LINGER_BYTES
+        self._timers[sock] = self._loop.call_later(LINGER_S, self._close, sock)
+        self._loop.add_reader(sock.fileno(), self._on_bytes, sock)
+
+    def close(self) -> None:
+        """Close them all."""
+        for sock in tuple(self._rest_bytes):
+            self._close(sock)
+
+    def _on_bytes(self, sock: socket.socket) -> None:
+        try:
+            received = len(sock.recv(LINGER_BYTES))
+        except BlockingIOError:
+            return
+        except OSError:
+            received = 0
+        self._rest_bytes[sock] -= received
+        if not received or self._rest_bytes[sock] <= 0:
+            self._close(sock)
+
+    def _close(self, sock: socket.socket) -> None:
+        del self._rest_bytes[sock]
+        self._timers.pop(sock).cancel()
+        self._loop.remove_reader(sock.fileno())
+        with contextlib.suppress(OSError):
+            # Unless more came than may be read, nothing is left that would cause a reset.
+            sock.recv(LINGER_BYTES)
+        sock.close()

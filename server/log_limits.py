@@ -1,0 +1,67 @@
+"""How much a log may hold of what peers can provoke: a pure limit on lines of one kind."""
+
+from dataclasses import dataclass
+
+# In a row, and then on and on: with a traceback of 2 kB each, 4 kB/s.
+BURST = 20
+LINES_PER_S = 2.0
+# How often the lines left out are summed up.
+SUM_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """How many lines of one kind were left out, in how many seconds."""
+
+    kind: str
+    level: str
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.count:,} more left out in {self.seconds:.0f} s"
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: str
+    lines: float
+    filled_s: float
+    left_out: int = 0
+    since_s: float = 0.0
+
+
+class LineLimits:
+    """Admits lines by kind: `BURST` in a row, then `LINES_PER_S`; the others are counted.
+
+    There are as many kinds as the program has: none may be made of what a peer sends.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[str, _Bucket] = {}
+
+    def admit(self, kind: str, level: str, now_s: float) -> bool:
+        """Return whether a line may be written now; if not, it is counted."""
+        bucket = self._buckets.get(kind)
+        if bucket is None:
+            bucket = self._buckets[kind] = _Bucket(level, BURST, now_s)
+        grown = (now_s - bucket.filled_s) * LINES_PER_S
+        bucket.lines = min(bucket.lines + grown, BURST)
+        bucket.filled_s = now_s
+        if bucket.lines >= 1:
+            bucket.lines -= 1
+            return True
+        if not bucket.left_out:
+            bucket.since_s = now_s
+        bucket.left_out += 1
+        return False
+
+    def take_left_out(self, now_s: float, *, all_of_it: bool = False) -> list[LeftOut]:
+        """Return what was left out and not yet told, once it is old enough, or now."""
+        found = []
+        for kind, bucket in self._buckets.items():
+            seconds = now_s - bucket.since_s
+            if bucket.left_out and (all_of_it or seconds >= SUM_INTERVAL_S):
+                found.append(LeftOut(kind, bucket.level, bucket.left_out, max(seconds, 1.0)))
+                bucket.left_out = 0
+        return found
