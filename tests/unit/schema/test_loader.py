@@ -249,7 +249,7 @@ import os, sys, tempfile
 lost = tempfile.mkdtemp()
 os.chdir(lost)
 os.rmdir(lost)
-import client
+from client import Client
 print(os.getcwd())
 from schema import SchemaError, load
 os.mkdir(lost)
