@@ -270,13 +270,13 @@ def test_locusts_own_tables_have_microseconds(server: str, tmp_path: Path) -> No
     assert done.status == 0, done.output
     rows = _rows(tmp_path / "l_stats.csv")
     for name in ("50%", "90%", "Min Response Time"):
-        assert 0 < float(rows[0][name]) < 50
+        assert 0 < float(rows[0][name]) < 1000
         assert not float(rows[0][name]).is_integer()
     lines = [line for line in done.output.splitlines() if line.startswith("capnp")]
     # Average, minimum, maximum and median; then the percentiles.
     shown = [*lines[-2].split("|")[1].split(), *lines[-1].split()[2:5]]
     assert len(shown) == 7
-    assert all(0 < float(time_ms) < 1000 for time_ms in shown), lines
+    assert all(0 < float(time_ms) < 10_000 for time_ms in shown), lines
     assert re.search(r'"min_response_time": 0\.0*[1-9]', (tmp_path / "l.html").read_text())
 
 

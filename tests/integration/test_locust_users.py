@@ -311,7 +311,7 @@ def _answering_before_hanging_up(count: int) -> Callable[[socket.socket], None]:
     return behave
 
 
-@pytest.mark.parametrize(("loop", "least"), [((), 20), (("--rate", "200"), 6)])
+@pytest.mark.parametrize(("loop", "least"), [((), 14), (("--rate", "200"), 6)])
 def test_reconnects_are_counted_and_timed_apart(
     tmp_path: Path, loop: tuple[str, ...], least: int
 ) -> None:
