@@ -113,7 +113,7 @@ def test_a_server_that_is_stopped_is_told_of(tmp_path: Path, stack: str) -> None
     with running_server(*options) as server:
         process = subprocess.Popen(
             command(
-                *("run", address_of(server), "--stack", stack, "--json", "--duration", "3s"),
+                *("run", address_of(server), "--stack", stack, "--json", "--duration", "5s"),
                 *("--connections", "2", "--results", str(tmp_path), "--no-pin", "--warmup", "0s"),
             ),
             stdout=subprocess.PIPE,
@@ -121,6 +121,7 @@ def test_a_server_that_is_stopped_is_told_of(tmp_path: Path, stack: str) -> None
             env=environment(),
         )
         try:
+            # The drain reads on for 3 s from a client that goes on; the run is longer than that.
             server.out.wait_for("Received content", count=20, within_s=40)
             server.signal(signal.SIGTERM)
             out, err = process.communicate(timeout=60)
