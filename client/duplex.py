@@ -41,6 +41,8 @@ class DuplexSocket:
         self._unsent = memoryview(b"")
         # Why nothing more can be sent.
         self._failure: str | None = None
+        # The deadline after which there was a last look at what is ready.
+        self._overdue_s: float | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -82,6 +84,9 @@ class DuplexSocket:
     def wait(self, deadline_s: float) -> bool:
         """Wait until bytes can be sent or received; return whether it is time to receive.
 
+        What is ready when the deadline is over still counts, but once: a server that never
+        stops sending would keep the caller for ever.
+
         Raises:
             DeadlineExceeded: `deadline_s`, a `time.monotonic`, is over.
         """
@@ -90,16 +95,23 @@ class DuplexSocket:
                 # Closed meanwhile: `receive` says so.
                 return True
             remaining_s = max(deadline_s - time.monotonic(), 0.0)
+            if not remaining_s:
+                if self._overdue_s == deadline_s:
+                    raise self._exceeded()
+                self._overdue_s = deadline_s
             longest_s = _LONGEST_POLL_S if self._failure is None else _LAST_WORDS_S
             ready = self._poll(min(remaining_s, longest_s))
             if ready or self._failure is not None:
                 return not ready or bool(ready & ~select.POLLOUT)
             if remaining_s <= longest_s:
-                raise DeadlineExceeded(
-                    "the server does not read: sending took too long"
-                    if self._unsent
-                    else "no answer within the deadline"
-                )
+                raise self._exceeded()
+
+    def _exceeded(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            "the server does not read: sending took too long"
+            if self._unsent
+            else "no answer within the deadline"
+        )
 
     def _poll(self, timeout_s: float) -> int:
         """Return what the socket is ready for, in poll's terms; nothing after `timeout_s`."""
