@@ -48,7 +48,8 @@ def test_f10_an_attempt_that_does_not_answer_is_joined_by_the_next() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "timeout_s", "step_s"), [(2, 0.2, 0.1), (11, 1.1, 0.1), (4, 1.0, 0.25), (99, 0.1, 0.01)]
+    ("count", "timeout_s", "step_s"),
+    [(2, 0.2, 0.1), (11, 1.1, 0.1), (4, 1.0, 0.25), (99, 0.1, 0.01)],
 )
 def test_f10_a_short_timeout_is_shared_by_all_addresses(
     count: int, timeout_s: float, step_s: float
