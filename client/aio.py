@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -19,6 +20,11 @@ from wire.interfaces import Interface
 # How long what is still to be written may take after the end.
 _CLOSE_S = 1.0
 _RECEIVE_BYTES = 65_536
+# After so long with the bytes of one read, the loop gets its turn. uvloop reads 32 times before
+# it looks at its timers, a quarter of a megabyte each: seconds, where a server never stops
+# sending small messages. What takes so long comes in reads of this size and more.
+_LONG_S = 0.01
+_MUCH_BYTES = 16_384
 
 
 class AsyncClient:
@@ -194,6 +200,27 @@ class _Protocol(asyncio.Protocol):
         self._schedule_flush()
 
     def data_received(self, data: bytes) -> None:
+        if len(data) < _MUCH_BYTES:
+            self._take(data)
+            return
+        began_s = time.monotonic()
+        self._take(data)
+        if time.monotonic() - began_s > _LONG_S:
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        """Read on in the next turn of the loop."""
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._loop.call_soon(self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _take(self, data: bytes) -> None:
         for question_id, results, error in self._session.receive_data(data):
             future = self._waiting.pop(question_id)
             # Its task has given up, or is about to find that its time is over.
@@ -274,7 +301,7 @@ class _Protocol(asyncio.Protocol):
                 data = self._socket.recv(_RECEIVE_BYTES)
                 if not data:
                     break
-                self.data_received(data)
+                self._take(data)
 
     def _end(self) -> None:
         """Fail every call in flight and close."""

@@ -268,7 +268,8 @@ class Client:
             self._leave()
             self._bury()
             raise
-        self._bury()
+        if self._session.has_ended:
+            self._bury()
         if not isinstance(outcome, _Failure):
             return outcome
         try:
@@ -278,13 +279,15 @@ class Client:
             del outcome
 
     def _enter(self, deadline_s: float) -> None:
-        if not self._lock.acquire(timeout=max(deadline_s - time.monotonic(), 0.0)):
+        if not self._lock.acquire(blocking=False) and not self._lock.acquire(
+            timeout=max(deadline_s - time.monotonic(), 0.0)
+        ):
             raise DeadlineExceeded("other calls had the connection until the deadline")
         if self._unfinished or self._owner is not None:
             # The latter also where a signal handler makes a call in the middle of one.
             self._session.lose(Disconnected("an earlier call was interrupted"))
         self._owner = threading.get_ident()
-        if self._session.error is not None:
+        if self._session.has_ended:
             self._fail_all()
 
     def _leave(self) -> None:
@@ -304,7 +307,7 @@ class Client:
         That one does it at its end: a descriptor that is closed in the middle of a call may
         be somebody else's by its next system call.
         """
-        if self._session.error is None:
+        if not self._session.has_ended:
             return
         try:
             if self._lock.acquire(blocking=False):
@@ -323,7 +326,8 @@ class Client:
             while not pending.done:
                 self._exchange(deadline_s)
         finally:
-            self._give_up(pending)
+            if not pending.done:
+                self._give_up(pending)
 
     def _submit(self, prepared: PreparedCall, pending: PendingCall, deadline_s: float) -> None:
         try:
@@ -345,7 +349,7 @@ class Client:
     def _start(self, prepared: PreparedCall, pending: PendingCall, deadline_s: float) -> None:
         # One message at a time waits to be sent, so that those of a server that does not
         # read do not pile up.
-        while self._socket.is_blocked and self._session.error is None:
+        while self._socket.is_blocked and not self._session.has_ended:
             self._exchange(deadline_s)
         self._unfinished = True
         try:
@@ -363,14 +367,14 @@ class Client:
         """Wait, then send and receive what can be."""
         can_receive = self._socket.wait(deadline_s)
         self._unfinished = True
-        self._socket.flush()
+        if self._socket.is_blocked:
+            self._socket.flush()
         if can_receive:
             self._receive()
         self._unfinished = False
 
     def _send(self) -> None:
-        self._socket.queue(self._session.data_to_send())
-        self._socket.flush()
+        self._socket.send(self._session.data_to_send())
 
     def _receive(self) -> None:
         try:
@@ -382,7 +386,7 @@ class Client:
                 self._take(data)
             elif data is not None:
                 self._session.receive_eof()
-        if self._session.error is not None:
+        if self._session.has_ended:
             # The server may have to be told why.
             self._send()
             self._fail_all()

@@ -4,6 +4,7 @@ Both talk to the server of any stack; ``client ping --stack json`` sends the tut
 """
 
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,10 @@ from client.stacks import STACKS, LibraryMissingError, StackClient, connect_stac
 from rigcli.finite import FiniteFloat
 from wire.address import Address
 from wire.errors import EncodeError
+from wire.frames import FrameLimits
+
+# A longer line fits into no message.
+_MAX_LINE_BYTES = FrameLimits().max_words * 8
 
 
 @click.group()
@@ -95,7 +100,8 @@ def send(target: _Target, message: str | None) -> None:
     """
     with _connected(target) as client:
         if message is not None:
-            _exchange(client, message)
+            # The arguments are bytes, which Python decodes as the locale has it.
+            _exchange(client, _text(os.fsencode(message), "the message"))
         elif sys.stdin is None:
             raise click.UsageError("no message: the standard input is closed")
         elif sys.stdin.isatty():
@@ -195,8 +201,19 @@ def _converse(client: StackClient, address: Address) -> None:
 
 
 def _lines() -> Iterator[str]:
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            yield line.decode().removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            raise click.UsageError(f"line {number} of the input is not UTF-8") from error
+    number = 0
+    while line := sys.stdin.buffer.readline(_MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > _MAX_LINE_BYTES:
+            # Nor is it read to its end: there may be none.
+            raise click.UsageError(
+                f"line {number} of the input is over {_MAX_LINE_BYTES} bytes: no message holds it"
+            )
+        yield _text(line, f"line {number} of the input").removesuffix("\n").removesuffix("\r")
+
+
+def _text(data: bytes, what: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{what} is not UTF-8") from error

@@ -2,7 +2,8 @@
 
 As RFC 8305 has it: the families take turns, an attempt that does not answer is joined by the
 next one after 250 ms, one that fails is followed at once, and the first to stand wins. So an
-address that swallows packets costs a quarter of a second, not the whole timeout.
+address that swallows packets costs a quarter of a second, not the whole timeout. Where that is
+too short for so many steps of 250 ms, they are shorter: each address gets its part.
 
 A Unix socket whose backlog is full refuses at once, with EAGAIN, where TCP would wait for room:
 there the same address is tried again, more and more slowly.
@@ -15,6 +16,8 @@ from itertools import chain, zip_longest
 from typing import Any
 
 STAGGER_S = 0.25
+# RFC 8305, section 5: never less.
+_SHORTEST_STAGGER_S = 0.01
 _FIRST_RETRY_S = 0.005
 _LONGEST_RETRY_S = 0.1
 
@@ -37,6 +40,8 @@ class ConnectPlan:
         self.deadline_s = deadline_s
         self._next_s = now_s
         self._untried = deque(interleave(candidates))
+        part_s = (deadline_s - now_s) / max(len(candidates), 1)
+        self._stagger_s = max(min(STAGGER_S, part_s), _SHORTEST_STAGGER_S)
         self._retries: deque[tuple[float, Candidate]] = deque()
 
     @property
@@ -61,7 +66,7 @@ class ConnectPlan:
         if self._retries and now_s >= self._retries[0][0]:
             return self._retries.popleft()[1]
         if self._untried and now_s >= self._next_s:
-            self._next_s = now_s + STAGGER_S
+            self._next_s = now_s + self._stagger_s
             return self._untried.popleft()
         return None
 

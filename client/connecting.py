@@ -33,7 +33,8 @@ def connect_socket(address: Address, timeout_s: float) -> socket.socket:
         ConnectError: None of them answers.
         UsageError: `timeout_s` is none.
     """
-    deadline_s = time.monotonic() + check_timeout(timeout_s)
+    timeout_s = check_timeout(timeout_s)
+    deadline_s = time.monotonic() + timeout_s
     candidates = _known(address) or _look_up_within(address, timeout_s)
     plan = ConnectPlan(candidates, now_s=time.monotonic(), deadline_s=deadline_s)
     with closing(_Race(plan, address)) as race:

@@ -12,6 +12,7 @@ from client.errors import DeadlineExceeded, Disconnected, UsedAfterFork
 
 # poll(2) takes milliseconds in an int.
 _LONGEST_POLL_S = 86_400.0
+_NOTHING = memoryview(b"")
 # How long a server that takes no more bytes has to say why.
 _LAST_WORDS_S = 0.1
 
@@ -38,9 +39,14 @@ class DuplexSocket:
         # gevent's sockets wait for bytes in 20 µs less than its poll.
         self._waits_itself = _is_gevents(sock)
         self._process_id = os.getpid()
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
+        # Made once: it takes 1 µs.
+        self._arriving = select.poll()
+        self._arriving.register(sock, select.POLLIN)
         # Why nothing more can be sent.
         self._failure: str | None = None
+        # The deadline after which there was a last look at what is ready.
+        self._overdue_s: float | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -65,6 +71,22 @@ class DuplexSocket:
         """Send `data` with the next `flush`."""
         self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
 
+    def send(self, data: bytes) -> None:
+        """Send `data`: `queue` and `flush` in one, which are 0.5 µs more where all is taken."""
+        if not self._unsent and self._failure is None:
+            try:
+                size = self._socket.send(data)
+            except BlockingIOError:
+                size = 0
+            except OSError as error:
+                self._failure = error.strerror or str(error)
+                return
+            if size < len(data):
+                self._unsent = memoryview(data)[size:]
+            return
+        self.queue(data)
+        self.flush()
+
     def flush(self) -> None:
         """Send what the kernel takes at once; the rest goes with the next `flush`, after a wait.
 
@@ -72,15 +94,19 @@ class DuplexSocket:
         """
         try:
             while self._unsent:
-                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+                size = self._socket.send(self._unsent)
+                self._unsent = self._unsent[size:] if size < len(self._unsent) else _NOTHING
         except BlockingIOError:
             return
         except OSError as error:
             self._failure = error.strerror or str(error)
-            self._unsent = memoryview(b"")
+            self._unsent = _NOTHING
 
     def wait(self, deadline_s: float) -> bool:
         """Wait until bytes can be sent or received; return whether it is time to receive.
+
+        What is ready when the deadline is over still counts, but once: a server that never
+        stops sending would keep the caller for ever.
 
         Raises:
             DeadlineExceeded: `deadline_s`, a `time.monotonic`, is over.
@@ -90,23 +116,37 @@ class DuplexSocket:
                 # Closed meanwhile: `receive` says so.
                 return True
             remaining_s = max(deadline_s - time.monotonic(), 0.0)
+            if not remaining_s:
+                if self._overdue_s == deadline_s:
+                    raise self._exceeded()
+                self._overdue_s = deadline_s
             longest_s = _LONGEST_POLL_S if self._failure is None else _LAST_WORDS_S
-            ready = self._poll(min(remaining_s, longest_s))
+            wait_s = min(remaining_s, longest_s)
+            if not (self._waits_itself or self._unsent):
+                # Most waits: one call less.
+                if self._arriving.poll(wait_s * 1000):
+                    return True
+                ready = 0
+            else:
+                ready = self._poll(wait_s)
             if ready or self._failure is not None:
                 return not ready or bool(ready & ~select.POLLOUT)
             if remaining_s <= longest_s:
-                raise DeadlineExceeded(
-                    "the server does not read: sending took too long"
-                    if self._unsent
-                    else "no answer within the deadline"
-                )
+                raise self._exceeded()
+
+    def _exceeded(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            "the server does not read: sending took too long"
+            if self._unsent
+            else "no answer within the deadline"
+        )
 
     def _poll(self, timeout_s: float) -> int:
         """Return what the socket is ready for, in poll's terms; nothing after `timeout_s`."""
         if self._waits_itself and not self._unsent:
             return select.POLLIN if self._peek(timeout_s) else 0
         waiting = select.poll()
-        waiting.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        waiting.register(self._socket, select.POLLIN | select.POLLOUT)
         ready = waiting.poll(timeout_s * 1000)
         return ready[0][1] if ready else 0
 

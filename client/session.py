@@ -67,6 +67,8 @@ class Session:
 
     def __init__(self, interface: Interface) -> None:
         self._error: ClientError | None = None
+        # Whether there is an `error`: asked several times per call, where a property counts.
+        self.has_ended = False
         self._interface = interface
         self._wire = ClientConnection()
         self._methods: dict[int, Method] = {}
@@ -143,25 +145,28 @@ class Session:
     def lose(self, error: ClientError) -> None:
         """Record that the transport failed, unless the session had ended before."""
         self._error = self._error or error
+        self.has_ended = True
         self._methods.clear()
 
     def _outcomes(self, events: Iterable[ClientEvent]) -> Iterator[Outcome]:
         for event in events:
-            if isinstance(event, BootstrapFailed):
+            # First, and here: most are this, and two looks at others and a call take 0.5 µs.
+            if isinstance(event, Answered):
+                question_id = event.question_id
+                method = self._methods.pop(question_id, None)
+                if method is not None:
+                    yield Outcome(question_id, method.results.open(event.content), None)
+            elif isinstance(event, BootstrapFailed):
                 self.lose(remote_error(event.error))
             elif isinstance(event, Ended):
                 self.lose(_ending(event.error, is_unheard=self._wire.is_unheard))
-            else:
-                # None where the session ended within these events: its owner knows.
-                method = self._methods.pop(event.question_id, None)
-                if method is not None:
-                    yield _outcome(event, method)
+            # None where the session ended within these events: its owner knows.
+            elif self._methods.pop(event.question_id, None) is not None:
+                yield _outcome(event)
 
 
-def _outcome(event: Answered | Unreadable | Failed, method: Method) -> Outcome:
+def _outcome(event: Unreadable | Failed) -> Outcome:
     match event:
-        case Answered():
-            return Outcome(event.question_id, method.results.open(event.content), None)
         case Unreadable(question_id, reason):
             return Outcome(question_id, None, ProtocolError(reason))
         case Failed(question_id, failure):

@@ -118,6 +118,8 @@ def _leave_lost_folder() -> None:
         Path.cwd()
     except OSError:
         os.chdir("/")
+        # Cap'n Proto looks there first, and complains on stderr.
+        os.environ.pop("PWD", None)
 
 
 def _try_elsewhere(file: Path, name: str, loaded: Sequence[Path]) -> None:

@@ -84,6 +84,8 @@ class FakeTransport(asyncio.Transport):
         super().__init__()
         self.is_stalled = False
         self.is_lost = False
+        # What the protocol asked for: "paused" and "resumed", in turn.
+        self.reading: list[str] = []
         self.socket = _NoSocket()
         self.protocol: _Protocol
         self._loop = loop
@@ -107,6 +109,12 @@ class FakeTransport(asyncio.Transport):
             self.protocol.resume_writing()
         if self._is_closing:
             self._lose_soon(None)
+
+    def pause_reading(self) -> None:
+        self.reading.append("paused")
+
+    def resume_reading(self) -> None:
+        self.reading.append("resumed")
 
     def is_closing(self) -> bool:
         return self._is_closing

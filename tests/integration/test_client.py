@@ -348,6 +348,21 @@ def test_d5_an_unknown_exception_type_is_a_remote_error(reverse: Reverse, number
     assert error.value.type is ExceptionType.FAILED
 
 
+def never_stops_sending(connection: socket.socket) -> None:
+    ignored = RPC.Message.new_message().to_bytes() * 4096
+    end_s = time.monotonic() + 8
+    while time.monotonic() < end_s:
+        connection.sendall(ignored)
+
+
+def test_f9_a_server_that_never_stops_sending_does_not_outlast_the_deadline(
+    reverse: Reverse,
+) -> None:
+    # It ends after 8 s: then this would be `Disconnected`.
+    with fake_server(never_stops_sending) as address, pytest.raises(DeadlineExceeded):
+        reverse(address, timeout_s=0.3)
+
+
 def test_a_server_that_does_not_read_ends_at_the_deadline() -> None:
     release = threading.Event()
     with fake_server(lambda _: bool(release.wait(10)) and None) as address:

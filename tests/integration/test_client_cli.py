@@ -4,6 +4,10 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
 
 import pytest
 from fake_server import answering, fake_server
@@ -14,6 +18,7 @@ from wire.connection import Called
 from wire.encoding import EncodedStruct
 from wire.interfaces import compile_interface
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 READ = compile_interface(message.MessageStream).methods["read"]
 
 
@@ -22,12 +27,15 @@ def reversing(call: Called) -> EncodedStruct:
     return READ.results.write({"chunk": text[::-1].encode()})
 
 
-def client(*args: str, stdin: bytes = b"") -> tuple[int, str, str]:
+def client(
+    *args: str, stdin: bytes | BinaryIO = b"", changes: Mapping[str, str] = NOTHING
+) -> tuple[int, str, str]:
+    source: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "client", *args],
-        input=stdin,
+        **source,
         capture_output=True,
-        env=environment(),
+        env={**environment(), **changes},
         timeout=20,
         check=False,
     )
@@ -116,10 +124,26 @@ def test_a_mistake_is_one_line(args: list[str], status: int, err: str) -> None:
 
 def test_a_text_that_is_no_unicode_is_a_mistake_in_the_usage() -> None:
     with fake_server(answering(reversing)) as address:
-        status, out, err = client("send", address, os.fsdecode(b"\xff"))
-    assert (status, out) == (2, "")
-    assert err.startswith("client: ")
-    assert err.count("\n") == 1
+        assert client("send", address, os.fsdecode(b"\xff")) == (
+            2,
+            "",
+            f"client: the message is not UTF-8 {SEE}\n",
+        )
+
+
+def test_a_message_is_utf8_whatever_the_locale() -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    with fake_server(answering(reversing)) as address:
+        assert client("send", address, "Grüße", changes=ascii_only) == (0, "eßürG\n", "")
+
+
+def test_a_line_without_an_end_is_not_read_to_it() -> None:
+    with fake_server(answering(reversing)) as address, Path("/dev/zero").open("rb") as zeros:
+        assert client("send", address, stdin=zeros) == (
+            2,
+            "",
+            f"client: line 1 of the input is over 4194304 bytes: no message holds it {SEE}\n",
+        )
 
 
 def test_an_error_of_the_server_is_one_line() -> None:
@@ -162,5 +186,5 @@ def test_a_timeout_that_is_none_is_a_usage_error(stack: str, option: str, value:
     assert client("send", "127.0.0.1:1", "x", "--stack", stack, option, value) == (
         2,
         "",
-        f"client: a timeout is 0 to 31536000 seconds, not {value} (see client send --help)\n",
+        f"client: Invalid value for '{option}': {value} is not a finite number. {SEE}\n",
     )

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,14 @@ def test_f10_a_name_that_is_looked_up_for_ever_ends_at_the_deadline(
         assert time.monotonic() - started_s < FAR_TOO_LONG_S / 2
     finally:
         release.set()
+
+
+def test_f10_any_number_is_a_timeout(
+    connect: Connect, resolves: Callable[[list[tuple[str, int]]], None]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        resolves([server.getsockname()])
+        connect(NAME, Fraction(PATIENCE_S)).close()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 70 + ".test"])

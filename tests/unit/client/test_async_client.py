@@ -276,6 +276,23 @@ def test_a_failed_call_leaves_no_cycle(loop: VirtualLoop, echo: Echo) -> None:
         gc.enable()
 
 
+# --- a server that never stops sending ---------------------------------------------------
+
+
+def test_f9_a_read_that_takes_long_gives_the_loop_its_turn(loop: VirtualLoop, echo: Echo) -> None:
+    ignored = bytes.fromhex("0000000001000000") + bytes(8)
+    echo.protocol.data_received(ignored)
+    assert echo.transport.reading == []
+    echo.protocol.data_received(ignored * 50_000)
+    assert echo.transport.reading == ["paused"]
+    loop.settle()
+    assert echo.transport.reading == ["paused", "resumed"]
+    echo.transport.close()
+    echo.protocol.data_received(ignored * 50_000)
+    loop.settle()
+    assert echo.transport.reading == ["paused", "resumed"]
+
+
 # --- arguments --------------------------------------------------------------------------
 
 

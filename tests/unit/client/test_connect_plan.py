@@ -47,6 +47,19 @@ def test_f10_an_attempt_that_does_not_answer_is_joined_by_the_next() -> None:
     assert plan.wake_s == 101.0
 
 
+@pytest.mark.parametrize(
+    ("count", "timeout_s", "step_s"),
+    [(2, 0.2, 0.1), (11, 1.1, 0.1), (4, 1.0, 0.25), (99, 0.1, 0.01)],
+)
+def test_f10_a_short_timeout_is_shared_by_all_addresses(
+    count: int, timeout_s: float, step_s: float
+) -> None:
+    plan = plan_of(count, timeout_s=timeout_s)
+    assert taken(plan, 100.0) == [0]
+    assert plan.wake_s == pytest.approx(100.0 + step_s)
+    assert taken(plan, 100.0 + step_s * 1.01) == [1]
+
+
 def test_an_attempt_that_fails_is_followed_at_once() -> None:
     plan = plan_of(2)
     first = plan.take(100.0)
