@@ -133,7 +133,7 @@ class _Connection:
 
         But 0 when it is over for us, and only lingers.
         """
-        if self._meter.ended is not None:
+        if self._meter.ended is not None or (self._gate is not None and self._gate.is_done):
             return 0
         return max(self._in_flight, self._meter.calls_in_flight, 1)
 
@@ -222,7 +222,7 @@ class _Connection:
         await self._idle.wait()
         await self._flushed()
         if self._gate is not None:
-            self._gate.close()
+            self._gate.finish()
         await self._over.wait()
 
     async def _flushed(self) -> None:

@@ -27,7 +27,7 @@ from server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
 from server.limits import STALL_LIMIT_S as _STALL_LIMIT_S
 from server.limits import UNREAD_LIMIT_BYTES as _UNREAD_LIMIT
 from server.limits import WRITE_LIMIT_BYTES as _WRITE_LIMIT
-from server.lingering import Linger
+from server.lingering import Linger, is_settled
 from server.log import Log
 from server.service import Results, bind_methods, packing_what_is_usable, unusable
 from wire.connection import Answers, Called, Cancelled, Ended
@@ -213,8 +213,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._flush_scheduled = False
         self._fault: str | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
-        # Since we broke off the connection.
+        # Since we broke off the connection, or drained it.
         self._linger: Linger | None = None
+        self._is_broken_off = False
         self._is_over = False
         self._over: asyncio.Future[None] | None = None
 
@@ -226,7 +227,9 @@ class _Connection(asyncio.BufferedProtocol):
     @property
     def unfinished(self) -> int:
         """The calls in flight, but one for answers that may wait, and none once broken off."""
-        return 0 if self._linger is not None else max(self.calls_in_flight, 1)
+        if self._linger is None:
+            return max(self.calls_in_flight, 1)
+        return 0 if self._is_broken_off or not self._transport.get_write_buffer_size() else 1
 
     # --- asyncio's side
 
@@ -258,6 +261,8 @@ class _Connection(asyncio.BufferedProtocol):
         # A peer that closed and one that only ended its half look the same here. Both are
         # taken as gone, as pycapnp does: what was answered still leaves, running calls are
         # cancelled. The transport closes itself.
+        if self._linger is not None:
+            return
         for event in self._wire.receive_eof():
             self._note_end(event)
 
@@ -483,6 +488,7 @@ class _Connection(asyncio.BufferedProtocol):
         elif not self._transport.is_closing():
             # The calls that run have nobody to answer any more.
             self._cancel_all()
+            self._is_broken_off = True
             self._paused = False
             self._linger = Linger(self._transport)
 
@@ -497,8 +503,10 @@ class _Connection(asyncio.BufferedProtocol):
             return
         self._over = self._loop.create_future()
         if self._linger is None:
-            # Closing sends what waits first.
             self._flush()
-            self._transport.close()
-        # One that was broken off ends by itself, soon.
+            if is_settled(self._transport) and not self._wire.is_within_message:
+                self._transport.close()
+            else:
+                self._linger = Linger(self._transport, is_patient=True)
+        # One that lingers ends by itself, soon.
         await self._over
