@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from server.call_stamp import CONNECTION, READS, Stamp, no_stamp, stamped
+from server.call_stamp import MARK, MAX_READS, Stamp, mark_of, no_stamp, stamped
 from server.engines import Engine, OnEnd
 from server.engines.early_cancels import EarlyCancels
 from server.engines.hang_up import has_hung_up
@@ -199,6 +199,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._wire = ServerConnection()
         self._loop = asyncio.get_running_loop()
         self._stamp, self._number, self._reads = engine.stamp, number, 0
+        self._mark = 0
         self._transport: asyncio.Transport
         self._calls: dict[int, _RunningCall] = {}
         self._params_bytes = 0
@@ -294,8 +295,10 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _serve(self, data: Buffer) -> None:
         stamp = self._stamp
-        stamp[CONNECTION] = self._number
-        stamp[READS] = self._reads = self._reads + 1
+        if self._reads < MAX_READS:
+            self._reads += 1
+            self._mark = mark_of(self._number, self._reads)
+        stamp[MARK] = self._mark
         events = self._wire.events(data, self._engine.inline)
         for event in events:
             if type(event) is Called:
@@ -309,12 +312,12 @@ class _Connection(asyncio.BufferedProtocol):
             elif type(event) is Ended:
                 self._end(event)
         else:
-            stamp[CONNECTION] = 0
+            stamp[MARK] = 0
             self._flush()
             if self._unwritable:
                 self._pause()
             return
-        stamp[CONNECTION] = 0
+        stamp[MARK] = 0
         # What is not decoded yet stays with `_wire`.
         events.close()
         self._flush()
@@ -373,7 +376,7 @@ class _Connection(asyncio.BufferedProtocol):
     ) -> None:
         try:
             work = method.call(method.open_params(params))
-            results = await stamped(work, self._stamp, self._number, self._reads)
+            results = await stamped(work, self._stamp, self._mark)
             self._answer(method, question_id, results)
         # The boundary, as in `_inline`. Here and not at the task, because asyncio raises what is
         # no `Exception` out of the loop, and with it ends the worker.
