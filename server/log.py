@@ -92,9 +92,13 @@ class LimitedLog:
 
 
 def _trace_text(trace: object) -> str:
-    if isinstance(trace, BaseException):
+    if not isinstance(trace, BaseException):
+        return str(trace)
+    try:
         return "".join(traceback.format_exception(trace))
-    return str(trace)
+    # Of a class of the user's, which may fail at whatever is asked of it (its notes, its cause).
+    except BaseException as error:  # noqa: BLE001 - the log is where failures end
+        return f"{type(trace).__name__}, whose traceback cannot be shown: {type(error).__name__}"
 
 
 class _Streams:

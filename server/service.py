@@ -146,7 +146,7 @@ class ServiceCodeError(Exception):
         trace = traceback.TracebackException.from_exception(error)
         _drop_our_frames(trace)
         self.trace = "".join(trace.format())
-        file, line, words = "", 0, " ".join(str(error).split())
+        file, line, words = "", 0, " ".join(_text_of(error).split())
         if trace.stack:
             file, line = trace.stack[-1].filename, trace.stack[-1].lineno or 0
         if isinstance(error, SyntaxError):
@@ -154,6 +154,13 @@ class ServiceCodeError(Exception):
         kind = type(error).__name__
         where = f" ({file}, line {line})" if file else ""
         super().__init__(f"{what}: {kind}: {words}{where}" if words else f"{what}: {kind}{where}")
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - of a class of the user's, one more thing that fails
+        return ""
 
 
 def _drop_our_frames(trace: traceback.TracebackException) -> None:

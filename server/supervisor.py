@@ -46,6 +46,9 @@ _FD_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOME
 _FD_SHORTAGE_PAUSE_S = 0.1
 # Between the order to stop and SIGKILL.
 _STOP_GRACE_S = 1.0
+# A stop signal that comes so soon after the first is the same wish: `timeout` sends one to its
+# child and one to its group, and a Ctrl-C may come from the terminal and from a parent.
+_SAME_WISH_S = 0.2
 # Between a worker's last word and its exit, which threads of a service can hold up.
 _EXIT_GRACE_S = 1.0
 
@@ -85,6 +88,7 @@ class Supervisor:
         self._accepting = False
         self._short_of_fds = False
         self._draining = False
+        self._asked_s = 0.0
         self._status = DRAINED
         self._cancelled = 0
         self._log: Log
@@ -405,10 +409,11 @@ class Supervisor:
             worker.signal_group(signal.SIGCONT)
 
     def _on_stop_signal(self) -> None:
-        if self._draining:
-            self._stop_now()
-        else:
+        if not self._draining:
+            self._asked_s = self._loop.time()
             self._drain()
+        elif self._loop.time() - self._asked_s >= _SAME_WISH_S:
+            self._stop_now()
 
     def _drain(self) -> None:
         self._draining = True

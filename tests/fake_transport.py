@@ -31,6 +31,9 @@ class Transport:
     def get_write_buffer_size(self) -> int:
         return len(self.unread)
 
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
     def write_eof(self) -> None:
         self.is_ended = True
 

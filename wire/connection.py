@@ -140,6 +140,11 @@ class Connection:
         """Whether the connection is over; nothing more can be sent or received."""
         return self._ended
 
+    @property
+    def is_within_message(self) -> bool:
+        """Whether a message is only partly here."""
+        return self._decoder.pending_bytes > 0
+
     def data_to_send(self) -> bytes:
         """Return the bytes to send now, and forget them."""
         data = b"".join(self._out)
@@ -154,7 +159,7 @@ class Connection:
 
     def _end_of_stream(self) -> Ended:
         self._ended = True
-        if self._decoder.pending_bytes:
+        if self.is_within_message:
             return Ended(RemoteProtocolError("the peer closed within a message"))
         return Ended(None)
 

@@ -76,9 +76,13 @@ def as_bytes(value: Any) -> bytes | memoryview:
     if isinstance(value, str):
         return value.encode()
     view = memoryview(value)
-    # A cast takes bytes that lie in order, but none of none, nor of formats of several characters.
-    if view.readonly and view.c_contiguous and view.nbytes and len(view.format) == 1:
-        return view.cast("B")
+    if view.readonly:
+        # A cast takes bytes that lie in order, but none of none, nor some formats. Asking for all
+        # that beforehand takes as long as the cast.
+        try:
+            return view.cast("B")
+        except (TypeError, ValueError):
+            pass
     return view.tobytes()
 
 

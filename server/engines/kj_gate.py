@@ -24,7 +24,7 @@ import capnp
 
 from server.engines.kj_meter import CallMeter, Ending
 from server.limits import STALL_LIMIT_S, UNREAD_LIMIT_BYTES, WRITE_LIMIT_BYTES
-from server.lingering import Linger
+from server.lingering import Linger, is_settled
 from wire.pointers import Buffer
 
 # Called once with the transport's error, None for none.
@@ -256,7 +256,7 @@ class MeteredGate(Gate):
     ) -> None:
         super().__init__(on_stream, on_lost, buffer)
         self._meter = meter
-        # Since we, or KJ, broke off the connection.
+        # Since we, or KJ, broke off the connection, or drained it.
         self._linger: Linger | None = None
         # In this turn of the loop.
         self._filled_bytes = 0
@@ -284,8 +284,15 @@ class MeteredGate(Gate):
         self._meter.close()
         super().connection_lost(exc)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left but that the peer closes."""
+        return self._linger is not None and not self.unsent_bytes
+
     def write(self, data: bytes) -> None:
         """Send what the meter makes of it."""
+        if self._linger is not None:
+            return
         pieces = self._meter.send(data)
         if pieces:
             meter = self._meter
@@ -303,6 +310,17 @@ class MeteredGate(Gate):
         """As a transport; but KJ, which is done by now, cannot cut an Abort short."""
         if self._linger is None:
             super().close()
+
+    def finish(self) -> None:
+        """Close such that the peer gets all that was written; nothing more will be."""
+        if self._transport is None or self._linger is not None:
+            return
+        self._flush()
+        is_idle = is_settled(self._transport) and not self._backlog
+        if (is_idle and not self._meter.pending_bytes) or self._transport.is_closing():
+            self._transport.close()
+        else:
+            self._start_lingering(is_patient=True)
 
     # --- the peer reads, or not
 
@@ -405,15 +423,23 @@ class MeteredGate(Gate):
     def _end(self, ending: Ending) -> None:
         """Close, without a reset that would take an Abort of ours with it."""
         self.fault = self._meter.fault
-        # Cancels the calls, if KJ has not done so. Later, because KJ may be the caller.
-        self._loop.call_soon(self._inner.connection_lost, None)
         if self._transport is None or self._transport.is_closing():
-            return
-        if ending is Ending.PEER_ABORTED:
+            self._disconnect_soon()
+        elif ending is Ending.PEER_ABORTED:
+            self._disconnect_soon()
             self.close()
-            return
+        else:
+            self._flush()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._start_lingering()
+
+    def _start_lingering(self, *, is_patient: bool = False) -> None:
+        assert self._transport is not None
+        self._disconnect_soon()
         self._backlog.clear()
-        self._flush()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._linger = Linger(self._transport)
+        self._linger = Linger(self._transport, is_patient=is_patient)
+
+    def _disconnect_soon(self) -> None:
+        """Cancel the calls, if KJ has not done so. Later, because KJ may be the caller."""
+        self._loop.call_soon(self._inner.connection_lost, None)

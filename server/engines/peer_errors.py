@@ -27,8 +27,8 @@ def explain(method: str, error: BaseException, log: Log) -> str:
     worker, in which other peers' calls run.
     """
     if isinstance(error, ServiceError):
-        # A class of the service's, whose text may be one more thing that fails.
-        with suppress(Exception):
+        # A class of the service's, whose text may be one more thing that fails, and in any way.
+        with suppress(BaseException):
             return cut(str(error))
     fault = _fault(error)
     if fault is not None:

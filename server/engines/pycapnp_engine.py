@@ -16,7 +16,7 @@ from typing import Any
 import capnp
 
 from schema import message
-from server.call_stamp import Stamp, no_stamp, stamped
+from server.call_stamp import Stamp, mark_of, no_stamp, stamped
 from server.engines import Engine, OnEnd
 from server.engines.kj_gate import MeteredGate
 from server.engines.kj_meter import CallMeter, Served, WorkerCalls
@@ -133,7 +133,7 @@ class _Connection:
 
         But 0 when it is over for us, and only lingers.
         """
-        if self._meter.ended is not None:
+        if self._meter.ended is not None or (self._gate is not None and self._gate.is_done):
             return 0
         return max(self._in_flight, self._meter.calls_in_flight, 1)
 
@@ -169,7 +169,7 @@ class _Connection:
         """Run one call, with the connection's stamp while it does not wait."""
         self._calls += 1
         work = self.answer(method, context)
-        await stamped(work, self._engine.stamp, self._number, self._calls)
+        await stamped(work, self._engine.stamp, mark_of(self._number, self._calls))
 
     async def answer(self, method: "_Method", context: Any) -> None:  # noqa: ANN401 - pycapnp
         """Run one call; whatever goes wrong, the peer gets one short line."""
@@ -222,7 +222,7 @@ class _Connection:
         await self._idle.wait()
         await self._flushed()
         if self._gate is not None:
-            self._gate.close()
+            self._gate.finish()
         await self._over.wait()
 
     async def _flushed(self) -> None:

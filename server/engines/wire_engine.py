@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from server.call_stamp import CONNECTION, READS, Stamp, no_stamp, stamped
+from server.call_stamp import MARK, MAX_READS, Stamp, mark_of, no_stamp, stamped
 from server.engines import Engine, OnEnd
 from server.engines.early_cancels import EarlyCancels
 from server.engines.hang_up import has_hung_up
@@ -27,7 +27,7 @@ from server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
 from server.limits import STALL_LIMIT_S as _STALL_LIMIT_S
 from server.limits import UNREAD_LIMIT_BYTES as _UNREAD_LIMIT
 from server.limits import WRITE_LIMIT_BYTES as _WRITE_LIMIT
-from server.lingering import Linger
+from server.lingering import Linger, is_settled
 from server.log import Log
 from server.service import Results, bind_methods, packing_what_is_usable, unusable
 from wire.connection import Answers, Called, Cancelled, Ended
@@ -199,6 +199,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._wire = ServerConnection()
         self._loop = asyncio.get_running_loop()
         self._stamp, self._number, self._reads = engine.stamp, number, 0
+        self._mark = 0
         self._transport: asyncio.Transport
         self._calls: dict[int, _RunningCall] = {}
         self._params_bytes = 0
@@ -213,8 +214,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._flush_scheduled = False
         self._fault: str | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
-        # Since we broke off the connection.
+        # Since we broke off the connection, or drained it.
         self._linger: Linger | None = None
+        self._is_broken_off = False
         self._is_over = False
         self._over: asyncio.Future[None] | None = None
 
@@ -226,7 +228,9 @@ class _Connection(asyncio.BufferedProtocol):
     @property
     def unfinished(self) -> int:
         """The calls in flight, but one for answers that may wait, and none once broken off."""
-        return 0 if self._linger is not None else max(self.calls_in_flight, 1)
+        if self._linger is None:
+            return max(self.calls_in_flight, 1)
+        return 0 if self._is_broken_off or not self._transport.get_write_buffer_size() else 1
 
     # --- asyncio's side
 
@@ -258,6 +262,8 @@ class _Connection(asyncio.BufferedProtocol):
         # A peer that closed and one that only ended its half look the same here. Both are
         # taken as gone, as pycapnp does: what was answered still leaves, running calls are
         # cancelled. The transport closes itself.
+        if self._linger is not None:
+            return
         for event in self._wire.receive_eof():
             self._note_end(event)
 
@@ -289,8 +295,10 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _serve(self, data: Buffer) -> None:
         stamp = self._stamp
-        stamp[CONNECTION] = self._number
-        stamp[READS] = self._reads = self._reads + 1
+        if self._reads < MAX_READS:
+            self._reads += 1
+            self._mark = mark_of(self._number, self._reads)
+        stamp[MARK] = self._mark
         events = self._wire.events(data, self._engine.inline)
         for event in events:
             if type(event) is Called:
@@ -304,12 +312,12 @@ class _Connection(asyncio.BufferedProtocol):
             elif type(event) is Ended:
                 self._end(event)
         else:
-            stamp[CONNECTION] = 0
+            stamp[MARK] = 0
             self._flush()
             if self._unwritable:
                 self._pause()
             return
-        stamp[CONNECTION] = 0
+        stamp[MARK] = 0
         # What is not decoded yet stays with `_wire`.
         events.close()
         self._flush()
@@ -368,7 +376,7 @@ class _Connection(asyncio.BufferedProtocol):
     ) -> None:
         try:
             work = method.call(method.open_params(params))
-            results = await stamped(work, self._stamp, self._number, self._reads)
+            results = await stamped(work, self._stamp, self._mark)
             self._answer(method, question_id, results)
         # The boundary, as in `_inline`. Here and not at the task, because asyncio raises what is
         # no `Exception` out of the loop, and with it ends the worker.
@@ -483,6 +491,7 @@ class _Connection(asyncio.BufferedProtocol):
         elif not self._transport.is_closing():
             # The calls that run have nobody to answer any more.
             self._cancel_all()
+            self._is_broken_off = True
             self._paused = False
             self._linger = Linger(self._transport)
 
@@ -497,8 +506,10 @@ class _Connection(asyncio.BufferedProtocol):
             return
         self._over = self._loop.create_future()
         if self._linger is None:
-            # Closing sends what waits first.
             self._flush()
-            self._transport.close()
-        # One that was broken off ends by itself, soon.
+            if is_settled(self._transport) and not self._wire.is_within_message:
+                self._transport.close()
+            else:
+                self._linger = Linger(self._transport, is_patient=True)
+        # One that lingers ends by itself, soon.
         await self._over

@@ -87,7 +87,8 @@ class ReadinessWorker:
         self._selector = selectors.DefaultSelector()
         self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._connections: set[_Connection] = set()
-        # Those that broke the protocol, and when they are cut off, first ones first.
+        # Those that broke the protocol, or still send when a drain reads no more, and when they are
+        # cut off, first ones first.
         self._lingering: deque[tuple[float, _Connection]] = deque()
         self._draining = False
         self._read_limit_s = 0.0
@@ -229,9 +230,11 @@ class _Connection:
         self._unsent_bytes = 0
         self._interest = _READ
         # Nothing more is answered; the connection ends when all is sent, or lingers if it has a
-        # fault.
+        # fault or is late.
         self._ending = False
         self._is_lingering = False
+        # The peer still sends although the drain reads no more.
+        self._is_late = False
         self._linger_bytes = LINGER_BYTES
         self._fault: str | None = None
         # For the drain.
@@ -244,11 +247,12 @@ class _Connection:
         if self._unsent or self._has_received:
             self._has_received = False
             self._quiet_since_s = now_s
-        if not self._unsent:
-            return is_late or now_s - self._quiet_since_s >= _DRAIN_QUIET_S
+        if not self._unsent and now_s - self._quiet_since_s >= _DRAIN_QUIET_S:
+            return True
         if is_late and not self._ending:
-            self._ending = True
-            self._choose_interest()
+            self._ending = self._is_late = True
+            # It ends when all is sent.
+            self._on_ready(0)
         return False
 
     def close(self) -> None:
@@ -292,7 +296,7 @@ class _Connection:
             self._send(b"".join(answers))
 
     def _end(self) -> None:
-        if self._fault is None:
+        if self._fault is None and not self._is_late:
             self.close()
         elif not self._is_lingering:
             self._is_lingering = True

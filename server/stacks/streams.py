@@ -4,8 +4,8 @@ Back pressure: once `_WRITE_LIMIT` bytes wait for a peer that does not read, not
 from it, so that what one connection can pile up is that and the answers to one read.
 
 The end: when the worker drains, what has arrived is answered first. A peer that broke the
-protocol is told by the end of the stream, and what it still sends is thrown away
-(`server.lingering`).
+protocol is told by the end of the stream, and so is one that still sends or has not read its
+answers when a drain ends; what it still sends is thrown away (`server.lingering`).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from server.engines import OnEnd
-from server.lingering import Lingering
+from server.lingering import Lingering, has_unread, is_settled
 from server.stacks import CUT_OFF
 
 _WRITE_LIMIT = 1_048_576
@@ -35,7 +35,13 @@ class Stream(asyncio.Protocol):
         self._unwritable = False
         self._fault: str | None = None
         self._over = asyncio.Event()
+        self._lingers = False
         self.received = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left but that the peer closes."""
+        return self._lingers and not self._transport.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -85,7 +91,11 @@ class Stream(asyncio.Protocol):
     def break_off(self, fault: str) -> None:
         """Deliver what was written, then end the connection: the peer broke the protocol."""
         self._fault = fault
-        Lingering(self._transport, self.connection_lost)
+        self._linger(is_patient=False)
+
+    def _linger(self, *, is_patient: bool) -> None:
+        self._lingers = True
+        Lingering(self._transport, self.connection_lost, is_patient=is_patient)
 
     async def finish(self) -> None:
         """Answer what has arrived, deliver the answers, then close."""
@@ -93,14 +103,22 @@ class Stream(asyncio.Protocol):
         limit_s = loop.time() + _DRAIN_READ_LIMIT_S
         self.received = True
         # Polled: it happens once in a connection's life, and four things can end the wait.
-        while (self._unwritable or self.received) and loop.time() < limit_s:
-            if self._transport.is_closing():
+        while self._is_busy() and loop.time() < limit_s:
+            if self._transport.is_closing() or self._lingers:
                 break
             self.received = False
             await asyncio.sleep(_DRAIN_POLL_S)
-        # Closing sends what waits first.
-        self._transport.close()
+        is_idle = is_settled(self._transport) and not self.is_within_message()
+        if is_idle or self._transport.is_closing():
+            self._transport.close()
+        elif not self._lingers:
+            self._linger(is_patient=True)
         await self._over.wait()
+
+    def _is_busy(self) -> bool:
+        # uvloop's timers come before its reads: where the CPU is scarce, nothing was read between
+        # two polls although something is here.
+        return self._unwritable or self.received or has_unread(self._transport)
 
 
 class StreamEngine:
@@ -112,8 +130,8 @@ class StreamEngine:
 
     @property
     def unfinished(self) -> int:
-        """A connection that still exists in a drain has something left to send."""
-        return len(self._streams)
+        """A connection that still exists in a drain has something left to send, or lingers."""
+        return sum(not stream.is_done for stream in self._streams)
 
     def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:  # noqa: ARG002 - no stamps
         """Return the asyncio protocol for one new connection."""

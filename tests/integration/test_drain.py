@@ -56,6 +56,20 @@ def test_a6_a_drain_notices_that_a_peer_is_gone_which_it_does_not_read() -> None
         assert server.err.join() == []
 
 
+def test_a6_a_signal_that_comes_twice_at_once_is_one_wish() -> None:
+    """As `timeout` sends it: to its child, and to the group of both."""
+    with serving("DeadlyLater") as server:
+        with raw_peer(server) as peer:
+            peer.send(call(1, "abc"))
+            assert peer.answer_to(1).chunk
+            server.signal(signal.SIGTERM)
+            # Not pending at the same time, or they would be one.
+            time.sleep(0.01)
+            server.signal(signal.SIGTERM)
+        assert server.wait(15) == 0
+        assert server.err.join() == []
+
+
 def accepts(server: Running) -> bool:
     try:
         with raw_peer(server):

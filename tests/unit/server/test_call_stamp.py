@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from server.call_stamp import CONNECTION, Stamp, StampPage, no_stamp, open_stamp, stamped
+from server.call_stamp import (
+    MARK,
+    MAX_READS,
+    Stamp,
+    StampPage,
+    mark_of,
+    no_stamp,
+    open_stamp,
+    stamped,
+)
 
 
 def test_what_a_process_writes_is_read_after_its_death() -> None:
@@ -15,8 +24,8 @@ def test_what_a_process_writes_is_read_after_its_death() -> None:
     try:
         assert page.read() == (0, 0)
         script = (
-            "import os, sys; from server.call_stamp import open_stamp; "
-            "stamp = open_stamp(int(sys.argv[1])); stamp[0] = 1 << 40; stamp[1] = 7; os.abort()"
+            "import os, sys; from server.call_stamp import MARK, MAX_READS, mark_of, open_stamp; "
+            "stamp = open_stamp(int(sys.argv[1])); stamp[MARK] = mark_of(1 << 40, 7); os.abort()"
         )
         done = subprocess.run(
             [sys.executable, "-c", script, str(page.fd)],
@@ -40,10 +49,10 @@ def no_core() -> None:
 def test_a_view_outlives_its_descriptor() -> None:
     page = StampPage()
     stamp = open_stamp(os.dup(page.fd))
-    stamp[CONNECTION] = 5
-    assert page.read() == (5, 0)
+    stamp[MARK] = mark_of(5, 1_000)
+    assert page.read() == (5, MAX_READS)
     page.close()
-    stamp[CONNECTION] = 6
+    stamp[MARK] = mark_of(6, 1)
 
 
 class Service:
@@ -51,11 +60,11 @@ class Service:
 
     def __init__(self, stamp: Stamp) -> None:
         self._stamp = stamp
-        self.seen: list[tuple[int, int]] = []
+        self.seen: list[int] = []
         self.cancelled = False
 
     def look(self) -> None:
-        self.seen.append((self._stamp[0], self._stamp[1]))
+        self.seen.append(self._stamp[MARK])
 
     async def answer(self) -> str:
         self.look()
@@ -85,9 +94,9 @@ def run(work: Coroutine[Any, Any, Any], stamp: Stamp) -> tuple[Any, list[int]]:
     others = []
 
     async def body() -> Any:
-        task = asyncio.ensure_future(stamped(work, stamp, 9, 4))
+        task = asyncio.ensure_future(stamped(work, stamp, mark_of(9, 4)))
         while not task.done():
-            others.append(stamp[CONNECTION])
+            others.append(stamp[MARK])
             await asyncio.sleep(0)
         return await task
 
@@ -99,16 +108,16 @@ def test_a16_an_async_method_is_stamped_in_every_step_and_not_while_it_waits() -
     service = Service(stamp)
     result, others = run(service.answer(), stamp)
     assert result == "done"
-    assert service.seen == [(9, 4)] * 3
+    assert service.seen == [mark_of(9, 4)] * 3
     assert set(others) == {0}
-    assert stamp[CONNECTION] == 0
+    assert stamp[MARK] == 0
 
 
 def test_a_method_that_fails_passes_its_error_on() -> None:
     stamp = no_stamp()
     with pytest.raises(ValueError, match="no"):
         run(Service(stamp).fail(), stamp)
-    assert stamp[CONNECTION] == 0
+    assert stamp[MARK] == 0
 
 
 def test_a_cancelled_method_is_cancelled_within() -> None:
@@ -116,7 +125,7 @@ def test_a_cancelled_method_is_cancelled_within() -> None:
     service = Service(stamp)
 
     async def body() -> None:
-        task = asyncio.ensure_future(stamped(service.wait(), stamp, 9, 4))
+        task = asyncio.ensure_future(stamped(service.wait(), stamp, mark_of(9, 4)))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -124,16 +133,16 @@ def test_a_cancelled_method_is_cancelled_within() -> None:
 
     asyncio.run(body())
     assert service.cancelled
-    assert service.seen == [(9, 4)]
-    assert stamp[CONNECTION] == 0
+    assert service.seen == [mark_of(9, 4)]
+    assert stamp[MARK] == 0
 
 
 def test_a_method_that_is_thrown_away_is_closed() -> None:
     stamp = no_stamp()
     service = Service(stamp)
     work = service.answer()
-    steps = stamped(work, stamp, 9, 4)
+    steps = stamped(work, stamp, mark_of(9, 4))
     steps.send(None)
     steps.close()
     assert work.cr_frame is None
-    assert stamp[CONNECTION] == 0
+    assert stamp[MARK] == 0

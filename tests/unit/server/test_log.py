@@ -46,6 +46,19 @@ def test_h5_a_flood_is_cut_and_its_rest_told_once(inner: Inner) -> None:
     ]
 
 
+class UnknowableError(Exception):
+    @property
+    def __notes__(self) -> list[str]:
+        raise SystemExit(3)
+
+
+def test_h4_a_traceback_that_cannot_be_formatted_is_told_in_a_line(inner: Inner) -> None:
+    log = LimitedLog(inner, "info", Clock())
+    assert log.error("oops", traceback=UnknowableError())
+    trace = "UnknowableError, whose traceback cannot be shown: SystemExit"
+    assert inner.lines == [("error", "oops", {"traceback": trace})]
+
+
 def test_h5_lines_of_no_kind_are_all_written(inner: Inner) -> None:
     log = LimitedLog(inner, "info", Clock())
     assert all(log.warning("important") for _ in range(1_000))

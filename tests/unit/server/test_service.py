@@ -234,6 +234,12 @@ BODY = "class X:\n    interface = message.MessageStream\n"
             "raise OSError",
         ),
         (
+            "class E(Exception):\n    def __str__(self): return 1 / 0\n\nraise E\n",
+            "cannot import svc_of_a_user: E (",
+            4,
+            "raise E",
+        ),
+        (
             "from schema import load\nload('nowhere.capnp')\n",
             "SchemaError",
             2,

@@ -231,6 +231,11 @@ class UnprintableServiceError(ServiceError):
         raise RuntimeError("no text")
 
 
+class ExitingServiceError(ServiceError):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
 def recurse(_params: Any = None) -> None:
     recurse()
 
@@ -247,6 +252,7 @@ FAILURES: list[BaseException | type[BaseException] | Callable[[], None]] = [
     Unusual("unusual"),
     UnprintableError(),
     UnprintableServiceError(),
+    ExitingServiceError(),
     StopIteration,
     recurse,
     exhaust,
