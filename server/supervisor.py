@@ -322,7 +322,10 @@ class Supervisor:
             assert worker is not None  # an absent worker has no open slot
             self._last_worker = index
             self._log.info(
-                f"Dispatching new connection to worker {index}", worker=index, peer=connection.peer
+                f"Dispatching new connection to worker {index}",
+                kind="Dispatching new connections",
+                worker=index,
+                peer=connection.peer,
             )
             if worker.hand(connection):
                 return True
