@@ -41,7 +41,8 @@ class _Bucket:
 class LineLimits:
     """Admits lines by kind: `BURST` in a row, then `LINES_PER_S`; the others are counted.
 
-    Of lines that tell of no fault, more: `CALM_BURST` and `CALM_LINES_PER_S`. There are as many kinds as the program has: none may be made of what a peer sends.
+    Of lines that tell of no fault, more: `CALM_BURST` and `CALM_LINES_PER_S`. There are as many
+    kinds as the program has: none may be made of what a peer sends.
     """
 
     def __init__(self) -> None:
