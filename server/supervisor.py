@@ -17,6 +17,7 @@ not 0.
 
 import asyncio
 import errno
+import math
 import signal
 import socket
 from collections import deque
@@ -48,6 +49,8 @@ _FD_SHORTAGE_PAUSE_S = 0.1
 _STOP_GRACE_S = 1.0
 # Between a worker's last word and its exit, which threads of a service can hold up.
 _EXIT_GRACE_S = 1.0
+# timeout(1) signals its child, and then the group that the child is in: one order, sent twice.
+_SAME_ORDER_S = 0.05
 
 DRAINED = 0
 FAILED = 1
@@ -85,6 +88,7 @@ class Supervisor:
         self._accepting = False
         self._short_of_fds = False
         self._draining = False
+        self._ordered_s = -math.inf
         self._status = DRAINED
         self._cancelled = 0
         self._log: Log
@@ -408,10 +412,12 @@ class Supervisor:
             worker.signal_group(signal.SIGCONT)
 
     def _on_stop_signal(self) -> None:
-        if self._draining:
-            self._stop_now()
-        else:
+        now_s = self._loop.time()
+        if not self._draining:
+            self._ordered_s = now_s
             self._drain()
+        elif now_s - self._ordered_s > _SAME_ORDER_S:
+            self._stop_now()
 
     def _drain(self) -> None:
         self._draining = True
