@@ -7,9 +7,12 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# As type checkers know it, without the 5 ms that the import of typing takes.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from client.aio import AsyncClient
     from client.blocking import Client, PendingCall
     from client.errors import (
@@ -50,7 +53,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever it is
+def __getattr__(name: str) -> "Any":  # noqa: ANN401 - whatever it is
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(_MODULES.get(name, "client.errors"))

@@ -85,9 +85,12 @@ _lock = threading.Lock()
 def _load(file: Path, name: str) -> Any:  # noqa: ANN401
     _check_readable(file, name)
     _leave_lost_folder()
-    loaded = _loaded_files()
+    loaded = _loaded_modules()
+    if file in loaded:
+        # With other imports than ours it is another file to C++, with the same ids.
+        return loaded[file]
     if not all(map(_ships_with_us, [file, *loaded])):
-        _try_elsewhere(file, name, loaded)
+        _try_elsewhere(file, name, [*loaded])
     return capnp.load(str(file), imports=_IMPORTS)
 
 
@@ -118,8 +121,9 @@ def _leave_lost_folder() -> None:
         Path.cwd()
     except OSError:
         os.chdir("/")
-        # Cap'n Proto looks there first, and complains on stderr.
-        os.environ.pop("PWD", None)
+    # C++ asks the shell's name of it first, and warns on stderr if there is no such folder.
+    if not os.path.lexists(os.environ.get("PWD", "/")):
+        del os.environ["PWD"]
 
 
 def _try_elsewhere(file: Path, name: str, loaded: Sequence[Path]) -> None:
@@ -159,11 +163,11 @@ def _try_elsewhere(file: Path, name: str, loaded: Sequence[Path]) -> None:
     raise SchemaError(f"{name} is not a valid schema: {reason or last}")
 
 
-def _loaded_files() -> list[Path]:
-    """Return the files that pycapnp's parser holds, whoever loaded them."""
+def _loaded_modules() -> dict[Path, Any]:
+    """Return what pycapnp's parser holds, by its file, whoever loaded it."""
     parser = _binding._global_schema_parser  # noqa: SLF001 - no public way
     modules = () if parser is None else parser.modules_by_id.values()
-    return [Path(module.__file__) for module in modules if hasattr(module, "__file__")]
+    return {Path(module.__file__): module for module in modules if hasattr(module, "__file__")}
 
 
 def _explain_duplicate(file: Path, name: str, number: str, loaded: Iterable[Path]) -> str:

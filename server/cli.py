@@ -19,6 +19,7 @@ from server.config import (
     REVERSE_SERVICE,
     STACKS,
     ServerConfig,
+    names_a_service,
 )
 
 
@@ -36,8 +37,7 @@ def _reserve_standard_fds() -> None:
 
 
 def _read_service(_context: click.Context, _option: click.Parameter, text: str) -> str:
-    module, _, name = text.partition(":")
-    if not module or not name:
+    if not names_a_service(text):
         raise click.UsageError(f"bad service {text!r}: expected package.module:Name")
     return text
 

@@ -12,6 +12,12 @@ LOG_FORMATS = ("text", "json")
 REVERSE_SERVICE = "server.services.reverse:Reverse"
 
 
+def names_a_service(text: str) -> bool:
+    """Return whether the text has the form ``package.module:Name``."""
+    module, _, name = text.partition(":")
+    return all(part.isidentifier() for part in (name, *module.split(".")))
+
+
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The options of one server; `service` is ``package.module:Name``.

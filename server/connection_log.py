@@ -18,7 +18,10 @@ class ConnectionLog:
     def received(self, peer: str) -> None:
         """Tell of a connection that was handed over, and of where it will be served."""
         self._log.info(
-            f"{self._name} received a new connection from {peer}", worker=self._worker, peer=peer
+            f"{self._name} received a new connection from {peer}",
+            kind=f"{self._name} received new connections",
+            worker=self._worker,
+            peer=peer,
         )
         self.running(peer=peer)
 
@@ -26,12 +29,21 @@ class ConnectionLog:
         """Tell which core serves."""
         place = "any core" if self._core is None else f"core {self._core}"
         self._log.info(
-            f"{self._name} running on {place}", core=self._core, worker=self._worker, **fields
+            f"{self._name} running on {place}",
+            kind=f"{self._name} running on {place}",
+            core=self._core,
+            worker=self._worker,
+            **fields,
         )
 
     def started(self, peer: str) -> None:
         """Tell that a connection is being served."""
-        self._log.info(f"{self._system} started for peer: {peer}", worker=self._worker, peer=peer)
+        self._log.info(
+            f"{self._system} started for peer: {peer}",
+            kind=f"{self._system} started for peers",
+            worker=self._worker,
+            peer=peer,
+        )
 
     def listening(self, address: str) -> None:
         """Tell that the worker accepts connections by itself."""
@@ -41,7 +53,10 @@ class ConnectionLog:
         """Tell of the end of a connection; `reason` None means a clean one."""
         if reason is None:
             self._log.info(
-                f"{self._system} for peer {peer} finished cleanly.", worker=self._worker, peer=peer
+                f"{self._system} for peer {peer} finished cleanly.",
+                kind=f"{self._system} for peers finished cleanly",
+                worker=self._worker,
+                peer=peer,
             )
             return
         # A peer that resets or breaks the protocol is no fault of ours, only worth a warning.

@@ -11,7 +11,9 @@ import contextlib
 import socket
 
 LINGER_S = 1.0
-LINGER_BYTES = 65_536
+# A peer may write its first calls before it reads: two frames at the limit, and some.
+LINGER_BYTES = 16_777_216
+_RECEIVE_BYTES = 65_536
 MAX_LINGERING = 128
 
 
@@ -49,7 +51,7 @@ class Farewells:
 
     def _on_bytes(self, sock: socket.socket) -> None:
         try:
-            received = len(sock.recv(LINGER_BYTES))
+            received = len(sock.recv(_RECEIVE_BYTES))
         except BlockingIOError:
             return
         except OSError:
@@ -64,5 +66,5 @@ class Farewells:
         self._loop.remove_reader(sock.fileno())
         with contextlib.suppress(OSError):
             # Unless more came than may be read, nothing is left that would cause a reset.
-            sock.recv(LINGER_BYTES)
+            sock.recv(_RECEIVE_BYTES)
         sock.close()

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 # In a row, and then on and on: with a traceback of 2 kB each, 4 kB/s.
 BURST = 20
 LINES_PER_S = 2.0
+# Of the five lines that tell of a connection: 7 kB/s, where a peer that connects each half
+# millisecond made 600. A server with many clients at its start shows them all.
+CALM_BURST = 500
+CALM_LINES_PER_S = 20.0
+_CALM_LEVELS = frozenset({"debug", "info"})
 # How often the lines left out are summed up.
 SUM_INTERVAL_S = 1.0
 
@@ -25,6 +30,8 @@ class LeftOut:
 @dataclass(slots=True)
 class _Bucket:
     level: str
+    burst: int
+    lines_per_s: float
     lines: float
     filled_s: float
     left_out: int = 0
@@ -34,7 +41,8 @@ class _Bucket:
 class LineLimits:
     """Admits lines by kind: `BURST` in a row, then `LINES_PER_S`; the others are counted.
 
-    There are as many kinds as the program has: none may be made of what a peer sends.
+    Of lines that tell of no fault, more: `CALM_BURST` and `CALM_LINES_PER_S`. There are as many
+    kinds as the program has: none may be made of what a peer sends.
     """
 
     def __init__(self) -> None:
@@ -44,9 +52,9 @@ class LineLimits:
         """Return whether a line may be written now; if not, it is counted."""
         bucket = self._buckets.get(kind)
         if bucket is None:
-            bucket = self._buckets[kind] = _Bucket(level, BURST, now_s)
-        grown = (now_s - bucket.filled_s) * LINES_PER_S
-        bucket.lines = min(bucket.lines + grown, BURST)
+            bucket = self._buckets[kind] = _full_bucket(level, now_s)
+        grown = (now_s - bucket.filled_s) * bucket.lines_per_s
+        bucket.lines = min(bucket.lines + grown, bucket.burst)
         bucket.filled_s = now_s
         if bucket.lines >= 1:
             bucket.lines -= 1
@@ -65,3 +73,9 @@ class LineLimits:
                 found.append(LeftOut(kind, bucket.level, bucket.left_out, max(seconds, 1.0)))
                 bucket.left_out = 0
         return found
+
+
+def _full_bucket(level: str, now_s: float) -> _Bucket:
+    if level in _CALM_LEVELS:
+        return _Bucket(level, CALM_BURST, CALM_LINES_PER_S, CALM_BURST, now_s)
+    return _Bucket(level, BURST, LINES_PER_S, BURST, now_s)

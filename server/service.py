@@ -28,6 +28,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_origin, get_type_hints
 
+from server.config import names_a_service
+
 Results = Mapping[str, Any] | None
 Packed = TypeVar("Packed")
 Method = Callable[[Any], Results | Awaitable[Results]]
@@ -96,10 +98,9 @@ def load_service(path: str) -> Any:  # noqa: ANN401 - services are anyone's clas
         BadServiceError: There is no such class, or it has no interface.
         ServiceCodeError: Code of the user raised, while it was imported or in its constructor.
     """
-    module_name, _, name = path.partition(":")
-    parts = module_name.split(".")
-    if not name.isidentifier() or not all(part.isidentifier() for part in parts):
+    if not names_a_service(path):
         raise BadServiceError(f"bad service {path!r}: expected package.module:Name")
+    module_name, _, name = path.partition(":")
     module = _import(module_name)
     service_type: Any = getattr(module, name, None)
     if service_type is None:

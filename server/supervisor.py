@@ -17,6 +17,7 @@ not 0.
 
 import asyncio
 import errno
+import math
 import signal
 import socket
 from collections import deque
@@ -46,11 +47,10 @@ _FD_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOME
 _FD_SHORTAGE_PAUSE_S = 0.1
 # Between the order to stop and SIGKILL.
 _STOP_GRACE_S = 1.0
-# A stop signal that comes so soon after the first is the same wish: `timeout` sends one to its
-# child and one to its group, and a Ctrl-C may come from the terminal and from a parent.
-_SAME_WISH_S = 0.2
 # Between a worker's last word and its exit, which threads of a service can hold up.
 _EXIT_GRACE_S = 1.0
+# timeout(1) signals its child, and then the group that the child is in: one order, sent twice.
+_SAME_ORDER_S = 0.05
 
 DRAINED = 0
 FAILED = 1
@@ -88,7 +88,7 @@ class Supervisor:
         self._accepting = False
         self._short_of_fds = False
         self._draining = False
-        self._asked_s = 0.0
+        self._ordered_s = -math.inf
         self._status = DRAINED
         self._cancelled = 0
         self._log: Log
@@ -326,7 +326,10 @@ class Supervisor:
             assert worker is not None  # an absent worker has no open slot
             self._last_worker = index
             self._log.info(
-                f"Dispatching new connection to worker {index}", worker=index, peer=connection.peer
+                f"Dispatching new connection to worker {index}",
+                kind="Dispatching new connections",
+                worker=index,
+                peer=connection.peer,
             )
             if worker.hand(connection):
                 return True
@@ -409,10 +412,11 @@ class Supervisor:
             worker.signal_group(signal.SIGCONT)
 
     def _on_stop_signal(self) -> None:
+        now_s = self._loop.time()
         if not self._draining:
-            self._asked_s = self._loop.time()
+            self._ordered_s = now_s
             self._drain()
-        elif self._loop.time() - self._asked_s >= _SAME_WISH_S:
+        elif now_s - self._ordered_s > _SAME_ORDER_S:
             self._stop_now()
 
     def _drain(self) -> None:

@@ -56,3 +56,20 @@ def test_h5_garbage_fills_no_disk(engine: str) -> None:
         ended = server.out.find("finished cleanly")
         assert len(told) + left_out(server.err) + len(ended) == connections
         assert 20 <= len(told) < connections / 2
+
+
+def test_h5_connections_fill_no_disk() -> None:
+    connections = 800
+    with running_server("--workers", "1") as server:
+        for _ in range(connections):
+            with RawPeer(server) as peer:
+                peer.open()
+        server.signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        server.out.join()
+        for line in ("Dispatching new", "received", "running", "started for", "finished cleanly"):
+            told = [each for each in server.out.find(line) if not LEFT_OUT.search(each)]
+            counts = [LEFT_OUT.search(each) for each in server.out.find(line)]
+            count = sum(int(match[1].replace(",", "")) for match in counts if match)
+            assert len(told) + count == connections, line
+            assert 500 <= len(told) < connections, line

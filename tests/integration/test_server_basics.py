@@ -176,6 +176,11 @@ RUN_HELP = "(see server run --help)"
             f"server: bad service 'nope': expected package.module:Name {RUN_HELP}\n",
         ),
         (
+            ["run", "127.0.0.1:0", "--service", ".svc:X"],
+            2,
+            f"server: bad service '.svc:X': expected package.module:Name {RUN_HELP}\n",
+        ),
+        (
             ["run", "0.0.0.0:0"],
             2,
             (

@@ -223,6 +223,18 @@ def test_a_schema_that_pycapnp_loaded_itself_counts_too(folder: Path) -> None:
     assert "Duplicate ID" in refused
 
 
+def test_a_schema_that_pycapnp_loaded_itself_is_that_module(folder: Path) -> None:
+    # With imports of its own it is another file to C++, which aborts at the second.
+    script = """
+import os, sys
+import capnp
+theirs = capnp.load(sys.argv[1], imports=[os.path.dirname(sys.argv[1])])
+from schema import load
+print(load(sys.argv[1]) is theirs)
+"""
+    assert run(script, folder / "own.capnp") == ["True"]
+
+
 def test_a_loaded_file_that_is_gone_or_broken_by_now_is_no_mistake_of_the_next(
     folder: Path,
 ) -> None:
@@ -248,6 +260,8 @@ LOST_FOLDER = """
 import os, sys, tempfile
 lost = tempfile.mkdtemp()
 os.chdir(lost)
+# C++ warns of one that a shell has set and that is no more.
+os.environ["PWD"] = lost
 os.rmdir(lost)
 os.environ["PWD"] = lost
 from client import Client
@@ -255,6 +269,7 @@ print(os.getcwd(), os.environ.get("PWD"))
 from schema import SchemaError, load
 os.mkdir(lost)
 os.chdir(lost)
+os.environ["PWD"] = lost
 os.rmdir(lost)
 for path in ("./own.capnp", sys.argv[1], "./own.capnp"):
     try:

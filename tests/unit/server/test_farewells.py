@@ -69,6 +69,21 @@ def test_b6_the_reason_is_read_whatever_the_peer_has_sent(sent: int) -> None:
     run(check)
 
 
+def test_b6_the_reason_is_read_by_a_peer_that_first_writes_its_largest_calls() -> None:
+    async def check(ends: Farewells, pairs: Pairs) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(20):
+            ours, peer = pairs.make()
+            ends.end(ours, WORDS)
+            # Nothing of it may fail, and it does when our end has closed.
+            await loop.run_in_executor(None, peer.sendall, bytes(8_388_608))
+            assert await loop.run_in_executor(None, read_all, peer) == WORDS
+            peer.close()
+        await until(lambda: len(ends) == 0)
+
+    run(check)
+
+
 def test_b6_a_peer_that_stays_is_closed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(farewells, "LINGER_S", 0.1)
 
@@ -89,11 +104,11 @@ def test_b6_a_peer_that_only_sends_is_not_listened_to_for_long() -> None:
         peer.settimeout(0)
         sent = 0
         with contextlib.suppress(ConnectionError):
-            while sent < 100 * LINGER_BYTES:
+            while sent < 4 * LINGER_BYTES:
                 with contextlib.suppress(BlockingIOError):
-                    sent += peer.send(bytes(LINGER_BYTES))
+                    sent += peer.send(bytes(65_536))
                 await asyncio.sleep(0)
-        assert sent < 100 * LINGER_BYTES
+        assert sent < 4 * LINGER_BYTES
         assert ours.fileno() == -1
 
     run(check)

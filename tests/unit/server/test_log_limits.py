@@ -1,4 +1,4 @@
-from server.log_limits import BURST, LeftOut, LineLimits
+from server.log_limits import BURST, CALM_BURST, CALM_LINES_PER_S, LeftOut, LineLimits
 
 
 def admitted(limits: LineLimits, count: int, now_s: float, kind: str = "a") -> int:
@@ -48,3 +48,10 @@ def test_h5_the_last_count_is_told_at_the_end() -> None:
     limits = LineLimits()
     admitted(limits, BURST + 3, 0.0)
     assert [each.count for each in limits.take_left_out(0.1, all_of_it=True)] == [3]
+
+
+def test_h5_lines_that_tell_of_no_fault_have_a_higher_limit_and_have_one() -> None:
+    limits = LineLimits()
+    passed = sum(limits.admit("a", "info", turn / 1000) for turn in range(10_000))
+    assert passed == CALM_BURST + 10 * CALM_LINES_PER_S - 1
+    assert [each.level for each in limits.take_left_out(10.0)] == ["info"]
