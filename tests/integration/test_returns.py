@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deadline import eventually
 from pycapnp_peer import connected, run
 from raw_peer import call_builder, encoded, finish, raw_peer
 from return_services import CASES, RETURNS
@@ -54,7 +55,8 @@ def outcome(server: Running, case: str, method: str) -> Any:
         try:
             found = client.call(method, {"case": case, "kinds": KINDS}).to_dict()
         except RemoteError as error:
-            found = re.sub(r"\[id [0-9a-f]{8}\]", "[id N]", str(error))
+            # Of many in a row some are not logged, and so have no id.
+            found = re.sub(r"internal error \[.*\]", "internal error [id N]", str(error))
         assert client.call(method, {"case": "bytes"}).data == b"\x01\x02"
         return found
 
@@ -97,7 +99,8 @@ def test_h4_an_internal_error_has_its_traceback_in_the_log_and_nowhere_else(
                 await peer.giveLater(case="exit")
             return str(caught.value)
 
-    said: str = run(work)
+    # The first that is logged: other tests may have used up what is for this method.
+    said = eventually(lambda: text if "[id " in (text := run(work)) else "")
     match = re.search(r"internal error \[id ([0-9a-f]{8})\]", said)
     assert match is not None
     assert "Traceback" not in said
@@ -112,8 +115,14 @@ def test_nobody_is_told_of_coroutines_that_were_never_awaited(
     servers: dict[str, Running], engine: str
 ) -> None:
     server = servers[engine]
-    outcome(server, "coroutine", "give")
-    server.err.wait_for("the method returned something to wait for, of type coroutine")
+
+    def is_told() -> bool:
+        outcome(server, "coroutine", "give")
+        told = "the method returned something to wait for, of type coroutine"
+        return bool(server.err.find(told))
+
+    # As above.
+    eventually(is_told)
     assert not server.err.find("never awaited")
 
 

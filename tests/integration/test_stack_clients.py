@@ -9,6 +9,7 @@ import pytest
 from fake_server import Behaviour, fake_server
 from forked import error_of, in_child
 
+from client.duplex import DuplexSocket
 from client.errors import DeadlineExceeded, Disconnected, UsageError, UsedAfterFork
 from client.stacks import StackClient, connect_stack
 from wire.address import parse_address
@@ -112,16 +113,12 @@ def test_f7_an_interrupted_call_leaves_no_answer_to_the_next(
 ) -> None:
     client = connect()
 
-    class Interrupting:
-        def register(self, *_: object) -> None:
-            pass
-
-        def poll(self, _: float) -> None:
-            raise KeyboardInterrupt
+    def interrupt(*_: object) -> bool:
+        raise KeyboardInterrupt
 
     assert client.read("before") == answer_to(stack, "before")
     with monkeypatch.context() as patch:
-        patch.setattr(select, "poll", Interrupting)
+        patch.setattr(DuplexSocket, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             client.read("late")
     with pytest.raises(Disconnected):
