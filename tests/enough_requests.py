@@ -9,13 +9,15 @@ import time
 from typing import Any
 
 import gevent
-from locust import events, runners
+from locust import events, runners, stats
 from locust.env import Environment
 
 ENOUGH = "ENOUGH_REQUESTS"
 LEAST_S = 0.5
 # A master knows what its workers have told it: not every 3 s.
 runners.WORKER_REPORT_INTERVAL = 0.5
+# Its files are not written at the end, but every second: what comes later is not in them.
+stats.CSV_STATS_INTERVAL_SEC = 0.1
 
 
 def _end(environment: Environment) -> None:
@@ -27,6 +29,7 @@ def _end(environment: Environment) -> None:
         or time.monotonic() - started_s < LEAST_S
     ):
         gevent.sleep(0.02)
+    gevent.sleep(3 * stats.CSV_STATS_INTERVAL_SEC)
     runner.quit()
 
 
