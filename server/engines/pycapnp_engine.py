@@ -227,9 +227,10 @@ class _Connection:
 
     async def _flushed(self) -> None:
         # Polled: it happens once in a connection's life, and several things can end the wait.
-        while self._gate is not None and not self._gate.is_over:
+        # One of them is the peer, who may leave during any wait: then there is no gate any more.
+        while (gate := self._gate) is not None and not gate.is_over:
             await self._engine.settle()
-            if not (self._meter.calls_in_flight or self._gate.unsent_bytes):
+            if not (self._meter.calls_in_flight or gate.unsent_bytes):
                 return
             await asyncio.sleep(_FLUSH_POLL_S)
 
