@@ -59,6 +59,7 @@ TOTALS: Mapping[str, str] = {
     "server.engines.wire_engine._Connection._number": "the number of the connection",
     "server.engines.pycapnp_engine._Connection._number": "as above",
     "server.engines.wire_engine._Connection._reads": "reads, for the stamp of what runs",
+    "server.engines.wire_engine._Connection._mark": "that stamp: the connection and its reads",
     "server.engines.pycapnp_engine._Connection._calls": "calls, for the same stamp",
     "server.engines.wire_engine._Connection._added_bytes": "bytes sent since the peer last stalled",
     "server.engines.kj_gate.MeteredGate._written_bytes": "bytes sent over the connection",
