@@ -15,9 +15,15 @@ Behaviour = Callable[[socket.socket], None]
 
 
 @contextmanager
-def fake_server(behave: Behaviour) -> Iterator[str]:
-    """Serve each connection with `behave`; yield the address."""
+def fake_server(behave: Behaviour, receive_bytes: int | None = None) -> Iterator[str]:
+    """Serve each connection with `behave`; yield the address.
+
+    `receive_bytes` is what the kernel keeps of what `behave` has not read; how much it keeps by
+    itself differs from machine to machine.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
+    if receive_bytes is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     opened: list[socket.socket] = []
 
     def accept() -> None:

@@ -365,7 +365,7 @@ def test_f9_a_server_that_never_stops_sending_does_not_outlast_the_deadline(
 
 def test_a_server_that_does_not_read_ends_at_the_deadline() -> None:
     release = threading.Event()
-    with fake_server(lambda _: bool(release.wait(10)) and None) as address:
+    with fake_server(lambda _: bool(release.wait(10)) and None, receive_bytes=4096) as address:
         # More than the buffers of both sockets hold.
         with Client.connect(address) as client, pytest.raises(DeadlineExceeded):
             client.call("read", {"request": {"content": "x" * 4_000_000}}, timeout_s=0.3)

@@ -200,9 +200,10 @@ def test_f7_close_ends_the_calls_of_all_threads_at_once(address: str) -> None:
 
 
 def test_f7_close_ends_a_call_that_cannot_be_sent() -> None:
-    with fake_server(lambda _: bool(release.wait(LONG_S)) and None) as address:
-        release = threading.Event()
+    release = threading.Event()
+    with fake_server(lambda _: bool(release.wait(LONG_S)) and None, receive_bytes=4096) as address:
         client = Client.connect(address, timeout_s=LONG_S)
+        client._socket._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         caller = Caller(lambda: client.read("x" * 4_000_000))
         until(lambda: client._socket.is_blocked)
         client.close()
