@@ -1,6 +1,6 @@
 """Call a Cap'n Proto server: `Client` blocks, `AsyncClient` is for asyncio.
 
->>> from client import Client
+>>> from capnp_rig.client import Client
 >>> with Client.connect("127.0.0.1:5000") as client:  # doctest: +SKIP
 ...     client.reverse("Hello")
 'olleH'
@@ -13,9 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from client.aio import AsyncClient
-    from client.blocking import Client, PendingCall
-    from client.errors import (
+    from capnp_rig.client.asyncio_client import AsyncClient
+    from capnp_rig.client.blocking_client import Client, PendingCall
+    from capnp_rig.client.errors import (
         ClientError,
         ConnectError,
         DeadlineExceeded,
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
         UsageError,
         UsedAfterFork,
     )
-    from wire.errors import EncodeError
+    from capnp_rig.wire.errors import EncodeError
 
 # Imported when they are asked for: until `client.__main__` runs, Ctrl-C would show half an import.
 _MODULES = {
-    "AsyncClient": "client.aio",
-    "Client": "client.blocking",
-    "EncodeError": "wire.errors",
-    "PendingCall": "client.blocking",
+    "AsyncClient": "capnp_rig.client.asyncio_client",
+    "Client": "capnp_rig.client.blocking_client",
+    "EncodeError": "capnp_rig.wire.errors",
+    "PendingCall": "capnp_rig.client.blocking_client",
 }
 
 __all__ = [
@@ -56,5 +56,5 @@ __all__ = [
 def __getattr__(name: str) -> "Any":  # noqa: ANN401 - whatever it is
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_MODULES.get(name, "client.errors"))
+    module = importlib.import_module(_MODULES.get(name, "capnp_rig.client.errors"))
     return globals().setdefault(name, getattr(module, name))

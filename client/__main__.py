@@ -1,4 +1,4 @@
-"""The `client` command, also as ``python -m client``."""
+"""The `client` command, also as ``python -m capnp_rig.client``."""
 
 import signal
 
@@ -17,10 +17,10 @@ def main() -> "NoReturn":
     # it is ignored, as in the background of a script, it stays so.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    import rigcli  # noqa: PLC0415 - as above
+    from capnp_rig import rigcli
 
     rigcli.require_files("client", _OPEN_FILES)
-    from client.cli import cli  # noqa: PLC0415 - as above
+    from capnp_rig.client.cli import cli
 
     rigcli.run(cli, "client", prints=True)
 

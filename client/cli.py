@@ -14,14 +14,14 @@ from typing import Any
 
 import click
 
-import rigcli
-from client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, Client
-from client.errors import ClientError, UsageError
-from client.stacks import STACKS, LibraryMissingError, StackClient, connect_stack
-from rigcli.finite import FiniteFloat
-from wire.address import Address
-from wire.errors import EncodeError
-from wire.frames import FrameLimits
+from capnp_rig import rigcli
+from capnp_rig.client.blocking_client import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, Client
+from capnp_rig.client.errors import ClientError, UsageError
+from capnp_rig.client.stacks import STACKS, LibraryMissingError, StackClient, connect_stack
+from capnp_rig.rigcli.address import Address
+from capnp_rig.rigcli.finite_numbers import FiniteFloat
+from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.rpc.frames import FrameLimits
 
 # A longer line fits into no message.
 _MAX_LINE_BYTES = FrameLimits().max_words * 8

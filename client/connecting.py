@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
-from client.connect_plan import Candidate, ConnectPlan
-from client.errors import ConnectError
-from client.session import check_timeout
-from wire.address import Address
+from capnp_rig.client.connect_plan import Candidate, ConnectPlan
+from capnp_rig.client.errors import ConnectError
+from capnp_rig.client.session import check_timeout
+from capnp_rig.rigcli.address import Address
 
 # What `getaddrinfo` returns, or why it does not.
 _Found = Sequence[tuple[Any, ...]] | OSError | UnicodeError

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from client.errors import DeadlineExceeded, Disconnected, UsedAfterFork
+from capnp_rig.client.errors import DeadlineExceeded, Disconnected, UsedAfterFork
 
 # poll(2) takes milliseconds in an int.
 _LONGEST_POLL_S = 86_400.0

@@ -17,10 +17,10 @@ sent, and leave the connection as it is.
 
 import copy
 
-from wire.errors import FrameTooLarge, NotAFrame, WireError
-from wire.foreign import recognise
-from wire.messages import ExceptionType
-from wire.messages import RemoteError as WireRemoteError
+from capnp_rig.wire.errors import FrameTooLarge, NotAFrame, WireError
+from capnp_rig.wire.rpc.foreign_protocols import recognise
+from capnp_rig.wire.rpc.messages import ExceptionType
+from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
 
 class ClientError(Exception):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
-from client.errors import (
+from capnp_rig.client.errors import (
     ClientError,
     Disconnected,
     ProtocolError,
@@ -14,13 +14,20 @@ from client.errors import (
     protocol_error,
     remote_error,
 )
-from wire.client_connection import ClientConnection
-from wire.connection import Answered, BootstrapFailed, ClientEvent, Ended, Failed, Unreadable
-from wire.encoding import EncodedTuple
-from wire.errors import LocalProtocolError, RemoteProtocolError
-from wire.interfaces import Interface, Method
-from wire.messages import RemoteError as WireRemoteError
-from wire.pointers import Buffer
+from capnp_rig.wire.encoding.pointers import Buffer
+from capnp_rig.wire.errors import LocalProtocolError, RemoteProtocolError
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.connection import (
+    Answered,
+    BootstrapFailed,
+    ClientEvent,
+    Ended,
+    Failed,
+    Unreadable,
+)
+from capnp_rig.wire.rpc.interfaces import Interface, Method
+from capnp_rig.wire.rpc.message_encoder import EncodedTuple
+from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
 # A year: what the clocks of sockets, threads and event loops all take.
 MAX_TIMEOUT_S = 365 * 86_400.0

@@ -7,11 +7,17 @@ from typing import Any
 # It ships no type information.
 import grpc  # type: ignore[import-untyped, unused-ignore]
 
-from client.connecting import connect_socket
-from client.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected, RemoteError
-from client.stacks import utf8
-from schema.reverse_proto import READ, SERVICE, Chunk, MessageContent
-from wire.address import Address
+from capnp_rig.client.connecting import connect_socket
+from capnp_rig.client.errors import (
+    ClientError,
+    ConnectError,
+    DeadlineExceeded,
+    Disconnected,
+    RemoteError,
+)
+from capnp_rig.client.stacks import utf8
+from capnp_rig.rigcli.address import Address
+from capnp_rig.schema.reverse_proto import READ, SERVICE, Chunk, MessageContent
 
 _READY = grpc.ChannelConnectivity.READY
 _FAILURE = grpc.ChannelConnectivity.TRANSIENT_FAILURE

@@ -12,10 +12,16 @@ from http.client import (
 )
 from typing import Any, cast
 
-from client.errors import ClientError, Disconnected, Overloaded, ProtocolError, RemoteError
-from client.stack_socket import StackSocket
-from client.stacks import read_text, utf8
-from wire.address import Address
+from capnp_rig.client.errors import (
+    ClientError,
+    Disconnected,
+    Overloaded,
+    ProtocolError,
+    RemoteError,
+)
+from capnp_rig.client.stack_socket import StackSocket
+from capnp_rig.client.stacks import read_text, utf8
+from capnp_rig.rigcli.address import Address
 
 # Of what a server says instead of HTTP.
 _MOST_SAID = 80

@@ -15,10 +15,10 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError as H2ProtocolError
 
-from client.errors import Disconnected, ProtocolError
-from client.stack_http import check_status, host_name, read_answer, request_body
-from client.stack_socket import StackSocket
-from wire.address import Address
+from capnp_rig.client.errors import Disconnected, ProtocolError
+from capnp_rig.client.stack_http import check_status, host_name, read_answer, request_body
+from capnp_rig.client.stack_socket import StackSocket
+from capnp_rig.rigcli.address import Address
 
 
 class Http2Client:

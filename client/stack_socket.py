@@ -3,9 +3,9 @@
 import socket
 import time
 
-from client.duplex import DuplexSocket
-from client.errors import Disconnected
-from client.session import check_timeout
+from capnp_rig.client.duplex import DuplexSocket
+from capnp_rig.client.errors import Disconnected
+from capnp_rig.client.session import check_timeout
 
 _RECEIVE_BYTES = 262_144
 

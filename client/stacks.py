@@ -10,13 +10,13 @@ from collections.abc import Callable
 from socket import socket
 from typing import Any, Protocol
 
-from client.blocking import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
-from client.connecting import connect_socket
-from client.errors import Disconnected, ProtocolError, RemoteError
-from client.session import check_timeout
-from client.stack_socket import StackSocket
-from wire.address import Address
-from wire.errors import EncodeError
+from capnp_rig.client.blocking_client import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
+from capnp_rig.client.connecting import connect_socket
+from capnp_rig.client.errors import Disconnected, ProtocolError, RemoteError
+from capnp_rig.client.session import check_timeout
+from capnp_rig.client.stack_socket import StackSocket
+from capnp_rig.rigcli.address import Address
+from capnp_rig.wire.errors import EncodeError
 
 STACKS = ("capnp", "echo", "json", "http", "grpc", "selectors")
 
@@ -73,7 +73,7 @@ def connect_stack(
     check_timeout(timeout_s)
     try:
         if stack == "grpc":
-            from client.stack_grpc import GrpcClient  # noqa: PLC0415 - needs a library
+            from capnp_rig.client.stack_grpc import GrpcClient
 
             # It makes its connections itself.
             return GrpcClient(address, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
@@ -87,11 +87,11 @@ def connect_stack(
 
 def _client_type(stack: str, *, http2: bool) -> Callable[[socket, Address, float], StackClient]:
     if http2:
-        from client.stack_http2 import Http2Client  # noqa: PLC0415 - needs a library
+        from capnp_rig.client.stack_http2 import Http2Client
 
         return Http2Client
     if stack == "http":
-        from client.stack_http import HttpClient  # noqa: PLC0415 - imports this module
+        from capnp_rig.client.stack_http import HttpClient
 
         return HttpClient
     others: dict[str, Callable[[socket, Address, float], StackClient]] = {

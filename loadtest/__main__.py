@@ -1,4 +1,4 @@
-"""The `loadtest` command, also as ``python -m loadtest``."""
+"""The `loadtest` command, also as ``python -m capnp_rig.loadtest``."""
 
 import signal
 
@@ -17,10 +17,10 @@ def main() -> "NoReturn":
     # it is ignored, as in the background of a script, it stays so.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    import rigcli  # noqa: PLC0415 - as above
+    from capnp_rig import rigcli
 
     rigcli.require_files("loadtest", _OPEN_FILES)
-    from loadtest.cli import cli  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.cli import cli
 
     rigcli.run(cli, "loadtest", prints=True)
 

@@ -2,14 +2,14 @@
 
 `ReverseUser` calls the tutorial's ``MessageStream.read`` and compares every reply, or calls the
 method that ``--schema``, ``--interface`` and ``--method`` name. Its replies are taken in gevent's
-hub (`loadtest.locust_rig.flow`), so one process makes more calls than most servers answer.
+hub (`locust_rig.user_connection`), so one process makes more calls than most servers answer.
 
 For a scenario of your own, subclass `CapnpUser` in your own locustfile::
 
     from locust import between, task
-    from loadtest.capnp_user import CapnpUser
-    from schema import load
-    from wire.interfaces import compile_interface
+    from capnp_rig.loadtest.capnp_user import CapnpUser
+    from capnp_rig.schema import load
+    from capnp_rig.wire.rpc.interfaces import compile_interface
 
     class AdderUser(CapnpUser):
         interface = compile_interface(load("./adder.capnp").Adder)
@@ -27,7 +27,7 @@ connection is made anew before the next call, after a wait that grows and is jit
 
 Without ``--rate`` the loop is closed: a user waits for its replies, and then for `wait_time`, so a
 server that stalls is asked less, and the times are service times. With it the loop is open:
-calls are due on a schedule, and times count from then (`loadtest.locust_rig.pacer`). `call` then
+calls are due on a schedule, and times count from then (`locust_rig.call_pacer`). `call` then
 waits until one is due; there must be enough users for the rate.
 """
 
@@ -44,18 +44,18 @@ from locust.env import Environment
 from locust.exception import RescheduleTask, StopTest
 from locust.user.task import LOCUST_STATE_STOPPING
 
-from client import Client, ClientError, Disconnected, ProtocolError
-from client.blocking import CONNECT_TIMEOUT_S, MESSAGE_STREAM
-from client.connecting import connect_socket
-from loadtest.generator.backoff import Backoff
-from loadtest.locust_rig import report as locust_report
-from loadtest.locust_rig.crew import CONNECT, Counts, crew
-from loadtest.locust_rig.flow import Flow
-from loadtest.stats.failures import WrongReply
-from loadtest.workload import WorkloadError
-from wire.address import AddressError, parse_address
-from wire.errors import WireError
-from wire.interfaces import Interface
+from capnp_rig.client import Client, ClientError, Disconnected, ProtocolError
+from capnp_rig.client.blocking_client import CONNECT_TIMEOUT_S, MESSAGE_STREAM
+from capnp_rig.client.connecting import connect_socket
+from capnp_rig.loadtest.engine.backoff import Backoff
+from capnp_rig.loadtest.locust_rig import listeners as locust_report
+from capnp_rig.loadtest.locust_rig.run_context import CONNECT, Counts, crew
+from capnp_rig.loadtest.locust_rig.user_connection import Flow
+from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.workload import WorkloadError
+from capnp_rig.rigcli.address import AddressError, parse_address
+from capnp_rig.wire.errors import WireError
+from capnp_rig.wire.rpc.interfaces import Interface
 
 _EXPECT = "expect"
 

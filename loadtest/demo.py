@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.generator.child import child_environment, kept_alive
-from loadtest.generator.server_process import ServerFailed, running_server
-from loadtest.results import Figure, make_folder, read_run
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
+from capnp_rig.loadtest.results import Figure, make_folder, read_run
 
 _LOCUSTFILE = Path(__file__).resolve().parent / "capnp_user.py"
 # Beyond the run itself: Locust starts, spawns, writes, prints and exits.

@@ -17,12 +17,12 @@ from locust.env import Environment
 from locust.event import EventHook
 from locust.exception import StopTest
 
-from client.errors import Disconnected
-from loadtest import capnp_user
-from loadtest.stacks import StackWorkload
-from loadtest.stacks.http1_stack import BINARY_BODY, TEXT_BODY, JsonBody
-from loadtest.stacks.payloads import Payload
-from loadtest.workload import BINARY, WorkloadError
+from capnp_rig.client.errors import Disconnected
+from capnp_rig.loadtest import capnp_user
+from capnp_rig.loadtest.protocols import StackWorkload
+from capnp_rig.loadtest.protocols.http1_stack import BINARY_BODY, TEXT_BODY, JsonBody
+from capnp_rig.loadtest.protocols.payloads import Payload
+from capnp_rig.loadtest.workload import BINARY, WorkloadError
 
 # Untyped.
 _EventHook: Any = EventHook

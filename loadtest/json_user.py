@@ -3,7 +3,7 @@
 ``locust -f loadtest/json_user.py -H ADDR``; `loadtest.stack_user` has the options.
 """
 
-from loadtest.stack_user import StackUser
+from capnp_rig.loadtest.stack_user import StackUser
 
 
 class JsonUser(StackUser):

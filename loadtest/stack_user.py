@@ -8,10 +8,10 @@ connection, or makes calls when they are due with ``--rate``; what it sends is s
 
 # Not by name: Locust takes every user class that it finds in a locustfile for one to run, and in
 # whatever that imports by name.
-from loadtest import capnp_user
+from capnp_rig.loadtest import capnp_user
 
 
 class StackUser(capnp_user.ReverseUser):
-    """A user of `stack`, one of `loadtest.stacks.STACKS`; subclasses say which."""
+    """A user of `stack`, one of `loadtest.protocols.STACKS`; subclasses say which."""
 
     abstract = True

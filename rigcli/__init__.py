@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from wire.address import Address, AddressError, parse_address
+from capnp_rig.rigcli.address import Address, AddressError, parse_address
 
 
 def _parse(ctx: click.Context, _param: click.Parameter, value: str) -> Address:

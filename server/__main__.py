@@ -1,4 +1,4 @@
-"""Run the command line: ``server``, or ``python -m server``.
+"""Run the command line: ``server``, or ``python -m capnp_rig.server``.
 
 Nothing is imported first, so that Ctrl-C prints no traceback while the rest is.
 """
@@ -18,7 +18,7 @@ def main() -> "NoReturn":
     # Not if the signal is ignored, as for a script's background job.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _exit)
-    from server.cli import main as run  # noqa: PLC0415 - see above
+    from capnp_rig.server.cli import main as run
 
     run()
 

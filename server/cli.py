@@ -9,9 +9,9 @@ from typing import NoReturn
 import click
 from click.core import ParameterSource
 
-import rigcli
-from rigcli.finite import FiniteFloat
-from server.config import (
+from capnp_rig import rigcli
+from capnp_rig.rigcli.finite_numbers import FiniteFloat
+from capnp_rig.server.config import (
     ENGINES,
     LOG_FORMATS,
     LOG_LEVELS,
@@ -59,7 +59,7 @@ def _check_stack(config: ServerConfig) -> None:
             f"--stack {config.stack} cannot listen on a Unix socket: every worker listens by "
             "itself, and only a TCP port can be shared"
         )
-    from server.stacks import missing_library  # noqa: PLC0415 - not needed for the default
+    from capnp_rig.server.stacks import missing_library
 
     library = missing_library(config.stack)
     if library is not None:
@@ -161,8 +161,8 @@ def run(**options: object) -> int:
     """
     config = ServerConfig(**options)  # type: ignore[arg-type] # one option per field, by name
     _check_stack(config)
-    from server.launch import ScarceFilesError, launch  # noqa: PLC0415 - only once the options are good
-    from server.listener import ListenError, NotLoopbackError  # noqa: PLC0415 - as above
+    from capnp_rig.server.supervision.launch import ScarceFilesError, launch
+    from capnp_rig.server.supervision.listener import ListenError, NotLoopbackError
 
     try:
         return launch(config)

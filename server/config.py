@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from wire.address import Address
+from capnp_rig.rigcli.address import Address
 
 LOOPS = ("asyncio", "uvloop")
 ENGINES = ("wire", "pycapnp")
 STACKS = ("capnp", "echo", "json", "http", "grpc", "selectors")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
-REVERSE_SERVICE = "server.services.reverse:Reverse"
+REVERSE_SERVICE = "capnp_rig.server.services.reverse:Reverse"
 
 
 def names_a_service(text: str) -> bool:

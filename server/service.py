@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_origin, get_type_hints
 
-from server.config import names_a_service
+from capnp_rig.server.config import names_a_service
 
 Results = Mapping[str, Any] | None
 Packed = TypeVar("Packed")
@@ -40,7 +40,7 @@ _WHAT_TO_WRITE = "write def, or async def and return"
 _IMPORT_FILES = frozenset(
     {importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"}
 )
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).absolute().parent.parent
 _OUR_PACKAGES = ("server", "schema", "wire")
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from schema import message
+from capnp_rig.schema import message
 
 
 def die(how: str) -> None:

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from wire.connection import Called
-from wire.encoding import EncodedStruct
-from wire.server_connection import ServerConnection
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.message_encoder import EncodedStruct
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 # What one connection does; it is closed afterwards.
 Behaviour = Callable[[socket.socket], None]

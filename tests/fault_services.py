@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from schema import load
+from capnp_rig.schema import load
 
 PROBE = load(Path(__file__).resolve().parent / "data" / "probe.capnp").Probe
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import uvloop
 
-from client import AsyncClient, UsedAfterFork
+from capnp_rig.client import AsyncClient, UsedAfterFork
 
 CALLS = 100
 RUNS: dict[str, Callable[[Coroutine[Any, Any, Any]], Any]] = {

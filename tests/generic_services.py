@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from schema import load
+from capnp_rig.schema import load
 
 GENERICS = load(Path(__file__).resolve().parent / "data" / "generics.capnp")
 NO_TEXT = b"\xff\x01\x02"

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from schema import message
+from capnp_rig.schema import message
 
 DELAY_S = 300e-6
 STALL_S = 0.5

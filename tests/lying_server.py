@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from schema import message
-from wire.connection import Called
-from wire.interfaces import compile_interface
-from wire.server_connection import ServerConnection
+from capnp_rig.schema import message
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 _READ = compile_interface(message.MessageStream).methods["read"]
 

@@ -9,8 +9,8 @@ import capnp
 import uvloop
 from running_server import Running
 
-from schema import message
-from server.engines.kj_gate import gated
+from capnp_rig.schema import message
+from capnp_rig.server.engines.kj_gate import gated
 
 Work = Callable[[Any], Awaitable[Any]]
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import capnp
 from running_server import Running
 
-from schema import load_rpc, message
+from capnp_rig.schema import load_rpc, message
 
 RPC = load_rpc()
 STREAM_ID: int = message.MessageStream.schema.node.id

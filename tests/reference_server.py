@@ -10,7 +10,7 @@ from typing import Any
 
 import capnp
 
-from schema import message
+from capnp_rig.schema import message
 
 
 class Reverse(message.MessageStream.Server):  # type: ignore[misc]

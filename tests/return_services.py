@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from schema import load
-from server.service import ServiceError
+from capnp_rig.schema import load
+from capnp_rig.server.service import ServiceError
 
 RETURNS = load(Path(__file__).resolve().parent / "data" / "returns.capnp").Returns
 GRID = np.arange(6, dtype=np.uint8).reshape(2, 3)

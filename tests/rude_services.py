@@ -6,7 +6,7 @@ from typing import Any
 
 from fault_services import PROBE
 
-from wire.errors import ViewExpired
+from capnp_rig.wire.errors import ViewExpired
 
 FAILURES: list[type[BaseException]] = [
     SystemExit,

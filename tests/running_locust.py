@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.results.load_samples import read_load, read_reports, read_result
-from loadtest.stats.run_summary import Summary
-from loadtest.stats.tally import Report, Window, add_windows
+from capnp_rig.loadtest.results.load_samples import read_load, read_reports, read_result
+from capnp_rig.loadtest.stats.run_summary import Summary
+from capnp_rig.loadtest.stats.tally import Report, Window, add_windows
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCUSTFILE = ROOT / "loadtest" / "capnp_user.py"
@@ -43,7 +43,7 @@ def locust(
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **changes},
+        env={**os.environ, **changes},
     ) as process:
         try:
             yield process

@@ -9,13 +9,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def command(*args: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "loadtest", *args]
+    return [sys.executable, "-P", "-m", "capnp_rig.loadtest", *args]
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which the checkout is found, and no sign of parallel tests."""
-    mine = {name: value for name, value in os.environ.items() if "PYTEST_XDIST" not in name}
-    return {**mine, "PYTHONPATH": str(ROOT)}
+    """Return an environment without a sign of parallel tests."""
+    return {name: value for name, value in os.environ.items() if "PYTEST_XDIST" not in name}
 
 
 def run_rig(

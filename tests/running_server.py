@@ -85,12 +85,11 @@ class Running:
 
 
 def command(*args: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "server", *args]
+    return [sys.executable, "-P", "-m", "capnp_rig.server", *args]
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which the checkout is found."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    return dict(os.environ)
 
 
 @contextmanager

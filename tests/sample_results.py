@@ -7,11 +7,11 @@ from typing import Any
 
 from sample_runs import ENVIRONMENT, Fake, make_run, write_run_folder
 
-from loadtest.bench.pair_run import value_labels
-from loadtest.bench.sweep_figures import Step
-from loadtest.bench.sweep_figures import figures as figures_of_sweep
-from loadtest.results import Figure, run_document, write_run
-from loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.bench.pair_run import value_labels
+from capnp_rig.loadtest.bench.sweep_figures import Step
+from capnp_rig.loadtest.bench.sweep_figures import figures as figures_of_sweep
+from capnp_rig.loadtest.results import Figure, run_document, write_run
+from capnp_rig.loadtest.stats.histogram import Histogram
 
 STARTED = "2026-11-21T12:00:00+00:00"
 SIZES = (64, 1024, 16384, 262144, 4194304)

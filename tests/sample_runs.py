@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.generator.server_usage import ProcessUse
-from loadtest.results import run_document, write_run, write_samples
-from loadtest.results.load_samples import (
+from capnp_rig.loadtest.engine.server_usage import ProcessUse
+from capnp_rig.loadtest.results import run_document, write_run, write_samples
+from capnp_rig.loadtest.results.load_samples import (
     MachineUse,
     Usage,
     generator_entry,
@@ -17,10 +17,10 @@ from loadtest.results.load_samples import (
     usage_sample,
     window_samples,
 )
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.run_summary import figures
-from loadtest.stats.tally import WARMUP, Report, Times, Window
-from rigcli.gc_page import GcUse
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.run_summary import figures
+from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window
+from capnp_rig.rigcli.gc_page import GcUse
 
 LABEL = "MessageStream.read"
 ENVIRONMENT: Mapping[str, Any] = {

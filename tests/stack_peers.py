@@ -10,8 +10,8 @@ import h2.connection
 import h2.events
 import h2.settings
 
-from loadtest.workload import BINARY
-from server.stacks.length_frames import FrameReader, frame
+from capnp_rig.loadtest.workload import BINARY
+from capnp_rig.server.stacks.length_frames import FrameReader, frame
 
 Reply = Callable[[bytes], bytes]
 
@@ -206,7 +206,7 @@ class GrpcPeer(H2Server):
         self.messages = 1
 
     def respond(self, stream: int, headers: dict[str, str], body: bytearray) -> None:
-        from google.protobuf.wrappers_pb2 import BytesValue  # noqa: PLC0415 - one test may lack it
+        from google.protobuf.wrappers_pb2 import BytesValue
 
         assert headers[":path"] == f"/capnp_rig.MessageStream/{self._path}"
         assert (headers["te"], headers["content-type"]) == ("trailers", "application/grpc")

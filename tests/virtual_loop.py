@@ -5,10 +5,10 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
-from client import AsyncClient
-from client.aio import _Protocol
-from client.blocking import MESSAGE_STREAM
-from wire.interfaces import Interface
+from capnp_rig.client import AsyncClient
+from capnp_rig.client.asyncio_client import _Protocol
+from capnp_rig.client.blocking_client import MESSAGE_STREAM
+from capnp_rig.wire.rpc.interfaces import Interface
 
 
 class _InstantSelector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]

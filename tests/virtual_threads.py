@@ -15,8 +15,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 from unittest.mock import patch
 
-import client.blocking
-import client.duplex
+from capnp_rig.client import blocking_client, duplex
 
 # Only a deadlock takes so long.
 _HANGS_AFTER_S = 20.0
@@ -211,8 +210,8 @@ def virtual(world: World) -> Iterator[None]:
     clock = SimpleNamespace(monotonic=world.monotonic, monotonic_ns=world.monotonic_ns)
     polls = SimpleNamespace(POLLIN=select.POLLIN, POLLOUT=select.POLLOUT, poll=lambda: _Poll(world))
     with (
-        patch.object(client.blocking, "time", clock),
-        patch.object(client.duplex, "time", clock),
-        patch.object(client.duplex, "select", polls),
+        patch.object(blocking_client, "time", clock),
+        patch.object(duplex, "time", clock),
+        patch.object(duplex, "select", polls),
     ):
         yield

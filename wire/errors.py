@@ -40,7 +40,7 @@ class FrameTooLarge(RemoteProtocolError):  # noqa: N818 - what happened
 class NotAFrame(RemoteProtocolError):  # noqa: N818 - as above
     """What came cannot start a message: it would have more segments than anybody accepts.
 
-    `start` is what of it is here, 16 bytes at most; `wire.foreign` may know it.
+    `start` is what of it is here, 16 bytes at most; `wire.rpc.foreign_protocols` may know it.
     """
 
     def __init__(self, reason: str, start: bytes) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from loadtest.bench.plan import CAPNP, Case, Plan, groups, ratios_of
-from loadtest.bench.samples import Sample
-from loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
-from loadtest.results import Figure
-from loadtest.stats.crossover import Crossover, find_crossover
-from loadtest.stats.pair_statistics import (
+from capnp_rig.loadtest.bench.plan import CAPNP, Case, Plan, groups, ratios_of
+from capnp_rig.loadtest.bench.samples import Sample
+from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.crossover import Crossover, find_crossover
+from capnp_rig.loadtest.stats.pair_statistics import (
     BOOTSTRAP_PAIRS,
     Interval,
     Judgement,

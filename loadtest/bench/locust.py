@@ -3,7 +3,7 @@
 Each round starts a fresh server and a fresh Locust process three times, in shuffled order: for
 `FastHttpUser`, for `ReverseUser`, and for `FastHttpUser` again, which gives the noise floor. Server
 and Locust have a CPU each. Both send the same texts and compare each reply; Locust's own
-statistics do the counting (`loadtest.locust_rig.meter`).
+statistics do the counting (`loadtest.locust_rig.process_meter`).
 
 The servers shall not be what limits: `server run` for one, for the other a minimal HTTP server
 (`loadtest.benchmarks.http_reverse`). Where one was over 90 % busy, its user could have done more:
@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.pair_run import (
+from capnp_rig.loadtest.bench.pair_run import (
     AGAIN,
     BASELINE,
     CANDIDATE,
@@ -31,10 +31,10 @@ from loadtest.bench.pair_run import (
     two_cpus,
     value_labels,
 )
-from loadtest.bench.steps import Progress
-from loadtest.generator.child import child_environment, kept_alive
-from loadtest.generator.server_process import ServerFailed, running_server
-from loadtest.results import (
+from capnp_rig.loadtest.bench.steps import Progress
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
+from capnp_rig.loadtest.results import (
     Figure,
     folder_name,
     make_folder,
@@ -210,7 +210,7 @@ def _capnp_server(cpu: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
 @contextmanager
 def _http_server(cpu: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
     # Whoever connects before it serves waits in the socket's backlog.
-    module = "loadtest.benchmarks.http_reverse"
+    module = "capnp_rig.loadtest.benchmarks.http_reverse"
     with (
         socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
         (folder / "http_server.log").open("wb") as log,

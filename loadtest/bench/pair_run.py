@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from loadtest.bench.steps import Progress
-from loadtest.results import Figure
-from loadtest.stats.pair_statistics import (
+from capnp_rig.loadtest.bench.steps import Progress
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import (
     Interval,
     interval_of_median,
     judge,

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadtest.codecs import CODECS
-from loadtest.codecs.codec import (
+from capnp_rig.loadtest.codecs import CODECS
+from capnp_rig.loadtest.codecs.codec import (
     BUILD,
     BUILD_ENCODE,
     COLD,
@@ -33,7 +33,7 @@ from loadtest.codecs.codec import (
     percent_of,
     reading,
 )
-from loadtest.codecs.messages import FIXED_BYTES, SIZES_BYTES, Message
+from capnp_rig.loadtest.codecs.messages import FIXED_BYTES, SIZES_BYTES, Message
 
 # What ratios are taken against: the fastest common copying codec, and what does not copy
 # a tensor either.

@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from loadtest.bench.plan import Case, Plan
-from loadtest.benchmarks import weigh_codec
-from loadtest.generator.child import child_environment, kept_alive
+from capnp_rig.loadtest.bench.plan import Case, Plan
+from capnp_rig.loadtest.benchmarks import weigh_codec
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
 
 _BENCHMARKS = Path(weigh_codec.__file__).resolve().parent / "bench_codecs.py"
 # The slowest case takes a second; the first one also waits for the imports.
@@ -149,7 +149,7 @@ def weigh_sizes(message: str, size_bytes: int) -> Sequence[dict[str, Any]]:
 
 def _weigh(*arguments: str) -> Any:  # noqa: ANN401 - what the process prints
     with kept_alive(
-        [sys.executable, "-P", "-m", "loadtest.benchmarks.weigh_codec", *arguments],
+        [sys.executable, "-P", "-m", "capnp_rig.loadtest.benchmarks.weigh_codec", *arguments],
         env=child_environment(PYTHONHASHSEED="0", MALLOC_MMAP_THRESHOLD_=str(_MAPPED_FROM_BYTES)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

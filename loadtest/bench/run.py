@@ -11,22 +11,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from loadtest.bench.copy_ledger import LEDGER
-from loadtest.bench.figures import figures
-from loadtest.bench.pair_run import two_cpus
-from loadtest.bench.plan import PLANS, Case, Plan, groups, memory_cases
-from loadtest.bench.process import (
+from capnp_rig.loadtest.bench.copy_ledger import LEDGER
+from capnp_rig.loadtest.bench.figures import figures
+from capnp_rig.loadtest.bench.pair_run import two_cpus
+from capnp_rig.loadtest.bench.plan import PLANS, Case, Plan, groups, memory_cases
+from capnp_rig.loadtest.bench.process import (
     BenchError,
     time_cases,
     weigh_memory,
     weigh_sizes,
     write_frames,
 )
-from loadtest.bench.samples import Sample, sample_to_json, samples_of
-from loadtest.bench.steps import Progress, Report, StepClock, Steps
-from loadtest.codecs.messages import DATA_SEED, Message
-from loadtest.codecs.protobuf_upb import BACKEND
-from loadtest.results import (
+from capnp_rig.loadtest.bench.samples import Sample, sample_to_json, samples_of
+from capnp_rig.loadtest.bench.steps import Progress, Report, StepClock, Steps
+from capnp_rig.loadtest.codecs.messages import DATA_SEED, Message
+from capnp_rig.loadtest.codecs.protobuf_upb import BACKEND
+from capnp_rig.loadtest.results import (
     Figure,
     folder_name,
     make_folder,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from loadtest.bench.plan import Case
+from capnp_rig.loadtest.bench.plan import Case
 
 # pytest-benchmark's own files have more digits than any clock.
 _DIGITS = 6

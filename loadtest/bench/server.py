@@ -22,13 +22,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.pair_run import median_figure, ratio_figures, two_cpus, value_labels
-from loadtest.bench.steps import Progress
-from loadtest.generator.child import child_environment, kept_alive
-from loadtest.generator.engine import EngineConfig
-from loadtest.generator.engine_runs import EngineFailed, run_engines
-from loadtest.generator.server_process import running_server
-from loadtest.results import (
+from capnp_rig.loadtest.bench.pair_run import median_figure, ratio_figures, two_cpus, value_labels
+from capnp_rig.loadtest.bench.steps import Progress
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.engine_runs import EngineFailed, run_engines
+from capnp_rig.loadtest.engine.process import EngineConfig
+from capnp_rig.loadtest.engine.server_process import running_server
+from capnp_rig.loadtest.results import (
     Figure,
     folder_name,
     make_folder,
@@ -37,9 +37,9 @@ from loadtest.results import (
     write_run,
     write_samples,
 )
-from loadtest.stats.histogram import Histogram, merge
-from loadtest.workload import WorkloadConfig
-from wire.address import parse_address
+from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.workload import WorkloadConfig
+from capnp_rig.rigcli.address import parse_address
 
 BASELINE, CANDIDATE = "pycapnp", "wire"
 _NAMES = {"baseline": BASELINE, "candidate": CANDIDATE}
@@ -205,7 +205,15 @@ def _measure(engine: str, load: EngineConfig, server_cpu: int, folder: Path) -> 
 def _time_in_memory(number: int, cpu: int) -> dict[str, float]:
     """Return the ns of each case of `loadtest.benchmarks.in_memory` in a fresh process."""
     with kept_alive(
-        ["taskset", "-c", str(cpu), sys.executable, "-P", "-m", "loadtest.benchmarks.in_memory"],
+        [
+            "taskset",
+            "-c",
+            str(cpu),
+            sys.executable,
+            "-P",
+            "-m",
+            "capnp_rig.loadtest.benchmarks.in_memory",
+        ],
         env=child_environment(PYTHONHASHSEED=str(number)),
         stdout=subprocess.PIPE,
     ) as process:

@@ -24,13 +24,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.stacks_figures import CLOSED, OPEN, OPEN_SHARE, Sample, figures
-from loadtest.bench.steps import Progress, StepClock, Steps
-from loadtest.generator.child import Terminated
-from loadtest.generator.engine import EngineConfig
-from loadtest.generator.engine_runs import EngineFailed, EngineRun, run_engines
-from loadtest.generator.server_process import ServerFailed, ServerProcess, running_server
-from loadtest.results import (
+from capnp_rig.loadtest.bench.stacks_figures import CLOSED, OPEN, OPEN_SHARE, Sample, figures
+from capnp_rig.loadtest.bench.steps import Progress, StepClock, Steps
+from capnp_rig.loadtest.engine.child_process import Terminated
+from capnp_rig.loadtest.engine.engine_runs import EngineFailed, EngineRun, run_engines
+from capnp_rig.loadtest.engine.process import EngineConfig
+from capnp_rig.loadtest.engine.server_process import ServerFailed, ServerProcess, running_server
+from capnp_rig.loadtest.protocols import CAPNP, STACKS, missing_library, server_options
+from capnp_rig.loadtest.results import (
     Figure,
     folder_name,
     make_folder,
@@ -39,9 +40,8 @@ from loadtest.results import (
     write_run,
     write_samples,
 )
-from loadtest.stacks import CAPNP, STACKS, missing_library, server_options
-from loadtest.stats.tally import Clocks
-from loadtest.workload import BINARY, PAYLOAD_KINDS, TEXT, WorkloadConfig
+from capnp_rig.loadtest.stats.tally import Clocks
+from capnp_rig.loadtest.workload import BINARY, PAYLOAD_KINDS, TEXT, WorkloadConfig
 
 _LIBRARIES = (
     *("pycapnp", "uvloop", "orjson", "uvicorn", "httptools", "hypercorn", "h2", "hpack", "grpcio"),

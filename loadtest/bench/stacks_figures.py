@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from loadtest.results import Figure
-from loadtest.stacks import CAPNP, ECHO
-from loadtest.stats.histogram import Histogram, merge
-from loadtest.stats.pair_statistics import (
+from capnp_rig.loadtest.protocols import CAPNP, ECHO
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.pair_statistics import (
     BOOTSTRAP_PAIRS,
     LEAST_PAIRS,
     Interval,
@@ -27,9 +27,9 @@ from loadtest.stats.pair_statistics import (
     noise_floor,
     paired_ratio,
 )
-from loadtest.stats.resampling import draw_blocks, resample_percentiles
-from loadtest.stats.run_summary import LIMITS
-from loadtest.workload import TEXT
+from capnp_rig.loadtest.stats.resampling import draw_blocks, resample_percentiles
+from capnp_rig.loadtest.stats.run_summary import LIMITS
+from capnp_rig.loadtest.workload import TEXT
 
 CLOSED, OPEN = "closed", "open"
 # Of the rate that a stack makes in the closed loop: what it is asked for in the open one.

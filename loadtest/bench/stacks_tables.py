@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.bench.stacks_figures import (
+from capnp_rig.loadtest.bench.stacks_figures import (
     CALLS,
     CLOSED,
     CPU,
@@ -26,8 +26,8 @@ from loadtest.bench.stacks_figures import (
     RATIO_CPU,
     SERVER_BUSY,
 )
-from loadtest.results import Figure
-from loadtest.stats.pair_statistics import Interval, noise_floor
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import Interval, noise_floor
 
 _MARKS = {"void": "?", "at least": "≥", "same": "=", "inconclusive": "~"}
 _STYLES = {"void": "dim", "at least": "yellow", "faster": "green", "slower": "red"}

@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.steps import Report, StepClock, Steps
-from loadtest.bench.sweep_figures import Step, figures
-from loadtest.generator.server_usage import local_server
-from loadtest.results import (
+from capnp_rig.loadtest.bench.steps import Report, StepClock, Steps
+from capnp_rig.loadtest.bench.sweep_figures import Step, figures
+from capnp_rig.loadtest.engine.run import RunConfig, measure
+from capnp_rig.loadtest.engine.server_usage import local_server
+from capnp_rig.loadtest.protocols import load_any_workload
+from capnp_rig.loadtest.results import (
     Figure,
     folder_name,
     make_folder,
@@ -23,9 +25,7 @@ from loadtest.results import (
     write_run,
     write_samples,
 )
-from loadtest.run import RunConfig, measure
-from loadtest.stacks import load_any_workload
-from loadtest.stats.run_summary import LIMITS, summarize
+from capnp_rig.loadtest.stats.run_summary import LIMITS, summarize
 
 # A process that starts and connects, beside its load, until the first has shown what it takes.
 _OVERHEAD_S = 0.7

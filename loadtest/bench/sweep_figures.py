@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from loadtest.bench.pair_run import median_figure
-from loadtest.results import Figure
-from loadtest.stats.histogram import Histogram, merge
-from loadtest.stats.run_summary import LIMITS
+from capnp_rig.loadtest.bench.pair_run import median_figure
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.run_summary import LIMITS
 
 RATE, P50, P99, CPU, LITTLE = (
     *("calls/s", "service p50", "service p99"),

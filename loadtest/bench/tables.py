@@ -12,9 +12,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.bench.plan import BASELINES, CAPNP, FLOOR, ORJSON
-from loadtest.codecs import CODECS
-from loadtest.codecs.codec import (
+from capnp_rig.loadtest.bench.plan import BASELINES, CAPNP, FLOOR, ORJSON
+from capnp_rig.loadtest.codecs import CODECS
+from capnp_rig.loadtest.codecs.codec import (
     BUILD_ENCODE,
     COLD,
     CONTRACTS,
@@ -24,8 +24,8 @@ from loadtest.codecs.codec import (
     SEGMENTS,
     TRANSPORTED,
 )
-from loadtest.results import Figure
-from loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
 _STYLES = {"faster": "green", "slower": "red"}
 _MARKS = {"same": "=", "inconclusive": "~"}

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench.plan import EMPTY_CALL, FLOOR, IN_PLACE, PLANS, Case, order
-from loadtest.benchmarks.transports import Exchange, Transports
-from loadtest.codecs import CODECS
-from loadtest.codecs.codec import check_outcome, timed_call, transported_call, verify
-from loadtest.codecs.messages import Message, native
-from loadtest.codecs.reading import checksum
+from capnp_rig.loadtest.bench.plan import EMPTY_CALL, FLOOR, IN_PLACE, PLANS, Case, order
+from capnp_rig.loadtest.benchmarks.transports import Exchange, Transports
+from capnp_rig.loadtest.codecs import CODECS
+from capnp_rig.loadtest.codecs.codec import check_outcome, timed_call, transported_call, verify
+from capnp_rig.loadtest.codecs.messages import Message, native
+from capnp_rig.loadtest.codecs.reading import checksum
 
 PROCESS_VARIABLE = "CAPNP_RIG_BENCH_PROCESS"
 PLAN_VARIABLE = "CAPNP_RIG_BENCH_PLAN"

@@ -1,6 +1,6 @@
 """Sends back every frame that comes on a socket that it was handed, until that ends.
 
-    python -m loadtest.benchmarks.echo_peer FD
+    python -m capnp_rig.loadtest.benchmarks.echo_peer FD
 
 A frame is received whole before it goes back, as a service would do.
 """
@@ -9,7 +9,7 @@ import socket
 import sys
 from contextlib import suppress
 
-from loadtest.benchmarks.framed_socket import receive_frame, send_frame
+from capnp_rig.loadtest.benchmarks.framed_socket import receive_frame, send_frame
 
 
 def main() -> None:

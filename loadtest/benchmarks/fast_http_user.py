@@ -13,8 +13,8 @@ from locust import task
 from locust.contrib.fasthttp import FastHttpUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
-from loadtest.stats.failures import WrongReply, check_reply
-from loadtest.workload.texts import generate
+from capnp_rig.loadtest.stats.failures import WrongReply, check_reply
+from capnp_rig.loadtest.workload.texts import generate
 
 _PAYLOAD_BYTES = 32
 _SEED = 1

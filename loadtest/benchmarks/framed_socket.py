@@ -3,7 +3,7 @@
 import socket
 import struct
 
-from wire.pointers import Buffer
+from capnp_rig.wire.encoding.pointers import Buffer
 
 _length = struct.Struct("<Q")
 

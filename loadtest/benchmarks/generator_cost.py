@@ -1,4 +1,6 @@
-"""What a call costs the generator in memory: ``python -m loadtest.benchmarks.generator_cost``.
+"""What a call costs the generator in memory.
+
+``python -m capnp_rig.loadtest.benchmarks.generator_cost``
 
 Prints a JSON object: by kind of request and what is checked of the replies, the µs to encode and
 to take one of 64 calls in a batch, each the least of 100 batches, without a socket.
@@ -8,12 +10,12 @@ import json
 import sys
 import time
 
-from loadtest.generator.exchange import Exchange
-from loadtest.workload import WorkloadConfig, load_workload
-from schema import message
-from wire.connection import Called
-from wire.interfaces import compile_interface
-from wire.server_connection import ServerConnection
+from capnp_rig.loadtest.protocols.capnp_exchange import Exchange
+from capnp_rig.loadtest.workload import WorkloadConfig, load_workload
+from capnp_rig.schema import message
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 _READ = compile_interface(message.MessageStream).methods["read"]
 _CALLS, _BATCHES = 64, 100

@@ -2,7 +2,7 @@
 
 As fast as Python gets, so that it is not what limits a client: it looks for the end of the head
 and for the length that it announces, and has seen most heads before. Run as
-``python -m loadtest.benchmarks.http_reverse FD``, with a listening socket.
+``python -m capnp_rig.loadtest.benchmarks.http_reverse FD``, with a listening socket.
 """
 
 import asyncio

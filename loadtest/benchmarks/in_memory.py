@@ -14,13 +14,13 @@ from typing import Any
 import orjson
 import pybase64
 
-from schema import load, message
-from wire.client_connection import ClientConnection
-from wire.encoding import EncodedTuple, encode_bootstrap_results
-from wire.interfaces import compile_interface
-from wire.pointers import StructTuple
-from wire.server_connection import ServerConnection
-from wire.structs import compile_struct
+from capnp_rig.schema import load, message
+from capnp_rig.wire.encoding.pointers import StructTuple
+from capnp_rig.wire.encoding.structs import compile_struct
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import EncodedTuple, encode_bootstrap_results
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 _REPEATS = 7
 _LEAST_S = 0.02

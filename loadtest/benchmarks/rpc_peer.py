@@ -1,6 +1,6 @@
 """Serves `Echo` on a connection that it was handed, as a worker of the server does, until it ends.
 
-    python -m loadtest.benchmarks.rpc_peer FD
+    python -m capnp_rig.loadtest.benchmarks.rpc_peer FD
 
 That is the server's wire engine on uvloop; the supervisor, which accepts connections and hands
 them over, has no part in a call.
@@ -14,10 +14,10 @@ from typing import Any
 
 import uvloop
 
-from schema import load
-from server.engines import open_engine
-from server.log import open_log
-from server.tuning import tune
+from capnp_rig.schema import load
+from capnp_rig.server.connections.socket_options import tune
+from capnp_rig.server.engines import open_engine
+from capnp_rig.server.logs.log import open_log
 
 
 class Echo:

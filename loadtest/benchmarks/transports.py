@@ -16,16 +16,16 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
-from loadtest.bench.pair_run import two_cpus
-from loadtest.benchmarks.framed_socket import receive_frame, send_frame
-from loadtest.codecs.codec import RPC, SOCKET_PAIR, Frame
-from loadtest.generator.child import child_environment, kept_alive
-from rigcli.heap import keeping_heap
-from schema import load
-from wire.client_connection import ClientConnection
-from wire.connection import Answered
-from wire.interfaces import compile_interface
-from wire.pointers import StructTuple
+from capnp_rig.loadtest.bench.pair_run import two_cpus
+from capnp_rig.loadtest.benchmarks.framed_socket import receive_frame, send_frame
+from capnp_rig.loadtest.codecs.codec import RPC, SOCKET_PAIR, Frame
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.rigcli.malloc_settings import keeping_heap
+from capnp_rig.schema import load
+from capnp_rig.wire.encoding.pointers import StructTuple
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.connection import Answered
+from capnp_rig.wire.rpc.interfaces import compile_interface
 
 # Gives the frame to the peer, and returns what came back.
 Exchange = Callable[[Frame], Frame]
@@ -76,7 +76,7 @@ class Transports:
         ours, theirs = socket.socketpair() if transport == SOCKET_PAIR else _tcp_pair()
         with theirs:
             module = "rpc_peer" if transport == RPC else "echo_peer"
-            command = [sys.executable, "-P", "-m", f"loadtest.benchmarks.{module}"]
+            command = [sys.executable, "-P", "-m", f"capnp_rig.loadtest.benchmarks.{module}"]
             confined = [] if self._cpus is None else ["taskset", "-c", str(self._cpus[0])]
             peer = kept_alive(
                 [*confined, *command, str(theirs.fileno())],

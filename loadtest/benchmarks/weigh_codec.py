@@ -20,9 +20,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from loadtest.codecs import CODECS
-from loadtest.codecs.codec import ROUND_TRIP, timed_call
-from loadtest.codecs.messages import FIXED_BYTES, Message, native
+from capnp_rig.loadtest.codecs import CODECS
+from capnp_rig.loadtest.codecs.codec import ROUND_TRIP, timed_call
+from capnp_rig.loadtest.codecs.messages import FIXED_BYTES, Message, native
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -41,7 +41,7 @@ def frame_file(folder: Path, codec: str) -> Path:
 def _compressors() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
     yield f"zlib {_ZLIB_LEVEL}", lambda data: zlib.compress(data, _ZLIB_LEVEL)
     try:
-        import zstandard  # noqa: PLC0415 - in the bench extra, and only here
+        import zstandard
     except ModuleNotFoundError:
         return
     yield f"zstd {_ZSTD_LEVEL}", zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from loadtest.cli.bench_locust import bench_locust
-from loadtest.cli.bench_stacks import bench_stacks
-from loadtest.cli.load import run_command, search_command
-from loadtest.cli.report import compare_results, report
-from loadtest.cli.sweep import sweep_command
-from loadtest.cli.terminal import failures_in_one_line, results_option, stdout
-from rigcli.finite import FiniteFloat
+from capnp_rig.loadtest.cli.bench_locust import bench_locust
+from capnp_rig.loadtest.cli.bench_stacks import bench_stacks
+from capnp_rig.loadtest.cli.load import run_command, search_command
+from capnp_rig.loadtest.cli.report import compare_results, report
+from capnp_rig.loadtest.cli.sweep import sweep_command
+from capnp_rig.loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+from capnp_rig.rigcli.finite_numbers import FiniteFloat
 
 _QUICK_PROCESSES = 6
 
@@ -42,11 +42,11 @@ def bench(
 ) -> None:
     """Time Cap'n Proto against JSON, MessagePack, Protocol Buffers, pickle and FlatBuffers."""
     try:
-        from loadtest.bench.run import BenchConfig, BenchError, run  # noqa: PLC0415 - needs the extra
+        from capnp_rig.loadtest.bench.run import BenchConfig, BenchError, run
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is missing: install capnp-rig[bench]") from error
-    from loadtest.bench.tables import bench_lines, bench_tables  # noqa: PLC0415 - as above
-    from loadtest.cli.bench_progress import shown_progress  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.bench.tables import bench_lines, bench_tables
+    from capnp_rig.loadtest.cli.bench_progress import shown_progress
 
     config = BenchConfig(plan or ("quick" if quick else "full"), processes, case_seconds, results)
     with failures_in_one_line(BenchError), shown_progress() as report:
@@ -71,13 +71,9 @@ def bench_server(
     *, quick: bool, rounds: int | None, seconds: float, idle: int, results: Path
 ) -> None:
     """Compare the wire engine with the pycapnp engine, one CPU for each side."""
-    from loadtest.bench.server import (  # noqa: PLC0415 - as above
-        BenchServerConfig,
-        BenchServerError,
-        run,
-    )
-    from loadtest.cli.bench_progress import shown_progress  # noqa: PLC0415 - only when asked for
-    from loadtest.cli.tables import figure_table  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.bench.server import BenchServerConfig, BenchServerError, run
+    from capnp_rig.loadtest.cli.bench_progress import shown_progress
+    from capnp_rig.loadtest.cli.tables import figure_table
 
     config = BenchServerConfig(seconds=seconds, idle=idle, results=results)
     count = rounds or (_QUICK_PROCESSES if quick else config.rounds)
@@ -102,8 +98,8 @@ def demo(
     *, seconds: int, users: int, in_flight: int, payload_bytes: int, workers: int, results: Path
 ) -> int:
     """Start a server, load it with Locust, and show what it did."""
-    from loadtest.cli.tables import figure_table  # noqa: PLC0415 - as above
-    from loadtest.demo import DemoConfig, DemoError, run  # noqa: PLC0415 - only when asked for
+    from capnp_rig.loadtest.cli.tables import figure_table
+    from capnp_rig.loadtest.demo import DemoConfig, DemoError, run
 
     config = DemoConfig(seconds, users, in_flight, payload_bytes, workers, results)
     with failures_in_one_line(DemoError):

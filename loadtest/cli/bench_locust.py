@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from loadtest.cli.terminal import failures_in_one_line, results_option, stdout
-from rigcli.finite import FiniteFloat
+from capnp_rig.loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+from capnp_rig.rigcli.finite_numbers import FiniteFloat
 
 _QUICK_ROUNDS = 6
 
@@ -21,13 +21,9 @@ def bench_locust(
     *, quick: bool, rounds: int | None, seconds: float, users: int, results: Path
 ) -> None:
     """Compare the Locust user with FastHttpUser, one Locust process each."""
-    from loadtest.bench.locust import (  # noqa: PLC0415 - only when asked for
-        BenchLocustConfig,
-        BenchLocustError,
-        run,
-    )
-    from loadtest.cli.bench_progress import shown_progress  # noqa: PLC0415 - as above
-    from loadtest.cli.tables import figure_table  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.bench.locust import BenchLocustConfig, BenchLocustError, run
+    from capnp_rig.loadtest.cli.bench_progress import shown_progress
+    from capnp_rig.loadtest.cli.tables import figure_table
 
     config = BenchLocustConfig(seconds=seconds, users=users, results=results)
     count = rounds or (_QUICK_ROUNDS if quick else config.rounds)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from loadtest.bench.steps import Progress
+from capnp_rig.loadtest.bench.steps import Progress
 
 # Steps of milliseconds would fill a log.
 _LINE_EVERY_S = 5.0

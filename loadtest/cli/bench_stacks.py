@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from loadtest.cli.load import read_size
-from loadtest.cli.terminal import failures_in_one_line, results_option, stdout
-from rigcli.finite import FiniteFloat
+from capnp_rig.loadtest.cli.load import read_size
+from capnp_rig.loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+from capnp_rig.rigcli.finite_numbers import FiniteFloat
 
 
 def _read_payloads(
@@ -30,7 +30,7 @@ def _read_stacks(
 ) -> tuple[str, ...] | None:
     if text is None:
         return None
-    from loadtest.stacks import STACKS  # noqa: PLC0415 - only when asked for
+    from capnp_rig.loadtest.protocols import STACKS
 
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
@@ -89,14 +89,10 @@ def bench_stacks(
     About 18 minutes, with --quick 2. The servers have the first CPU, the generator the last: close
     other programs first. Ctrl-C ends it with the rounds done by then.
     """
-    from loadtest.bench.stacks import (  # noqa: PLC0415 - as above
-        BenchStacksConfig,
-        BenchStacksError,
-        run,
-    )
-    from loadtest.bench.stacks import quick as quickly  # noqa: PLC0415 - as above
-    from loadtest.bench.stacks_tables import stack_lines, stack_tables  # noqa: PLC0415 - as above
-    from loadtest.cli.bench_progress import shown_progress  # noqa: PLC0415 - only when asked for
+    from capnp_rig.loadtest.bench.stacks import BenchStacksConfig, BenchStacksError, run
+    from capnp_rig.loadtest.bench.stacks import quick as quickly
+    from capnp_rig.loadtest.bench.stacks_tables import stack_lines, stack_tables
+    from capnp_rig.loadtest.cli.bench_progress import shown_progress
 
     config = BenchStacksConfig(connections=connections, results=results)
     config = quickly(config) if quick else config

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-import rigcli
-from loadtest.cli.terminal import failures_in_one_line, results_option, stdout
-from rigcli.finite import FiniteFloat
+from capnp_rig import rigcli
+from capnp_rig.loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+from capnp_rig.rigcli.finite_numbers import FiniteFloat
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -72,7 +72,7 @@ def read_size(text: str) -> int:
     return size
 
 
-# As in `loadtest.stacks` and `loadtest.workload`, which are only imported when asked for.
+# As in `loadtest.protocols` and `loadtest.workload`, which are only imported when asked for.
 _STACKS = ("capnp", "echo", "json", "http1", "http2", "grpc", "selectors")
 _PAYLOAD_KINDS = ("text", "binary")
 
@@ -201,13 +201,9 @@ def load_config(options: Mapping[str, Any], **more: Any) -> Any:  # noqa: ANN401
     Raises:
         click.UsageError: A file cannot be read, or what to send is unusable.
     """
-    from loadtest.run import RunConfig  # noqa: PLC0415 - only when asked for
-    from loadtest.stacks import CAPNP, load_any_workload  # noqa: PLC0415 - as above
-    from loadtest.workload import (  # noqa: PLC0415 - as above
-        WorkloadConfig,
-        WorkloadError,
-        read_params_argument,
-    )
+    from capnp_rig.loadtest.engine.run import RunConfig
+    from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
+    from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError, read_params_argument
 
     plain = dict(options)
     corpus: Path | None = plain.pop("corpus")
@@ -284,10 +280,10 @@ def run_command(
     Exit status: 1 when a call failed or a --fail-if held, else 0. With --fail-if errors>...
     failed calls alone are no failure. A void run, whose figures cannot be believed, says why.
     """
-    from loadtest.cli.run_progress import shown_run  # noqa: PLC0415 - as above
-    from loadtest.cli.tables import summary_tables, worker_table  # noqa: PLC0415 - as above
-    from loadtest.run import RunError, run  # noqa: PLC0415 - only when asked for
-    from loadtest.stats.thresholds import ThresholdError, parse_threshold  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.cli.run_progress import shown_run
+    from capnp_rig.loadtest.cli.tables import summary_tables, worker_table
+    from capnp_rig.loadtest.engine.run import RunError, run
+    from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 
     if seconds is not None and calls is not None:
         raise click.UsageError("give --duration or --calls, not both")
@@ -356,13 +352,13 @@ def search_command(
     Doubles the rate until a probe fails, bisects to 5 %, repeats each rate three times in shuffled
     order, and verifies the answer with five more. Exit status: 0 with a verified rate, else 1.
     """
-    from dataclasses import asdict  # noqa: PLC0415 - only here
+    from dataclasses import asdict
 
-    from loadtest.cli.run_progress import shown_search  # noqa: PLC0415 - as above
-    from loadtest.cli.tables import search_lines, search_table  # noqa: PLC0415 - as above
-    from loadtest.run import RunError  # noqa: PLC0415 - only when asked for
-    from loadtest.search import SearchConfig, run  # noqa: PLC0415 - as above
-    from loadtest.stats.slo import SloError, parse_slo  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.cli.run_progress import shown_search
+    from capnp_rig.loadtest.cli.tables import search_lines, search_table
+    from capnp_rig.loadtest.engine.run import RunError
+    from capnp_rig.loadtest.engine.search import SearchConfig, run
+    from capnp_rig.loadtest.stats.slo import SloError, parse_slo
 
     try:
         objective = parse_slo(slo)

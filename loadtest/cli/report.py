@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import click
 
-from loadtest.cli.terminal import failures_in_one_line, stdout
+from capnp_rig.loadtest.cli.terminal import failures_in_one_line, stdout
 
 _INDEX, _FIGURES = "index.html", "figures"
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -73,8 +73,8 @@ def report(
 
 
 def _write_reports(folders: Sequence[Path]) -> None:
-    from loadtest.results import ResultError  # noqa: PLC0415 - as above
-    from loadtest.results.report import write_report  # noqa: PLC0415 - only when asked for
+    from capnp_rig.loadtest.results import ResultError
+    from capnp_rig.loadtest.results.report import write_report
 
     for folder in folders:
         with failures_in_one_line(ResultError):
@@ -90,15 +90,15 @@ class _Wanted(NamedTuple):
 
 
 def _write(folders: Sequence[Path], results: Path, wanted: _Wanted) -> None:
-    from loadtest.page.fill import NoSuchPart  # noqa: PLC0415 - only when asked for
-    from loadtest.page.write import (  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.report.fill_in import NoSuchPart
+    from capnp_rig.loadtest.report.write import (
         ExtraMissing,
         fill_text,
         sources_of,
         write_figures,
         write_page,
     )
-    from loadtest.results import ResultError  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.results import ResultError
 
     with failures_in_one_line(ResultError, ExtraMissing, NoSuchPart):
         found = sources_of(results, folders)
@@ -136,14 +136,10 @@ def compare_results(
     Ratios above 1 mean that the candidate is better. Exits with 0 where it is faster or the
     same, 3 where it is slower, 4 where that cannot be told.
     """
-    from loadtest.compare import CompareError, compare  # noqa: PLC0415 - only when asked for
-    from loadtest.compare.table import (  # noqa: PLC0415 - as above
-        comparison_lines,
-        comparison_table,
-        objection_lines,
-    )
-    from loadtest.results import ResultError  # noqa: PLC0415 - as above
-    from loadtest.results.load_samples import read_result  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.compare import CompareError, compare
+    from capnp_rig.loadtest.compare.table import comparison_lines, comparison_table, objection_lines
+    from capnp_rig.loadtest.results import ResultError
+    from capnp_rig.loadtest.results.load_samples import read_result
 
     for folder in (baseline, candidate):
         _check(folder)

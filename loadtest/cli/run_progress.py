@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from loadtest.run import RunConfig
-from loadtest.search import SearchProgress
+from capnp_rig.loadtest.engine.run import RunConfig
+from capnp_rig.loadtest.engine.search import SearchProgress
 
 
 @contextmanager

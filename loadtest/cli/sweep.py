@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-import rigcli
-from loadtest.cli.load import connections_option, load_config, load_options, read_seconds
-from loadtest.cli.terminal import failures_in_one_line, stdout
+from capnp_rig import rigcli
+from capnp_rig.loadtest.cli.load import connections_option, load_config, load_options, read_seconds
+from capnp_rig.loadtest.cli.terminal import failures_in_one_line, stdout
 
 _MOST_IN_FLIGHT = 4096
 
@@ -62,10 +62,10 @@ def sweep_command(
     more calls in flight only wait. Each round measures all of them in shuffled order; six or more
     give intervals. Exit status: 1 when a call failed, else 0.
     """
-    from loadtest.bench.sweep import SweepConfig, run  # noqa: PLC0415 - as above
-    from loadtest.cli.bench_progress import shown_progress  # noqa: PLC0415 - only when asked for
-    from loadtest.cli.sweep_table import sweep_lines, sweep_table  # noqa: PLC0415 - as above
-    from loadtest.run import RunError  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.bench.sweep import SweepConfig, run
+    from capnp_rig.loadtest.cli.bench_progress import shown_progress
+    from capnp_rig.loadtest.cli.sweep_table import sweep_lines, sweep_table
+    from capnp_rig.loadtest.engine.run import RunError
 
     config = SweepConfig(load_config(options), in_flight, rounds)
     with failures_in_one_line(RunError), shown_progress() as report:

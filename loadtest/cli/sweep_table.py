@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from loadtest.bench.sweep_figures import CPU, LITTLE, P50, P99, RATE, knee_of
-from loadtest.results import Figure
+from capnp_rig.loadtest.bench.sweep_figures import CPU, LITTLE, P50, P99, RATE, knee_of
+from capnp_rig.loadtest.results import Figure
 
 _COLUMNS = (RATE, P50, P99, CPU, LITTLE)
 _DIGITS = {RATE: 0, P50: 0, P99: 0, CPU: 1, LITTLE: 1}

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from loadtest.generator.server_usage import ProcessUse, workers_of
-from loadtest.results import Figure
-from loadtest.search import Point
-from loadtest.stats.run_summary import PERCENTILES, Summary
-from loadtest.stats.slo import VERIFICATIONS, Found, Slo
-from rigcli.gc_page import GcUse
+from capnp_rig.loadtest.engine.search import Point
+from capnp_rig.loadtest.engine.server_usage import ProcessUse, workers_of
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.run_summary import PERCENTILES, Summary
+from capnp_rig.loadtest.stats.slo import VERIFICATIONS, Found, Slo
+from capnp_rig.rigcli.gc_page import GcUse
 
 _DIGITS = {"calls": 0, "calls/s": 0, "ratio": 3}
 _STYLES = {"faster": "green", "slower": "red", "void": "dim", "at least": "yellow"}

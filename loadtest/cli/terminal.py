@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-import rigcli
-from loadtest.generator.child import Terminated, unwinding_on_sigterm
+from capnp_rig import rigcli
+from capnp_rig.loadtest.engine.child_process import Terminated, unwinding_on_sigterm
 
 # Wide enough for the tables where the output is no terminal.
 _PIPE_COLUMNS = 150

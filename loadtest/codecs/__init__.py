@@ -4,20 +4,20 @@
 contracts. The first of `CODECS` that a ratio is taken against is `BASELINE`.
 """
 
-from loadtest.codecs.codec import Codec
-from loadtest.codecs.flatbuffers_tables import FLATBUFFERS
-from loadtest.codecs.json_documents import JSON, ORJSON
-from loadtest.codecs.msgpack_maps import MSGPACK
-from loadtest.codecs.msgspec_typed import MSGSPEC_JSON, MSGSPEC_MSGPACK
-from loadtest.codecs.pickle_5 import PICKLE, PICKLE_OUT_OF_BAND
-from loadtest.codecs.protobuf_upb import PROTOBUF
-from loadtest.codecs.pycapnp_messages import (
+from capnp_rig.loadtest.codecs.codec import Codec
+from capnp_rig.loadtest.codecs.flatbuffers_tables import FLATBUFFERS
+from capnp_rig.loadtest.codecs.json_documents import JSON, ORJSON
+from capnp_rig.loadtest.codecs.msgpack_maps import MSGPACK
+from capnp_rig.loadtest.codecs.msgspec_typed import MSGSPEC_JSON, MSGSPEC_MSGPACK
+from capnp_rig.loadtest.codecs.pickle_5 import PICKLE, PICKLE_OUT_OF_BAND
+from capnp_rig.loadtest.codecs.protobuf_upb import PROTOBUF
+from capnp_rig.loadtest.codecs.pycapnp_messages import (
     PYCAPNP,
     PYCAPNP_KEYWORDS,
     PYCAPNP_PACKED,
     PYCAPNP_VIEW,
 )
-from loadtest.codecs.wire_views import WIRE
+from capnp_rig.loadtest.codecs.wire_views import WIRE
 
 CODECS: dict[str, Codec] = {
     codec.name: codec

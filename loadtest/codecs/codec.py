@@ -29,8 +29,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from loadtest.codecs.messages import Message
-from loadtest.codecs.reading import ONE_FIELD, PERCENTS, Read, Share, checksum, same
+from capnp_rig.loadtest.codecs.messages import Message
+from capnp_rig.loadtest.codecs.reading import ONE_FIELD, PERCENTS, Read, Share, checksum, same
 
 # Types of the formats' own: values as `messages.native` returns them or equal ones, what a
 # format encodes, what it opened, and a frame: bytes or a buffer of them.

@@ -24,9 +24,9 @@ import numpy as np
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
-from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from loadtest.codecs.messages import KINDS, RECORD_BYTES, Message, Record, Tensor
-from loadtest.codecs.reading import (
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from capnp_rig.loadtest.codecs.messages import KINDS, RECORD_BYTES, Message, Record, Tensor
+from capnp_rig.loadtest.codecs.reading import (
     FIELDS,
     KIND_NUMBERS,
     read_text,

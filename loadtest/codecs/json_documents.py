@@ -16,10 +16,10 @@ from typing import Any
 import orjson
 import pybase64
 
-from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from loadtest.codecs.messages import Message, Record, Tensor
-from loadtest.codecs.plain import record_dict, tensor_dict, tensor_of
-from loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
+from capnp_rig.loadtest.codecs.plain import record_dict, tensor_dict, tensor_of
+from capnp_rig.loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
 
 _dumps_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import msgpack
 
-from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from loadtest.codecs.messages import Message
-from loadtest.codecs.plain import record_dict, records_dict, tensor_dict, tensor_of
-from loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from capnp_rig.loadtest.codecs.messages import Message
+from capnp_rig.loadtest.codecs.plain import record_dict, records_dict, tensor_dict, tensor_of
+from capnp_rig.loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
 
 _pack = msgpack.Packer().pack
 _unpack = msgpack.unpackb

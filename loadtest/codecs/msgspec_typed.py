@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from loadtest.codecs.messages import Message, Record, Tensor
-from loadtest.codecs.plain import tensor_of
-from loadtest.codecs.reading import (
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
+from capnp_rig.loadtest.codecs.plain import tensor_of
+from capnp_rig.loadtest.codecs.reading import (
     ONE_FIELD,
     PERCENTS,
     Read,

@@ -11,10 +11,10 @@ import pickle
 import struct
 from collections.abc import Callable, Sequence
 
-from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from loadtest.codecs.messages import Message, Tensor
-from loadtest.codecs.plain import record_dict, records_dict
-from loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from capnp_rig.loadtest.codecs.messages import Message, Tensor
+from capnp_rig.loadtest.codecs.plain import record_dict, records_dict
+from capnp_rig.loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
 
 _loads = pickle.loads
 _RECORD_READS = record_reads('r["{}"]')

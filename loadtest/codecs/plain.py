@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.codecs.messages import Record, Tensor
+from capnp_rig.loadtest.codecs.messages import Record, Tensor
 
 
 def record_dict(record: Record) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal import api_implementation
 
-from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from loadtest.codecs.messages import KINDS, Message, Record, Tensor
-from loadtest.codecs.plain import tensor_of
-from loadtest.codecs.reading import (
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from capnp_rig.loadtest.codecs.messages import KINDS, Message, Record, Tensor
+from capnp_rig.loadtest.codecs.plain import tensor_of
+from capnp_rig.loadtest.codecs.reading import (
     KIND_NUMBERS,
     read_text,
     record_reads,

@@ -10,10 +10,10 @@ A message that is encoded twice warns, so `encode` clears the flag as the warnin
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from loadtest.codecs.messages import Message, Record, Tensor
-from loadtest.codecs.plain import record_dict, records_dict, tensor_of
-from loadtest.codecs.reading import (
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
+from capnp_rig.loadtest.codecs.plain import record_dict, records_dict, tensor_of
+from capnp_rig.loadtest.codecs.reading import (
     Read,
     Share,
     read_text,
@@ -21,7 +21,7 @@ from loadtest.codecs.reading import (
     records_reads,
     tensor_reads,
 )
-from schema import load, message
+from capnp_rig.schema import load, message
 
 _Text = message.MessageStream.MessageContent
 _Record = load("records.capnp").Record

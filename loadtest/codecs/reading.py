@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.codecs.messages import KINDS, Message, Record, Tensor
+from capnp_rig.loadtest.codecs.messages import KINDS, Message, Record, Tensor
 
 # Shares of the fields: a percentage, or this.
 ONE_FIELD = "one field"

@@ -6,12 +6,12 @@
 import struct
 from collections.abc import Sequence
 
-from loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from loadtest.codecs.messages import Message, Tensor
-from loadtest.codecs.plain import record_dict, records_dict, tensor_dict, tensor_of
-from loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
-from schema import load, message
-from wire.structs import compile_struct
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from capnp_rig.loadtest.codecs.messages import Message, Tensor
+from capnp_rig.loadtest.codecs.plain import record_dict, records_dict, tensor_dict, tensor_of
+from capnp_rig.loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
+from capnp_rig.schema import load, message
+from capnp_rig.wire.encoding.structs import compile_struct
 
 _text = compile_struct(message.MessageStream.MessageContent.schema).compile()
 _record = compile_struct(load("records.capnp").Record.schema).compile()

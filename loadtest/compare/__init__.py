@@ -14,19 +14,19 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from loadtest.compare.bench_metrics import bench_metrics, bench_server_metrics
-from loadtest.compare.load_metrics import metrics_by_repeat, metrics_by_second
-from loadtest.compare.round_metrics import (
+from capnp_rig.loadtest.compare.bench_metrics import bench_metrics, bench_server_metrics
+from capnp_rig.loadtest.compare.load_metrics import metrics_by_repeat, metrics_by_second
+from capnp_rig.loadtest.compare.round_metrics import (
     locust_metrics,
     search_metrics,
     stack_metrics,
     sweep_metrics,
 )
-from loadtest.results import ResultError
-from loadtest.results.load_samples import Result, read_load, stored_verdict
-from loadtest.stats.metric import Metric
-from loadtest.stats.pair_statistics import Interval, Verdict, judge
-from loadtest.stats.resampling import LEAST_UNITS, ratio_of
+from capnp_rig.loadtest.results import ResultError
+from capnp_rig.loadtest.results.load_samples import Result, read_load, stored_verdict
+from capnp_rig.loadtest.stats.metric import Metric
+from capnp_rig.loadtest.stats.pair_statistics import Interval, Verdict, judge
+from capnp_rig.loadtest.stats.resampling import LEAST_UNITS, ratio_of
 
 _EXIT = {Verdict.FASTER: 0, Verdict.SAME: 0, Verdict.SLOWER: 3, Verdict.INCONCLUSIVE: 4}
 # What is measured may differ: it is what a comparison is for.

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
-from loadtest.stats.histogram import Histogram, merge
-from loadtest.stats.metric import Metric, metric_of_values, tail_problem, us_of
+from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
+from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.metric import Metric, metric_of_values, tail_problem, us_of
 
 # A second timing of the baseline in a bench, which only serves its own A/A rows.
 _AGAIN = " again"

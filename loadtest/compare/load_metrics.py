@@ -7,17 +7,17 @@ ones are the run against itself (A/A).
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from loadtest.results.load_samples import LoadRun
-from loadtest.results.load_series import (
+from capnp_rig.loadtest.results.load_samples import LoadRun
+from capnp_rig.loadtest.results.load_series import (
     Second,
     UsageInterval,
     seconds_of,
     usage_intervals,
     used_between,
 )
-from loadtest.stats.histogram import Histogram, merge
-from loadtest.stats.metric import Metric, floor_of, metric_of_values, tail_problem, us_of
-from loadtest.stats.resampling import (
+from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.metric import Metric, floor_of, metric_of_values, tail_problem, us_of
+from capnp_rig.loadtest.stats.resampling import (
     LEAST_SECONDS,
     Blocks,
     Resampled,
@@ -26,8 +26,8 @@ from loadtest.stats.resampling import (
     resample_percentiles,
     resample_sums,
 )
-from loadtest.stats.run_summary import LIMITS, PERCENTILES, Summary
-from loadtest.stats.tally import WARMUP
+from capnp_rig.loadtest.stats.run_summary import LIMITS, PERCENTILES, Summary
+from capnp_rig.loadtest.stats.tally import WARMUP
 
 RATE, SERVER_CPU = "calls/s", "server CPU per call"
 # Longer runs are cut into so many units, of several seconds each: more would take minutes.

@@ -8,17 +8,17 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from loadtest.bench import locust as bench_locust
-from loadtest.bench import sweep_figures
-from loadtest.bench.pair_run import BASELINE, CANDIDATE
-from loadtest.bench.stacks_figures import CALLS, CPU, OPEN, PERCENTILES
-from loadtest.bench.stacks_figures import Sample as StackSample
-from loadtest.bench.sweep_figures import LITTLE, UNITS, Step, by_flight
-from loadtest.results import Figure
-from loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.metric import Metric, metric_of_values, us_of
-from loadtest.stats.resampling import RESAMPLES, Resampled
+from capnp_rig.loadtest.bench import locust as bench_locust
+from capnp_rig.loadtest.bench import sweep_figures
+from capnp_rig.loadtest.bench.pair_run import BASELINE, CANDIDATE
+from capnp_rig.loadtest.bench.stacks_figures import CALLS, CPU, OPEN, PERCENTILES
+from capnp_rig.loadtest.bench.stacks_figures import Sample as StackSample
+from capnp_rig.loadtest.bench.sweep_figures import LITTLE, UNITS, Step, by_flight
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.metric import Metric, metric_of_values, us_of
+from capnp_rig.loadtest.stats.resampling import RESAMPLES, Resampled
 
 _DOUBTED = {"void", "at least"}
 # Of all probes at a rate; a closer look is for runs at that rate.

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from rich.markup import escape
 from rich.table import Table
 
-from loadtest.compare import Comparison, Row
-from loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.compare import Comparison, Row
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
 _STYLES = {"faster": "green", "slower": "red", "void": "dim", "inconclusive": "yellow"}
 _DOUBTED = "not judged: see below"

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from loadtest.locust_rig.live_run import LiveRun
-from loadtest.locust_rig.usage import NOT_HERE, ServerWatch
-from loadtest.results.times_table import PERCENTILES, shown_us, times_rows
-from loadtest.stats.run_summary import Summary
+from capnp_rig.loadtest.locust_rig.live_run import LiveRun
+from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, ServerWatch
+from capnp_rig.loadtest.results.times_table import PERCENTILES, shown_us, times_rows
+from capnp_rig.loadtest.stats.run_summary import Summary
 
 
 def panel(

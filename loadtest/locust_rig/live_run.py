@@ -9,10 +9,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.run_summary import Part, Summary, summarize
-from loadtest.stats.tally import WARMUP, Clocks, PackedWindows, Report, Window, add, add_windows
-from rigcli.gc_page import GcUse
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
+from capnp_rig.loadtest.stats.tally import (
+    WARMUP,
+    Clocks,
+    PackedWindows,
+    Report,
+    Window,
+    add,
+    add_windows,
+)
+from capnp_rig.rigcli.gc_page import GcUse
 
 
 @dataclass(frozen=True, slots=True)

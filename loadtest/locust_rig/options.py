@@ -24,9 +24,9 @@ from typing import Any
 
 from locust.argument_parser import LocustArgumentParser, default_args_dict
 
-from loadtest.generator.cpu_pin import PinError, parse_pin
-from loadtest.stats.thresholds import ThresholdError, parse_threshold
-from wire.address import AddressError, parse_address
+from capnp_rig.loadtest.engine.cpu_pin import PinError, parse_pin
+from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
+from capnp_rig.rigcli.address import AddressError, parse_address
 
 CLOSED = "closed"
 _NO_HOST = "no server to load: give its address as -H host:port"
@@ -326,8 +326,8 @@ def _mistake(options: Namespace) -> str | None:
 
 
 def _workload_mistake(options: Namespace) -> str | None:
-    from loadtest.locust_rig.workload import workload_config  # noqa: PLC0415 - it imports Locust's own
-    from loadtest.workload import WorkloadError, load_workload  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.locust_rig.workload import workload_config
+    from capnp_rig.loadtest.workload import WorkloadError, load_workload
 
     try:
         load_workload(workload_config(options))

@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loadtest.locust_rig.live_run import LiveRun
-from loadtest.locust_rig.usage import ServerWatch
-from loadtest.results import (
+from capnp_rig.loadtest.locust_rig.live_run import LiveRun
+from capnp_rig.loadtest.locust_rig.resource_sampler import ServerWatch
+from capnp_rig.loadtest.results import (
     Figure,
     folder_name,
     make_folder,
@@ -22,7 +22,7 @@ from loadtest.results import (
     write_run,
     write_samples,
 )
-from loadtest.results.load_samples import (
+from capnp_rig.loadtest.results.load_samples import (
     MachineUse,
     Usage,
     generator_entry,
@@ -30,10 +30,10 @@ from loadtest.results.load_samples import (
     usage_sample,
     window_samples,
 )
-from loadtest.results.rendering import render_folder
-from loadtest.results.times_table import CSV_COLUMNS, csv_cells, table_lines, times_rows
-from loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
-from loadtest.stats.thresholds import parse_threshold
+from capnp_rig.loadtest.results.rendering import render_folder
+from capnp_rig.loadtest.results.times_table import CSV_COLUMNS, csv_cells, table_lines, times_rows
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
+from capnp_rig.loadtest.stats.thresholds import parse_threshold
 
 TIMES_FILE = "times.csv"
 # What guards the web UI has no place in a result.

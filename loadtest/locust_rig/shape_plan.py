@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from loadtest.locust_rig.live_run import Stretch
-from loadtest.stats.run_summary import LIMITS
-from loadtest.stats.thresholds import Threshold
+from capnp_rig.loadtest.locust_rig.live_run import Stretch
+from capnp_rig.loadtest.stats.run_summary import LIMITS
+from capnp_rig.loadtest.stats.thresholds import Threshold
 
 
 class Plan(Protocol):

@@ -15,7 +15,7 @@ from typing import Any
 from locust import stats
 from locust.stats import StatsCSV, StatsEntry
 
-from loadtest.locust_rig.milliseconds import bucket_ms, shown_ms
+from capnp_rig.loadtest.locust_rig.milliseconds import bucket_ms, shown_ms
 
 
 def _stats_row(entry: Any, current: bool = True) -> str:  # noqa: ANN401, FBT001, FBT002 - Locust's

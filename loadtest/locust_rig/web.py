@@ -15,8 +15,13 @@ from flask import Blueprint, Response, jsonify, request
 from locust.env import Environment
 from werkzeug.datastructures import ImmutableMultiDict
 
-from loadtest.locust_rig.live_panel import PROCESS_COLUMNS, TIMES_COLUMNS, process_data, times_data
-from loadtest.locust_rig.options import FormError, form_values
+from capnp_rig.loadtest.locust_rig.live_panel import (
+    PROCESS_COLUMNS,
+    TIMES_COLUMNS,
+    process_data,
+    times_data,
+)
+from capnp_rig.loadtest.locust_rig.options import FormError, form_values
 
 PAGE = Path(__file__).resolve().parent / "live_panel.html"
 TIMES_TAB, PROCESSES_TAB = "rig-times", "rig-processes"

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from loadtest.workload import WorkloadConfig, WorkloadError, read_params_argument
+from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError, read_params_argument
 
 
 def workload_config(options: Namespace) -> WorkloadConfig:

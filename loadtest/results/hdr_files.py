@@ -20,10 +20,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from loadtest.results import ResultError
-from loadtest.results.load_samples import LoadRun, read_load, read_result
-from loadtest.results.load_series import seconds_of
-from loadtest.stats.histogram import (
+from capnp_rig.loadtest.results import ResultError
+from capnp_rig.loadtest.results.load_samples import LoadRun, read_load, read_result
+from capnp_rig.loadtest.results.load_series import seconds_of
+from capnp_rig.loadtest.stats.histogram import (
     HIGHEST_NS,
     LOWEST_NS,
     PART_BITS,
@@ -31,7 +31,7 @@ from loadtest.stats.histogram import (
     bucket_of,
     bucket_range_ns,
 )
-from loadtest.stats.tally import WARMUP
+from capnp_rig.loadtest.stats.tally import WARMUP
 
 LOG, DISTRIBUTION = "latency.hlog", "latency.hgrm"
 TAGS = ("response", "service", "lateness")

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from loadtest.generator.server_usage import ProcessUse
-from loadtest.results import Figure, ResultError, read_run, read_samples
-from loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
-from loadtest.stats.run_summary import Part, Summary, summarize
-from loadtest.stats.tally import WARMUP, Report, Window, add_windows
-from rigcli.gc_page import GcUse
+from capnp_rig.loadtest.engine.server_usage import ProcessUse
+from capnp_rig.loadtest.results import Figure, ResultError, read_run, read_samples
+from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
+from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
+from capnp_rig.loadtest.stats.tally import WARMUP, Report, Window, add_windows
+from capnp_rig.rigcli.gc_page import GcUse
 
 # Kinds of results that are load runs, with windows in their samples.
 LOAD_KINDS = ("run", "locust")

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from loadtest.generator.server_usage import gc_between
-from loadtest.results.load_samples import LoadRun, Usage
-from loadtest.stats.tally import Clocks, Window
-from rigcli.gc_page import GcUse
+from capnp_rig.loadtest.engine.server_usage import gc_between
+from capnp_rig.loadtest.results.load_samples import LoadRun, Usage
+from capnp_rig.loadtest.stats.tally import Clocks, Window
+from capnp_rig.rigcli.gc_page import GcUse
 
 
 @dataclass(frozen=True, slots=True)

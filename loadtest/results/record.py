@@ -80,7 +80,7 @@ def _version(package: str) -> str:
 
 
 def _libcapnp() -> str:
-    from capnp.lib import capnp  # noqa: PLC0415 - slow, and only its version is wanted
+    from capnp.lib import capnp
 
     number = int(capnp._CAPNP_VERSION)  # noqa: SLF001 - its public twin is a C macro
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"

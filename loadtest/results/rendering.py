@@ -10,8 +10,8 @@ def render_folder(folder: Path) -> tuple[str, ...]:
         OSError: They cannot be written.
     """
     # Only in the end: a run is not kept waiting for what it may not need.
-    from loadtest.results.hdr_files import HdrMissing, write_hdr_files  # noqa: PLC0415 - as above
-    from loadtest.results.report import write_report  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.results.hdr_files import HdrMissing, write_hdr_files
+    from capnp_rig.loadtest.results.report import write_report
 
     notes = []
     try:

@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from loadtest.results import Figure, ResultError
-from loadtest.results.html_page import Cells, Html, element, joined, line_chart, page, table
-from loadtest.results.load_samples import (
+from capnp_rig.loadtest.results import Figure, ResultError
+from capnp_rig.loadtest.results.html_page import (
+    Cells,
+    Html,
+    element,
+    joined,
+    line_chart,
+    page,
+    table,
+)
+from capnp_rig.loadtest.results.load_samples import (
     LoadRun,
     Result,
     read_figures,
@@ -23,16 +31,16 @@ from loadtest.results.load_samples import (
     read_result,
     stored_verdict,
 )
-from loadtest.results.load_series import (
+from capnp_rig.loadtest.results.load_series import (
     Second,
     seconds_of,
     steal_share,
     usage_by_second,
     usage_intervals,
 )
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.run_summary import LIMITS, Summary, figures
-from loadtest.stats.tally import WARMUP, Clocks
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures
+from capnp_rig.loadtest.stats.tally import WARMUP, Clocks
 
 PAGE = "report.html"
 PERCENTS = (50.0, 90.0, 99.0, 99.9, 99.99)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.tally import Times, Window
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.tally import Times, Window
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 99.99)
 ALL = "all"

@@ -7,7 +7,7 @@ from typing import Any
 from locust import LoadTestShape, events
 from locust.env import Environment
 
-from loadtest.locust_rig.shape_plan import Plan, TimedPlan
+from capnp_rig.loadtest.locust_rig.shape_plan import Plan, TimedPlan
 
 # Locust warns above that.
 _MOST_SPAWNED_PER_S = 100.0

@@ -12,12 +12,12 @@ from typing import Any
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 
-from loadtest.locust_rig import report as locust_report
-from loadtest.locust_rig.live_run import Stretch
-from loadtest.locust_rig.options import at_least, condition, number_above
-from loadtest.locust_rig.shape_plan import Ramp
-from loadtest.shapes.planned_shape import PlannedShape
-from loadtest.stats.thresholds import parse_threshold
+from capnp_rig.loadtest.locust_rig import listeners as locust_report
+from capnp_rig.loadtest.locust_rig.live_run import Stretch
+from capnp_rig.loadtest.locust_rig.options import at_least, condition, number_above
+from capnp_rig.loadtest.locust_rig.shape_plan import Ramp
+from capnp_rig.loadtest.shapes.planned_shape import PlannedShape
+from capnp_rig.loadtest.stats.thresholds import parse_threshold
 
 _CONDITION = "errors>1%"
 _SHORTEST_S = 3.0

@@ -6,9 +6,9 @@ from typing import Any
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 
-from loadtest.locust_rig.options import at_least, seconds
-from loadtest.locust_rig.shape_plan import Steps
-from loadtest.shapes.planned_shape import TimedShape
+from capnp_rig.loadtest.locust_rig.options import at_least, seconds
+from capnp_rig.loadtest.locust_rig.shape_plan import Steps
+from capnp_rig.loadtest.shapes.planned_shape import TimedShape
 
 
 class StepsShape(TimedShape):

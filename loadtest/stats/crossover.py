@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from loadtest.stats.pair_statistics import BOOTSTRAP_PAIRS, LEAST_PAIRS
+from capnp_rig.loadtest.stats.pair_statistics import BOOTSTRAP_PAIRS, LEAST_PAIRS
 
 _RESAMPLES = 1000
 _COVERED = 0.95

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.pair_statistics import noise_floor
-from loadtest.stats.resampling import LEAST_UNITS, Resampled, ratio_of, resample_median
-from loadtest.stats.run_summary import LIMITS
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.pair_statistics import noise_floor
+from capnp_rig.loadtest.stats.resampling import LEAST_UNITS, Resampled, ratio_of, resample_median
+from capnp_rig.loadtest.stats.run_summary import LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from operator import add, itemgetter, sub
 from statistics import median
 from typing import Any
 
-from loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_range_ns
-from loadtest.stats.pair_statistics import Interval
+from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_range_ns
+from capnp_rig.loadtest.stats.pair_statistics import Interval
 
 # Fewer units, or blocks of them, have no interval.
 LEAST_UNITS = 6

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from loadtest.results import Figure
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.tally import WARMUP, Report, Times, Window, add_windows
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window, add_windows
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 # When a figure is void: measuring.md's rules.

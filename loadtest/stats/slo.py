@@ -15,7 +15,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from loadtest.stats.run_summary import LIMITS, Summary
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary
 
 _CONFIDENCE = 0.99
 _PART = re.compile(

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Self
 
-from loadtest.stats.failures import FailureNames, kind_of
-from loadtest.stats.histogram import Histogram, Recorder, merge
+from capnp_rig.loadtest.stats.failures import FailureNames, kind_of
+from capnp_rig.loadtest.stats.histogram import Histogram, Recorder, merge
 
 WARMUP = -1
 _SECOND_NS = 1_000_000_000

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.histogram import Histogram
 
 _CONDITION = re.compile(
     r"\s*(?:(?:(?P<clock>response|service|lateness)\.)?(?P<time>p[0-9.]+|max)|(?P<other>errors|calls/s))"

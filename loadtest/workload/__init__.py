@@ -21,9 +21,9 @@ from itertools import count, cycle, starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
-from loadtest.workload.binaries import Binaries
-from loadtest.workload.expectations import Expectation, compile_expectation
-from loadtest.workload.json_params import (
+from capnp_rig.loadtest.workload.binaries import Binaries
+from capnp_rig.loadtest.workload.expectations import Expectation, compile_expectation
+from capnp_rig.loadtest.workload.json_params import (
     MAX_WORDS,
     Params,
     ParamsError,
@@ -33,8 +33,8 @@ from loadtest.workload.json_params import (
     read_struct,
     too_large,
 )
-from loadtest.workload.templates import WIDEST, Source, Values
-from loadtest.workload.texts import (
+from capnp_rig.loadtest.workload.templates import WIDEST, Source, Values
+from capnp_rig.loadtest.workload.texts import (
     KEPT_REQUESTS,
     KEPT_WORDS,
     WRONG_REPLY,
@@ -44,10 +44,10 @@ from loadtest.workload.texts import (
     generated_texts,
     parse_corpus,
 )
-from schema import SchemaError, load, message
-from wire.encoding import EncodedTuple
-from wire.foreign import Foreign, recognise
-from wire.interfaces import Interface, Method, compile_interface
+from capnp_rig.schema import SchemaError, load, message
+from capnp_rig.wire.rpc.foreign_protocols import Foreign, recognise
+from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
+from capnp_rig.wire.rpc.message_encoder import EncodedTuple
 
 TEXT, BINARY = PAYLOAD_KINDS = ("text", "binary")
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from loadtest.workload.json_params import ParamsError, Slot, Struct
-from loadtest.workload.templates import Values
-from wire.errors import MalformedMessage
+from capnp_rig.loadtest.workload.json_params import ParamsError, Slot, Struct
+from capnp_rig.loadtest.workload.templates import Values
+from capnp_rig.wire.errors import MalformedMessage
 
 # Gets the values of a request and the view of its results; None where all is as expected, else
 # what is not.

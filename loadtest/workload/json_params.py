@@ -35,13 +35,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from loadtest.workload.templates import WIDEST, Template, TemplateError, Values, parse_template
-from wire.encoding import PROMISE_CALL_HEAD_WORDS, EncodedTuple
-from wire.errors import EncodeError
-from wire.fallback import build
-from wire.frames import DEFAULT_LIMITS
-from wire.pointers import NESTING_LIMIT
-from wire.structs import StructCodec
+from capnp_rig.loadtest.workload.templates import (
+    WIDEST,
+    Template,
+    TemplateError,
+    Values,
+    parse_template,
+)
+from capnp_rig.wire.encoding.fallback import build
+from capnp_rig.wire.encoding.pointers import NESTING_LIMIT
+from capnp_rig.wire.encoding.structs import StructCodec
+from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.rpc.frames import DEFAULT_LIMITS
+from capnp_rig.wire.rpc.message_encoder import PROMISE_CALL_HEAD_WORDS, EncodedTuple
 
 # What a call has above its params.
 _MAX_DEPTH = NESTING_LIMIT - 4

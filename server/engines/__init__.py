@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from server.call_stamp import Stamp, no_stamp
-from server.log import Log
+from capnp_rig.server.control.call_stamp import Stamp, no_stamp
+from capnp_rig.server.logs.log import Log
 
 # Called once when a connection is over: None when it ended cleanly, else a short reason.
 OnEnd = Callable[[str | None], None]
@@ -43,13 +43,13 @@ def open_engine(
 ) -> AbstractAsyncContextManager[Engine]:
     """Return the engine that serves `service`, to be entered in a running event loop.
 
-    It stamps the connection whose call runs, as `server.call_stamp` explains.
+    It stamps the connection whose call runs, as `server.control.call_stamp` explains.
     """
     stamp = no_stamp() if stamp is None else stamp
     if name == "wire":
-        from server.engines.wire_engine import open_wire_engine  # noqa: PLC0415 - only the one used
+        from capnp_rig.server.engines.wire_engine import open_wire_engine
 
         return open_wire_engine(service, log, debug=debug, stamp=stamp)
-    from server.engines.pycapnp_engine import open_pycapnp_engine  # noqa: PLC0415 - as above
+    from capnp_rig.server.engines.pycapnp_engine import open_pycapnp_engine
 
     return open_pycapnp_engine(service, log, debug=debug, stamp=stamp)

@@ -22,10 +22,10 @@ from typing import Any, cast
 
 import capnp
 
-from server.engines.kj_meter import CallMeter, Ending
-from server.limits import STALL_LIMIT_S, UNREAD_LIMIT_BYTES, WRITE_LIMIT_BYTES
-from server.lingering import Linger, is_settled
-from wire.pointers import Buffer
+from capnp_rig.server.connections.limits import STALL_LIMIT_S, UNREAD_LIMIT_BYTES, WRITE_LIMIT_BYTES
+from capnp_rig.server.connections.lingering import Linger, is_settled
+from capnp_rig.server.engines.kj_meter import CallMeter, Ending
+from capnp_rig.wire.encoding.pointers import Buffer
 
 # Called once with the transport's error, None for none.
 OnLost = Callable[[Exception | None], None]

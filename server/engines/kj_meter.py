@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from server.engines.early_cancels import EarlyCancels
-from wire.connection import Limits
-from wire.encoding import encode_abort, encode_exception
-from wire.errors import MalformedMessage, RemoteProtocolError
-from wire.frames import FrameDecoder, FrameLimits
-from wire.messages import (
+from capnp_rig.server.engines.early_cancels import EarlyCancels
+from capnp_rig.wire.encoding.pointers import Buffer, Message
+from capnp_rig.wire.errors import MalformedMessage, RemoteProtocolError
+from capnp_rig.wire.rpc.connection import Limits
+from capnp_rig.wire.rpc.frames import FrameDecoder, FrameLimits
+from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_exception
+from capnp_rig.wire.rpc.messages import (
     CALL_PREFIX,
     RETURN_PREFIX,
     Abort,
@@ -34,7 +35,6 @@ from wire.messages import (
     decode,
     tag_of,
 )
-from wire.pointers import Buffer, Message
 
 MAX_PARAMS_BYTES: Final = 8_388_608
 MAX_WORKER_CALLS: Final = 4_096

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import capnp
 
-from wire.errors import EncodeError
-from wire.structs import StructCodec
-from wire.values import FORMATS
+from capnp_rig.wire.encoding.conversions import FORMATS
+from capnp_rig.wire.encoding.structs import StructCodec
+from capnp_rig.wire.errors import EncodeError
 
 # By the name of a type in schema.capnp.
 _EXACT: Final[dict[str, type]] = {

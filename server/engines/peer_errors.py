@@ -12,9 +12,9 @@ from types import TracebackType
 
 import capnp
 
-from server.log import Log
-from server.service import ServiceError
-from wire.errors import MalformedMessage
+from capnp_rig.server.logs.log import Log
+from capnp_rig.server.service import ServiceError
+from capnp_rig.wire.errors import MalformedMessage
 
 MAX_TEXT_CHARS = 500
 NOT_LOGGED = "internal error [not logged: there are too many like it]"

@@ -15,19 +15,19 @@ from typing import Any
 
 import capnp
 
-from schema import message
-from server.call_stamp import Stamp, mark_of, no_stamp, stamped
-from server.engines import Engine, OnEnd
-from server.engines.kj_gate import MeteredGate
-from server.engines.kj_meter import CallMeter, Served, WorkerCalls
-from server.engines.kj_results import ResultWriter
-from server.engines.peer_errors import explain, peer_error
-from server.log import Log
-from server.service import BoundMethod, bind_methods, unusable
-from wire.errors import EncodeError
-from wire.frames import FrameLimits
-from wire.interfaces import compile_interface
-from wire.pointers import TRAVERSAL_LIMIT_WORDS
+from capnp_rig.schema import message
+from capnp_rig.server.control.call_stamp import Stamp, mark_of, no_stamp, stamped
+from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.engines.kj_gate import MeteredGate
+from capnp_rig.server.engines.kj_meter import CallMeter, Served, WorkerCalls
+from capnp_rig.server.engines.kj_results import ResultWriter
+from capnp_rig.server.engines.peer_errors import explain, peer_error
+from capnp_rig.server.logs.log import Log
+from capnp_rig.server.service import BoundMethod, bind_methods, unusable
+from capnp_rig.wire.encoding.pointers import TRAVERSAL_LIMIT_WORDS
+from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.rpc.frames import FrameLimits
+from capnp_rig.wire.rpc.interfaces import compile_interface
 
 # As large as Linux lets a default TCP receive buffer become useful in one read.
 _RECEIVE_BYTES = 262_144

@@ -15,8 +15,8 @@ A small read is copied in any case, which costs less than asking.
 from collections import deque
 from sys import getrefcount
 
-from server.log import Log
-from wire.pointers import Buffer
+from capnp_rig.server.logs.log import Log
+from capnp_rig.wire.encoding.pointers import Buffer
 
 # As large as Linux lets a default TCP receive buffer become useful in one read.
 RECEIVE_BYTES = 262_144

@@ -18,26 +18,26 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from server.call_stamp import MARK, MAX_READS, Stamp, mark_of, no_stamp, stamped
-from server.engines import Engine, OnEnd
-from server.engines.early_cancels import EarlyCancels
-from server.engines.hang_up import has_hung_up
-from server.engines.peer_errors import explain
-from server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
-from server.limits import STALL_LIMIT_S as _STALL_LIMIT_S
-from server.limits import UNREAD_LIMIT_BYTES as _UNREAD_LIMIT
-from server.limits import WRITE_LIMIT_BYTES as _WRITE_LIMIT
-from server.lingering import Linger, is_settled
-from server.log import Log
-from server.service import Results, bind_methods, packing_what_is_usable, unusable
-from wire.connection import Answers, Called, Cancelled, Ended
-from wire.encoding import EMPTY_STRUCT, RESULTS_HEAD_WORDS, EncodedTuple
-from wire.errors import EncodeError, RemoteProtocolError
-from wire.frames import DEFAULT_LIMITS
-from wire.interfaces import Method, compile_interface
-from wire.messages import ExceptionType, RemoteError
-from wire.pointers import Buffer, ExpiredMessage, StructTuple, nothing, own
-from wire.server_connection import ServerConnection
+from capnp_rig.server.connections.hang_up import has_hung_up
+from capnp_rig.server.connections.limits import STALL_LIMIT_S as _STALL_LIMIT_S
+from capnp_rig.server.connections.limits import UNREAD_LIMIT_BYTES as _UNREAD_LIMIT
+from capnp_rig.server.connections.limits import WRITE_LIMIT_BYTES as _WRITE_LIMIT
+from capnp_rig.server.connections.lingering import Linger, is_settled
+from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, no_stamp, stamped
+from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.engines.early_cancels import EarlyCancels
+from capnp_rig.server.engines.peer_errors import explain
+from capnp_rig.server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
+from capnp_rig.server.logs.log import Log
+from capnp_rig.server.service import Results, bind_methods, packing_what_is_usable, unusable
+from capnp_rig.wire.encoding.pointers import Buffer, ExpiredMessage, StructTuple, nothing, own
+from capnp_rig.wire.errors import EncodeError, RemoteProtocolError
+from capnp_rig.wire.rpc.connection import Answers, Called, Cancelled, Ended
+from capnp_rig.wire.rpc.frames import DEFAULT_LIMITS
+from capnp_rig.wire.rpc.interfaces import Method, compile_interface
+from capnp_rig.wire.rpc.message_encoder import EMPTY_STRUCT, RESULTS_HEAD_WORDS, EncodedTuple
+from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 # An answer so large leaves at once, so that many do not wait for each other in memory.
 _LARGE_WORDS = 8_192
@@ -105,7 +105,7 @@ def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
         else:
             return packed
         finally:
-            # As `wire.pointers.expire`, spelled out: a call less in every call.
+            # As `wire.encoding.pointers.expire`, spelled out: a call less in every call.
             message = content[0]
             message.buffer = b""
             message.__class__ = ExpiredMessage

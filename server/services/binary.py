@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from schema import load
+from capnp_rig.schema import load
 
 
 def reverse_bytes(data: bytes | memoryview) -> bytearray:

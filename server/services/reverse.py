@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from schema import message
-from server.log_lines import shorten
+from capnp_rig.schema import message
+from capnp_rig.server.logs.log_lines import shorten
 
 
 def reverse(text: str) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from schema import load
-from server.service import BadServiceError, ServiceError
+from capnp_rig.schema import load
+from capnp_rig.server.service import BadServiceError, ServiceError
 
 try:
     import numpy as np

@@ -22,9 +22,9 @@ import os
 from contextlib import AbstractAsyncContextManager
 from importlib.util import find_spec
 
-from server.engines import Engine
-from server.log import Log
-from server.messages import Setup
+from capnp_rig.server.control.messages import Setup
+from capnp_rig.server.engines import Engine
+from capnp_rig.server.logs.log import Log
 
 MAX_TEXT_BYTES = 16_777_216
 # Of a JSON value, an HTTP body or a protobuf message: room for what stands around the text. A
@@ -66,21 +66,21 @@ def open_stack(setup: Setup, log: Log) -> AbstractAsyncContextManager[Engine]:
     note = log.debug if setup.log_level == "debug" else None
     match setup.stack:
         case "echo":
-            from server.stacks.echo import open_echo_stack  # noqa: PLC0415 - as above
+            from capnp_rig.server.stacks.echo import open_echo_stack
 
             return open_echo_stack(note)
         case "json":
-            from server.stacks.json_rpc import open_json_stack  # noqa: PLC0415 - as above
+            from capnp_rig.server.stacks.json_rpc import open_json_stack
 
             return open_json_stack(note)
         case "http":
-            from server.stacks.http_server import open_http_stack  # noqa: PLC0415 - as above
+            from capnp_rig.server.stacks.http_server import open_http_stack
 
             return open_http_stack(note, log)
         case "grpc":
             # Its core writes to stderr by itself, of what peers do.
             os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-            from server.stacks.grpc_server import open_grpc_stack  # noqa: PLC0415 - as above
+            from capnp_rig.server.stacks.grpc_server import open_grpc_stack
 
             assert setup.listen is not None
             return open_grpc_stack(

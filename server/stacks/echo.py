@@ -8,9 +8,9 @@ sent, and the connection is closed.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from server.engines import Engine, OnEnd
-from server.services.reverse import received_line
-from server.stacks.streams import Note, Stream, StreamEngine
+from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.services.reverse import received_line
+from capnp_rig.server.stacks.streams import Note, Stream, StreamEngine
 
 
 @asynccontextmanager

@@ -24,14 +24,14 @@ from typing import Any
 import grpc  # type: ignore[import-untyped, unused-ignore]
 from google.protobuf.message import DecodeError
 
-from schema.reverse_proto import READ, REVERSE_BYTES, SERVICE, Blob, Chunk, MessageContent
-from server.engines import Engine, OnEnd
-from server.log import Log
-from server.services.binary import received_bytes_line, reverse_bytes
-from server.services.reverse import received_line, reverse
-from server.stacks import MAX_MESSAGE_BYTES
-from server.stacks.library_logs import lead_to
-from server.stacks.streams import Note
+from capnp_rig.schema.reverse_proto import READ, REVERSE_BYTES, SERVICE, Blob, Chunk, MessageContent
+from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.logs.log import Log
+from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
+from capnp_rig.server.services.reverse import received_line, reverse
+from capnp_rig.server.stacks import MAX_MESSAGE_BYTES
+from capnp_rig.server.stacks.library_logs import lead_to
+from capnp_rig.server.stacks.streams import Note
 
 # For the first frames of a connection; as long at most, one that says nothing holds up a drain.
 _HANDSHAKE_MS = 5_000

@@ -6,10 +6,10 @@ from typing import Any
 import orjson
 import pybase64
 
-from server.services.binary import received_bytes_line, reverse_bytes
-from server.services.reverse import received_line, reverse
-from server.stacks import MAX_MESSAGE_BYTES
-from server.stacks.streams import Note
+from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
+from capnp_rig.server.services.reverse import received_line, reverse
+from capnp_rig.server.stacks import MAX_MESSAGE_BYTES
+from capnp_rig.server.stacks.streams import Note
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

@@ -39,12 +39,12 @@ from hypercorn.events import Closed
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from server.engines import Engine, OnEnd
-from server.lingering import Lingering
-from server.log import Log
-from server.stacks.http_app import make_app
-from server.stacks.library_logs import lead_to
-from server.stacks.streams import Note
+from capnp_rig.server.connections.lingering import Lingering
+from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.logs.log import Log
+from capnp_rig.server.stacks.http_app import make_app
+from capnp_rig.server.stacks.library_logs import lead_to
+from capnp_rig.server.stacks.streams import Note
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 # 5 s, their default, would cut off users that think.

@@ -32,12 +32,12 @@ from typing import Any
 import orjson
 import pybase64
 
-from server.engines import Engine, OnEnd
-from server.services.binary import received_bytes_line, reverse_bytes
-from server.services.reverse import received_line, reverse
-from server.stacks import MAX_MESSAGE_BYTES
-from server.stacks.json_values import UNREADABLE, JsonReader
-from server.stacks.streams import Note, Stream, StreamEngine
+from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
+from capnp_rig.server.services.reverse import received_line, reverse
+from capnp_rig.server.stacks import MAX_MESSAGE_BYTES
+from capnp_rig.server.stacks.json_values import UNREADABLE, JsonReader
+from capnp_rig.server.stacks.streams import Note, Stream, StreamEngine
 
 _ACK = b'"Ack"'
 # Of one connection, as many as of the wire engine's.

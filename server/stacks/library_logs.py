@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from server.log import Log
+from capnp_rig.server.logs.log import Log
 
 
 def lead_to(log: Log, *names: str, is_peers: Callable[[BaseException], bool]) -> None:

@@ -15,14 +15,14 @@ frame that announces more than `server.stacks.MAX_TEXT_BYTES`, or whose text is 
 frames before it are answered, and the connection is closed.
 
 This is not an engine for the worker's loop but the loop itself, in place of
-`server.worker_loop.Worker`: the control socket is one more descriptor in the selector. Every
+`server.worker.loop.Worker`: the control socket is one more descriptor in the selector. Every
 descriptor has a callback; one turn of the loop calls those that are ready. A connection reads
 once per turn, into a buffer that all share, and writes at once. Only what the kernel does not
 take is kept; while there is any, the connection waits to write, and does not read above
 `_WRITE_LIMIT` of it.
 
 A peer that broke the protocol is told by the end of the stream, and what it still sends is thrown
-away, as `server.lingering` explains. In a drain, what has arrived is
+away, as `server.connections.lingering` explains. In a drain, what has arrived is
 answered: a connection is closed when it has nothing to send and `_DRAIN_QUIET_S` brought nothing.
 """
 
@@ -33,11 +33,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from server.channel import Channel, ChannelClosedError
-from server.connection_log import ConnectionLog
-from server.limits import LINGER_BYTES, LINGER_S
-from server.log import open_log
-from server.messages import (
+from capnp_rig.server.connections.connection_log import ConnectionLog
+from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_S
+from capnp_rig.server.connections.socket_options import tune
+from capnp_rig.server.control.channel import Channel, ChannelClosedError
+from capnp_rig.server.control.messages import (
     Drain,
     Ended,
     Hand,
@@ -51,11 +51,11 @@ from server.messages import (
     Stop,
     Taken,
 )
-from server.services.binary import received_bytes_line, reverse_bytes
-from server.services.reverse import received_line, reverse
-from server.stacks import CUT_OFF, MAX_TEXT_BYTES
-from server.stacks.length_frames import BinaryPayload, FrameReader, binary_frame, frame
-from server.tuning import tune
+from capnp_rig.server.logs.log import open_log
+from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
+from capnp_rig.server.services.reverse import received_line, reverse
+from capnp_rig.server.stacks import CUT_OFF, MAX_TEXT_BYTES
+from capnp_rig.server.stacks.length_frames import BinaryPayload, FrameReader, binary_frame, frame
 
 LEFT = 0
 CANCELLED = 1

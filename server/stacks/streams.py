@@ -5,16 +5,16 @@ from it, so that what one connection can pile up is that and the answers to one 
 
 The end: when the worker drains, what has arrived is answered first. A peer that broke the
 protocol is told by the end of the stream, and so is one that still sends or has not read its
-answers when a drain ends; what it still sends is thrown away (`server.lingering`).
+answers when a drain ends; what it still sends is thrown away (`server.connections.lingering`).
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from server.engines import OnEnd
-from server.lingering import Lingering, has_unread, is_settled
-from server.stacks import CUT_OFF
+from capnp_rig.server.connections.lingering import Lingering, has_unread, is_settled
+from capnp_rig.server.engines import OnEnd
+from capnp_rig.server.stacks import CUT_OFF
 
 _WRITE_LIMIT = 1_048_576
 _DRAIN_POLL_S = 0.02

@@ -32,11 +32,11 @@ from raw_peer import (
 )
 from running_server import Running, running_server
 
-from wire.connection import Answers, Ended, Limits
-from wire.encoding import EMPTY_STRUCT, EncodedStruct
-from wire.frames import FrameLimits
-from wire.pointers import StructTuple
-from wire.server_connection import ServerConnection
+from capnp_rig.wire.encoding.pointers import StructTuple
+from capnp_rig.wire.rpc.connection import Answers, Ended, Limits
+from capnp_rig.wire.rpc.frames import FrameLimits
+from capnp_rig.wire.rpc.message_encoder import EMPTY_STRUCT, EncodedStruct
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 TESTS = Path(__file__).resolve().parent.parent
 MAX_WORDS = 524_288

@@ -10,11 +10,11 @@ import pytest
 from fake_server import answering, fake_server
 from running_server import ROOT, environment
 
-from client.forks import Owner, keep_from_children
-from schema import message
-from wire.connection import Called
-from wire.encoding import EncodedStruct
-from wire.interfaces import compile_interface
+from capnp_rig.client.forks import Owner, keep_from_children
+from capnp_rig.schema import message
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 
 READ = compile_interface(message.MessageStream).methods["read"]
 

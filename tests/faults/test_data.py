@@ -8,10 +8,10 @@ import pytest
 from raw_peer import assert_serves, call, raw_peer, read_words, to_list
 from running_server import Running, running_server
 
-from schema import message
-from wire.client_connection import ClientConnection
-from wire.errors import EncodeError
-from wire.interfaces import compile_interface
+from capnp_rig.schema import message
+from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.interfaces import compile_interface
 
 READ = compile_interface(message.MessageStream).methods["read"]
 SEED = 20260731

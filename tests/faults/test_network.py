@@ -16,12 +16,12 @@ from raw_peer import RawPeer, bootstrap, call
 from relay import relay
 from running_server import Running, running_server
 
-from client import AsyncClient, Client, ConnectError, DeadlineExceeded, Disconnected
-from schema import message
-from server.tuning import tune
-from wire.connection import Called
-from wire.interfaces import compile_interface
-from wire.server_connection import ServerConnection
+from capnp_rig.client import AsyncClient, Client, ConnectError, DeadlineExceeded, Disconnected
+from capnp_rig.schema import message
+from capnp_rig.server.connections.socket_options import tune
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
 

@@ -18,7 +18,7 @@ METHODS = list(PROBE.schema.methods)
 # Of the modules that serve, call, or measure; log lines are stamped by structlog.
 MODULES = [
     path
-    for package in ("server", "wire", "client", "loadtest/generator")
+    for package in ("server", "wire", "client", "loadtest/engine")
     for path in sorted((ROOT / package).rglob("*.py"))
 ]
 WALL_CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}

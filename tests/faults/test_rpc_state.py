@@ -28,11 +28,11 @@ from raw_peer import (
 )
 from running_server import Running, running_server
 
-from schema import message
-from wire.client_connection import ClientConnection
-from wire.connection import Ended, Failed
-from wire.interfaces import compile_interface
-from wire.messages import ExceptionType, RemoteError
+from capnp_rig.schema import message
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.connection import Ended, Failed
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
 TESTS = Path(__file__).resolve().parent.parent
 MIB = 1 << 20

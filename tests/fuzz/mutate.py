@@ -27,9 +27,13 @@ from typing import Any
 
 import capnp
 
-from schema import load, load_rpc
-from wire.client_connection import ClientConnection
-from wire.connection import (
+from capnp_rig.schema import load, load_rpc
+from capnp_rig.wire.encoding.lists import LazyList
+from capnp_rig.wire.encoding.pointers import StructTuple
+from capnp_rig.wire.encoding.structs import StructView, compile_struct
+from capnp_rig.wire.errors import MalformedMessage
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.connection import (
     Answered,
     Answers,
     BootstrapFailed,
@@ -40,14 +44,15 @@ from wire.connection import (
     Limits,
     Unreadable,
 )
-from wire.encoding import EMPTY_STRUCT, EncodedTuple, encode_bootstrap, encode_bootstrap_results
-from wire.errors import MalformedMessage
-from wire.frames import FrameLimits
-from wire.lists import LazyList
-from wire.messages import RemoteError
-from wire.pointers import StructTuple
-from wire.server_connection import ServerConnection
-from wire.structs import StructView, compile_struct
+from capnp_rig.wire.rpc.frames import FrameLimits
+from capnp_rig.wire.rpc.message_encoder import (
+    EMPTY_STRUCT,
+    EncodedTuple,
+    encode_bootstrap,
+    encode_bootstrap_results,
+)
+from capnp_rig.wire.rpc.messages import RemoteError
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 TESTS = Path(__file__).resolve().parent.parent
 RPC = load_rpc()

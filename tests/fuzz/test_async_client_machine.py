@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 from virtual_loop import VirtualLoop, connect_fake
 
-from client import (
+from capnp_rig.client import (
     DeadlineExceeded,
     Disconnected,
     EncodeError,
@@ -36,12 +36,12 @@ from client import (
     RemoteError,
     UsageError,
 )
-from client.blocking import MESSAGE_STREAM
-from wire.connection import Called, Cancelled, Ended, Limits
-from wire.encoding import encode_abort
-from wire.messages import ExceptionType
-from wire.messages import RemoteError as WireRemoteError
-from wire.server_connection import ServerConnection
+from capnp_rig.client.blocking_client import MESSAGE_STREAM
+from capnp_rig.wire.rpc.connection import Called, Cancelled, Ended, Limits
+from capnp_rig.wire.rpc.message_encoder import encode_abort
+from capnp_rig.wire.rpc.messages import ExceptionType
+from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 EXAMPLES = int(os.environ.get("CLIENT_EXAMPLES", "50"))
 SEED = os.environ.get("CLIENT_SEED")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from virtual_threads import Lock, Socket, Worker, World, virtual
 
-from client import (
+from capnp_rig.client import (
     Client,
     DeadlineExceeded,
     Disconnected,
@@ -27,12 +27,12 @@ from client import (
     ProtocolError,
     RemoteError,
 )
-from schema import message
-from wire.connection import Called, Cancelled
-from wire.encoding import encode_abort
-from wire.interfaces import compile_interface
-from wire.messages import RemoteError as WireRemoteError
-from wire.server_connection import ServerConnection
+from capnp_rig.schema import message
+from capnp_rig.wire.rpc.connection import Called, Cancelled
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import encode_abort
+from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
 SETTINGS = settings(

@@ -29,14 +29,22 @@ from raw_peer import (
     release,
 )
 
-from schema import message
-from wire.client_connection import ClientConnection
-from wire.connection import Answered, Answers, Called, Cancelled, Ended, Failed, Limits
-from wire.encoding import EMPTY_STRUCT
-from wire.interfaces import compile_interface
-from wire.messages import RemoteError
-from wire.pointers import StructTuple, own
-from wire.server_connection import ServerConnection
+from capnp_rig.schema import message
+from capnp_rig.wire.encoding.pointers import StructTuple, own
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.connection import (
+    Answered,
+    Answers,
+    Called,
+    Cancelled,
+    Ended,
+    Failed,
+    Limits,
+)
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import EMPTY_STRUCT
+from capnp_rig.wire.rpc.messages import RemoteError
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
 SETTINGS = settings(

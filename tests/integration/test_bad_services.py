@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from running_server import run_to_end
 
-BROKEN = "from schema import message\n\n\ndef helper():\n    return {}['inner']\n\n\nhelper()\n"
+BROKEN = (
+    "from capnp_rig.schema import message\n\n\n"
+    "def helper():\n    return {}['inner']\n\n\nhelper()\n"
+)
 GENERATOR = (
-    "from schema import message\n\n\nclass X:\n    interface = message.MessageStream\n\n"
+    "from capnp_rig.schema import message\n\n\nclass X:\n    interface = message.MessageStream\n\n"
     "    def read(self, params):\n        yield {}\n"
 )
 

@@ -5,12 +5,20 @@ from pathlib import Path
 import pytest
 from running_rig import run_rig
 
-from loadtest.bench.figures import figures
-from loadtest.bench.plan import ECHOES, EMPTY_RPC, ORJSON, PLANS, groups, memory_cases, ratios_of
-from loadtest.bench.process import BenchError, time_cases, write_frames
-from loadtest.bench.samples import sample_from_json, samples_of
-from loadtest.codecs.messages import Message
-from loadtest.results import read_run, read_samples
+from capnp_rig.loadtest.bench.figures import figures
+from capnp_rig.loadtest.bench.plan import (
+    ECHOES,
+    EMPTY_RPC,
+    ORJSON,
+    PLANS,
+    groups,
+    memory_cases,
+    ratios_of,
+)
+from capnp_rig.loadtest.bench.process import BenchError, time_cases, write_frames
+from capnp_rig.loadtest.bench.samples import sample_from_json, samples_of
+from capnp_rig.loadtest.codecs.messages import Message
+from capnp_rig.loadtest.results import read_run, read_samples
 
 PLAN = PLANS["tiny"]
 CASES = {case for group in groups(PLAN) for case in group}

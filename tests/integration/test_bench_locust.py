@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from loadtest.bench.locust import BenchLocustConfig, run
-from loadtest.bench.steps import Progress
-from loadtest.cli.bench_locust import bench_locust
-from loadtest.generator.child import child_environment, kept_alive
-from loadtest.results import read_run, read_samples
+from capnp_rig.loadtest.bench.locust import BenchLocustConfig, run
+from capnp_rig.loadtest.bench.steps import Progress
+from capnp_rig.loadtest.cli.bench_locust import bench_locust
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.results import read_run, read_samples
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -47,7 +47,7 @@ def test_a_round_that_cannot_be_run_is_one_line(tmp_path: Path) -> None:
 @pytest.fixture
 def http_server() -> Iterator[socket.socket]:
     """Start the rival's server; yield a connection to it."""
-    command = [sys.executable, "-P", "-m", "loadtest.benchmarks.http_reverse"]
+    command = [sys.executable, "-P", "-m", "capnp_rig.loadtest.benchmarks.http_reverse"]
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         kept_alive(

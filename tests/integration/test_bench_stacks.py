@@ -8,13 +8,27 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from loadtest.bench import stacks as module
-from loadtest.bench.stacks import BenchStacksConfig, BenchStacksError, BenchStacksResult, quick, run
-from loadtest.bench.stacks_figures import CALLS, CLOSED, CPU, OPEN, RATIO_CALLS, Sample, figures
-from loadtest.bench.steps import Progress
-from loadtest.cli.bench_stacks import bench_stacks
-from loadtest.results import read_run, read_samples
-from loadtest.stacks import STACKS
+from capnp_rig.loadtest.bench import stacks as module
+from capnp_rig.loadtest.bench.stacks import (
+    BenchStacksConfig,
+    BenchStacksError,
+    BenchStacksResult,
+    quick,
+    run,
+)
+from capnp_rig.loadtest.bench.stacks_figures import (
+    CALLS,
+    CLOSED,
+    CPU,
+    OPEN,
+    RATIO_CALLS,
+    Sample,
+    figures,
+)
+from capnp_rig.loadtest.bench.steps import Progress
+from capnp_rig.loadtest.cli.bench_stacks import bench_stacks
+from capnp_rig.loadtest.protocols import STACKS
+from capnp_rig.loadtest.results import read_run, read_samples
 
 pytestmark = pytest.mark.timeout(240)
 

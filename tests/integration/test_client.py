@@ -15,7 +15,7 @@ import uvloop
 from fake_server import Behaviour, answering, fake_server, finish, reset, until_closed
 from running_server import ROOT, environment
 
-from client import (
+from capnp_rig.client import (
     AsyncClient,
     Client,
     ClientError,
@@ -27,18 +27,18 @@ from client import (
     ProtocolError,
     RemoteError,
 )
-from schema import load_rpc, message
-from wire.encoding import (
+from capnp_rig.schema import load_rpc, message
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import (
     EMPTY_STRUCT,
     EncodedStruct,
     encode_abort,
     encode_bootstrap,
     encode_exception,
 )
-from wire.interfaces import compile_interface
-from wire.messages import ExceptionType
-from wire.messages import RemoteError as WireRemoteError
-from wire.server_connection import ServerConnection
+from capnp_rig.wire.rpc.messages import ExceptionType
+from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 RPC = load_rpc()
 READ = compile_interface(message.MessageStream).methods["read"]

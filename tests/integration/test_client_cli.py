@@ -13,10 +13,10 @@ import pytest
 from fake_server import answering, fake_server
 from running_server import environment
 
-from schema import message
-from wire.connection import Called
-from wire.encoding import EncodedStruct
-from wire.interfaces import compile_interface
+from capnp_rig.schema import message
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 READ = compile_interface(message.MessageStream).methods["read"]
@@ -32,7 +32,7 @@ def client(
 ) -> tuple[int, str, str]:
     source: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "client", *args],
+        [sys.executable, "-P", "-m", "capnp_rig.client", *args],
         **source,
         capture_output=True,
         env={**environment(), **changes},
@@ -66,7 +66,7 @@ def test_send_prompts_on_a_terminal_as_the_tutorial_does() -> None:
     with fake_server(answering(reversing)) as address:
         master, slave = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "client", "send", address],
+            [sys.executable, "-P", "-m", "capnp_rig.client", "send", address],
             stdin=slave,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -161,7 +161,7 @@ def test_an_error_of_the_server_is_one_line() -> None:
 def test_a_reader_that_leaves_ends_it_quietly() -> None:
     with fake_server(answering(reversing)) as address:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "client", "send", address],
+            [sys.executable, "-P", "-m", "capnp_rig.client", "send", address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

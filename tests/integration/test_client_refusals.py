@@ -11,9 +11,9 @@ import uvloop
 from fake_server import fake_server, reset
 from running_server import running_server
 
-from client import AsyncClient, Client, Overloaded
-from wire.encoding import encode_abort
-from wire.messages import ExceptionType, RemoteError
+from capnp_rig.client import AsyncClient, Client, Overloaded
+from capnp_rig.wire.rpc.message_encoder import encode_abort
+from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
 TRIES = 10
 REASON = "1 connections are open: try again later"

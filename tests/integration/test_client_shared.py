@@ -18,12 +18,12 @@ from fake_server import answering, fake_server, until_closed
 from forked import error_of, in_child
 from running_server import ROOT, environment
 
-from client import Client, ClientError, DeadlineExceeded, Disconnected
-from client.errors import UsageError, UsedAfterFork
-from schema import message
-from wire.connection import Called
-from wire.encoding import EncodedStruct
-from wire.interfaces import compile_interface
+from capnp_rig.client import Client, ClientError, DeadlineExceeded, Disconnected
+from capnp_rig.client.errors import UsageError, UsedAfterFork
+from capnp_rig.schema import message
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 
 READ = compile_interface(message.MessageStream).methods["read"]
 # Far more than a machine needs, far less than the calls that are waited for.
@@ -331,7 +331,7 @@ from gevent import monkey
 monkey.patch_all()
 import sys
 import gevent
-from client import Client, DeadlineExceeded, Disconnected
+from capnp_rig.client import Client, DeadlineExceeded, Disconnected
 
 with Client.connect(sys.argv[1]) as client:
     # Killed in its call, which is its turn, and while it waits for one.
@@ -368,7 +368,7 @@ print("right")
 
 AT_EXIT = """
 import sys, threading, time
-from client import Client
+from capnp_rig.client import Client
 assert "gevent" not in sys.modules
 client = Client.connect(sys.argv[1])
 threading.Thread(target=client.read, args=["never"], daemon=True).start()
@@ -379,7 +379,7 @@ print("right")
 
 IN_A_LOOP = """
 import asyncio, sys
-from client import Client
+from capnp_rig.client import Client
 async def main():
     with Client.connect(sys.argv[1]) as client:
         assert client.reverse("abc") == "cba"

@@ -1,7 +1,6 @@
 """`client` and `loadtest` without streams, files or time to start: one line, no traceback."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,10 +11,10 @@ import pytest
 from fake_server import answering, fake_server
 from running_server import environment
 
-from schema import message
-from wire.connection import Called
-from wire.encoding import EncodedStruct
-from wire.interfaces import compile_interface
+from capnp_rig.schema import message
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 
 READ = compile_interface(message.MessageStream).methods["read"]
 CLOSED = "the standard output is closed: send it to /dev/null"
@@ -32,10 +31,20 @@ def address() -> Iterator[str]:
         yield found
 
 
-def run(script: str, *arguments: str, **changes: str) -> tuple[int, str, str]:
+def run(script: str, name: str, *arguments: str, **changes: str) -> tuple[int, str, str]:
     """Run a shell script, in which ``"$@"`` is the command."""
     done = subprocess.run(
-        ["/bin/sh", "-c", script, "sh", sys.executable, "-P", "-m", *arguments],
+        [
+            "/bin/sh",
+            "-c",
+            script,
+            "sh",
+            sys.executable,
+            "-P",
+            "-m",
+            f"capnp_rig.{name}",
+            *arguments,
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         env={**environment(), **changes},
@@ -135,23 +144,23 @@ sys.meta_path.insert(0, Interrupt())
         ("client", "rigcli", -signal.SIGINT),
         ("client", "click.core", -signal.SIGINT),
         ("client", "capnp", -signal.SIGINT),
-        ("client", "client.cli", -signal.SIGINT),
+        ("client", "capnp_rig.client.cli", -signal.SIGINT),
         ("loadtest", "rigcli", -signal.SIGINT),
-        ("loadtest", "loadtest.cli.sweep", -signal.SIGINT),
+        ("loadtest", "capnp_rig.loadtest.cli.sweep", -signal.SIGINT),
         # Click ends the line of a terminal's ^C.
-        ("loadtest", "loadtest.run", 130),
+        ("loadtest", "capnp_rig.loadtest.engine.run", 130),
     ],
 )
 def test_an_interrupt_while_it_starts(tmp_path: Path, name: str, module: str, status: int) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTING.format(name=module))
-    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    path = str(tmp_path)
     arguments = ["send", "127.0.0.1:1", "x"] if name == "client" else ["run", "127.0.0.1:1"]
     said = "" if status < 0 else "\n"
     assert run('exec "$@"', name, *arguments, PYTHONPATH=path) == (status, "", said)
 
 
 def test_an_interrupt_that_is_ignored_stays_so(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(INTERRUPTING.format(name="client.cli"))
-    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTING.format(name="capnp_rig.client.cli"))
+    path = str(tmp_path)
     status, out, _ = run("trap '' INT; exec \"$@\"", "client", "--version", PYTHONPATH=path)
     assert (status, out.split()[0]) == (0, "client")

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from client import AsyncClient
-from client.connecting import connect_socket, open_socket
-from client.errors import ConnectError
-from wire.address import Address
+from capnp_rig.client import AsyncClient
+from capnp_rig.client.connecting import connect_socket, open_socket
+from capnp_rig.client.errors import ConnectError
+from capnp_rig.rigcli.address import Address
 
 # Long enough for a busy machine: what is asserted is that it is over before.
 PATIENCE_S = 8.0

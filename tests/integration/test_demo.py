@@ -9,9 +9,9 @@ from deadline import eventually
 from running_rig import command, environment, run_rig
 from running_server import alive
 
-from loadtest.results import Figure
-from loadtest.results.load_samples import read_load, read_result
-from loadtest.stats.run_summary import figures
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.results.load_samples import read_load, read_result
+from capnp_rig.loadtest.stats.run_summary import figures
 
 
 def _only_folder(here: Path) -> Path:

@@ -10,9 +10,9 @@ import psutil
 from deadline import eventually
 from running_rig import ROOT
 
-from loadtest.generator.child import child_environment, kept_alive
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
 
-_CODE = "from loadtest.generator.engine import line_writer; line_writer()('x' * 400_000)"
+_CODE = "from capnp_rig.loadtest.engine.process import line_writer; line_writer()('x' * 400_000)"
 _PIPE_BYTES = 65536
 
 

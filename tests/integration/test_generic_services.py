@@ -8,8 +8,8 @@ import pytest
 from generic_services import GENERICS, NO_TEXT
 from running_server import Running, running_server
 
-from client import Client
-from wire.interfaces import compile_interface
+from capnp_rig.client import Client
+from capnp_rig.wire.rpc.interfaces import compile_interface
 
 HERE = Path(__file__).resolve().parent.parent
 STORE = compile_interface(GENERICS.TextStore)

@@ -20,7 +20,7 @@ from running_locust import (
 )
 from running_server import Running, running_server
 
-from loadtest.results.times_table import shown_us
+from capnp_rig.loadtest.results.times_table import shown_us
 
 HEADLESS = ("--headless", "--only-summary")
 

@@ -9,8 +9,8 @@ import pytest
 from running_locust import Finished, finish, free_port, locust, read_requests, read_results
 from running_server import running_server
 
-from loadtest.stats.histogram import merge
-from loadtest.stats.run_summary import PERCENTILES
+from capnp_rig.loadtest.stats.histogram import merge
+from capnp_rig.loadtest.stats.run_summary import PERCENTILES
 
 
 @pytest.fixture(scope="module")

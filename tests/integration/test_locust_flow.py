@@ -11,17 +11,17 @@ import gevent
 import pytest
 from fake_server import Behaviour, answering, fake_server, reset, until_closed
 
-from client.blocking import MESSAGE_STREAM
-from client.errors import ClientError, DeadlineExceeded, Disconnected
-from loadtest.generator.schedule import Arrivals, Pace
-from loadtest.locust_rig.flow import Flow
-from loadtest.locust_rig.pacer import Pacer
-from loadtest.stats.failures import WrongReply
-from loadtest.stats.tally import Tally
-from loadtest.workload import WorkloadConfig, load_workload
-from wire.connection import Called
-from wire.encoding import EncodedStruct
-from wire.server_connection import ServerConnection
+from capnp_rig.client.blocking_client import MESSAGE_STREAM
+from capnp_rig.client.errors import ClientError, DeadlineExceeded, Disconnected
+from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
+from capnp_rig.loadtest.locust_rig.call_pacer import Pacer
+from capnp_rig.loadtest.locust_rig.user_connection import Flow
+from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.stats.tally import Tally
+from capnp_rig.loadtest.workload import WorkloadConfig, load_workload
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.message_encoder import EncodedStruct
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = MESSAGE_STREAM.methods["read"]
 WITHIN_S = 10.0

@@ -12,7 +12,7 @@ from running_locust import ROOT, run_locust
 from running_server import running_server
 from running_stack import served_by
 
-from loadtest.stacks import missing_library, server_options
+from capnp_rig.loadtest.protocols import missing_library, server_options
 
 # File, user class, stack.
 USERS = [

@@ -20,12 +20,12 @@ from lying_server import hanging_up, lying_server
 from running_locust import LOCUSTFILE, ROOT, Finished, free_port, read_requests, run_locust
 from running_server import running_server
 
-from client.blocking import MESSAGE_STREAM
-from schema import load
-from wire.connection import Called
-from wire.encoding import EncodedStruct
-from wire.interfaces import compile_interface
-from wire.server_connection import ServerConnection
+from capnp_rig.client.blocking_client import MESSAGE_STREAM
+from capnp_rig.schema import load
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import EncodedStruct
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = MESSAGE_STREAM.methods["read"]
 LABEL = "ReverseUser MessageStream.read"
@@ -627,7 +627,7 @@ def fed() -> list[Any]:
     """What `feed_check` prints: the same calls, fired one by one and fed in bulk."""
     done = subprocess.run(
         [sys.executable, "-P", str(ROOT / "tests" / "feed_check.py")],
-        env={"PYTHONPATH": str(ROOT)},
+        env={},
         capture_output=True,
         check=True,
         timeout=60,

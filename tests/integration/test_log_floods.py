@@ -8,7 +8,7 @@ import pytest
 from raw_peer import RawPeer, call, finish, raw_peer
 from running_server import Lines, running_server
 
-from server.engines.peer_errors import NOT_LOGGED
+from capnp_rig.server.engines.peer_errors import NOT_LOGGED
 
 HERE = Path(__file__).resolve().parent.parent
 CALLS = 1_000

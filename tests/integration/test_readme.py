@@ -5,9 +5,9 @@ import re
 from references import REFERENCES
 from running_rig import ROOT
 
-from loadtest.page.contents import document_of
-from loadtest.page.fill import filled
-from loadtest.page.sources import read_sources
+from capnp_rig.loadtest.report.contents import document_of
+from capnp_rig.loadtest.report.fill_in import filled
+from capnp_rig.loadtest.report.sources import read_sources
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -11,7 +11,7 @@ from references import REFERENCES
 from running_browser import Page, browser_page
 from sample_results import EVIL, write_results
 
-from loadtest.page.write import ExtraMissing, sources_of, write_page
+from capnp_rig.loadtest.report.write import ExtraMissing, sources_of, write_page
 
 _DRAWN = "document.documentElement.dataset.drawn"
 _PLOTS = "document.querySelectorAll('.plot').length"

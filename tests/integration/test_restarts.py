@@ -19,7 +19,7 @@ from running_server import Running, command, environment, run_to_end, running_se
 
 HERE = Path(__file__).resolve().parent.parent
 SERVICE = """
-from schema import message
+from capnp_rig.schema import message
 class Mine:
     interface = message.MessageStream
     def read(self, params):

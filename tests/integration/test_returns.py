@@ -13,8 +13,8 @@ from raw_peer import call_builder, encoded, finish, raw_peer
 from return_services import CASES, RETURNS
 from running_server import Running, running_server
 
-from client import Client, RemoteError
-from wire.interfaces import compile_interface
+from capnp_rig.client import Client, RemoteError
+from capnp_rig.wire.rpc.interfaces import compile_interface
 
 HERE = Path(__file__).resolve().parent.parent
 INTERFACE = compile_interface(RETURNS)

@@ -18,13 +18,13 @@ from load_services import DELAY_S, STALL_S
 from running_rig import command, environment
 from running_server import ROOT, Running, running_server
 
-from client import Client
-from loadtest.results.load_samples import read_load, read_result
-from loadtest.stats.run_summary import figures
-from schema import message
-from wire.connection import Called
-from wire.encoding import EncodedStruct
-from wire.interfaces import compile_interface
+from capnp_rig.client import Client
+from capnp_rig.loadtest.results.load_samples import read_load, read_result
+from capnp_rig.loadtest.stats.run_summary import figures
+from capnp_rig.schema import message
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 
 READ = compile_interface(message.MessageStream).methods["read"]
 SHORT_STALL_S = 0.3

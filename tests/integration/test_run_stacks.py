@@ -13,8 +13,8 @@ from running_rig import command, environment
 from running_server import Running, running_server
 from running_stack import served_by
 
-from loadtest.stacks import STACKS, missing_library, server_options
-from loadtest.workload import PAYLOAD_KINDS
+from capnp_rig.loadtest.protocols import STACKS, missing_library, server_options
+from capnp_rig.loadtest.workload import PAYLOAD_KINDS
 
 pytest.importorskip("psutil")
 

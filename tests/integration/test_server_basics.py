@@ -16,8 +16,8 @@ from deadline import eventually
 from pycapnp_peer import connected, reversed_by, run
 from running_server import ENGINES, Running, command, environment, run_to_end, running_server
 
-from wire.frames import FrameDecoder
-from wire.messages import Abort, ExceptionType, RemoteError, decode
+from capnp_rig.wire.rpc.frames import FrameDecoder
+from capnp_rig.wire.rpc.messages import Abort, ExceptionType, RemoteError, decode
 
 
 def has_ipv6() -> bool:

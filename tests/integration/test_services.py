@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from running_server import Running, running_server
 
-from client import Client, RemoteError
-from schema import load
-from wire.interfaces import compile_interface
+from capnp_rig.client import Client, RemoteError
+from capnp_rig.schema import load
+from capnp_rig.wire.rpc.interfaces import compile_interface
 
 HERE = Path(__file__).resolve().parent.parent
 TENSOR = compile_interface(load("tensor.capnp").TensorService)
@@ -23,7 +23,7 @@ def served(service: str, engine: str) -> Any:
 
 @pytest.fixture(scope="module", params=["wire", "pycapnp"])
 def tensor_server(request: pytest.FixtureRequest) -> Iterator[Running]:
-    with served("server.services.tensor:Tensor", request.param) as server:
+    with served("capnp_rig.server.services.tensor:Tensor", request.param) as server:
         yield server
 
 

@@ -16,7 +16,7 @@ from deadline import eventually
 from pycapnp_peer import reversed_by
 from running_server import ENGINES, Running, alive, command, environment, running_server
 
-from server.signals import HANDLED, IDLE_SIGNALS
+from capnp_rig.server.control.signals import HANDLED, IDLE_SIGNALS
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -192,7 +192,7 @@ import os, signal, sys
 class Interrupting:
     count = -1
     def find_spec(self, name, *_):
-        if self.count >= 0 or name == "server.cli":
+        if self.count >= 0 or name == "capnp_rig.server.cli":
             self.count += 1
             if self.count == {modules} + 1:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -202,7 +202,7 @@ sys.meta_path.insert(0, Interrupting())
     result = subprocess.run(
         command("run", "127.0.0.1:0", "--workers", "1"),
         capture_output=True,
-        env={**environment(), "PYTHONPATH": f"{tmp_path}:{environment()['PYTHONPATH']}"},
+        env={**environment(), "PYTHONPATH": str(tmp_path)},
         timeout=20,
         check=False,
     )

@@ -9,10 +9,10 @@ import pytest
 from fake_server import Behaviour, fake_server
 from forked import error_of, in_child
 
-from client.duplex import DuplexSocket
-from client.errors import DeadlineExceeded, Disconnected, UsageError, UsedAfterFork
-from client.stacks import StackClient, connect_stack
-from wire.address import parse_address
+from capnp_rig.client.duplex import DuplexSocket
+from capnp_rig.client.errors import DeadlineExceeded, Disconnected, UsageError, UsedAfterFork
+from capnp_rig.client.stacks import StackClient, connect_stack
+from capnp_rig.rigcli.address import parse_address
 
 # Answers "late" only after the next call has come, and that one with its own answer.
 

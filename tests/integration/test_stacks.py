@@ -23,7 +23,7 @@ from running_stack import (
     stack_server,
 )
 
-from client import ClientError, Disconnected
+from capnp_rig.client import ClientError, Disconnected
 
 TEXTS = ["", "a", "Grüße, 👩\u200d👧", 'quo"tes \\ and\r\nlines', "nul\0inside", "é1" * 350_000]
 MAX_TEXT_BYTES = 16 * 1024 * 1024

@@ -14,8 +14,8 @@ from fake_server import fake_server, until_closed
 from running_server import command, environment
 from running_stack import STACKS, served_by, stack_server
 
-import rigcli
-from client.cli import cli
+from capnp_rig import rigcli
+from capnp_rig.client.cli import cli
 
 OPTIONS = {"http2": ["--stack", "http", "--http2"]}
 
@@ -27,7 +27,7 @@ def options(name: str) -> list[str]:
 def run(program: list[str], *, stdin: bytes = b"", path: str = "") -> tuple[int, str, str]:
     env = environment()
     if path:
-        env["PYTHONPATH"] = f"{path}{os.pathsep}{env['PYTHONPATH']}"
+        env["PYTHONPATH"] = path
     done = subprocess.run(
         program, input=stdin, capture_output=True, env=env, timeout=40, check=False
     )
@@ -35,7 +35,7 @@ def run(program: list[str], *, stdin: bytes = b"", path: str = "") -> tuple[int,
 
 
 def client(*args: str, stdin: bytes = b"", path: str = "") -> tuple[int, str, str]:
-    return run([sys.executable, "-P", "-m", "client", *args], stdin=stdin, path=path)
+    return run([sys.executable, "-P", "-m", "capnp_rig.client", *args], stdin=stdin, path=path)
 
 
 def client_here(*args: str) -> tuple[int, str, str]:
@@ -282,8 +282,9 @@ def test_the_others_need_no_library(tmp_path: Path) -> None:
     names = ["orjson", "uvicorn", "hypercorn", "httptools", "h2", "grpc", "google"]
     (tmp_path / "sitecustomize.py").write_text(HIDING.format(names=names))
     script = (
-        "import sys, server.stacks, server.stacks.echo, server.stacks.readiness_worker, "
-        "client.stacks, client.stack_http; sys.exit(any(map(server.stacks.missing_library, "
-        "['capnp', 'echo', 'selectors'])))"
+        "import sys; from capnp_rig.server import stacks; "
+        "from capnp_rig.server.stacks import echo, readiness_worker; "
+        "from capnp_rig.client import stack_http, stacks as clients; "
+        "sys.exit(any(map(stacks.missing_library, ['capnp', 'echo', 'selectors'])))"
     )
     assert run([sys.executable, "-P", "-c", script], path=str(tmp_path)) == (0, "", "")

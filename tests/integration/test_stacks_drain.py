@@ -112,7 +112,7 @@ def test_a6_an_http_request_whose_body_is_on_its_way_is_answered() -> None:
 
 def test_a6_an_http2_request_whose_body_is_on_its_way_is_answered() -> None:
     pytest.importorskip("h2", reason="needs the extra stacks: h2")
-    from h2_peer import H2Peer  # noqa: PLC0415 - optional
+    from h2_peer import H2Peer
 
     text = "x" * 300_000
     with stack_server("http", "--workers", "1") as server, connect(server) as sock:
@@ -131,7 +131,7 @@ def test_a6_an_http2_request_whose_body_is_on_its_way_is_answered() -> None:
 
 def test_a6_a_grpc_call_whose_message_is_on_its_way_is_answered() -> None:
     hpack = pytest.importorskip("hpack", reason="needs the extra stacks: h2")
-    from h2_peer import read_frames  # noqa: PLC0415 - optional
+    from h2_peer import read_frames
 
     decoder = hpack.Decoder()
     with stack_server("grpc", "--workers", "1") as server, connect(server) as sock:
@@ -161,7 +161,7 @@ DATA, HEADERS, END_STREAM = 0, 1, 1
 
 def start_grpc_call(sock: socket.socket) -> Callable[[], None]:
     """Send a call but for the last byte of its message; return what sends that."""
-    from h2_peer import H2Peer  # noqa: PLC0415 - optional
+    from h2_peer import H2Peer
 
     peer = H2Peer(sock)
     headers = [("content-type", "application/grpc"), ("te", "trailers")]

@@ -22,7 +22,7 @@ from running_stack import (
     stack_server,
 )
 
-from client import ClientError, RemoteError
+from capnp_rig.client import ClientError, RemoteError
 
 LIMIT_BYTES = 16 * 1024 * 1024
 OVERHEAD_BYTES = 4096
@@ -337,7 +337,7 @@ def test_http2_serves_streams_side_by_side_and_its_mistakes_with_a_status(
     http_server: Running,
 ) -> None:
     pytest.importorskip("h2", reason="needs the extra stacks: h2")
-    from h2_peer import H2Peer  # noqa: PLC0415 - optional
+    from h2_peer import H2Peer
 
     with connect(http_server) as sock:
         peer = H2Peer(sock)
@@ -357,7 +357,7 @@ def test_http2_serves_streams_side_by_side_and_its_mistakes_with_a_status(
 
 def leave_with_a_stream_open(server: Running) -> None:
     """Begin a body over HTTP/2, and reset the connection."""
-    from h2_peer import H2Peer  # noqa: PLC0415 - optional
+    from h2_peer import H2Peer
 
     with connect(server) as sock:
         peer = H2Peer(sock)
@@ -400,7 +400,7 @@ def test_peers_that_leave_with_answers_unsent_are_no_errors_of_the_grpc_server(
     grpc_server: Running,
 ) -> None:
     pytest.importorskip("h2", reason="needs the extra stacks: h2")
-    from h2_peer import H2Peer  # noqa: PLC0415 - optional
+    from h2_peer import H2Peer
 
     message = b"\x0a\x80\x7d" + b"x" * 16_000
     with connect(grpc_server) as sock:

@@ -9,8 +9,8 @@ import pytest
 from running_rig import command, environment, run_rig
 from running_server import running_server
 
-from loadtest.bench.sweep_figures import Step, figures
-from loadtest.results import read_run, read_samples
+from capnp_rig.loadtest.bench.sweep_figures import Step, figures
+from capnp_rig.loadtest.results import read_run, read_samples
 
 QUICK = ("--duration", "150ms", "--warmup", "50ms", "--connections", "2", "--no-pin")
 

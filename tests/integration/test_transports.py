@@ -10,9 +10,9 @@ import pytest
 from deadline import eventually
 from running_server import alive, environment
 
-from loadtest.benchmarks.transports import TransportError, Transports
-from loadtest.codecs.codec import RPC, TRANSPORTS
-from wire.errors import EncodeError
+from capnp_rig.loadtest.benchmarks.transports import TransportError, Transports
+from capnp_rig.loadtest.codecs.codec import RPC, TRANSPORTS
+from capnp_rig.wire.errors import EncodeError
 
 EVERY_TRANSPORT = pytest.mark.parametrize("transport", TRANSPORTS)
 # Opens every transport, says so, and waits.
@@ -62,7 +62,7 @@ def test_timer_and_peer_have_a_cpu_each(transports: Transports, transport: str) 
 
 
 def test_one_cpu_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadtest.benchmarks.transports.two_cpus", lambda: None)
+    monkeypatch.setattr("capnp_rig.loadtest.benchmarks.transports.two_cpus", lambda: None)
     before = os.sched_getaffinity(0)
     with Transports() as own, own.using(TRANSPORTS[0]) as exchange:
         assert exchange(b"x") == b"x"
@@ -106,7 +106,13 @@ def test_a_peer_leaves_without_a_word(peer: str) -> None:
     ours, theirs = socket.socketpair()
     with theirs, ours:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"loadtest.benchmarks.{peer}", str(theirs.fileno())],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                f"capnp_rig.loadtest.benchmarks.{peer}",
+                str(theirs.fileno()),
+            ],
             pass_fds=[theirs.fileno()],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

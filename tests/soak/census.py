@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 # The packages whose objects are looked into.
-_OURS = frozenset({"server", "wire", "client", "schema", "rigcli"})
+_OURS = "capnp_rig."
 _CONTAINERS = (dict, list, set, tuple, deque, bytearray, bytes)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -63,11 +63,11 @@ class Census:
 
 def _type_name(thing: object) -> str:
     kind = type(thing)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix(_OURS)
 
 
 def _is_ours(module: str | None) -> bool:
-    return isinstance(module, str) and module.partition(".")[0] in _OURS
+    return isinstance(module, str) and module.startswith(_OURS)
 
 
 def _of_object(thing: object) -> Iterator[tuple[str, int]]:
@@ -96,7 +96,7 @@ def _of_modules() -> Iterator[tuple[str, int]]:
     """Yield what the globals of our modules add: tables, counters, caches."""
     for module in [module for name, module in sys.modules.items() if _is_ours(name)]:
         for name, value in vars(module).items():
-            where = f"{module.__name__}:{name}"
+            where = f"{module.__name__}:{name}".removeprefix(_OURS)
             if isinstance(value, functools._lru_cache_wrapper):
                 yield f"{where}.currsize", value.cache_info().currsize
             elif not name.startswith("__"):

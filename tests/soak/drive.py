@@ -30,7 +30,7 @@ from soak.census import Census
 from soak.kinds import KINDS, Kind, full_house
 from soak.stage import SOAK, Stage
 
-from client import Client
+from capnp_rig.client import Client
 
 # Free lists, thread stacks and the heap take their time to be as large as they get.
 WARM_UP_ROUNDS = 3
@@ -50,11 +50,11 @@ TOTALS: Mapping[str, str] = {
     "rigcli.gc_page.GcPage._pause_ns": "as above",
     "rigcli.gc_page.GcPage._longest_ns": "as above",
     "rigcli.gc_page.GcPage._started_ns": "a moment",
-    "server.messages.Hand.connection": "the number of the connection, one more for each",
+    "server.control.messages.Hand.connection": "the number of the connection, one more for each",
     "server.engines.early_cancels.EarlyCancels._calls": "a share of the latest calls",
     "server.engines.early_cancels.EarlyCancels._cancels": "as above",
     "server.engines.wire_engine._Connection._counted": "calls of the connection, for that share",
-    "wire.server_connection.ServerConnection.inline_calls": "as above",
+    "wire.rpc.server_connection.ServerConnection.inline_calls": "as above",
     "server.engines.kj_meter.CallMeter._uncounted": "as above",
     "server.engines.wire_engine._Connection._number": "the number of the connection",
     "server.engines.pycapnp_engine._Connection._number": "as above",
@@ -68,8 +68,8 @@ TOTALS: Mapping[str, str] = {
     "server.engines.kj_meter.CallMeter._reply_bytes": "the size of the latest reply",
     # Each call in flight has an id of its own; ids come back, and there are as many as there ever
     # were calls at once.
-    "wire.client_connection.ClientConnection._next_id": "the most calls in flight at once",
-    "len(wire.client_connection.ClientConnection._free_ids)": "as above",
+    "wire.rpc.client_connection.ClientConnection._next_id": "the most calls in flight at once",
+    "len(wire.rpc.client_connection.ClientConnection._free_ids)": "as above",
 }
 
 

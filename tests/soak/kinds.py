@@ -20,7 +20,7 @@ from raw_peer import RawPeer, bootstrap, call_builder, encoded, finish, release
 from soak.service import SCHEMA
 from soak.stage import NEWER, SOAK, Question, Stage, closed
 
-from client import (
+from capnp_rig.client import (
     AsyncClient,
     Client,
     DeadlineExceeded,
@@ -29,7 +29,7 @@ from client import (
     Overloaded,
     RemoteError,
 )
-from wire.messages import ExceptionType
+from capnp_rig.wire.rpc.messages import ExceptionType
 
 MIB = 1 << 20
 # Over the limit of a frame, 4 MiB.

@@ -10,8 +10,8 @@ from typing import Any
 
 from soak.census import Census
 
-from schema import load
-from server.service import ServiceError
+from capnp_rig.schema import load
+from capnp_rig.server.service import ServiceError
 
 SCHEMA = load(Path(__file__).resolve().parent.parent / "data" / "soak.capnp")
 

@@ -12,7 +12,7 @@ from typing import Any
 from raw_peer import RawPeer
 from soak.service import SCHEMA
 
-from wire.interfaces import compile_interface
+from capnp_rig.wire.rpc.interfaces import compile_interface
 
 SOAK = compile_interface(SCHEMA.Soak)
 NEWER = compile_interface(SCHEMA.Newer)

@@ -8,8 +8,8 @@ import pytest
 from soak.census import Census
 from soak.drive import compare, differences, growth, leaves, rising, slope
 
-from server.engines import wire_engine
-from wire.server_connection import ServerConnection
+from capnp_rig.server.engines import wire_engine
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 QUIET: Mapping[str, Any] = {
     "tasks": 1,
@@ -58,7 +58,7 @@ def test_a_census_sees_counters_tables_and_instances_of_ours() -> None:
     kept[0]._in_flight = 5
     kept[0]._answers[1] = kept[0]._answers[2] = None  # type: ignore[assignment]
     after = Census.take()
-    name = "wire.server_connection.ServerConnection"
+    name = "wire.rpc.server_connection.ServerConnection"
     grown = {
         key: after.own[key] - before.own.get(key, 0)
         for key in (name, f"{name}._in_flight", f"len({name}._answers)")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from virtual_loop import VirtualLoop, connect_fake
 
-from client import (
+from capnp_rig.client import (
     AsyncClient,
     ClientError,
     DeadlineExceeded,
@@ -17,11 +17,11 @@ from client import (
     EncodeError,
     UsageError,
 )
-from client.blocking import MESSAGE_STREAM
-from wire.connection import Called
-from wire.encoding import encode_abort
-from wire.messages import RemoteError as WireRemoteError
-from wire.server_connection import ServerConnection
+from capnp_rig.client.blocking_client import MESSAGE_STREAM
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.message_encoder import encode_abort
+from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = MESSAGE_STREAM.methods["read"]
 

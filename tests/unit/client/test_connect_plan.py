@@ -2,7 +2,7 @@
 
 import pytest
 
-from client.connect_plan import STAGGER_S, Candidate, ConnectPlan, interleave
+from capnp_rig.client.connect_plan import STAGGER_S, Candidate, ConnectPlan, interleave
 
 V4, V6 = 2, 10
 

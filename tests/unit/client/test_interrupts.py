@@ -13,19 +13,25 @@ from typing import Any
 
 import pytest
 
-from client import Client, DeadlineExceeded, Disconnected, RemoteError
-from schema import message
-from wire.connection import Called, Cancelled
-from wire.errors import EncodeError
-from wire.interfaces import compile_interface
-from wire.messages import RemoteError as WireRemoteError
-from wire.server_connection import ServerConnection
+import capnp_rig
+from capnp_rig.client import Client, DeadlineExceeded, Disconnected, RemoteError
+from capnp_rig.schema import message
+from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.rpc.connection import Called, Cancelled
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(capnp_rig.__file__).parent
 # All that keeps state. What they call only computes: an interrupt in there is one at the call.
 TRACED = tuple(
     str(ROOT / name)
-    for name in ("client/", "wire/client_connection.py", "wire/connection.py", "wire/frames.py")
+    for name in (
+        "client/",
+        "wire/rpc/client_connection.py",
+        "wire/rpc/connection.py",
+        "wire/rpc/frames.py",
+    )
 )
 READ = compile_interface(message.MessageStream).methods["read"]
 LARGE = 20_000

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import uvloop
 
-from client import AsyncClient, Client
-from schema import load
-from wire.encoding import EncodedTuple
-from wire.interfaces import compile_interface
-from wire.pointers import StructTuple
-from wire.server_connection import ServerConnection
+from capnp_rig.client import AsyncClient, Client
+from capnp_rig.schema import load
+from capnp_rig.wire.encoding.pointers import StructTuple
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import EncodedTuple
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 TENSOR = compile_interface(load("tensor.capnp").TensorService)
 DESCRIBE = TENSOR.methods["describe"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client import (
+from capnp_rig.client import (
     ClientError,
     Disconnected,
     Overloaded,
@@ -17,13 +17,13 @@ from client import (
     RemoteError,
     UsageError,
 )
-from client.blocking import MESSAGE_STREAM
-from client.errors import fresh
-from client.session import MAX_TIMEOUT_S, Session, check_timeout
-from wire.encoding import encode_abort, encode_bootstrap, encode_exception
-from wire.messages import ExceptionType
-from wire.messages import RemoteError as WireRemoteError
-from wire.server_connection import ServerConnection
+from capnp_rig.client.blocking_client import MESSAGE_STREAM
+from capnp_rig.client.errors import fresh
+from capnp_rig.client.session import MAX_TIMEOUT_S, Session, check_timeout
+from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_bootstrap, encode_exception
+from capnp_rig.wire.rpc.messages import ExceptionType
+from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 FULL = encode_abort(WireRemoteError("full", ExceptionType.OVERLOADED))
 PARAMS = {"request": {"content": "x"}}

@@ -3,7 +3,7 @@ import math
 import click
 import pytest
 
-from rigcli.finite import FiniteFloat
+from capnp_rig.rigcli.finite_numbers import FiniteFloat
 
 
 @pytest.mark.parametrize("text", ["nan", "-nan", "inf", "-inf", "1e999", "-0.1", "x", ""])

@@ -1,4 +1,4 @@
-from rigcli.heap import keeping_heap
+from capnp_rig.rigcli.malloc_settings import keeping_heap
 
 
 def test_freed_memory_is_kept_beside_what_is_set_already() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import schema
-from schema import SchemaError, load, load_rpc, message
+from capnp_rig import schema
+from capnp_rig.schema import SchemaError, load, load_rpc, message
 
 
 def test_the_contract_is_the_tutorials() -> None:
@@ -145,7 +145,7 @@ def run(script: str, *args: object) -> list[str]:
 LOAD_ALL = """
 import sys
 import capnp
-from schema import SchemaError, load
+from capnp_rig.schema import SchemaError, load
 for path in sys.argv[1:]:
     try:
         print(len(dir(load(path))) > 0)
@@ -205,7 +205,7 @@ def test_an_import_of_one_file_by_two_paths_is_a_schema_error(folder: Path) -> N
 
 @pytest.mark.parametrize("name", ["message.capnp", "records.capnp"])
 def test_a_copy_of_a_schema_of_ours_is_a_schema_error(tmp_path: Path, name: str) -> None:
-    ours = Path(schema.__file__).parent / name
+    ours = Path(schema.__file__).resolve().parent / name
     copy = tmp_path / name
     copy.write_bytes(ours.read_bytes())
     # Whichever comes first; the contract is loaded by then.
@@ -229,7 +229,7 @@ def test_a_schema_that_pycapnp_loaded_itself_is_that_module(folder: Path) -> Non
 import os, sys
 import capnp
 theirs = capnp.load(sys.argv[1], imports=[os.path.dirname(sys.argv[1])])
-from schema import load
+from capnp_rig.schema import load
 print(load(sys.argv[1]) is theirs)
 """
     assert run(script, folder / "own.capnp") == ["True"]
@@ -264,9 +264,9 @@ os.chdir(lost)
 os.environ["PWD"] = lost
 os.rmdir(lost)
 os.environ["PWD"] = lost
-from client import Client
+from capnp_rig.client import Client
 print(os.getcwd(), os.environ.get("PWD"))
-from schema import SchemaError, load
+from capnp_rig.schema import SchemaError, load
 os.mkdir(lost)
 os.chdir(lost)
 os.environ["PWD"] = lost

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("google.protobuf", reason="needs the extra stacks: protobuf")
 
-import schema
-from schema.reverse_proto import Blob, Chunk, MessageContent, describe
+from capnp_rig import schema
+from capnp_rig.schema.reverse_proto import Blob, Chunk, MessageContent, describe
 
 FOLDER = Path(schema.__file__).parent
 
@@ -20,7 +20,7 @@ def test_messages_are_written_as_protobuf_says() -> None:
 
 def test_the_descriptor_is_that_of_the_file(tmp_path: Path) -> None:
     protoc = pytest.importorskip("grpc_tools.protoc", reason="needs grpcio-tools")
-    from google.protobuf.descriptor_pb2 import FileDescriptorSet  # noqa: PLC0415 - optional
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
     compiled = tmp_path / "compiled"
     arguments = [f"-I{FOLDER}", f"--descriptor_set_out={compiled}", "reverse.proto"]

@@ -1,6 +1,6 @@
 import pytest
 
-from server.affinity import plan_affinity
+from capnp_rig.server.worker.affinity import plan_affinity
 
 
 @pytest.mark.parametrize(

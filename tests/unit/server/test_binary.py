@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.services.binary import Binary, reverse_bytes
+from capnp_rig.server.services.binary import Binary, reverse_bytes
 
 
 @pytest.mark.parametrize("data", [b"", b"a", b"\x00\x01\xff", bytes(range(256)) * 1000])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.call_stamp import (
+from capnp_rig.server.control.call_stamp import (
     MARK,
     MAX_READS,
     Stamp,
@@ -24,7 +24,8 @@ def test_what_a_process_writes_is_read_after_its_death() -> None:
     try:
         assert page.read() == (0, 0)
         script = (
-            "import os, sys; from server.call_stamp import MARK, MAX_READS, mark_of, open_stamp; "
+            "import os, sys; "
+            "from capnp_rig.server.control.call_stamp import MARK, MAX_READS, mark_of, open_stamp; "
             "stamp = open_stamp(int(sys.argv[1])); stamp[MARK] = mark_of(1 << 40, 7); os.abort()"
         )
         done = subprocess.run(
@@ -41,7 +42,7 @@ def test_what_a_process_writes_is_read_after_its_death() -> None:
 
 
 def no_core() -> None:
-    import resource  # noqa: PLC0415 - between fork and exec
+    import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

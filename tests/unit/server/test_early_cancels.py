@@ -1,6 +1,6 @@
 import pytest
 
-from server.engines.early_cancels import EarlyCancels
+from capnp_rig.server.engines.early_cancels import EarlyCancels
 
 
 def closes_at(pairs: int, *, age_s: float = 0.0, good: int = 0) -> int | None:

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from server import farewells
-from server.farewells import LINGER_BYTES, MAX_LINGERING, Farewells
+from capnp_rig.server.supervision import refused_connections
+from capnp_rig.server.supervision.refused_connections import LINGER_BYTES, MAX_LINGERING, Farewells
 
 WORDS = b"no room"
 
@@ -85,7 +85,7 @@ def test_b6_the_reason_is_read_by_a_peer_that_first_writes_its_largest_calls() -
 
 
 def test_b6_a_peer_that_stays_is_closed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(farewells, "LINGER_S", 0.1)
+    monkeypatch.setattr(refused_connections, "LINGER_S", 0.1)
 
     async def check(ends: Farewells, pairs: Pairs) -> None:
         ours, peer = pairs.make()

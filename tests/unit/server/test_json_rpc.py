@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("orjson", reason="needs the extra stacks: orjson")
 
-from server.stacks.json_rpc import answer
+from capnp_rig.server.stacks.json_rpc import answer
 
 
 def call(**members: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("orjson", reason="needs the extra stacks: orjson")
 
-from server.stacks.json_values import UNREADABLE, JsonReader
+from capnp_rig.server.stacks.json_values import UNREADABLE, JsonReader
 
 CALL = b'{"method":"read","params":{"content":"a \\" } ] \\\\"},"id":7}'
 CALL_VALUE = json.loads(CALL)

@@ -6,8 +6,8 @@ import pytest
 from fuzz.mutate import split
 from raw_peer import RPC, STREAM_ID, abort, bootstrap, call, decoded, encoded, finish
 
-from server.engines.early_cancels import MIN_CALLS
-from server.engines.kj_meter import (
+from capnp_rig.server.engines.early_cancels import MIN_CALLS
+from capnp_rig.server.engines.kj_meter import (
     MAX_PARAMS_BYTES,
     MAX_WORKER_CALLS,
     CallMeter,
@@ -15,8 +15,12 @@ from server.engines.kj_meter import (
     Served,
     WorkerCalls,
 )
-from wire.connection import Limits
-from wire.encoding import EncodedStruct, encode_bootstrap_results, encode_results
+from capnp_rig.wire.rpc.connection import Limits
+from capnp_rig.wire.rpc.message_encoder import (
+    EncodedStruct,
+    encode_bootstrap_results,
+    encode_results,
+)
 
 PLAIN, ASYNC = 0, 1
 METHODS = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.stacks.length_frames import BinaryPayload, FrameReader, binary_frame, frame
+from capnp_rig.server.stacks.length_frames import BinaryPayload, FrameReader, binary_frame, frame
 
 
 def read(*portions: bytes, limit_bytes: int = 1000) -> tuple[list[bytes], str | None]:

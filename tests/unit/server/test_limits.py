@@ -1,6 +1,6 @@
 import pytest
 
-from server.limits import ConnectionLimit, plan_connections
+from capnp_rig.server.connections.limits import ConnectionLimit, plan_connections
 
 
 @pytest.mark.parametrize(

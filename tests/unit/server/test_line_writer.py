@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.line_writer import LineWriter, Sink, open_sink
+from capnp_rig.server.logs.line_writer import LineWriter, Sink, open_sink
 
 
 class Room:

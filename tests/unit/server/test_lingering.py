@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import uvloop
 
-from server.call_stamp import no_stamp
-from server.engines import Engine
-from server.engines.pycapnp_engine import open_pycapnp_engine
-from server.engines.wire_engine import open_wire_engine
-from server.lingering import is_settled
-from server.services.binary import Binary
-from server.stacks.echo import open_echo_stack
-from wire.client_connection import ClientConnection
-from wire.interfaces import compile_interface
+from capnp_rig.server.connections.lingering import is_settled
+from capnp_rig.server.control.call_stamp import no_stamp
+from capnp_rig.server.engines import Engine
+from capnp_rig.server.engines.pycapnp_engine import open_pycapnp_engine
+from capnp_rig.server.engines.wire_engine import open_wire_engine
+from capnp_rig.server.services.binary import Binary
+from capnp_rig.server.stacks.echo import open_echo_stack
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.interfaces import compile_interface
 
 LOG: Any = logging.getLogger("test")
 SIZE = 600_000

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from server.listener import Listener, ListenError, is_loopback, open_listener
-from wire.address import Address
+from capnp_rig.rigcli.address import Address
+from capnp_rig.server.supervision.listener import Listener, ListenError, is_loopback, open_listener
 
 
 @pytest.mark.parametrize(

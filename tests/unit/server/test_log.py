@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from server.log import LimitedLog, open_log
-from server.log_limits import BURST
-from server.log_lines import MAX_TRACE_CHARS
+from capnp_rig.server.logs.log import LimitedLog, open_log
+from capnp_rig.server.logs.log_limits import BURST
+from capnp_rig.server.logs.log_lines import MAX_TRACE_CHARS
 
 
 class Inner:

@@ -1,4 +1,10 @@
-from server.log_limits import BURST, CALM_BURST, CALM_LINES_PER_S, LeftOut, LineLimits
+from capnp_rig.server.logs.log_limits import (
+    BURST,
+    CALM_BURST,
+    CALM_LINES_PER_S,
+    LeftOut,
+    LineLimits,
+)
 
 
 def admitted(limits: LineLimits, count: int, now_s: float, kind: str = "a") -> int:

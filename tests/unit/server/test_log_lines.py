@@ -1,6 +1,6 @@
 import pytest
 
-from server.log_lines import escape, render_text, shorten
+from capnp_rig.server.logs.log_lines import escape, render_text, shorten
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.channel import Channel, ChannelClosedError
-from server.messages import (
+from capnp_rig.server.control.channel import Channel, ChannelClosedError
+from capnp_rig.server.control.messages import (
     Drain,
     Drop,
     Ended,

@@ -2,7 +2,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from server.engines.pycapnp_engine import _Connection
+from capnp_rig.server.engines.pycapnp_engine import _Connection
 
 
 def test_a6_a_peer_that_leaves_while_its_replies_are_flushed_ends_the_wait() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from server.quarantine import Quarantine, is_suspect
+from capnp_rig.server.supervision.quarantine import Quarantine, is_suspect
 
 
 def test_a16_the_second_death_within_a_minute_is_one_too_many() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from server.engines import receive_buffers
-from server.engines.receive_buffers import RECEIVE_BYTES, SMALL_BYTES, ReceiveBuffers
+from capnp_rig.server.engines import receive_buffers
+from capnp_rig.server.engines.receive_buffers import RECEIVE_BYTES, SMALL_BYTES, ReceiveBuffers
 
 LARGE = 40_000
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from server.config import STACKS
-from server.refusals import refusal
-from wire.frames import FrameDecoder
-from wire.messages import Abort, ExceptionType, RemoteError, decode
+from capnp_rig.server.config import STACKS
+from capnp_rig.server.connections.overload_replies import refusal
+from capnp_rig.wire.rpc.frames import FrameDecoder
+from capnp_rig.wire.rpc.messages import Abort, ExceptionType, RemoteError, decode
 
 
 def test_capnp_is_refused_with_an_abort() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from server.restarts import Brake, FirstStarts
+from capnp_rig.server.supervision.restarts import Brake, FirstStarts
 
 
 def delays_s(*served_s: float | None) -> list[float]:

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.services.reverse import Reverse, reverse
+from capnp_rig.server.services.reverse import Reverse, reverse
 
 TEXTS = [
     ("", ""),

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from schema import message
-from server.service import (
+from capnp_rig.schema import message
+from capnp_rig.server.service import (
     BadServiceError,
     ServiceCodeError,
     bind_methods,
     load_service,
     unusable,
 )
-from server.services.reverse import Reverse
+from capnp_rig.server.services.reverse import Reverse
 
 
 def test_the_reverse_service_is_found_and_bound() -> None:
-    service = load_service("server.services.reverse:Reverse")
+    service = load_service("capnp_rig.server.services.reverse:Reverse")
     assert isinstance(service, Reverse)
     (method,) = bind_methods(service)
     assert (method.name, method.is_async) == ("read", False)
@@ -38,11 +38,20 @@ EXPECTED = "expected package.module:Name"
         ("svc:", f"bad service 'svc:': {EXPECTED}"),
         ("server..service:X", f"bad service 'server..service:X': {EXPECTED}"),
         ("no_such_module:X", "no module named 'no_such_module'"),
-        ("server.nope.deep:X", "no module named 'server.nope'"),
-        ("server.services.reverse:Nope", "no Nope in server.services.reverse"),
-        ("server.service:ServiceError", "server.service:ServiceError is no service"),
-        ("server.service:load_service", "server.service:load_service is no class"),
-        ("server.service:inspect", "server.service:inspect is no class, it is a module"),
+        ("capnp_rig.server.nope.deep:X", "no module named 'capnp_rig.server.nope'"),
+        ("capnp_rig.server.services.reverse:Nope", "no Nope in capnp_rig.server.services.reverse"),
+        (
+            "capnp_rig.server.service:ServiceError",
+            "capnp_rig.server.service:ServiceError is no service",
+        ),
+        (
+            "capnp_rig.server.service:load_service",
+            "capnp_rig.server.service:load_service is no class",
+        ),
+        (
+            "capnp_rig.server.service:inspect",
+            "capnp_rig.server.service:inspect is no class, it is a module",
+        ),
     ],
 )
 def test_what_is_no_service_is_refused(path: str, reason: str) -> None:
@@ -203,7 +212,7 @@ def told_of(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Service
     return caught.value
 
 
-HEAD = "from schema import message\n"
+HEAD = "from capnp_rig.schema import message\n"
 BODY = "class X:\n    interface = message.MessageStream\n"
 
 
@@ -240,7 +249,7 @@ BODY = "class X:\n    interface = message.MessageStream\n"
             "raise E",
         ),
         (
-            "from schema import load\nload('nowhere.capnp')\n",
+            "from capnp_rig.schema import load\nload('nowhere.capnp')\n",
             "SchemaError",
             2,
             "load('nowhere.capnp')",

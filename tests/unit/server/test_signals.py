@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from server.signals import HANDLED, reset_in_children, survive_signals
+from capnp_rig.server.control.signals import HANDLED, reset_in_children, survive_signals
 
 # What does no harm by default; what cannot be handled; what tells of a crash; what Python handles.
 HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}

@@ -10,9 +10,9 @@ from fake_transport import Transport
 from fuzz.mutate import split
 from raw_peer import bootstrap, call, decoded, finish
 
-from schema import message
-from server.engines import wire_engine
-from server.engines.wire_engine import _Connection, _WireEngine
+from capnp_rig.schema import message
+from capnp_rig.server.engines import wire_engine
+from capnp_rig.server.engines.wire_engine import _Connection, _WireEngine
 
 
 class Service:

@@ -14,12 +14,12 @@ from fault_services import PROBE
 from fuzz.mutate import split
 from raw_peer import RPC, Reply, abort, bootstrap, call_builder, decoded, encoded, finish
 
-from server.engines import wire_engine
-from server.engines.receive_buffers import RECEIVE_BYTES
-from server.engines.wire_engine import _Connection, _WireEngine
-from server.lingering import Linger
-from server.service import ServiceError
-from wire.errors import ViewExpired
+from capnp_rig.server.connections.lingering import Linger
+from capnp_rig.server.engines import wire_engine
+from capnp_rig.server.engines.receive_buffers import RECEIVE_BYTES
+from capnp_rig.server.engines.wire_engine import _Connection, _WireEngine
+from capnp_rig.server.service import ServiceError
+from capnp_rig.wire.errors import ViewExpired
 
 PROBE_ID: int = PROBE.schema.node.id
 METHODS = list(PROBE.schema.methods)
@@ -581,7 +581,7 @@ def test_c5_a_connection_that_we_abort_lingers_for_a_bounded_time_and_size() -> 
 
 
 def test_c5_lingering_ends_when_the_peer_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.lingering.LINGER_S", 0.02)
+    monkeypatch.setattr("capnp_rig.server.connections.lingering.LINGER_S", 0.02)
 
     async def check(rig: Rig, _service: Service) -> None:
         rig.feed(bad_frame())

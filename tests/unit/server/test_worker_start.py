@@ -1,6 +1,6 @@
 import os
 
-from server.worker_start import _one_line, _pin
+from capnp_rig.server.worker.start import _one_line, _pin
 
 
 def test_a_pin_that_fails_is_told_and_changes_nothing() -> None:

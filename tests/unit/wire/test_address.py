@@ -1,6 +1,6 @@
 import pytest
 
-from wire.address import Address, AddressError, parse_address
+from capnp_rig.rigcli.address import Address, AddressError, parse_address
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from schema import load_rpc, message
-from wire.client_connection import ClientConnection
-from wire.connection import (
+from capnp_rig.schema import load_rpc, message
+from capnp_rig.wire.encoding.pointers import Buffer
+from capnp_rig.wire.errors import EncodeError, LocalProtocolError, RemoteProtocolError
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.connection import (
     Answered,
     Answers,
     BootstrapFailed,
@@ -16,7 +18,9 @@ from wire.connection import (
     Failed,
     Limits,
 )
-from wire.encoding import (
+from capnp_rig.wire.rpc.frames import FrameDecoder, FrameLimits
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import (
     EMPTY_STRUCT,
     EncodedStruct,
     encode_abort,
@@ -28,10 +32,7 @@ from wire.encoding import (
     encode_finish,
     encode_results,
 )
-from wire.errors import EncodeError, LocalProtocolError, RemoteProtocolError
-from wire.frames import FrameDecoder, FrameLimits
-from wire.interfaces import compile_interface
-from wire.messages import (
+from capnp_rig.wire.rpc.messages import (
     Abort,
     Call,
     Canceled,
@@ -48,8 +49,7 @@ from wire.messages import (
     Unimplemented,
     decode,
 )
-from wire.pointers import Buffer
-from wire.server_connection import ServerConnection
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 RPC = load_rpc()
 READ = compile_interface(message.MessageStream).methods["read"]

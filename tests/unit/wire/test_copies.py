@@ -3,14 +3,14 @@
 import tracemalloc
 from itertools import pairwise
 
-from schema import load
-from wire.client_connection import ClientConnection
-from wire.connection import Answers
-from wire.encoding import EncodedTuple, encode_bootstrap_results
-from wire.interfaces import compile_interface
-from wire.pointers import StructTuple
-from wire.server_connection import ServerConnection
-from wire.structs import compile_struct
+from capnp_rig.schema import load
+from capnp_rig.wire.encoding.pointers import StructTuple
+from capnp_rig.wire.encoding.structs import compile_struct
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.connection import Answers
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import EncodedTuple, encode_bootstrap_results
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 DESCRIBE = compile_interface(load("tensor.capnp").TensorService).methods["describe"]
 SIZE = 1 << 20

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from schema import load
-from wire.errors import MalformedMessage, ViewExpired, WireError
-from wire.lists import LazyList
-from wire.pointers import expire
-from wire.structs import StructView, compile_struct
+from capnp_rig.schema import load
+from capnp_rig.wire.encoding.lists import LazyList
+from capnp_rig.wire.encoding.pointers import expire
+from capnp_rig.wire.encoding.structs import StructView, compile_struct
+from capnp_rig.wire.errors import MalformedMessage, ViewExpired, WireError
 
 DATA = Path(__file__).parents[2] / "data"
 KINDS = load(DATA / "kinds.capnp")

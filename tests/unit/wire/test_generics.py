@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema import load
-from wire.errors import EncodeError
-from wire.interfaces import Interface, Method, compile_interface
-from wire.structs import StructCodec, compile_struct
+from capnp_rig.schema import load
+from capnp_rig.wire.encoding.structs import StructCodec, compile_struct
+from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
 
 SCHEMA = load(Path(__file__).parents[2] / "data" / "generics.capnp")
 BOXES = SCHEMA.Boxes.schema

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema import load
-from wire.errors import EncodeError, MalformedMessage
-from wire.pointers import Message, Pointer
-from wire.structs import StructCodec, StructView, compile_struct
+from capnp_rig.schema import load
+from capnp_rig.wire.encoding.pointers import Message, Pointer
+from capnp_rig.wire.encoding.structs import StructCodec, StructView, compile_struct
+from capnp_rig.wire.errors import EncodeError, MalformedMessage
 
 SCHEMA = load(Path(__file__).parents[2] / "data" / "lists.capnp")
 LISTS = compile_struct(SCHEMA.Lists.schema).compile()
@@ -524,6 +524,6 @@ class ManyEmpties(list[Any]):
 def test_more_than_a_list_holds_is_refused_before_it_is_written(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wire.values.list", ManyEmpties, raising=False)
+    monkeypatch.setattr("capnp_rig.wire.encoding.conversions.list", ManyEmpties, raising=False)
     with pytest.raises(EncodeError, match=f"Lists.{name}: 536870912 .* more than a list holds"):
         LISTS.pack({name: ()})

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from schema import load_rpc
-from wire.encoding import (
+from capnp_rig.schema import load_rpc
+from capnp_rig.wire.encoding.pointers import Buffer, Message, follow_struct
+from capnp_rig.wire.errors import MalformedMessage
+from capnp_rig.wire.rpc.frames import FrameDecoder
+from capnp_rig.wire.rpc.message_encoder import (
     EMPTY_STRUCT,
     EncodedStruct,
     encode_abort,
@@ -19,9 +22,7 @@ from wire.encoding import (
     encode_results,
     encode_unimplemented,
 )
-from wire.errors import MalformedMessage
-from wire.frames import FrameDecoder
-from wire.messages import (
+from capnp_rig.wire.rpc.messages import (
     Abort,
     Bootstrap,
     Call,
@@ -42,7 +43,6 @@ from wire.messages import (
     Unimplemented,
     decode,
 )
-from wire.pointers import Buffer, Message, follow_struct
 
 RPC = load_rpc()
 ONE_WORD = EncodedStruct(1, [b"\x2a" + bytes(7)], 1)

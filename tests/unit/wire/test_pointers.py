@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from wire.errors import MalformedMessage
-from wire.pointers import (
+from capnp_rig.wire.encoding.pointers import (
     NESTING_LIMIT,
     Message,
     element_struct,
@@ -17,6 +16,7 @@ from wire.pointers import (
     read_text,
     root_pointer,
 )
+from capnp_rig.wire.errors import MalformedMessage
 
 
 def message(*segments: list[int], budget_words: int = 1000) -> Message:

@@ -7,12 +7,12 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema import message
-from wire.client_connection import ClientConnection
-from wire.connection import Answered, Called, Ended
-from wire.errors import MalformedMessage
-from wire.interfaces import compile_interface
-from wire.server_connection import ServerConnection
+from capnp_rig.schema import message
+from capnp_rig.wire.errors import MalformedMessage
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.connection import Answered, Called, Ended
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
 TEXT = st.text(max_size=200)

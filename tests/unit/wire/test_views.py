@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from schema import load
-from wire.errors import InactiveMember, MalformedMessage
-from wire.structs import StructView, compile_struct
+from capnp_rig.schema import load
+from capnp_rig.wire.encoding.structs import StructView, compile_struct
+from capnp_rig.wire.errors import InactiveMember, MalformedMessage
 
 DATA = Path(__file__).parents[2] / "data"
 KINDS, LISTS = load(DATA / "kinds.capnp"), load(DATA / "lists.capnp")

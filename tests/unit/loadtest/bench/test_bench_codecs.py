@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench.plan import EMPTY_CALL, EMPTY_RPC, FLOOR, IN_PLACE, MEMCPY, Case
-from loadtest.benchmarks import bench_codecs
-from loadtest.codecs import CODECS
-from loadtest.codecs.codec import READ_ALL
-from loadtest.codecs.messages import Message
+from capnp_rig.loadtest.bench.plan import EMPTY_CALL, EMPTY_RPC, FLOOR, IN_PLACE, MEMCPY, Case
+from capnp_rig.loadtest.benchmarks import bench_codecs
+from capnp_rig.loadtest.codecs import CODECS
+from capnp_rig.loadtest.codecs.codec import READ_ALL
+from capnp_rig.loadtest.codecs.messages import Message
 
 CASE = Case("wire", Message.TEXT, READ_ALL, 64)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtest.codecs import CODECS
-from loadtest.codecs.codec import (
+from capnp_rig.loadtest.codecs import CODECS
+from capnp_rig.loadtest.codecs.codec import (
     COLD,
     CONTRACTS,
     OPEN,
@@ -24,7 +24,7 @@ from loadtest.codecs.codec import (
     transported_call,
     verify,
 )
-from loadtest.codecs.messages import (
+from capnp_rig.loadtest.codecs.messages import (
     FIXED_BYTES,
     RECORD_COUNT,
     ROW,
@@ -34,8 +34,8 @@ from loadtest.codecs.messages import (
     Tensor,
     native,
 )
-from loadtest.codecs.protobuf_upb import BACKEND
-from loadtest.codecs.reading import ONE_FIELD, SHARES, checksum, same, spread
+from capnp_rig.loadtest.codecs.protobuf_upb import BACKEND
+from capnp_rig.loadtest.codecs.reading import ONE_FIELD, SHARES, checksum, same, spread
 
 SMALL = {Message.TEXT: (64, 1024), Message.TENSOR: (64, 6400)}
 PAIRS = [

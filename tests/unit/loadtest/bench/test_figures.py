@@ -2,12 +2,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from loadtest.bench.figures import figures
-from loadtest.bench.plan import AGAIN, BASELINES, PLANS, Case, order
-from loadtest.bench.samples import Sample, sample_from_json, sample_to_json, samples_of
-from loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
-from loadtest.results import Figure
-from loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.bench.figures import figures
+from capnp_rig.loadtest.bench.plan import AGAIN, BASELINES, PLANS, Case, order
+from capnp_rig.loadtest.bench.samples import Sample, sample_from_json, sample_to_json, samples_of
+from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
 PLAN = PLANS["tiny"]
 

@@ -1,5 +1,5 @@
-from loadtest.bench.locust import Round, figures
-from loadtest.results import Figure
+from capnp_rig.loadtest.bench.locust import Round, figures
+from capnp_rig.loadtest.results import Figure
 
 REQUESTS = {"baseline": 10_000, "candidate": 60_000, "again": 10_200}
 CPU_S = {"baseline": 1.0, "candidate": 0.9, "again": 1.0}

@@ -1,7 +1,7 @@
 from itertools import groupby
 
-from loadtest.bench.pair_run import ROLES, median_figure, ratio_figures, rounds
-from loadtest.bench.steps import Progress
+from capnp_rig.loadtest.bench.pair_run import ROLES, median_figure, ratio_figures, rounds
+from capnp_rig.loadtest.bench.steps import Progress
 
 
 def test_each_round_has_each_role_once_in_an_order_of_its_own() -> None:

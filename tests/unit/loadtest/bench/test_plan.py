@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.bench.plan import (
+from capnp_rig.loadtest.bench.plan import (
     AGAIN,
     BASELINES,
     CAPNP,
@@ -20,9 +20,17 @@ from loadtest.bench.plan import (
     order,
     ratios_of,
 )
-from loadtest.codecs import CODECS
-from loadtest.codecs.codec import COLD, CONTRACTS, READ_ALL, READ_ONE, ROUND_TRIP, RPC, TRANSPORTED
-from loadtest.codecs.messages import SIZES_BYTES, Message
+from capnp_rig.loadtest.codecs import CODECS
+from capnp_rig.loadtest.codecs.codec import (
+    COLD,
+    CONTRACTS,
+    READ_ALL,
+    READ_ONE,
+    ROUND_TRIP,
+    RPC,
+    TRANSPORTED,
+)
+from capnp_rig.loadtest.codecs.messages import SIZES_BYTES, Message
 
 EVERY_PLAN = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 FULL, QUICK, TINY = PLANS["full"], PLANS["quick"], PLANS["tiny"]

@@ -1,8 +1,8 @@
 from dataclasses import asdict, replace
 
-from loadtest.bench.server import LOADS, Load, Round, figures, in_memory_figures
-from loadtest.page.labels import labelled
-from loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.bench.server import LOADS, Load, Round, figures, in_memory_figures
+from capnp_rig.loadtest.report.labels import labelled
+from capnp_rig.loadtest.stats.histogram import Histogram
 
 CPU_US = {"baseline": 20.0, "candidate": 8.0, "again": 20.2}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadtest.bench.stacks_figures import (
+from capnp_rig.loadtest.bench.stacks_figures import (
     CALLS,
     CLOSED,
     CPU,
@@ -22,9 +22,9 @@ from loadtest.bench.stacks_figures import (
     Sample,
     figures,
 )
-from loadtest.bench.stacks_tables import size_text, stack_lines, stack_tables
-from loadtest.results import Figure
-from loadtest.stats.histogram import Recorder
+from capnp_rig.loadtest.bench.stacks_tables import size_text, stack_lines, stack_tables
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.histogram import Recorder
 
 MS = 1_000_000
 

@@ -2,9 +2,19 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.bench.sweep_figures import CPU, LITTLE, P50, P99, RATE, Knee, Step, figures, knee_of
-from loadtest.cli.sweep_table import sweep_lines, sweep_table
-from loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.bench.sweep_figures import (
+    CPU,
+    LITTLE,
+    P50,
+    P99,
+    RATE,
+    Knee,
+    Step,
+    figures,
+    knee_of,
+)
+from capnp_rig.loadtest.cli.sweep_table import sweep_lines, sweep_table
+from capnp_rig.loadtest.stats.histogram import Histogram
 
 ROUNDS = 6
 

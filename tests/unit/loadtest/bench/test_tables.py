@@ -4,9 +4,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.tables import bench_lines, bench_tables, bytes_text, time_text
-from loadtest.codecs.codec import BUILD_ENCODE, OPEN, READ_ALL, READ_ONE
-from loadtest.results import Figure
+from capnp_rig.loadtest.bench.tables import bench_lines, bench_tables, bytes_text, time_text
+from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, OPEN, READ_ALL, READ_ONE
+from capnp_rig.loadtest.results import Figure
 
 SIZES = (64, 4096, 1 << 20)
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtest.bench.copy_ledger import LEDGER, RECEIVE, SEND, SEND_SEGMENTS, CopyPath
-from loadtest.codecs import CODECS
-from loadtest.codecs.codec import MessageCodec
-from loadtest.codecs.messages import Message, native
-from loadtest.codecs.plain import tensor_dict
-from loadtest.codecs.reading import ONE_FIELD
-from schema import load
-from wire.structs import compile_struct
+from capnp_rig.loadtest.bench.copy_ledger import LEDGER, RECEIVE, SEND, SEND_SEGMENTS, CopyPath
+from capnp_rig.loadtest.codecs import CODECS
+from capnp_rig.loadtest.codecs.codec import MessageCodec
+from capnp_rig.loadtest.codecs.messages import Message, native
+from capnp_rig.loadtest.codecs.plain import tensor_dict
+from capnp_rig.loadtest.codecs.reading import ONE_FIELD
+from capnp_rig.schema import load
+from capnp_rig.wire.encoding.structs import compile_struct
 
 SIZE = 1 << 20
 TENSOR = native(Message.TENSOR, SIZE)

@@ -1,5 +1,5 @@
-from loadtest.bench.steps import Progress, StepClock, Steps
-from loadtest.cli.bench_progress import _Lines
+from capnp_rig.loadtest.bench.steps import Progress, StepClock, Steps
+from capnp_rig.loadtest.cli.bench_progress import _Lines
 
 
 class Clock:

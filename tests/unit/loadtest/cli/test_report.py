@@ -8,8 +8,8 @@ from click.testing import CliRunner, Result
 from sample_results import server_figures, write_figures
 from sample_runs import Fake, make_run, write_run_folder
 
-from loadtest.cli.report import compare_results, report
-from loadtest.page import write
+from capnp_rig.loadtest.cli.report import compare_results, report
+from capnp_rig.loadtest.report import write
 
 _RUN = Fake(seconds=12, calls=500, noise=0.003, is_open_loop=False)
 

@@ -10,10 +10,10 @@ import pytest
 from references import KINDS, REFERENCES
 from sample_runs import Fake, make_run
 
-from loadtest.compare import CompareError, Comparison, compare, differences
-from loadtest.results import ResultError
-from loadtest.results.load_samples import Result, read_result
-from loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.compare import CompareError, Comparison, compare, differences
+from capnp_rig.loadtest.results import ResultError
+from capnp_rig.loadtest.results.load_samples import Result, read_result
+from capnp_rig.loadtest.stats.histogram import Histogram
 
 _UNITS = {
     "bench": "process",

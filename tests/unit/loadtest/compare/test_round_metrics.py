@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from sample_runs import ENVIRONMENT
 
-from loadtest.bench import locust as bench_locust
-from loadtest.bench import stacks_figures as bench_stacks_figures
-from loadtest.bench import sweep_figures
-from loadtest.bench.stacks_figures import CLOSED, OPEN
-from loadtest.bench.stacks_figures import Sample as StackSample
-from loadtest.bench.sweep_figures import Step
-from loadtest.compare import Comparison, compare
-from loadtest.compare.round_metrics import locust_metrics, stack_metrics, sweep_metrics
-from loadtest.results import ResultError, run_document
-from loadtest.results.load_samples import Result
-from loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.bench import locust as bench_locust
+from capnp_rig.loadtest.bench import stacks_figures as bench_stacks_figures
+from capnp_rig.loadtest.bench import sweep_figures
+from capnp_rig.loadtest.bench.stacks_figures import CLOSED, OPEN
+from capnp_rig.loadtest.bench.stacks_figures import Sample as StackSample
+from capnp_rig.loadtest.bench.sweep_figures import Step
+from capnp_rig.loadtest.compare import Comparison, compare
+from capnp_rig.loadtest.compare.round_metrics import locust_metrics, stack_metrics, sweep_metrics
+from capnp_rig.loadtest.results import ResultError, run_document
+from capnp_rig.loadtest.results.load_samples import Result
+from capnp_rig.loadtest.stats.histogram import Histogram
 
 # How much slower or faster than on average each of eight rounds is.
 NOISE = (1.0, 1.004, 0.997, 1.002, 0.999, 1.003, 0.998, 1.001)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from loadtest.generator.cpu_pin import PinError, choose_cpu, parse_pin
+from capnp_rig.loadtest.engine.cpu_pin import PinError, choose_cpu, parse_pin
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_what_names_no_cpu_says_what_is_expected(text: str) -> None:
 
 SCRIPT = """
 import os, threading
-from loadtest.generator.cpu_pin import pin_process
+from capnp_rig.loadtest.engine.cpu_pin import pin_process
 go = threading.Event()
 threading.Thread(target=go.wait).start()
 pinned = pin_process({cpu})

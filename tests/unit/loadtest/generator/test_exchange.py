@@ -4,17 +4,23 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from client.errors import ClientError, Disconnected, Overloaded, ProtocolError, RemoteError
-from loadtest.generator.exchange import Exchange
-from loadtest.stats.failures import WrongReply
-from loadtest.workload import Workload, WorkloadConfig, load_workload
-from schema import message
-from wire.connection import Called
-from wire.encoding import encode_abort, encode_bootstrap_results
-from wire.interfaces import compile_interface
-from wire.messages import ExceptionType
-from wire.messages import RemoteError as WireRemoteError
-from wire.server_connection import ServerConnection
+from capnp_rig.client.errors import (
+    ClientError,
+    Disconnected,
+    Overloaded,
+    ProtocolError,
+    RemoteError,
+)
+from capnp_rig.loadtest.protocols.capnp_exchange import Exchange
+from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.workload import Workload, WorkloadConfig, load_workload
+from capnp_rig.schema import message
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_bootstrap_results
+from capnp_rig.wire.rpc.messages import ExceptionType
+from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
 TEXTS = load_workload(WorkloadConfig())

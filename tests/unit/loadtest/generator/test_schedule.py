@@ -3,7 +3,7 @@ from math import inf, nan
 
 import pytest
 
-from loadtest.generator.schedule import Arrivals, Pace, due_offsets_ns
+from capnp_rig.loadtest.engine.schedule import Arrivals, Pace, due_offsets_ns
 
 
 def test_fixed_arrivals_keep_their_distance_without_drift() -> None:

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from loadtest.generator.server_usage import (
+from capnp_rig.loadtest.engine.server_usage import (
     ProcessUse,
     Usage,
     add_up,
@@ -10,7 +10,7 @@ from loadtest.generator.server_usage import (
     used_by_each,
     workers_of,
 )
-from rigcli.gc_page import GcUse
+from capnp_rig.rigcli.gc_page import GcUse
 
 
 def _usage(pid: int, cpu_s: float, gc: GcUse | None = None) -> Usage:

@@ -1,17 +1,17 @@
 import json
 
-from loadtest.generator.server_usage import ServerPart, Usage
-from loadtest.locust_rig.live_panel import (
+from capnp_rig.loadtest.engine.server_usage import ServerPart, Usage
+from capnp_rig.loadtest.locust_rig.live_panel import (
     PROCESS_COLUMNS,
     TIMES_COLUMNS,
     panel,
     process_data,
     times_data,
 )
-from loadtest.locust_rig.live_run import Envelope, LiveRun, Used
-from loadtest.locust_rig.usage import NOT_HERE, Reading, ServerWatch
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.tally import Report, Times, Window
+from capnp_rig.loadtest.locust_rig.live_run import Envelope, LiveRun, Used
+from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, Reading, ServerWatch
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
 
 def live() -> LiveRun:

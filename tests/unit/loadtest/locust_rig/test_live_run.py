@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from loadtest.locust_rig.live_run import Envelope, LiveRun, Used
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.tally import Report, Times, Window, add_windows
+from capnp_rig.loadtest.locust_rig.live_run import Envelope, LiveRun, Used
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.tally import Report, Times, Window, add_windows
 
 US = 1000
 

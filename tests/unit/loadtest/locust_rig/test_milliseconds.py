@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.locust_rig.milliseconds import bucket_ms, shown_ms
+from capnp_rig.loadtest.locust_rig.milliseconds import bucket_ms, shown_ms
 
 
 @pytest.mark.parametrize(

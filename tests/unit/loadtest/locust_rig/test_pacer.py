@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from loadtest.generator.schedule import Arrivals, NotSent, Pace
-from loadtest.locust_rig import pacer as locust_pacer
-from loadtest.locust_rig.pacer import Pacer
-from loadtest.stats.tally import Tally
+from capnp_rig.loadtest.engine.schedule import Arrivals, NotSent, Pace
+from capnp_rig.loadtest.locust_rig import call_pacer as locust_pacer
+from capnp_rig.loadtest.locust_rig.call_pacer import Pacer
+from capnp_rig.loadtest.stats.tally import Tally
 
 MS = 1_000_000
 

@@ -2,7 +2,7 @@ from itertools import count, islice
 
 import pytest
 
-from loadtest.locust_rig.part import Part, part_of
+from capnp_rig.loadtest.locust_rig.process_share import Part, part_of
 
 
 def test_the_parts_of_a_run_count_past_each_other() -> None:

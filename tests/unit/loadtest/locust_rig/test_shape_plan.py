@@ -2,10 +2,10 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.locust_rig.live_run import Stretch
-from loadtest.locust_rig.shape_plan import Ramp, Spike, Steps
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.thresholds import parse_threshold
+from capnp_rig.loadtest.locust_rig.live_run import Stretch
+from capnp_rig.loadtest.locust_rig.shape_plan import Ramp, Spike, Steps
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.thresholds import parse_threshold
 
 
 def test_steps_go_up_until_the_last_is_over() -> None:

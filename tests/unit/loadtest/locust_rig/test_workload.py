@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.locust_rig.workload import workload_config
-from loadtest.workload import WorkloadConfig, WorkloadError
+from capnp_rig.loadtest.locust_rig.workload import workload_config
+from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError
 
 
 def options(**changes: Any) -> Namespace:

@@ -3,17 +3,17 @@ from collections.abc import Iterable
 import pytest
 from sample_results import COPIES, SIZES, bench_figures, ratio, time
 
-from loadtest.page.chart import LineChart, RowChart
-from loadtest.page.codec_claims import codec_claims
-from loadtest.page.codec_copies import copy_parts
-from loadtest.page.codec_losses import loss_parts
-from loadtest.page.codec_sizes import encoded_parts
-from loadtest.page.codec_view import CodecView
-from loadtest.page.document import Fold, Paragraph, Part, Table
-from loadtest.page.labels import labelled
-from loadtest.page.share_sweep import share_parts
-from loadtest.page.size_sweep import size_parts
-from loadtest.results import Figure
+from capnp_rig.loadtest.report.chart import LineChart, RowChart
+from capnp_rig.loadtest.report.codec_claims import codec_claims
+from capnp_rig.loadtest.report.codec_copies import copy_parts
+from capnp_rig.loadtest.report.codec_losses import loss_parts
+from capnp_rig.loadtest.report.codec_sizes import encoded_parts
+from capnp_rig.loadtest.report.codec_view import CodecView
+from capnp_rig.loadtest.report.document import Fold, Paragraph, Part, Table
+from capnp_rig.loadtest.report.labels import labelled
+from capnp_rig.loadtest.report.share_sweep import share_parts
+from capnp_rig.loadtest.report.size_sweep import size_parts
+from capnp_rig.loadtest.results import Figure
 
 
 def _view(figures: Iterable[Figure] | None = None) -> CodecView:
@@ -170,9 +170,9 @@ def test_no_loss_is_said() -> None:
 
 def test_what_a_benchmark_writes_is_what_the_page_reads() -> None:
     pytest.importorskip("orjson", reason="needs the extra bench")
-    from loadtest.bench.figures import figures  # noqa: PLC0415 - needs the extra
-    from loadtest.bench.plan import PLANS, groups  # noqa: PLC0415 - as above
-    from loadtest.bench.samples import Sample  # noqa: PLC0415 - as above
+    from capnp_rig.loadtest.bench.figures import figures
+    from capnp_rig.loadtest.bench.plan import PLANS, groups
+    from capnp_rig.loadtest.bench.samples import Sample
 
     plan = PLANS["tiny"]
     cases = [case for group in groups(plan) for case in group]

@@ -1,7 +1,7 @@
 import pytest
 from sample_results import crossover, ratio
 
-from loadtest.page.codec_claims import (
+from capnp_rig.loadtest.report.codec_claims import (
     break_even_clause,
     codec_claims,
     crossover_clause,
@@ -10,8 +10,15 @@ from loadtest.page.codec_claims import (
     losses,
     standing,
 )
-from loadtest.page.codec_view import BUILD_ENCODE, READ_ALL, READ_ONE, CodecView, Curve, Ratio
-from loadtest.results import Figure
+from capnp_rig.loadtest.report.codec_view import (
+    BUILD_ENCODE,
+    READ_ALL,
+    READ_ONE,
+    CodecView,
+    Curve,
+    Ratio,
+)
+from capnp_rig.loadtest.results import Figure
 
 
 def _ratio(figure: Figure) -> Ratio:

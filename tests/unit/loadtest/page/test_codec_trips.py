@@ -3,12 +3,18 @@ from collections.abc import Iterator, Mapping
 import pytest
 from sample_results import ratio, time
 
-from loadtest.page.chart import LineChart, RowChart
-from loadtest.page.codec_trips import gain_clauses, increments, trip_claims, trip_parts, trips_of
-from loadtest.page.codec_view import IN_MEMORY, CodecView
-from loadtest.page.document import Fold, Part, Table
-from loadtest.page.labels import labelled
-from loadtest.results import Figure
+from capnp_rig.loadtest.report.chart import LineChart, RowChart
+from capnp_rig.loadtest.report.codec_trips import (
+    gain_clauses,
+    increments,
+    trip_claims,
+    trip_parts,
+    trips_of,
+)
+from capnp_rig.loadtest.report.codec_view import IN_MEMORY, CodecView
+from capnp_rig.loadtest.report.document import Fold, Part, Table
+from capnp_rig.loadtest.report.labels import labelled
+from capnp_rig.loadtest.results import Figure
 
 PAIR, TCP, RPC = (f"round trip over {name}" for name in ("a socket pair", "TCP", "RPC"))
 # ns per stage: TCP is no slower than a socket pair.

@@ -6,10 +6,10 @@ from references import REFERENCES
 from sample_results import STARTED, server_figures, write_figures, write_results, write_search
 from sample_runs import ENVIRONMENT
 
-from loadtest.page.contents import KINDS, document_of, usable
-from loadtest.page.document import Commands, Document, Links, Paragraph, Table
-from loadtest.page.sources import find_sources, read_sources
-from loadtest.results import Figure, run_document, write_run
+from capnp_rig.loadtest.report.contents import KINDS, document_of, usable
+from capnp_rig.loadtest.report.document import Commands, Document, Links, Paragraph, Table
+from capnp_rig.loadtest.report.sources import find_sources, read_sources
+from capnp_rig.loadtest.results import Figure, run_document, write_run
 
 _SECTIONS = (
     *("size", "share", "copies", "spectrum", "rate", "flight", "time", "cpu", "ladder"),

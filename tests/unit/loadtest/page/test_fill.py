@@ -4,11 +4,20 @@ from pathlib import Path
 import pytest
 from sample_results import write_results
 
-from loadtest.page.chart import Axis, Line, LineChart, Look, Panel, Point
-from loadtest.page.contents import document_of
-from loadtest.page.document import Cell, Claim, Document, Fold, Part, Row, Section, Table
-from loadtest.page.fill import NoSuchPart, filled
-from loadtest.page.sources import find_sources
+from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Look, Panel, Point
+from capnp_rig.loadtest.report.contents import document_of
+from capnp_rig.loadtest.report.document import (
+    Cell,
+    Claim,
+    Document,
+    Fold,
+    Part,
+    Row,
+    Section,
+    Table,
+)
+from capnp_rig.loadtest.report.fill_in import NoSuchPart, filled
+from capnp_rig.loadtest.report.sources import find_sources
 
 TABLE = Table("sizes", "Sizes", ["codec"], [Row([Cell("wire")])], folded=True)
 CHART = LineChart(

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.page.labels import labelled
-from loadtest.results import Figure
+from capnp_rig.loadtest.report.labels import labelled
+from capnp_rig.loadtest.results import Figure
 
 
 def _labels(kind: str, *figures: Figure) -> list[dict[str, Any]]:

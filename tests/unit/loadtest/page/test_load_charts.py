@@ -5,14 +5,14 @@ import pytest
 from sample_results import CURVE, FOUND, write_search, write_sweep
 from sample_runs import Fake, make_run, write_run_folder
 
-from loadtest.page.chart import LineChart
-from loadtest.page.document import Paragraph, Table
-from loadtest.page.flight_curve import flight_parts
-from loadtest.page.rate_curve import search_parts
-from loadtest.page.sources import Source, read_sources
-from loadtest.page.spectrum import spectrum_parts
-from loadtest.page.timeline import time_parts
-from loadtest.results import ResultError
+from capnp_rig.loadtest.report.chart import LineChart
+from capnp_rig.loadtest.report.document import Paragraph, Table
+from capnp_rig.loadtest.report.flight_curve import flight_parts
+from capnp_rig.loadtest.report.rate_curve import search_parts
+from capnp_rig.loadtest.report.sources import Source, read_sources
+from capnp_rig.loadtest.report.spectrum import spectrum_parts
+from capnp_rig.loadtest.report.timeline import time_parts
+from capnp_rig.loadtest.results import ResultError
 
 
 def _source(folder: Path) -> Source:

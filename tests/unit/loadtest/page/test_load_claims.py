@@ -12,7 +12,7 @@ from sample_results import (
 )
 from sample_runs import Fake, make_run, write_run_folder
 
-from loadtest.page.load_claims import (
+from capnp_rig.loadtest.report.load_claims import (
     load_claim,
     load_text,
     pair_claims,
@@ -20,8 +20,8 @@ from loadtest.page.load_claims import (
     sweep_claim,
     void_flags,
 )
-from loadtest.page.sources import Source, read_sources
-from loadtest.results import Figure
+from capnp_rig.loadtest.report.sources import Source, read_sources
+from capnp_rig.loadtest.results import Figure
 
 
 def _source(folder: Path) -> Source:

@@ -1,4 +1,4 @@
-from loadtest.page.looks import CODECS, SHOWN_CODECS, Look, look_of
+from capnp_rig.loadtest.report.line_styles import CODECS, SHOWN_CODECS, Look, look_of
 
 
 def test_a_known_name_always_looks_the_same() -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from sample_results import write_results
 
-from loadtest.page.contents import document_of
-from loadtest.page.document import Cell, Claim, Document, Row, Section, Table
-from loadtest.page.markdown import NOTE, escaped, markdown, table
-from loadtest.page.sources import find_sources
+from capnp_rig.loadtest.report.contents import document_of
+from capnp_rig.loadtest.report.document import Cell, Claim, Document, Row, Section, Table
+from capnp_rig.loadtest.report.markdown import NOTE, escaped, markdown, table
+from capnp_rig.loadtest.report.sources import find_sources
 
 
 @pytest.mark.parametrize(

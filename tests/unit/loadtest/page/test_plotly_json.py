@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sample_results import write_results
 
-from loadtest.page.chart import (
+from capnp_rig.loadtest.report.chart import (
     GREY,
     Axis,
     Heat,
@@ -20,10 +20,10 @@ from loadtest.page.chart import (
     Value,
     decade_ticks,
 )
-from loadtest.page.contents import document_of
-from loadtest.page.plotly_json import plotly_figure
-from loadtest.page.sources import find_sources
-from loadtest.page.web import charts_of
+from capnp_rig.loadtest.report.contents import document_of
+from capnp_rig.loadtest.report.plotly_json import plotly_figure
+from capnp_rig.loadtest.report.sources import find_sources
+from capnp_rig.loadtest.report.web import charts_of
 
 _BLUE = Look("#0072b2")
 

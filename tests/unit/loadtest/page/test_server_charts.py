@@ -5,12 +5,12 @@ import pytest
 from sample_results import pair_figures, server_figures, stack_figures, write_figures
 from sample_runs import Fake, make_run, write_run_folder
 
-from loadtest.page.call_cpu import cpu_parts
-from loadtest.page.chart import RowChart
-from loadtest.page.document import Paragraph, Table
-from loadtest.page.end_to_end import end_to_end_parts
-from loadtest.page.sources import Source, read_sources
-from loadtest.page.stack_ladder import ladder_parts
+from capnp_rig.loadtest.report.call_cpu import cpu_parts
+from capnp_rig.loadtest.report.chart import RowChart
+from capnp_rig.loadtest.report.document import Paragraph, Table
+from capnp_rig.loadtest.report.end_to_end import end_to_end_parts
+from capnp_rig.loadtest.report.sources import Source, read_sources
+from capnp_rig.loadtest.report.stack_ladder import ladder_parts
 
 
 def _source(folder: Path) -> Source:

@@ -4,8 +4,8 @@ import pytest
 from sample_results import server_figures, write_figures
 from sample_runs import Fake, make_run, write_run_folder
 
-from loadtest.page.sources import find_sources, read_sources
-from loadtest.results import Figure
+from capnp_rig.loadtest.report.sources import find_sources, read_sources
+from capnp_rig.loadtest.results import Figure
 
 _ONE = [Figure("x", 1.0, "µs", "round trip", 1)]
 _EARLIER, _LATER = "2026-11-20T12:00:00+00:00", "2026-11-22T12:00:00+00:00"

@@ -1,7 +1,7 @@
 import pytest
 
-from loadtest.page.spectrum import nines_ticks, spectrum_points, tail_of
-from loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.report.spectrum import nines_ticks, spectrum_points, tail_of
+from capnp_rig.loadtest.stats.histogram import Histogram
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from sample_results import stack_figures
 
-from loadtest.page.stack_claims import rates_text, ratios_text, stack_claims
-from loadtest.page.stack_view import CALLS, RATIO_CALLS, select
-from loadtest.results import Figure
+from capnp_rig.loadtest.report.stack_claims import rates_text, ratios_text, stack_claims
+from capnp_rig.loadtest.report.stack_view import CALLS, RATIO_CALLS, select
+from capnp_rig.loadtest.results import Figure
 
 
 def test_the_smallest_and_the_largest_payload_have_a_sentence() -> None:

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.page.units import (
+from capnp_rig.loadtest.report.units import (
     capitalized,
     compact,
     count_text,

@@ -7,12 +7,22 @@ from typing import Any
 import pytest
 from sample_results import EVIL, bench_figures, write_figures, write_results
 
-from loadtest.page.chart import Axis, Line, LineChart, Look, Panel, Point
-from loadtest.page.contents import document_of
-from loadtest.page.document import Cell, Claim, Document, Fold, Link, Links, Row, Section, Table
-from loadtest.page.sources import find_sources
-from loadtest.page.web import render
-from loadtest.results import Figure
+from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Look, Panel, Point
+from capnp_rig.loadtest.report.contents import document_of
+from capnp_rig.loadtest.report.document import (
+    Cell,
+    Claim,
+    Document,
+    Fold,
+    Link,
+    Links,
+    Row,
+    Section,
+    Table,
+)
+from capnp_rig.loadtest.report.sources import find_sources
+from capnp_rig.loadtest.report.web import render
+from capnp_rig.loadtest.results import Figure
 
 _VOID_TAGS = {"meta", "link", "br", "img", "input"}
 

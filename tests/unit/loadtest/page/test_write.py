@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sample_results import server_figures, write_figures, write_results
 
-from loadtest.page import write
-from loadtest.page.write import ExtraMissing, sources_of, write_page
-from loadtest.page.write import write_figures as write_pictures
+from capnp_rig.loadtest.report import write
+from capnp_rig.loadtest.report.write import ExtraMissing, sources_of, write_page
+from capnp_rig.loadtest.report.write import write_figures as write_pictures
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -73,7 +73,9 @@ def test_a_missing_library_names_the_extra(
         return importing(name, *args, **kwargs)
 
     found = sources_of(tmp_path, [write_figures(tmp_path / "a", "demo", [])])
-    monkeypatch.delitem(__import__("sys").modules, "loadtest.page.pictures", raising=False)
+    monkeypatch.delitem(
+        __import__("sys").modules, "capnp_rig.loadtest.report.pictures", raising=False
+    )
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ExtraMissing, match=rf"^{library} is missing: install capnp-rig\[report\]$"):
         make(found, tmp_path)

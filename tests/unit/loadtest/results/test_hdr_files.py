@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sample_runs import Fake, make_run, write_run_folder
 
-from loadtest.results import ResultError, write_samples
-from loadtest.results.hdr_files import HdrMissing, hdr_of, write_hdr_files
-from loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.results import ResultError, write_samples
+from capnp_rig.loadtest.results.hdr_files import HdrMissing, hdr_of, write_hdr_files
+from capnp_rig.loadtest.stats.histogram import Histogram
 
 hdrh = pytest.importorskip("hdrh.histogram")
 hdrh_log = pytest.importorskip("hdrh.log")

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 from sample_runs import Fake, make_run, write_run_folder
 
-from loadtest.results import ResultError
-from loadtest.results.load_samples import read_load, read_reports, read_result, window_samples
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.tally import Report, Times, Window
+from capnp_rig.loadtest.results import ResultError
+from capnp_rig.loadtest.results.load_samples import (
+    read_load,
+    read_reports,
+    read_result,
+    window_samples,
+)
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
 _SMALL = Fake(seconds=3, calls=20)
 

@@ -1,15 +1,15 @@
 import pytest
 
-from loadtest.results.load_samples import LoadRun, MachineUse, Repeat, Usage
-from loadtest.results.load_series import (
+from capnp_rig.loadtest.results.load_samples import LoadRun, MachineUse, Repeat, Usage
+from capnp_rig.loadtest.results.load_series import (
     seconds_of,
     steal_share,
     usage_by_second,
     usage_intervals,
     used_between,
 )
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.tally import Report, Times, Window
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
 
 def _window(*times_ns: int) -> Window:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.results import (
+from capnp_rig.loadtest.results import (
     Figure,
     ResultError,
     folder_name,

@@ -11,8 +11,8 @@ import pytest
 from references import KINDS, REFERENCES
 from sample_runs import LABEL, Fake, Written, make_run, write_run_folder
 
-from loadtest.results import ResultError
-from loadtest.results.report import render, write_report
+from capnp_rig.loadtest.results import ResultError
+from capnp_rig.loadtest.results.report import render, write_report
 
 _VOID_TAGS = {"meta", "br", "hr", "img", "link", "input"}
 _EVIL = "<script>alert('x')</script>\"&"

@@ -1,6 +1,6 @@
-from loadtest.results.times_table import CSV_COLUMNS, csv_cells, table_lines, times_rows
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.tally import Times, Window
+from capnp_rig.loadtest.results.times_table import CSV_COLUMNS, csv_cells, table_lines, times_rows
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.tally import Times, Window
 
 US = 1000
 

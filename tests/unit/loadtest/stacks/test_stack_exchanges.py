@@ -11,11 +11,16 @@ import h2.settings
 import pytest
 from stack_peers import PEERS, Peer, Reply, backwards
 
-from client.errors import ClientError, Disconnected, ProtocolError, RemoteError
-from loadtest.stacks import STACKS, load_any_workload, make_exchange
-from loadtest.stacks.http2_frames import CONTINUATION, END_HEADERS, HEADERS, ReplyHeaders
-from loadtest.stats.failures import WrongReply
-from loadtest.workload import BINARY, TEXT, WorkloadConfig, WorkloadError
+from capnp_rig.client.errors import ClientError, Disconnected, ProtocolError, RemoteError
+from capnp_rig.loadtest.protocols import STACKS, load_any_workload, make_exchange
+from capnp_rig.loadtest.protocols.http2_frames import (
+    CONTINUATION,
+    END_HEADERS,
+    HEADERS,
+    ReplyHeaders,
+)
+from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.workload import BINARY, TEXT, WorkloadConfig, WorkloadError
 
 pytest.importorskip("hpack", reason="needs the extra stacks: hpack")
 

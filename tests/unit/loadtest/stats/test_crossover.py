@@ -3,7 +3,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from loadtest.stats.crossover import Crossover, crossing, find_crossover
+from capnp_rig.loadtest.stats.crossover import Crossover, crossing, find_crossover
 
 SIZES = (64, 256, 1024, 4096)
 

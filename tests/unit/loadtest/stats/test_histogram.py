@@ -4,7 +4,13 @@ import random
 
 import pytest
 
-from loadtest.stats.histogram import Histogram, Recorder, bucket_of, bucket_range_ns, merge
+from capnp_rig.loadtest.stats.histogram import (
+    Histogram,
+    Recorder,
+    bucket_of,
+    bucket_range_ns,
+    merge,
+)
 
 
 def _times(count: int, seed: int) -> list[int]:

@@ -1,6 +1,6 @@
 import pytest
 
-from loadtest.stats.pair_statistics import (
+from capnp_rig.loadtest.stats.pair_statistics import (
     Interval,
     Verdict,
     interval_of_median,

@@ -3,8 +3,8 @@ from statistics import median
 
 import pytest
 
-from loadtest.stats.histogram import Histogram, merge
-from loadtest.stats.resampling import (
+from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.resampling import (
     Resampled,
     block_length,
     draw_blocks,

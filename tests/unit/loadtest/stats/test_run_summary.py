@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.run import RunConfig, plan_engines
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.run_summary import Part, drift, figures, rank_interval_us, summarize
-from loadtest.stats.tally import WARMUP, Report, Times, Window
-from wire.address import parse_address
+from capnp_rig.loadtest.engine.run import RunConfig, plan_engines
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.run_summary import Part, drift, figures, rank_interval_us, summarize
+from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window
+from capnp_rig.rigcli.address import parse_address
 
 US = 1000
 NO_STEAL = 0.0

@@ -2,9 +2,9 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.run_summary import Part, Summary, summarize
-from loadtest.stats.slo import (
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
+from capnp_rig.loadtest.stats.slo import (
     Found,
     Latency,
     Outcome,
@@ -17,7 +17,7 @@ from loadtest.stats.slo import (
     proves,
     search,
 )
-from loadtest.stats.tally import Report, Times, Window
+from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from client.errors import Disconnected, RemoteError
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.tally import (
+from capnp_rig.client.errors import Disconnected, RemoteError
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.tally import (
     WARMUP,
     PackedWindows,
     Report,

@@ -1,6 +1,6 @@
 """What the Locust users need of a tally beside the engine."""
 
-from loadtest.stats.tally import Tally
+from capnp_rig.loadtest.stats.tally import Tally
 
 
 def test_who_wants_to_know_is_told_of_each_call_once() -> None:

@@ -1,8 +1,8 @@
 import pytest
 
-from loadtest.locust_rig.live_run import Stretch
-from loadtest.stats.histogram import Histogram
-from loadtest.stats.thresholds import ThresholdError, parse_threshold
+from capnp_rig.loadtest.locust_rig.live_run import Stretch
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 
 TIMES = Histogram.of([1_000_000] * 98 + [5_000_000] * 2)
 

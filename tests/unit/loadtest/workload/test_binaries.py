@@ -5,14 +5,14 @@ from itertools import islice
 
 import pytest
 
-from client.errors import ClientError
-from loadtest.generator.exchange import Exchange
-from loadtest.stats.failures import WrongReply
-from loadtest.workload import BINARY, WorkloadConfig, WorkloadError, load_workload
-from schema import load
-from wire.connection import Called
-from wire.interfaces import compile_interface
-from wire.server_connection import ServerConnection
+from capnp_rig.client.errors import ClientError
+from capnp_rig.loadtest.protocols.capnp_exchange import Exchange
+from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.workload import BINARY, WorkloadConfig, WorkloadError, load_workload
+from capnp_rig.schema import load
+from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 REVERSE = compile_interface(load("binary.capnp").Binary).methods["reverse"]
 

@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from loadtest.workload.expectations import Expectation, compile_expectation
-from loadtest.workload.json_params import ParamsError, read_items, read_struct
-from loadtest.workload.templates import Values
-from schema import load
-from wire.errors import MalformedMessage
-from wire.structs import compile_struct
+from capnp_rig.loadtest.workload.expectations import Expectation, compile_expectation
+from capnp_rig.loadtest.workload.json_params import ParamsError, read_items, read_struct
+from capnp_rig.loadtest.workload.templates import Values
+from capnp_rig.schema import load
+from capnp_rig.wire.encoding.structs import compile_struct
+from capnp_rig.wire.errors import MalformedMessage
 
 DATA = Path(__file__).parents[3] / "data"
 SCHEMA = load(DATA / "workload.capnp")

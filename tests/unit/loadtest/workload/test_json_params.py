@@ -5,10 +5,17 @@ from typing import Any
 
 import pytest
 
-from loadtest.workload.json_params import Params, ParamsError, Slot, Struct, read_items, read_struct
-from loadtest.workload.templates import WIDEST, Values
-from schema import load
-from wire.structs import StructCodec, compile_struct
+from capnp_rig.loadtest.workload.json_params import (
+    Params,
+    ParamsError,
+    Slot,
+    Struct,
+    read_items,
+    read_struct,
+)
+from capnp_rig.loadtest.workload.templates import WIDEST, Values
+from capnp_rig.schema import load
+from capnp_rig.wire.encoding.structs import StructCodec, compile_struct
 
 DATA = Path(__file__).parents[3] / "data"
 SCHEMA = load(DATA / "workload.capnp")

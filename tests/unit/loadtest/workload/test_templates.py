@@ -3,7 +3,13 @@ from itertools import islice
 
 import pytest
 
-from loadtest.workload.templates import NAMES, Source, Template, TemplateError, parse_template
+from capnp_rig.loadtest.workload.templates import (
+    NAMES,
+    Source,
+    Template,
+    TemplateError,
+    parse_template,
+)
 
 VALUES = (7, 3, "aaaa-b", 1_700_000_000_000_000_001)
 

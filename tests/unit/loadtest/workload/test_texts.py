@@ -3,10 +3,10 @@ import random
 
 import pytest
 
-from client.errors import ConnectError
-from loadtest.generator.backoff import Backoff
-from loadtest.stats.failures import WrongReply, check_reply, describe_mismatch, kind_of
-from loadtest.workload.texts import (
+from capnp_rig.client.errors import ConnectError
+from capnp_rig.loadtest.engine.backoff import Backoff
+from capnp_rig.loadtest.stats.failures import WrongReply, check_reply, describe_mismatch, kind_of
+from capnp_rig.loadtest.workload.texts import (
     NONCE_CHARS,
     TextError,
     generate,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import schema
-from loadtest.workload import (
+from capnp_rig import schema
+from capnp_rig.loadtest.workload import (
     Request,
     Workload,
     WorkloadConfig,
@@ -16,8 +16,8 @@ from loadtest.workload import (
     load_workload,
     read_params_argument,
 )
-from loadtest.workload.templates import Source
-from wire.structs import StructCodec
+from capnp_rig.loadtest.workload.templates import Source
+from capnp_rig.wire.encoding.structs import StructCodec
 
 DATA = Path(__file__).parents[3] / "data"
 SCHEMA = str(DATA / "workload.capnp")

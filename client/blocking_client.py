@@ -1,0 +1,442 @@
+"""The blocking client: plain sockets only, so gevent makes it concurrent."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
+
+from capnp_rig.client.connecting import connect_socket
+from capnp_rig.client.duplex import DuplexSocket
+from capnp_rig.client.errors import ClientError, DeadlineExceeded, Disconnected, ProtocolError
+from capnp_rig.client.session import PreparedCall, Session, check_timeout
+from capnp_rig.rigcli.address import Address, parse_address
+from capnp_rig.schema import message
+from capnp_rig.wire.errors import EncodeError, MalformedMessage
+from capnp_rig.wire.rpc.interfaces import Interface, compile_interface
+
+CONNECT_TIMEOUT_S = 1.0
+CALL_TIMEOUT_S = 15.0
+_RECEIVE_BYTES = 65536
+
+MESSAGE_STREAM = compile_interface(message.MessageStream)
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+class PendingCall:
+    """A call that was sent: `results` or `error` once it is `done`, and when it was.
+
+    `sent_ns` and `received_ns` are `time.monotonic_ns()` around the socket's own calls.
+    """
+
+    __slots__ = (
+        "done",
+        "error",
+        "is_submitted",
+        "question_id",
+        "received_ns",
+        "results",
+        "sent_ns",
+    )
+
+    def __init__(self, *, is_submitted: bool = True) -> None:
+        self.done = False
+        self.results: Any = None
+        self.error: ClientError | None = None
+        self.sent_ns = 0
+        self.received_ns = 0
+        # For the client: whether `wait` returns it, and its number once it has begun.
+        self.is_submitted = is_submitted
+        self.question_id: int | None = None
+
+    def settle(self, results: Any, error: ClientError | None, now_ns: int) -> None:  # noqa: ANN401 - as `results`
+        """Take how the call ended."""
+        self.results, self.error, self.received_ns = results, error, now_ns
+        self.done = True
+
+
+class _Failure(NamedTuple):
+    """A regular end of a call that is no result."""
+
+    error: ClientError | EncodeError
+
+
+def _outcome(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result | _Failure:
+    try:
+        return work(*args, **kwargs)
+    except (ClientError, EncodeError) as error:
+        return _Failure(error)
+
+
+class Client:
+    """A blocking connection to a server.
+
+    Threads may share one: their calls take turns, and a call's deadline covers the wait for its
+    turn. `close` may be called at any time, by any thread, and ends all calls. After
+    `Disconnected` or `ProtocolError`, or whenever `is_open` is false, a client is of no further
+    use; connect anew. So must the child of a fork: there, everything but `close` raises
+    `UsedAfterFork`.
+
+    A call that an exception interrupts, such as KeyboardInterrupt, is cancelled. If that came
+    while bytes were moved, the connection is given up: the next call raises `Disconnected`.
+    """
+
+    # Whoever has the turn may touch the session and the socket, and has `_owner` set. The lock
+    # tells its owner: an exception can come right after it was taken, before anybody knows.
+    # `_unfinished` is set whenever session, tables and stream may not fit each other. Where it
+    # is found set at the start of a turn, an exception came in between. It is not set during a
+    # wait, which moves nothing.
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        interface: Interface = MESSAGE_STREAM,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> None:
+        """Take over a connected socket; `timeout_s` is the default deadline of a call.
+
+        Raises:
+            UsageError: `timeout_s` is none.
+        """
+        self._timeout_s = check_timeout(timeout_s)
+        self._socket = DuplexSocket(sock)
+        self._session = Session(interface)
+        self._pending: dict[int, PendingCall] = {}
+        # Submitted calls that are done, until `wait` returns them.
+        self._finished: dict[PendingCall, None] = {}
+        self._lock = threading.RLock()
+        self._owner: int | None = None
+        self._unfinished = False
+
+    @classmethod
+    def connect(
+        cls,
+        address: str | Address,
+        *,
+        interface: Interface = MESSAGE_STREAM,
+        timeout_s: float = CALL_TIMEOUT_S,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> Self:
+        """Connect to ``host:port``, ``[ipv6]:port`` or ``unix:/path``.
+
+        Raises:
+            AddressError: `address` is none.
+            UsageError: A timeout is none.
+            ConnectError: Nobody answers there within `connect_timeout_s`, over all addresses
+                that the host name has.
+        """
+        if isinstance(address, str):
+            address = parse_address(address)
+        check_timeout(timeout_s)
+        sock = connect_socket(address, connect_timeout_s)
+        return cls(sock, interface=interface, timeout_s=timeout_s)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made: the connection stands, as far as is known here."""
+        return self._session.error is None and self._socket.is_ours
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls still in flight, in any thread, end in `Disconnected`.
+
+        The child of a fork closes its descriptor only: the connection is its parent's.
+        """
+        if not self._socket.is_ours:
+            self._socket.close()
+            return
+        self._session.lose(Disconnected("the client is closed"))
+        self._socket.shut_down()
+        self._bury()
+
+    def read(self, text: str, *, timeout_s: float | None = None) -> bytes:
+        """Call ``MessageStream.read``: return the text reversed, as UTF-8.
+
+        Raises:
+            EncodeError: The text holds a lone surrogate, or is over the message limit.
+            ClientError: As `call`.
+        """
+        try:
+            return bytes(
+                self.call("read", {"request": {"content": text}}, timeout_s=timeout_s).chunk
+            )
+        except MalformedMessage as error:
+            raise ProtocolError(str(error)) from error
+
+    def reverse(self, text: str, *, timeout_s: float | None = None) -> str:
+        """Return `text` reversed.
+
+        Raises:
+            ProtocolError: The answer is not UTF-8.
+            ClientError: As `call`.
+        """
+        return decode_text(self.read(text, timeout_s=timeout_s))
+
+    def call(
+        self, method: str, params: Mapping[str, Any], *, timeout_s: float | None = None
+    ) -> Any:  # noqa: ANN401 - a view of the schema's results
+        """Call a method by its schema name; return a view of its results.
+
+        Raises:
+            AttributeError: The interface has no such method.
+            EncodeError: The params do not fit the schema or the message limit.
+            UsageError: `timeout_s` is none.
+            DeadlineExceeded: No answer within `timeout_s`; the call is cancelled.
+            RemoteError: The server answered with an exception.
+            Disconnected: The connection ended first.
+            ProtocolError: The server broke the protocol.
+            UsedAfterFork: The connection was made in another process.
+        """
+        deadline_s = self._deadline_s(timeout_s)
+        prepared = self._session.prepare(method, params)
+        pending = PendingCall(is_submitted=False)
+        self._in_turn(deadline_s, self._call, prepared, pending, deadline_s)
+        if pending.error is not None:
+            raise pending.error
+        return pending.results
+
+    def submit(self, method: str, params: Mapping[str, Any]) -> PendingCall:
+        """Send a call without waiting for its answer; `wait` completes it.
+
+        Raises:
+            AttributeError: The interface has no such method.
+            EncodeError: The params do not fit the schema or the message limit.
+            ClientError: The call could not be sent.
+        """
+        deadline_s = self._deadline_s(None)
+        prepared = self._session.prepare(method, params)
+        pending = PendingCall()
+        try:
+            self._in_turn(deadline_s, self._submit, prepared, pending, deadline_s)
+        except BaseException:
+            # The caller does not get it now, so `wait` must not return it later.
+            pending.is_submitted = False
+            self._finished.pop(pending, None)
+            raise
+        return pending
+
+    def wait(self, *, timeout_s: float | None = None) -> list[PendingCall]:
+        """Wait until at least one submitted call is done; return all that are done by then.
+
+        Each is returned once. Returns an empty list when no call is in flight.
+
+        Raises:
+            UsageError: `timeout_s` is none.
+            DeadlineExceeded: None was done within `timeout_s`; all stay in flight.
+            UsedAfterFork: The connection was made in another process.
+        """
+        deadline_s = self._deadline_s(timeout_s)
+        return self._in_turn(deadline_s, self._wait, deadline_s)
+
+    def _deadline_s(self, timeout_s: float | None) -> float:
+        timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
+        return time.monotonic() + timeout_s
+
+    # --- turns ---------------------------------------------------------------------------
+
+    def _in_turn(
+        self, deadline_s: float, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
+    ) -> Result:
+        """Return what `work` does while no other thread touches the connection."""
+        self._socket.check_process()
+        try:
+            self._enter(deadline_s)
+            outcome = _outcome(work, *args, **kwargs)
+            # In here, so that an interrupt on the way out does not leave the lock taken.
+            self._owner = None
+            self._lock.release()
+        except BaseException:
+            self._leave()
+            self._bury()
+            raise
+        if self._session.has_ended:
+            self._bury()
+        if not isinstance(outcome, _Failure):
+            return outcome
+        try:
+            raise outcome.error
+        finally:
+            # Its traceback has this frame.
+            del outcome
+
+    def _enter(self, deadline_s: float) -> None:
+        if not self._lock.acquire(blocking=False) and not self._lock.acquire(
+            timeout=max(deadline_s - time.monotonic(), 0.0)
+        ):
+            raise DeadlineExceeded("other calls had the connection until the deadline")
+        if self._unfinished or self._owner is not None:
+            # The latter also where a signal handler makes a call in the middle of one.
+            self._session.lose(Disconnected("an earlier call was interrupted"))
+        self._owner = threading.get_ident()
+        if self._session.has_ended:
+            self._fail_all()
+
+    def _leave(self) -> None:
+        """Give up the turn, if this thread has it."""
+        if self._owner == threading.get_ident():
+            self._owner = None
+        try:
+            while True:
+                self._lock.release()
+        except RuntimeError:
+            # It is not this thread's any more.
+            return
+
+    def _bury(self) -> None:
+        """Close the socket of a session that has ended, unless another thread has the turn.
+
+        That one does it at its end: a descriptor that is closed in the middle of a call may
+        be somebody else's by its next system call.
+        """
+        if not self._session.has_ended:
+            return
+        try:
+            if self._lock.acquire(blocking=False):
+                self._fail_all()
+                # Once: a signal handler may close in the middle of a call of its own thread.
+                self._lock.release()
+        except BaseException:
+            self._leave()
+            raise
+
+    # --- what is done in turn --------------------------------------------------------------
+
+    def _call(self, prepared: PreparedCall, pending: PendingCall, deadline_s: float) -> None:
+        try:
+            self._start(prepared, pending, deadline_s)
+            while not pending.done:
+                self._exchange(deadline_s)
+        finally:
+            if not pending.done:
+                self._give_up(pending)
+
+    def _submit(self, prepared: PreparedCall, pending: PendingCall, deadline_s: float) -> None:
+        try:
+            self._start(prepared, pending, deadline_s)
+            while self._socket.is_blocked and not pending.done:
+                self._exchange(deadline_s)
+        except BaseException:
+            self._give_up(pending)
+            raise
+        if pending.error is not None and self._session.error is not None:
+            raise pending.error
+
+    def _wait(self, deadline_s: float) -> list[PendingCall]:
+        while not self._finished and any(call.is_submitted for call in self._pending.values()):
+            self._exchange(deadline_s)
+        finished, self._finished = self._finished, {}
+        return list(finished)
+
+    def _start(self, prepared: PreparedCall, pending: PendingCall, deadline_s: float) -> None:
+        # One message at a time waits to be sent, so that those of a server that does not
+        # read do not pile up.
+        while self._socket.is_blocked and not self._session.has_ended:
+            self._exchange(deadline_s)
+        self._unfinished = True
+        try:
+            question_id = self._session.begin(prepared)
+        except (ClientError, EncodeError):
+            self._unfinished = False
+            raise
+        self._pending[question_id] = pending
+        pending.question_id = question_id
+        pending.sent_ns = time.monotonic_ns()
+        self._send()
+        self._unfinished = False
+
+    def _exchange(self, deadline_s: float) -> None:
+        """Wait, then send and receive what can be."""
+        can_receive = self._socket.wait(deadline_s)
+        self._unfinished = True
+        if self._socket.is_blocked:
+            self._socket.flush()
+        if can_receive:
+            self._receive()
+        self._unfinished = False
+
+    def _send(self) -> None:
+        self._socket.send(self._session.data_to_send())
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.receive(_RECEIVE_BYTES)
+        except Disconnected as error:
+            self._session.lose(error)
+        else:
+            if data:
+                self._take(data)
+            elif data is not None:
+                self._session.receive_eof()
+        if self._session.has_ended:
+            # The server may have to be told why.
+            self._send()
+            self._fail_all()
+
+    def _take(self, data: bytes) -> None:
+        now_ns = time.monotonic_ns()
+        for question_id, results, error in self._session.receive_data(data):
+            self._settle(self._pending[question_id], results, error, now_ns)
+            # Last: until then it is failed where this is interrupted.
+            del self._pending[question_id]
+
+    def _settle(
+        self,
+        pending: PendingCall,
+        results: Any,  # noqa: ANN401 - as `call`
+        error: ClientError | None,
+        now_ns: int,
+    ) -> None:
+        pending.settle(results, error, now_ns)
+        if pending.is_submitted:
+            self._finished[pending] = None
+
+    def _give_up(self, pending: PendingCall) -> None:
+        """Cancel a call that is not done; its late answer will be dropped, the connection lives on.
+
+        Nothing blocks here.
+        """
+        question_id = pending.question_id
+        if pending.done or question_id is None or self._unfinished:
+            return
+        self._unfinished = True
+        del self._pending[question_id]
+        self._session.cancel(question_id)
+        self._send()
+        self._unfinished = False
+
+    def _fail_all(self) -> None:
+        """End every call with what ended the session, and close."""
+        now_ns = time.monotonic_ns()
+        for pending in list(self._pending.values()):
+            if pending.done:
+                self._settle(pending, pending.results, pending.error, pending.received_ns)
+            else:
+                self._settle(pending, None, self._session.error, now_ns)
+        self._pending.clear()
+        self._socket.close()
+
+
+def decode_text(data: bytes) -> str:
+    """Return the text of an answer.
+
+    Raises:
+        ProtocolError: It is not UTF-8.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"the answer is not UTF-8: {error.reason}") from error

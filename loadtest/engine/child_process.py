@@ -1,0 +1,96 @@
+"""Processes that the rig starts, and always ends, by their id."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from capnp_rig.rigcli.source_path import importing
+
+_TERMINATE_S = 5.0
+_KILL_S = 5.0
+_UNWINDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """Return this process's environment with `changes`, in which a bare checkout is importable."""
+    return importing({**os.environ, **changes})
+
+
+@contextmanager
+def kept_alive(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:  # noqa: ANN401 - Popen's
+    """Start a process, and end it with the block: asked first, killed after 5 s.
+
+    It gets a session of its own, so that Ctrl-C reaches only us and we end it in order.
+    Main thread only.
+    """
+    # A signal that unwound us within Popen would leave behind a process that nobody knows.
+    held = _HeldSignals()
+    try:
+        options.setdefault("stdin", subprocess.DEVNULL)
+        process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - commands of our own
+            command, start_new_session=True, **options
+        )
+    except BaseException:
+        held.release()
+        raise
+    with process:
+        try:
+            held.release()
+            yield process
+        finally:
+            # Nor may a second Ctrl-C stop us half-way.
+            held = _HeldSignals()
+            end(process)
+            held.release()
+
+
+class _HeldSignals:
+    """SIGINT and SIGTERM, kept back from now until `release`, which raises them anew."""
+
+    def __init__(self) -> None:
+        self._came: list[int] = []
+        self._before = {number: signal.signal(number, self._hold) for number in _UNWINDING}
+
+    def _hold(self, number: int, _frame: FrameType | None) -> None:
+        self._came.append(number)
+
+    def release(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        for came in self._came:
+            signal.raise_signal(came)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process; one that has ended already is left alone."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_TERMINATE_S)
+        return
+    process.kill()
+    process.wait(_KILL_S)
+
+
+class Terminated(BaseException):
+    """SIGTERM came: unwind, so that what was started is ended."""
+
+
+@contextmanager
+def unwinding_on_sigterm() -> Iterator[None]:
+    """Make SIGTERM raise `Terminated` inside the block. Main thread only."""
+
+    def unwind(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

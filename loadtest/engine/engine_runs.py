@@ -1,0 +1,303 @@
+"""Engine processes, started together and watched: what they measured, and what the server used."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+
+from capnp_rig.loadtest.engine.child_process import Terminated, child_environment, kept_alive
+from capnp_rig.loadtest.engine.process import EngineConfig, EngineResult
+from capnp_rig.loadtest.engine.server_usage import (
+    MachineTime,
+    ProcessUse,
+    ServerPart,
+    Usage,
+    cpu_s_between,
+    machine_time,
+    peers,
+    read_usage,
+    steal_between,
+    used_by_each,
+)
+from capnp_rig.loadtest.stats.run_summary import Part
+from capnp_rig.rigcli.address import parse_address
+from capnp_rig.rigcli.malloc_settings import keeping_heap
+
+# A process that starts takes 0.3 s; many at once, on few CPUs, far longer.
+_READY_S = 60.0
+_GRACE_S = 20.0
+_POLL_S = 0.1
+# Sampling costs about 1 ms a process; more often than 5 Hz it would disturb what it watches.
+_SAMPLE_S = 0.5
+# Until all connections are with the workers that will answer on them.
+_HANDED_OVER_S = 0.5
+
+
+class EngineFailed(Exception):  # noqa: N818 - names the thing
+    """An engine process did not do its work; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a process of the server, or the machine, had used `t_s` after the window opened."""
+
+    t_s: float
+    role: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRun:
+    """One run of all engine processes together.
+
+    `server_cpu_s` is what the server's processes used in the measured window, and `steal` the
+    share of the machine's CPU time that was stolen in it; each None where it is not known.
+    `server` has what each of the server's processes used in the window, none where that is not
+    known.
+    """
+
+    results: tuple[EngineResult, ...]
+    server_cpu_s: float | None
+    steal: float | None
+    samples: tuple[Sample, ...]
+    machine: tuple[tuple[float, MachineTime], ...]
+    server: tuple[ProcessUse, ...] = ()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody stopped it early."""
+        return any(result.interrupted for result in self.results)
+
+    @property
+    def part(self) -> Part:
+        """The run as one repeat of several."""
+        return Part(
+            reports=[result.report for result in self.results],
+            seconds=max(result.seconds for result in self.results),
+            busy=max(result.busy for result in self.results),
+            server_cpu_s=self.server_cpu_s,
+            steal=self.steal,
+        )
+
+
+# Gets the seconds done and the calls answered so far.
+Report = Callable[[float, int], None]
+
+
+def no_report(_seconds: float, _calls: int) -> None:
+    """Say nothing."""
+
+
+def run_engines(
+    configs: Sequence[EngineConfig],
+    server: Sequence[ServerPart] = (),
+    report: Report = no_report,
+) -> EngineRun:
+    """Run the engines side by side, and watch the processes of the `server`.
+
+    Ctrl-C and SIGTERM end the measured window; the run returns with what there is by then.
+
+    Raises:
+        EngineFailed: A process could not load the server, or did not end in time.
+    """
+    with ExitStack() as stack:
+        engines = [_Engine(config, stack) for config in configs]
+        watch = _Watch(engines, server)
+        limit_s = time.monotonic() + _READY_S
+        while not all(engine.is_ready for engine in engines):
+            _check(engines, limit_s)
+            time.sleep(_POLL_S / 10)
+        if not parse_address(configs[0].address).path:
+            watch.find_peers(sum(config.connections for config in configs))
+        for engine in engines:
+            engine.go()
+        _follow(configs[0], engines, watch, report)
+        results = tuple(engine.result() for engine in engines)
+    return watch.run(results)
+
+
+def _check(engines: Sequence["_Engine"], limit_s: float) -> None:
+    for engine in engines:
+        if not engine.is_running:
+            engine.result()
+            raise EngineFailed("an engine process ended too early")
+    if time.monotonic() > limit_s:
+        raise EngineFailed("an engine process was not ready in time")
+
+
+def _follow(
+    config: EngineConfig, engines: Sequence["_Engine"], watch: "_Watch", report: Report
+) -> None:
+    """Wait for the end of all engines; the first Ctrl-C or SIGTERM makes them stop."""
+    started_s = time.monotonic()
+    limit_s = _GRACE_S + config.timeout_s
+    if config.seconds is not None:
+        limit_s += config.warmup_s + config.seconds
+    stopping = False
+    while any(engine.is_running for engine in engines):
+        passed_s = time.monotonic() - started_s
+        if (config.seconds is not None or stopping) and passed_s > limit_s:
+            raise EngineFailed("an engine process did not end in time")
+        try:
+            watch.sample()
+            report(passed_s - config.warmup_s, sum(engine.answered for engine in engines))
+            time.sleep(_POLL_S)
+        except (KeyboardInterrupt, Terminated):
+            if stopping:
+                raise
+            stopping = True
+            limit_s = passed_s + _GRACE_S + config.timeout_s
+            for engine in engines:
+                engine.stop()
+
+
+class _Watch:
+    """Reads what the server and the engines use: at the window's edges, and now and then."""
+
+    def __init__(self, engines: Sequence["_Engine"], server: Sequence[ServerPart]) -> None:
+        self._server = server
+        self._engines = [
+            ServerPart(f"engine {number}", psutil.Process(engine.pid))
+            for number, engine in enumerate(engines)
+        ]
+        self._lock = threading.Lock()
+        self._waiting = {"open": len(engines), "close": len(engines)}
+        self._opened_s: float | None = None
+        self._edges: dict[str, tuple[list[Usage], MachineTime | None]] = {}
+        self._owners: dict[int, int] = {}
+        self._sampled_s = 0.0
+        self._samples: list[Sample] = []
+        self._machine: list[tuple[float, MachineTime]] = []
+        for engine in engines:
+            engine.on_event = self._on_event
+
+    def _on_event(self, event: str) -> None:
+        # Called by the engines' readers: the window is that of the last to open, first to close.
+        with self._lock:
+            if event not in self._waiting:
+                return
+            self._waiting[event] -= 1
+            is_edge = event not in self._edges and (event == "close" or not self._waiting[event])
+        if is_edge:
+            self._edges[event] = (read_usage(self._server), machine_time())
+            if event == "open":
+                self._opened_s = time.monotonic()
+
+    def find_peers(self, connections: int) -> None:
+        """Find out which process of the server has which of so many TCP connections."""
+        # The supervisor may still be handing them over.
+        limit_s = time.monotonic() + _HANDED_OVER_S
+        while self._server and len(self._owners) < connections:
+            self._owners = peers(self._server)
+            if time.monotonic() > limit_s:
+                return
+
+    def sample(self) -> None:
+        """Take a sample, if the last one is long enough ago and the window is open."""
+        now_s = time.monotonic()
+        if self._opened_s is None or now_s - self._sampled_s < _SAMPLE_S or "close" in self._edges:
+            return
+        self._sampled_s = now_s
+        at_s = now_s - self._opened_s
+        for role, parts in (("server", self._server), ("generator", self._engines)):
+            self._samples += [Sample(at_s, role, usage) for usage in read_usage(parts)]
+        machine = machine_time()
+        if machine is not None:
+            self._machine.append((at_s, machine))
+
+    def run(self, results: tuple[EngineResult, ...]) -> EngineRun:
+        """Return all there is to say about the run."""
+        before, machine_before = self._edges.get("open", ([], None))
+        after, machine_after = self._edges.get("close", ([], None))
+        return EngineRun(
+            results,
+            cpu_s_between(before, after),
+            steal_between(machine_before, machine_after),
+            tuple(self._samples),
+            tuple(self._machine),
+            tuple(used_by_each(before, after, self._owners, [one.by_port for one in results])),
+        )
+
+
+class _Engine:
+    """One engine process, and what it has said so far."""
+
+    def __init__(self, config: EngineConfig, stack: ExitStack) -> None:
+        self.answered = 0
+        self.is_ready = False
+        self.on_event: Callable[[str], None] = lambda _event: None
+        self._result: dict[str, Any] | None = None
+        self._damage = "the engine said nothing"
+        self._process = stack.enter_context(
+            kept_alive(
+                [sys.executable, "-P", "-m", "capnp_rig.loadtest.engine.process"],
+                env=keeping_heap(child_environment()),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._tell(json.dumps(asdict(config)))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def go(self) -> None:
+        """Let it begin."""
+        self._tell("go")
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        # One that has ended does not listen; `result` tells why.
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+
+    def stop(self) -> None:
+        """Ask it to close its measured window."""
+        if self.is_running:
+            self._process.send_signal(signal.SIGINT)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                self._damage = "the engine's words are cut short"
+                return
+            if isinstance(said, int):
+                self.answered = said
+            elif "event" in said:
+                self.is_ready = True
+                self.on_event(said["event"])
+            else:
+                self._result = said
+
+    def result(self) -> EngineResult:
+        """Return what it measured.
+
+        Raises:
+            EngineFailed: It ended without a result.
+        """
+        self._reader.join(5)
+        if self._process.returncode or self._result is None:
+            assert self._process.stderr is not None
+            said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+            raise EngineFailed(said[-1] if said else self._damage)
+        return EngineResult.from_json(self._result)

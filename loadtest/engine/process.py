@@ -1,0 +1,457 @@
+"""The high-rate engine: one pinned process on uvloop, closed or open loop, every reply checked.
+
+Closed loop: each reply makes room for the next call. Open loop: calls are due on an absolute
+schedule, whatever the server does; `generator.pacer` sends them. Three instants per call: due,
+sent, received; all calls of one turn of the loop share a stamp. `generator.exchange`, or that of
+another stack (`loadtest.protocols`), encodes calls and checks replies; `stats.tally` counts.
+
+Run as ``python -m capnp_rig.loadtest.engine.process``, with its config on stdin, a JSON object in
+one line (an argument could not hold a corpus). It prints a JSON object a line:
+``{"event": "ready"}`` when all connections stand, then waits for another line on stdin;
+``{"event": "open"}`` and ``{"event": "close"}`` at the edges of the measured window, the number
+of answered calls twice a second, and in the end its result. SIGINT closes the window early.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, cast
+
+import uvloop
+
+from capnp_rig.client.connecting import adopt, open_socket
+from capnp_rig.client.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected
+from capnp_rig.loadtest.engine.backoff import Backoff
+from capnp_rig.loadtest.engine.pacer import Pacer
+from capnp_rig.loadtest.engine.schedule import Arrivals, due_offsets_ns
+from capnp_rig.loadtest.protocols import CAPNP, load_any_workload, make_exchange
+from capnp_rig.loadtest.stats.tally import Report, Tally
+from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError
+from capnp_rig.rigcli.address import parse_address
+from capnp_rig.rigcli.gc_page import publish_gc
+
+_RECEIVE_BYTES = 262_144
+_CONNECT_TIMEOUT_S = 10.0
+_REPORT_S = 0.5
+# A run of a number of calls that come to no end.
+_LONGEST_S = 86_400.0
+_CONNECT = "connect"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How much load: for `seconds` after `warmup_s`, or until `calls` are answered.
+
+    Each of `connections` has at most `in_flight` calls under way. `rate_hz` is that of the
+    open loop over all connections, None for a closed loop. `cpu` is where to pin, None for
+    nowhere. This is process `number` of `processes`. `stack` is the protocol.
+    """
+
+    address: str
+    connections: int = 64
+    in_flight: int = 1
+    seconds: float | None = 2.0
+    calls: int | None = None
+    warmup_s: float = 0.3
+    workload: WorkloadConfig = field(default_factory=WorkloadConfig)
+    checks_content: bool = True
+    timeout_s: float = 15.0
+    cpu: int | None = None
+    rate_hz: float | None = None
+    arrivals: str = Arrivals.POISSON
+    seed: int = 1
+    number: int = 0
+    processes: int = 1
+    stack: str = CAPNP
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "EngineConfig":
+        """Return what `dataclasses.asdict` made plain."""
+        return cls(**{**plain, "workload": WorkloadConfig(**plain["workload"])})
+
+
+@dataclass(frozen=True, slots=True)
+class EngineResult:
+    """What one process measured: its `report`, over `seconds`.
+
+    `busy` is the share of them that this process worked: CPU time in a closed loop, turns with
+    work in an open one. `interrupted` is whether it was asked to stop early. `by_port` has the
+    calls that were answered in them, rightly or not, by the local port of their connection; it is
+    empty over a Unix socket.
+    """
+
+    report: Report
+    seconds: float
+    busy: float
+    interrupted: bool = False
+    by_port: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def calls(self) -> int:
+        """Calls of the measured window that were answered rightly."""
+        return self.report.calls
+
+    @property
+    def calls_per_s(self) -> float:
+        """Answered calls per second."""
+        return self.calls / self.seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        values = {name: getattr(self, name) for name in ("seconds", "busy", "interrupted")}
+        return {"report": self.report.to_json(), "by_port": dict(self.by_port), **values}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "EngineResult":
+        """Return what `to_json` wrote."""
+        # JSON has texts for keys.
+        by_port = {int(port): calls for port, calls in plain["by_port"].items()}
+        report = Report.from_json(plain["report"])
+        return cls(**{**plain, "report": report, "by_port": by_port})
+
+
+class _Load:
+    """What all connections share."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.workload = load_any_workload(
+            config.stack,
+            config.workload,
+            authority=config.address,
+            first=config.number,
+            step=config.processes,
+        )
+        self.address = parse_address(config.address)
+        self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self.tally = Tally(is_open_loop=config.rate_hz is not None)
+        self.answered = self.tally.timer(self.workload.label).record
+        self.pacer: Pacer[_Connection] | None = None
+        # How many calls may still be sent, of a closed loop.
+        self.left = sys.maxsize if config.calls is None else config.calls
+        self.running = True
+        self.close_ns = sys.maxsize
+        self.stopped = asyncio.Event()
+        self.interrupted = False
+        self.connections: dict[int, _Connection] = {}
+        # Calls that were answered, by the local port of connections that are over.
+        self.ended: Counter[int] = Counter()
+        self._rng = Random(config.seed)  # noqa: S311 - jitter
+        # Of the connections that were lost and have not answered since.
+        self.backoffs: dict[int, Backoff] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def failed(self, error: Exception, sent_ns: int, now_ns: int) -> None:
+        self.tally.failed(self.workload.label, sent_ns, now_ns, error)
+
+    def stop(self) -> None:
+        """Close the measured window now."""
+        self.interrupted = True
+        self.close_ns = min(self.close_ns, time.monotonic_ns())
+        self.stopped.set()
+
+    async def connect(self, number: int, *, again: bool) -> None:
+        """Make a connection and wait until it can be called.
+
+        Raises:
+            ClientError: It cannot be made.
+        """
+        connection = _Connection(self, number)
+        started_ns = time.monotonic_ns()
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await adopt(await open_socket(self.address, _CONNECT_TIMEOUT_S), connection)
+                await connection.ready
+        except TimeoutError as error:
+            connection.close()
+            raise ConnectError(f"no connection within {_CONNECT_TIMEOUT_S:g} s") from error
+        self.tally.connected(started_ns, time.monotonic_ns(), again=again)
+        self.connections[number] = connection
+
+    def by_port(self) -> Counter[int]:
+        """Return how many calls were answered so far, by the local port of their connection."""
+        found = self.ended.copy()
+        for connection in self.connections.values():
+            connection.add_to(found)
+        return found
+
+    def lost(self, number: int) -> None:
+        """Make a connection anew, after a wait that grows with each failure."""
+        self.connections.pop(number).add_to(self.ended)
+        task = asyncio.get_running_loop().create_task(self._reconnect(number))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reconnect(self, number: int) -> None:
+        backoff = self.backoffs.setdefault(number, Backoff(self._rng))
+        while self.running:
+            await asyncio.sleep(backoff.next_s())
+            started_ns = time.monotonic_ns()
+            try:
+                await self.connect(number, again=True)
+            except ClientError as error:
+                self.tally.failed(_CONNECT, started_ns, time.monotonic_ns(), error)
+                continue
+            if self.running:
+                self.connections[number].begin()
+            return
+
+    def stop_when_done(self) -> None:
+        """Close the window where all calls there were to be have ended."""
+        if self.unfinished == 0:
+            self.stopped.set()
+
+    @property
+    def unfinished(self) -> int:
+        """Calls that are in flight, or due and waiting for room."""
+        waiting = 0 if self.pacer is None else self.pacer.unsent
+        return waiting + sum(each.exchange.in_flight for each in self.connections.values())
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """The edge of one exchange: its socket."""
+
+    def __init__(self, load: _Load, number: int) -> None:
+        self._load = load
+        self._number = number
+        # Over all processes, no other connection has this number.
+        user = load.config.number + number * load.config.processes
+        self.exchange = make_exchange(
+            load.workload,
+            user,
+            load.config.in_flight,
+            answered=load.answered,
+            failed=load.failed,
+            checks_content=load.config.checks_content,
+        )
+        self._transport: asyncio.Transport | None = None
+        self._port: int | None = None
+        self._ended = 0
+        self.is_open = True
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not asserted: uvloop's transports do not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+        name = self._transport.get_extra_info("sockname")
+        self._port = name[1] if isinstance(name, tuple) else None
+        self.flush()
+        # Where nothing is to be asked of the server first.
+        if self.exchange.is_ready:
+            self.ready.set_result(None)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        return self._load.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self.is_open:
+            return
+        # As bytes: a memoryview is compared element by element.
+        data = bytes(self._load.buffer[:nbytes])
+        try:
+            freed = self.exchange.receive(data, time.monotonic_ns())
+        except ClientError as error:
+            self.fail(error)
+            return
+        if self.ready.done():
+            self._ended += freed
+            self._go_on(freed)
+        elif self.exchange.is_ready:
+            self.ready.set_result(None)
+        self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = exc.strerror if isinstance(exc, OSError) else "the server closed it"
+        self.fail(Disconnected(f"the connection was lost: {reason}"))
+
+    def fail(self, error: ClientError) -> None:
+        """End the connection; what was in flight has failed."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self.close()
+        if not self.ready.done():
+            self.ready.set_exception(error)
+        elif self._load.running:
+            now_ns = time.monotonic_ns()
+            if not self.exchange.give_up(error, now_ns):
+                self._load.failed(error, now_ns, now_ns)
+            self._load.lost(self._number)
+            if not self._load.left:
+                self._load.stop_when_done()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.is_open = False
+        if self._transport is not None:
+            self._transport.close()
+
+    def flush(self) -> None:
+        """Send what is queued in one write."""
+        out = self.exchange.output()
+        if out and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(out)
+
+    def add_to(self, by_port: Counter[int]) -> None:
+        """Add the calls that were answered here."""
+        if self._port is not None:
+            by_port[self._port] += self._ended
+
+    def begin(self) -> None:
+        """Start the calls of a closed loop, or offer all slots to the schedule."""
+        self._go_on(self.exchange.free)
+        self.flush()
+
+    def _go_on(self, freed: int) -> None:
+        load = self._load
+        if load.backoffs:
+            load.backoffs.pop(self._number, None)
+        if load.pacer is not None:
+            load.pacer.offer(self, freed)
+            if load.pacer.is_done:
+                load.stop_when_done()
+            return
+        if not load.running or not freed:
+            return
+        now_ns = time.monotonic_ns()
+        if now_ns >= load.close_ns:
+            return
+        count = min(freed, load.left)
+        load.left -= count
+        exchange = self.exchange
+        for _ in range(count):
+            exchange.send(now_ns, now_ns)
+        if not count:
+            load.stop_when_done()
+
+
+def _overdue(load: _Load) -> None:
+    """End connections with a call past its deadline: a late reply must not meet a new call."""
+    oldest_ns = time.monotonic_ns() - round(load.config.timeout_s * 1e9)
+    for connection in list(load.connections.values()):
+        _, sent_ns = next(connection.exchange.waiting(), (0, oldest_ns))
+        if sent_ns < oldest_ns:
+            connection.fail(DeadlineExceeded("no answer within the deadline"))
+
+
+async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineResult:
+    load = _Load(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, load.stop)
+    await asyncio.gather(*(load.connect(at, again=False) for at in range(config.connections)))
+    say({"event": "ready"})
+    # Blocking on purpose: there is nothing to do until all processes are ready.
+    if not sys.stdin.readline():
+        raise ConnectError("nobody waits for the result")
+    start_ns = time.monotonic_ns()
+    open_ns = load.tally.open_ns = start_ns + round(config.warmup_s * 1e9)
+    seconds = _LONGEST_S if config.seconds is None else config.seconds
+    load.close_ns = open_ns + round(seconds * 1e9)
+    if config.rate_hz is not None:
+        offsets = due_offsets_ns(config.rate_hz, Arrivals(config.arrivals), seed=config.seed)
+        load.pacer = Pacer(load, (start_ns + offset for offset in offsets), config.calls)
+    for connection in load.connections.values():
+        connection.begin()
+    if load.pacer is not None:
+        load.pacer.start()
+    await _until(load, open_ns)
+    say({"event": "open"})
+    cpu_ns, opened_ns = time.process_time_ns(), time.monotonic_ns()
+    ended = load.by_port()
+    await _watch(load, say)
+    cpu_ns, took_ns = time.process_time_ns() - cpu_ns, time.monotonic_ns() - opened_ns
+    say({"event": "close"})
+    ended = load.by_port() - ended
+    closed_ns = min(time.monotonic_ns(), load.close_ns)
+    load.close_ns = closed_ns
+    load.tally.unfinished += await _settle(load)
+    load.running = False
+    for connection in list(load.connections.values()):
+        connection.close()
+    return EngineResult(
+        report=load.tally.take(cpu_ns=cpu_ns, final=True),
+        # Stopped in its warm-up, it measured nothing.
+        seconds=max(closed_ns - open_ns, 0) / 1e9,
+        busy=cpu_ns / took_ns if load.pacer is None else load.pacer.busy,
+        interrupted=load.interrupted,
+        by_port=ended,
+    )
+
+
+async def _until(load: _Load, instant_ns: int) -> None:
+    left_s = (instant_ns - time.monotonic_ns()) / 1e9
+    if left_s > 0 and not load.stopped.is_set():
+        try:
+            await asyncio.wait_for(load.stopped.wait(), left_s)
+        except TimeoutError:
+            return
+
+
+async def _watch(load: _Load, say: Callable[[object], None]) -> None:
+    """Report now and then until the window closes, or all calls are done."""
+    while (now_ns := time.monotonic_ns()) < load.close_ns and not load.stopped.is_set():
+        say(load.tally.answered)
+        _overdue(load)
+        await _until(load, min(load.close_ns, now_ns + round(_REPORT_S * 1e9)))
+
+
+async def _settle(load: _Load) -> int:
+    """Wait for the calls that were due in time; return how many have no answer in the end."""
+    end_s = time.monotonic() + load.config.timeout_s
+    # Polled: once per run, and there is nobody to set an event.
+    while load.unfinished and time.monotonic() < end_s:  # noqa: ASYNC110
+        await asyncio.sleep(0.002)
+    return load.unfinished
+
+
+def run(config: EngineConfig, say: Callable[[object], None]) -> EngineResult:
+    """Load the server and return what was measured; pins this process where `cpu` says so.
+
+    `say` gets what goes on, see the module.
+
+    Raises:
+        ClientError: The server cannot be reached.
+        WorkloadError: What to send is unusable.
+        OSError: The CPU is not ours.
+    """
+    if config.cpu is not None:
+        os.sched_setaffinity(0, {config.cpu})
+    publish_gc()
+    return uvloop.run(_run(config, say))
+
+
+def line_writer() -> Callable[[object], None]:
+    """Return a function that prints a value as a line of JSON, all of it.
+
+    With PYTHONUNBUFFERED, `sys.stdout` loses the rest of a write that the kernel cuts short, as it
+    does when a process, or its whole machine, is stopped while a pipe is full. A buffer writes on.
+    """
+    out = open(sys.stdout.fileno(), "wb", closefd=False)  # noqa: SIM115 - as long as we run
+
+    def write(what: object) -> None:
+        out.write(json.dumps(what).encode() + b"\n")
+        out.flush()
+
+    return write
+
+
+def main() -> None:
+    """Run with the JSON object of the first line of stdin; print the result as one."""
+    say = line_writer()
+    try:
+        result = run(EngineConfig.from_json(json.loads(sys.stdin.readline())), say)
+    except (ClientError, OSError, WorkloadError) as error:
+        sys.exit(f"cannot load the server: {error}")
+    say(result.to_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""``loadtest run``: engine processes on CPUs of their own, one summary, one result folder."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from capnp_rig.loadtest.engine.engine_runs import EngineFailed, EngineRun, Report, run_engines
+from capnp_rig.loadtest.engine.process import EngineConfig
+from capnp_rig.loadtest.engine.server_usage import ProcessUse, ServerPart, add_up, local_server
+from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
+from capnp_rig.loadtest.results import (
+    folder_name,
+    make_folder,
+    record,
+    run_document,
+    write_run,
+    write_samples,
+)
+from capnp_rig.loadtest.results.load_samples import window_samples
+from capnp_rig.loadtest.results.rendering import render_folder
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
+from capnp_rig.loadtest.workload import WorkloadConfig
+from capnp_rig.rigcli.address import Address
+
+
+class RunError(Exception):
+    """The load could not be run; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """What `loadtest run` was asked for; `rate_hz` None is a closed loop.
+
+    A run lasts `seconds`, or until `calls` are answered, and is repeated `repeats` times by
+    fresh engine processes.
+    """
+
+    address: Address
+    results: Path
+    connections: int = 64
+    in_flight: int = 1
+    rate_hz: float | None = None
+    arrivals: str = "poisson"
+    seconds: float | None = 30.0
+    calls: int | None = None
+    warmup_s: float = 0.5
+    workload: WorkloadConfig = field(default_factory=WorkloadConfig)
+    checks_content: bool = True
+    timeout_s: float = 15.0
+    processes: int = 1
+    repeats: int = 1
+    seed: int = 1
+    pin: bool = True
+    stack: str = CAPNP
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self) | {"address": str(self.address), "results": str(self.results)}
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Where a run was written, and what it says; `notes` are for the user.
+
+    `server` has what each of the server's processes used, none where that is not known.
+    """
+
+    folder: Path
+    summary: Summary
+    interrupted: bool
+    notes: tuple[str, ...] = ()
+    server: tuple[ProcessUse, ...] = ()
+
+
+def run(config: RunConfig, report: Report) -> RunResult:
+    """Load the server, write the result, and return it.
+
+    Ctrl-C ends the run early; what there is by then is written.
+
+    Raises:
+        WorkloadError: What to send is unusable.
+        RunError: An engine process failed.
+        OSError: The result cannot be written.
+    """
+    label = load_any_workload(config.stack, config.workload).label
+    environment = record.environment()
+    now = datetime.now(UTC)
+    parts = local_server(config.address)
+    runs: list[EngineRun] = []
+    for repeat in range(config.repeats):
+        runs.append(measure(config, parts, report, repeat=repeat))
+        if runs[-1].interrupted:
+            break
+    interrupted = runs[-1].interrupted
+    if interrupted and not runs[-1].part.seconds:
+        del runs[-1]
+    if not runs:
+        raise RunError("interrupted before anything was measured")
+    summary = summarize([each.part for each in runs], interrupted=interrupted)
+    folder = make_folder(config.results, folder_name(now, environment["commit"]))
+    write_samples(folder, _samples(runs))
+    write_run(
+        folder,
+        run_document(
+            *("run", config.to_json(), environment, figures(summary)),
+            started=now.isoformat(),
+            workload=label,
+            limits=dict(LIMITS),
+            interrupted=interrupted,
+            summary=summary.to_json(),
+            observed=[_observed(each) for each in runs],
+            generators=list(_generators(runs)),
+        ),
+    )
+    notes = render_folder(folder)
+    server = add_up(each.server for each in runs)
+    return RunResult(folder, summary, interrupted, notes, tuple(server))
+
+
+def measure(
+    config: RunConfig, server: Sequence[ServerPart], report: Report, *, repeat: int = 0
+) -> EngineRun:
+    """Run the engine processes once.
+
+    Raises:
+        RunError: One failed.
+    """
+    try:
+        return run_engines(
+            plan_engines(config, sorted(os.sched_getaffinity(0)), repeat=repeat), server, report
+        )
+    except EngineFailed as error:
+        raise RunError(str(error)) from error
+
+
+def plan_engines(config: RunConfig, cpus: list[int], *, repeat: int = 0) -> list[EngineConfig]:
+    """Share the load among the processes, pinned to the last of `cpus` first.
+
+    Servers pin their workers from the first CPU on.
+    """
+    count = min(config.processes, config.connections, config.calls or config.processes)
+    return [
+        EngineConfig(
+            address=str(config.address),
+            connections=_share(config.connections, number, count),
+            in_flight=config.in_flight,
+            seconds=config.seconds,
+            calls=None if config.calls is None else _share(config.calls, number, count),
+            warmup_s=config.warmup_s,
+            workload=config.workload,
+            checks_content=config.checks_content,
+            timeout_s=config.timeout_s,
+            cpu=cpus[-1 - number % len(cpus)] if config.pin else None,
+            rate_hz=None if config.rate_hz is None else config.rate_hz / count,
+            arrivals=config.arrivals,
+            seed=config.seed + repeat * count + number,
+            number=number,
+            processes=count,
+            stack=config.stack,
+        )
+        for number in range(count)
+    ]
+
+
+def _share(whole: int, number: int, count: int) -> int:
+    return whole // count + (number < whole % count)
+
+
+def _observed(measured: EngineRun) -> dict[str, Any]:
+    return {
+        "server_cpu_s": measured.server_cpu_s,
+        "steal": measured.steal,
+        "server": [asdict(one) for one in measured.server],
+    }
+
+
+def _generators(runs: Sequence[EngineRun]) -> Iterator[dict[str, Any]]:
+    for repeat, measured in enumerate(runs):
+        for process, result in enumerate(measured.results):
+            plain = result.report.to_json()
+            del plain["windows"]
+            yield {
+                "repeat": repeat,
+                "process": process,
+                **plain,
+                "busy": result.busy,
+                "seconds": result.seconds,
+            }
+
+
+def _samples(runs: Sequence[EngineRun]) -> Iterator[dict[str, Any]]:
+    for repeat, measured in enumerate(runs):
+        for process, result in enumerate(measured.results):
+            yield from window_samples(repeat, process, result.report)
+        for sample in measured.samples:
+            head = {"sample": "usage", "repeat": repeat, "t_s": sample.t_s, "role": sample.role}
+            yield head | asdict(sample.usage)
+        for at_s, machine in measured.machine:
+            yield {"sample": "machine", "repeat": repeat, "t_s": at_s} | asdict(machine)

@@ -1,0 +1,233 @@
+"""``loadtest search``: the highest rate at which a server keeps its objectives."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from capnp_rig.loadtest.engine.engine_runs import EngineRun
+from capnp_rig.loadtest.engine.run import RunConfig, measure
+from capnp_rig.loadtest.engine.server_usage import local_server
+from capnp_rig.loadtest.protocols import load_any_workload
+from capnp_rig.loadtest.results import (
+    Figure,
+    folder_name,
+    make_folder,
+    record,
+    run_document,
+    write_run,
+    write_samples,
+)
+from capnp_rig.loadtest.results.load_samples import window_samples
+from capnp_rig.loadtest.results.report import write_report
+from capnp_rig.loadtest.stats.histogram import merge
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, summarize
+from capnp_rig.loadtest.stats.slo import Found, Outcome, Probe, Slo, judge, least_calls, search
+
+_CONTRACT = "round trip"
+# A process that starts and connects, beside its load.
+_OVERHEAD_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """A search for the objectives `slo` from `start_hz` up to `highest_hz`.
+
+    `load` says how each probe is made, its `seconds` among the rest; its `rate_hz` is ignored.
+    """
+
+    load: RunConfig
+    slo: Slo
+    start_hz: float = 1000.0
+    highest_hz: float = 1_000_000.0
+
+    @property
+    def lowest_hz(self) -> float:
+        """The rate below which a probe has too few calls to prove the objectives."""
+        assert self.load.seconds is not None
+        # A Poisson schedule may have a few calls less than it has on average.
+        return 1.2 * least_calls(self.slo) / self.load.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One probe: what was asked, what came of it, and what it saw."""
+
+    probe: Probe
+    outcome: Outcome
+    run: EngineRun
+    summary: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """All probes at one rate together; times in µs, None without a call."""
+
+    rate_hz: float
+    calls_per_s: float
+    p50: float | None
+    p99: float | None
+    p999: float | None
+    lateness_p99: float | None
+    held: int
+    probes: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Where a search was written, its answer, and the curve by rate."""
+
+    folder: Path
+    found: Found
+    curve: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchProgress:
+    """Before a probe: what it asks for, how many came before it, and about how long is left."""
+
+    probe: Probe
+    done: int
+    left_s: float
+
+
+def run(config: SearchConfig, report: Callable[[SearchProgress], None]) -> SearchResult:
+    """Search, write the result, and return it.
+
+    Raises:
+        WorkloadError: What to send is unusable.
+        RunError: An engine process failed.
+        OSError: The result cannot be written.
+        KeyboardInterrupt: Somebody stopped it; a search that is cut short has no answer.
+    """
+    label = load_any_workload(config.load.stack, config.load.workload).label
+    environment = record.environment()
+    now = datetime.now(UTC)
+    done: list[Measured] = []
+    found = _search(config, done, report)
+    curve = curve_of(done)
+    folder = make_folder(config.load.results, folder_name(now, environment["commit"]))
+    write_samples(folder, _samples(done))
+    plain = asdict(config) | {"load": config.load.to_json(), "slo": config.slo.text}
+    write_run(
+        folder,
+        run_document(
+            *("search", plain, environment, figures(found, curve)),
+            started=now.isoformat(),
+            workload=label,
+            limits=dict(LIMITS),
+            found=_plain_found(found),
+            curve=[asdict(point) for point in curve],
+            probes=list(_probes(done)),
+        ),
+    )
+    write_report(folder)
+    return SearchResult(folder, found, curve)
+
+
+def _search(
+    config: SearchConfig, done: list[Measured], report: Callable[[SearchProgress], None]
+) -> Found:
+    server = local_server(config.load.address)
+    assert config.load.seconds is not None
+    each_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
+    steps = search(
+        config.start_hz, config.highest_hz, seed=config.load.seed, lowest_hz=config.lowest_hz
+    )
+    probe = next(steps)
+    while True:
+        report(SearchProgress(probe, len(done), probe.left * each_s))
+        load = replace(config.load, rate_hz=probe.rate_hz)
+        measured = measure(load, server, lambda _seconds, _calls: None, repeat=len(done))
+        if measured.interrupted:
+            raise KeyboardInterrupt
+        summary = summarize([measured.part])
+        scheduled = sum(result.report.scheduled or 0 for result in measured.results)
+        outcome = judge(config.slo, summary, scheduled)
+        done.append(Measured(probe, outcome, measured, summary))
+        try:
+            probe = steps.send(outcome)
+        except StopIteration as end:
+            answer: Found = end.value
+            return answer
+
+
+def curve_of(done: Sequence[Measured]) -> tuple[Point, ...]:
+    """Return the probes by rate, those of one rate merged."""
+    rates = sorted({each.probe.rate_hz for each in done})
+    return tuple(
+        _point(rate, [each for each in done if each.probe.rate_hz == rate]) for rate in rates
+    )
+
+
+def _point(rate_hz: float, probes: Sequence[Measured]) -> Point:
+    response = merge(each.summary.response for each in probes)
+    lateness = merge(each.summary.lateness for each in probes)
+    p50, p99, p999 = (_us(response.percentile_ns(percent)) for percent in (50, 99, 99.9))
+    blamed = any(each.outcome is Outcome.GENERATOR for each in probes)
+    errors = sum(each.summary.errors for each in probes)
+    notes = ["the generator was late or busy"] if blamed else []
+    notes += [f"{errors:,} calls failed"] if errors else []
+    return Point(
+        rate_hz=rate_hz,
+        calls_per_s=sum(each.summary.calls_per_s for each in probes) / len(probes),
+        p50=p50,
+        p99=p99,
+        p999=p999,
+        lateness_p99=_us(lateness.percentile_ns(99)),
+        held=sum(each.outcome is Outcome.HELD for each in probes),
+        probes=len(probes),
+        note="; ".join(notes),
+    )
+
+
+def _us(value_ns: int | None) -> float | None:
+    return None if value_ns is None else value_ns / 1000
+
+
+def figures(found: Found, curve: Sequence[Point]) -> list[Figure]:
+    """Return the answer, and the curve, as figures."""
+    reason = "" if found.rate_hz is not None else "no rate was verified"
+    listed = [
+        _figure("highest verified rate", found.rate_hz, found.verified, reason),
+        _figure("lowest failing rate", found.failing_hz, 1, ""),
+    ]
+    for point in curve:
+        for name, value in (("p50", point.p50), ("p99", point.p99), ("p99.9", point.p999)):
+            listed.append(
+                Figure(
+                    f"{point.rate_hz:,g} calls/s: response time {name}",
+                    *(value, "µs", _CONTRACT, point.probes),
+                    reason=point.note,
+                )
+            )
+    return listed
+
+
+def _figure(name: str, value: float | None, n: int, reason: str) -> Figure:
+    verdict = "void" if reason else "ok"
+    return Figure(name, value, "calls/s", _CONTRACT, n, verdict=verdict, reason=reason)
+
+
+def _plain_found(found: Found) -> dict[str, Any]:
+    outcomes = [[rate, list(kept)] for rate, kept in sorted(found.outcomes.items())]
+    return asdict(found) | {"outcomes": outcomes}
+
+
+def _probes(done: Sequence[Measured]) -> Iterator[dict[str, Any]]:
+    for number, each in enumerate(done):
+        yield {
+            "repeat": number,
+            "rate_hz": each.probe.rate_hz,
+            "purpose": each.probe.purpose,
+            "outcome": each.outcome,
+            "summary": each.summary.to_json(),
+        }
+
+
+def _samples(done: Sequence[Measured]) -> Iterator[dict[str, Any]]:
+    for number, each in enumerate(done):
+        for process, result in enumerate(each.run.results):
+            yield from window_samples(number, process, result.report)

@@ -1,0 +1,116 @@
+"""The server, started as a command, as a user would, and the CPU time of its processes."""
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.server_usage import ServerPart
+
+_LISTENING = re.compile(r"Listening on (?P<address>\S+) with \d+ workers?")
+_READY_S = 15.0
+
+
+class ServerFailed(Exception):  # noqa: N818 - names the thing
+    """The server did not start; the message says what it printed."""
+
+
+class ServerProcess:
+    """A running server: its `address`, and what it costs."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", address: str) -> None:
+        self.address = address
+        self._process = psutil.Process(process.pid)
+
+    def worker_rss_bytes(self) -> int:
+        """Return the memory that the workers hold now."""
+        workers = self._process.children(recursive=True)
+        return sum(int(worker.memory_info().rss) for worker in workers)
+
+    def await_connections(self, count: int) -> None:
+        """Return when the workers have at least `count` connections open.
+
+        Raises:
+            ServerFailed: They have not within 15 s.
+        """
+        deadline_s = time.monotonic() + _READY_S
+        while True:
+            workers = self._process.children(recursive=True)
+            if sum(worker.num_fds() for worker in workers) >= count:
+                return
+            if time.monotonic() > deadline_s:
+                raise ServerFailed(f"the server did not take {count} connections")
+            time.sleep(0.05)
+
+    def parts(self) -> list[ServerPart]:
+        """Return its processes as they are now."""
+        workers = self._process.children(recursive=True)
+        named = [ServerPart(f"worker {number}", worker) for number, worker in enumerate(workers)]
+        return [ServerPart("supervisor", self._process), *named]
+
+
+@contextmanager
+def running_server(
+    *, workers: int, log: Path, options: Sequence[str] = (), cpus: Collection[int] | None = None
+) -> Iterator[ServerProcess]:
+    """Start a server on a free port of loopback, and end it with the block.
+
+    What it prints goes to the file `log`; `options` are those of ``server run``; `cpus` are the
+    only ones it may use, None for all of ours.
+
+    Raises:
+        ServerFailed: It does not announce itself within 15 s.
+    """
+    command = [sys.executable, "-P", "-m", "capnp_rig.server", "run", "127.0.0.1:0"]
+    defaults = ["--workers", str(workers), "--log-level", "warning"]
+    with (
+        log.open("wb") as stream,
+        kept_alive(
+            [*_confined(cpus), *command, *defaults, *options],
+            env=child_environment(),
+            stdout=subprocess.PIPE,
+            stderr=stream,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        address = _await_address(process, log)
+        # Its further lines must not fill the pipe; at this level there are next to none.
+        threading.Thread(target=_drain, args=[process.stdout], daemon=True).start()
+        yield ServerProcess(process, address)
+
+
+def _confined(cpus: Collection[int] | None) -> list[str]:
+    # Before the server starts, so that it and all its threads are confined.
+    return [] if cpus is None else ["taskset", "-c", ",".join(map(str, sorted(cpus)))]
+
+
+def _await_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    assert process.stdout is not None
+    # A line is waited for by a timer that ends the process: reading then meets the end.
+    timer = threading.Timer(_READY_S, process.kill)
+    timer.start()
+    started_s = time.monotonic()
+    try:
+        for line in process.stdout:
+            match = _LISTENING.search(line.decode(errors="replace"))
+            if match is not None:
+                return match["address"]
+    finally:
+        timer.cancel()
+    if time.monotonic() - started_s >= _READY_S:
+        raise ServerFailed(f"the server was not ready within {_READY_S:.0f} s")
+    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    raise ServerFailed(f"the server did not start: {said[-1] if said else 'it said nothing'}")
+
+
+def _drain(stream: IO[bytes]) -> None:
+    for _ in stream:
+        pass

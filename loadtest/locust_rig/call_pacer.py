@@ -1,0 +1,174 @@
+"""The open loop under Locust: sends calls when they are due, whatever the server does.
+
+One pacer per process follows its part of the schedule: the rate of the run times the share of the
+run's users that live here now. So the rate grows with the users while they are started, and the
+processes' parts add up to it. Each call that is due goes to any slot that is free; where there is
+none it waits, keeps its due time, and leaves on the first slot that a reply frees.
+
+The pacer runs inside gevent's hub, by a timer. Where the next call is due soon it comes back in
+the next turn of the loop, since libev's timers step by a millisecond. A greenlet with
+``gevent.sleep(0)`` would hold up replies: gevent runs such callbacks for up to 5 ms before it looks
+at a socket again (p90 of a wake-up 5,000 µs, 23 with the timer).
+"""
+
+import sys
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gevent
+
+from capnp_rig.loadtest.engine.schedule import MOST_WAITING, NotSent, Pace
+from capnp_rig.loadtest.stats.tally import Tally
+
+# With less time left than this, timers of a millisecond are too coarse.
+_SPIN_NS = 2_000_000
+_MOST_SLEEP_NS = 50_000_000
+
+
+class Sender(Protocol):
+    """What has slots for calls."""
+
+    def send(self, due_ns: int, now_ns: int) -> None:
+        """Take a call onto a free slot."""
+
+    def flush(self) -> None:
+        """Let the calls taken leave."""
+
+
+class Pacer:
+    """Hands out the calls of one process; `pace` is that of its share of the run."""
+
+    def __init__(
+        self,
+        pace: Pace,
+        tally: Tally,
+        *,
+        not_sent: Callable[[Exception, int, int], None],
+        bug: Callable[[Exception], None],
+        loop: Any = None,  # noqa: ANN401 - gevent's loops are untyped
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Prepare; `not_sent` gets the error, and when the call was due and given up.
+
+        `loop` makes the timers, None for that of gevent's hub.
+        """
+        self._pace = pace
+        self._tally = tally
+        self._not_sent = not_sent
+        self._bug = bug
+        self._waiting: deque[int] = deque()
+        # Free slots, of the sender whose turn it is first.
+        self._free: OrderedDict[Sender, int] = OrderedDict()
+        # When the last turn was; whether it was to be followed at once, and what was freed since.
+        self._turned_ns = 0
+        self._spinning = self._freed = False
+        self._stopped = False
+        self._clock = clock
+        self._loop: Any = gevent.get_hub().loop if loop is None else loop
+        self._spin: Any = self._loop.timer(0)
+        self._timer: Any = self._spin
+
+    def set_rate(self, rate_hz: float) -> None:
+        """Go on at another rate."""
+        if self._stopped:
+            return
+        now_ns = self._clock()
+        self._hand_out(now_ns)
+        self._pace.set_rate(rate_hz, now_ns)
+        self._plan(now_ns)
+
+    def offer(self, sender: Sender, slots: int, now_ns: int) -> None:
+        """Take `slots` free slots of `sender`, which flushes them itself."""
+        if self._stopped or not slots:
+            return
+        waiting = self._waiting
+        if not self._spinning:
+            self._tally.held += self._collect(now_ns)
+        while slots and waiting:
+            sender.send(waiting.popleft(), now_ns)
+            slots -= 1
+        self._freed = True
+        if slots:
+            self._free[sender] = self._free.get(sender, 0) + slots
+            if not self._spinning:
+                self._plan(now_ns)
+
+    def withdraw(self, sender: Sender) -> None:
+        """Forget the free slots of `sender`."""
+        self._free.pop(sender, None)
+
+    def stop(self) -> int:
+        """Send nothing more; return how many calls were due and wait in vain.
+
+        The schedule ends with the last turn: what Locust does before it says that a run ends
+        must not make calls wait.
+        """
+        self._stopped = True
+        self._timer.stop()
+        waiting = len(self._waiting)
+        self._waiting.clear()
+        self._free.clear()
+        return waiting
+
+    def _turn(self) -> None:
+        now_ns = self._clock()
+        try:
+            due = self._hand_out(now_ns)
+        except Exception as error:  # noqa: BLE001 - gevent would print it and go on
+            self._bug(error)
+            return
+        if self._spinning and not due and not self._freed:
+            self._tally.spun_ns += now_ns - self._turned_ns
+        self._turned_ns, self._freed = now_ns, False
+        self._plan(now_ns)
+
+    def _hand_out(self, now_ns: int) -> int:
+        """Send what is due, or let it wait; return how many calls became due."""
+        due = self._collect(now_ns)
+        if not due:
+            return 0
+        waiting, free = self._waiting, self._free
+        touched: dict[Sender, None] = {}
+        while waiting and free:
+            sender, slots = free.popitem(last=False)
+            if slots > 1:
+                free[sender] = slots - 1
+            sender.send(waiting.popleft(), now_ns)
+            touched[sender] = None
+        self._tally.held += min(due, len(waiting))
+        for sender in touched:
+            sender.flush()
+        return due
+
+    def _collect(self, now_ns: int) -> int:
+        """Let what has become due wait; return how many calls that are."""
+        pace, tally, waiting = self._pace, self._tally, self._waiting
+        due = 0
+        while pace.next_ns <= now_ns:
+            due_ns = pace.pop()
+            tally.scheduled += due_ns >= tally.open_ns
+            if len(waiting) < MOST_WAITING:
+                waiting.append(due_ns)
+                due += 1
+            else:
+                self._not_sent(NotSent("no room for so many waiting calls"), due_ns, now_ns)
+        return due
+
+    def _plan(self, now_ns: int) -> None:
+        """Choose when to take the next turn."""
+        self._timer.stop()
+        ahead_ns = self._pace.next_ns - now_ns
+        # Without a free slot there is no haste: the next reply brings one, and takes what is due.
+        self._spinning = ahead_ns < _SPIN_NS and bool(self._free)
+        if self._stopped or self._pace.next_ns == sys.maxsize:
+            return
+        if self._spinning:
+            self._timer = self._spin
+        else:
+            # Half of the time left: a timer may be a millisecond late. Its time is fixed, so it
+            # is made anew, for 1 µs.
+            sleep_ns = min(max(ahead_ns, _SPIN_NS) // 2, _MOST_SLEEP_NS)
+            self._timer = self._loop.timer(sleep_ns / 1e9)
+        self._timer.start(self._turn)

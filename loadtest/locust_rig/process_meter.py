@@ -1,0 +1,110 @@
+"""Measures a Locust process from within, whatever its users do: a locustfile beside theirs.
+
+``locust -f users.py,loadtest/locust_rig/process_meter.py --meter-file FILE …``. When all users
+are there it waits for the warm-up, reads how many requests Locust has counted and how much CPU was
+used, reads again after the window, writes the differences to the file as a JSON object, and ends
+the run: it is over by the time that Locust begins to end it.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gevent
+import psutil
+from locust import events
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+
+from capnp_rig.loadtest.engine.server_usage import cpu_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What there was by an instant of the monotonic clock; the server's CPU over its processes."""
+
+    seconds: float
+    requests: int
+    failures: int
+    cpu_s: float
+    server_cpu_s: float
+
+    def since(self, before: "Reading") -> "Reading":
+        """Return the differences to an earlier one."""
+        return Reading(
+            *(now - then for now, then in zip(_values(self), _values(before), strict=True))
+        )
+
+
+def _values(reading: Reading) -> list[Any]:
+    return list(asdict(reading).values())
+
+
+def _add_options(parser: LocustArgumentParser) -> None:
+    for name, kind, text in (
+        ("file", Path, "where to write what was measured"),
+        ("warmup", float, "seconds from when all users are there"),
+        ("seconds", float, "length of the window"),
+    ):
+        parser.add_argument(
+            f"--meter-{name}", type=kind, required=True, help=text, include_in_web_ui=False
+        )
+    parser.add_argument(
+        *("--meter-server",),
+        type=int,
+        action="append",
+        default=[],
+        metavar="PID",
+        help="a process of the server; repeatable",
+        include_in_web_ui=False,
+    )
+
+
+def _read(environment: Environment, server: list[psutil.Process]) -> Reading:
+    # Users that feed Locust's statistics in bulk do so a little later.
+    crews: Any = sys.modules.get("capnp_rig.loadtest.locust_rig.run_context")
+    if crews is not None:
+        crews.crew().feed_locust()
+    total = environment.stats.total
+    return Reading(
+        time.monotonic(),
+        total.num_requests,
+        total.num_failures,
+        time.process_time(),
+        sum(map(cpu_seconds, server)),
+    )
+
+
+def _measure(environment: Environment) -> None:
+    options: Any = environment.parsed_options
+    server = [psutil.Process(pid) for pid in options.meter_server]
+    gevent.sleep(options.meter_warmup)
+    before = _read(environment, server)
+    gevent.sleep(options.meter_seconds)
+    found = _read(environment, server).since(before)
+    options.meter_file.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    assert environment.runner is not None
+    environment.runner.quit()
+
+
+def _on_spawned(user_count: int, **_: object) -> None:
+    # Locust's hook does not say whose users they are; there is one environment in a process.
+    assert user_count
+    gevent.spawn(_measure, _environment[0])
+
+
+_environment: list[Environment] = []
+
+
+def _on_init(environment: Environment, **_: object) -> None:
+    _environment.append(environment)
+
+
+# Locust ships type information, but not for its hooks.
+_events: Any = events
+_events.init_command_line_parser.add_listener(_add_options)
+_events.init.add_listener(_on_init)
+_events.spawning_complete.add_listener(_on_spawned)

@@ -1,0 +1,167 @@
+"""What server and generator use while Locust runs: CPU and memory, once a second.
+
+Reading another process's figures means reading files under /proc, and finding it means reading
+very many: both happen in a real thread, so that no user waits for it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import gevent
+import psutil
+
+from capnp_rig.loadtest.engine.server_usage import (
+    MachineTime,
+    ServerPart,
+    Usage,
+    cpu_s_between,
+    local_server,
+    machine_time,
+    read_usage,
+    steal_between,
+)
+from capnp_rig.loadtest.locust_rig.live_run import Used
+from capnp_rig.rigcli.address import AddressError, parse_address
+from capnp_rig.rigcli.gc_page import publish_gc
+
+_EVERY_S = 1.0
+NOT_HERE = "no process of the server was found: it is on another machine, or another user's"
+
+T = TypeVar("T")
+
+
+def in_thread(function: Callable[..., T], *arguments: object) -> T:
+    """Call a function in a real thread, and wait for it without holding up other greenlets."""
+    result: T = gevent.get_hub().threadpool.apply(function, arguments)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the server's processes and the machine had used, `t_s` after the run started."""
+
+    t_s: float
+    usages: tuple[Usage, ...]
+    machine: MachineTime | None
+
+
+@dataclass(slots=True)
+class ServerWatch:
+    """Reads the server's processes from the start of a run to its end.
+
+    `readings` has the first and the last, and where asked those of every second between.
+    """
+
+    host: str
+    readings: list[Reading] = field(default_factory=list)
+    _parts: list[ServerPart] = field(default_factory=list)
+    _started_s: float = 0.0
+    _greenlet: Any = None
+
+    def start(self, *, every_second: bool) -> None:
+        """Find the processes, and read them for the first time."""
+        self._started_s = time.monotonic()
+        self._find()
+        self._read()
+        if every_second and self._parts:
+            self._greenlet = gevent.spawn(self._follow)
+
+    def stop(self) -> None:
+        """Read them for the last time."""
+        if self._greenlet is not None:
+            self._greenlet.kill()
+            self._greenlet = None
+        self._read()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the server's processes could be found."""
+        return bool(self._parts)
+
+    @property
+    def age_s(self) -> float:
+        """How old the last reading is."""
+        return time.monotonic() - self._started_s - self.readings[-1].t_s
+
+    @property
+    def cpu_s(self) -> float | None:
+        """CPU seconds of all processes so far; None where one came or went, or none is here."""
+        return cpu_s_between(self.readings[0].usages, self.readings[-1].usages)
+
+    @property
+    def steal(self) -> float | None:
+        """The share of the machine's CPU time that was stolen; None where it is not known."""
+        return steal_between(self.readings[0].machine, self.readings[-1].machine)
+
+    def shares(self) -> dict[int, float]:
+        """Return the share of a CPU that each process used lately, by pid."""
+        now = self.readings[-1]
+        earlier = (one for one in reversed(self.readings) if now.t_s - one.t_s >= _EVERY_S / 2)
+        before = next(earlier, now)
+        if before is now:
+            return {}
+        used = {usage.pid: usage.cpu_s for usage in before.usages}
+        passed_s = now.t_s - before.t_s
+        return {
+            usage.pid: (usage.cpu_s - used[usage.pid]) / passed_s
+            for usage in now.usages
+            if usage.pid in used
+        }
+
+    def _follow(self) -> None:
+        while True:
+            gevent.sleep(_EVERY_S)
+            self._read()
+            if len(self.readings[-1].usages) < len(self._parts):
+                # A worker died: its successor is another process.
+                self._find()
+
+    def _find(self) -> None:
+        try:
+            address = parse_address(self.host)
+        except AddressError:
+            return
+        self._parts = in_thread(local_server, address) or self._parts
+
+    def _read(self) -> None:
+        usages = in_thread(read_usage, self._parts)
+        at_s = time.monotonic() - self._started_s
+        self.readings.append(Reading(at_s, tuple(usages), machine_time()))
+
+
+class OwnUsage:
+    """Notes once a second what this process uses."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._started_s = time.monotonic()
+        self._noted: list[Used] = []
+        self._gc = publish_gc()
+        self._note()
+        self._greenlet: Any = gevent.spawn(self._follow)
+
+    def take(self) -> tuple[Used, ...]:
+        """Return what is new since the last `take`."""
+        noted, self._noted = tuple(self._noted), []
+        return noted
+
+    def stop(self) -> None:
+        """Note it for the last time."""
+        self._greenlet.kill()
+        self._note()
+        if self._gc is not None:
+            self._gc.close()
+            self._gc = None
+
+    def _follow(self) -> None:
+        while True:
+            gevent.sleep(_EVERY_S)
+            self._note()
+
+    def _note(self) -> None:
+        at_s = time.monotonic() - self._started_s
+        rss_bytes = int(self._process.memory_info().rss)
+        gc = None if self._gc is None else self._gc.use
+        self._noted.append(Used(at_s, time.process_time(), rss_bytes, gc))

@@ -1,0 +1,78 @@
+"""The JSON RPC: one line of JSON each way; ``server/stacks/json_rpc.py`` has the format."""
+
+import json
+from typing import Any
+
+from capnp_rig.client.errors import ProtocolError, RemoteError
+from capnp_rig.loadtest.protocols.ordered import (
+    NOT_WHOLE,
+    Bytes,
+    Judgement,
+    OrderedExchange,
+    Prepared,
+)
+from capnp_rig.loadtest.protocols.payloads import Payload
+from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.workload.texts import WRONG_REPLY
+
+# Longer than any error; a line without an end is no reply.
+_SPARE_BYTES = 65_536
+
+
+class JsonExchange(OrderedExchange):
+    """Calls ``read`` with texts."""
+
+    _start = b'{"method":"read","params":{"content":"'
+
+    def prepare(self, number: int, payload: Payload) -> Prepared:
+        """Return the call with its number as id."""
+        sent, back = payload.request, payload.reply
+        return Prepared(
+            payload,
+            (self._start, *sent, b'"},"id":%d}\n' % number),
+            (b'{"id":%d,"result":"' % number, *back, b'"}\n'),
+        )
+
+    def judge(self, prepared: Prepared, data: Bytes, at: int) -> Judgement:
+        """Judge a line.
+
+        Raises:
+            ProtocolError: It has no end, is no JSON object, or answers another call.
+        """
+        # What was looked through for an end before is kept in `needed`.
+        end = data.find(b"\n", at + max(self.needed - 1, 0)) + 1
+        if not end:
+            self.needed = len(data) - at + 1
+            if self.needed > prepared.reply_bytes + _SPARE_BYTES:
+                raise ProtocolError("the reply has no end")
+            return NOT_WHOLE
+        line = bytes(data[at:end])
+        answer, right = (
+            _object(line),
+            _object(b"".join((prepared.reply_head, *prepared.reply_rest))),
+        )
+        if "error" in answer:
+            return end - at, RemoteError(str(answer["error"]))
+        if answer.get("id") != right["id"]:
+            raise ProtocolError("the server answered another call")
+        if answer.get("result") != right["result"]:
+            return end - at, WrongReply(WRONG_REPLY)
+        if self.is_repeating:
+            prepared.expect(line)
+        return end - at, None
+
+
+class BinaryJsonExchange(JsonExchange):
+    """Calls ``reverse_bytes`` with base64."""
+
+    _start = b'{"method":"reverse_bytes","params":{"data":"'
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ProtocolError("the reply is no JSON") from error
+    if not isinstance(value, dict):
+        raise ProtocolError("the reply is no JSON object")
+    return value

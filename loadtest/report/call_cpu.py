@@ -1,0 +1,156 @@
+"""CPU per call, of servers and of generators, and of each worker (no I/O)."""
+
+from collections.abc import Iterator, Sequence
+
+from capnp_rig.loadtest.engine.server_usage import ProcessUse, add_up, workers_of
+from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value
+from capnp_rig.loadtest.report.document import Cell, Part, Row, Table
+from capnp_rig.loadtest.report.line_styles import ENGINES, look_of
+from capnp_rig.loadtest.report.load_claims import load_text
+from capnp_rig.loadtest.report.sources import Source
+from capnp_rig.loadtest.report.spectrum import loop_text
+from capnp_rig.loadtest.report.units import (
+    NOTHING,
+    count_text,
+    digits,
+    interval_text,
+    sentence,
+    share_text,
+)
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.results.load_samples import LoadRun
+from capnp_rig.loadtest.stats.run_summary import LIMITS
+
+_CPU = "server CPU per call"
+_OWN_CPU = "generator CPU per call"
+
+
+def cpu_parts(source: Source) -> Iterator[Part]:
+    """Yield CPU per call of a bench-server or bench-locust, and all its figures.
+
+    Of a load run, calls and CPU per call of each worker, where there are several.
+    """
+    if source.load is not None:
+        yield from _worker_parts(source, source.load)
+        return
+    for what in (_CPU, _OWN_CPU):
+        found = [
+            one
+            for one in source.figures
+            if one.labels.get("kind") == "value" and one.labels.get("what") == what
+        ]
+        if found:
+            yield _cpu_chart(source, what, found)
+    yield _figure_table(source)
+
+
+def _cpu_chart(source: Source, what: str, found: Sequence[Figure]) -> RowChart:
+    loads = list(dict.fromkeys(str(one.labels["load"]) for one in found))
+    subjects = list(dict.fromkeys(str(one.labels["subject"]) for one in found))
+    by_place = {(one.labels["subject"], one.labels["load"]): one for one in found}
+    series = [
+        Series(
+            subject,
+            [_us_value(by_place.get((subject, load))) for load in loads],
+            look_of(subject, ENGINES, number),
+        )
+        for number, subject in enumerate(subjects)
+    ]
+    noun = "users" if source.kind == "bench-locust" else "connections"
+    return RowChart(
+        key=f"cpu-{source.kind}",
+        title=f"{what[:1].upper()}{what[1:]}, {' and '.join(subjects)}",
+        finding=_cpu_finding(found),
+        x=Axis(f"CPU µs per call, by {noun} x calls in flight", low=0),
+        rows=loads,
+        series=series,
+    )
+
+
+def _worker_parts(source: Source, load: LoadRun) -> Iterator[Part]:
+    server = add_up(each.server for each in load.repeats.values())
+    workers = workers_of(server)
+    calls = [one.calls for one in workers if one.calls is not None]
+    if len(workers) < 2 or len(calls) < len(workers) or not sum(calls):
+        return
+    seconds = sum(each.seconds for each in load.repeats.values())
+    rates = [Value(each / seconds, label=count_text(each / seconds)) for each in calls]
+    costs = [
+        Value(one.cpu_us_per_call, label=digits(one.cpu_us_per_call or 0), void=_few(one))
+        for one in workers
+    ]
+    title = loop_text(source, load.summary())
+    for what, values, unit in (("Calls", rates, "calls/s"), ("CPU", costs, "CPU µs per call")):
+        yield RowChart(
+            key=f"workers-{what.lower()}-{source.slug}",
+            title=f"{what} of each worker, {title[:1].lower()}{title[1:]}",
+            finding=_spread_finding(what, [one.value for one in values if one.value is not None])
+            + "".join(dict.fromkeys(f" Grey is void: {one.void}." for one in values if one.void)),
+            x=Axis(unit, low=0),
+            rows=[one.name for one in workers],
+            series=[Series(unit, values, look_of(unit, {}, 0))],
+        )
+
+
+def _few(one: ProcessUse) -> str:
+    least_s = LIMITS["least_server_cpu_s"]
+    return f"under {least_s:g} s of CPU" if one.cpu_s < least_s else ""
+
+
+def _spread_finding(what: str, values: Sequence[float]) -> str:
+    if what == "Calls":
+        share = max(values) / sum(values)
+        said = (
+            f"the busiest of {len(values)} workers answered {share_text(share)} of the calls, "
+            f"where equal shares are {share_text(1 / len(values))}"
+        )
+        return sentence(said) + " A worker gets connections, not calls."
+    return sentence(f"from {digits(min(values))} to {digits(max(values))} µs")
+
+
+def _us_value(figure: Figure | None) -> Value:
+    if figure is None or figure.value is None:
+        return Value(None)
+    interval = interval_text(figure.low, figure.high, digits)
+    shown = f"{digits(figure.value)} µs{f' ({interval})' if interval else ''}"
+    void = (figure.reason or "no reason given") if figure.verdict == "void" else ""
+    said = f"{figure.labels.get('subject', figure.labels.get('stack', ''))}: {shown}"
+    return Value(figure.value, figure.low, figure.high, void, said, digits(figure.value))
+
+
+def _cpu_finding(found: Sequence[Figure]) -> str:
+    good = [one for one in found if one.value is not None and one.verdict != "void"]
+    if not good:
+        return "All of it is void."
+    least = min(good, key=lambda one: one.value or 0.0)
+    most = max(good, key=lambda one: one.value or 0.0)
+    where = [load_text(str(one.labels["load"])) for one in (least, most)]
+    said = (
+        f"least with {least.labels['subject']} and {where[0]}: {digits(least.value or 0)} µs; "
+        f"most with {most.labels['subject']} and {where[1]}: {digits(most.value or 0)} µs"
+    )
+    return sentence(said) + " Whiskers are 95 % intervals."
+
+
+def _figure_table(source: Source) -> Table:
+    rows = []
+    for one in source.figures:
+        floor = one.labels.get("floor")
+        rows.append(
+            Row(
+                [
+                    Cell(one.name),
+                    Cell(count_text(one.value), one.value),
+                    Cell(one.unit),
+                    Cell(interval_text(one.low, one.high, count_text) or NOTHING),
+                    Cell(NOTHING if floor is None else share_text(floor), floor),
+                    Cell(f"{one.n:,}", one.n),
+                    Cell(one.verdict if not one.reason else f"{one.verdict}: {one.reason}"),
+                ],
+                one.reason if one.verdict == "void" else "",
+            )
+        )
+    headings = ["figure", "value", "unit", "95 % interval", "A/A floor", "n", "verdict"]
+    return Table(
+        f"figures-{source.kind}", f"All figures of {source.kind}", headings, rows, folded=True
+    )

@@ -1,0 +1,376 @@
+"""What transports leave of a codec's gain: round trips in memory, over sockets, over RPC (no I/O).
+
+Each trip writes the message, and reads back all of what the other process returned, which is the
+same bytes. Bars show what each stage takes beyond the one before; nothing is subtracted from what
+is compared.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from capnp_rig.loadtest.report.chart import (
+    Axis,
+    Line,
+    LineChart,
+    Mark,
+    Panel,
+    Point,
+    RowChart,
+    Series,
+    Value,
+)
+from capnp_rig.loadtest.report.codec_claims import CAPNP_NAME, ratio_detail
+from capnp_rig.loadtest.report.codec_lines import key_of, ordered, time_cell, void_of
+from capnp_rig.loadtest.report.codec_view import (
+    EMPTY_CALL,
+    FLOOR,
+    IN_MEMORY,
+    TRANSPORTS,
+    CodecView,
+    Ratio,
+    by_codec,
+    over,
+    thing,
+)
+from capnp_rig.loadtest.report.document import Cell, Claim, Fold, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.line_styles import SHOWN_CODECS, STAGES, look_of
+from capnp_rig.loadtest.report.units import (
+    NOTHING,
+    capitalized,
+    compact,
+    digits,
+    interval_text,
+    joined,
+    ratio_text,
+    sentence,
+    share_text,
+    size_text,
+    time_text,
+    times_text,
+)
+from capnp_rig.loadtest.results import Figure
+
+TOPIC = "Messages between processes"
+# Each contract, where the message goes, and what the part of a bar is called.
+_WHERE = {IN_MEMORY: "in memory", **{over(one): f"over {one}" for one in TRANSPORTS}}
+_PARTS = ("codec", *(one.removeprefix("a ") for one in TRANSPORTS))
+_FUNCTION_CALL = "function call"
+_HOW = (
+    "A message is written, goes to another process, comes back unchanged and is read, all of it; "
+    "in memory it goes nowhere. Each codec sends its own bytes. RPC is a call of this project's "
+    "server that has them as its Data. Bars show what each stage takes beyond the one before. "
+    "A trip has two wake-ups, and how long those take depends on what both processes did before: "
+    "where the codec's own time is short, they make the difference, either way."
+)
+# A number needs that share of the longest bar to be read in its part.
+_LEAST_LABELLED = 0.09
+_IN_MS_NS = 10_000_000
+_BESIDE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """The round trips of one message of one size.
+
+    `times` has a codec's figures by contract, `ratios` those of Cap'n Proto to the rival.
+    """
+
+    message: str
+    size_bytes: float
+    times: Mapping[str, Mapping[str, Figure]]
+    ratios: Mapping[str, Ratio] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The message and its size."""
+        return f"{self.message} {size_text(self.size_bytes)}"
+
+    @property
+    def title(self) -> str:
+        """The same in words."""
+        return f"{thing(self.message)} ({size_text(self.size_bytes)})"
+
+    @property
+    def stages(self) -> list[tuple[str, Ratio]]:
+        """Where the message goes, and the ratio there, in order."""
+        return [(where, self.ratios[one]) for one, where in _WHERE.items() if one in self.ratios]
+
+    def codec_share(self, codec: str) -> float | None:
+        """Return which share of the trip over RPC writing and reading is, None if unknown."""
+        times = self.times.get(codec, {})
+        own, call = (times.get(contract) for contract in (IN_MEMORY, over("RPC")))
+        if own is None or call is None or own.value is None or not call.value:
+            return None
+        # Of 1,000 records both take as long, and which is ahead is chance.
+        return min(own.value / call.value, 1.0)
+
+
+def trips_of(view: CodecView) -> list[Trip]:
+    """Return every message and size that went over a transport."""
+    found: dict[tuple[str, float], dict[str, dict[str, Figure]]] = {}
+    for one in view.times():
+        if one.contract in _WHERE:
+            codecs = found.setdefault((one.labels["message"], one.labels["size_bytes"]), {})
+            codecs.setdefault(one.labels["codec"], {})[one.contract] = one
+    # A codec that stayed in memory has nothing to tell here.
+    carried = {
+        place: {codec: times for codec, times in codecs.items() if times.keys() - {IN_MEMORY}}
+        for place, codecs in found.items()
+    }
+    ratios = _ratios(view)
+    return [
+        Trip(message, size, carried[message, size], ratios.get((message, size), {}))
+        for message, size in sorted(place for place, codecs in carried.items() if codecs)
+    ]
+
+
+def _rival(view: CodecView) -> str:
+    return (view.baselines() or [""])[0]
+
+
+def _ratios(view: CodecView) -> dict[tuple[str, float], dict[str, Ratio]]:
+    own = view.own_codec()
+    found: dict[tuple[str, float], dict[str, Ratio]] = {}
+    for curve in view.curves(own, _rival(view)) if own else ():
+        if curve.contract in _WHERE:
+            for ratio in curve.ratios:
+                place = (curve.message, ratio.size_bytes)
+                found.setdefault(place, {})[curve.contract] = ratio
+    return found
+
+
+def trip_claims(view: CodecView) -> Iterator[Claim]:
+    """Yield a sentence per message and larger size: who is ahead at each stage."""
+    own, rival = view.own_codec(), _rival(view)
+    for trip in _telling(trips_of(view)):
+        if own is not None and trip.stages:
+            yield _claim(trip, own, rival)
+
+
+def _claim(trip: Trip, own: str, rival: str) -> Claim:
+    subject = f"{trip.title}, there and back"
+    details = [f"{where} {ratio_detail(ratio)}" for where, ratio in trip.stages]
+    detail = f"{own} over {rival}: {'; '.join(details)}"
+    if all(ratio.standing == "void" for _, ratio in trip.stages):
+        reason = trip.stages[0][1].reason or "no reason given"
+        return Claim(TOPIC, sentence(f"{subject}, against {rival}: no verdict"), detail, reason)
+    said = filter(None, [gain_clauses(trip.stages, rival), _shares(trip, own, rival)])
+    return Claim(TOPIC, sentence(f"{subject}: {'; '.join(said)}"), detail)
+
+
+def _telling(trips: Sequence[Trip]) -> list[Trip]:
+    """Return the larger half of each message's sizes: a call with a small one is all transport."""
+    grouped = [list(some) for _, some in groupby(trips, key=lambda trip: trip.message)]
+    return [trip for some in grouped for trip in some[len(some) // 2 :]]
+
+
+def gain_clauses(stages: Sequence[tuple[str, Ratio]], rival: str) -> str:
+    """Return who is ahead at each stage, and how far, stages of one kind told together."""
+    return "; ".join(
+        _clause(standing, list(some), rival)
+        for standing, some in groupby(stages, key=lambda stage: stage[1].standing)
+    )
+
+
+def _clause(standing: str, stages: Sequence[tuple[str, Ratio]], rival: str) -> str:
+    places = joined([where for where, _ in stages])
+    if standing in {"faster", "slower"}:
+        ahead, behind = (CAPNP_NAME, rival) if standing == "faster" else (rival, CAPNP_NAME)
+        (first, *rest) = [
+            (where, times_text(one.value if standing == "faster" else 1 / one.value))
+            for where, one in stages
+        ]
+        said = [f"{first[1]} times as fast as {behind} {first[0]}"]
+        return f"{ahead} is {joined([*said, *(f'{times} times {where}' for where, times in rest)])}"
+    if standing == "same":
+        return f"{CAPNP_NAME} and {rival} tie {places}"
+    if standing == "void":
+        return f"{places} the figure is void ({stages[0][1].reason or 'no reason given'})"
+    return f"{places} it cannot be told whether {CAPNP_NAME} or {rival} is ahead"
+
+
+def _shares(trip: Trip, own: str, rival: str) -> str:
+    shares = [
+        f"{share_text(share)} with {name}"
+        for codec, name in ((own, CAPNP_NAME), (rival, rival))
+        if (share := trip.codec_share(codec)) is not None
+    ]
+    return f"of the RPC, the codec is {joined(shares)}" if shares else ""
+
+
+# --- what is drawn ---------------------------------------------------------------------------
+
+
+def trip_parts(view: CodecView) -> Iterator[Part]:
+    """Yield the gain at each stage, a bar of stages per codec, the numbers, and the floors."""
+    trips = trips_of(view)
+    if not trips:
+        return
+    yield Paragraph(_HOW)
+    own, rival = view.own_codec(), _rival(view)
+    compared = [trip for trip in trips if trip.ratios]
+    if own is not None and compared:
+        yield gain_chart(compared, own, rival)
+    telling = _telling(trips)
+    yield from _stage_charts(view, telling)
+    rest = list(_stage_charts(view, [trip for trip in trips if trip not in telling]))
+    if rest:
+        yield Fold("Smaller messages", rest)
+    yield _times(trips)
+    yield floors_table(view)
+
+
+def _stage_charts(view: CodecView, trips: Iterable[Trip]) -> Iterator[RowChart]:
+    """Yield the bars of those trips that some codec has made over every transport."""
+    charts = (stage_chart(view, trip) for trip in trips)
+    yield from (chart for chart in charts if chart.rows)
+
+
+def gain_chart(trips: Sequence[Trip], own: str, rival: str) -> LineChart:
+    """Return the ratio of Cap'n Proto to its rival from stage to stage, a line per message."""
+    places = {where: place for place, where in enumerate(_WHERE.values())}
+    lines = [
+        Line(trip.name, _ratio_points(trip, places), look_of(trip.name, {}, number))
+        for number, trip in enumerate(trips)
+    ]
+    values = [point.y for line in lines for point in line.points]
+    most = max(_telling(trips), key=lambda trip: trip.stages[0][1].value)
+    y = Axis(f"times as fast as {rival}", is_log=True, ticks=_ratio_ticks(values))
+    return LineChart(
+        key="trip-gain",
+        title=f"What is left of {own}'s gain over {rival}",
+        finding=f"{sentence(f'{most.title}: {gain_clauses(most.stages, rival)}')} Bands are 95 % "
+        "intervals.",
+        x=Axis(
+            "where the message goes",
+            ticks=[(place, where) for where, place in places.items()],
+            # A little beyond, for the texts below the first and the last.
+            low=-_BESIDE,
+            high=len(places) - 1 + _BESIDE,
+        ),
+        panels=[Panel(y, lines, [Mark("y", 1.0, "")])],
+    )
+
+
+def _ratio_points(trip: Trip, places: Mapping[str, int]) -> list[Point]:
+    return [
+        Point(
+            *(places[where], ratio.value, ratio.low, ratio.high),
+            void=ratio.reason if ratio.standing == "void" else "",
+            text=(
+                f"{trip.name}, {where}: {ratio_text(ratio.value)} "
+                f"({interval_text(ratio.low, ratio.high, digits) or 'no interval'}), "
+                f"{ratio.standing}"
+            ),
+        )
+        for where, ratio in trip.stages
+    ]
+
+
+def _ratio_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
+    """Return 1, 2 and 5 of each power of ten that some ratios span, 1 among them."""
+    low, high = min([*values, 1.0]), max([*values, 1.0])
+    steps = [digit * 10.0**power for power in range(-4, 6) for digit in (1, 2, 5)]
+    first = max([step for step in steps if step <= low], default=low)
+    last = min([step for step in steps if step >= high], default=high)
+    return [(step, compact(step)) for step in steps if first <= step <= last]
+
+
+def stage_chart(view: CodecView, trip: Trip) -> RowChart:
+    """Return a bar per codec: a function call, the codec, sockets, RPC."""
+    floors = {one.labels["codec"]: one.value for one in view.floors()}
+    call_ns = floors.get(EMPTY_CALL)
+    parts = dict(zip(_PARTS, (f"there and back {where}" for where in _WHERE.values()), strict=True))
+    bars = {
+        codec: [trip.times[codec][contract].value or 0.0 for contract in _WHERE]
+        for codec, _ in ordered(one for times in trip.times.values() for one in times.values())
+        if codec in SHOWN_CODECS and all(_is_known(trip.times[codec], one) for one in _WHERE)
+    }
+    if call_ns is not None:
+        parts = {_FUNCTION_CALL: "a call of a function that does nothing", **parts}
+        bars = {codec: [call_ns, *bar] for codec, bar in bars.items()}
+    longest = max(map(max, bars.values()), default=0.0)
+    unit, scale = ("ms", 1e6) if longest >= _IN_MS_NS else ("µs", 1e3)
+    own = view.own_codec()
+    said = _shares(trip, own, _rival(view)) if own is not None else ""
+    return RowChart(
+        key=key_of("trip", trip.message, size_text(trip.size_bytes)),
+        title=capitalized(f"{trip.title}, there and back by RPC"),
+        finding=sentence(said or "each part is what its stage takes beyond the one before"),
+        x=Axis(f"{unit} per round trip", low=0),
+        rows=list(bars),
+        series=[
+            Series(
+                part,
+                [_part(codec, bar, at, what, scale, longest) for codec, bar in bars.items()],
+                STAGES[part],
+            )
+            for at, (part, what) in enumerate(parts.items())
+        ],
+        kind="stack",
+    )
+
+
+def _is_known(times: Mapping[str, Figure], contract: str) -> bool:
+    return contract in times and times[contract].value is not None
+
+
+def _part(
+    codec: str, bar: Sequence[float], at: int, what: str, scale: float, longest: float
+) -> Value:
+    added = increments(bar)[at]
+    label = digits(added / scale, 2) if added > _LEAST_LABELLED * longest else ""
+    text = f"{codec}, {what}: {time_text(bar[at])}, {time_text(added)} more than before"
+    return Value(added / scale, text=text, label=label)
+
+
+def increments(values: Sequence[float]) -> list[float]:
+    """Return how much each value adds to the largest before it, 0 where it adds nothing.
+
+    For large messages TCP may be faster than a socket pair.
+    """
+    found, largest = [], 0.0
+    for value in values:
+        found.append(max(value - largest, 0.0))
+        largest = max(largest, value)
+    return found
+
+
+def _times(trips: Sequence[Trip]) -> Table:
+    rows = [
+        Row(
+            [
+                Cell(trip.message),
+                Cell(size_text(trip.size_bytes), trip.size_bytes),
+                Cell(codec),
+                *(time_cell(times.get(contract)) for contract in _WHERE),
+                _share_cell(trip.codec_share(codec)),
+            ],
+            next(filter(None, map(void_of, times.values())), ""),
+        )
+        for trip in trips
+        for codec, times in trip.times.items()
+    ]
+    headings = ["message", "size", "codec", *_WHERE.values(), "codec's share of the RPC"]
+    return Table("trip-times", "Round trips: median times", headings, rows, folded=True)
+
+
+def _share_cell(share: float | None) -> Cell:
+    return Cell(NOTHING) if share is None else Cell(share_text(share), share)
+
+
+def floors_table(view: CodecView) -> Table:
+    """Return the times of what every codec is held against, by size."""
+    floors = view.floors()
+    sizes = sorted({one.labels["size_bytes"] for one in floors})
+    by_name = by_codec(floors)
+    rows = [
+        Row([Cell(name), *(time_cell(times.get(size)) for size in sizes)])
+        for name, times in (
+            (name, {one.labels["size_bytes"]: one for one in figures})
+            for name, figures in by_name.items()
+        )
+    ]
+    headings = [FLOOR, *(size_text(size) if size else "no bytes" for size in sizes)]
+    return Table("floors", capitalized("floors: printed, never subtracted"), headings, rows)

@@ -1,0 +1,333 @@
+"""What is on the page, in which order, of the results that there are (no I/O).
+
+Each section takes what it needs from the kinds of results that have it. Where there is none, the
+section is absent, and a line at the end says which command makes it.
+"""
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from capnp_rig.loadtest.report.call_cpu import cpu_parts
+from capnp_rig.loadtest.report.codec_claims import codec_claims
+from capnp_rig.loadtest.report.codec_copies import copy_parts
+from capnp_rig.loadtest.report.codec_losses import loss_parts
+from capnp_rig.loadtest.report.codec_sizes import encoded_parts
+from capnp_rig.loadtest.report.codec_trips import trip_claims
+from capnp_rig.loadtest.report.codec_view import CodecView
+from capnp_rig.loadtest.report.document import (
+    Cell,
+    Claim,
+    Commands,
+    Document,
+    Link,
+    Links,
+    Paragraph,
+    Part,
+    Row,
+    Section,
+    Table,
+)
+from capnp_rig.loadtest.report.end_to_end import end_to_end_parts
+from capnp_rig.loadtest.report.flight_curve import flight_parts
+from capnp_rig.loadtest.report.load_claims import (
+    load_claim,
+    pair_claims,
+    search_claim,
+    sweep_claim,
+    void_flags,
+)
+from capnp_rig.loadtest.report.rate_curve import search_parts
+from capnp_rig.loadtest.report.share_sweep import share_parts
+from capnp_rig.loadtest.report.size_sweep import size_parts
+from capnp_rig.loadtest.report.sources import Found, Source
+from capnp_rig.loadtest.report.spectrum import spectrum_parts
+from capnp_rig.loadtest.report.stack_claims import stack_claims
+from capnp_rig.loadtest.report.stack_ladder import ladder_parts
+from capnp_rig.loadtest.report.timeline import time_parts
+from capnp_rig.loadtest.report.units import size_text
+from capnp_rig.loadtest.results import ResultError
+from capnp_rig.loadtest.results.load_samples import damage
+
+TITLE = "capnp-rig: what was measured"
+# The newest of each kind comes in this order, in tables and commands.
+KINDS: Mapping[str, str] = {
+    "bench": "loadtest bench",
+    "bench-server": "loadtest bench-server",
+    "bench-stacks": "loadtest bench-stacks",
+    "bench-locust": "loadtest bench-locust",
+    "search": "loadtest search ADDR --slo 'p99<2ms'",
+    "sweep": "loadtest sweep ADDR",
+    "run": "loadtest run ADDR --rate 20000",
+    "locust": "locust -f loadtest/capnp_user.py -H ADDR --headless -t 30s --results results",
+    "demo": "loadtest demo",
+}
+_LOADS = ("run", "locust")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A section: what makes its parts of one source, and of which kinds of sources."""
+
+    key: str
+    title: str
+    kinds: Sequence[str]
+    parts: Callable[[Source], Iterator[Part]]
+    intro: str = ""
+
+
+def _codecs(
+    parts: Callable[[CodecView], Iterator[Part]],
+) -> Callable[[Source], Iterator[Part]]:
+    return lambda source: parts(CodecView(source.figures))
+
+
+def _copies(source: Source) -> Iterator[Part]:
+    return copy_parts(CodecView(source.figures), source.document)
+
+
+def _ladder(source: Source) -> Iterator[Part]:
+    return ladder_parts(source.figures, source.document)
+
+
+def _spectrum(source: Source) -> Iterator[Part]:
+    if source.load is not None:
+        yield from spectrum_parts(source, source.load.summary())
+
+
+def _over_time(source: Source) -> Iterator[Part]:
+    if source.load is not None:
+        yield from time_parts(source, source.load)
+
+
+_PLANS = (
+    _Plan(
+        *("size", "Time by the size of the message", ("bench",)),
+        _codecs(size_parts),
+        "Each line is a codec; press its name to show or hide it. Both axes are logarithmic: a "
+        "codec that copies rises with the size, one that does not stays level. memcpy is the "
+        "time to copy as many bytes, below which no copying codec can fall. orjson asks for a "
+        "multiple of the message's length at once: from about 2 MiB on that is fresh memory of the "
+        "kernel in each call, and its times jump.",
+    ),
+    _Plan(
+        *("share", "Time by how much of the message is read", ("bench",)),
+        _codecs(share_parts),
+        "A copying codec decodes all of a message, however little of it is wanted.",
+    ),
+    _Plan(*("copies", "Copies and memory", ("bench",)), _copies),
+    _Plan(
+        *("spectrum", "Latency by percentile", _LOADS),
+        _spectrum,
+        "The further right, the rarer: each tick has ten times fewer calls beyond it.",
+    ),
+    _Plan(*("rate", "Latency against the rate", ("search",)), search_parts),
+    _Plan(*("flight", "Rate against calls in flight", ("sweep",)), flight_parts),
+    _Plan(*("time", "Latency, CPU and memory over time", _LOADS), _over_time),
+    _Plan(*("cpu", "CPU per call", ("bench-server", "bench-locust", "run")), cpu_parts),
+    _Plan(
+        *("ladder", "The ladder of stacks", ("bench-stacks",)),
+        _ladder,
+        "The same service over each layer, from a bare socket up to RPC frameworks, on one CPU; "
+        "an echo, which reverses nothing, is the floor.",
+    ),
+    _Plan(
+        *("end-to-end", "What the codec leaves of a call", ("bench", "bench-server")),
+        end_to_end_parts,
+    ),
+    _Plan(*("encoded", "Encoded sizes", ("bench",)), _codecs(encoded_parts)),
+    _Plan(*("losses", "Where copying wins", ("bench",)), _codecs(loss_parts)),
+)
+
+
+def document_of(found: Found, path_to: Callable[[Source], str]) -> Document:
+    """Return the document of some results; `path_to` tells where a result lies from the page."""
+    sources = [source for kind in _order(found) for source in found.sources if source.kind == kind]
+    sections, absent = [], []
+    for plan in _PLANS:
+        parts = [
+            part for kind in plan.kinds for one in found.all_of(kind) for part in plan.parts(one)
+        ]
+        if not parts:
+            absent.append(plan)
+            continue
+        intro = [Paragraph(plan.intro)] if plan.intro else []
+        sections.append(Section(plan.key, plan.title, [*intro, *parts]))
+    sections += _surroundings(sources, path_to)
+    if absent:
+        sections.append(_absent(absent))
+    return Document(
+        title=TITLE,
+        claims=list(_claims(sources)),
+        machine=_machines(sources),
+        flags=[*void_flags(sources), *_unlike(sources)],
+        sections=sections,
+    )
+
+
+def usable(found: Found) -> Found:
+    """Return those results of which all can be shown, the others named.
+
+    A file may be well-formed, and yet lack what a section needs.
+    """
+    sources, skipped = [], list(found.skipped)
+    for source in found.sources:
+        try:
+            with damage(str(source.folder / "run.json")):
+                document_of(Found([source]), lambda one: one.name)
+        except ResultError as error:
+            skipped.append(f"{source.folder} is skipped: {error}")
+        else:
+            sources.append(source)
+    return Found(sources, skipped)
+
+
+def _order(found: Found) -> list[str]:
+    kinds = {source.kind for source in found.sources}
+    return [kind for kind in KINDS if kind in kinds] + sorted(kinds - KINDS.keys())
+
+
+def _claims(sources: Sequence[Source]) -> Iterator[Claim]:
+    claims = [claim for source in sources for claim in _claims_of(source)]
+    for topic in dict.fromkeys(claim.topic for claim in claims):
+        yield from (claim for claim in claims if claim.topic == topic)
+
+
+def _claims_of(source: Source) -> list[Claim]:
+    if source.kind == "bench":
+        view = CodecView(source.figures)
+        return [*codec_claims(view), *trip_claims(view)]
+    if source.kind in {"bench-server", "bench-locust"}:
+        return pair_claims(source)
+    if source.kind == "bench-stacks":
+        return list(stack_claims(source.figures))
+    if source.kind == "search":
+        return [search_claim(source)]
+    if source.kind == "sweep":
+        return [sweep_claim(source)]
+    if source.load is not None:
+        return [load_claim(source, source.load.summary())]
+    return []
+
+
+def _absent(plans: Sequence[_Plan]) -> Section:
+    lines = [
+        Paragraph(f"{plan.title}: {' or '.join(KINDS[kind] for kind in plan.kinds)}", quiet=True)
+        for plan in plans
+    ]
+    return Section("absent", "Not measured here", [Paragraph("These commands do:"), *lines])
+
+
+# --- where it was measured -------------------------------------------------------------------
+
+
+def _machines(sources: Sequence[Source]) -> list[str]:
+    """Return the machines, each with the results that come from it."""
+    found: dict[str, list[str]] = {}
+    for source in sources:
+        found.setdefault(_machine(source.environment), []).append(_dated(source))
+    if len(found) == 1:
+        return list(found)
+    return [f"{machine}: {', '.join(names)}" for machine, names in found.items()]
+
+
+def _dated(source: Source) -> str:
+    return f"{source.kind} of {source.started[:10] or 'unknown date'}"
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    machine = environment.get("machine")
+    machine = machine if isinstance(machine, dict) else {}
+    memory = machine.get("memory_bytes")
+    parts = [
+        str(machine.get("cpu_model", "unknown CPU")),
+        f"{machine.get('cpus', '?')} CPUs",
+        size_text(memory) if isinstance(memory, int) else "",
+        str(environment.get("platform", "")),
+        f"{environment.get('implementation', 'Python')} {environment.get('python', '')}",
+    ]
+    commit = str(environment.get("commit", "unknown"))
+    dirty = " with uncommitted changes" if environment.get("dirty") is True else ""
+    return f"{', '.join(filter(None, parts))}; commit {commit}{dirty}"
+
+
+def _unlike(sources: Sequence[Source]) -> list[str]:
+    machines = {_machine(source.environment) for source in sources}
+    if len(machines) < 2:
+        return []
+    text = (
+        f"These results come from {len(machines)} machines or commits. Every ratio is taken within "
+        "one result; times of different results are not to be compared."
+    )
+    return [text]
+
+
+def _surroundings(sources: Sequence[Source], path_to: Callable[[Source], str]) -> list[Section]:
+    commands = [
+        (_command(source), f"{source.kind}, {source.started[:19].replace('T', ' ')} UTC")
+        for source in sources
+    ]
+    page = ("loadtest report", "This page, from the newest result of each kind")
+    links = [
+        Link(f"{path_to(source)}/{name}", f"{path_to(source)}/{name}")
+        for source in sources
+        for name in _files(source)
+    ]
+    return [
+        Section("environment", "Environment", [_environment_table(sources)]),
+        Section("reproduce", "Reproduce", [Commands([*commands, page])]),
+        Section("data", "Raw data", [Paragraph("All of the above is made of:"), Links(links)]),
+    ]
+
+
+def _command(source: Source) -> str:
+    command = source.environment.get("command")
+    if isinstance(command, list) and command:
+        return shlex.join(str(word) for word in command)
+    return KINDS.get(source.kind, source.kind)
+
+
+def _files(source: Source) -> list[str]:
+    return [
+        "run.json",
+        *(name for name in ("samples.jsonl.gz", "report.html") if name in source.files),
+    ]
+
+
+def _environment_table(sources: Sequence[Source]) -> Table:
+    """Return each fact once per value, with the results that it holds for."""
+    facts: dict[str, dict[str, list[str]]] = {}
+    for source in sources:
+        for name, value in _flat(source.environment):
+            if name != "command":
+                holders = facts.setdefault(name, {}).setdefault(_plain(value), [])
+                holders.append(source.kind)
+    rows = [
+        Row(
+            [
+                Cell(name),
+                Cell(value),
+                Cell("all" if len(holders) == len(sources) else ", ".join(dict.fromkeys(holders))),
+            ]
+        )
+        for name, values in facts.items()
+        for value, holders in values.items()
+    ]
+    return Table("environment-table", "Where and with what", ["fact", "value", "of"], rows)
+
+
+def _flat(plain: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "none" if value is None else str(value)

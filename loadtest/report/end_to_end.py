@@ -1,0 +1,80 @@
+"""What a codec leaves of a call: round trips, and its share of the server's CPU (no I/O)."""
+
+from collections.abc import Iterator
+
+from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value
+from capnp_rig.loadtest.report.codec_trips import trip_parts
+from capnp_rig.loadtest.report.codec_view import CodecView
+from capnp_rig.loadtest.report.document import Part
+from capnp_rig.loadtest.report.line_styles import STACKS, look_of
+from capnp_rig.loadtest.report.load_claims import load_text
+from capnp_rig.loadtest.report.sources import Source
+from capnp_rig.loadtest.report.units import digits, sentence, share_text, time_text
+
+_CPU = "server CPU per call"
+# How a case in memory and a load over sockets belong together.
+_IN_MEMORY = (
+    ("64 x 1", "served call, alone in its read"),
+    ("8 x 16", "served call, 16 in a read"),
+)
+
+
+def end_to_end_parts(source: Source) -> Iterator[Part]:
+    """Yield what stands between codecs, of a bench, or what a call's CPU goes to."""
+    if source.kind == "bench":
+        yield from trip_parts(CodecView(source.figures))
+    else:
+        yield from cpu_share_parts(source)
+
+
+def cpu_share_parts(source: Source) -> Iterator[Part]:
+    """Yield what of a call's CPU is the message and the protocol, and what sockets and loop."""
+    in_memory = {
+        one.labels["case"]: one
+        for one in source.figures
+        if one.labels.get("kind") == "in memory" and one.value is not None
+    }
+    totals = {
+        one.labels["load"]: one
+        for one in source.figures
+        if one.labels.get("kind") == "value"
+        and one.labels.get("what") == _CPU
+        and one.labels.get("subject") == "wire"
+        and one.value is not None
+    }
+    known = [
+        (load, in_memory[case].value or 0.0, totals[load].value or 0.0)
+        for load, case in _IN_MEMORY
+        if load in totals and case in in_memory
+    ]
+    if not known:
+        return
+    parts = {
+        "frames, messages and the service, in memory": [own for _, own, _ in known],
+        "sockets, event loop and kernel": [max(whole - own, 0.0) for _, own, whole in known],
+    }
+    shares = [
+        f"{share_text(own / whole)} ({load_text(load)})" for load, own, whole in known if whole
+    ]
+    yield RowChart(
+        key="call-parts",
+        title="What a call's CPU goes to, wire engine",
+        finding=sentence(
+            f"frames, messages and the service take {' and '.join(shares)} of the server's CPU: "
+            "a codec that cost nothing could save no more"
+        ),
+        x=Axis("CPU µs per call", low=0),
+        rows=[load for load, _, _ in known],
+        series=[
+            Series(
+                name,
+                [
+                    Value(value, text=f"{name}: {time_text(value * 1000)}", label=digits(value))
+                    for value in values
+                ],
+                look_of(name, STACKS, number),
+            )
+            for number, (name, values) in enumerate(parts.items())
+        ],
+        kind="stack",
+    )

@@ -1,0 +1,72 @@
+"""Parts of the document inside a text of somebody's own, as this project's README (no I/O).
+
+A part stands between two comments, which Markdown does not show::
+
+    <!-- report: claims -->
+    ...
+    <!-- end of report -->
+
+``verdict`` is what the verdict box says, ``claims`` the same with the figures behind it,
+``machine`` where it was measured; every table and chart has its own key.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from capnp_rig.loadtest.report.chart import LineChart, RowChart
+from capnp_rig.loadtest.report.document import Document, Fold, Part, Table
+from capnp_rig.loadtest.report.markdown import bullets, claims, image, table
+
+_PLACE = re.compile(r"(<!-- report: (?P<key>\S+) -->\n).*?(<!-- end of report -->)", re.DOTALL)
+
+
+class NoSuchPart(Exception):  # noqa: N818 - names the thing
+    """A place wants what the document lacks, or there is no place; the message says which."""
+
+
+def filled(text: str, document: Document, pictures: str) -> str:
+    """Return `text` with every place filled anew.
+
+    `pictures` is the folder of the charts' pictures, as a link from the text.
+
+    Raises:
+        NoSuchPart: A place has a key that is none, or the text has no place.
+    """
+    blocks = dict(_blocks(document, pictures))
+
+    def fill(place: re.Match[str]) -> str:
+        return f"{place[1]}{_block(blocks, place['key'])}\n{place[3]}"
+
+    found, count = _PLACE.subn(fill, text)
+    if not count:
+        raise NoSuchPart(
+            "no place to fill: write <!-- report: verdict --> and <!-- end of report -->"
+        )
+    return found
+
+
+def _block(blocks: Mapping[str, str], key: str) -> str:
+    if key not in blocks:
+        raise NoSuchPart(f"nothing is called {key!r}: there are {', '.join(sorted(blocks))}")
+    return blocks[key]
+
+
+def _blocks(document: Document, pictures: str) -> Iterator[tuple[str, str]]:
+    yield "claims", "\n\n".join(claims(document))
+    yield "verdict", "\n\n".join(claims(document, details=False))
+    yield "machine", bullets(document.machine)
+    for section in document.sections:
+        for part in _leaves(section.parts):
+            if isinstance(part, Table):
+                yield part.key, table(part)
+            elif isinstance(part, LineChart | RowChart):
+                # A chart may share its key with the table of its numbers.
+                yield f"{part.key}.svg", image(part, pictures)
+
+
+def _leaves(parts: Iterable[Part]) -> Iterator[Part]:
+    for part in parts:
+        if isinstance(part, Fold):
+            yield from _leaves(part.parts)
+        else:
+            yield part

@@ -1,0 +1,153 @@
+"""Rate and service times against the calls in flight, from a sweep (no I/O)."""
+
+from collections.abc import Iterator, Sequence
+
+from capnp_rig.loadtest.bench.sweep_figures import CPU, P50, P99, RATE, UNITS, Knee, knee_of
+from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point, decade_ticks
+from capnp_rig.loadtest.report.document import Cell, Part, Row, Table
+from capnp_rig.loadtest.report.line_styles import PERCENTILES, look_of
+from capnp_rig.loadtest.report.sources import Source
+from capnp_rig.loadtest.report.units import (
+    NOTHING,
+    Text,
+    compact,
+    count_text,
+    digits,
+    interval_text,
+    plural,
+    sentence,
+    time_text,
+)
+from capnp_rig.loadtest.results import Figure
+
+# The first two are those of the percentiles.
+_RATE_LOOK, _CPU_LOOK = look_of(RATE, {}, 2), look_of(CPU, {}, 3)
+
+
+def flight_parts(source: Source) -> Iterator[Part]:
+    """Yield the rate, service times and CPU per call by calls in flight, and a table of them."""
+    found = {
+        what: [one for one in source.figures if one.labels.get("what") == what] for what in UNITS
+    }
+    flights = [int(one.labels["calls_in_flight"]) for one in found[RATE]]
+    if not flights:
+        return
+    knee = knee_of(source.figures)
+    marks = []
+    if knee is not None and knee.enough < knee.in_flight:
+        marks.append(Mark("x", knee.enough, f"{knee.enough:,}: within 5 % of the highest"))
+    times = [
+        Line(what, _points(found[what], 1000, time_text), PERCENTILES[what.rpartition(" ")[2]])
+        for what in (P50, P99)
+    ]
+    values = [point.y for line in times for point in line.points]
+    panels = [
+        Panel(
+            Axis("calls/s", low=0),
+            [Line("calls/s", _points(found[RATE], 1, _rate_text), _RATE_LOOK)],
+            marks,
+        ),
+        Panel(Axis("service time", is_log=True, ticks=decade_ticks(values, time_text)), times),
+    ]
+    cpu = _points(found[CPU], 1, _us_text)
+    if cpu:
+        axis = Axis("server CPU µs per call", low=0)
+        panels.append(Panel(axis, [Line(CPU, cpu, _CPU_LOOK)], weight=0.7))
+    yield LineChart(
+        key="rate-by-flight",
+        title=f"Calls in flight, {plural(int(source.config['load']['connections']), 'connection')}",
+        finding=_finding(knee, source.figures),
+        x=Axis("calls in flight", is_log=True, ticks=[(one, compact(one)) for one in flights]),
+        panels=panels,
+    )
+    yield _table(found)
+
+
+def _rate_text(value: float) -> str:
+    return f"{count_text(value)} calls/s"
+
+
+def _us_text(value: float) -> str:
+    return f"{digits(value)} µs"
+
+
+def _points(figures: Sequence[Figure], factor: float, text: Text) -> list[Point]:
+    return [_point(one, one.value, factor, text) for one in figures if one.value is not None]
+
+
+def _point(figure: Figure, value: float, factor: float, text: Text) -> Point:
+    low, high = (None if end is None else end * factor for end in (figure.low, figure.high))
+    least = "at least " if figure.verdict == "at least" else ""
+    interval = interval_text(low, high, text)
+    said = (
+        f"{figure.labels['calls_in_flight']:,} in flight: {least}{text(value * factor)}"
+        f"{f' ({interval})' if interval else ''}"
+    )
+    void = (figure.reason or "no reason given") if figure.verdict == "void" else ""
+    return Point(int(figure.labels["calls_in_flight"]), value * factor, low, high, void, said)
+
+
+def _finding(knee: Knee | None, figures: Sequence[Figure]) -> str:
+    if knee is None:
+        return "All of it is void."
+    said = knee_text(knee)
+    limited = [int(one.labels["calls_in_flight"]) for one in figures if one.verdict == "at least"]
+    notes = [" Callers wait for replies, so these are service times, and no rate was demanded."]
+    if limited:
+        first = min(limited)
+        notes.append(f" From {first:,} in flight on, the generator was the limit of some rates.")
+    if any(one.verdict == "void" for one in figures):
+        notes.append(" Grey points are void; the table says why.")
+    return sentence(said) + "".join(notes)
+
+
+def knee_text(knee: Knee) -> str:
+    """Return how high the rate goes, and how many calls in flight it takes, as a clause."""
+    least = "at least " if knee.is_least else ""
+    said = (
+        f"the rate goes up to {least}{count_text(knee.rate_hz)} calls/s, with "
+        f"{plural(knee.in_flight, 'call')} in flight"
+    )
+    if knee.is_last:
+        return f"{said}, the most that were tried"
+    if knee.enough < knee.in_flight:
+        said += f"; {knee.enough:,} come within 5 % of it, and beyond that calls only wait longer"
+    return said
+
+
+def _table(found: dict[str, list[Figure]]) -> Table:
+    rows = []
+    for each in zip(*(found[what] for what in UNITS), strict=True):
+        reasons = list(dict.fromkeys(one.reason for one in each if one.reason))
+        is_void = all(one.verdict == "void" for one in each)
+        labels = each[0].labels
+        cells = [
+            Cell(f"{labels['calls_in_flight']:,}", labels["calls_in_flight"]),
+            Cell(str(labels["load"])),
+            *(_cell(one) for one in each),
+            Cell("; ".join(reasons) or NOTHING),
+        ]
+        rows.append(Row(cells, "; ".join(reasons) if is_void else ""))
+    headings = ["in flight", "connections x each", "calls/s", "p50", "p99", "CPU per call"]
+    return Table(
+        "flights",
+        "By calls in flight; Little's law counts them again: the rate times the mean service time",
+        [*headings, "by Little's law", "notes"],
+        rows,
+        folded=True,
+    )
+
+
+def _cell(figure: Figure) -> Cell:
+    if figure.value is None:
+        return Cell(NOTHING)
+    text: Text = count_text
+    factor = 1
+    if figure.unit == "µs":
+        text, factor = time_text, 1000
+    shown = text(figure.value * factor)
+    if figure.low is not None and figure.high is not None:
+        interval = interval_text(figure.low * factor, figure.high * factor, text)
+        shown += f" ({interval})"
+    sign = {"void": "? ", "at least": "≥ "}.get(figure.verdict, "")
+    return Cell(f"{sign}{shown}", figure.value)

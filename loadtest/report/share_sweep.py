@@ -1,0 +1,64 @@
+"""Time against how much of the message is read (no I/O)."""
+
+from collections.abc import Iterator, Sequence
+
+from capnp_rig.loadtest.report.chart import Axis, LineChart, Mark, Panel, decade_ticks
+from capnp_rig.loadtest.report.codec_claims import break_even_clause
+from capnp_rig.loadtest.report.codec_lines import key_of, time_lines
+from capnp_rig.loadtest.report.codec_view import CodecView, thing
+from capnp_rig.loadtest.report.document import Part
+from capnp_rig.loadtest.report.units import capitalized, digits, sentence, size_text, time_text
+from capnp_rig.loadtest.results import Figure
+
+# Fewer shares make no sweep.
+_LEAST_SHARES = 3
+
+
+def share_parts(view: CodecView) -> Iterator[Part]:
+    """Yield a chart per message and size that was read by shares."""
+    places = dict.fromkeys(
+        (str(one.labels.get("message")), one.labels.get("size_bytes"))
+        for one in view.times()
+        if one.labels.get("k")
+    )
+    for message, size in sorted(places, key=lambda place: (place[0], place[1] or 0)):
+        figures = [
+            one
+            for one in view.times()
+            if (one.labels.get("message"), one.labels.get("size_bytes")) == (message, size)
+            and one.labels.get("k") is not None
+            and not one.contract.endswith(" cold")
+        ]
+        if len({one.labels["k"] for one in figures}) >= _LEAST_SHARES:
+            yield share_chart(view, message, size, figures)
+
+
+def share_chart(
+    view: CodecView, message: str, size: float | None, figures: Sequence[Figure]
+) -> LineChart:
+    """Return time against the share of fields read, with where Cap'n Proto falls behind."""
+    lines = time_lines(figures, "k")
+    times = [point.y for line in lines for point in line.points]
+    own, baselines = view.own_codec(), view.baselines()
+    even = None
+    if own is not None and baselines:
+        even = view.crossing("break-even", own, baselines[0], message, size_bytes=size)
+    marks = []
+    if even is not None and even.value is not None:
+        text = f"{own} = {baselines[0]} at {digits(even.value, 2)} %"
+        marks.append(Mark("x", even.value, text, even.low, even.high))
+    found = sentence(break_even_clause(even, baselines[0])) if even is not None else ""
+    ticks = [(share, f"{share} %") for share in (0, 25, 50, 75, 100)]
+    return LineChart(
+        key=key_of("share", message, size_text(size)),
+        title=capitalized(f"{thing(message)}, {size_text(size)}"),
+        finding=f"{found} At 0 % the message is only opened.".strip(),
+        x=Axis("share of the fields that are read", ticks=ticks, low=0, high=100),
+        panels=[
+            Panel(
+                Axis("time per message", is_log=True, ticks=decade_ticks(times, time_text)),
+                lines,
+                marks,
+            )
+        ],
+    )

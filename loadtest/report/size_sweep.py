@@ -1,0 +1,226 @@
+"""Time against the size of the message, and the ratio below it (no I/O)."""
+
+from collections.abc import Iterator, Sequence
+
+from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point, decade_ticks
+from capnp_rig.loadtest.report.codec_claims import crossover_clause, standing
+from capnp_rig.loadtest.report.codec_lines import (
+    key_of,
+    ordered,
+    sizes_of,
+    time_cell,
+    time_lines,
+    time_points,
+    timed,
+    title_of,
+    void_of,
+)
+from capnp_rig.loadtest.report.codec_view import (
+    BUILD_ENCODE,
+    CAPNP,
+    OPEN,
+    READ_ALL,
+    READ_ONE,
+    CodecView,
+    Curve,
+    by_size,
+    floor_of,
+)
+from capnp_rig.loadtest.report.document import Cell, Fold, Part, Row, Table
+from capnp_rig.loadtest.report.line_styles import CODECS, FLOOR, SHOWN_CODECS, look_of
+from capnp_rig.loadtest.report.units import (
+    NOTHING,
+    compact,
+    digits,
+    interval_text,
+    ratio_text,
+    sentence,
+    share_text,
+    size_text,
+    time_text,
+)
+
+# Fewer sizes make no sweep.
+_LEAST_SIZES = 2
+_HEADLINES = (READ_ONE, READ_ALL, OPEN, BUILD_ENCODE)
+# With more, every other size has a tick.
+_MOST_TICKS = 6
+
+
+def size_parts(view: CodecView) -> Iterator[Part]:
+    """Yield a chart per message and contract that was timed at several sizes, and its numbers.
+
+    Contracts that are no headline come folded, and every time as one long table.
+    """
+    places = [
+        (message, contract)
+        for message, contract in view.places()
+        if len(sizes_of(timed(view, message, contract))) >= _LEAST_SIZES
+    ]
+    headlines = sorted((place for place in places if place[1] in _HEADLINES), key=_rank)
+    yield from (size_chart(view, *place) for place in headlines)
+    yield from (size_table(view, *place) for place in headlines)
+    rest = [place for place in places if place not in headlines]
+    if rest:
+        yield Fold("More contracts", [size_chart(view, *place) for place in rest])
+    yield _all_times(view)
+
+
+def _all_times(view: CodecView) -> Table:
+    rows = []
+    for one in view.of_kind("time"):
+        labels = one.labels
+        size = labels.get("size_bytes")
+        cells = [
+            Cell(str(labels.get("message") or NOTHING)),
+            Cell(one.contract),
+            Cell(size_text(size), size),
+            Cell(
+                f"{labels.get('subject', labels.get('codec'))}{', GC on' * bool(labels.get('gc'))}"
+            ),
+            time_cell(one),
+            Cell(interval_text(one.low, one.high, time_text) or NOTHING),
+            Cell(f"{one.n:,}", one.n),
+        ]
+        rows.append(Row(cells, void_of(one)))
+    headings = ["message", "contract", "size", "codec", "time", "95 % interval", "n"]
+    return Table("times", "Every time that was measured", headings, rows, folded=True)
+
+
+def _rank(place: tuple[str, str]) -> tuple[int, str]:
+    message, contract = place
+    return _HEADLINES.index(contract), message
+
+
+def size_chart(view: CodecView, message: str, contract: str) -> LineChart:
+    """Return time against size for every codec, and below it the ratio of Cap'n Proto's."""
+    figures = timed(view, message, contract)
+    sizes = sizes_of(figures)
+    lines = time_lines(by_size(figures), "size_bytes")
+    floor = floor_of(contract)
+    floors = [one for one in view.floor_times(floor) if one.labels["size_bytes"] in sizes]
+    if len(floors) >= _LEAST_SIZES:
+        lines.append(Line(floor, time_points(floors, "size_bytes"), FLOOR))
+    times = [point.y for line in lines for point in line.points]
+    panels = [
+        Panel(Axis("time per message", is_log=True, ticks=decade_ticks(times, time_text)), lines)
+    ]
+    curves = _curves_at(view, message, contract)
+    if curves:
+        panels.append(_ratio_panel(curves))
+    return LineChart(
+        key=key_of("size", message, contract),
+        title=title_of(message, contract),
+        finding=_size_finding(view, message, contract),
+        x=Axis("size of the message", is_log=True, ticks=_size_ticks(sizes)),
+        panels=panels,
+    )
+
+
+def _size_ticks(sizes: Sequence[float]) -> list[tuple[float, str]]:
+    step = -(-len(sizes) // _MOST_TICKS)
+    return [(size, size_text(size)) for size in sizes[::step]]
+
+
+def _curves_at(view: CodecView, message: str, contract: str) -> list[Curve]:
+    baselines = view.baselines()
+    return [
+        curve
+        for codec in CAPNP
+        for curve in (view.curves(codec, baselines[0]) if baselines else ())
+        if (curve.message, curve.contract) == (message, contract)
+    ]
+
+
+def _ratio_panel(curves: Sequence[Curve]) -> Panel:
+    lines = [
+        Line(
+            curve.codec,
+            [
+                Point(
+                    *(ratio.size_bytes, ratio.value, ratio.low, ratio.high),
+                    void=ratio.reason if ratio.standing == "void" else "",
+                    text=(
+                        f"{curve.codec} over {curve.baseline}, {size_text(ratio.size_bytes)}: "
+                        f"{ratio_text(ratio.value)} "
+                        f"({interval_text(ratio.low, ratio.high, digits) or 'no interval'}), "
+                        f"{ratio.standing}"
+                    ),
+                )
+                for ratio in curve.ratios
+            ],
+            look_of(curve.codec, CODECS),
+            curve.codec in SHOWN_CODECS,
+        )
+        for curve in curves
+    ]
+    values = [point.y for line in lines for point in line.points]
+    marks = [Mark("y", 1.0, "")]
+    crossed = curves[0].crossover
+    if crossed is not None and crossed.value is not None:
+        text = f"{curves[0].codec} = {curves[0].baseline} at {size_text(crossed.value)}"
+        marks.append(Mark("x", crossed.value, text, crossed.low, crossed.high))
+    ticks = decade_ticks([*values, 1.0], compact, most=5)
+    title = f"times as fast as {curves[0].baseline}"
+    return Panel(Axis(title, is_log=True, ticks=ticks), lines, marks, weight=0.6)
+
+
+def _size_finding(view: CodecView, message: str, contract: str) -> str:
+    own, baselines = view.own_codec(), view.baselines()
+    curve = next(
+        (
+            one
+            for one in (view.curves(own, baselines[0]) if own and baselines else ())
+            if (one.message, one.contract) == (message, contract)
+        ),
+        None,
+    )
+    if curve is None:
+        return "Bands are 95 % intervals."
+    last = curve.ratios[-1]
+    parts = [
+        f"at {size_text(last.size_bytes)} {standing(last, curve.baseline)}",
+        crossover_clause(curve.crossover, curve.baseline),
+    ]
+    return sentence("; ".join(filter(None, parts))) + " Bands are 95 % intervals."
+
+
+def size_table(view: CodecView, message: str, contract: str) -> Table:
+    """Return the times by size of the codecs that are drawn, and the ratio of Cap'n Proto's."""
+    figures = timed(view, message, contract)
+    codecs = [name for name, _ in ordered(figures) if name in SHOWN_CODECS]
+    if not codecs:
+        codecs = [name for name, _ in ordered(figures)]
+    by_place = {
+        (one.labels.get("codec"), one.labels["size_bytes"]): one for one in by_size(figures)
+    }
+    own, baselines = view.own_codec(), view.baselines()
+    curves = {one.codec: one for one in _curves_at(view, message, contract)}
+    ratios = {one.size_bytes: one for one in curves[own].ratios} if own in curves else {}
+    headings = ["size", *codecs]
+    if ratios:
+        headings += [f"{own} over {baselines[0]}", "95 % interval", "A/A floor", "verdict"]
+    rows = []
+    for size in sizes_of(figures):
+        cells = [Cell(size_text(size), size)]
+        for codec in codecs:
+            one = by_place.get((codec, size))
+            cells.append(time_cell(one))
+        ratio = ratios.get(size)
+        if ratios and ratio is not None:
+            cells += [
+                Cell(ratio_text(ratio.value), ratio.value),
+                Cell(interval_text(ratio.low, ratio.high, digits) or NOTHING),
+                Cell(NOTHING if ratio.floor is None else share_text(ratio.floor), ratio.floor),
+                Cell(ratio.standing),
+            ]
+        elif ratios:
+            cells += [Cell(NOTHING)] * 4
+        void = ratio.reason if ratio is not None and ratio.standing == "void" else ""
+        rows.append(Row(cells, void))
+    return Table(
+        key_of("table", message, contract),
+        f"{title_of(message, contract)}: median time by size",
+        headings,
+        rows,
+    )

@@ -1,0 +1,181 @@
+"""Result folders as the page reads them: the newest of each kind, or those that were named.
+
+Whatever cannot be read is named and left out: one damaged folder takes no page away. Samples are
+read of load runs only; what else there is to show stands in the figures.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from capnp_rig.loadtest.report.labels import labelled
+from capnp_rig.loadtest.results import Figure, ResultError, read_run
+from capnp_rig.loadtest.results.load_samples import (
+    LOAD_KINDS,
+    LoadRun,
+    damage,
+    read_figures,
+    read_load,
+    read_result,
+    stored_verdict,
+)
+
+_RESULT_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A result: its `figures` have labels, `load` is what its samples hold if it is a load run.
+
+    `files` are the names of what lies in its folder, `slug` is its kind, with a number where it is
+    not the first of it.
+    """
+
+    kind: str
+    folder: Path
+    document: Mapping[str, Any]
+    figures: Sequence[Figure]
+    load: LoadRun | None = None
+    files: frozenset[str] = frozenset()
+    slug: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.folder.resolve().name
+
+    @property
+    def started(self) -> str:
+        """When it was made, as it was written; empty where that is not known."""
+        return str(self.document.get("started", ""))
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """How it was made."""
+        config: Mapping[str, Any] = self.document["config"]
+        return config
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Where it was made."""
+        environment: Mapping[str, Any] = self.document["environment"]
+        return environment
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Sources, newest first of each kind, and a line on each folder that was left out."""
+
+    sources: Sequence[Source]
+    skipped: Sequence[str] = ()
+
+    def newest(self, kind: str) -> Source | None:
+        """Return the newest source of a kind."""
+        return next((source for source in self.sources if source.kind == kind), None)
+
+    def all_of(self, *kinds: str) -> list[Source]:
+        """Return the sources of some kinds."""
+        return [source for source in self.sources if source.kind in kinds]
+
+
+def find_sources(results: Path) -> Found:
+    """Return the newest result of each kind in a folder of results.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    folders = [each for each in results.iterdir() if (each / "run.json").exists()]
+    empty = [
+        f"{each} is skipped: it has no run.json"
+        for each in sorted(results.iterdir())
+        if each.is_dir() and _RESULT_NAME.fullmatch(each.name) and each not in folders
+    ]
+    found = _read_heads(folders)
+    newest: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+    for folder, document in sorted(found.heads, key=_age, reverse=True):
+        newest.setdefault(str(document["kind"]), (folder, document))
+    return _read_all(newest.values(), [*empty, *found.skipped])
+
+
+def read_sources(folders: Iterable[Path]) -> Found:
+    """Return the results of some folders: all load runs, of other kinds the newest."""
+    found = _read_heads(folders)
+    chosen: list[tuple[Path, Mapping[str, Any]]] = []
+    skipped = list(found.skipped)
+    kinds: dict[str, Path] = {}
+    for folder, document in sorted(found.heads, key=_age, reverse=True):
+        kind = str(document["kind"])
+        newer = kinds.setdefault(kind, folder)
+        if newer is folder or kind in LOAD_KINDS:
+            chosen.append((folder, document))
+        else:
+            skipped.append(f"{folder} is skipped: {newer} is a newer {kind}")
+    return _read_all(chosen, skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    heads: Sequence[tuple[Path, Mapping[str, Any]]]
+    skipped: Sequence[str]
+
+
+def _read_heads(folders: Iterable[Path]) -> _Heads:
+    heads, skipped = [], []
+    for folder in sorted(folders):
+        try:
+            heads.append((folder, _read_document(folder)))
+        except (ResultError, OSError) as error:
+            skipped.append(_why_skipped(folder, error))
+    return _Heads(heads, skipped)
+
+
+def _age(head: tuple[Path, Mapping[str, Any]]) -> tuple[str, str]:
+    folder, document = head
+    return str(document.get("started", "")), folder.name
+
+
+def _read_document(folder: Path) -> Mapping[str, Any]:
+    with damage(str(folder / "run.json")):
+        document = read_run(folder)
+        for part, kind in (("config", dict), ("environment", dict), ("figures", list)):
+            if not isinstance(document[part], kind):
+                raise TypeError(f"{part} is none")
+        if not isinstance(document["kind"], str):
+            raise TypeError("its kind is none")
+    return document
+
+
+def _read_all(heads: Iterable[tuple[Path, Mapping[str, Any]]], skipped: Sequence[str]) -> Found:
+    sources: list[Source] = []
+    lines = list(skipped)
+    for folder, document in heads:
+        try:
+            source = _read_source(folder, document)
+            number = 1 + sum(one.kind == source.kind for one in sources)
+            slug = source.kind if number == 1 else f"{source.kind}-{number}"
+            sources.append(replace(source, slug=slug))
+        except (ResultError, OSError) as error:
+            lines.append(_why_skipped(folder, error))
+    return Found(sources, lines)
+
+
+def _read_source(folder: Path, document: Mapping[str, Any]) -> Source:
+    kind = str(document["kind"])
+    load = None
+    if kind in LOAD_KINDS:
+        result = read_result(folder)
+        load = read_load(result.document, result.samples or ())
+    stored_verdict(document)
+    with damage(str(folder / "run.json")):
+        figures = labelled(kind, document, read_figures(document))
+    files = frozenset(each.name for each in folder.iterdir())
+    return Source(kind, folder, document, figures, load, files)
+
+
+def _why_skipped(folder: Path, error: ResultError | OSError) -> str:
+    said = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.filename or folder}: {error.strerror}"
+    return f"{folder} is skipped: {said}"

@@ -1,0 +1,179 @@
+"""The ladder of stacks: the same service over each layer (no I/O).
+
+Payloads lie orders of magnitude apart, so the axes are logarithmic, and there are dots, since a
+bar on such an axis has no foot.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value, decade_ticks
+from capnp_rig.loadtest.report.codec_lines import key_of, void_of
+from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.line_styles import PERCENTILES as LOOKS
+from capnp_rig.loadtest.report.line_styles import look_of
+from capnp_rig.loadtest.report.stack_view import (
+    CALLS,
+    CPU,
+    OPEN,
+    PERCENTILES,
+    Payload,
+    payload_of,
+    payloads_of,
+    row_text,
+    select,
+    stack_of,
+)
+from capnp_rig.loadtest.report.units import (
+    NOTHING,
+    compact,
+    count_text,
+    interval_text,
+    ratio_text,
+    sentence,
+    time_text,
+)
+from capnp_rig.loadtest.results import Figure
+
+
+def ladder_parts(figures: Sequence[Figure], document: Mapping[str, Any]) -> Iterator[Part]:
+    """Yield calls per second, CPU per call and percentiles of every stack, and a table."""
+    for kind in dict.fromkeys(payload.kind for payload in payloads_of(select(figures, CALLS))):
+        own = [one for one in figures if payload_of(one).kind == kind]
+        yield from _charts(kind, own)
+    skipped = document.get("skipped")
+    if isinstance(skipped, dict) and skipped:
+        said = "; ".join(f"{stack}: {reason}" for stack, reason in skipped.items())
+        yield Paragraph(f"Left out: {said}.", quiet=True)
+    rows = [_table_row(one) for one in figures if one.labels.get("stack")]
+    if rows:
+        headings = ["stack", "payload", "loop", "figure", "value", "unit", "95 % interval"]
+        headings += ["n", "verdict"]
+        yield Table("stacks-table", "Every figure of every stack", headings, rows, folded=True)
+
+
+def _charts(kind: str, figures: Sequence[Figure]) -> Iterator[RowChart]:
+    of_kind = f", {kind} payloads" if kind else ""
+    for figure, title, unit in (
+        (CALLS, "Answered calls per second, closed loop", "calls per second"),
+        (CPU, "Server CPU per call", "CPU µs per call"),
+    ):
+        found = select(figures, figure)
+        if found:
+            series = {payload.text: _of_payload(found, payload) for payload in payloads_of(found)}
+            yield _ladder(
+                key_of("ladder", figure, kind),
+                f"{title}{of_kind}",
+                series,
+                Axis(unit, is_log=True, ticks=decade_ticks(_values(found), compact)),
+                finding=_finding(found, unit, is_most_best=figure == CALLS),
+                is_most_best=figure == CALLS,
+            )
+    yield from _percentiles(kind, figures)
+
+
+def _percentiles(kind: str, figures: Sequence[Figure]) -> Iterator[RowChart]:
+    """Yield response times under half of what each stack can do, of the smallest payload."""
+    found = [one for name in PERCENTILES for one in select(figures, name, OPEN)]
+    if not found:
+        return
+    payload = payloads_of(found)[0]
+    series = {
+        name: [one for one in _of_payload(found, payload) if one.labels["figure"] == name]
+        for name in PERCENTILES
+    }
+    values_us = _values(found)
+    yield _ladder(
+        key_of("ladder-latency", kind),
+        f"Response time, open loop at half of each stack's own rate, {payload.text}",
+        series,
+        Axis(
+            "response time",
+            is_log=True,
+            ticks=decade_ticks(values_us, lambda value_us: time_text(value_us * 1000)),
+        ),
+        finding="Every stack is asked for half of the calls that it has just made. "
+        "Whiskers are 95 % intervals; grey dots are void.",
+        is_most_best=False,
+    )
+
+
+def _values(figures: Sequence[Figure]) -> list[float]:
+    return [one.value or 0.0 for one in figures]
+
+
+def _of_payload(figures: Sequence[Figure], payload: Payload) -> list[Figure]:
+    return [one for one in figures if payload_of(one) == payload]
+
+
+def _ladder(
+    key: str,
+    title: str,
+    series: Mapping[str, Sequence[Figure]],
+    axis: Axis,
+    *,
+    finding: str,
+    is_most_best: bool,
+) -> RowChart:
+    """Return a chart with a row per stack, the best one of the first series on top."""
+    first = {stack_of(one): one.value or 0.0 for one in next(iter(series.values()))}
+    every = dict.fromkeys(stack_of(one) for found in series.values() for one in found)
+    stacks = sorted(every, key=lambda stack: first.get(stack, 0.0), reverse=is_most_best)
+    drawn = []
+    for number, (name, found) in enumerate(series.items()):
+        by_stack = {stack_of(one): one for one in found}
+        values = [_value(by_stack.get(stack)) for stack in stacks]
+        drawn.append(Series(name, values, look_of(name, LOOKS, number)))
+    return RowChart(key, title, finding, axis, [row_text(stack) for stack in stacks], drawn, "dots")
+
+
+def _value(figure: Figure | None) -> Value:
+    if figure is None or figure.value is None:
+        return Value(None)
+    text = _text_of(figure)
+    interval = interval_text(figure.low, figure.high, text)
+    least = "at least " if figure.verdict == "at least" else ""
+    said = (
+        f"{stack_of(figure)}, {payload_of(figure).text}: {least}{text(figure.value)}"
+        f"{f' ({interval})' if interval else ''}"
+    )
+    return Value(figure.value, figure.low, figure.high, void_of(figure), said)
+
+
+def _text_of(figure: Figure) -> Callable[[float], str]:
+    if figure.unit == "µs":
+        return lambda value_us: time_text(value_us * 1000)
+    return count_text
+
+
+def _finding(found: Sequence[Figure], unit: str, *, is_most_best: bool) -> str:
+    payload = payloads_of(found)[0]
+    good = [one for one in _of_payload(found, payload) if one.verdict != "void"]
+    if not good:
+        return "A dot per payload; whiskers are 95 % intervals, grey dots are void."
+    ordered = sorted(good, key=lambda one: one.value or 0.0, reverse=is_most_best)
+    best, worst = ordered[0], ordered[-1]
+    said = (
+        f"with {payload.text} payloads from {row_text(stack_of(best))}, {count_text(best.value)}, "
+        f"to {row_text(stack_of(worst))}, {count_text(worst.value)} {unit}"
+    )
+    return sentence(said) + " Whiskers are 95 % intervals; grey dots are void."
+
+
+def _table_row(figure: Figure) -> Row:
+    labels = figure.labels
+    text = ratio_text if figure.unit in {"ratio", "share"} else count_text
+    over = f" over {labels['baseline']}" if labels.get("baseline") else ""
+    payload = payload_of(figure)
+    cells = [
+        Cell(stack_of(figure)),
+        Cell(payload.text, payload.size_bytes),
+        Cell(str(labels.get("loop", ""))),
+        Cell(f"{labels.get('figure', figure.name)}{over}".replace("_", " ")),
+        Cell(text(figure.value), figure.value),
+        Cell(figure.unit),
+        Cell(interval_text(figure.low, figure.high, text) or NOTHING),
+        Cell(f"{figure.n:,}", figure.n),
+        Cell(f"{figure.verdict}: {figure.reason}" if figure.reason else figure.verdict),
+    ]
+    return Row(cells, void_of(figure))

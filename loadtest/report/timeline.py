@@ -1,0 +1,210 @@
+"""Latency over time, second by second, with what the processes used (no I/O)."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from capnp_rig.loadtest.report.chart import (
+    Axis,
+    Heat,
+    Line,
+    LineChart,
+    Mark,
+    Panel,
+    Point,
+    decade_ticks,
+)
+from capnp_rig.loadtest.report.document import Part
+from capnp_rig.loadtest.report.line_styles import PERCENTILES, look_of
+from capnp_rig.loadtest.report.sources import Source
+from capnp_rig.loadtest.report.spectrum import loop_text
+from capnp_rig.loadtest.report.units import count_text, digits, plural, sentence, time_text
+from capnp_rig.loadtest.results.load_samples import LoadRun
+from capnp_rig.loadtest.results.load_series import Second, seconds_of, steal_share, usage_intervals
+from capnp_rig.loadtest.stats.histogram import LOWEST_NS, Histogram, bucket_range_ns
+from capnp_rig.loadtest.stats.run_summary import LIMITS
+from capnp_rig.rigcli.gc_page import GcUse
+
+_HEAT_PER_DECADE = 10
+
+
+def time_parts(source: Source, load: LoadRun) -> Iterator[Part]:
+    """Yield latency over time with what the processes used, all repeats one after the other."""
+    offsets, offset_s = {}, 0.0
+    for repeat, each in load.repeats.items():
+        offsets[repeat] = offset_s
+        offset_s += math.ceil(each.seconds)
+    seconds = [
+        (offsets[repeat], second)
+        for repeat in load.repeats
+        for second in seconds_of(load, repeat)
+        if second.length_s
+    ]
+    if not any(second.window.answered for _, second in seconds):
+        return
+    clock = "response" if load.is_open_loop else "service"
+    marks = [Mark("x", offset, f"repeat {repeat}") for repeat, offset in offsets.items() if repeat]
+    panels = [_latency_panel(seconds, clock, marks)]
+    panels += _usage_panels(load, offsets)
+    yield LineChart(
+        key=f"time-{source.slug}",
+        title=loop_text(source, load.summary()),
+        finding=_time_finding(seconds, clock) + _gc_finding(load),
+        x=Axis("seconds since the measurement began", low=0, high=offset_s),
+        panels=panels,
+    )
+
+
+def _times(second: Second, clock: str) -> Histogram:
+    times: Histogram = getattr(second.clocks, clock)
+    return times
+
+
+def _latency_panel(
+    seconds: Sequence[tuple[float, Second]], clock: str, marks: Sequence[Mark]
+) -> Panel:
+    lines = []
+    for name in ("p50", "p99"):
+        points = []
+        for offset, second in seconds:
+            value_ns = _times(second, clock).percentile_ns(float(name[1:]))
+            if value_ns is not None and value_ns >= LOWEST_NS:
+                at = offset + second.second + second.length_s / 2
+                said = f"second {second.second}: {name} {time_text(value_ns)}"
+                points.append(Point(at, value_ns, text=said))
+        lines.append(Line(f"{clock} {name}", points, PERCENTILES[name]))
+    heat = _heat(seconds, clock)
+    values = [point.y for line in lines for point in line.points]
+    values += [] if heat is None else [heat.y_edges[0], heat.y_edges[-1]]
+    axis = Axis(f"{clock} time", is_log=True, ticks=decade_ticks(values, time_text))
+    return Panel(axis, lines, marks, heat, weight=1.6)
+
+
+def _heat(seconds: Sequence[tuple[float, Second]], clock: str) -> Heat | None:
+    """Return how the calls of each second are spread over times, as shares of them."""
+    columns = [
+        (offset + second.second, offset + second.second + second.length_s, _times(second, clock))
+        for offset, second in seconds
+    ]
+    lows = [times.min_ns for _, _, times in columns if times.min_ns is not None]
+    highs = [times.max_ns for _, _, times in columns if times.max_ns is not None]
+    if not lows:
+        return None
+    first = math.floor(math.log10(max(min(lows), LOWEST_NS)) * _HEAT_PER_DECADE)
+    last = math.ceil(math.log10(max(*highs, LOWEST_NS + 1)) * _HEAT_PER_DECADE)
+    edges = [10 ** (step / _HEAT_PER_DECADE) for step in range(first, max(last, first + 1) + 1)]
+    spread = [_spread(times, edges) for _, _, times in columns]
+    return Heat(
+        x_edges=[columns[0][0], *(end for _, end, _ in columns)],
+        y_edges=edges,
+        shares=[list(row) for row in zip(*spread, strict=True)],
+        text="share of the second's calls",
+    )
+
+
+def _spread(times: Histogram, edges: Sequence[float]) -> list[float]:
+    """Return the share of the values between each two edges, what lies outside in the last ones."""
+    found = [0.0] * (len(edges) - 1)
+    if not times.count:
+        return found
+    for bucket, count in times.counts.items():
+        low, high = bucket_range_ns(bucket)
+        at = math.log10((low + high) / 2 / edges[0]) * _HEAT_PER_DECADE
+        found[min(max(math.floor(at), 0), len(found) - 1)] += count / times.count
+    found[0] += times.below / times.count
+    found[-1] += times.above / times.count
+    return found
+
+
+def _usage_panels(load: LoadRun, offsets: Mapping[int, float]) -> list[Panel]:
+    cores: dict[str, list[Point]] = {}
+    memory: dict[str, list[Point]] = {}
+    pauses: dict[str, list[Point]] = {}
+    stolen: list[Point] = []
+    for repeat, offset in offsets.items():
+        for (role, name, _), intervals in usage_intervals(load, repeat).items():
+            title = name if role in name else f"{role}: {name}"
+            for one in intervals:
+                if one.until_s < 0:
+                    continue
+                at = offset + max(one.until_s, 0.0)
+                used, held = one.cores, one.usage.rss_bytes / 1e6
+                said = f"{title}, {digits(used)} cores, {count_text(held)} MB"
+                cores.setdefault(title, []).append(Point(at, used, text=said))
+                memory.setdefault(title, []).append(Point(at, held, text=said))
+                if one.gc is not None:
+                    pause = _pause_point(at, title, one.gc)
+                    pauses.setdefault(title, []).append(pause)
+        stolen += [
+            Point(offset + at_s, 100 * share, text=f"{digits(100 * share)} % stolen")
+            for at_s, share in steal_share(load, repeat)
+            if at_s >= 0
+        ]
+    panels = []
+    for title, points in (("CPU, in cores", cores), ("resident memory, in MB", memory)):
+        if points:
+            panels.append(Panel(Axis(title, low=0), _plain_lines(points), weight=0.7))
+    # A process that never collected would only add a line at 0.
+    collecting = {title for title, those in pauses.items() if any(one.y for one in those)}
+    if collecting:
+        axis = Axis("garbage collection, in ms of pause per sample", low=0)
+        # Each process has the colour that it has above.
+        lines = [
+            line
+            for line in _plain_lines({title: pauses.get(title, []) for title in cores})
+            if line.name in collecting
+        ]
+        panels.append(Panel(axis, lines, weight=0.6))
+    if any(point.y > LIMITS["steal"] * 100 for point in stolen):
+        lines = _plain_lines({"stolen by other machines": stolen})
+        panels.append(Panel(Axis("stolen CPU time, in %", low=0), lines, weight=0.5))
+    return panels
+
+
+def _pause_point(at: float, title: str, gc: GcUse) -> Point:
+    said = f"{title}: {plural(gc.count, 'collection')}, {time_text(gc.pause_ns)} in all"
+    if gc.longest_ns:
+        said += f", the longest so far {time_text(gc.longest_ns)}"
+    return Point(at, gc.pause_ns / 1e6, text=said)
+
+
+def _gc_finding(load: LoadRun) -> str:
+    """Return what the collections took of each role, nothing where no process tells of them."""
+    found: dict[str, list[GcUse]] = {}
+    for repeat in load.repeats:
+        for (role, _, _), intervals in usage_intervals(load, repeat).items():
+            known = [one.gc for one in intervals if one.gc is not None and one.until_s > 0]
+            if known:
+                found.setdefault(role, []).extend(known)
+    return "".join(f" {_gc_sentence(role, each)}" for role, each in found.items())
+
+
+def _gc_sentence(role: str, found: Sequence[GcUse]) -> str:
+    count = sum(one.count for one in found)
+    if not count:
+        return f"The {role} collected no garbage."
+    pause = time_text(sum(one.pause_ns for one in found))
+    return f"The {role} collected garbage {count:,} times, and stood still for {pause}."
+
+
+def _plain_lines(points: Mapping[str, Sequence[Point]]) -> list[Line]:
+    lines = []
+    for number, (name, those) in enumerate(points.items()):
+        # The first two colours are those of the percentiles above.
+        look = look_of(name, {}, number + 2)
+        # With a dot for each sample nothing would be seen of the line.
+        lines.append(Line(name, those, type(look)(look.color, look.dash, "", 1.8)))
+    return lines
+
+
+def _time_finding(seconds: Sequence[tuple[float, Second]], clock: str) -> str:
+    found = [
+        (value_ns, second.second)
+        for _, second in seconds
+        if (value_ns := _times(second, clock).percentile_ns(99)) is not None
+    ]
+    best, worst = min(found), max(found)
+    said = (
+        f"the p99 of a second was between {time_text(best[0])} and {time_text(worst[0])}, "
+        f"that in second {worst[1]}"
+    )
+    return sentence(said) + " The darker, the more of the second's calls took that long."

@@ -1,0 +1,338 @@
+"""The document as one HTML file that asks for nothing from anywhere (no I/O but the package's own).
+
+Style, scripts and figures are in it, and a policy in its head forbids the browser to load
+anything else, even from a page that somebody has tampered with.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from itertools import groupby
+from urllib.parse import quote
+
+from capnp_rig.loadtest.report.chart import Chart, LineChart, Look, RowChart
+from capnp_rig.loadtest.report.document import (
+    Cell,
+    Claim,
+    Commands,
+    Document,
+    Fold,
+    Links,
+    Paragraph,
+    Part,
+    Section,
+    Table,
+)
+from capnp_rig.loadtest.report.plotly_json import plotly_figure, swatch
+from capnp_rig.loadtest.results.html_page import Html, element, joined
+
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:"
+)
+_HOW = {
+    "ratio": "How many times as fast, or as good, the first one is: above 1 it is better.",
+    "A/A floor": (
+        "How far apart the baseline was from itself, measured twice: what lies within is noise."
+    ),
+    "tie": (
+        "The interval lies within 2 %, or within the A/A floor where that is wider. Where there is "
+        "neither a tie nor a difference, it cannot be told who is ahead."
+    ),
+    "95 % interval": (
+        "Where the true value lies, over fresh processes or rounds; n is how many there were."
+    ),
+    "void": "A figure that nobody should trust: it is grey, and says why.",
+    "p99": "99 % of the calls took at most this long; p50 is the median.",
+    "open loop": (
+        "Calls are due on a schedule, whether or not earlier ones were answered. In a closed loop "
+        "callers wait for replies."
+    ),
+    "wire, pycapnp": (
+        "Two implementations of Cap'n Proto: this project's, and the reference one for Python. "
+        "Where only Cap'n Proto is said, it is the first."
+    ),
+}
+
+
+def render(document: Document, plotly_script: str) -> str:
+    """Return the page; `plotly_script` is plotly's own JavaScript."""
+    charts = list(charts_of(document))
+    figures = {chart.key: plotly_figure(chart) for chart in charts}
+    head = [
+        Html('<meta charset="utf-8">'),
+        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
+        # Without one, browsers ask for favicon.ico.
+        Html('<link rel="icon" href="data:,">'),
+        element("title", document.title),
+        element("style", Html(_own_file("page.css"))),
+    ]
+    body = [
+        element("header", element("h1", document.title)),
+        element(
+            "main",
+            _box(document),
+            _how(),
+            _contents(document.sections),
+            *map(_section, document.sections),
+        ),
+        Html('<script type="application/json" id="figures">'),
+        Html(_script_json(figures)),
+        Html("</script>"),
+        Html(f"<script>{plotly_script}</script>") if charts else Html(""),
+        Html(f"<script>{_own_file('page.js')}</script>"),
+    ]
+    html = element("html", element("head", *head), element("body", *body), lang="en")
+    return f"<!DOCTYPE html>\n{html}\n"
+
+
+def charts_of(document: Document) -> Iterator[Chart]:
+    """Yield the charts of a document."""
+    for section in document.sections:
+        yield from _charts_in(section.parts)
+
+
+def _charts_in(parts: Iterable[Part]) -> Iterator[Chart]:
+    for part in parts:
+        if isinstance(part, LineChart | RowChart):
+            yield part
+        elif isinstance(part, Fold):
+            yield from _charts_in(part.parts)
+
+
+def _is_chart(part: Part) -> bool:
+    return isinstance(part, LineChart | RowChart)
+
+
+def _own_file(name: str) -> str:
+    return resources.files("capnp_rig.loadtest.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _script_json(plain: object) -> str:
+    """Return JSON that ends no script, whatever texts are in it."""
+    return json.dumps(plain, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _contents(sections: Iterable[Section]) -> Html:
+    links = [
+        element("li", element("a", section.title, href=f"#{section.key}")) for section in sections
+    ]
+    return element("nav", element("ul", *links), aria_label="Sections") if links else Html("")
+
+
+# --- the verdict -----------------------------------------------------------------------------
+
+
+def _box(document: Document) -> Html:
+    content: list[Html] = [element("h2", "Verdict")]
+    for topic, claims in groupby(document.claims, key=lambda claim: claim.topic):
+        content.append(element("h3", topic))
+        content.append(element("ul", *map(_claim, claims)))
+    if not document.claims:
+        content.append(element("p", "Nothing was measured that could be judged.", class_="quiet"))
+    if document.flags:
+        content.append(element("h3", "Void, or to be read with care"))
+        content.append(element("ul", *(element("li", text) for text in document.flags)))
+    if document.machine:
+        content.append(element("h3", "Measured on"))
+        content.append(element("ul", *(element("li", text) for text in document.machine)))
+    return element("section", *content, class_="box", id="verdict")
+
+
+def _claim(claim: Claim) -> Html:
+    void = Html("")
+    if claim.void:
+        void = joined([" ", element("strong", "Void:"), f" {claim.void}."])
+    detail = element("small", claim.detail) if claim.detail else Html("")
+    return element("li", claim.text, void, detail, class_="void" if claim.void else "")
+
+
+def _how() -> Html:
+    entries = [
+        part for term, text in _HOW.items() for part in (element("dt", term), element("dd", text))
+    ]
+    return element(
+        "details",
+        element("summary", "How to read this page"),
+        element("dl", *entries),
+        class_="howto",
+    )
+
+
+# --- sections --------------------------------------------------------------------------------
+
+
+def _section(section: Section) -> Html:
+    return element("section", element("h2", section.title), *_parts(section.parts), id=section.key)
+
+
+def _parts(parts: Iterable[Part]) -> Iterator[Html]:
+    for is_chart, some in groupby(parts, key=_is_chart):
+        shown = [_part(part) for part in some]
+        yield from [element("div", *shown, class_="charts")] if is_chart else shown
+
+
+def _part(part: Part) -> Html:
+    if isinstance(part, LineChart | RowChart):
+        return _chart(part)
+    if isinstance(part, Fold):
+        return element("details", element("summary", part.title), *_parts(part.parts))
+    if isinstance(part, Table):
+        return _table(part)
+    if isinstance(part, Commands):
+        return _commands(part)
+    if isinstance(part, Links):
+        links = [
+            element("li", element("a", link.text, href=quote(link.path))) for link in part.links
+        ]
+        return element("ul", *links)
+    assert isinstance(part, Paragraph)
+    return element("p", part.text, class_="quiet" if part.quiet else "")
+
+
+def _commands(part: Commands) -> Html:
+    shown = [
+        line
+        for command, what in part.lines
+        for line in (element("p", f"{what}:"), element("pre", element("code", command)))
+    ]
+    return element("div", *shown)
+
+
+def _chart(chart: Chart) -> Html:
+    height = plotly_figure(chart)["layout"]["height"]
+    plot = element(
+        "div",
+        class_="plot",
+        data_figure=chart.key,
+        style=f"height:{height}px",
+        role="img",
+        aria_label=f"{chart.title}: {chart.finding}",
+    )
+    return element(
+        "figure",
+        element("h3", chart.title),
+        _legend(chart),
+        plot,
+        element("p", chart.x.title, class_="axis"),
+        element("figcaption", chart.finding),
+        id=chart.key,
+        class_="chart",
+    )
+
+
+def _legend(chart: Chart) -> Html:
+    if isinstance(chart, LineChart):
+        entries = [(line.name, line.look, line.shown) for line in chart.lines]
+        is_dots = False
+    else:
+        entries = [(series.name, series.look, True) for series in chart.series]
+        is_dots = True
+    if len(entries) < 2:
+        return Html("")
+    pills = [
+        element(
+            "button",
+            _swatch(look, is_dots=is_dots),
+            name,
+            type="button",
+            class_="pill",
+            data_line=name,
+            aria_pressed=str(shown).lower(),
+        )
+        for name, look, shown in entries
+    ]
+    return element("div", *pills, class_="legend", role="group", aria_label="Lines of the chart")
+
+
+_SHAPES = {
+    "circle": '<circle cx="12" cy="6" r="4"/>',
+    "square": '<rect x="8" y="2" width="8" height="8"/>',
+    "diamond": '<path d="M12 1 17 6 12 11 7 6Z"/>',
+    "triangle": '<path d="M12 1.5 17 10.5H7Z"/>',
+    "cross": '<path d="M10.5 2h3v2.5H16v3h-2.5V10h-3V7.5H8v-3h2.5Z"/>',
+    "": "",
+}
+
+
+def _swatch(look: Look, *, is_dots: bool) -> Html:
+    dashes, marker = swatch(look)
+    line = (
+        ""
+        if is_dots
+        else (
+            f'<path d="M0 6H24" fill="none" stroke="{look.color}" stroke-width="{look.width:g}"'
+            f' stroke-dasharray="{dashes}"/>'
+        )
+    )
+    shape = _SHAPES[marker or ("circle" if is_dots else "")]
+    return Html(
+        f'<svg width="24" height="12" viewBox="0 0 24 12" fill="{look.color}" aria-hidden="true">'
+        f"{line}{shape}</svg>"
+    )
+
+
+# --- tables ----------------------------------------------------------------------------------
+
+
+def _table(table: Table) -> Html:
+    numeric = _numeric_columns(table)
+    heads = [
+        element(
+            "th",
+            element("button", text, type="button"),
+            scope="col",
+            aria_sort="none",
+            class_="n" if at in numeric else "",
+        )
+        for at, text in enumerate(table.headings)
+    ]
+    rows = [
+        element(
+            "tr",
+            *(_cell(cell, is_numeric=at in numeric) for at, cell in enumerate(row.cells)),
+            class_="void" if row.void else "",
+            title=f"void: {row.void}" if row.void else "",
+        )
+        for row in table.rows
+    ]
+    shown = element(
+        "div",
+        # Not a caption: that would scroll sideways with the table.
+        element("p", table.caption, class_="caption", id=f"{table.key}-caption"),
+        element("button", "Copy table", type="button", class_="copy"),
+        element(
+            "div",
+            element(
+                "table",
+                element("thead", element("tr", *heads)),
+                element("tbody", *rows),
+                aria_labelledby=f"{table.key}-caption",
+            ),
+            class_="scroll",
+            tabindex="0",
+            role="region",
+            aria_labelledby=f"{table.key}-caption",
+        ),
+        class_="tablebox",
+        id=table.key,
+    )
+    if not table.folded:
+        return shown
+    said = f"{table.caption} ({len(table.rows):,} rows)"
+    return element("details", element("summary", said), shown)
+
+
+def _numeric_columns(table: Table) -> frozenset[int]:
+    return frozenset(
+        at
+        for at in range(len(table.headings))
+        if any(row.cells[at].value is not None for row in table.rows)
+    )
+
+
+def _cell(cell: Cell, *, is_numeric: bool) -> Html:
+    kind = "n" if is_numeric else "long" if len(cell.text) > 28 else "fixed"
+    value = "" if cell.value is None else f"{cell.value:.12g}"
+    return element("td", cell.text, class_=kind, data_v=value)

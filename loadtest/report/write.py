@@ -1,0 +1,104 @@
+"""Writes the page, and the pictures with their Markdown."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from capnp_rig.loadtest.report.contents import document_of, usable
+from capnp_rig.loadtest.report.fill_in import NoSuchPart, filled
+from capnp_rig.loadtest.report.markdown import markdown
+from capnp_rig.loadtest.report.sources import Found, Source, find_sources, read_sources
+from capnp_rig.loadtest.report.web import charts_of, render
+
+FIGURES = "figures.md"
+
+
+class ExtraMissing(Exception):  # noqa: N818 - names the thing
+    """A library of the extra ``report`` is not installed; the message says how to get it."""
+
+
+def sources_of(results: Path, folders: Iterable[Path]) -> Found:
+    """Return the named results, or without names the newest of each kind in `results`.
+
+    What cannot be shown is left out, and named in `skipped`.
+
+    Raises:
+        OSError: The folder of results cannot be read.
+    """
+    folders = list(folders)
+    return usable(read_sources(folders) if folders else find_sources(results))
+
+
+def write_page(found: Found, file: Path) -> Path:
+    """Write the page of some results into a file, and return its path.
+
+    Raises:
+        ExtraMissing: There is no plotly.
+        OSError: It cannot be written.
+        ResultError: A result is damaged.
+    """
+    script = _plotly_script()
+    text = render(document_of(found, _path_from(file.parent)), script)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def write_figures(found: Found, folder: Path) -> list[Path]:
+    """Write every chart as SVG and PNG, and a Markdown file that shows them; return the paths.
+
+    Raises:
+        ExtraMissing: There is no matplotlib.
+        OSError: A file cannot be written.
+        ResultError: A result is damaged.
+    """
+    try:
+        from capnp_rig.loadtest.report.pictures import write_picture
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    document = document_of(found, _path_from(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [path for chart in charts_of(document) for path in write_picture(chart, folder)]
+    file = folder / FIGURES
+    file.write_text(markdown(document), encoding="utf-8")
+    return [*written, file]
+
+
+def fill_text(found: Found, file: Path, pictures: Path) -> Path:
+    """Fill the places for parts of the report in a text file, and return its path.
+
+    `pictures` is where `write_figures` writes.
+
+    Raises:
+        NoSuchPart: It has no such place, or one for a part that there is not; or it is no text.
+        OSError: It cannot be read or written.
+        ResultError: A result is damaged.
+    """
+    document = document_of(found, _path_from(file.parent))
+    folder = Path(os.path.relpath(pictures, file.parent)).as_posix()
+    try:
+        text = file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise NoSuchPart(f"{file} is not UTF-8") from error
+    file.write_text(filled(text, document, folder), encoding="utf-8")
+    return file
+
+
+def _plotly_script() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    script: str = get_plotlyjs()
+    return script
+
+
+def _missing(error: ModuleNotFoundError) -> ExtraMissing:
+    return ExtraMissing(f"{error.name} is missing: install capnp-rig[report]")
+
+
+def _path_from(folder: Path) -> Callable[[Source], str]:
+    def path_to(source: Source) -> str:
+        return Path(os.path.relpath(source.folder, folder)).as_posix()
+
+    return path_to

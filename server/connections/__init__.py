@@ -1,0 +1,1 @@
+"""What holds for every connection, whichever engine serves it."""

@@ -1,0 +1,120 @@
+"""The end of a connection that we break off, such that the peer can read why.
+
+A socket that is closed with bytes unread resets the connection, and the reset overtakes what was
+sent before: of 20 C++ clients that were sending 5 MB, 16 never saw the reason. So our half ends
+first, and what the peer still sends is thrown away until it ends its own: for a bounded time and
+size (`server.connections.limits`), because the connection holds a slot as long.
+
+A drain ends connections so, too, but for those on which nothing is under way (`is_settled`): they
+close at once.
+"""
+
+import asyncio
+import fcntl
+import sys
+import termios
+from collections.abc import Callable
+
+from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_S, STALL_LIMIT_S
+
+# A C int.
+_INT_BYTES = 4
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """Return whether the kernel holds bytes of the peer that were not read."""
+    return _count(transport, termios.FIONREAD) > 0
+
+
+def is_settled(transport: asyncio.Transport) -> bool:
+    """Return whether a close takes nothing with it.
+
+    All that was written has been delivered (over TCP acknowledged, over a Unix socket read), and
+    nothing is here unread.
+    """
+    return not (
+        transport.get_write_buffer_size()
+        # Linux's SIOCOUTQ.
+        or _count(transport, termios.TIOCOUTQ)
+        or has_unread(transport)
+    )
+
+
+def _count(transport: asyncio.Transport, request: int) -> int:
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), request, bytes(_INT_BYTES)), sys.byteorder)
+    except OSError:
+        # It has gone.
+        return 0
+
+
+class Linger:
+    """Ends our half of `transport`. The owner tells what it drops, and when all is over.
+
+    With `is_patient`, a peer may leave what was written to it before unread for as long as at any
+    other time; else for as long as the rest takes, which is less.
+    """
+
+    def __init__(self, transport: asyncio.Transport, *, is_patient: bool = False) -> None:
+        self._transport = transport
+        self._patience_s = STALL_LIMIT_S if is_patient else LINGER_S
+        self._stalled_s = 0.0
+        self._bytes_left = LINGER_BYTES
+        self._waiting_bytes = transport.get_write_buffer_size()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(LINGER_S, self._check)
+        try:
+            # After what is written already.
+            transport.write_eof()
+            # The peer may be one that was not read from.
+            transport.resume_reading()
+        except OSError:
+            # It has gone.
+            transport.abort()
+
+    def drop(self, size: int) -> None:
+        """Count bytes that were received and thrown away."""
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            self._transport.abort()
+
+    def over(self) -> None:
+        """Take the end of the connection."""
+        self._timer.cancel()
+
+    def _check(self) -> None:
+        # One that still takes what was answered before has not read the reason yet.
+        waiting = self._transport.get_write_buffer_size()
+        self._stalled_s = 0.0 if waiting < self._waiting_bytes else self._stalled_s + LINGER_S
+        if not waiting or self._stalled_s >= self._patience_s:
+            self._transport.abort()
+            return
+        self._waiting_bytes = waiting
+        self._timer = self._loop.call_later(LINGER_S, self._check)
+
+
+class Lingering(asyncio.Protocol):
+    """Takes the place of a protocol that broke off its connection, and drops what comes."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        on_lost: Callable[[Exception | None], None],
+        *,
+        is_patient: bool = False,
+    ) -> None:
+        self._on_lost = on_lost
+        transport.set_protocol(self)
+        self._linger = Linger(transport, is_patient=is_patient)
+
+    def data_received(self, data: bytes) -> None:
+        """Drop it."""
+        self._linger.drop(len(data))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell of the end."""
+        self._linger.over()
+        self._on_lost(exc)

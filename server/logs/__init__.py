@@ -1,0 +1,1 @@
+"""The log of a process: tutorial lines on stdout, warnings and errors on stderr."""

@@ -1,0 +1,123 @@
+"""From the options to a running server: the order is what makes the start quick.
+
+The address is bound first, so that its errors come at once. Then the workers are started, and only
+while they import their libraries does this process import asyncio and structlog.
+"""
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+from capnp_rig.server.config import ServerConfig
+from capnp_rig.server.connections.limits import least_nofile, plan_connections
+from capnp_rig.server.control.messages import Setup
+from capnp_rig.server.control.signals import IDLE_SIGNALS, SUPERVISOR_SIGNALS, survive_signals
+from capnp_rig.server.supervision.listener import Listener, open_listener
+from capnp_rig.server.supervision.worker_process import WorkerProcess
+from capnp_rig.server.worker.affinity import plan_affinity
+
+
+class ScarceFilesError(Exception):
+    """The open-files limit is too low; the message says what is needed."""
+
+
+def launch(config: ServerConfig) -> int:
+    """Serve until a signal and return the exit status.
+
+    Raises:
+        ListenError: The address cannot be listened on.
+        NotLoopbackError: The address is not local, and that was not asked for.
+        ScarceFilesError: The open-files limit is too low.
+        OSError: The system starts no process.
+    """
+    survive_signals(IDLE_SIGNALS)
+    max_connections = _claim_connections(config)
+    if config.address.path is not None:
+        # Before there is a file to remove; a host's name, though, may be waited for.
+        _hold_signals()
+    listener = open_listener(
+        config.address,
+        backlog=config.backlog,
+        insecure=config.insecure,
+        workers_listen=config.workers_listen,
+    )
+    _hold_signals()
+    try:
+        return _supervise(config, listener, max_connections)
+    finally:
+        listener.close()
+
+
+def _supervise(config: ServerConfig, listener: Listener, max_connections: int) -> int:
+    setups = _plan_workers(config, listener, max_connections)
+
+    def start_worker(index: int) -> WorkerProcess:
+        return WorkerProcess(setups[index])
+
+    workers: list[WorkerProcess] = []
+    try:
+        for index in range(config.workers):
+            workers.append(start_worker(index))  # noqa: PERF401 - those that started are ended
+        import asyncio
+
+        from capnp_rig.server.supervision.supervisor import Supervisor
+
+        supervisor = Supervisor(
+            config, listener, workers, start_worker=start_worker, max_connections=max_connections
+        )
+        return asyncio.run(supervisor.run())
+    finally:
+        # None is left, unless something failed here.
+        for worker in workers:
+            worker.kill()
+
+
+def _hold_signals() -> None:
+    """Let signals wait for the supervisor, which ends the workers in good order."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISOR_SIGNALS)
+
+
+def _plan_workers(config: ServerConfig, listener: Listener, max_connections: int) -> list[Setup]:
+    cores = plan_affinity(os.sched_getaffinity(0), config.workers)
+    listen = str(listener.address) if config.workers_listen else None
+    folder = _current_folder()
+    share = -(-max_connections // config.workers)
+    return [
+        Setup(
+            worker=index,
+            core=core,
+            engine=config.engine,
+            loop=config.loop,
+            service=config.service,
+            log_level=config.log_level,
+            log_format=config.log_format,
+            folder=folder,
+            stack=config.stack,
+            listen=listen,
+            max_connections=share,
+        )
+        for index, core in enumerate(cores)
+    ]
+
+
+def _current_folder() -> str | None:
+    """Return where we were started; None if that was removed since, as by a deploy."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return None
+
+
+def _claim_connections(config: ServerConfig) -> int:
+    """Raise the open-files limit as far as needed and return how many connections to admit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = plan_connections(config.max_connections, soft, hard)
+    least = least_nofile(config.workers)
+    if limit.nofile < least:
+        raise ScarceFilesError(
+            f"the open-files limit of {limit.nofile} is too low: raise it to {least} at least "
+            "(ulimit -n), or start fewer workers"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit.nofile, hard))
+    return limit.connections

@@ -1,0 +1,226 @@
+"""The life of a worker on its event loop: adopt connections, answer beats, drain, leave."""
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from capnp_rig.server.connections.connection_log import ConnectionLog
+from capnp_rig.server.connections.socket_options import tune
+from capnp_rig.server.control.call_stamp import Stamp
+from capnp_rig.server.control.channel import Channel, ChannelClosedError
+from capnp_rig.server.control.messages import (
+    Drain,
+    Drop,
+    Ended,
+    Hand,
+    Left,
+    Message,
+    Ping,
+    Pong,
+    Ready,
+    Refused,
+    Setup,
+    Stop,
+    Taken,
+)
+from capnp_rig.server.engines import Engine, open_engine
+from capnp_rig.server.logs.log import Log, open_log
+
+# Handed connections wait for the next turn of the loop beyond this many.
+_MESSAGES_PER_TURN = 64
+# When the time for the drain is over, connections that have nothing left to do may still close.
+_LAST_TURNS_S = 0.1
+_REFUSED = "its calls killed workers"
+LEFT = 0
+CANCELLED = 1
+
+
+class Worker:
+    """Serves what the supervisor hands over, until it says otherwise or is gone."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        setup: Setup,
+        service: Any,  # noqa: ANN401 - services are anyone's classes
+        pin_error: str | None,
+        stamp: Stamp,
+    ) -> None:
+        self._channel = channel
+        self._setup = setup
+        self._service = service
+        self._pin_error = pin_error
+        self._stamp = stamp
+        self._name = f"[Worker {setup.worker}]"
+        self._outbox: deque[Message] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transports: dict[int, asyncio.BaseTransport] = {}
+        self._dropped: set[int] = set()
+        self._log: Log
+        self._lines: ConnectionLog
+        self._engine: Engine
+
+    async def run(self) -> int:
+        """Serve; return the exit status."""
+        loop = asyncio.get_running_loop()
+        self._leaving: asyncio.Future[int] = loop.create_future()
+        loop.set_exception_handler(self._report)
+        self._log = open_log(self._setup.log_level, self._setup.log_format)
+        self._lines = ConnectionLog(self._log, self._setup, self._pin_error)
+        async with self._open() as self._engine:
+            await self._engine.heartbeat()
+            self._send(Ready(pin_error=self._pin_error))
+            if self._setup.listen is not None:
+                self._lines.running()
+                self._lines.listening(self._setup.listen)
+            loop.add_reader(self._channel.fileno(), self._on_control)
+            status = await self._leaving
+            # Nobody can answer a beat while the engine is closed.
+            loop.remove_reader(self._channel.fileno())
+            await self._abandon_tasks()
+            return status
+
+    def _open(self) -> AbstractAsyncContextManager[Engine]:
+        if self._setup.stack == "capnp":
+            debug = self._setup.log_level == "debug"
+            return open_engine(
+                self._setup.engine, self._service, self._log, debug=debug, stamp=self._stamp
+            )
+        from capnp_rig.server.stacks import open_stack
+
+        return open_stack(self._setup, self._log)
+
+    def _on_control(self) -> None:
+        try:
+            for _ in range(_MESSAGES_PER_TURN):
+                received = self._channel.receive()
+                if received is None:
+                    return
+                self._obey(*received)
+        except ChannelClosedError:
+            # The supervisor is gone, and with it everyone who could restart us in good order.
+            os._exit(CANCELLED)
+
+    def _obey(self, order: Message, fd: int | None) -> None:
+        match order:
+            case Hand():
+                self._take(order, fd)
+            case Drop():
+                self._drop(order.connection)
+            case Ping():
+                self._spawn(self._beat(order.beat))
+            case Drain():
+                self._spawn(self._drain())
+            case Stop():
+                # A drain that has nothing to wait for ends before.
+                asyncio.get_running_loop().call_later(_LAST_TURNS_S, self._stop)
+            case _:
+                raise AssertionError(order)
+
+    def _take(self, hand: Hand, fd: int | None) -> None:
+        if fd is None:
+            self._send(Refused(hand.connection))
+            return
+        self._send(Taken(hand.connection))
+        self._spawn(self._adopt(hand, socket.socket(fileno=fd)))
+
+    async def _adopt(self, hand: Hand, sock: socket.socket) -> None:
+        self._lines.received(hand.peer)
+
+        is_over = False
+
+        def on_end(reason: str | None) -> None:
+            nonlocal is_over
+            is_over = True
+            if hand.connection in self._dropped:
+                self._dropped.discard(hand.connection)
+                reason = _REFUSED
+            self._transports.pop(hand.connection, None)
+            self._lines.ended(hand.peer, reason)
+            self._send(Ended(hand.connection))
+
+        try:
+            tune(sock)
+            self._lines.started(hand.peer)
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._engine.protocol(on_end, hand.connection), sock
+            )
+            if not is_over:
+                self._transports[hand.connection] = transport
+        except OSError as error:
+            # The peer was gone before it was adopted.
+            sock.close()
+            on_end(error.strerror or "broken")
+
+    def _drop(self, connection: int) -> None:
+        transport: Any = self._transports.get(connection)
+        if transport is not None:
+            self._dropped.add(connection)
+            transport.abort()
+
+    async def _beat(self, beat: int) -> None:
+        await self._engine.heartbeat()
+        self._send(Pong(beat))
+        self._log.flush()
+
+    async def _drain(self) -> None:
+        # Adoptions under way must be known to the engine before it looks.
+        adopting = self._tasks - {asyncio.current_task()}
+        await asyncio.gather(*adopting, return_exceptions=True)
+        await self._engine.drain()
+        self._leave(0)
+
+    def _stop(self) -> None:
+        self._leave(self._engine.unfinished)
+
+    def _leave(self, cancelled: int) -> None:
+        if self._leaving.done():
+            return
+        self._send(Left(cancelled))
+        self._log.flush(last=True)
+        if cancelled:
+            # Handlers that will not end must not hold up the exit.
+            os._exit(CANCELLED)
+        self._leaving.set_result(LEFT)
+
+    async def _abandon_tasks(self) -> None:
+        """Cancel what the engine would fail when it closes, such as a heartbeat under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _send(self, message: Message) -> None:
+        """Send in order, and keep what the supervisor has no room for."""
+        if self._outbox or not self._try_send(message):
+            self._outbox.append(message)
+            asyncio.get_running_loop().add_writer(self._channel.fileno(), self._flush)
+
+    def _flush(self) -> None:
+        while self._outbox and self._try_send(self._outbox[0]):
+            self._outbox.popleft()
+        if not self._outbox:
+            asyncio.get_running_loop().remove_writer(self._channel.fileno())
+
+    def _try_send(self, message: Message) -> bool:
+        try:
+            return self._channel.send(message)
+        except ChannelClosedError:
+            os._exit(CANCELLED)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _report(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what asyncio would otherwise print, blocking, on stderr."""
+        error = context.get("exception")
+        self._log.error(
+            f"{self._name} {context.get('message', 'unexpected error')}: {error!r}",
+            kind=f"{self._name} unexpected errors",
+            worker=self._setup.worker,
+        )

@@ -1,0 +1,192 @@
+"""How each kind of pointer field is read from a view.
+
+A getter does the plain case itself, a pointer of the expected kind within its segment, and
+leaves far pointers, other element sizes and errors to `pointers`.
+
+A pointer's offset counts words from its end, in the upper 30 bits of `low`: what a list pointer,
+whose other two are 1, points to begins at `position + 8 + 8 * (low >> 2)`, which is
+`position + 6 + 2 * low`. A list of bytes has element size 2.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from capnp_rig.wire.encoding.pointers import (
+    COMPOSITE,
+    ELEMENT_BITS,
+    ELEMENT_CODES,
+    ListAt,
+    Pointer,
+    follow_list,
+    follow_struct,
+    read_bytes,
+    read_text,
+)
+from capnp_rig.wire.errors import MalformedMessage
+
+if TYPE_CHECKING:
+    from capnp_rig.wire.encoding.structs import StructCodec, StructView
+
+# Reads a field of a view.
+Getter = Callable[["StructView"], Any]
+
+_pointer_at = struct.Struct("<iI").unpack_from
+# From here on a copy in front of the decoding costs more than a memoryview that spares it.
+_LONG_TEXT_BYTES = 2048
+
+
+def _pointer(view: "StructView", position: int) -> Pointer:
+    message, start, end, _, _, _, _, depth = view._at
+    return Pointer(message, start, end, position, depth)
+
+
+def text_getter(slot: int) -> Getter:
+    """Return the getter of a Text; one that was not sent is empty."""
+    offset = 8 * slot
+
+    def get(view: "StructView") -> str:
+        message, start, end, _, _, pointers, pointers_end, _ = view._at
+        position = pointers + offset
+        buffer = message.buffer
+        if position >= pointers_end:
+            return ""
+        low, high = _pointer_at(buffer, position)
+        first = position + 6 + 2 * low
+        last = first + (high >> 3) - 1
+        if low & 3 != 1 or high & 7 != 2 or first < start or not first <= last < end:
+            return read_text(_pointer(view, position)) or ""
+        message.budget_words = left = message.budget_words - (high >> 6) - 1
+        if left < 0 or buffer[last]:
+            return read_text(_pointer(view, position)) or ""
+        try:
+            if last - first > _LONG_TEXT_BYTES:
+                return str(memoryview(buffer)[first:last], "utf-8")
+            if type(buffer) is bytes:
+                return buffer[first:last].decode()
+            return str(buffer[first:last], "utf-8")
+        except UnicodeDecodeError as error:
+            raise MalformedMessage(
+                f"message has a text that is not UTF-8: {error.reason}"
+            ) from None
+
+    return get
+
+
+def data_getter(slot: int) -> Getter:
+    """Return the getter of a Data, as a read-only view into the message."""
+    offset = 8 * slot
+
+    def get(view: "StructView") -> memoryview:
+        message, start, end, _, _, pointers, pointers_end, _ = view._at
+        position = pointers + offset
+        buffer = message.buffer
+        if position >= pointers_end:
+            return _NOTHING
+        low, high = _pointer_at(buffer, position)
+        first = position + 6 + 2 * low
+        last = first + (high >> 3)
+        if low & 3 != 1 or high & 7 != 2 or first < start or last > end:
+            found = read_bytes(_pointer(view, position))
+            if found is None:
+                return _NOTHING
+            first, last = found
+        else:
+            message.budget_words = left = message.budget_words - ((high + 63) >> 6)
+            if left < 0:
+                message.charge(0)
+        if type(buffer) is bytes:
+            return memoryview(buffer)[first:last]
+        return memoryview(buffer)[first:last].toreadonly()
+
+    return get
+
+
+_NOTHING = memoryview(b"")
+
+
+def struct_getter(slot: int, codec: "StructCodec") -> Getter:
+    """Return the getter of a struct; one that was not sent has all defaults."""
+    offset = 8 * slot
+
+    def get(view: "StructView") -> "StructView":
+        message, start, end, _, _, pointers, pointers_end, depth = view._at
+        position = pointers + offset
+        buffer = message.buffer
+        if position >= pointers_end:
+            return codec.view._empty(message)
+        low, high = _pointer_at(buffer, position)
+        data = position + 8 + 2 * low
+        data_end = data + (high & 0xFFFF) * 8
+        last = data_end + (high >> 16) * 8
+        if low & 3 or data < start or last > end or not (low or high) or depth <= 0:
+            found = follow_struct(_pointer(view, position))
+            return codec.view._empty(message) if found is None else codec.view(found)
+        message.budget_words = left = message.budget_words - ((last - data) >> 3)
+        if left < 0:
+            message.charge(0)
+        return codec.view((message, start, end, data, data_end, data_end, last, depth - 1))
+
+    return get
+
+
+def list_getter(slot: int, make: Callable[[ListAt | None], Any]) -> Getter:
+    """Return the getter of a list; `make` gets where it is, None for one that was not sent."""
+    offset = 8 * slot
+
+    def get(view: "StructView") -> Any:
+        message, _, _, _, _, pointers, pointers_end, _ = view._at
+        position = pointers + offset
+        _ = message.buffer
+        found = follow_list(_pointer(view, position)) if position < pointers_end else None
+        items = make(found)
+        if found is None:
+            # An empty list expires with the others.
+            items.message = message
+        return items
+
+    return get
+
+
+def numbers_getter(slot: int, size: int, code: str) -> Getter:
+    """Return the getter of a list of numbers of `size` bytes, as a read-only view of `code`."""
+    offset, element, no_numbers = 8 * slot, ELEMENT_CODES[size], _cast(b"", code)
+
+    def get(view: "StructView") -> memoryview:
+        message, start, end, _, _, pointers, pointers_end, depth = view._at
+        position = pointers + offset
+        buffer = message.buffer
+        if position >= pointers_end:
+            return no_numbers
+        low, high = _pointer_at(buffer, position)
+        first = position + 6 + 2 * low
+        last = first + (high >> 3) * size
+        if low & 3 != 1 or high & 7 != element or first < start or last > end or depth <= 0:
+            items = follow_list(_pointer(view, position))
+            return no_numbers if items is None else _numbers_of(items, size, code)
+        message.budget_words = left = message.budget_words - ((last - first + 7) >> 3)
+        if left < 0:
+            message.charge(0)
+        if type(buffer) is bytes:
+            return memoryview(buffer)[first:last].cast(code)  # type: ignore[call-overload, no-any-return]
+        return _cast(memoryview(buffer)[first:last], code)
+
+    return get
+
+
+def _numbers_of(items: ListAt, size: int, code: str) -> memoryview:
+    # A list may have been widened by a newer schema (encoding.html#lists): to larger
+    # numbers or to structs whose first field is the number.
+    available = items.data_bytes * 8 if items.element == COMPOSITE else 0
+    if items.element != COMPOSITE and items.element < len(ELEMENT_BITS) - 1:
+        available = ELEMENT_BITS[items.element]
+    if available < size * 8 and not (items.element == COMPOSITE and not items.length):
+        raise MalformedMessage("message has a list of elements of an incompatible type")
+    step = items.step_bits >> 3
+    last = items.first + items.length * step
+    whole = _cast(memoryview(items.message.buffer)[items.first : last], code)
+    return whole if step == size or not items.length else whole[:: step // size]
+
+
+def _cast(data: Any, code: Any) -> memoryview:
+    return memoryview(data).toreadonly().cast(code)

@@ -1,0 +1,365 @@
+"""Follow Cap'n Proto pointers inside one message, refusing every one that leaves it.
+
+Rules (https://capnproto.org/encoding.html#pointers): a pointer is one little-endian
+64-bit word; its two lowest bits tell its kind.
+
+    struct  offset:30 signed, counted from the word after the pointer | data:16 | pointers:16
+    list    offset:30 signed | element size:3 | count:29 (words, for a composite list)
+    far     two-word pad:1 | offset:29 from the start of a segment | segment:32
+    other   a capability: index:32
+
+Positions are byte offsets into `Message.buffer`, never slices: a negative or a
+too large one would silently wrap or shrink in Python, so each is compared with
+the bounds of its segment before anything is read.
+"""
+
+import struct
+from typing import NamedTuple
+
+from capnp_rig.wire.errors import MalformedMessage, ViewExpired
+
+Buffer = bytes | bytearray | memoryview
+
+# C++ defaults (capnp/message.h, ReaderOptions): 64 levels, 8 Mi words.
+NESTING_LIMIT = 64
+TRAVERSAL_LIMIT_WORDS = 8 * 1024 * 1024
+
+_pointer_at = struct.Struct("<iI").unpack_from
+
+STRUCT, LIST, FAR, OTHER = 0, 1, 2, 3
+# Bits of one element by element size code; a pointer is 64 bits, a composite is described apart.
+ELEMENT_BITS = (0, 1, 8, 16, 32, 64, 64)
+# Of numbers, by the bytes that one takes.
+ELEMENT_CODES = {1: 2, 2: 3, 4: 4, 8: 5}
+BIT, BYTE, POINTER, COMPOSITE = 1, 2, 6, 7
+
+
+class Message:
+    """One received message: its buffer, the byte range of each segment, what may still be read.
+
+    `buffer` holds all segments; `bounds[i]` is the `(start, end)` of segment `i` in bytes.
+    `budget_words` falls with every object that is opened, re-reads included, as in
+    C++: it bounds the work that a small message with overlapping pointers can cause.
+
+    Every read of a view asks for `buffer`, even one that needs no byte of it, because that is
+    how it learns that it has expired.
+    """
+
+    __slots__ = ("bounds", "budget_words", "buffer")
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        bounds: tuple[tuple[int, int], ...],
+        budget_words: int = TRAVERSAL_LIMIT_WORDS,
+    ) -> None:
+        self.buffer = buffer
+        self.bounds = bounds
+        self.budget_words = budget_words
+
+    def charge(self, words: int) -> None:
+        """Spend `words` of the traversal budget.
+
+        Raises:
+            MalformedMessage: It is used up.
+        """
+        self.budget_words -= words
+        if self.budget_words < 0:
+            raise MalformedMessage("message exceeds the traversal limit")
+
+
+def _expired() -> ViewExpired:
+    return ViewExpired(
+        "this view has expired, because the method whose params it shows has returned; "
+        "copy what is kept with bytes() or to_dict(), or make the method async"
+    )
+
+
+class ExpiredMessage(Message):
+    """A message whose views must not be read any more; `expire` makes it one.
+
+    A change of class, because that is what a call which keeps nothing pays least for: 60 ns a
+    call. A `__getattr__` of the views, for a buffer that is gone, takes 50 ns at every field.
+    """
+
+    __slots__ = ()
+
+    @property
+    def buffer(self) -> Buffer:  # type: ignore[override]
+        """The bytes, which belong to somebody else by now."""
+        raise _expired()
+
+
+def expire(message: Message) -> None:
+    """End the life of all views of `message`: reading one raises `ViewExpired` from now on."""
+    # What is still held lets go of the bytes.
+    message.buffer = b""
+    message.__class__ = ExpiredMessage
+
+
+class Pointer(NamedTuple):
+    """A pointer that has not been followed: where it stands, and how deep.
+
+    `start` and `end` bound its segment; `depth` is the number of levels that may still follow.
+    """
+
+    message: Message
+    start: int
+    end: int
+    position: int
+    depth: int
+
+
+class StructAt(NamedTuple):
+    """A struct inside a message: byte ranges of its data and pointer sections."""
+
+    message: Message
+    start: int
+    end: int
+    data: int
+    data_end: int
+    pointers: int
+    pointers_end: int
+    depth: int
+
+    def pointer(self, index: int) -> Pointer | None:
+        """Return pointer `index`, or None where the sender's struct is too old to have it."""
+        position = self.pointers + 8 * index
+        if position >= self.pointers_end:
+            return None
+        return Pointer(self.message, self.start, self.end, position, self.depth)
+
+    def bits(self, byte: int, size: int) -> int:
+        """Return the unsigned integer of `size` bytes at `byte`, 0 where the section is shorter."""
+        at = self.data + byte
+        if at + size > self.data_end:
+            return 0
+        return int.from_bytes(self.message.buffer[at : at + size], "little")
+
+
+# What a `StructAt` is underneath: making a plain tuple takes a fifth of the time.
+StructTuple = tuple[Message, int, int, int, int, int, int, int]
+
+
+def nothing() -> StructTuple:
+    """Return a struct in a message of its own that holds no field at all: each is its default."""
+    return (Message(b"", ((0, 0),)), 0, 0, 0, 0, 0, 0, NESTING_LIMIT)
+
+
+def own(content: StructTuple) -> StructTuple:
+    """Return the same struct in a copy of its message, if the message only borrows its bytes.
+
+    A memoryview is taken as borrowed: it shows a receive buffer that will be filled again.
+    A message that fills less than half of its buffer is copied too, lest it keep the rest.
+    """
+    message, start, end, data, data_end, pointers, pointers_end, depth = content
+    first, last = message.bounds[0][0], message.bounds[-1][1]
+    if not isinstance(message.buffer, memoryview) and 2 * (last - first) >= len(message.buffer):
+        return content
+    bounds = tuple((begin - first, stop - first) for begin, stop in message.bounds)
+    copy = Message(bytes(message.buffer[first:last]), bounds, message.budget_words)
+    return (
+        *(copy, start - first, end - first, data - first, data_end - first),
+        *(pointers - first, pointers_end - first, depth),
+    )
+
+
+class ListAt(NamedTuple):
+    """A list inside a message.
+
+    `element` is the size code found on the wire, `step_bits` the distance between
+    elements; in a composite list each element has `data_bytes` and `pointer_count`.
+    """
+
+    message: Message
+    start: int
+    end: int
+    first: int
+    length: int
+    element: int
+    step_bits: int
+    data_bytes: int
+    pointer_count: int
+    depth: int
+
+
+def root_pointer(message: Message) -> Pointer:
+    """Return the pointer with which a message starts.
+
+    Raises:
+        MalformedMessage: The first segment is empty.
+    """
+    start, end = message.bounds[0]
+    if end - start < 8:
+        raise MalformedMessage("message has no root pointer")
+    return Pointer(message, start, end, start, NESTING_LIMIT)
+
+
+def follow_struct(pointer: Pointer) -> StructAt | None:
+    """Return the struct that `pointer` points to, or None where it is null.
+
+    Raises:
+        MalformedMessage: It points to something else, leaves its segment, or lies too deep.
+    """
+    message, depth = pointer.message, pointer.depth
+    found = _follow(pointer)
+    if found is None:
+        return None
+    start, end, target, low, high = found
+    if low & 3 != STRUCT:
+        raise MalformedMessage("message has a pointer of another kind where a struct is expected")
+    data_end = target + (high & 0xFFFF) * 8
+    pointers_end = data_end + (high >> 16) * 8
+    _check(start, end, target, pointers_end)
+    message.charge((pointers_end - target) >> 3)
+    return StructAt(message, start, end, target, data_end, data_end, pointers_end, depth - 1)
+
+
+def follow_list(pointer: Pointer) -> ListAt | None:
+    """Return the list that `pointer` points to, or None where it is null.
+
+    Raises:
+        MalformedMessage: It points to something else, leaves its segment, lies too
+            deep, or its elements do not add up to its size.
+    """
+    message, depth = pointer.message, pointer.depth
+    found = _follow(pointer)
+    if found is None:
+        return None
+    start, end, target, low, high = found
+    if low & 3 != LIST:
+        raise MalformedMessage("message has a pointer of another kind where a list is expected")
+    element, count = high & 7, high >> 3
+    if element == COMPOSITE:
+        return _composite(message, start, end, target, count, depth)
+    step_bits = ELEMENT_BITS[element]
+    words = (count * step_bits + 63) >> 6
+    _check(start, end, target, target + words * 8)
+    # An empty element costs nothing to send: count it as a word, as C++ does.
+    message.charge(words if step_bits else count)
+    return ListAt(
+        message,
+        start,
+        end,
+        target,
+        count,
+        element,
+        step_bits,
+        0 if element == POINTER else step_bits >> 3,
+        1 if element == POINTER else 0,
+        depth - 1,
+    )
+
+
+def _composite(
+    message: Message, start: int, end: int, target: int, words: int, depth: int
+) -> ListAt:
+    _check(start, end, target, target + 8 + words * 8)
+    tag_low, tag_high = _pointer_at(message.buffer, target)
+    if tag_low & 3 != STRUCT:
+        raise MalformedMessage("message has a list of structs whose tag is no struct pointer")
+    # The tag's offset field holds the number of elements, unsigned.
+    count = (tag_low & 0xFFFFFFFF) >> 2
+    step_words = (tag_high & 0xFFFF) + (tag_high >> 16)
+    if count * step_words > words:
+        raise MalformedMessage("message has a list of structs whose elements overrun it")
+    message.charge(words + 1 if step_words else count + 1)
+    return ListAt(
+        message,
+        start,
+        end,
+        target + 8,
+        count,
+        COMPOSITE,
+        step_words * 64,
+        (tag_high & 0xFFFF) * 8,
+        tag_high >> 16,
+        depth - 1,
+    )
+
+
+def element_struct(items: ListAt, index: int) -> StructAt:
+    """Return element `index` of a list of structs; `index` must be in range."""
+    at = items.first + index * (items.step_bits >> 3)
+    data_end = at + items.data_bytes
+    end = data_end + items.pointer_count * 8
+    return StructAt(items.message, items.start, items.end, at, data_end, data_end, end, items.depth)
+
+
+def read_bytes(pointer: Pointer) -> tuple[int, int] | None:
+    """Return the byte range of a Data or Text (its NUL included), or None where it is null.
+
+    Raises:
+        MalformedMessage: The pointer is no list of bytes, or leaves its segment.
+    """
+    # C++ spends no nesting level on Text and Data.
+    items = follow_list(pointer._replace(depth=max(pointer.depth, 1)))
+    if items is None:
+        return None
+    if items.element != BYTE:
+        raise MalformedMessage("message has a list of another kind where bytes are expected")
+    return items.first, items.first + items.length
+
+
+def read_text(pointer: Pointer) -> str | None:
+    """Return a Text, or None where the pointer is null.
+
+    Raises:
+        MalformedMessage: As `read_bytes`; or the NUL is missing; or it is not UTF-8.
+    """
+    found = read_bytes(pointer)
+    if found is None:
+        return None
+    first, last = found
+    buffer = pointer.message.buffer
+    if first == last or buffer[last - 1]:
+        raise MalformedMessage("message has a text without its closing NUL")
+    try:
+        return str(buffer[first : last - 1], "utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedMessage(f"message has a text that is not UTF-8: {error.reason}") from None
+
+
+def _check(start: int, end: int, first: int, last: int) -> None:
+    if first < start or last > end:
+        raise MalformedMessage("message has a pointer that leaves its segment")
+
+
+def _follow(pointer: Pointer) -> tuple[int, int, int, int, int] | None:
+    """Return the segment's start and end, the target, and both halves of what describes it.
+
+    None where the pointer is null.
+    """
+    message, start, end, position, depth = pointer
+    low, high = _pointer_at(message.buffer, position)
+    if not low and not high:
+        return None
+    if depth <= 0:
+        raise MalformedMessage("message is too deeply nested or contains cycles")
+    if low & 3 == FAR:
+        return _follow_far(message, low, high)
+    return start, end, position + 8 + (low >> 2) * 8, low, high
+
+
+def _follow_far(message: Message, low: int, high: int) -> tuple[int, int, int, int, int]:
+    """Return what `_follow` does, by way of a landing pad."""
+    start, end = _segment(message, high)
+    pad = start + ((low & 0xFFFFFFFF) >> 3) * 8
+    is_double = low & 4
+    _check(start, end, pad, pad + (16 if is_double else 8))
+    message.charge(2 if is_double else 1)
+    low, high = _pointer_at(message.buffer, pad)
+    if not is_double:
+        return start, end, pad + 8 + (low >> 2) * 8, low, high
+    if low & 3 != FAR:
+        raise MalformedMessage("message has a double-far pad that holds no far pointer")
+    start, end = _segment(message, high)
+    target = start + ((low & 0xFFFFFFFF) >> 3) * 8
+    low, high = _pointer_at(message.buffer, pad + 8)
+    return start, end, target, low, high
+
+
+def _segment(message: Message, number: int) -> tuple[int, int]:
+    if number >= len(message.bounds):
+        raise MalformedMessage("message has a far pointer to a segment that it does not have")
+    return message.bounds[number]

@@ -1,0 +1,128 @@
+"""Readers of whole structs: functions whose source is put together from a schema, then compiled.
+
+A struct as its own schema lays it out is unpacked at once, its data and its pointers, and texts,
+data and numbers are taken from the buffer in place: 2.4 µs for the benchmarks' record of 12
+mixed fields, where one getter after the other takes 5.3 (CPython 3.11). Whatever else may be
+there, an older or a newer schema's struct, a far pointer or a bad one, the getters read, or
+refuse.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from capnp_rig.wire.encoding.fields import Field
+
+# Gets a view; returns its fields as `to_dict` does, None where the getters have to.
+Reader = Callable[[Any], dict[str, Any] | None]
+
+
+def compile_reader(
+    name: str, fields: Sequence["Field"], data_words: int, pointer_count: int
+) -> Reader:
+    """Return the reader of a struct, none of whose fields is the fallback's."""
+    names: dict[str, object] = {}
+    layout, raw = _layout(fields, data_words, pointer_count)
+    body = [
+        "message, start, end, data, _, pointers, pointers_end, depth = view._at",
+        "buffer = message.buffer",
+        f"if (pointers - data != {8 * data_words} or type(buffer) is not bytes",
+        f"        or pointers_end - pointers != {8 * pointer_count} or depth <= 0):",
+        "    return None",
+        # Structs without size have a place that need not be in the buffer.
+        *([f"[{', '.join(raw)}] = unpack(buffer, data)"] if raw else []),
+        "budget, spent = message.budget_words, 0",
+    ]
+    names["unpack"] = struct.Struct(layout).unpack_from
+    values: list[str] = []
+    for number, field in enumerate(fields):
+        body += _pointer_lines(field, names) if field.kind is not None else []
+        values.append(_value(number, field, names))
+    if any("spent := " in line for line in body):
+        body.append("message.charge(spent)")
+    body += _result_lines(fields, values)
+    source = "def read(view):\n" + "".join(f"    {line}\n" for line in body)
+    # Of the schema's there are only names in it, as literals, and numbers.
+    exec(compile(source, f"<reader of {name}>", "exec"), names)  # noqa: S102
+    reader: Reader = names["read"]  # type: ignore[assignment]
+    return reader
+
+
+def _layout(
+    fields: Sequence["Field"], data_words: int, pointer_count: int
+) -> tuple[str, list[str]]:
+    """Return the format of a struct and the names of what it unpacks to."""
+    # Bools share a byte.
+    codes = {field.atom.byte: field.atom.code for field in fields if field.atom is not None}
+    layout, raw, end = "<", [], 0
+    for byte, code in sorted(codes.items()):
+        layout += f"{byte - end}x{code}"
+        end = byte + struct.calcsize(code)
+        raw.append(f"raw{byte}")
+    slots = {field.slot for field in fields}
+    layout += f"{8 * data_words - end}x"
+    for slot in range(pointer_count):
+        layout += "iI" if slot in slots else "8x"
+        raw += [f"low{slot}", f"high{slot}"] if slot in slots else []
+    return layout, raw
+
+
+def _pointer_lines(field: "Field", names: dict[str, object]) -> list[str]:
+    """Return the lines that take what a pointer points to, as `x` and its slot."""
+    kind, slot = field.kind, field.slot
+    assert kind is not None
+    assert slot is not None
+    names[f"get{slot}"] = field.get
+    if kind.is_struct:
+        return []
+    by_getter = f"get{slot}(view)"
+    if kind.to_native is not None:
+        names[f"native{slot}"] = kind.to_native
+        by_getter = f"native{slot}({by_getter})"
+    taken = kind.taken(f"high{slot}", names)
+    if taken is None:
+        return [f"x{slot} = {by_getter}"]
+    element, size, ends, expression = taken
+    return [
+        f"first = pointers + {8 * slot + 6} + 2 * low{slot}",  # as in `accessors`
+        f"last = first + {size}",
+        f"if (low{slot} & 3 == 1 and high{slot} & 7 == {element}",
+        f"        and start <= first and last <= end{ends}",
+        "        and (spent := spent + (last - first + 7 >> 3)) <= budget):",
+        "    try:",
+        f"        x{slot} = {expression}",
+        "    except UnicodeDecodeError:",
+        f"        x{slot} = {by_getter}",
+        "else:",
+        f"    x{slot} = {by_getter}",
+    ]
+
+
+def _value(number: int, field: "Field", names: dict[str, object]) -> str:
+    """Return the expression of a field's value."""
+    if field.kind is not None:
+        if not field.kind.is_struct:
+            return f"x{field.slot}"
+        names[f"native{field.slot}"] = field.kind.to_native
+        return f"native{field.slot}(get{field.slot}(view))"
+    if field.atom is None:
+        return "None"
+    names.update(field.atom.read_names)
+    if field.atom.read is not None:
+        return field.atom.read.format(raw=f"raw{field.atom.byte}")
+    names[f"field{number}"] = field.get
+    return f"field{number}(view)"
+
+
+def _result_lines(fields: Sequence["Field"], values: Sequence[str]) -> list[str]:
+    """Return the lines that make the dict; a struct that is null is left out of it."""
+    pairs = list(zip(fields, values, strict=True))
+    structs = [at for at, field in enumerate(fields) if field.kind and field.kind.is_struct]
+    plain = structs[0] if structs else len(pairs)
+    entries = ", ".join(f"{field.name!r}: {value}" for field, value in pairs[:plain])
+    lines = [f"result = {{{entries}}}"]
+    for at, (field, value) in enumerate(pairs[plain:], plain):
+        line = f"result[{field.name!r}] = {value}"
+        lines.append(f"if view._has({field.name!r}): {line}" if at in structs else line)
+    return [*lines, "return result"]
