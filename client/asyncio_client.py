@@ -119,7 +119,7 @@ class AsyncClient:
 
     async def call(
         self, method: str, params: Mapping[str, Any], *, timeout_s: float | None = None
-    ) -> Any:  # noqa: ANN401 - a view of the schema's results
+    ) -> Any:
         """Call a method by its schema name; return a view of its results.
 
         A task that is cancelled while it waits cancels the call.
@@ -163,7 +163,7 @@ class _Protocol(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._session.error is None and self._owner.is_here
 
-    async def call(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:  # noqa: ANN401
+    async def call(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
         self._owner.check()
         deadline_s = self._loop.time() + timeout_s
         if timeout_s == 0:

@@ -52,7 +52,7 @@ class PendingCall:
         self.is_submitted = is_submitted
         self.question_id: int | None = None
 
-    def settle(self, results: Any, error: ClientError | None, now_ns: int) -> None:  # noqa: ANN401 - as `results`
+    def settle(self, results: Any, error: ClientError | None, now_ns: int) -> None:
         """Take how the call ended."""
         self.results, self.error, self.received_ns = results, error, now_ns
         self.done = True
@@ -188,7 +188,7 @@ class Client:
 
     def call(
         self, method: str, params: Mapping[str, Any], *, timeout_s: float | None = None
-    ) -> Any:  # noqa: ANN401 - a view of the schema's results
+    ) -> Any:
         """Call a method by its schema name; return a view of its results.
 
         Raises:
@@ -396,7 +396,7 @@ class Client:
     def _settle(
         self,
         pending: PendingCall,
-        results: Any,  # noqa: ANN401 - as `call`
+        results: Any,
         error: ClientError | None,
         now_ns: int,
     ) -> None:

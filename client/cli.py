@@ -51,7 +51,7 @@ def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
     """Declare the options that make a `_Target`, and call `command` with one."""
 
     @functools.wraps(command)
-    def with_target(**options: Any) -> None:  # noqa: ANN401 - as click gives them
+    def with_target(**options: Any) -> None:
         target = _Target(**{field.name: options.pop(field.name) for field in fields(_Target)})
         if target.http2 and target.stack != "http":
             raise click.UsageError("--http2 goes with --stack http")

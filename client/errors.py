@@ -27,7 +27,7 @@ class ClientError(Exception):
     """The base of what the network or the server can do to a call."""
 
 
-class Disconnected(ClientError):  # noqa: N818 - the protocol's own word
+class Disconnected(ClientError):
     """The connection ended before the answer came: whether the call ran is unknown."""
 
 
@@ -35,7 +35,7 @@ class ConnectError(Disconnected):
     """No connection could be made, so no call was started."""
 
 
-class DeadlineExceeded(ClientError):  # noqa: N818 - the field's own word
+class DeadlineExceeded(ClientError):
     """The answer did not come in time. The call is cancelled; whether it ran is unknown."""
 
 
@@ -47,7 +47,7 @@ class RemoteError(ClientError):
         self.type = type
 
 
-class Overloaded(RemoteError):  # noqa: N818 - the protocol's own word
+class Overloaded(RemoteError):
     """The server refused the call for lack of resources; it did not run.
 
     A server may also refuse the whole connection. Then this is what all its calls end in, and
@@ -59,7 +59,7 @@ class ProtocolError(ClientError):
     """The server sent what the protocol does not allow; the connection is closed."""
 
 
-class UsedAfterFork(ClientError):  # noqa: N818 - what happened
+class UsedAfterFork(ClientError):
     """The connection was made before a fork, in the parent, which alone may use it.
 
     Nothing was sent or received. Connect anew in the child.

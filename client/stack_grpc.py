@@ -88,7 +88,7 @@ class GrpcClient:
         self._channel.close()
 
 
-def _typed(error: Any) -> ClientError:  # noqa: ANN401 - gRPC's errors are calls as well
+def _typed(error: Any) -> ClientError:
     code, details = error.code(), error.details() or "no reason given"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded("no answer within the deadline")

@@ -82,7 +82,7 @@ class _FileSocket:
         """Return a reader for one response, closed with it while the connection stays."""
         return io.BufferedReader(_Reader(self))
 
-    def receive_into(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+    def receive_into(self, buffer: Any) -> int:
         data = self._rest or self._socket.receive()
         size = min(len(data), len(buffer))
         buffer[:size] = data[:size]
@@ -97,7 +97,7 @@ class _Reader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - as above
+    def readinto(self, buffer: Any) -> int:
         return self._socket.receive_into(buffer)
 
 
@@ -142,7 +142,7 @@ def check_status(status: int, body: bytes) -> dict[str, Any]:
     return answer
 
 
-def _error(status: int, answer: Any) -> ClientError:  # noqa: ANN401 - any JSON value
+def _error(status: int, answer: Any) -> ClientError:
     reason = answer.get("error") if isinstance(answer, dict) else None
     kind = Overloaded if status == 503 else RemoteError
     return kind(f"HTTP status {status}: {reason or 'no reason given'}")

@@ -118,5 +118,5 @@ class _Answer:
             self.is_complete = True
 
 
-def _name(code: Any) -> str:  # noqa: ANN401 - an ErrorCodes, a number if it is none, or None
+def _name(code: Any) -> str:
     return str(getattr(code, "name", code))

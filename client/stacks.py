@@ -114,7 +114,7 @@ def utf8(text: str) -> bytes:
         raise EncodeError(f"the text is no valid Unicode: {error.reason}") from error
 
 
-def read_text(value: Any, name: str) -> bytes:  # noqa: ANN401 - any JSON value
+def read_text(value: Any, name: str) -> bytes:
     """Return the text in a decoded JSON answer.
 
     Raises:
@@ -211,7 +211,7 @@ class JsonClient(_SocketClient):
                 raise ProtocolError("the server's answer has no end")
         return bytes(line)
 
-    def _load(self, data: bytes | bytearray) -> Any:  # noqa: ANN401 - any JSON value
+    def _load(self, data: bytes | bytearray) -> Any:
         try:
             return json.loads(data)
         except ValueError as error:

@@ -86,7 +86,7 @@ class CapnpUser(User):
         self._crew = crew()
         self.call_timeout_s: float = self._crew.options.call_timeout
         # Workers are forked: only what is made here differs between them.
-        self.rng = random.Random()  # noqa: S311 - jitter and payloads
+        self.rng = random.Random()
         self._number = 0
         self._backoff = Backoff(self.rng)
         self._stopping = Event()
@@ -112,7 +112,7 @@ class CapnpUser(User):
         greenlet.rawlink(lambda _: self._crew.leave(self._give_up()))
         return greenlet
 
-    def stop(self, force: bool = False) -> bool:  # noqa: FBT001, FBT002 - Locust's signature
+    def stop(self, force: bool = False) -> bool:
         """Stop as Locust's own, and let what waits know."""
         ended = bool(super().stop(force))
         self._stopping.set()
@@ -126,7 +126,7 @@ class CapnpUser(User):
         params: Mapping[str, Any],
         *,
         check: Callable[[Any], object] | None = None,
-    ) -> Any:  # noqa: ANN401 - a view of the schema's results
+    ) -> Any:
         """Call a method by its schema name, count the call, return a view of the results.
 
         `check` gets the results and raises, `WrongReply` for example, where they are wrong.
@@ -163,7 +163,7 @@ class CapnpUser(User):
         gevent.sleep(0)
         return results
 
-    def expect(self, ok: bool, what: str = "the results are not as expected") -> None:  # noqa: FBT001 - reads as a sentence
+    def expect(self, ok: bool, what: str = "the results are not as expected") -> None:
         """Count a failure where `ok` is false; `what` must not vary from call to call.
 
         Raises:
@@ -221,7 +221,7 @@ class CapnpUser(User):
             pacer.withdraw(self._turn)
             self._turn = None
 
-    def _connect(self) -> Any:  # noqa: ANN401 - a socket of gevent's
+    def _connect(self) -> Any:
         """Return a connected socket.
 
         Raises:
@@ -275,7 +275,7 @@ class _Turn:
         self._due_ns: int | None = None
         self._result: AsyncResult[int] = AsyncResult()
 
-    def send(self, due_ns: int, now_ns: int) -> None:  # noqa: ARG002 - a Sender's signature
+    def send(self, due_ns: int, now_ns: int) -> None:
         """Take the call."""
         self._due_ns = due_ns
         self._result.set(due_ns)

@@ -84,7 +84,7 @@ class HttpUser(capnp_user.CapnpUser):
         self._calls.answered(due_ns, sent_ns, received_ns)
         self._calls.received(size)
 
-    def _judge(self, response: Any, payload: Payload, times: tuple[int, int, int]) -> None:  # noqa: ANN401 - Locust's
+    def _judge(self, response: Any, payload: Payload, times: tuple[int, int, int]) -> None:
         """Count a response that is not the expected one, to the byte."""
         failure: Exception | None
         if response.status_code:

@@ -11,10 +11,10 @@ class FiniteFloat(click.FloatRange):
 
     def convert(
         self,
-        value: Any,  # noqa: ANN401 - click's
+        value: Any,
         param: click.Parameter | None,
         ctx: click.Context | None,
-    ) -> Any:  # noqa: ANN401 - click's
+    ) -> Any:
         """Return the number, or fail with a usage error."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):

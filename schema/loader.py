@@ -51,7 +51,7 @@ class SchemaError(Exception):
     """A schema file is missing, or is not valid Cap'n Proto; the message says where."""
 
 
-def load(path: str | Path) -> Any:  # noqa: ANN401 - pycapnp modules are dynamic
+def load(path: str | Path) -> Any:
     """Return the pycapnp module of one ``.capnp`` file, parsed once per process.
 
     A relative `path` without a folder names a schema of the rig (``message.capnp``);
@@ -82,7 +82,7 @@ _modules: dict[Path, Any] = {}
 _lock = threading.Lock()
 
 
-def _load(file: Path, name: str) -> Any:  # noqa: ANN401
+def _load(file: Path, name: str) -> Any:
     _check_readable(file, name)
     _leave_lost_folder()
     loaded = _loaded_modules()
@@ -206,7 +206,7 @@ def _content(file: Path) -> bytes:
         return b""
 
 
-def load_rpc() -> Any:  # noqa: ANN401
+def load_rpc() -> Any:
     """Return the module of ``rpc.capnp``, the protocol's own schema, shipped inside pycapnp."""
     return load(_PYCAPNP / "rpc.capnp")
 

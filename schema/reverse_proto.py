@@ -36,13 +36,13 @@ def describe() -> FileDescriptorProto:
     return file
 
 
-def _add_field(message: Any, name: str, kind: FieldDescriptorProto.Type.ValueType) -> None:  # noqa: ANN401 - a DescriptorProto
+def _add_field(message: Any, name: str, kind: FieldDescriptorProto.Type.ValueType) -> None:
     message.field.add(
         name=name, number=1, type=kind, label=FieldDescriptorProto.LABEL_OPTIONAL, json_name=name
     )
 
 
-def _message_class(name: str) -> Any:  # noqa: ANN401 - made at run time
+def _message_class(name: str) -> Any:
     return GetMessageClass(_pool.FindMessageTypeByName(f"capnp_rig.{name}"))
 
 

@@ -79,7 +79,7 @@ def unusable(results: object) -> BadServiceError | None:
 def packing_what_is_usable(pack: Callable[[Any], Packed]) -> Callable[[Any], Packed]:
     """Return `pack`, telling what is wrong with results that are to be waited for."""
 
-    def checked(results: Any) -> Packed:  # noqa: ANN401 - anything that a service returns
+    def checked(results: Any) -> Packed:
         try:
             return pack(results)
         except Exception:
@@ -91,7 +91,7 @@ def packing_what_is_usable(pack: Callable[[Any], Packed]) -> Callable[[Any], Pac
     return checked
 
 
-def load_service(path: str) -> Any:  # noqa: ANN401 - services are anyone's classes
+def load_service(path: str) -> Any:
     """Return a new instance of the service named ``package.module:Name``.
 
     Raises:
@@ -180,7 +180,7 @@ def _is_ours(filename: str) -> bool:
     return is_package and not filename.startswith(f"{_ROOT / 'server' / 'services'}{os.sep}")
 
 
-def _check_interface(path: str, interface: Any) -> None:  # noqa: ANN401 - anything at all
+def _check_interface(path: str, interface: Any) -> None:
     schema = getattr(interface, "schema", None)
     if not hasattr(schema, "method_names_inherited"):
         raise BadServiceError(
@@ -212,7 +212,7 @@ def _needed_arguments(call: Callable[..., Any], given: int = 0) -> str:
     return ", ".join(needed)
 
 
-def bind_methods(service: Any) -> tuple[BoundMethod, ...]:  # noqa: ANN401 - as above
+def bind_methods(service: Any) -> tuple[BoundMethod, ...]:
     """Return the service's methods, one per method of its interface.
 
     Raises:
@@ -222,7 +222,7 @@ def bind_methods(service: Any) -> tuple[BoundMethod, ...]:  # noqa: ANN401 - as 
     return tuple(_bind(service, name) for name in sorted(names))
 
 
-def _bind(service: Any, name: str) -> BoundMethod:  # noqa: ANN401 - as above
+def _bind(service: Any, name: str) -> BoundMethod:
     kind = type(service).__name__
     with _users_code(f"{kind}.{name} cannot be read"):
         method = getattr(service, name, None)

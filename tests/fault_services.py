@@ -46,7 +46,7 @@ class Probe:
     def large(self, params: Any) -> Mapping[str, bytes]:
         return {"data": bytes(params.size)}
 
-    async def largeLater(self, params: Any) -> Mapping[str, bytes]:  # noqa: N802 - the schema's
+    async def largeLater(self, params: Any) -> Mapping[str, bytes]:
         size: int = params.size
         await asyncio.sleep(0.2)
         return {"data": bytes(size)}
@@ -54,5 +54,5 @@ class Probe:
     def echo(self, _params: Any) -> None:
         pass
 
-    def echoRare(self, _params: Any) -> None:  # noqa: N802 - as above
+    def echoRare(self, _params: Any) -> None:
         pass

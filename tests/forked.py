@@ -17,7 +17,7 @@ def in_child(work: Callable[[], str]) -> str:
         faulthandler.dump_traceback_later(_HANGS_AFTER_S, exit=True, file=sys.__stderr__)
         try:
             said = work()
-        except BaseException as error:  # noqa: BLE001 - told to the parent
+        except BaseException as error:
             said = repr(error)
         os.write(writing, said.encode())
         os._exit(0)
@@ -32,6 +32,6 @@ def error_of(use: Callable[[], object]) -> type[BaseException] | None:
     """Return the type of what it raises."""
     try:
         use()
-    except Exception as error:  # noqa: BLE001 - the caller compares it
+    except Exception as error:
         return type(error)
     return None

@@ -44,7 +44,7 @@ def close(client: AsyncClient, run: Callable[..., Any]) -> int:
     return int(client.is_open)
 
 
-def collect(client: AsyncClient, run: Callable[..., Any]) -> int:  # noqa: ARG001 - as the others
+def collect(client: AsyncClient, run: Callable[..., Any]) -> int:
     """Let go of the transport as the collector would, and as a transport is let go of."""
     transport = client._protocol._transport
     assert transport is not None
@@ -59,7 +59,7 @@ def collect(client: AsyncClient, run: Callable[..., Any]) -> int:  # noqa: ARG00
     return 0
 
 
-def shut_down(client: AsyncClient, run: Callable[..., Any]) -> int:  # noqa: ARG001 - as the others
+def shut_down(client: AsyncClient, run: Callable[..., Any]) -> int:
     """Do the worst to the descriptor itself."""
     sock = client._protocol._socket
     try:

@@ -99,7 +99,7 @@ class Returns:
     def give(self, params: Any) -> Any:
         return CASES[params.case](params)
 
-    async def giveLater(self, params: Any) -> Any:  # noqa: N802 - the schema's
+    async def giveLater(self, params: Any) -> Any:
         case: str = params.case
         if case == "wait":
             await asyncio.sleep(60)

@@ -45,7 +45,7 @@ class Rude:
     def large(self, params: Any) -> None:
         raise FAILURES[params.size]
 
-    async def largeLater(self, params: Any) -> None:  # noqa: N802 - the schema's
+    async def largeLater(self, params: Any) -> None:
         number: int = params.size
         await asyncio.sleep(0)
         raise FAILURES[number]
@@ -59,7 +59,7 @@ class Rude:
     def echo(self, _params: Any) -> None:
         pass
 
-    def echoRare(self, _params: Any) -> None:  # noqa: N802 - as above
+    def echoRare(self, _params: Any) -> None:
         pass
 
 

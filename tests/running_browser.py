@@ -164,7 +164,7 @@ def _debugger(process: "subprocess.Popen[bytes]", profile: Path) -> str:
     base = f"http://127.0.0.1:{eventually(port, within_s=_START_S, what='a browser')}"
 
     def tab() -> str:
-        with urllib.request.urlopen(f"{base}/json/list", timeout=20) as answer:  # noqa: S310 - http
+        with urllib.request.urlopen(f"{base}/json/list", timeout=20) as answer:
             tabs = [one for one in json.load(answer) if one["type"] == "page"]
         return str(tabs[0]["webSocketDebuggerUrl"]) if tabs else ""
 

@@ -24,7 +24,7 @@ class Held:
     async def read(self, params: Any) -> Mapping[str, bytes]:
         content: str = params.request.content
         say_called(content)
-        while content != "late" and not os.path.exists(content):  # noqa: ASYNC110, ASYNC240, PTH110
+        while content != "late" and not os.path.exists(content):  # noqa: PTH110
             await asyncio.sleep(0.01)
         return {"chunk": content[::-1].encode()}
 

@@ -105,7 +105,7 @@ class Lock:
     def owner(self) -> int | None:
         return self._owner
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         thread = threading.get_ident()
         with self._world.changed:
             if self._owner == thread or (self._owner is None and not self._waiting):

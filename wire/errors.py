@@ -5,7 +5,7 @@ class WireError(Exception):
     """The base of every error that `wire` raises."""
 
 
-class MalformedMessage(WireError):  # noqa: N818 - the field says "malformed message"
+class MalformedMessage(WireError):
     """A message cannot be read: a pointer leaves its segment, a text is not UTF-8, a limit is hit.
 
     Met while reading the arguments of a call, it fails that call only; met in the
@@ -33,11 +33,11 @@ class RemoteProtocolError(WireError):
     """
 
 
-class FrameTooLarge(RemoteProtocolError):  # noqa: N818 - what happened
+class FrameTooLarge(RemoteProtocolError):
     """The peer announced a message over the limit of this side; it may be a right one."""
 
 
-class NotAFrame(RemoteProtocolError):  # noqa: N818 - as above
+class NotAFrame(RemoteProtocolError):
     """What came cannot start a message: it would have more segments than anybody accepts.
 
     `start` is what of it is here, 16 bytes at most; `wire.rpc.foreign_protocols` may know it.
@@ -52,7 +52,7 @@ class LocalProtocolError(WireError):
     """The caller of `wire` asked for what the connection's state does not allow."""
 
 
-class ViewExpired(WireError):  # noqa: N818 - the field says "expired view"
+class ViewExpired(WireError):
     """A view of a call's params was read after the method had returned.
 
     The bytes that it showed belong to the next call. Copy what you keep, with `bytes()` or

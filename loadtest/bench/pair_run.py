@@ -33,7 +33,7 @@ def two_cpus() -> tuple[int, int] | None:
 
 def rounds(count: int, report: Callable[[Progress], None]) -> Iterator[tuple[int, int, str]]:
     """Yield round, position in it, and role, each to be measured before the next is asked for."""
-    rng = random.Random(0)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(0)
     total = count * len(ROLES)
     done, started_s = 0, time.monotonic()
     report(Progress(0, total, None))

@@ -290,7 +290,7 @@ def memory_cases(plan: Plan) -> list[Case]:
 
 def order(plan: Plan, process: int) -> list[Case]:
     """Return the cases in the order in which a process runs them."""
-    rng = random.Random(process // 2)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(process // 2)
     found = groups(plan)
     # Both processes of a pair get the same shuffle, and the reverse of each other.
     rng.shuffle(found)

@@ -147,7 +147,7 @@ def weigh_sizes(message: str, size_bytes: int) -> Sequence[dict[str, Any]]:
     return found
 
 
-def _weigh(*arguments: str) -> Any:  # noqa: ANN401 - what the process prints
+def _weigh(*arguments: str) -> Any:
     with kept_alive(
         [sys.executable, "-P", "-m", "capnp_rig.loadtest.benchmarks.weigh_codec", *arguments],
         env=child_environment(PYTHONHASHSEED="0", MALLOC_MMAP_THRESHOLD_=str(_MAPPED_FROM_BYTES)),

@@ -149,7 +149,7 @@ def _time(
         step()
 
     numbers = list(range(processes))
-    random.Random(0).shuffle(numbers)  # noqa: S311 - repeatable, not secret
+    random.Random(0).shuffle(numbers)
     for process in numbers:
         file = folder / f"process-{process:02d}.json"
         voids.clear()

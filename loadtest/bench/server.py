@@ -152,7 +152,7 @@ def _rounds(
     folder: Path,
     report: Callable[[Progress], None],
 ) -> Iterator[Round]:
-    rng = random.Random(0)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(0)
     roles = {"baseline": BASELINE, "candidate": CANDIDATE, "again": BASELINE}
     total = config.rounds * len(LOADS) * len(roles)
     done, started_s = 0, time.monotonic()

@@ -163,7 +163,7 @@ class _Bench:
         self._config = config
         self._server_cpu, self._generator_cpu = server_cpu, generator_cpu
         self._folder = folder
-        self._rng = random.Random(0)  # noqa: S311 - repeatable, not secret
+        self._rng = random.Random(0)
         # By stack: why it was left out.
         self.skipped: dict[str, str] = {}
         self.samples: list[Sample] = []

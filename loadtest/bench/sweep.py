@@ -95,7 +95,7 @@ def _steps(config: SweepConfig, report: Report) -> Iterator[Step]:
     kind = Steps(config.rounds * len(config.in_flight), guess_s)
     clock = StepClock(report, kind)
     clock.tell()
-    rng = random.Random(config.load.seed)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(config.load.seed)
     for number in range(config.rounds):
         chosen = rng.sample(config.in_flight, len(config.in_flight))
         for order, in_flight in enumerate(chosen):

@@ -89,7 +89,7 @@ def transports() -> Iterator[Transports]:
 
 @pytest.mark.parametrize("case", _parameters())
 def test_case(
-    benchmark: Any,  # noqa: ANN401 - the plugin's fixture
+    benchmark: Any,
     case: Case,
     transports: Transports,
 ) -> None:
@@ -106,11 +106,11 @@ def test_case(
         pytest.skip(problem)
 
 
-def _time_floor(benchmark: Any, case: Case, exchange: Exchange | None) -> None:  # noqa: ANN401 - as above
+def _time_floor(benchmark: Any, case: Case, exchange: Exchange | None) -> None:
     benchmark(_floor(case, exchange))
 
 
-def _time_codec(benchmark: Any, case: Case, exchange: Exchange | None) -> None:  # noqa: ANN401 - as above
+def _time_codec(benchmark: Any, case: Case, exchange: Exchange | None) -> None:
     message = Message(case.message)
     codec, values = CODECS[case.codec].messages[message], native(message, case.size_bytes)
     frame = codec.writer()(values)

@@ -64,14 +64,14 @@ def _opening(size: int) -> dict[str, Callable[[], object]]:
     text = orjson.dumps({**values, "data": pybase64.b64encode_as_string(data)})
     codec = compile_struct(_TENSOR.schema)
 
-    def wire() -> Any:  # noqa: ANN401
+    def wire() -> Any:
         return codec.from_bytes(frame).data
 
-    def pycapnp() -> Any:  # noqa: ANN401
+    def pycapnp() -> Any:
         with _TENSOR.from_bytes(frame) as reader:
             return reader.data
 
-    def json_base64() -> Any:  # noqa: ANN401
+    def json_base64() -> Any:
         return pybase64.b64decode(orjson.loads(text)["data"], validate=True)
 
     cases = {"wire": wire, "pycapnp": pycapnp, "orjson and base64": json_base64}

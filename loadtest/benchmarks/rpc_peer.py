@@ -25,7 +25,7 @@ class Echo:
 
     interface = load("echo.capnp").Echo
 
-    def echo(self, params: Any) -> Mapping[str, Any]:  # noqa: ANN401 - an engine's params view
+    def echo(self, params: Any) -> Mapping[str, Any]:
         """Answer with the bytes as they came."""
         return {"data": params.data}
 

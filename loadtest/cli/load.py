@@ -195,7 +195,7 @@ def _pace_options(command: Command) -> Command:
     return command
 
 
-def load_config(options: Mapping[str, Any], **more: Any) -> Any:  # noqa: ANN401 - a RunConfig
+def load_config(options: Mapping[str, Any], **more: Any) -> Any:
     """Return the config that the options ask for.
 
     Raises:
@@ -273,7 +273,7 @@ def run_command(
     fail_if: tuple[str, ...],
     seconds: float | None,
     calls: int | None,
-    **options: Any,  # noqa: ANN401 - as click gives them
+    **options: Any,
 ) -> int:
     """Load the server at ADDR, each reply checked; by default with the tutorial's `read`.
 
@@ -345,7 +345,7 @@ def search_command(
     slo: str,
     start_hz: float,
     highest_hz: float,
-    **options: Any,  # noqa: ANN401
+    **options: Any,
 ) -> int:
     """Find the highest rate at which the server at ADDR keeps its objectives.
 

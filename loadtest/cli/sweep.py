@@ -54,7 +54,7 @@ def sweep_command(
     as_json: bool,
     in_flight: tuple[int, ...],
     rounds: int,
-    **options: Any,  # noqa: ANN401 - as click gives them
+    **options: Any,
 ) -> int:
     """Load the server at ADDR with more and more calls in flight, in a closed loop.
 

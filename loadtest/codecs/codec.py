@@ -71,7 +71,7 @@ def percent_of(contract: str) -> int | None:
     return share if isinstance(share, int) else None
 
 
-class CodecMismatch(Exception):  # noqa: N818 - names the thing
+class CodecMismatch(Exception):
     """A codec does not give back what it was given: its times mean nothing."""
 
 

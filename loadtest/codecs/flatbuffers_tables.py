@@ -59,7 +59,7 @@ Getter = Callable[[Any], Any]
 def _scalar(slot: int, kind: str) -> Getter:
     flags, vtable_offset = getattr(number_types, f"{kind}Flags"), 4 + 2 * slot
 
-    def get(self: Any) -> Any:  # noqa: ANN401 - a table, and the kind's Python type
+    def get(self: Any) -> Any:
         table = self._tab
         found = table.Offset(vtable_offset)
         return table.Get(flags, found + table.Pos) if found else flags.py_type(0)
@@ -70,7 +70,7 @@ def _scalar(slot: int, kind: str) -> Getter:
 def _string(slot: int) -> Getter:
     vtable_offset = 4 + 2 * slot
 
-    def get(self: Any) -> bytes | None:  # noqa: ANN401 - as above
+    def get(self: Any) -> bytes | None:
         table = self._tab
         found = table.Offset(vtable_offset)
         return table.String(found + table.Pos) if found else None
@@ -81,7 +81,7 @@ def _string(slot: int) -> Getter:
 def _numbers(slot: int, kind: str) -> Getter:
     flags, vtable_offset = getattr(number_types, f"{kind}Flags"), 4 + 2 * slot
 
-    def get(self: Any) -> Any:  # noqa: ANN401 - as above, and a numpy array
+    def get(self: Any) -> Any:
         table = self._tab
         found = table.Offset(vtable_offset)
         return table.GetVectorAsNumpy(flags, found) if found else 0
@@ -98,7 +98,7 @@ class _Root:
         self._tab = Table(frame, position)
 
     @classmethod
-    def get_root_as(cls, frame: Frame) -> Any:  # noqa: ANN401 - so that fields need no declaration
+    def get_root_as(cls, frame: Frame) -> Any:
         return cls(frame, flatbuffers.encode.Get(flatbuffers.packer.uoffset, frame, 0))
 
 
@@ -121,7 +121,7 @@ _Record.readings = _numbers(_READINGS, "Float64")  # type: ignore[attr-defined]
 class _Records(_Root):
     __slots__ = ()
 
-    def record(self, index: int) -> Any:  # noqa: ANN401 - as `get_root_as`
+    def record(self, index: int) -> Any:
         table = self._tab
         position = table.Vector(table.Offset(4)) + 4 * index
         return _Record(table.Bytes, table.Indirect(position))
@@ -146,7 +146,7 @@ _open_record, _open_records = _Record.get_root_as, _Records.get_root_as
 # --- writing ---------------------------------------------------------------------------------
 
 
-def _finished(builder: Any, root: int) -> Built:  # noqa: ANN401 - the package is untyped
+def _finished(builder: Any, root: int) -> Built:
     builder.Finish(root)
     return builder
 
@@ -163,7 +163,7 @@ def _text_build(text: str) -> Built:
     return _finished(builder, builder.EndObject())
 
 
-def _add_record(builder: Any, record: Record) -> int:  # noqa: ANN401 - as above
+def _add_record(builder: Any, record: Record) -> int:
     *scalars, name, note, key, readings = record
     scalars[2] = KIND_NUMBERS[record.kind]
     offsets = (

@@ -80,7 +80,7 @@ class Tensor(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def native(message: Message, size_bytes: int) -> Any:  # noqa: ANN401 - a type per message
+def native(message: Message, size_bytes: int) -> Any:
     """Return the values of a message of `size_bytes`: a str, Record, list of them, or Tensor.
 
     Raises:
@@ -88,7 +88,7 @@ def native(message: Message, size_bytes: int) -> Any:  # noqa: ANN401 - a type p
     """
     if size_bytes != FIXED_BYTES.get(message, size_bytes):
         raise ValueError(f"a {message} has {FIXED_BYTES[message]} bytes, not {size_bytes}")
-    rng = random.Random(DATA_SEED)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(DATA_SEED)
     if message is Message.TEXT:
         return _text(rng, size_bytes)
     if message is Message.RECORD:

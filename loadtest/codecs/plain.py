@@ -38,7 +38,7 @@ def tensor_dict(tensor: Tensor) -> dict[str, Any]:
     return {"name": name, "shape": shape, "data": values.data.cast("B")}
 
 
-def tensor_of(name: str, shape: Sequence[int], data: Any, *, copy: bool) -> Tensor:  # noqa: ANN401 - buffer
+def tensor_of(name: str, shape: Sequence[int], data: Any, *, copy: bool) -> Tensor:
     """Return a tensor whose elements are in `data`; with `copy` they no longer are."""
     values = np.frombuffer(data, "<f4").reshape(shape)
     return Tensor(name, list(shape), values.copy() if copy else values)

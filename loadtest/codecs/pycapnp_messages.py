@@ -106,7 +106,7 @@ def _encode_packed(built: Built) -> Frame:
 # --- reading ---------------------------------------------------------------------------------
 
 
-def _opener(struct: Any) -> Callable[[Frame], Opened]:  # noqa: ANN401 - pycapnp is untyped
+def _opener(struct: Any) -> Callable[[Frame], Opened]:
     from_bytes = struct.from_bytes
 
     def opener(frame: Frame) -> Opened:
@@ -116,18 +116,18 @@ def _opener(struct: Any) -> Callable[[Frame], Opened]:  # noqa: ANN401 - pycapnp
     return opener
 
 
-def _within(struct: Any, convert: Callable[[Opened], Any]) -> Callable[[Frame], Any]:  # noqa: ANN401
+def _within(struct: Any, convert: Callable[[Opened], Any]) -> Callable[[Frame], Any]:
     """Return a function that opens a frame and converts it, as pycapnp wants it: inside `with`."""
     from_bytes = struct.from_bytes
 
-    def open_convert(frame: Frame) -> Any:  # noqa: ANN401 - whatever `convert` returns
+    def open_convert(frame: Frame) -> Any:
         with from_bytes(frame) as reader:
             return convert(reader)
 
     return open_convert
 
 
-def _after(struct: Any, convert: Callable[[Opened], Any]) -> Callable[[Frame], Any]:  # noqa: ANN401
+def _after(struct: Any, convert: Callable[[Opened], Any]) -> Callable[[Frame], Any]:
     """Return a function that unpacks a frame and converts it."""
     from_bytes_packed = struct.from_bytes_packed
     return lambda frame: convert(from_bytes_packed(frame))

@@ -82,7 +82,7 @@ def records_reads(
             return lambda opened: sum(map(read_all, records(opened)[::step]))
         return lambda opened: sum(map(read_all, every(records(opened), step)))
 
-    def one(opened: Any) -> float:  # noqa: ANN401 - whatever the codec opened
+    def one(opened: Any) -> float:
         found = records(opened)
         return read_one(found[len(found) // 2])
 
@@ -100,13 +100,13 @@ def tensor_reads(
     def of(percent: int) -> Read:
         step = 100 // percent
 
-        def read(opened: Any) -> float:  # noqa: ANN401 - whatever the codec opened
+        def read(opened: Any) -> float:
             values = np.frombuffer(data(opened), "<f4").reshape(shape(opened))
             return float(values[::step].sum())
 
         return read
 
-    def one(opened: Any) -> float:  # noqa: ANN401 - as above
+    def one(opened: Any) -> float:
         values = np.frombuffer(data(opened), "<f4")
         return float(values[0] + values[-1])
 
@@ -127,12 +127,12 @@ _READS: dict[Message, Mapping[Share, Read]] = {
 }
 
 
-def checksum(message: Message, values: Any, share: Share) -> float:  # noqa: ANN401 - as `native`
+def checksum(message: Message, values: Any, share: Share) -> float:
     """Return what reading a share of a message's native values gives, without any codec."""
     return _READS[message][share](values)
 
 
-def same(message: Message, one: Any, other: Any) -> bool:  # noqa: ANN401 - as `native`
+def same(message: Message, one: Any, other: Any) -> bool:
     """Tell whether two native values of a message are equal.
 
     A record may also be a dict or an object with attributes, as the codec gives it.
@@ -146,7 +146,7 @@ def same(message: Message, one: Any, other: Any) -> bool:  # noqa: ANN401 - as `
     return _is_float32(one) and _is_float32(other) and _tensor_key(one) == _tensor_key(other)
 
 
-def _plain(record: Any) -> Record:  # noqa: ANN401 - as above
+def _plain(record: Any) -> Record:
     if isinstance(record, Record):
         return record
     if isinstance(record, Mapping):

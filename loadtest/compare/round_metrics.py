@@ -173,7 +173,7 @@ def _answer(found: Mapping[str, Any], seed: int) -> Metric:
     if failing_hz is None:
         return Metric(name, unit, rate_hz, n, problem="at least: no higher rate was allowed")
     problem = "at least: the limit was the generator" if found["limit"] == "generator" else ""
-    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(seed)
     draws = [rng.uniform(rate_hz, float(failing_hz)) for _ in range(RESAMPLES)]
     floor = float(failing_hz) / rate_hz - 1
     return Metric(name, unit, rate_hz, n, Resampled(rate_hz, draws), floor, problem)

@@ -22,7 +22,7 @@ def child_environment(**changes: str) -> dict[str, str]:
 
 
 @contextmanager
-def kept_alive(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:  # noqa: ANN401 - Popen's
+def kept_alive(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process, and end it with the block: asked first, killed after 5 s.
 
     It gets a session of its own, so that Ctrl-C reaches only us and we end it in order.

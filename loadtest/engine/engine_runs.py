@@ -41,7 +41,7 @@ _SAMPLE_S = 0.5
 _HANDED_OVER_S = 0.5
 
 
-class EngineFailed(Exception):  # noqa: N818 - names the thing
+class EngineFailed(Exception):
     """An engine process did not do its work; the message says why."""
 
 

@@ -143,7 +143,7 @@ class _Load:
         self.connections: dict[int, _Connection] = {}
         # Calls that were answered, by the local port of connections that are over.
         self.ended: Counter[int] = Counter()
-        self._rng = Random(config.seed)  # noqa: S311 - jitter
+        self._rng = Random(config.seed)
         # Of the connections that were lost and have not answered since.
         self.backoffs: dict[int, Backoff] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -247,7 +247,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self.exchange.is_ready:
             self.ready.set_result(None)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self._load.buffer
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -14,7 +14,7 @@ from capnp_rig.client.errors import ClientError
 MOST_WAITING = 250_000
 
 
-class NotSent(ClientError):  # noqa: N818 - names the kind of failure
+class NotSent(ClientError):
     """A call was due, but so many others waited for room that it was given up."""
 
 
@@ -38,7 +38,7 @@ def due_offsets_ns(rate_hz: float, arrivals: Arrivals, *, seed: int) -> Iterator
         raise ValueError(f"the rate must be positive, not {rate_hz}")
     if arrivals is Arrivals.FIXED:
         return (round(index * 1e9 / rate_hz) for index in count())
-    return _poisson(rate_hz, random.Random(seed))  # noqa: S311 - repeatable, not secret
+    return _poisson(rate_hz, random.Random(seed))
 
 
 def _poisson(rate_hz: float, chance: random.Random) -> Iterator[int]:
@@ -57,7 +57,7 @@ class Pace:
 
     def __init__(self, arrivals: Arrivals, *, seed: int | str) -> None:
         """Prepare; the same `seed` and the same rates give the same schedule."""
-        chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        chance = random.Random(seed)
         self._gap: Callable[[], float] = partial(chance.expovariate, 1.0)
         if arrivals is Arrivals.FIXED:
             self._gap = lambda: 1.0

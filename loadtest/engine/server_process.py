@@ -19,7 +19,7 @@ _LISTENING = re.compile(r"Listening on (?P<address>\S+) with \d+ workers?")
 _READY_S = 15.0
 
 
-class ServerFailed(Exception):  # noqa: N818 - names the thing
+class ServerFailed(Exception):
     """The server did not start; the message says what it printed."""
 
 

@@ -84,7 +84,7 @@ def local_server(address: Address) -> list[ServerPart]:
     ]
 
 
-def _listens_on(found: Any, address: Address) -> bool:  # noqa: ANN401 - psutil's named tuple
+def _listens_on(found: Any, address: Address) -> bool:
     if address.path is not None:
         return bool(found.laddr == address.path)
     if found.status != psutil.CONN_LISTEN or not found.laddr:

@@ -47,7 +47,7 @@ class Pacer:
         *,
         not_sent: Callable[[Exception, int, int], None],
         bug: Callable[[Exception], None],
-        loop: Any = None,  # noqa: ANN401 - gevent's loops are untyped
+        loop: Any = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Prepare; `not_sent` gets the error, and when the call was due and given up.

@@ -242,7 +242,7 @@ def _on_worker_report(client_id: str, data: dict[str, Any], **_: object) -> None
     run.live.receive(client_id, number, Envelope.from_json(data[_REPORT_KEY]), time.monotonic())
 
 
-def _number(runner: Any, client_id: str) -> int:  # noqa: ANN401 - Locust's master, half typed
+def _number(runner: Any, client_id: str) -> int:
     return int(runner.get_worker_index(client_id))
 
 
@@ -257,7 +257,7 @@ def _answer(environment: Environment, **_: object) -> None:
     """Report now, as the master asks."""
     runner = environment.runner
     assert isinstance(runner, WorkerRunner)
-    runner._send_stats()  # noqa: SLF001 - the only way between the intervals
+    runner._send_stats()
 
 
 def _flush(environment: Environment, **_: object) -> None:
@@ -271,7 +271,7 @@ def _flush(environment: Environment, **_: object) -> None:
 
 def _report_last(runner: WorkerRunner) -> None:
     _process.last = _process.own.take(final=True)
-    runner._send_stats()  # noqa: SLF001 - as above
+    runner._send_stats()
 
 
 def _look() -> dict[str, Any]:

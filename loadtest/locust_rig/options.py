@@ -45,7 +45,7 @@ def _address(text: str) -> str:
     return text
 
 
-def at_least(least: int) -> Any:  # noqa: ANN401 - what argparse takes as a type
+def at_least(least: int) -> Any:
     """Return a type for whole numbers from `least` on."""
 
     def number(text: str) -> int:
@@ -59,7 +59,7 @@ def at_least(least: int) -> Any:  # noqa: ANN401 - what argparse takes as a type
     return number
 
 
-def number_above(least: float, *, inclusive: bool = False) -> Any:  # noqa: ANN401 - as above
+def number_above(least: float, *, inclusive: bool = False) -> Any:
     """Return a type for finite numbers over `least`, or from it on."""
 
     def number(text: str) -> float:
@@ -136,9 +136,9 @@ class _RigHelp(Action):
 
     def __call__(self, parser: ArgumentParser, *_: object) -> None:
         known = {*default_args_dict(), "help", "version"}
-        formatter = parser._get_formatter()  # noqa: SLF001 - nothing public formats a part
+        formatter = parser._get_formatter()
         formatter.start_section("Beside Locust's own options (locust --help)")
-        formatter.add_arguments([one for one in parser._actions if one.dest not in known])  # noqa: SLF001 - as above
+        formatter.add_arguments([one for one in parser._actions if one.dest not in known])
         formatter.end_section()
         sys.stdout.write(formatter.format_help())
         parser.exit()
@@ -149,7 +149,7 @@ class _RigHelp(Action):
 
 def add_options(parser: LocustArgumentParser) -> None:
     """Declare what the rig adds; a host is an address, and calls under way are waited for."""
-    for action in parser._actions:  # noqa: SLF001 - argparse has no public list
+    for action in parser._actions:
         if action.dest == "host":
             action.type = _address
             action.help = "Server to load: host:port, [ipv6]:port or unix:/path"
@@ -286,7 +286,7 @@ def _add_outcome(parser: LocustArgumentParser) -> None:
 _hosts: list[Any] = []
 
 
-def needs_host(user_class: Any) -> None:  # noqa: ANN401 - a User class
+def needs_host(user_class: Any) -> None:
     """Register a class whose `host` is needed where -H is missing."""
     _hosts.append(user_class)
 
@@ -303,7 +303,7 @@ def _check_while_parsing(parser: LocustArgumentParser) -> None:
     """Make what only all options together tell end as any other mistake in the usage does."""
     parse: Any = parser.parse_args
 
-    def parse_args(*args: Any, **kwargs: Any) -> Namespace:  # noqa: ANN401 - argparse's own
+    def parse_args(*args: Any, **kwargs: Any) -> Namespace:
         options: Namespace = parse(*args, **kwargs)
         # The web UI parses the command line anew for each page.
         mistake = None if _checked else _mistake(options)
@@ -344,7 +344,7 @@ def _own_actions() -> dict[str, Action]:
     """Return the rig's options by name."""
     parser = LocustArgumentParser(add_help=False)
     add_options(parser)
-    return {action.dest: action for action in parser._actions}  # noqa: SLF001 - as above
+    return {action.dest: action for action in parser._actions}
 
 
 class FormError(ValueError):
@@ -377,7 +377,7 @@ def form_values(form: Mapping[str, str], options: Namespace) -> dict[str, Any]:
     return values
 
 
-def _read(action: Action, text: str) -> Any:  # noqa: ANN401 - of the option's type
+def _read(action: Action, text: str) -> Any:
     """Return the value of a field; an empty one is the default."""
     if not text:
         return action.default

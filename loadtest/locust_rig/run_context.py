@@ -49,7 +49,7 @@ _logger = logging.getLogger(__name__)
 _events: Any = events
 
 
-class Bug(Exception):  # noqa: N818 - names the kind of failure
+class Bug(Exception):
     """An error that no server can cause; it ends the run."""
 
 
@@ -362,12 +362,12 @@ def _on_start(environment: Environment, **_: object) -> None:
         inspect.stack()
 
 
-def _on_users(msg: Any, **_: object) -> None:  # noqa: ANN401 - Locust's message
+def _on_users(msg: Any, **_: object) -> None:
     for each in _crews:
         each.grow(msg.data["users"])
 
 
-def _on_bug(environment: Environment, msg: Any, **_: object) -> None:  # noqa: ANN401 - as above
+def _on_bug(environment: Environment, msg: Any, **_: object) -> None:
     _logger.critical("The run ends: %s", msg.data["text"])
     environment.process_exit_code = 1
     _end_run(environment)

@@ -55,7 +55,7 @@ class Feed:
     @property
     def is_heard(self) -> bool:
         """Whether others than Locust's statistics listen to each request."""
-        handlers: list[Callable[..., object]] = self._event._handlers  # noqa: SLF001 - no public list
+        handlers: list[Callable[..., object]] = self._event._handlers
         return any(getattr(each, "__module__", None) != "locust.runners" for each in handlers)
 
     def add(self) -> None:

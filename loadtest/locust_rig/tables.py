@@ -18,7 +18,7 @@ from locust.stats import StatsCSV, StatsEntry
 from capnp_rig.loadtest.locust_rig.milliseconds import bucket_ms, shown_ms
 
 
-def _stats_row(entry: Any, current: bool = True) -> str:  # noqa: ANN401, FBT001, FBT002 - Locust's
+def _stats_row(entry: Any, current: bool = True) -> str:
     """Return a row of the table of requests, as `StatsEntry.to_string` does."""
     failed = f"{entry.num_failures}({entry.fail_ratio * 100:.2f}%)"
     times = [
@@ -42,7 +42,7 @@ def _stats_row(entry: Any, current: bool = True) -> str:  # noqa: ANN401, FBT001
     )
 
 
-def _percentile_row(entry: Any) -> str:  # noqa: ANN401 - Locust's
+def _percentile_row(entry: Any) -> str:
     """Return a row of the table of percentiles, as `StatsEntry.percentile` does."""
     shares = stats.PERCENTILES_TO_REPORT
     first, *others = [shown_ms(entry.get_response_time_percentile(share)) for share in shares]
@@ -50,7 +50,7 @@ def _percentile_row(entry: Any) -> str:  # noqa: ANN401 - Locust's
     return f"{name} {first:>8} {' '.join(f'{time:>6}' for time in others)} {entry.num_requests:6d}"
 
 
-def _csv_percentiles(writer: Any, entry: Any, use_current: bool = False) -> list[Any]:  # noqa: ANN401, FBT001, FBT002 - Locust's
+def _csv_percentiles(writer: Any, entry: Any, use_current: bool = False) -> list[Any]:
     """Return the percentiles of a CSV row, as `StatsCSV._percentile_fields` does, but in full."""
     if not entry.num_requests:
         return list(writer.percentiles_na)
@@ -66,7 +66,7 @@ def _csv_percentiles(writer: Any, entry: Any, use_current: bool = False) -> list
 _rounded_dict: Any = StatsEntry.to_dict
 
 
-def _to_dict(entry: Any, escape_string_values: bool = False) -> dict[str, Any]:  # noqa: ANN401, FBT001, FBT002 - Locust's
+def _to_dict(entry: Any, escape_string_values: bool = False) -> dict[str, Any]:
     """Return what the web UI and the HTML report show, with minimum and maximum to the µs."""
     return {
         **_rounded_dict(entry, escape_string_values),
@@ -84,4 +84,4 @@ _stats.bucket_response_time = bucket_ms
 _entry.to_string = _stats_row
 _entry.percentile = _percentile_row
 _entry.to_dict = _to_dict
-_csv._percentile_fields = _csv_percentiles  # noqa: SLF001 - nothing public rounds them
+_csv._percentile_fields = _csv_percentiles

@@ -64,7 +64,7 @@ class Flow:
 
     def __init__(
         self,
-        sock: Any,  # noqa: ANN401 - a socket of gevent's
+        sock: Any,
         workload: AnyWorkload,
         *,
         user: int,

@@ -23,7 +23,7 @@ _SPARE_BYTES = 65_536
 class EchoExchange(OrderedExchange):
     """Sends payloads back to back; as many bytes come back for each."""
 
-    def prepare(self, number: int, payload: Payload) -> Prepared:  # noqa: ARG002 - the base's
+    def prepare(self, number: int, payload: Payload) -> Prepared:
         """Return the payload as it is."""
         return Prepared(payload, payload.request, payload.reply)
 
@@ -40,7 +40,7 @@ class FrameExchange(OrderedExchange):
 
     _flag = 0
 
-    def prepare(self, number: int, payload: Payload) -> Prepared:  # noqa: ARG002 - as above
+    def prepare(self, number: int, payload: Payload) -> Prepared:
         """Return the payload behind its length."""
         return Prepared(payload, self._frame(payload.request), self._frame(payload.reply))
 

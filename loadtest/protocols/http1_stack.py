@@ -77,7 +77,7 @@ class Http1Exchange(OrderedExchange):
         super().__init__(payloads, user, in_flight, answered=answered, failed=failed)
         self._body, self._authority = body, authority
 
-    def prepare(self, number: int, payload: Payload) -> Prepared:  # noqa: ARG002 - the base's
+    def prepare(self, number: int, payload: Payload) -> Prepared:
         """Return the request; what its reply has for a head is learned from the first one."""
         parts = self._body.request(payload)
         head = (

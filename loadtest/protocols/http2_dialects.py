@@ -75,11 +75,11 @@ class GrpcDialect:
             ("user-agent", "capnp-rig"),
         )
 
-    def headers(self, body_bytes: int) -> Sequence[tuple[str, str]]:  # noqa: ARG002 - a Dialect's
+    def headers(self, body_bytes: int) -> Sequence[tuple[str, str]]:
         """Return the headers, which are the same for all requests."""
         return self._headers
 
-    def key(self, body_bytes: int) -> int:  # noqa: ARG002 - as above
+    def key(self, body_bytes: int) -> int:
         """Return the same for all."""
         return 0
 
@@ -94,8 +94,8 @@ class GrpcDialect:
     def judge(
         self,
         headers: Mapping[bytes, bytes],
-        payload: Payload,  # noqa: ARG002 - as above
-        body: Bytes,  # noqa: ARG002 - as above
+        payload: Payload,
+        body: Bytes,
         *,
         is_expected: bool,
     ) -> Exception | None:

@@ -20,7 +20,7 @@ from capnp_rig.loadtest.report.markdown import bullets, claims, image, table
 _PLACE = re.compile(r"(<!-- report: (?P<key>\S+) -->\n).*?(<!-- end of report -->)", re.DOTALL)
 
 
-class NoSuchPart(Exception):  # noqa: N818 - names the thing
+class NoSuchPart(Exception):
     """A place wants what the document lacks, or there is no place; the message says which."""
 
 

@@ -13,7 +13,7 @@ from capnp_rig.loadtest.report.web import charts_of, render
 FIGURES = "figures.md"
 
 
-class ExtraMissing(Exception):  # noqa: N818 - names the thing
+class ExtraMissing(Exception):
     """A library of the extra ``report`` is not installed; the message says how to get it."""
 
 

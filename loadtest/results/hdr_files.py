@@ -44,7 +44,7 @@ _NS_PER_US = 1e3
 _STEPS = 5
 
 
-class HdrMissing(Exception):  # noqa: N818 - names the thing
+class HdrMissing(Exception):
     """The package hdrhistogram is not installed; the message says what to do, in one line."""
 
 
@@ -162,7 +162,7 @@ def _deviation_us(times: Histogram) -> float:
     return math.sqrt(squares / times.count) / _NS_PER_US
 
 
-def hdr_of(times: Histogram) -> Any:  # noqa: ANN401 - the package has no types
+def hdr_of(times: Histogram) -> Any:
     """Return an `hdrh.histogram.HdrHistogram` with the same counts.
 
     Raises:
@@ -186,7 +186,7 @@ def _upper_edges(times: Histogram) -> Iterator[tuple[int, int]]:
         yield times.max_ns, times.above
 
 
-def _module(name: str) -> Any:  # noqa: ANN401 - as above
+def _module(name: str) -> Any:
     """Import lazily: the package is an extra."""
     try:
         return importlib.import_module(f"hdrh.{name}")

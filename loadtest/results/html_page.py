@@ -95,7 +95,7 @@ def table(headings: Sequence[str], rows: Iterable[Cells], *, caption: str = "") 
     )
 
 
-def _cell_class(text: str, is_doubted: bool) -> str:  # noqa: FBT001 - one of two looks
+def _cell_class(text: str, is_doubted: bool) -> str:
     kinds = ["n"] if _NUMBER.fullmatch(text) else []
     kinds += ["long"] if len(text) > 40 else []
     kinds += ["void"] if is_doubted else []

@@ -86,7 +86,7 @@ def _libcapnp() -> str:
     return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
-def _or_not_readable(read: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever it reads
+def _or_not_readable(read: Callable[[], Any]) -> Any:
     try:
         return read()
     except (OSError, AttributeError, ValueError, ImportError, psutil.Error):

@@ -89,7 +89,7 @@ def _range(
         # As everywhere with so few: the plain range.
         each = [of([row]) for row in rows]
         return min(each), max(each)
-    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(seed)
     drawn = sorted(of(rng.choices(rows, k=len(rows))) for _ in range(_RESAMPLES))
     cut = round((1 - _COVERED) / 2 * _RESAMPLES)
     return drawn[cut], drawn[-1 - cut]

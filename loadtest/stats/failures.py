@@ -7,7 +7,7 @@ _MAX_CHARS = 120
 _MAX_REASONS = 16
 
 
-class WrongReply(Exception):  # noqa: N818 - names the thing, as the other kinds of failure do
+class WrongReply(Exception):
     """A reply came, but not the right one. The text has no payload, so that kinds stay few."""
 
 

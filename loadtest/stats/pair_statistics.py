@@ -67,7 +67,7 @@ def interval_of_median(values: Sequence[float], *, seed: int) -> Interval:
         return Interval(median(values), None, None, len(values))
     if len(values) < BOOTSTRAP_PAIRS:
         return Interval(median(values), min(values), max(values), len(values))
-    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(seed)
     resampled = sorted(median(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
     cut = round((1 - _COVERED) / 2 * _RESAMPLES)
     return Interval(median(values), resampled[cut], resampled[-1 - cut], len(values))

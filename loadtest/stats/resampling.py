@@ -96,7 +96,7 @@ def _middles(count: int, seed: int) -> list[tuple[int, int]]:
 @lru_cache(maxsize=64)
 def _picks(count: int, seed: int, drawn: int | None = None) -> list[Pick]:
     """Return what picks from `count` items, `drawn` of them or as many, with replacement."""
-    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(seed)
     # A getter of one index would return the item itself.
     size = max(2, count if drawn is None else drawn)
     return [itemgetter(*rng.choices(range(count), k=size)) for _ in range(RESAMPLES)]

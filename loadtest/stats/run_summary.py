@@ -169,7 +169,7 @@ def _reasons(found: Summary, scheduled: int, parts: Sequence[Part]) -> list[str]
     return reasons + [said for part in parts if (said := drift(part, found.is_open_loop))]
 
 
-def drift(part: Part, is_open_loop: bool) -> str | None:  # noqa: FBT001 - what is compared
+def drift(part: Part, is_open_loop: bool) -> str | None:
     """Return how the last third of a repeat differs from the first, None where it hardly does.
 
     Compared are the medians of the full seconds: of the rate in a closed loop, of the median
@@ -197,7 +197,7 @@ def _full_seconds(part: Part) -> list[Window]:
     return [add_windows(found) for found in windows.values()]
 
 
-def _drifting(second: Window, is_open_loop: bool) -> float:  # noqa: FBT001 - as above
+def _drifting(second: Window, is_open_loop: bool) -> float:
     if is_open_loop:
         return (second.times.response.percentile_ns(50) or 0) / 1000
     return second.answered

@@ -201,7 +201,7 @@ def search(
         outcomes[middle] = [outcome]
         low, high = (middle, high) if outcome is Outcome.HELD else (low, middle)
     more = [rate for rate in outcomes for _ in range(REPEATS - 1)]
-    random.Random(seed).shuffle(more)  # noqa: S311 - repeatable, not secret
+    random.Random(seed).shuffle(more)
     for number, rate in enumerate(more):
         outcomes[rate].append((yield Probe(rate, "repeat", len(more) - number + VERIFICATIONS)))
     for rate in _candidates(outcomes):

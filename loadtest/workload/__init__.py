@@ -201,7 +201,7 @@ def _find(config: WorkloadConfig) -> tuple[Interface, Method, Any]:
     return interface, method, schema
 
 
-def _declaration(schema: Any, method: Method) -> Any:  # noqa: ANN401
+def _declaration(schema: Any, method: Method) -> Any:
     """Return pycapnp's schema of a method of this interface or of one that it extends."""
     if schema.node.id == method.interface_id:
         return schema.methods[method.name]
@@ -209,7 +209,7 @@ def _declaration(schema: Any, method: Method) -> Any:  # noqa: ANN401
     return next((declared for declared in found if declared is not None), None)
 
 
-def _load(path: str) -> Any:  # noqa: ANN401 - a pycapnp module
+def _load(path: str) -> Any:
     # A user of the tutorial has a copy of ours, and a process loads one file per id.
     try:
         found = _FILE_ID.search(Path(path).read_text(encoding="utf-8", errors="replace"))
@@ -219,7 +219,7 @@ def _load(path: str) -> Any:  # noqa: ANN401 - a pycapnp module
     return message if is_copy else load(path)
 
 
-def _interfaces(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+def _interfaces(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     """Yield the interfaces of a pycapnp module with their names, nested ones too."""
     for node in module.schema.node.nestedNodes:
         nested = getattr(module, node.name, None)
@@ -240,7 +240,7 @@ def _is_tutorial(method: Method) -> bool:
     return (method.interface_id, method.method_id) == ids
 
 
-def _choose(kind: str, name: str | None, known: dict[str, Any], where: str) -> Any:  # noqa: ANN401
+def _choose(kind: str, name: str | None, known: dict[str, Any], where: str) -> Any:
     """Return the `kind` of this name, or the only one.
 
     Raises:
@@ -258,7 +258,7 @@ def _choose(kind: str, name: str | None, known: dict[str, Any], where: str) -> A
     return known[name]
 
 
-def _refuse_capabilities(label: str, params: Any) -> None:  # noqa: ANN401
+def _refuse_capabilities(label: str, params: Any) -> None:
     """Refuse a method that takes what a generator cannot give.
 
     Deeper inside, such a field may well be optional: it is refused if the params name it.
@@ -346,14 +346,14 @@ class _Line:
         return Request(self.params.pack(values), check)
 
 
-def _accept(_results: Any) -> None:  # noqa: ANN401
+def _accept(_results: Any) -> None:
     """Check nothing: the results could be opened."""
 
 
 def _lines(
     config: WorkloadConfig,
     method: Method,
-    schema: Any,  # noqa: ANN401
+    schema: Any,
     make_source: Callable[[frozenset[str]], Source],
 ) -> tuple[bool, _Start]:
     if config.text or config.corpus is not None:
@@ -381,7 +381,7 @@ def _lines(
     return _constant_requests([line.request(WIDEST) for line in lines])
 
 
-def _read(what: str, text: str | None, schema: Any, method: Method) -> list[Struct]:  # noqa: ANN401
+def _read(what: str, text: str | None, schema: Any, method: Method) -> list[Struct]:
     name = f"the {'params' if what == 'params' else 'results'} of {method.name}"
     items = read_items("{}" if text is None else text, what)
     return [read_struct(item, schema, name) for item in items]
@@ -391,7 +391,7 @@ def _expect_reversed(params: Struct) -> Expectation:
     """Return what compares the tutorial's reply with the content of its params."""
     content = params.fields.get("request", {}).get("content", "")
 
-    def fault(values: Values, results: Any) -> str | None:  # noqa: ANN401
+    def fault(values: Values, results: Any) -> str | None:
         text: str = content.render(values) if isinstance(content, Slot) else content
         return None if bytes(results.chunk) == text[::-1].encode() else WRONG_REPLY
 

@@ -29,7 +29,7 @@ def nonce_of(user: int, number: int, payload_bytes: int) -> bytes:
 
 def random_bodies(payload_bytes: int, *, seed: int) -> list[bytes]:
     """Return random bytes that fill `payload_bytes` together with a nonce."""
-    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(seed)
     number = max(1, min(_BODIES, _BODIES_BYTES // payload_bytes))
     return [rng.randbytes(max(0, payload_bytes - NONCE_CHARS)) for _ in range(number)]
 
@@ -84,7 +84,7 @@ class _Body:
         return params, partial(_fault, self._reverse, nonce[::-1])
 
 
-def _fault(start: bytes, end: bytes, results: Any) -> str | None:  # noqa: ANN401 - a view
+def _fault(start: bytes, end: bytes, results: Any) -> str | None:
     # As bytes: a memoryview is compared element by element.
     reply = bytes(results.data)
     if len(reply) == len(start) + len(end) and reply.startswith(start) and reply.endswith(end):

@@ -33,14 +33,14 @@ def compile_expectation(expected: Struct) -> Expectation:
     """
     match = _struct_matcher(expected.schema, expected.fields, "", expected.place)
 
-    def fault(values: Values, results: Any) -> str | None:  # noqa: ANN401
+    def fault(values: Values, results: Any) -> str | None:
         wrong = match(results, values)
         return None if wrong is None else f"wrong reply: field {wrong}"
 
     return fault
 
 
-def _struct_matcher(schema: Any, fields: dict[str, Any], path: str, place: str) -> _Matcher:  # noqa: ANN401
+def _struct_matcher(schema: Any, fields: dict[str, Any], path: str, place: str) -> _Matcher:
     parts: list[tuple[str, str, bool, _Matcher]] = []
     for name, value in fields.items():
         inner = f"{path}.{name}" if path else name
@@ -48,7 +48,7 @@ def _struct_matcher(schema: Any, fields: dict[str, Any], path: str, place: str) 
         is_member = name in schema.union_fields
         parts.append((name, inner, is_member, _matcher(nested, value, inner, place)))
 
-    def match(found: Any, values: Values) -> str | None:  # noqa: ANN401
+    def match(found: Any, values: Values) -> str | None:
         for name, inner, is_member, match_field in parts:
             # Reading another member than the active one is an error.
             if is_member and _active(found) != name:
@@ -61,7 +61,7 @@ def _struct_matcher(schema: Any, fields: dict[str, Any], path: str, place: str) 
     return match
 
 
-def _matcher(schema: Any, expected: Any, path: str, place: str) -> _Matcher:  # noqa: ANN401
+def _matcher(schema: Any, expected: Any, path: str, place: str) -> _Matcher:
     if isinstance(expected, dict):
         return _struct_matcher(schema, expected, path, place)
     if isinstance(expected, list):
@@ -74,14 +74,14 @@ def _matcher(schema: Any, expected: Any, path: str, place: str) -> _Matcher:  # 
     return lambda found, _values: None if _same(found, expected) else path
 
 
-def _list_matcher(schema: Any, expected: list[Any], path: str, place: str) -> _Matcher:  # noqa: ANN401
+def _list_matcher(schema: Any, expected: list[Any], path: str, place: str) -> _Matcher:
     # As above: elements without a schema have none to ask for.
     nested = schema.elementType if expected and isinstance(expected[0], (dict, list)) else None
     parts = [
         _matcher(nested, item, f"{path}[{index}]", place) for index, item in enumerate(expected)
     ]
 
-    def match(found: Any, values: Values) -> str | None:  # noqa: ANN401
+    def match(found: Any, values: Values) -> str | None:
         if len(found) != len(parts):
             return path
         for item, match_item in zip(found, parts, strict=True):
@@ -93,14 +93,14 @@ def _list_matcher(schema: Any, expected: list[Any], path: str, place: str) -> _M
     return match
 
 
-def _same(found: Any, expected: object) -> bool:  # noqa: ANN401
+def _same(found: Any, expected: object) -> bool:
     if isinstance(expected, bytes):
         # A memoryview would be compared element by element.
         return bytes(found) == expected
     return bool(found == expected)
 
 
-def _active(found: Any) -> str | None:  # noqa: ANN401
+def _active(found: Any) -> str | None:
     """Return the active member of a union, None where a newer schema added it."""
     try:
         return str(found.which())

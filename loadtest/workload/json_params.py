@@ -143,7 +143,7 @@ class Slot:
     render: Callable[[Values], Any]
 
 
-def read_struct(item: Item, schema: Any, name: str) -> "Struct":  # noqa: ANN401 - pycapnp
+def read_struct(item: Item, schema: Any, name: str) -> "Struct":
     """Return the fields of `item` as a struct's codec takes them, `Slot` where a template is.
 
     `schema` is pycapnp's of the struct, `name` what messages call it.
@@ -167,7 +167,7 @@ class Struct:
     has_void_member: bool
 
 
-class _Misfit(ValueError):  # noqa: N818 - as in wire.errors
+class _Misfit(ValueError):
     """A value does not fit its type; where it stands is not known yet."""
 
 
@@ -180,7 +180,7 @@ class _Reader:
         self.names: set[str] = set()
         self.has_void_member = False
 
-    def struct(self, schema: Any, value: object, name: str) -> dict[str, Any]:  # noqa: ANN401
+    def struct(self, schema: Any, value: object, name: str) -> dict[str, Any]:
         """Return the fields of an object; `name` is what messages call the struct."""
         if not isinstance(value, dict):
             raise self._mistake(_expected(f"an object with the fields of {name}", value))
@@ -200,20 +200,20 @@ class _Reader:
             self.has_void_member = True
         return result
 
-    def _at(self, step: str, read: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
+    def _at(self, step: str, read: Callable[..., Any], *args: Any) -> Any:
         """Return what `read` does one step further down."""
         self._path.append(step)
         result = read(*args)
         self._path.pop()
         return result
 
-    def _field(self, field: Any, value: object) -> Any:  # noqa: ANN401
+    def _field(self, field: Any, value: object) -> Any:
         if field.proto.which() == "group":
             return self.struct(field.schema, value, f"the group {field.proto.name}")
         type_ = field.proto.slot.type
         return self._value(type_, field.schema if type_.which() in _HAS_SCHEMA else None, value)
 
-    def _value(self, type_: Any, schema: Any, value: object) -> Any:  # noqa: ANN401
+    def _value(self, type_: Any, schema: Any, value: object) -> Any:
         """Return a value of a type; `schema` is that of a struct, an enum or a list."""
         which = type_.which()
         try:
@@ -232,7 +232,7 @@ class _Reader:
         except (TemplateError, _Misfit) as error:
             raise self._mistake(str(error)) from error
 
-    def _list(self, element: Any, schema: Any, value: object) -> list[Any]:  # noqa: ANN401
+    def _list(self, element: Any, schema: Any, value: object) -> list[Any]:
         if not isinstance(value, list):
             raise _Misfit(_expected("a list", value))
         # pycapnp knows no schema of elements that need none.
@@ -269,7 +269,7 @@ def _slot(which: str, template: Template) -> Slot:
     return Slot(lambda values: convert(number(values)))
 
 
-def _leaf(which: str, schema: Any, value: object) -> Any:  # noqa: ANN401
+def _leaf(which: str, schema: Any, value: object) -> Any:
     if which in _BITS:
         return _integer(which, value)
     if which in _FLOATS:
@@ -358,7 +358,7 @@ def _data(value: object) -> bytes:
         raise _Misfit("the string is no base64") from error
 
 
-def _enumerant(schema: Any, value: object) -> str:  # noqa: ANN401
+def _enumerant(schema: Any, value: object) -> str:
     if not isinstance(value, str):
         raise _Misfit(_expected(f"one of {', '.join(schema.enumerants)}", value))
     if value not in schema.enumerants:
@@ -382,7 +382,7 @@ def _shown(value: float | str) -> str:
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."
 
 
-def _name_of(schema: Any) -> str:  # noqa: ANN401
+def _name_of(schema: Any) -> str:
     name: str = schema.node.displayName.rpartition(":")[2]
     return name
 
@@ -462,7 +462,7 @@ def too_large(size_bytes: int) -> str:
     return f"{size_bytes} bytes are more than a message holds, {8 * MAX_WORDS}"
 
 
-def _copy(value: Any, slots: list[tuple[Any, Any, Callable[[Values], Any]]]) -> Any:  # noqa: ANN401
+def _copy(value: Any, slots: list[tuple[Any, Any, Callable[[Values], Any]]]) -> Any:
     """Return a copy of nested dicts and lists, and add each slot in it to `slots`."""
     if not isinstance(value, (dict, list)):
         return value

@@ -128,7 +128,7 @@ class Source:
 
 
 def _uuids(seed: str) -> Iterator[str]:
-    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(seed)
     while True:
         # `uuid.UUID` takes 2 µs for the same.
         digits = f"{rng.getrandbits(128) & _UUID_CLEAR | _UUID_SET:032x}"

@@ -62,7 +62,7 @@ def generate(payload_bytes: int, *, seed: int, count: int = 16) -> list[str]:
     """
     if payload_bytes < NONCE_CHARS:
         raise TextError(f"a payload has at least {NONCE_CHARS} bytes, its nonce")
-    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(seed)
     return [_random_text(payload_bytes - NONCE_CHARS, rng) for _ in range(count)]
 
 
@@ -163,7 +163,7 @@ class _Body:
         return params, partial(_fault, self._reversed, front[::-1])
 
 
-def _fault(start: bytes, end: bytes, results: Any) -> str | None:  # noqa: ANN401 - a view
+def _fault(start: bytes, end: bytes, results: Any) -> str | None:
     # As bytes: a memoryview is compared element by element.
     reply = bytes(results.chunk)
     if len(reply) == len(start) + len(end) and reply.startswith(start) and reply.endswith(end):

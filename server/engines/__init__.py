@@ -35,7 +35,7 @@ class Engine(Protocol):
 
 def open_engine(
     name: str,
-    service: Any,  # noqa: ANN401 - services are anyone's classes
+    service: Any,
     log: Log,
     *,
     debug: bool,

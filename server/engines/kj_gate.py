@@ -63,7 +63,7 @@ class Gate(asyncio.BufferedProtocol):
         on_lost: OnLost = _ignore,
         buffer: memoryview | None = None,
     ) -> None:
-        self._inner: Any = capnp.AsyncIoStream._connect(on_stream)  # noqa: SLF001 - see above
+        self._inner: Any = capnp.AsyncIoStream._connect(on_stream)
         self._on_lost = on_lost
         # Filled and emptied within one callback, so connections of a loop may share it.
         self._buffer = memoryview(bytearray(_RECEIVE_BYTES)) if buffer is None else buffer
@@ -99,7 +99,7 @@ class Gate(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._inner.connection_made(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Return where bytes are received."""
         return self._buffer
 

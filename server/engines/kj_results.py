@@ -23,12 +23,12 @@ _EXACT: Final[dict[str, type]] = {
     "text": str,
     "data": bytes,
 }
-_READERS: Final = (capnp.lib.capnp._DynamicStructReader, capnp.lib.capnp._DynamicStructBuilder)  # noqa: SLF001
+_READERS: Final = (capnp.lib.capnp._DynamicStructReader, capnp.lib.capnp._DynamicStructBuilder)
 _LISTS: Final = (
     list,
     tuple,
-    capnp.lib.capnp._DynamicListReader,  # noqa: SLF001 - pycapnp has no public name
-    capnp.lib.capnp._DynamicListBuilder,  # noqa: SLF001 - as above
+    capnp.lib.capnp._DynamicListReader,
+    capnp.lib.capnp._DynamicListBuilder,
 )
 _SIMPLE: Final = (int, float, str, bytes, bool)
 
@@ -48,7 +48,7 @@ class ResultWriter:
             elif proto.which() == "slot" and proto.slot.type.which() in _EXACT:
                 self._exact[proto.name] = _EXACT[proto.slot.type.which()]
 
-    def write(self, context: Any, results: Any) -> None:  # noqa: ANN401 - pycapnp, anyone's
+    def write(self, context: Any, results: Any) -> None:
         """Write `results`, which are not None.
 
         Raises:
@@ -64,13 +64,13 @@ class ResultWriter:
                 return
         self._write_by_codec(context, native(results))
 
-    def _write_by_codec(self, context: Any, results: Any) -> None:  # noqa: ANN401 - as above
+    def _write_by_codec(self, context: Any, results: Any) -> None:
         if not isinstance(results, Mapping):
             # It says what is wrong.
             self._codec.pack(results)
         ours = {name: value for name, value in results.items() if name not in self._pycapnps}
         data = self._codec.to_bytes(ours)
-        module = capnp.lib.capnp._StructModule(self._schema, self._codec.name)  # noqa: SLF001
+        module = capnp.lib.capnp._StructModule(self._schema, self._codec.name)
         builder = context.results
         with module.from_bytes(data) as reader:
             _set_all(
@@ -80,7 +80,7 @@ class ResultWriter:
         _set_all(builder, {name: results[name] for name in results.keys() & self._pycapnps})
 
 
-def _set_all(builder: Any, values: Mapping[str, Any]) -> None:  # noqa: ANN401 - pycapnp
+def _set_all(builder: Any, values: Mapping[str, Any]) -> None:
     try:
         for name, value in values.items():
             setattr(builder, name, value)
@@ -88,7 +88,7 @@ def _set_all(builder: Any, values: Mapping[str, Any]) -> None:  # noqa: ANN401 -
         raise EncodeError(f"{name}: {type(error).__name__}") from error
 
 
-def native(value: Any) -> Any:  # noqa: ANN401 - anything that a service returns
+def native(value: Any) -> Any:
     """Return `value` without readers of pycapnp's, as `wire` takes it."""
     if type(value) in _SIMPLE:
         return value
@@ -98,12 +98,12 @@ def native(value: Any) -> Any:  # noqa: ANN401 - anything that a service returns
         return {name: native(item) for name, item in value.items()}
     if isinstance(value, _LISTS):
         return [native(item) for item in value]
-    if isinstance(value, capnp.lib.capnp._DynamicEnum):  # noqa: SLF001 - as above
+    if isinstance(value, capnp.lib.capnp._DynamicEnum):
         return str(value)
     return value
 
 
-def _has_capability(field: Any, seen: set[int]) -> bool:  # noqa: ANN401 - pycapnp
+def _has_capability(field: Any, seen: set[int]) -> bool:
     """Tell whether a capability may be in a field; `seen` are the ids of structs above it."""
     if field.proto.which() == "group":
         return any(_has_capability(inner, seen) for inner in field.schema.fields_list)

@@ -40,7 +40,7 @@ Handler = Callable[[Any, Any], Coroutine[Any, Any, None]]
 
 @asynccontextmanager
 async def open_pycapnp_engine(
-    service: Any,  # noqa: ANN401 - services are anyone's classes
+    service: Any,
     log: Log,
     *,
     debug: bool,
@@ -56,12 +56,12 @@ async def open_pycapnp_engine(
 class _Beat(message.MessageStream.Server):  # type: ignore[misc]
     """The capability behind the heartbeat: any interface will do, none of it leaves the process."""
 
-    async def read_context(self, context: Any) -> None:  # noqa: ANN401 - pycapnp
+    async def read_context(self, context: Any) -> None:
         pass
 
 
 class _PycapnpEngine:
-    def __init__(self, service: Any, log: Log, *, debug: bool) -> None:  # noqa: ANN401
+    def __init__(self, service: Any, log: Log, *, debug: bool) -> None:
         if debug and hasattr(service, "note"):
             service.note = log.debug
         self.log = log
@@ -70,7 +70,7 @@ class _PycapnpEngine:
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.methods, self._adapter_type = _adapt(service)
         self._connections: set[_Connection] = set()
-        self._beat = message.MessageStream._new_client(_Beat())  # noqa: SLF001 - pycapnp's way
+        self._beat = message.MessageStream._new_client(_Beat())
 
     @property
     def unfinished(self) -> int:
@@ -95,7 +95,7 @@ class _PycapnpEngine:
         for _ in range(_SETTLING_BEATS):
             await self.heartbeat()
 
-    def add(self, connection: "_Connection") -> Any:  # noqa: ANN401 - pycapnp
+    def add(self, connection: "_Connection") -> Any:
         """Keep `connection` and return its bootstrap capability."""
         self._connections.add(connection)
         return self._adapter_type(connection)
@@ -142,7 +142,7 @@ class _Connection:
         assert self._gate is not None
         return self._gate
 
-    def _made(self, stream: Any) -> None:  # noqa: ANN401 - pycapnp
+    def _made(self, stream: Any) -> None:
         bootstrap = self._engine.add(self)
         self._rpc = capnp.TwoPartyServer(
             stream, bootstrap=bootstrap, traversal_limit_in_words=TRAVERSAL_LIMIT_WORDS
@@ -165,13 +165,13 @@ class _Connection:
         self._rpc.close()
         self._rpc = None
 
-    async def answer_stamped(self, method: "_Method", context: Any) -> None:  # noqa: ANN401
+    async def answer_stamped(self, method: "_Method", context: Any) -> None:
         """Run one call, with the connection's stamp while it does not wait."""
         self._calls += 1
         work = self.answer(method, context)
         await stamped(work, self._engine.stamp, mark_of(self._number, self._calls))
 
-    async def answer(self, method: "_Method", context: Any) -> None:  # noqa: ANN401 - pycapnp
+    async def answer(self, method: "_Method", context: Any) -> None:
         """Run one call; whatever goes wrong, the peer gets one short line."""
         task = asyncio.current_task()
         self._in_flight += 1
@@ -254,13 +254,13 @@ class _Method:
         self.write = write
 
 
-def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:  # noqa: ANN401
+def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:
     """Return the methods by id, and the pycapnp class whose instances serve a connection each."""
     interface = compile_interface(service.interface)
     served: dict[tuple[int, int], Served] = {}
     handlers: dict[str, Handler] = {}
 
-    def init(self: Any, connection: _Connection) -> None:  # noqa: ANN401 - pycapnp
+    def init(self: Any, connection: _Connection) -> None:
         self.connection = connection
 
     for bound in bind_methods(service):
@@ -273,7 +273,7 @@ def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:  # noqa: 
 
 
 def _handler(method: _Method) -> Handler:
-    def handle(self: Any, context: Any) -> Coroutine[Any, Any, None]:  # noqa: ANN401 - pycapnp
+    def handle(self: Any, context: Any) -> Coroutine[Any, Any, None]:
         answer: Coroutine[Any, Any, None] = self.connection.answer_stamped(method, context)
         return answer
 

@@ -58,7 +58,7 @@ _SHUTTING_DOWN = RemoteError(
 
 @asynccontextmanager
 async def open_wire_engine(
-    service: Any,  # noqa: ANN401 - services are anyone's classes
+    service: Any,
     log: Log,
     *,
     debug: bool,
@@ -120,7 +120,7 @@ def _too_large(results: EncodedTuple) -> EncodeError:
 
 
 class _WireEngine:
-    def __init__(self, service: Any, log: Log) -> None:  # noqa: ANN401
+    def __init__(self, service: Any, log: Log) -> None:
         interface = compile_interface(service.interface)
         self.stamp = no_stamp()
         self.log = log
@@ -240,7 +240,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=_WRITE_LIMIT)
         self._engine.connections.add(self)
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
+    def get_buffer(self, sizehint: int) -> bytearray:
         buffers = self._buffers
         return buffers.current if buffers.is_free else buffers.room()
 

@@ -48,7 +48,7 @@ class Log(Protocol):
 class LimitedLog:
     """A log that leaves out lines of a kind that come too often."""
 
-    def __init__(self, inner: Any, level: str, clock: Callable[[], float]) -> None:  # noqa: ANN401 - structlog's
+    def __init__(self, inner: Any, level: str, clock: Callable[[], float]) -> None:
         self._inner = inner
         self._least = _LEVELS[level]
         self._clock = clock

@@ -20,7 +20,7 @@ class Binary:
     interface = load("binary.capnp").Binary
     note: Callable[[str], None] | None = None
 
-    def reverse(self, params: Any) -> Mapping[str, bytearray]:  # noqa: ANN401 - an engine's params view
+    def reverse(self, params: Any) -> Mapping[str, bytearray]:
         """Answer with the bytes reversed."""
         data = params.data
         if self.note is not None:

@@ -26,7 +26,7 @@ class Reverse:
     interface = message.MessageStream
     note: Callable[[str], None] | None = None
 
-    def read(self, params: Any) -> Mapping[str, bytes]:  # noqa: ANN401 - an engine's params view
+    def read(self, params: Any) -> Mapping[str, bytes]:
         """Answer with the content reversed, as UTF-8."""
         # Read once: each read of a text copies it, and counts against the traversal limit.
         content: str = params.request.content

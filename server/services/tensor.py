@@ -18,7 +18,7 @@ class Tensor:
 
     interface = load("tensor.capnp").TensorService
 
-    def describe(self, params: Any) -> Mapping[str, Any]:  # noqa: ANN401 - an engine's params view
+    def describe(self, params: Any) -> Mapping[str, Any]:
         """Answer with count, extremes, mean and deviation, and the data as it came.
 
         On the wire engine `data` is a view of the receive buffer: numpy reads it there, and

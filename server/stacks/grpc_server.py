@@ -97,7 +97,7 @@ class _GrpcEngine:
         """At least one call while a drain lasts: gRPC tells nothing of its transports."""
         return int(self._draining)
 
-    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:  # noqa: ARG002 - an Engine's
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
         raise AssertionError("gRPC is handed no connections")
 
     async def heartbeat(self) -> None:
@@ -108,7 +108,7 @@ class _GrpcEngine:
         self._draining = True
         await self.server.stop(_GRACE_S)
 
-    async def read(self, data: bytes, context: Any) -> Any:  # noqa: ANN401 - gRPC's context, a Chunk
+    async def read(self, data: bytes, context: Any) -> Any:
         try:
             content: str = MessageContent.FromString(data).content
         except DecodeError:
@@ -119,7 +119,7 @@ class _GrpcEngine:
             self._note(received_line(content))
         return Chunk(chunk=reverse(content).encode())
 
-    async def reverse_bytes(self, data: bytes, context: Any) -> Any:  # noqa: ANN401 - a Blob
+    async def reverse_bytes(self, data: bytes, context: Any) -> Any:
         try:
             content: bytes = Blob.FromString(data).data
         except DecodeError:

@@ -19,7 +19,7 @@ _METHODS = {"/reverse": ("POST",), "/reverse-bytes": ("POST",), "/health": ("GET
 _JSON = (b"content-type", b"application/json")
 
 
-class _Refused(Exception):  # noqa: N818 - names the outcome
+class _Refused(Exception):
     """The request is not served: `status`, and what is wrong, in words."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -99,7 +99,7 @@ def _serve(method: str, path: str, body: bytes, note: Note) -> dict[str, str]:
     return {"chunk": reverse(content)}
 
 
-def _serve_bytes(request: Any, note: Note) -> dict[str, str]:  # noqa: ANN401 - any JSON value
+def _serve_bytes(request: Any, note: Note) -> dict[str, str]:
     text = request.get("data") if type(request) is dict else None
     try:
         # The standard library's takes fifty times as long for large ones.

@@ -114,7 +114,7 @@ class _HttpEngine:
         """A connection that still exists in a drain has a request to answer."""
         return len(self.connections)
 
-    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:  # noqa: ARG002 - no stamps
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
         return _Undecided(self, on_end)
 
     async def heartbeat(self) -> None:

@@ -51,7 +51,7 @@ async def open_json_stack(note: Note) -> AsyncIterator[Engine]:
     yield StreamEngine(lambda streams, on_end: _JsonConnection(streams, on_end, note))
 
 
-def answer(value: Any, note: Note = None) -> bytes | None:  # noqa: ANN401 - any JSON value
+def answer(value: Any, note: Note = None) -> bytes | None:
     """Return the bytes that answer one value, or None if it is no request at all."""
     if type(value) is dict:
         return orjson.dumps(_call(value, note), None, orjson.OPT_APPEND_NEWLINE)
@@ -76,7 +76,7 @@ def _call(call: dict[str, Any], note: Note) -> dict[str, Any]:
     return {"id": number, "result": reverse(content)}
 
 
-def _other_call(method: Any, params: Any, note: Note) -> dict[str, str]:  # noqa: ANN401 - JSON values
+def _other_call(method: Any, params: Any, note: Note) -> dict[str, str]:
     if method != "reverse_bytes":
         return {"error": "no such method: there are read and reverse_bytes"}
     text = params.get("data") if type(params) is dict else None

@@ -133,7 +133,7 @@ class StreamEngine:
         """A connection that still exists in a drain has something left to send, or lingers."""
         return sum(not stream.is_done for stream in self._streams)
 
-    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:  # noqa: ARG002 - no stamps
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
         """Return the asyncio protocol for one new connection."""
         return self._make(self._streams, on_end)
 

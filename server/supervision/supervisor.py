@@ -344,7 +344,7 @@ class Supervisor:
             self._drain_worker(worker)
         self._dispatch()
 
-    def _accept_when(self, wanted: bool) -> None:  # noqa: FBT001 - the state it sets
+    def _accept_when(self, wanted: bool) -> None:
         if wanted == self._accepting:
             return
         self._accepting = wanted

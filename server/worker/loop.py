@@ -46,7 +46,7 @@ class Worker:
         self,
         channel: Channel,
         setup: Setup,
-        service: Any,  # noqa: ANN401 - services are anyone's classes
+        service: Any,
         pin_error: str | None,
         stamp: Stamp,
     ) -> None:

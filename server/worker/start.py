@@ -57,7 +57,7 @@ def _prepare(channel: Channel, stamp_fd: int) -> Callable[[], int]:
     return run
 
 
-def _load(setup: Setup) -> Any:  # noqa: ANN401 - services are anyone's classes
+def _load(setup: Setup) -> Any:
     # As a server for anyone's service does, look where the user stands; after everything else, so
     # that no file of theirs shadows ours.
     if setup.folder is not None:

@@ -231,7 +231,7 @@ def nested(levels: int) -> Callable[[Any], None]:
 @pytest.mark.parametrize(
     ("levels", "is_served"), [(20, True), (55, True), (62, False), (80, False)]
 )
-def test_c8_nesting_is_limited(probe: Running, levels: int, is_served: bool) -> None:  # noqa: FBT001
+def test_c8_nesting_is_limited(probe: Running, levels: int, is_served: bool) -> None:
     with raw_peer(probe) as peer:
         peer.send(kinds_call(1, "depth", nested(levels)))
         reply = peer.receive()

@@ -177,7 +177,7 @@ class _Echo(PROBE.Server):  # type: ignore[misc]
     async def echo(self, kinds: Any, _context: Any, **_: Any) -> None:
         _context.results.kinds = kinds
 
-    async def echoRare(self, rare: Any, _context: Any, **_: Any) -> None:  # noqa: N802
+    async def echoRare(self, rare: Any, _context: Any, **_: Any) -> None:
         _context.results.rare = rare
 
 

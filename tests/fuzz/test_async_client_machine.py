@@ -114,7 +114,7 @@ class AsyncClientMachine(RuleBasedStateMachine):
         self.is_heard = False
 
     @initialize(count=st.integers(0, 6), is_stalled=st.booleans())
-    def begin(self, count: int, is_stalled: bool) -> None:  # noqa: FBT001
+    def begin(self, count: int, is_stalled: bool) -> None:
         self.start([("call", 4.0)] * 3, count)
         if is_stalled:
             self.loop.turn()
@@ -150,7 +150,7 @@ class AsyncClientMachine(RuleBasedStateMachine):
         how=st.sampled_from(("results", "results", "results", "failed", "overloaded")),
         delivered=st.booleans(),
     )
-    def answer(self, picks: list[int], how: str, delivered: bool) -> None:  # noqa: FBT001
+    def answer(self, picks: list[int], how: str, delivered: bool) -> None:
         for pick in picks:
             if self.server.calls:
                 self.answer_one(pick, how)
@@ -222,7 +222,7 @@ class AsyncClientMachine(RuleBasedStateMachine):
         how=st.sampled_from(("abort", "refuse", "garbage", "eof", "reset", "close")),
         with_rest=st.booleans(),
     )
-    def end(self, how: str, with_rest: bool) -> None:  # noqa: FBT001
+    def end(self, how: str, with_rest: bool) -> None:
         match how:
             case "abort" | "refuse":
                 self.abort(is_overloaded=how == "refuse", with_rest=with_rest)
@@ -299,7 +299,7 @@ class AsyncClientMachine(RuleBasedStateMachine):
             except asyncio.CancelledError as error:
                 record.outcome = error
                 raise
-            except Exception as error:  # noqa: BLE001 - judged later
+            except Exception as error:
                 record.outcome = error
 
     def record(self, kind: str, timeout_s: float) -> Record:
@@ -351,7 +351,7 @@ class AsyncClientMachine(RuleBasedStateMachine):
             self.loop.turn()
 
     @rule(seconds=st.sampled_from((0.25, 0.5, 2.0, 20.0)), settles=st.booleans())
-    def advance(self, seconds: float, settles: bool = True) -> None:  # noqa: FBT001, FBT002
+    def advance(self, seconds: float, settles: bool = True) -> None:
         self.loop.settle()
         self.loop.advance(seconds, settles=settles)
         for record in self.records.values():

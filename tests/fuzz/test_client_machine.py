@@ -75,7 +75,7 @@ class ClientMachine(RuleBasedStateMachine):
         self.stack.enter_context(virtual(self.world))
         ours, self.peer = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-        self.peer.setblocking(False)  # noqa: FBT003
+        self.peer.setblocking(False)
         self.socket = Socket(ours)
         self.client = Client(cast("socket.socket", self.socket))
         self.lock = Lock(self.world)
@@ -121,7 +121,7 @@ class ClientMachine(RuleBasedStateMachine):
         def work() -> None:
             try:
                 operation.outcome = uses[kind]()
-            except BaseException as error:  # noqa: BLE001 - the model judges it
+            except BaseException as error:
                 operation.outcome = error.with_traceback(None)
             operation.is_done = True
 
@@ -191,7 +191,7 @@ class ClientMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running)
     @rule(pick=st.integers(0), fails=st.sampled_from([False, False, True]))
-    def the_server_answers(self, pick: int, fails: bool) -> None:  # noqa: FBT001
+    def the_server_answers(self, pick: int, fails: bool) -> None:
         question_id = sorted(self.running)[pick % len(self.running)]
         text = self.running.pop(question_id)
         self.answers[text] = not fails
@@ -267,7 +267,7 @@ class ClientMachine(RuleBasedStateMachine):
             assert self.answers[text]
             assert bytes(pending.results.chunk).decode() == text[::-1]
         else:
-            self.judge_error(Operation("call", text, self.world.now_s + 1, False), pending.error)  # noqa: FBT003
+            self.judge_error(Operation("call", text, self.world.now_s + 1, False), pending.error)
 
     def judge_error(self, operation: Operation, error: BaseException) -> None:
         match error:

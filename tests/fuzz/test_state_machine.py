@@ -167,7 +167,7 @@ class ServerMachine(RuleBasedStateMachine):
             self.is_delivered([7, 100])
 
     @initialize(question_id=IDS, may_end=st.sampled_from([False, False, False, True]))
-    def begins(self, question_id: int, may_end: bool) -> None:  # noqa: FBT001
+    def begins(self, question_id: int, may_end: bool) -> None:
         self.may_end = may_end
         self.send(bootstrap(question_id), lambda model: model.bootstrap(question_id))
 
@@ -188,7 +188,7 @@ class ServerMachine(RuleBasedStateMachine):
         question_id: int,
         callee: tuple[str, int],
         method_id: int,
-        has_noop: bool,  # noqa: FBT001
+        has_noop: bool,
     ) -> None:
         kind, number = callee
         where: dict[str, Any] = {kind: number}
@@ -209,7 +209,7 @@ class ServerMachine(RuleBasedStateMachine):
             self.sends_call(number, ("export", 0), EVENTS, has_noop=False)
 
     @rule(question_id=st.integers(0, 20), releases=st.booleans())
-    def sends_finish(self, question_id: int, releases: bool) -> None:  # noqa: FBT001
+    def sends_finish(self, question_id: int, releases: bool) -> None:
         self.send(
             finish(question_id, release=releases),
             lambda model: model.finish(question_id, releases=releases),
@@ -260,7 +260,7 @@ class ServerMachine(RuleBasedStateMachine):
         return EMPTY_STRUCT
 
     @rule(pick=st.integers(0), fails=st.booleans())
-    def a_method_ends(self, pick: int, fails: bool) -> None:  # noqa: FBT001
+    def a_method_ends(self, pick: int, fails: bool) -> None:
         self.is_delivered([])
         running = [number for number, state in self.model.answers.items() if state != "bootstrap"]
         if not running:
@@ -350,7 +350,7 @@ class JoinedMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running)
     @rule(pick=st.integers(0), fails=st.booleans())
-    def a_method_ends(self, pick: int, fails: bool) -> None:  # noqa: FBT001
+    def a_method_ends(self, pick: int, fails: bool) -> None:
         question_id = sorted(self.running)[pick % len(self.running)]
         text = text_of(self.running.pop(question_id))
         if fails:

@@ -35,7 +35,7 @@ class Ui:
     process: Any
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.base + path, timeout=20) as answer:  # noqa: S310 - http
+        with urllib.request.urlopen(self.base + path, timeout=20) as answer:
             return str(answer.read().decode())
 
     def stats(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ class Ui:
     def post(self, **fields: object) -> dict[str, Any]:
         form = {"user_count": 2, "spawn_rate": 2, **fields}
         data = urllib.parse.urlencode(form).encode()
-        with urllib.request.urlopen(f"{self.base}/swarm", data, timeout=20) as answer:  # noqa: S310 - http
+        with urllib.request.urlopen(f"{self.base}/swarm", data, timeout=20) as answer:
             return dict(json.load(answer))
 
     def run(self, **fields: object) -> None:
@@ -59,7 +59,7 @@ class Ui:
         return bool(shown.get("is_running") and shown["times"])
 
     def stop(self) -> None:
-        urllib.request.urlopen(f"{self.base}/stop", b"", timeout=20).close()  # noqa: S310 - http
+        urllib.request.urlopen(f"{self.base}/stop", b"", timeout=20).close()
         eventually(lambda: not self.stats()["is_running"], within_s=40)
 
 

@@ -215,9 +215,7 @@ def test_a1_a_killed_worker_is_replaced(name: str) -> None:
         for _ in range(2):
             victim, other = server.workers()
             os.kill(victim, signal.SIGKILL)
-            eventually(
-                lambda: len(server.workers()) == 2 and victim not in server.workers()  # noqa: B023
-            )
+            eventually(lambda: len(server.workers()) == 2 and victim not in server.workers())
             assert other in server.workers()
 
             def answered() -> bool:

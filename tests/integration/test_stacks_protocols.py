@@ -477,4 +477,4 @@ def test_a_client_of_another_protocol_gets_a_typed_error(
                 continue
             with pytest.raises(ClientError), stack_client(server, name, timeout_s=1) as client:
                 client.read("x")
-        eventually(lambda: serves(server, own))  # noqa: B023
+        eventually(lambda: serves(server, own))

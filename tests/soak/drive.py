@@ -215,7 +215,7 @@ def compare(
     ]
 
 
-class KindFailed(Exception):  # noqa: N818 - what has happened
+class KindFailed(Exception):
     """A batch of one kind did not end as it must; the cause says how."""
 
 
@@ -341,7 +341,7 @@ def soak(options: argparse.Namespace, report: Report) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(body.run())
-    except Exception as error:  # noqa: BLE001 - whatever a call raises is what the soak has found
+    except Exception as error:
         report.faults += sorted({_in_short(leaf) for leaf in leaves(error)})
 
 

@@ -109,7 +109,7 @@ async def _fails(call: Awaitable[Any], kind: type[Exception], text: str = "") ->
     try:
         await call
     except kind as error:
-        assert text in str(error), error  # noqa: PT017 - the text is the point
+        assert text in str(error), error
     else:
         raise AssertionError(f"an answer in the place of {kind.__name__}")
 
@@ -152,8 +152,8 @@ async def aio_failing(stage: Stage, count: int) -> None:
         try:
             await client.call("crash", {"nonce": 1})
         except RemoteError as error:
-            assert "internal error" in str(error), error  # noqa: PT017 - as above
-            assert "secret" not in str(error), error  # noqa: PT017 - as above
+            assert "internal error" in str(error), error
+            assert "secret" not in str(error), error
 
 
 @kind(400, at_least=2000)
@@ -164,7 +164,7 @@ async def aio_unimplemented(stage: Stage, count: int) -> None:
         try:
             await client.call("newer", {})
         except RemoteError as error:
-            assert error.type is ExceptionType.UNIMPLEMENTED, error  # noqa: PT017 - as above
+            assert error.type is ExceptionType.UNIMPLEMENTED, error
         else:
             raise AssertionError("an answer from a method that there is not")
 
@@ -227,7 +227,7 @@ async def aio_overloaded(stage: Stage, count: int) -> None:
             try:
                 await client.call("later", {"nonce": stage.nonce()})
             except RemoteError as error:
-                assert error.type is ExceptionType.OVERLOADED, error  # noqa: PT017 - as above
+                assert error.type is ExceptionType.OVERLOADED, error
         for task in waits:
             task.cancel()
         await asyncio.wait(waits)
@@ -299,7 +299,7 @@ def _raises(kind: type[Exception], text: str, call: Callable[[], Any]) -> None:
     try:
         call()
     except kind as error:
-        assert text in str(error), error  # noqa: PT017 - the text is the point
+        assert text in str(error), error
     else:
         raise AssertionError(f"an answer in the place of {kind.__name__}")
 
@@ -355,7 +355,7 @@ def blocking_failing(stage: Stage, count: int) -> None:
     for _ in range(count):
         nonce = stage.nonce()
         text = f"failed as asked: {nonce}"
-        _raises(RemoteError, text, lambda: client.call("fail", {"nonce": nonce}))  # noqa: B023
+        _raises(RemoteError, text, lambda: client.call("fail", {"nonce": nonce}))
 
 
 @kind(250, at_least=1250)
@@ -373,7 +373,7 @@ def blocking_timed_out(stage: Stage, count: int) -> None:
         _raises(
             DeadlineExceeded,
             "",
-            lambda: client.call("wait", params, timeout_s=_DEADLINE_S),  # noqa: B023
+            lambda: client.call("wait", params, timeout_s=_DEADLINE_S),
         )
         _put(stage, client, "plain")
         _put(stage, client, "later")
@@ -387,9 +387,9 @@ def blocking_large(stage: Stage, count: int) -> None:
         _put(stage, client, "later", MIB)
         for method in ("zeros", "zerosLater"):
             params = {"nonce": stage.nonce(), "size": _TOO_LARGE}
-            _raises(RemoteError, "", lambda: client.call(method, params))  # noqa: B023
+            _raises(RemoteError, "", lambda: client.call(method, params))
         large = {"nonce": stage.nonce(), "data": bytes(_TOO_LARGE)}
-        _raises(EncodeError, "", lambda: client.call("plain", large))  # noqa: B023
+        _raises(EncodeError, "", lambda: client.call("plain", large))
         _put(stage, client, "plain")
 
 
@@ -400,7 +400,7 @@ def blocking_overloaded(stage: Stage, count: int) -> None:
             client.submit("wait", {"nonce": stage.nonce()})
         for _ in range(count):
             params = {"nonce": stage.nonce()}
-            _raises(RemoteError, "", lambda: client.call("later", params))  # noqa: B023
+            _raises(RemoteError, "", lambda: client.call("later", params))
 
 
 @kind(40, at_least=200)
@@ -422,7 +422,7 @@ def blocking_killed(stage: Stage, count: int) -> None:
             killer = threading.Timer(0.002, _shut, [sock])
             killer.start()
             params = {"nonce": stage.nonce()}
-            _raises(Disconnected, "", lambda: client.call("wait", params))  # noqa: B023
+            _raises(Disconnected, "", lambda: client.call("wait", params))
             killer.join()
 
 
@@ -679,4 +679,4 @@ def full_blocking_refused(stage: Stage, count: int) -> None:
     for _ in range(count):
         with _blocking(stage) as client:
             params = {"nonce": stage.nonce()}
-            _raises(Overloaded, "", lambda: client.call("plain", params))  # noqa: B023
+            _raises(Overloaded, "", lambda: client.call("plain", params))

@@ -49,7 +49,7 @@ class Soaked:
     def zeros(self, params: Any) -> Mapping[str, Any]:
         return {"nonce": params.nonce, "data": bytes(params.size)}
 
-    async def zerosLater(self, params: Any) -> Mapping[str, Any]:  # noqa: N802 - the schema's
+    async def zerosLater(self, params: Any) -> Mapping[str, Any]:
         nonce, size = params.nonce, params.size
         await asyncio.sleep(0)
         return {"nonce": nonce, "data": bytes(size)}

@@ -22,7 +22,7 @@ _READ_ERRORS = (capnp.KjException, UnicodeDecodeError, RuntimeError)
 _BUILD_ERRORS = (capnp.KjException, AttributeError, TypeError, ValueError, OverflowError)
 
 
-def reader_at(schema: Any, content: StructTuple) -> Any:  # noqa: ANN401 - pycapnp
+def reader_at(schema: Any, content: StructTuple) -> Any:
     """Return pycapnp's reader of the struct at `content`, over a copy of the message.
 
     A segment is added, with a far pointer to the struct and its tag, and the root becomes
@@ -55,7 +55,7 @@ def reader_at(schema: Any, content: StructTuple) -> Any:  # noqa: ANN401 - pycap
         raise _malformed(error) from error
 
 
-def read_field(reader: Any, name: str) -> Any:  # noqa: ANN401
+def read_field(reader: Any, name: str) -> Any:
     """Return a field of pycapnp's reader.
 
     Raises:
@@ -74,7 +74,7 @@ def read_field(reader: Any, name: str) -> Any:  # noqa: ANN401
         raise _malformed(error) from error
 
 
-def read_element(items: Any, index: int) -> Any:  # noqa: ANN401
+def read_element(items: Any, index: int) -> Any:
     """Return an element of a list of pycapnp's.
 
     Raises:
@@ -86,7 +86,7 @@ def read_element(items: Any, index: int) -> Any:  # noqa: ANN401
         raise _malformed(error) from error
 
 
-def read_which(reader: Any) -> str:  # noqa: ANN401
+def read_which(reader: Any) -> str:
     """Return the name of the active member of a union.
 
     Raises:
@@ -98,7 +98,7 @@ def read_which(reader: Any) -> str:  # noqa: ANN401
         raise _malformed(error) from error
 
 
-def read_dict(reader: Any) -> dict[str, Any]:  # noqa: ANN401
+def read_dict(reader: Any) -> dict[str, Any]:
     """Return every field of pycapnp's reader, of a union the active member alone.
 
     Raises:
@@ -111,7 +111,7 @@ def read_dict(reader: Any) -> dict[str, Any]:  # noqa: ANN401
     return result
 
 
-def active_member(reader: Any) -> str | None:  # noqa: ANN401
+def active_member(reader: Any) -> str | None:
     """Return the name of the active member, None without a union or if the schema lacks it."""
     try:
         return str(reader.which())
@@ -119,7 +119,7 @@ def active_member(reader: Any) -> str | None:  # noqa: ANN401
         return None
 
 
-def bound_kind(schema: Any, name: str) -> str:  # noqa: ANN401
+def bound_kind(schema: Any, name: str) -> str:
     """Return the kind of an AnyPointer field under its struct's brand: of what its parameter is.
 
     pycapnp tells a type without a schema only by its values.
@@ -135,7 +135,7 @@ def bound_kind(schema: Any, name: str) -> str:  # noqa: ANN401
 _KINDS = {str: "text", bytes: "data", _DynamicStructReader: "struct"}
 
 
-def name_of(schema: Any) -> str:  # noqa: ANN401
+def name_of(schema: Any) -> str:
     """Return a struct's name in messages, without its file's."""
     name: str = schema.node.displayName.rpartition(":")[2]
     return name
@@ -149,7 +149,7 @@ def _malformed(error: Exception) -> MalformedMessage:
     return MalformedMessage(f"message cannot be read: {words[0]}")
 
 
-def build(schema: Any, values: Mapping[str, Any]) -> tuple[list[Buffer], int]:  # noqa: ANN401
+def build(schema: Any, values: Mapping[str, Any]) -> tuple[list[Buffer], int]:
     """Return the words of a struct as pycapnp builds it, and how many they are.
 
     Raises:
@@ -171,11 +171,11 @@ def build(schema: Any, values: Mapping[str, Any]) -> tuple[list[Buffer], int]:  
         words = 2 * sum(map(len, segments)) // 8
 
 
-def _module(schema: Any) -> Any:  # noqa: ANN401
+def _module(schema: Any) -> Any:
     return capnp._StructModule(schema, schema.node.displayName)  # noqa: SLF001 - no public way
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     """Return `value` as pycapnp takes it: views as dicts, buffers as bytes or lists."""
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}

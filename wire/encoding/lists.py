@@ -99,7 +99,7 @@ class StructList(LazyList[Any]):
         step = items.step_bits >> 3 or 1
         self._places = range(items.first, items.first + items.length * step, step)
 
-    def _item(self, place: int) -> Any:  # noqa: ANN401 - a view of the schema's
+    def _item(self, place: int) -> Any:
         start, end, depth = self._segment
         pointers = place + self._data_bytes
         last = pointers + self._pointer_bytes
@@ -151,7 +151,7 @@ class PointerList(LazyList[Any]):
         first, step = items.first + items.data_bytes, items.step_bits >> 3
         self._places = range(first, first + items.length * step, step)
 
-    def _item(self, place: int) -> Any:  # noqa: ANN401 - whatever `get` reads
+    def _item(self, place: int) -> Any:
         start, end, depth = self._segment
         at = (self.message, start, end, place, place, place, place + 8, depth)
         return self._get(_OnePointer(at))

@@ -30,7 +30,7 @@ class View(Protocol):
         """Return the name of its type."""
 
 
-class _Full(Exception):  # noqa: N818 - a signal, not an error
+class _Full(Exception):
     """There is no room for more."""
 
 

@@ -28,7 +28,7 @@ Writer = Callable[[Any, int, list[Any]], tuple[bytes, int]]
 Complete = Callable[[Any], dict[str, Any]]
 
 
-class NeedsFallback(Exception):  # noqa: N818 - a signal, not an error
+class NeedsFallback(Exception):
     """A value is for a field that only pycapnp writes."""
 
 

@@ -189,7 +189,7 @@ class ClientConnection(Connection):
                 return Failed(question_id, outcome)
         return Failed(question_id, RemoteError("the call was cancelled by the server"))
 
-    def _close_question(self, question_id: int, no_finish_needed: bool) -> None:  # noqa: FBT001
+    def _close_question(self, question_id: int, no_finish_needed: bool) -> None:
         del self._questions[question_id]
         self._free_ids.append(question_id)
         if not no_finish_needed:

@@ -26,7 +26,7 @@ class Interface:
     methods: dict[str, Method]
 
 
-def compile_interface(module: Any) -> Interface:  # noqa: ANN401 - pycapnp modules are dynamic
+def compile_interface(module: Any) -> Interface:
     """Return the methods of a pycapnp interface module, such as ``message.MessageStream``.
 
     The structs of their params and results are compiled by then.
@@ -39,7 +39,7 @@ def compile_interface(module: Any) -> Interface:  # noqa: ANN401 - pycapnp modul
     return Interface(schema.node.displayName.rpartition(":")[2], schema.node.id, methods)
 
 
-def _collect(schema: Any, methods: dict[str, Method]) -> None:  # noqa: ANN401
+def _collect(schema: Any, methods: dict[str, Method]) -> None:
     # A method's id is its place in the declaration order of its own interface.
     for method_id, declared in enumerate(schema.node.interface.methods):
         method = schema.methods[declared.name]

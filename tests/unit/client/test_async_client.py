@@ -333,7 +333,7 @@ def test_connect_takes_no_odd_timeout(loop: VirtualLoop, name: str) -> None:
 @pytest.mark.parametrize("is_stalled", [False, True])
 def test_f3_a_call_may_be_cancelled_at_every_turn(
     loop: VirtualLoop,
-    is_stalled: bool,  # noqa: FBT001
+    is_stalled: bool,
 ) -> None:
     ends = set()
     for turns in range(8):
@@ -373,7 +373,7 @@ def test_f3_a_call_may_be_cancelled_at_every_turn(
 def test_f4_a_late_answer_is_dropped_and_its_id_is_not_used_before(
     loop: VirtualLoop,
     echo: Echo,
-    is_cancelled: bool,  # noqa: FBT001
+    is_cancelled: bool,
 ) -> None:
     late = loop.create_task(outcome(echo.client.read("late", timeout_s=1)))
     loop.settle()

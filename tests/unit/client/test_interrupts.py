@@ -245,7 +245,7 @@ def is_right_after(client: Client, served: ServedSocket) -> None:
 )
 def test_f7_an_interrupt_at_any_bytecode_is_survived(
     scenario: Scenario,
-    warm: bool,  # noqa: FBT001 - a column of the table
+    warm: bool,
     step: int,
     stride: int,
 ) -> None:

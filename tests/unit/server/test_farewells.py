@@ -49,7 +49,7 @@ def read_all(peer: socket.socket) -> bytes:
 
 
 async def until(check: Callable[[], bool]) -> None:
-    while not check():  # noqa: ASYNC110 - of what has no event
+    while not check():
         await asyncio.sleep(0.005)
 
 

@@ -81,7 +81,7 @@ def test_an_id_that_comes_again_before_its_answer_has_left_is_another_call() -> 
         await turns()
         service.go.set()
         # The first task ends, and is still in the table when the second call comes.
-        while connection.calls_in_flight:  # noqa: ASYNC110 - turn by turn
+        while connection.calls_in_flight:
             await asyncio.sleep(0)
         assert connection._calls
         connection._serve(call(1, "second"))

@@ -124,7 +124,7 @@ class Rig:
         return [decoded(frame) for frame in split(self.transport.read())]
 
     async def until_quiet(self) -> None:
-        while self.connection._calls or self.connection._flush_scheduled:  # noqa: ASYNC110 - turns
+        while self.connection._calls or self.connection._flush_scheduled:
             await asyncio.sleep(0)
 
     def lose(self) -> None:
@@ -590,7 +590,7 @@ def test_c5_lingering_ends_when_the_peer_does_nothing(monkeypatch: pytest.Monkey
         for _ in range(3):
             assert rig.transport.read(10)
             await asyncio.sleep(0.015)
-        while not rig.transport.is_aborted:  # noqa: ASYNC110 - for the timer
+        while not rig.transport.is_aborted:
             await asyncio.sleep(0.005)
         assert time.monotonic() - start_s < 5
 

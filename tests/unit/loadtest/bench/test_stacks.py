@@ -123,7 +123,7 @@ def test_a_percentile_is_not_the_mean_of_percentiles() -> None:
 
 
 @pytest.mark.parametrize(("count", "has_interval"), [(5, False), (6, True), (8, True)])
-def test_few_rounds_have_no_interval(count: int, has_interval: bool) -> None:  # noqa: FBT001
+def test_few_rounds_have_no_interval(count: int, has_interval: bool) -> None:
     for figure in ("calls_per_s", "p50"):
         found = find(figures(rounds("json", *STEADY[:count])), "json", figure)
         assert (found.low is not None) == (found.high is not None) == has_interval

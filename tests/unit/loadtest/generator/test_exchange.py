@@ -93,7 +93,7 @@ def test_lines_are_sent_in_turn_and_templates_are_filled_in() -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("workload", [TEXTS, TEMPLATES])
-def test_one_wrong_byte_is_noticed(workload: Workload, first: bool) -> None:  # noqa: FBT001
+def test_one_wrong_byte_is_noticed(workload: Workload, first: bool) -> None:
     joined = Joined(workload, in_flight=1).begin()
     for _ in range(0 if first else 6):
         joined.exchange.send(0, 0)

@@ -329,7 +329,7 @@ def test_an_http_status_fails_the_call_and_not_the_connection(status: int) -> No
 def test_a_grpc_status_fails_the_call_and_not_the_connection(
     trailers: list[tuple[str, str]],
     said: str,
-    trailers_only: bool,  # noqa: FBT001
+    trailers_only: bool,
 ) -> None:
     joined = Joined("grpc").begin()
     good, joined.peer.trailers = joined.peer.trailers, trailers

@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_none_and_voids_nothing() -> None:
 )
 def test_thirds_are_compared_by_the_medians_of_their_seconds(
     counts: list[int],
-    drifts: bool,  # noqa: FBT001 - a column of the table
+    drifts: bool,
 ) -> None:
     assert (drift(part(counts, open_loop=False), is_open_loop=False) is not None) is drifts
 

@@ -81,7 +81,7 @@ def test_so_many_calls_prove_a_percentile(
     calls: int,
     over: int,
     percent: float,
-    expected: bool,  # noqa: FBT001 - a column of the table
+    expected: bool,
 ) -> None:
     assert proves(calls, over, percent) is expected
 

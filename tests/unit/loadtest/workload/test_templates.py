@@ -75,7 +75,7 @@ def test_what_is_no_template_is_told(text: str, said: str) -> None:
 def test_only_a_number_alone_can_be_a_number(
     text: str,
     sole: str | None,
-    is_number: bool,  # noqa: FBT001 - a row of the table
+    is_number: bool,
 ) -> None:
     template = parse_template(text)
     assert isinstance(template, Template)

@@ -288,7 +288,7 @@ def test_a_union_member_without_a_value_is_sent() -> None:
 def test_a_name_left_out_is_the_only_one(
     config: dict[str, Any],
     label: str,
-    inherited: bool,  # noqa: FBT001 - a row of the table
+    inherited: bool,
 ) -> None:
     made = workload(**config)
     assert made.label == label
