@@ -20,8 +20,8 @@ from capnp_rig.client.errors import ClientError, UsageError
 from capnp_rig.client.stacks import STACKS, LibraryMissingError, StackClient, connect_stack
 from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
+from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.errors import EncodeError
-from capnp_rig.wire.rpc.frames import FrameLimits
 
 # A longer line fits into no message.
 _MAX_LINE_BYTES = FrameLimits().max_words * 8

@@ -17,8 +17,8 @@ sent, and leave the connection as it is.
 
 import copy
 
+from capnp_rig.wire.encoding.foreign_protocols import recognise
 from capnp_rig.wire.errors import FrameTooLarge, NotAFrame, WireError
-from capnp_rig.wire.rpc.foreign_protocols import recognise
 from capnp_rig.wire.rpc.messages import ExceptionType
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 

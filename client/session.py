@@ -14,6 +14,7 @@ from capnp_rig.client.errors import (
     protocol_error,
     remote_error,
 )
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import Buffer
 from capnp_rig.wire.errors import LocalProtocolError, RemoteProtocolError
 from capnp_rig.wire.rpc.client_connection import ClientConnection
@@ -26,7 +27,6 @@ from capnp_rig.wire.rpc.connection import (
     Unreadable,
 )
 from capnp_rig.wire.rpc.interfaces import Interface, Method
-from capnp_rig.wire.rpc.message_encoder import EncodedTuple
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
 # A year: what the clocks of sockets, threads and event loops all take.

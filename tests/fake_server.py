@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called
-from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 # What one connection does; it is closed afterwards.

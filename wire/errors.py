@@ -40,7 +40,7 @@ class FrameTooLarge(RemoteProtocolError):
 class NotAFrame(RemoteProtocolError):
     """What came cannot start a message: it would have more segments than anybody accepts.
 
-    `start` is what of it is here, 16 bytes at most; `wire.rpc.foreign_protocols` may know it.
+    `start` is what of it is here, 16 bytes at most; `wire.encoding.foreign_protocols` may know it.
     """
 
     def __init__(self, reason: str, start: bytes) -> None:

@@ -15,11 +15,12 @@ import orjson
 import pybase64
 
 from capnp_rig.schema import load, message
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import EncodedTuple, encode_bootstrap_results
+from capnp_rig.wire.rpc.message_encoder import encode_bootstrap_results
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 _REPEATS = 7

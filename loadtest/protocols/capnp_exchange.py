@@ -24,9 +24,9 @@ from capnp_rig.client.errors import (
 )
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload import Request, Workload
+from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple
 from capnp_rig.wire.errors import WireError
-from capnp_rig.wire.rpc.frames import FrameDecoder
 from capnp_rig.wire.rpc.message_encoder import encode_bootstrap, encode_call, encode_finish
 from capnp_rig.wire.rpc.messages import (
     Abort,

@@ -45,9 +45,9 @@ from capnp_rig.loadtest.workload.texts import (
     parse_corpus,
 )
 from capnp_rig.schema import SchemaError, load, message
-from capnp_rig.wire.rpc.foreign_protocols import Foreign, recognise
+from capnp_rig.wire.encoding.encoded import EncodedTuple
+from capnp_rig.wire.encoding.foreign_protocols import Foreign, recognise
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
-from capnp_rig.wire.rpc.message_encoder import EncodedTuple
 
 TEXT, BINARY = PAYLOAD_KINDS = ("text", "binary")
 

@@ -11,8 +11,8 @@ from itertools import count
 from typing import Any
 
 from capnp_rig.loadtest.workload.texts import KEPT_WORDS, NONCE_CHARS, WRONG_REPLY, TextRequest
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.structs import StructCodec
-from capnp_rig.wire.rpc.message_encoder import EncodedTuple
 
 # As many as there are texts, or fewer where those would be over 1 MiB together.
 _BODIES, _BODIES_BYTES = 16, 1 << 20

@@ -42,12 +42,13 @@ from capnp_rig.loadtest.workload.templates import (
     Values,
     parse_template,
 )
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.fallback import build
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
 from capnp_rig.wire.encoding.pointers import NESTING_LIMIT
 from capnp_rig.wire.encoding.structs import StructCodec
 from capnp_rig.wire.errors import EncodeError
-from capnp_rig.wire.rpc.frames import DEFAULT_LIMITS
-from capnp_rig.wire.rpc.message_encoder import PROMISE_CALL_HEAD_WORDS, EncodedTuple
+from capnp_rig.wire.rpc.message_encoder import PROMISE_CALL_HEAD_WORDS
 
 # What a call has above its params.
 _MAX_DEPTH = NESTING_LIMIT - 4

@@ -15,8 +15,8 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.structs import StructCodec
-from capnp_rig.wire.rpc.message_encoder import EncodedTuple
 
 # Eight characters tell the user, eight more the request.
 NONCE_CHARS = 16

@@ -16,10 +16,10 @@ from enum import Enum, auto
 from typing import Final
 
 from capnp_rig.server.engines.early_cancels import EarlyCancels
+from capnp_rig.wire.encoding.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, Message
 from capnp_rig.wire.errors import MalformedMessage, RemoteProtocolError
 from capnp_rig.wire.rpc.connection import Limits
-from capnp_rig.wire.rpc.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_exception
 from capnp_rig.wire.rpc.messages import (
     CALL_PREFIX,

@@ -24,9 +24,9 @@ from capnp_rig.server.engines.kj_results import ResultWriter
 from capnp_rig.server.engines.peer_errors import explain, peer_error
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.service import BoundMethod, bind_methods, unusable
+from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.encoding.pointers import TRAVERSAL_LIMIT_WORDS
 from capnp_rig.wire.errors import EncodeError
-from capnp_rig.wire.rpc.frames import FrameLimits
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
 # As large as Linux lets a default TCP receive buffer become useful in one read.

@@ -30,12 +30,13 @@ from capnp_rig.server.engines.peer_errors import explain
 from capnp_rig.server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.service import Results, bind_methods, packing_what_is_usable, unusable
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
 from capnp_rig.wire.encoding.pointers import Buffer, ExpiredMessage, StructTuple, nothing, own
 from capnp_rig.wire.errors import EncodeError, RemoteProtocolError
 from capnp_rig.wire.rpc.connection import Answers, Called, Cancelled, Ended
-from capnp_rig.wire.rpc.frames import DEFAULT_LIMITS
 from capnp_rig.wire.rpc.interfaces import Method, compile_interface
-from capnp_rig.wire.rpc.message_encoder import EMPTY_STRUCT, RESULTS_HEAD_WORDS, EncodedTuple
+from capnp_rig.wire.rpc.message_encoder import RESULTS_HEAD_WORDS
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 

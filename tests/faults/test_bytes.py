@@ -32,10 +32,10 @@ from raw_peer import (
 )
 from running_server import Running, running_server
 
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedStruct
+from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.rpc.connection import Answers, Ended, Limits
-from capnp_rig.wire.rpc.frames import FrameLimits
-from capnp_rig.wire.rpc.message_encoder import EMPTY_STRUCT, EncodedStruct
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 TESTS = Path(__file__).resolve().parent.parent

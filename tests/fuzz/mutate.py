@@ -28,6 +28,8 @@ from typing import Any
 import capnp
 
 from capnp_rig.schema import load, load_rpc
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
+from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.encoding.lists import LazyList
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.encoding.structs import StructView, compile_struct
@@ -44,13 +46,7 @@ from capnp_rig.wire.rpc.connection import (
     Limits,
     Unreadable,
 )
-from capnp_rig.wire.rpc.frames import FrameLimits
-from capnp_rig.wire.rpc.message_encoder import (
-    EMPTY_STRUCT,
-    EncodedTuple,
-    encode_bootstrap,
-    encode_bootstrap_results,
-)
+from capnp_rig.wire.rpc.message_encoder import encode_bootstrap, encode_bootstrap_results
 from capnp_rig.wire.rpc.messages import RemoteError
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 

@@ -19,11 +19,11 @@ from fuzz.mutate import (
     sample_values,
 )
 
+from capnp_rig.wire.encoding.encoded import EncodedTuple
+from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.encoding.pointers import Message, root_pointer
 from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.errors import MalformedMessage
-from capnp_rig.wire.rpc.frames import FrameDecoder
-from capnp_rig.wire.rpc.message_encoder import EncodedTuple
 
 SEED = 1
 FRAMES = 20_000

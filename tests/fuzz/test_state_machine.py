@@ -30,6 +30,7 @@ from raw_peer import (
 )
 
 from capnp_rig.schema import message
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT
 from capnp_rig.wire.encoding.pointers import StructTuple, own
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.connection import (
@@ -42,7 +43,6 @@ from capnp_rig.wire.rpc.connection import (
     Limits,
 )
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import EMPTY_STRUCT
 from capnp_rig.wire.rpc.messages import RemoteError
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 

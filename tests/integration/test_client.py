@@ -28,14 +28,9 @@ from capnp_rig.client import (
     RemoteError,
 )
 from capnp_rig.schema import load_rpc, message
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedStruct
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import (
-    EMPTY_STRUCT,
-    EncodedStruct,
-    encode_abort,
-    encode_bootstrap,
-    encode_exception,
-)
+from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_bootstrap, encode_exception
 from capnp_rig.wire.rpc.messages import ExceptionType
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 from capnp_rig.wire.rpc.server_connection import ServerConnection

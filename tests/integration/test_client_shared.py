@@ -21,9 +21,9 @@ from running_server import ROOT, environment
 from capnp_rig.client import Client, ClientError, DeadlineExceeded, Disconnected
 from capnp_rig.client.errors import UsageError, UsedAfterFork
 from capnp_rig.schema import message
+from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 
 READ = compile_interface(message.MessageStream).methods["read"]
 # Far more than a machine needs, far less than the calls that are waited for.

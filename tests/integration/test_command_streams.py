@@ -12,9 +12,9 @@ from fake_server import answering, fake_server
 from running_server import environment
 
 from capnp_rig.schema import message
+from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 
 READ = compile_interface(message.MessageStream).methods["read"]
 CLOSED = "the standard output is closed: send it to /dev/null"

@@ -19,8 +19,8 @@ from capnp_rig.loadtest.locust_rig.user_connection import Flow
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.stats.tally import Tally
 from capnp_rig.loadtest.workload import WorkloadConfig, load_workload
+from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called
-from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = MESSAGE_STREAM.methods["read"]

@@ -8,7 +8,8 @@ from pathlib import Path
 from fake_server import answering, fake_server, finish
 from running_locust import run_locust
 
-from capnp_rig.wire.rpc.message_encoder import EMPTY_STRUCT, encode_abort
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT
+from capnp_rig.wire.rpc.message_encoder import encode_abort
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
 REFUSED = 3

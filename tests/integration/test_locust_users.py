@@ -22,9 +22,9 @@ from running_server import running_server
 
 from capnp_rig.client.blocking_client import MESSAGE_STREAM
 from capnp_rig.schema import load
+from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = MESSAGE_STREAM.methods["read"]

@@ -22,9 +22,9 @@ from capnp_rig.client import Client
 from capnp_rig.loadtest.results.load_samples import read_load, read_result
 from capnp_rig.loadtest.stats.run_summary import figures
 from capnp_rig.schema import message
+from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 
 READ = compile_interface(message.MessageStream).methods["read"]
 SHORT_STALL_S = 0.3

@@ -16,7 +16,7 @@ from deadline import eventually
 from pycapnp_peer import connected, reversed_by, run
 from running_server import ENGINES, Running, command, environment, run_to_end, running_server
 
-from capnp_rig.wire.rpc.frames import FrameDecoder
+from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.rpc.messages import Abort, ExceptionType, RemoteError, decode
 
 

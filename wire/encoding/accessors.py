@@ -10,8 +10,9 @@ whose other two are 1, points to begins at `position + 8 + 8 * (low >> 2)`, whic
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from capnp_rig.wire.encoding.field_types import Codec, Getter, View
 from capnp_rig.wire.encoding.pointers import (
     COMPOSITE,
     ELEMENT_BITS,
@@ -25,18 +26,12 @@ from capnp_rig.wire.encoding.pointers import (
 )
 from capnp_rig.wire.errors import MalformedMessage
 
-if TYPE_CHECKING:
-    from capnp_rig.wire.encoding.structs import StructCodec, StructView
-
-# Reads a field of a view.
-Getter = Callable[["StructView"], Any]
-
 _pointer_at = struct.Struct("<iI").unpack_from
 # From here on a copy in front of the decoding costs more than a memoryview that spares it.
 _LONG_TEXT_BYTES = 2048
 
 
-def _pointer(view: "StructView", position: int) -> Pointer:
+def _pointer(view: View, position: int) -> Pointer:
     message, start, end, _, _, _, _, depth = view._at
     return Pointer(message, start, end, position, depth)
 
@@ -45,7 +40,7 @@ def text_getter(slot: int) -> Getter:
     """Return the getter of a Text; one that was not sent is empty."""
     offset = 8 * slot
 
-    def get(view: "StructView") -> str:
+    def get(view: View) -> str:
         message, start, end, _, _, pointers, pointers_end, _ = view._at
         position = pointers + offset
         buffer = message.buffer
@@ -77,7 +72,7 @@ def data_getter(slot: int) -> Getter:
     """Return the getter of a Data, as a read-only view into the message."""
     offset = 8 * slot
 
-    def get(view: "StructView") -> memoryview:
+    def get(view: View) -> memoryview:
         message, start, end, _, _, pointers, pointers_end, _ = view._at
         position = pointers + offset
         buffer = message.buffer
@@ -105,11 +100,11 @@ def data_getter(slot: int) -> Getter:
 _NOTHING = memoryview(b"")
 
 
-def struct_getter(slot: int, codec: "StructCodec") -> Getter:
+def struct_getter(slot: int, codec: Codec) -> Getter:
     """Return the getter of a struct; one that was not sent has all defaults."""
     offset = 8 * slot
 
-    def get(view: "StructView") -> "StructView":
+    def get(view: View) -> View:
         message, start, end, _, _, pointers, pointers_end, depth = view._at
         position = pointers + offset
         buffer = message.buffer
@@ -134,7 +129,7 @@ def list_getter(slot: int, make: Callable[[ListAt | None], Any]) -> Getter:
     """Return the getter of a list; `make` gets where it is, None for one that was not sent."""
     offset = 8 * slot
 
-    def get(view: "StructView") -> Any:
+    def get(view: View) -> Any:
         message, _, _, _, _, pointers, pointers_end, _ = view._at
         position = pointers + offset
         _ = message.buffer
@@ -152,7 +147,7 @@ def numbers_getter(slot: int, size: int, code: str) -> Getter:
     """Return the getter of a list of numbers of `size` bytes, as a read-only view of `code`."""
     offset, element, no_numbers = 8 * slot, ELEMENT_CODES[size], _cast(b"", code)
 
-    def get(view: "StructView") -> memoryview:
+    def get(view: View) -> memoryview:
         message, start, end, _, _, pointers, pointers_end, depth = view._at
         position = pointers + offset
         buffer = message.buffer

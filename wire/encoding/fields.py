@@ -6,55 +6,16 @@ all goes through pycapnp (`fallback`).
 """
 
 import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from capnp_rig.wire.encoding.accessors import Getter
 from capnp_rig.wire.encoding.conversions import FORMATS, NUMBERS, SIZES, Enumerants, not_bool
 from capnp_rig.wire.encoding.fallback import bound_kind, read_field, reader_at
-from capnp_rig.wire.encoding.pointer_types import CompileStruct, PointerKind, kind_of, simple_kind
+from capnp_rig.wire.encoding.field_types import Atom, CompileStruct, Field, View
+from capnp_rig.wire.encoding.pointer_types import kind_of, simple_kind
 from capnp_rig.wire.encoding.reader_views import as_view
 
-if TYPE_CHECKING:
-    from capnp_rig.wire.encoding.structs import StructView
-
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
-
-
-@dataclass(frozen=True, slots=True)
-class Atom:
-    """A field's place in the data section, and the expression that packs it.
-
-    `expression` is Python with the value as ``{value}``, written with `names`; a field of less
-    than a byte is shifted to its `bit`. `read` is the reverse, with what was unpacked as
-    ``{raw}``, None where only the getter reads it.
-    """
-
-    byte: int
-    code: str
-    expression: str = "{value}"
-    names: Mapping[str, object] = field(default_factory=dict)
-    bit: int | None = None
-    read: str | None = None
-    read_names: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field: how to read it, and how to write it, in the data or the pointer section.
-
-    `slot` is its index in the pointer section, None where it has none. A value left out is
-    written as `default`.
-    """
-
-    name: str
-    get: Getter
-    default: object = None
-    slot: int | None = None
-    atom: Atom | None = None
-    kind: PointerKind | None = None
-    is_fallback: bool = False
 
 
 # The value of a union's Void member that is not given: None chooses it.
@@ -83,7 +44,7 @@ def compile_field(field: Any, schema: Any, compile_struct: CompileStruct) -> Fie
 
 
 def _fallback_field(name: str, slot: int | None = None, default: object = None) -> Field:
-    def get(view: "StructView") -> Any:
+    def get(view: View) -> Any:
         return as_view(read_field(reader_of(view), name), view._at[0])
 
     return Field(name, get, default, slot, is_fallback=True)
@@ -107,7 +68,7 @@ def reader_of(view: Any) -> Any:
 
 
 def _void_field(name: str, _: Any) -> Field:
-    def get(view: "StructView") -> None:
+    def get(view: View) -> None:
         _ = view._at[0].buffer
 
     return Field(name, get)
@@ -118,7 +79,7 @@ def _bool_field(name: str, field: Any) -> Field:
     default: bool = slot.defaultValue.bool
     byte, mask = slot.offset >> 3, 1 << (slot.offset & 7)
 
-    def get(view: "StructView") -> bool:
+    def get(view: View) -> bool:
         found = view._at
         at, buffer = found[3] + byte, found[0].buffer
         if at >= found[4]:
@@ -146,14 +107,14 @@ def _number_field(name: str, field: Any) -> Field:
     byte = slot.offset * size
     (mask,) = raw.unpack(pack(default))
 
-    def get(view: "StructView") -> Any:
+    def get(view: View) -> Any:
         found = view._at
         at, buffer = found[3] + byte, found[0].buffer
         if at + size > found[4]:
             return default
         return unpack(buffer, at)[0]
 
-    def get_xored(view: "StructView") -> Any:
+    def get_xored(view: View) -> Any:
         found = view._at
         at, buffer = found[3] + byte, found[0].buffer
         if at + size > found[4]:
@@ -184,7 +145,7 @@ def _enum_field(name: str, field: Any) -> Field:
     assert atom is not None
     default: int = field.proto.slot.defaultValue.enum
 
-    def get(view: "StructView") -> str | int:
+    def get(view: View) -> str | int:
         number: int = read(view)
         return names.get(number, number)
 

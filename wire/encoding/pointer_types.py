@@ -10,10 +10,9 @@ and no data (encoding.html#lists), and so it is here, both ways.
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from capnp_rig.wire.encoding.accessors import (
-    Getter,
     data_getter,
     list_getter,
     numbers_getter,
@@ -34,74 +33,30 @@ from capnp_rig.wire.encoding.conversions import (
     packed,
     too_long,
 )
+from capnp_rig.wire.encoding.encoded import BYTES_WORD, ZEROS
+from capnp_rig.wire.encoding.field_types import (
+    Codec,
+    CompileStruct,
+    Getter,
+    Mistake,
+    PointerKind,
+    View,
+    Writer,
+)
 from capnp_rig.wire.encoding.lists import BoolList, EnumList, PointerList, StructList
 from capnp_rig.wire.encoding.pointers import BIT, BYTE, COMPOSITE, ELEMENT_CODES, POINTER
-from capnp_rig.wire.encoding.writers import Writer, compile_element_writer, write_elements
-from capnp_rig.wire.rpc.message_encoder import BYTES_WORD, ZEROS
-
-if TYPE_CHECKING:
-    from capnp_rig.wire.encoding.structs import StructCodec, StructView
+from capnp_rig.wire.encoding.writers import compile_element_writer, write_elements
 
 # The zeros that close a text and fill its last word, by its length modulo 8.
 _CLOSING = tuple(ZEROS[8 - length] for length in range(8))
-# Returns the codec of a nested struct's schema.
-CompileStruct = Callable[[Any], "StructCodec"]
-# Where in a value a mistake is, as ".name" or "[3]", and what it is, as ": expected a str".
-Mistake = tuple[str, str]
 
 
-def _to_dict(view: "StructView") -> dict[str, Any]:
+def _to_dict(view: View) -> dict[str, Any]:
     return view.to_dict()
 
 
 def _to_dicts(views: StructList) -> list[dict[str, Any]]:
     return [view.to_dict() for view in views]
-
-
-class PointerKind:
-    """What a pointer field may point to."""
-
-    # The codecs of the structs in it.
-    codecs: tuple["StructCodec", ...] = ()
-    is_struct = False
-    # Makes what a getter returns independent of the buffer; None where it is already.
-    to_native: Callable[[Any], Any] | None = None
-
-    def getter(self, slot: int) -> Getter:
-        """Return what reads the field with index `slot` of the pointer section."""
-        raise NotImplementedError
-
-    def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
-        """Return source code that appends what `x` is to `tail` and sets the pointer `word`.
-
-        The pointer stands at the `place`, in words, of a struct from whose start the end of
-        `tail` is `at` words away, which is to be counted up. What the code needs is added to
-        `names`.
-        """
-        emit = f"emit_{word}"
-        names[emit] = self.emit
-        return [f"{word}, n = {emit}(x, at - {place + 1}, tail)", "at += n"]
-
-    def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
-        """Append what `value` is to `tail`; return the pointer to it and its size in words.
-
-        `offset` is the distance from the pointer's end to that of `tail`, in words.
-        """
-        raise NotImplementedError
-
-    def taken(self, high: str, names: dict[str, object]) -> tuple[int, str, str, str] | None:
-        """Return source code that takes a native value from `buffer`, between `first` and `last`.
-
-        That is the element size it is for, the size in bytes by the pointer's upper half, a
-        further condition and the value. None where only the getter reads it.
-        """
-        del high, names
-        return None
-
-    def explain(self, value: Any, error: Exception) -> Mistake:
-        """Return what is wrong with a value for which writing raised `error`."""
-        del value
-        return "", f": {error}"
 
 
 class _Text(PointerKind):
@@ -262,7 +217,7 @@ class _Struct(PointerKind):
     is_struct = True
     to_native = staticmethod(_to_dict)
 
-    def __init__(self, codec: "StructCodec") -> None:
+    def __init__(self, codec: Codec) -> None:
         self.codecs = (codec,)
 
     def getter(self, slot: int) -> Getter:
@@ -316,7 +271,7 @@ class _Elements(PointerKind):
 class _Structs(_Elements):
     """A list of mappings of a struct's fields."""
 
-    def __init__(self, codec: "StructCodec") -> None:
+    def __init__(self, codec: Codec) -> None:
         self.codecs = (codec,)
         self._codec = codec
         self._words = codec.own_words

@@ -9,17 +9,16 @@ refuse.
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from capnp_rig.wire.encoding.fields import Field
+from capnp_rig.wire.encoding.field_types import Field
 
 # Gets a view; returns its fields as `to_dict` does, None where the getters have to.
 Reader = Callable[[Any], dict[str, Any] | None]
 
 
 def compile_reader(
-    name: str, fields: Sequence["Field"], data_words: int, pointer_count: int
+    name: str, fields: Sequence[Field], data_words: int, pointer_count: int
 ) -> Reader:
     """Return the reader of a struct, none of whose fields is the fallback's."""
     names: dict[str, object] = {}
@@ -49,9 +48,7 @@ def compile_reader(
     return reader
 
 
-def _layout(
-    fields: Sequence["Field"], data_words: int, pointer_count: int
-) -> tuple[str, list[str]]:
+def _layout(fields: Sequence[Field], data_words: int, pointer_count: int) -> tuple[str, list[str]]:
     """Return the format of a struct and the names of what it unpacks to."""
     # Bools share a byte.
     codes = {field.atom.byte: field.atom.code for field in fields if field.atom is not None}
@@ -68,7 +65,7 @@ def _layout(
     return layout, raw
 
 
-def _pointer_lines(field: "Field", names: dict[str, object]) -> list[str]:
+def _pointer_lines(field: Field, names: dict[str, object]) -> list[str]:
     """Return the lines that take what a pointer points to, as `x` and its slot."""
     kind, slot = field.kind, field.slot
     assert kind is not None
@@ -99,7 +96,7 @@ def _pointer_lines(field: "Field", names: dict[str, object]) -> list[str]:
     ]
 
 
-def _value(number: int, field: "Field", names: dict[str, object]) -> str:
+def _value(number: int, field: Field, names: dict[str, object]) -> str:
     """Return the expression of a field's value."""
     if field.kind is not None:
         if not field.kind.is_struct:
@@ -115,7 +112,7 @@ def _value(number: int, field: "Field", names: dict[str, object]) -> str:
     return f"field{number}(view)"
 
 
-def _result_lines(fields: Sequence["Field"], values: Sequence[str]) -> list[str]:
+def _result_lines(fields: Sequence[Field], values: Sequence[str]) -> list[str]:
     """Return the lines that make the dict; a struct that is null is left out of it."""
     pairs = list(zip(fields, values, strict=True))
     structs = [at for at, field in enumerate(fields) if field.kind and field.kind.is_struct]

@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, Self
 
-from capnp_rig.wire.encoding.accessors import Getter
 from capnp_rig.wire.encoding.conversions import WRITE_ERRORS
+from capnp_rig.wire.encoding.encoded import EncodedStruct, EncodedTuple
 from capnp_rig.wire.encoding.fallback import build, name_of, read_which
-from capnp_rig.wire.encoding.fields import Field, compile_field, reader_of
-from capnp_rig.wire.encoding.pointer_types import Mistake
+from capnp_rig.wire.encoding.field_types import Codec, Field, Getter, Mistake, Writer
+from capnp_rig.wire.encoding.fields import compile_field, reader_of
+from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.encoding.pointers import (
     NESTING_LIMIT,
     TRAVERSAL_LIMIT_WORDS,
@@ -40,10 +41,8 @@ from capnp_rig.wire.encoding.pointers import (
 from capnp_rig.wire.encoding.reader_views import ReaderView
 from capnp_rig.wire.encoding.readers import compile_reader
 from capnp_rig.wire.encoding.view_repr import Member, sketch
-from capnp_rig.wire.encoding.writers import NeedsFallback, Writer, compile_writer
+from capnp_rig.wire.encoding.writers import NeedsFallback, compile_writer
 from capnp_rig.wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
-from capnp_rig.wire.rpc.frames import FrameDecoder
-from capnp_rig.wire.rpc.message_encoder import EncodedStruct, EncodedTuple
 
 # The table and the root pointer of a message of one segment.
 _message_at = struct.Struct("<IIiI").unpack_from
@@ -184,7 +183,7 @@ class StructCodec:
         """
         seen: set[int] = set()
         brands: Counter[int] = Counter()
-        waiting: list[StructCodec] = [self]
+        waiting: list[Codec] = [self]
         while waiting:
             codec = waiting.pop()
             type_id = codec.schema.node.id

@@ -15,15 +15,10 @@ out afterwards: `StructCodec.mistake`.
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from capnp_rig.wire.encoding.fields import Field
-    from capnp_rig.wire.encoding.pointer_types import PointerKind
+from capnp_rig.wire.encoding.field_types import Field, PointerKind, Writer
 
-# Gets a value, the distance to the end of the parts, and the parts; returns the bytes of the
-# struct and the new distance.
-Writer = Callable[[Any, int, list[Any]], tuple[bytes, int]]
 # Returns a dict with a value for every field.
 Complete = Callable[[Any], dict[str, Any]]
 
@@ -50,7 +45,7 @@ def write_elements(items: Sequence[Any], write: Writer, own_words: int, tail: li
 
 
 def compile_writer(
-    name: str, fields: Sequence["Field"], data_words: int, pointer_count: int, complete: Complete
+    name: str, fields: Sequence[Field], data_words: int, pointer_count: int, complete: Complete
 ) -> Writer:
     """Return the writer of a struct, which takes a mapping of names to values.
 
@@ -87,7 +82,7 @@ def compile_writer(
     return _compiled(name, body, [*data, *pointers], names)
 
 
-def compile_element_writer(kind: "PointerKind") -> Writer:
+def compile_element_writer(kind: PointerKind) -> Writer:
     """Return the writer of an element of a list of pointers."""
     names: dict[str, object] = {"pack": struct.Struct("<Q").pack}
     return _compiled("element", ["x = v", *kind.lines("p0", 0, names)], ["p0"], names)
@@ -105,7 +100,7 @@ def _compiled(
 
 
 def _data_section(
-    fields: Sequence["Field"], data_words: int, names: dict[str, object]
+    fields: Sequence[Field], data_words: int, names: dict[str, object]
 ) -> tuple[str, list[str]]:
     """Return the format of a data section and the expressions that it packs."""
     # By its first byte: bools share one.

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from enum import Enum, auto
 
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import Buffer, Message
 from capnp_rig.wire.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
 from capnp_rig.wire.rpc.connection import (
@@ -18,7 +19,6 @@ from capnp_rig.wire.rpc.connection import (
 from capnp_rig.wire.rpc.message_encoder import (
     CALL_HEAD_WORDS,
     PROMISE_CALL_HEAD_WORDS,
-    EncodedTuple,
     encode_bootstrap,
     encode_call,
     encode_exception,

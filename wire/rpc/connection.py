@@ -17,9 +17,9 @@ Neither half raises for what a peer sends: the last event says why a connection 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple
 from capnp_rig.wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
-from capnp_rig.wire.rpc.frames import DEFAULT_LIMITS, FrameDecoder, FrameLimits
 from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_unimplemented
 from capnp_rig.wire.rpc.messages import Abort, Incoming, RemoteError, decode
 

@@ -6,8 +6,8 @@ the body, its structs in the order in which they are referred to.
 """
 
 import struct
-from typing import NamedTuple
 
+from capnp_rig.wire.encoding.encoded import BYTES_WORD, EncodedTuple, padded
 from capnp_rig.wire.encoding.pointers import COMPOSITE, Buffer, Message
 from capnp_rig.wire.rpc.messages import (
     CALL_PREFIX,
@@ -19,38 +19,8 @@ from capnp_rig.wire.rpc.messages import (
 )
 
 
-class EncodedStruct(NamedTuple):
-    """A struct in words: section sizes, and the bytes that follow any pointer to it.
-
-    `sizes` is the upper half of the struct pointer: data words, and pointers << 16.
-    `parts` are the struct itself and all that it points to, `words` long together.
-    """
-
-    sizes: int
-    parts: list[Buffer]
-    words: int
-
-
-# What an `EncodedStruct` is underneath: making a plain tuple takes a fifth of the time.
-EncodedTuple = tuple[int, list[Buffer], int]
-EMPTY_STRUCT = EncodedStruct(0, [], 0)
-
-
 def _struct_word(offset: int, data_words: int, pointers: int) -> int:
     return offset << 2 | data_words << 32 | pointers << 48
-
-
-# A pointer to a list of bytes; add the offset << 2 and the count << 35.
-BYTES_WORD = 1 | 2 << 32
-
-
-def padded(data: Buffer) -> list[Buffer]:
-    """Return `data` and the zeros that fill its last word."""
-    rest = -len(data) & 7
-    return [data, ZEROS[rest]] if rest else [data]
-
-
-ZEROS = tuple(bytes(count) for count in range(9))
 
 
 _ROOT = _struct_word(0, 1, 1)

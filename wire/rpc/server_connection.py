@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Mapping
 from enum import Enum, auto
 
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple
 from capnp_rig.wire.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
 from capnp_rig.wire.rpc.connection import (
@@ -16,7 +17,6 @@ from capnp_rig.wire.rpc.connection import (
 )
 from capnp_rig.wire.rpc.message_encoder import (
     RESULTS_HEAD_WORDS,
-    EncodedTuple,
     encode_bootstrap_results,
     encode_canceled,
     encode_exception,

@@ -30,7 +30,7 @@ TRACED = tuple(
         "client/",
         "wire/rpc/client_connection.py",
         "wire/rpc/connection.py",
-        "wire/rpc/frames.py",
+        "wire/encoding/frames.py",
     )
 )
 READ = compile_interface(message.MessageStream).methods["read"]

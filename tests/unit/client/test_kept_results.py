@@ -12,9 +12,9 @@ import uvloop
 
 from capnp_rig.client import AsyncClient, Client
 from capnp_rig.schema import load
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import EncodedTuple
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 TENSOR = compile_interface(load("tensor.capnp").TensorService)

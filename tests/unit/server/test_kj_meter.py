@@ -15,12 +15,9 @@ from capnp_rig.server.engines.kj_meter import (
     Served,
     WorkerCalls,
 )
+from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Limits
-from capnp_rig.wire.rpc.message_encoder import (
-    EncodedStruct,
-    encode_bootstrap_results,
-    encode_results,
-)
+from capnp_rig.wire.rpc.message_encoder import encode_bootstrap_results, encode_results
 
 PLAIN, ASYNC = 0, 1
 METHODS = {

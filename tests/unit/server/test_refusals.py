@@ -4,7 +4,7 @@ import pytest
 
 from capnp_rig.server.config import STACKS
 from capnp_rig.server.connections.overload_replies import refusal
-from capnp_rig.wire.rpc.frames import FrameDecoder
+from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.rpc.messages import Abort, ExceptionType, RemoteError, decode
 
 

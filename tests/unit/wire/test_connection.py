@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from capnp_rig.schema import load_rpc, message
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedStruct
+from capnp_rig.wire.encoding.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer
 from capnp_rig.wire.errors import EncodeError, LocalProtocolError, RemoteProtocolError
 from capnp_rig.wire.rpc.client_connection import ClientConnection
@@ -18,11 +20,8 @@ from capnp_rig.wire.rpc.connection import (
     Failed,
     Limits,
 )
-from capnp_rig.wire.rpc.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.message_encoder import (
-    EMPTY_STRUCT,
-    EncodedStruct,
     encode_abort,
     encode_bootstrap,
     encode_bootstrap_results,

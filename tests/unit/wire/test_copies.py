@@ -4,12 +4,13 @@ import tracemalloc
 from itertools import pairwise
 
 from capnp_rig.schema import load
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.connection import Answers
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import EncodedTuple, encode_bootstrap_results
+from capnp_rig.wire.rpc.message_encoder import encode_bootstrap_results
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 DESCRIBE = compile_interface(load("tensor.capnp").TensorService).methods["describe"]

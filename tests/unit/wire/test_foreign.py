@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_peer import RPC, bootstrap, call, decoded, encoded, segments, to_struct, words
 
+from capnp_rig.wire.encoding.foreign_protocols import Foreign, _unpacked, recognise
 from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.errors import MalformedMessage
 from capnp_rig.wire.rpc.connection import Ended
-from capnp_rig.wire.rpc.foreign_protocols import Foreign, _unpacked, recognise
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 

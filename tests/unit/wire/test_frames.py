@@ -2,8 +2,8 @@ import struct
 
 import pytest
 
+from capnp_rig.wire.encoding.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.errors import RemoteProtocolError
-from capnp_rig.wire.rpc.frames import FrameDecoder, FrameLimits
 
 ONE_WORD = bytes.fromhex("00000000 01000000 0102030405060708")
 TWO_SEGMENTS = bytes.fromhex(

@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from capnp_rig.schema import load_rpc
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedStruct
+from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.encoding.pointers import Buffer, Message, follow_struct
 from capnp_rig.wire.errors import MalformedMessage
-from capnp_rig.wire.rpc.frames import FrameDecoder
 from capnp_rig.wire.rpc.message_encoder import (
-    EMPTY_STRUCT,
-    EncodedStruct,
     encode_abort,
     encode_bootstrap,
     encode_bootstrap_results,

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from capnp_rig.schema import load
+from capnp_rig.wire.encoding.encoded import EncodedStruct
+from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.encoding.lists import LazyList
 from capnp_rig.wire.encoding.pointers import Pointer, root_pointer
 from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.errors import EncodeError, MalformedMessage
-from capnp_rig.wire.rpc.frames import FrameDecoder
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import EncodedStruct
 
 SCHEMA = load(Path(__file__).parents[2] / "data" / "kinds.capnp")
 WORKLOAD = load(Path(__file__).parents[2] / "data" / "workload.capnp")

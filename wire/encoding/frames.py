@@ -12,9 +12,9 @@ import struct
 from collections.abc import Generator
 from dataclasses import dataclass
 
+from capnp_rig.wire.encoding.foreign_protocols import hint
 from capnp_rig.wire.encoding.pointers import Buffer, Message
 from capnp_rig.wire.errors import FrameTooLarge, NotAFrame
-from capnp_rig.wire.rpc.foreign_protocols import hint
 
 _u32_at = struct.Struct("<I").unpack_from
 _table_at = struct.Struct("<II").unpack_from

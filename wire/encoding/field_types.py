@@ -1,0 +1,146 @@
+"""What a compiled struct is made of: its fields, the types of its pointers, and who reads them.
+
+The modules that compile structs (`fields`, `pointer_types`, `readers`, `writers`) meet the view
+and the codec of a struct only as the Protocols `View` and `Codec`, because `structs`, which has
+the classes, is built from those modules.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+from capnp_rig.wire.encoding.pointers import Message, StructTuple
+
+
+class View(Protocol):
+    """A struct in a received message; `structs.StructView` is one."""
+
+    # Where the struct lies.
+    _at: StructTuple
+
+    def __init__(self, at: StructTuple) -> None: ...
+
+    @classmethod
+    def _empty(cls, message: Message | None = None) -> Self:
+        """Return a view in which every field has its default."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+
+
+class Codec(Protocol):
+    """Reads and writes one struct type; `structs.StructCodec` is one."""
+
+    # The struct's schema, pycapnp's.
+    schema: Any
+    # The upper half of a pointer to the struct.
+    sizes: int
+    # The size of the struct, without what it points to.
+    own_words: int
+
+    @property
+    def fields(self) -> "tuple[Field, ...]":
+        """The fields in the order of the schema."""
+
+    @property
+    def view(self) -> type[View]:
+        """The class of its views."""
+
+    @property
+    def writer(self) -> "Writer":
+        """What writes it."""
+
+    def mistake(self, values: Any, error: Exception) -> "Mistake":
+        """Return where in `values`, and what, is wrong: writing them raised `error`."""
+
+
+# Reads a field of a view.
+Getter = Callable[[View], Any]
+# Gets a value, the distance to the end of the parts, and the parts; returns the bytes of the
+# struct and the new distance.
+Writer = Callable[[Any, int, list[Any]], tuple[bytes, int]]
+# Returns the codec of a nested struct's schema.
+CompileStruct = Callable[[Any], Codec]
+# Where in a value a mistake is, as ".name" or "[3]", and what it is, as ": expected a str".
+Mistake = tuple[str, str]
+
+
+class PointerKind:
+    """What a pointer field may point to."""
+
+    # The codecs of the structs in it.
+    codecs: tuple[Codec, ...] = ()
+    is_struct = False
+    # Makes what a getter returns independent of the buffer; None where it is already.
+    to_native: Callable[[Any], Any] | None = None
+
+    def getter(self, slot: int) -> Getter:
+        """Return what reads the field with index `slot` of the pointer section."""
+        raise NotImplementedError
+
+    def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
+        """Return source code that appends what `x` is to `tail` and sets the pointer `word`.
+
+        The pointer stands at the `place`, in words, of a struct from whose start the end of
+        `tail` is `at` words away, which is to be counted up. What the code needs is added to
+        `names`.
+        """
+        emit = f"emit_{word}"
+        names[emit] = self.emit
+        return [f"{word}, n = {emit}(x, at - {place + 1}, tail)", "at += n"]
+
+    def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
+        """Append what `value` is to `tail`; return the pointer to it and its size in words.
+
+        `offset` is the distance from the pointer's end to that of `tail`, in words.
+        """
+        raise NotImplementedError
+
+    def taken(self, high: str, names: dict[str, object]) -> tuple[int, str, str, str] | None:
+        """Return source code that takes a native value from `buffer`, between `first` and `last`.
+
+        That is the element size it is for, the size in bytes by the pointer's upper half, a
+        further condition and the value. None where only the getter reads it.
+        """
+        del high, names
+        return None
+
+    def explain(self, value: Any, error: Exception) -> Mistake:
+        """Return what is wrong with a value for which writing raised `error`."""
+        del value
+        return "", f": {error}"
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """A field's place in the data section, and the expression that packs it.
+
+    `expression` is Python with the value as ``{value}``, written with `names`; a field of less
+    than a byte is shifted to its `bit`. `read` is the reverse, with what was unpacked as
+    ``{raw}``, None where only the getter reads it.
+    """
+
+    byte: int
+    code: str
+    expression: str = "{value}"
+    names: Mapping[str, object] = field(default_factory=dict)
+    bit: int | None = None
+    read: str | None = None
+    read_names: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: how to read it, and how to write it, in the data or the pointer section.
+
+    `slot` is its index in the pointer section, None where it has none. A value left out is
+    written as `default`.
+    """
+
+    name: str
+    get: Getter
+    default: object = None
+    slot: int | None = None
+    atom: Atom | None = None
+    kind: PointerKind | None = None
+    is_fallback: bool = False
