@@ -1,7 +1,14 @@
 """Call a Cap'n Proto server: `Client` blocks, `AsyncClient` is for asyncio.
 
->>> from capnp_rig.client import Client
->>> with Client.connect("127.0.0.1:5000") as client:  # doctest: +SKIP
+>>> from capnp_rig import Client, load_schema
+>>> Adder = load_schema("adder.capnp").Adder  # doctest: +SKIP
+>>> with Client.connect("127.0.0.1:5000", interface=Adder) as client:  # doctest: +SKIP
+...     client.call("add", {"left": 2, "right": 3}).sum
+5
+
+`ReverseClient` and `AsyncReverseClient` are those of the tutorial's service.
+
+>>> with ReverseClient.connect("127.0.0.1:5000") as client:  # doctest: +SKIP
 ...     client.reverse("Hello")
 'olleH'
 """
@@ -26,28 +33,35 @@ if TYPE_CHECKING:
         UsageError,
         UsedAfterFork,
     )
-    from capnp_rig.wire.errors import EncodeError
+    from capnp_rig.client.reverse import AsyncReverseClient, ReverseClient
+    from capnp_rig.wire.errors import EncodeError, NotAnInterface
 
 # Imported when they are asked for: until `client.__main__` runs, Ctrl-C would show half an import.
 _MODULES = {
     "AsyncClient": "capnp_rig.client.asyncio_client",
+    "AsyncReverseClient": "capnp_rig.client.reverse",
     "Client": "capnp_rig.client.blocking_client",
     "EncodeError": "capnp_rig.wire.errors",
+    "NotAnInterface": "capnp_rig.wire.errors",
     "PendingCall": "capnp_rig.client.blocking_client",
+    "ReverseClient": "capnp_rig.client.reverse",
 }
 
 __all__ = [
     "AsyncClient",
+    "AsyncReverseClient",
     "Client",
     "ClientError",
     "ConnectError",
     "DeadlineExceeded",
     "Disconnected",
     "EncodeError",
+    "NotAnInterface",
     "Overloaded",
     "PendingCall",
     "ProtocolError",
     "RemoteError",
+    "ReverseClient",
     "UsageError",
     "UsedAfterFork",
 ]

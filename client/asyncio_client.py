@@ -6,21 +6,15 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
-from capnp_rig.client.blocking_client import (
-    CALL_TIMEOUT_S,
-    CONNECT_TIMEOUT_S,
-    MESSAGE_STREAM,
-    decode_text,
-)
 from capnp_rig.client.connecting import adopt, open_socket
-from capnp_rig.client.errors import DeadlineExceeded, Disconnected, ProtocolError
+from capnp_rig.client.errors import DeadlineExceeded, Disconnected
 from capnp_rig.client.forks import Owner, keep_from_children
-from capnp_rig.client.session import Session, check_timeout
+from capnp_rig.client.session import Session
+from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
 from capnp_rig.rigcli.address import Address, parse_address
-from capnp_rig.wire.errors import MalformedMessage
-from capnp_rig.wire.rpc.interfaces import Interface
+from capnp_rig.wire.rpc.interfaces import Interface, compile_interface
 
 # How long what is still to be written may take after the end.
 _CLOSE_S = 1.0
@@ -35,10 +29,14 @@ _MUCH_BYTES = 16_384
 class AsyncClient:
     """A connection to a server, for any number of concurrent calls in one event loop.
 
+    `interface` says which methods `call` knows, as that of `client.Client`.
+
     Works on asyncio and uvloop. After `Disconnected` or `ProtocolError`, or whenever `is_open`
     is false, it is of no further use; connect anew. A forked child cannot use it: its calls
     raise `UsedAfterFork`, and whatever else it does leaves the parent's connection alone.
     """
+
+    interface: ClassVar[Any] = None
 
     def __init__(self, protocol: "_Protocol", timeout_s: float) -> None:
         """Use `connect` instead."""
@@ -50,25 +48,28 @@ class AsyncClient:
         cls,
         address: str | Address,
         *,
-        interface: Interface = MESSAGE_STREAM,
+        interface: Any = None,
         timeout_s: float = CALL_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> Self:
         """Connect to ``host:port``, ``[ipv6]:port`` or ``unix:/path``.
 
-        `timeout_s` is the default deadline of a call, in seconds.
+        `interface` is the class's own if it is None; `timeout_s` is the default deadline of a
+        call, in seconds.
 
         Raises:
-            AddressError: `address` is none.
+            AddressError: `address` is not an address.
+            NotAnInterface: `interface` is no interface of a schema.
             ConnectError: Nobody answers there within `connect_timeout_s`, over all addresses
                 that the host name has.
-            UsageError: A timeout is none.
+            UsageError: A timeout is not 0 to a year.
         """
+        compiled = compile_interface(cls.interface if interface is None else interface)
+        timeout_s = check_timeout(timeout_s)
         if isinstance(address, str):
             address = parse_address(address)
-        timeout_s = check_timeout(timeout_s)
         sock = await open_socket(address, connect_timeout_s)
-        protocol = _Protocol(interface, sock)
+        protocol = _Protocol(compiled, sock)
         await adopt(sock, protocol)
         return cls(protocol, timeout_s)
 
@@ -94,28 +95,6 @@ class AsyncClient:
         In a forked child this does nothing: the child's copy went at the fork.
         """
         await self._protocol.close()
-
-    async def read(self, text: str, *, timeout_s: float | None = None) -> bytes:
-        """Call ``MessageStream.read``: return the text reversed, as UTF-8.
-
-        Raises:
-            EncodeError: The text holds a lone surrogate, or is over the message limit.
-            ClientError: As `call`.
-        """
-        results = await self.call("read", {"request": {"content": text}}, timeout_s=timeout_s)
-        try:
-            return bytes(results.chunk)
-        except MalformedMessage as error:
-            raise ProtocolError(str(error)) from error
-
-    async def reverse(self, text: str, *, timeout_s: float | None = None) -> str:
-        """Return `text` reversed.
-
-        Raises:
-            ProtocolError: The answer is not UTF-8.
-            ClientError: As `call`.
-        """
-        return decode_text(await self.read(text, timeout_s=timeout_s))
 
     async def call(
         self, method: str, params: Mapping[str, Any], *, timeout_s: float | None = None

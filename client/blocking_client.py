@@ -5,22 +5,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, ParamSpec, Self, TypeVar
 
 from capnp_rig.client.connecting import connect_socket
 from capnp_rig.client.duplex import DuplexSocket
-from capnp_rig.client.errors import ClientError, DeadlineExceeded, Disconnected, ProtocolError
-from capnp_rig.client.session import PreparedCall, Session, check_timeout
+from capnp_rig.client.errors import ClientError, DeadlineExceeded, Disconnected
+from capnp_rig.client.session import PreparedCall, Session
+from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
 from capnp_rig.rigcli.address import Address, parse_address
-from capnp_rig.schema import message
-from capnp_rig.wire.errors import EncodeError, MalformedMessage
-from capnp_rig.wire.rpc.interfaces import Interface, compile_interface
+from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.rpc.interfaces import compile_interface
 
-CONNECT_TIMEOUT_S = 1.0
-CALL_TIMEOUT_S = 15.0
 _RECEIVE_BYTES = 65536
-
-MESSAGE_STREAM = compile_interface(message.MessageStream)
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -72,7 +68,10 @@ def _outcome(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Re
 
 
 class Client:
-    """A blocking connection to a server.
+    """A blocking connection to a server, whose methods `call` calls by name.
+
+    `interface` says which methods there are. It is an interface of a schema, such as
+    ``load_schema("adder.capnp").Adder``; a subclass may name it once, as a class attribute.
 
     Threads may share one: their calls take turns, and a call's deadline covers the wait for its
     turn. `close` may be called at any time, by any thread, and ends all calls. After
@@ -90,21 +89,28 @@ class Client:
     # is found set at the start of a turn, an exception came in between. It is not set during a
     # wait, which moves nothing.
 
+    interface: ClassVar[Any] = None
+
     def __init__(
         self,
         sock: socket.socket,
         *,
-        interface: Interface = MESSAGE_STREAM,
+        interface: Any = None,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> None:
-        """Take over a connected socket; `timeout_s` is the default deadline of a call.
+        """Take over a connected socket.
+
+        `interface` is the class's own if it is None; `timeout_s` is the default deadline of a
+        call, in seconds.
 
         Raises:
-            UsageError: `timeout_s` is none.
+            NotAnInterface: `interface` is no interface of a schema.
+            UsageError: `timeout_s` is not 0 to a year.
         """
+        compiled = compile_interface(self.interface if interface is None else interface)
         self._timeout_s = check_timeout(timeout_s)
         self._socket = DuplexSocket(sock)
-        self._session = Session(interface)
+        self._session = Session(compiled)
         self._pending: dict[int, PendingCall] = {}
         # Submitted calls that are done, until `wait` returns them.
         self._finished: dict[PendingCall, None] = {}
@@ -117,23 +123,29 @@ class Client:
         cls,
         address: str | Address,
         *,
-        interface: Interface = MESSAGE_STREAM,
+        interface: Any = None,
         timeout_s: float = CALL_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> Self:
         """Connect to ``host:port``, ``[ipv6]:port`` or ``unix:/path``.
 
+        `interface` is the class's own if it is None; `timeout_s` is the default deadline of a
+        call, in seconds.
+
         Raises:
-            AddressError: `address` is none.
-            UsageError: A timeout is none.
+            AddressError: `address` is not an address.
+            NotAnInterface: `interface` is no interface of a schema.
+            UsageError: A timeout is not 0 to a year.
             ConnectError: Nobody answers there within `connect_timeout_s`, over all addresses
                 that the host name has.
         """
+        # Before the connection is made: a mistake in the arguments costs the server nothing.
+        compiled = compile_interface(cls.interface if interface is None else interface)
+        check_timeout(timeout_s)
         if isinstance(address, str):
             address = parse_address(address)
-        check_timeout(timeout_s)
         sock = connect_socket(address, connect_timeout_s)
-        return cls(sock, interface=interface, timeout_s=timeout_s)
+        return cls(sock, interface=compiled, timeout_s=timeout_s)
 
     @property
     def is_open(self) -> bool:
@@ -162,29 +174,6 @@ class Client:
         self._session.lose(Disconnected("the client is closed"))
         self._socket.shut_down()
         self._bury()
-
-    def read(self, text: str, *, timeout_s: float | None = None) -> bytes:
-        """Call ``MessageStream.read``: return the text reversed, as UTF-8.
-
-        Raises:
-            EncodeError: The text holds a lone surrogate, or is over the message limit.
-            ClientError: As `call`.
-        """
-        try:
-            return bytes(
-                self.call("read", {"request": {"content": text}}, timeout_s=timeout_s).chunk
-            )
-        except MalformedMessage as error:
-            raise ProtocolError(str(error)) from error
-
-    def reverse(self, text: str, *, timeout_s: float | None = None) -> str:
-        """Return `text` reversed.
-
-        Raises:
-            ProtocolError: The answer is not UTF-8.
-            ClientError: As `call`.
-        """
-        return decode_text(self.read(text, timeout_s=timeout_s))
 
     def call(
         self, method: str, params: Mapping[str, Any], *, timeout_s: float | None = None
@@ -428,15 +417,3 @@ class Client:
                 self._settle(pending, None, self._session.error, now_ns)
         self._pending.clear()
         self._socket.close()
-
-
-def decode_text(data: bytes) -> str:
-    """Return the text of an answer.
-
-    Raises:
-        ProtocolError: It is not UTF-8.
-    """
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise ProtocolError(f"the answer is not UTF-8: {error.reason}") from error

@@ -15,9 +15,10 @@ from typing import Any
 import click
 
 from capnp_rig import rigcli
-from capnp_rig.client.blocking_client import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, Client
 from capnp_rig.client.errors import ClientError, UsageError
-from capnp_rig.client.stacks import STACKS, LibraryMissingError, StackClient, connect_stack
+from capnp_rig.client.reverse import ReverseClient
+from capnp_rig.client.stacks.registry import STACKS, LibraryMissingError, StackClient, connect_stack
+from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
 from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
 from capnp_rig.wire.encoding.frames import FrameLimits
@@ -136,9 +137,9 @@ def _elapsed_us(started_ns: int) -> str:
 
 
 class _CapnpClient:
-    """`Client` as one of the stacks' clients."""
+    """`ReverseClient` as one of the stacks' clients."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: ReverseClient) -> None:
         self.read = client.read
         self.close = client.close
 
@@ -147,18 +148,10 @@ class _CapnpClient:
 
 
 def _connect(target: _Target) -> StackClient:
-    timeout_s, connect_timeout_s = target.timeout, target.connect_timeout
+    timeouts = {"timeout_s": target.timeout, "connect_timeout_s": target.connect_timeout}
     if target.stack == "capnp":
-        return _CapnpClient(
-            Client.connect(target.address, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
-        )
-    return connect_stack(
-        target.stack,
-        target.address,
-        timeout_s=timeout_s,
-        connect_timeout_s=connect_timeout_s,
-        http2=target.http2,
-    )
+        return _CapnpClient(ReverseClient.connect(target.address, **timeouts))
+    return connect_stack(target.stack, target.address, **timeouts, http2=target.http2)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 
 from capnp_rig.client.connect_plan import Candidate, ConnectPlan
 from capnp_rig.client.errors import ConnectError
-from capnp_rig.client.session import check_timeout
+from capnp_rig.client.timeouts import check_timeout
 from capnp_rig.rigcli.address import Address
 
 # What `getaddrinfo` returns, or why it does not.

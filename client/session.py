@@ -1,14 +1,12 @@
 """What both clients share: calls by schema name over `wire.ClientConnection`, without I/O."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from numbers import Real
 from typing import Any, NamedTuple
 
 from capnp_rig.client.errors import (
     ClientError,
     Disconnected,
     ProtocolError,
-    UsageError,
     abort_error,
     fresh,
     protocol_error,
@@ -28,26 +26,6 @@ from capnp_rig.wire.rpc.connection import (
 )
 from capnp_rig.wire.rpc.interfaces import Interface, Method
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
-
-# A year: what the clocks of sockets, threads and event loops all take.
-MAX_TIMEOUT_S = 365 * 86_400.0
-
-
-def check_timeout(timeout_s: float) -> float:
-    """Return a timeout as a float; 0 is over at once.
-
-    Raises:
-        UsageError: It is no number, negative, not finite, or longer than a year.
-    """
-    if isinstance(timeout_s, Real):
-        try:
-            seconds = float(timeout_s)
-        except OverflowError:
-            seconds = MAX_TIMEOUT_S * 2
-        # Not true of NaN.
-        if 0 <= seconds <= MAX_TIMEOUT_S:
-            return seconds
-    raise UsageError(f"a timeout is 0 to {MAX_TIMEOUT_S:.0f} seconds, not {timeout_s!r}")
 
 
 class PreparedCall(NamedTuple):

@@ -45,8 +45,9 @@ from locust.exception import RescheduleTask, StopTest
 from locust.user.task import LOCUST_STATE_STOPPING
 
 from capnp_rig.client import Client, ClientError, Disconnected, ProtocolError
-from capnp_rig.client.blocking_client import CONNECT_TIMEOUT_S, MESSAGE_STREAM
 from capnp_rig.client.connecting import connect_socket
+from capnp_rig.client.reverse import MESSAGE_STREAM
+from capnp_rig.client.timeouts import CONNECT_TIMEOUT_S
 from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.locust_rig import listeners as locust_report
 from capnp_rig.loadtest.locust_rig.run_context import CONNECT, Counts, crew

@@ -13,7 +13,7 @@ from typing import Any
 
 import uvloop
 
-from capnp_rig.client import AsyncClient, UsedAfterFork
+from capnp_rig.client import AsyncReverseClient, UsedAfterFork
 
 CALLS = 100
 RUNS: dict[str, Callable[[Coroutine[Any, Any, Any]], Any]] = {
@@ -22,7 +22,7 @@ RUNS: dict[str, Callable[[Coroutine[Any, Any, Any]], Any]] = {
 }
 
 
-def call(client: AsyncClient, run: Callable[..., Any]) -> int:
+def call(client: AsyncReverseClient, run: Callable[..., Any]) -> int:
     """Call, with a loop of the child's own."""
     wrong = 0
     for _ in range(20):
@@ -34,7 +34,7 @@ def call(client: AsyncClient, run: Callable[..., Any]) -> int:
     return wrong
 
 
-def close(client: AsyncClient, run: Callable[..., Any]) -> int:
+def close(client: AsyncReverseClient, run: Callable[..., Any]) -> int:
     async def leave() -> None:
         async with client:
             pass
@@ -44,7 +44,7 @@ def close(client: AsyncClient, run: Callable[..., Any]) -> int:
     return int(client.is_open)
 
 
-def collect(client: AsyncClient, run: Callable[..., Any]) -> int:
+def collect(client: AsyncReverseClient, run: Callable[..., Any]) -> int:
     """Let go of the transport as the collector would, and as a transport is let go of."""
     transport = client._protocol._transport
     assert transport is not None
@@ -59,7 +59,7 @@ def collect(client: AsyncClient, run: Callable[..., Any]) -> int:
     return 0
 
 
-def shut_down(client: AsyncClient, run: Callable[..., Any]) -> int:
+def shut_down(client: AsyncReverseClient, run: Callable[..., Any]) -> int:
     """Do the worst to the descriptor itself."""
     sock = client._protocol._socket
     try:
@@ -75,7 +75,7 @@ def shut_down(client: AsyncClient, run: Callable[..., Any]) -> int:
 CHILDREN = [call, close, collect, shut_down]
 
 
-async def ask(client: AsyncClient, name: str) -> int:
+async def ask(client: AsyncReverseClient, name: str) -> int:
     wrong = 0
     for number in range(CALLS):
         text = f"{name} {number}"
@@ -107,7 +107,7 @@ def reap(children: dict[int, str]) -> bool:
 
 
 async def main(address: str, run: Callable[..., Any]) -> None:
-    client = await AsyncClient.connect(address, connect_timeout_s=10)
+    client = await AsyncReverseClient.connect(address, connect_timeout_s=10)
     asking = [asyncio.create_task(ask(client, f"task {n}")) for n in range(4)]
     children: dict[int, str] = {}
     for child in CHILDREN:

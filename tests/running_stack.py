@@ -10,9 +10,9 @@ import pytest
 from deadline import eventually
 from running_server import Running, running_server
 
-from capnp_rig.client.stacks import StackClient, connect_stack
+from capnp_rig.client.stacks.registry import StackClient, connect_stack
 from capnp_rig.rigcli.address import Address
-from capnp_rig.server.stacks import missing_library
+from capnp_rig.server.stacks.registry import missing_library
 
 # Each with what its client is told besides; HTTP/2 is served by the stack http.
 STACKS = ["echo", "json", "http", "http2", "grpc", "selectors"]

@@ -5,9 +5,9 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
-from capnp_rig.client import AsyncClient
+from capnp_rig.client import AsyncReverseClient
 from capnp_rig.client.asyncio_client import _Protocol
-from capnp_rig.client.blocking_client import MESSAGE_STREAM
+from capnp_rig.client.reverse import MESSAGE_STREAM
 from capnp_rig.wire.rpc.interfaces import Interface
 
 
@@ -146,13 +146,13 @@ def connect_fake(
     *,
     interface: Interface = MESSAGE_STREAM,
     timeout_s: float = 15.0,
-) -> tuple[AsyncClient, FakeTransport]:
+) -> tuple[AsyncReverseClient, FakeTransport]:
     """Return a client on a fake transport, which gives `send` what the client sends."""
     transport = FakeTransport(loop, send)
 
-    async def connect() -> AsyncClient:
+    async def connect() -> AsyncReverseClient:
         transport.protocol = _Protocol(interface, transport.socket)  # type: ignore[arg-type]
         transport.protocol.connection_made(transport)
-        return AsyncClient(transport.protocol, timeout_s)
+        return AsyncReverseClient(transport.protocol, timeout_s)
 
     return loop.run_until_complete(connect()), transport

@@ -62,3 +62,7 @@ class ViewExpired(WireError):
 
 class EncodeError(WireError, ValueError):
     """A value does not fit its field or the message limit; nothing was queued."""
+
+
+class NotAnInterface(WireError, TypeError):
+    """What was given as an interface is not one; the message says what it is."""

@@ -16,7 +16,13 @@ from raw_peer import RawPeer, bootstrap, call
 from relay import relay
 from running_server import Running, running_server
 
-from capnp_rig.client import AsyncClient, Client, ConnectError, DeadlineExceeded, Disconnected
+from capnp_rig.client import (
+    AsyncReverseClient,
+    ConnectError,
+    DeadlineExceeded,
+    Disconnected,
+    ReverseClient,
+)
 from capnp_rig.schema import message
 from capnp_rig.server.connections.socket_options import tune
 from capnp_rig.wire.rpc.connection import Called
@@ -39,10 +45,10 @@ class Calls:
         self._runner = asyncio.Runner() if is_async else None
         self._async = None
         if self._runner is None:
-            self._client = Client.connect(address, connect_timeout_s=5)
+            self._client = ReverseClient.connect(address, connect_timeout_s=5)
             return
         try:
-            self._async = self._runner.run(AsyncClient.connect(address, connect_timeout_s=5))
+            self._async = self._runner.run(AsyncReverseClient.connect(address, connect_timeout_s=5))
         except BaseException:
             self._runner.close()
             raise

@@ -1,4 +1,4 @@
-"""`AsyncClient` against a model that knows how each call must end (faults.md, F-1 to F-4, F-6).
+"""`AsyncReverseClient` against a model of how each call must end (faults.md, F-1 to F-4, F-6).
 
 Many tasks call one after the other over one connection: a fake transport, a server that
 answers in any order and late, bytes that arrive in any portions, a clock that only moves when
@@ -36,7 +36,7 @@ from capnp_rig.client import (
     RemoteError,
     UsageError,
 )
-from capnp_rig.client.blocking_client import MESSAGE_STREAM
+from capnp_rig.client.reverse import MESSAGE_STREAM
 from capnp_rig.wire.rpc.connection import Called, Cancelled, Ended, Limits
 from capnp_rig.wire.rpc.message_encoder import encode_abort
 from capnp_rig.wire.rpc.messages import ExceptionType

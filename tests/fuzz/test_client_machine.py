@@ -1,4 +1,4 @@
-"""A state machine over the blocking `Client` and its threads (faults.md, F-3, F-4, F-7).
+"""A state machine over the blocking `ReverseClient` and its threads (faults.md, F-3, F-4, F-7).
 
 Threads call, submit and wait over one connection. The server is a `ServerConnection` that reads,
 answers in any order, fails and goes away as the machine says; interrupts come in waits and right
@@ -20,12 +20,12 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from virtual_threads import Lock, Socket, Worker, World, virtual
 
 from capnp_rig.client import (
-    Client,
     DeadlineExceeded,
     Disconnected,
     PendingCall,
     ProtocolError,
     RemoteError,
+    ReverseClient,
 )
 from capnp_rig.schema import message
 from capnp_rig.wire.rpc.connection import Called, Cancelled
@@ -77,7 +77,7 @@ class ClientMachine(RuleBasedStateMachine):
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         self.peer.setblocking(False)
         self.socket = Socket(ours)
-        self.client = Client(cast("socket.socket", self.socket))
+        self.client = ReverseClient(cast("socket.socket", self.socket))
         self.lock = Lock(self.world)
         self.client._lock = self.lock  # type: ignore[assignment]
         self.workers = [Worker(self.world) for _ in range(WORKERS)]

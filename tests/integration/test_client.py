@@ -16,8 +16,7 @@ from fake_server import Behaviour, answering, fake_server, finish, reset, until_
 from running_server import ROOT, environment
 
 from capnp_rig.client import (
-    AsyncClient,
-    Client,
+    AsyncReverseClient,
     ClientError,
     ConnectError,
     DeadlineExceeded,
@@ -26,6 +25,7 @@ from capnp_rig.client import (
     Overloaded,
     ProtocolError,
     RemoteError,
+    ReverseClient,
 )
 from capnp_rig.schema import load_rpc, message
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedStruct
@@ -43,12 +43,12 @@ Reverse = Callable[..., str]
 
 
 def blocking(address: str, text: str = "abc", *, timeout_s: float = 5.0) -> str:
-    with Client.connect(address, timeout_s=timeout_s) as client:
+    with ReverseClient.connect(address, timeout_s=timeout_s) as client:
         return client.reverse(text)
 
 
 async def _reverse(address: str, text: str, timeout_s: float) -> str:
-    async with await AsyncClient.connect(address, timeout_s=timeout_s) as client:
+    async with await AsyncReverseClient.connect(address, timeout_s=timeout_s) as client:
         return await client.reverse(text)
 
 
@@ -99,7 +99,7 @@ def test_an_exception_of_the_server_reaches_the_caller(reference: str, reverse: 
 
 
 def test_f1_a_deadline_cancels_and_the_connection_lives(reference: str) -> None:
-    with Client.connect(reference) as client:
+    with ReverseClient.connect(reference) as client:
         with pytest.raises(DeadlineExceeded):
             client.read("slow", timeout_s=0.05)
         assert client.reverse("after") == "retfa"
@@ -107,7 +107,7 @@ def test_f1_a_deadline_cancels_and_the_connection_lives(reference: str) -> None:
 
 def test_f1_a_deadline_cancels_and_the_async_connection_lives(reference: str) -> None:
     async def run() -> str:
-        async with await AsyncClient.connect(reference) as client:
+        async with await AsyncReverseClient.connect(reference) as client:
             with pytest.raises(DeadlineExceeded):
                 await client.read("slow", timeout_s=0.05)
             return await client.reverse("after")
@@ -117,7 +117,7 @@ def test_f1_a_deadline_cancels_and_the_async_connection_lives(reference: str) ->
 
 def test_a_cancelled_task_cancels_its_call_only(reference: str) -> None:
     async def run() -> list[str]:
-        async with await AsyncClient.connect(reference) as client:
+        async with await AsyncReverseClient.connect(reference) as client:
             slow = asyncio.create_task(client.read("slow"))
             other = asyncio.create_task(client.reverse("other"))
             await asyncio.sleep(0)
@@ -131,14 +131,14 @@ def test_a_cancelled_task_cancels_its_call_only(reference: str) -> None:
 
 def test_a_thousand_concurrent_calls_get_their_own_answers(reference: str) -> None:
     async def run() -> list[str]:
-        async with await AsyncClient.connect(reference) as client:
+        async with await AsyncReverseClient.connect(reference) as client:
             return await asyncio.gather(*(client.reverse(f"call {n}") for n in range(1000)))
 
     assert asyncio.run(run()) == [f"call {n}"[::-1] for n in range(1000)]
 
 
 def test_submitted_calls_are_completed_by_wait(reference: str) -> None:
-    with Client.connect(reference) as client:
+    with ReverseClient.connect(reference) as client:
         calls = {
             client.submit("read", {"request": {"content": f"n{n}"}}): f"n{n}"[::-1].encode()
             for n in range(20)
@@ -152,7 +152,7 @@ def test_submitted_calls_are_completed_by_wait(reference: str) -> None:
 
 
 def test_a_wait_without_answer_ends_at_its_deadline(reference: str) -> None:
-    with Client.connect(reference) as client:
+    with ReverseClient.connect(reference) as client:
         client.submit("read", {"request": {"content": "slow"}})
         with pytest.raises(DeadlineExceeded):
             client.wait(timeout_s=0.05)
@@ -160,7 +160,7 @@ def test_a_wait_without_answer_ends_at_its_deadline(reference: str) -> None:
 
 def test_threads_share_a_client(reference: str) -> None:
     wrong: list[str] = []
-    with Client.connect(reference) as client:
+    with ReverseClient.connect(reference) as client:
 
         def work(name: str) -> None:
             for number in range(20):
@@ -177,7 +177,7 @@ def test_threads_share_a_client(reference: str) -> None:
 
 
 def test_what_cannot_be_sent_leaves_the_connection_unhurt(reference: str) -> None:
-    with Client.connect(reference) as client:
+    with ReverseClient.connect(reference) as client:
         for text in ("\ud800", "x" * 5_000_000):
             with pytest.raises(EncodeError):
                 client.read(text)
@@ -187,7 +187,7 @@ def test_what_cannot_be_sent_leaves_the_connection_unhurt(reference: str) -> Non
 
 
 def test_a_closed_client_says_so(reference: str) -> None:
-    client = Client.connect(reference)
+    client = ReverseClient.connect(reference)
     client.close()
     with pytest.raises(Disconnected, match="the client is closed"):
         client.read("x")
@@ -362,7 +362,7 @@ def test_a_server_that_does_not_read_ends_at_the_deadline() -> None:
     release = threading.Event()
     with fake_server(lambda _: bool(release.wait(10)) and None, receive_bytes=4096) as address:
         # More than the buffers of both sockets hold.
-        with Client.connect(address) as client, pytest.raises(DeadlineExceeded):
+        with ReverseClient.connect(address) as client, pytest.raises(DeadlineExceeded):
             client.call("read", {"request": {"content": "x" * 4_000_000}}, timeout_s=0.3)
         release.set()
 

@@ -11,7 +11,7 @@ import uvloop
 from fake_server import fake_server, reset
 from running_server import running_server
 
-from capnp_rig.client import AsyncClient, Client, Overloaded
+from capnp_rig.client import AsyncReverseClient, Overloaded, ReverseClient
 from capnp_rig.wire.rpc.message_encoder import encode_abort
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
@@ -36,7 +36,7 @@ def check(error: Overloaded) -> None:
 
 def test_a_refused_connection_is_overloaded(address: str) -> None:
     for _ in range(TRIES):
-        with Client.connect(address) as client:
+        with ReverseClient.connect(address) as client:
             # The second one finds the connection ended.
             for text in ("first", "second"):
                 with pytest.raises(Overloaded) as error:
@@ -51,7 +51,7 @@ def test_a_refused_connection_is_overloaded_for_all_its_calls(
 ) -> None:
     async def call() -> None:
         for pause_s in [0, 0.05] * (TRIES // 2):
-            async with await AsyncClient.connect(address) as client:
+            async with await AsyncReverseClient.connect(address) as client:
                 await asyncio.sleep(pause_s)
                 calls = (client.read(f"call {n}") for n in range(20))
                 for error in await asyncio.gather(*calls, return_exceptions=True):
@@ -79,7 +79,7 @@ def test_what_came_before_a_reset_is_read_where_writing_fails_first(
         gone.set()
 
     async def call(address: str) -> None:
-        client = await AsyncClient.connect(address)
+        client = await AsyncReverseClient.connect(address)
         # On purpose nothing is read meanwhile: the write of the call comes first.
         assert await_event(gone)
         with pytest.raises(Overloaded) as error:

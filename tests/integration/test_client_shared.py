@@ -1,4 +1,4 @@
-"""F-7: one blocking `Client`, and those who share it: threads, forks, greenlets, closers."""
+"""F-7: one blocking `ReverseClient`, and those who share it: threads, forks, greenlets, closers."""
 
 import gc
 import os
@@ -18,7 +18,7 @@ from fake_server import answering, fake_server, until_closed
 from forked import error_of, in_child
 from running_server import ROOT, environment
 
-from capnp_rig.client import Client, ClientError, DeadlineExceeded, Disconnected
+from capnp_rig.client import ClientError, DeadlineExceeded, Disconnected, ReverseClient
 from capnp_rig.client.errors import UsageError, UsedAfterFork
 from capnp_rig.schema import message
 from capnp_rig.wire.encoding.encoded import EncodedStruct
@@ -49,7 +49,7 @@ def address() -> Iterator[str]:
 FORKS = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
 
-def used_in_a_child(client: Client) -> str:
+def used_in_a_child(client: ReverseClient) -> str:
     uses = (
         lambda: client.read("child"),
         lambda: client.call("read", {}),
@@ -68,7 +68,7 @@ REFUSED = str({UsedAfterFork})
 
 @FORKS
 def test_f7_a_fork_leaves_the_connection_to_its_parent(address: str) -> None:
-    with Client.connect(address) as client:
+    with ReverseClient.connect(address) as client:
         for number in range(3):
             first = client.submit("read", {"request": {"content": f"before {number}"}})
             assert in_child(lambda: used_in_a_child(client)) == REFUSED
@@ -79,7 +79,7 @@ def test_f7_a_fork_leaves_the_connection_to_its_parent(address: str) -> None:
 
 @FORKS
 def test_f7_a_child_that_collects_the_client_does_not_hurt_its_parent(address: str) -> None:
-    clients = [Client.connect(address)]
+    clients = [ReverseClient.connect(address)]
 
     def collect() -> str:
         with warnings.catch_warnings():
@@ -96,7 +96,7 @@ def test_f7_a_child_that_collects_the_client_does_not_hurt_its_parent(address: s
 
 @FORKS
 def test_f7_a_fork_in_the_middle_of_a_call_of_another_thread(address: str) -> None:
-    with Client.connect(address) as client:
+    with ReverseClient.connect(address) as client:
         ended: list[str] = []
 
         def call() -> None:
@@ -122,7 +122,7 @@ def test_f7_a_parent_that_closes_ends_the_connection_though_a_child_has_it() -> 
         ended.set()
 
     with fake_server(behave) as address:
-        client = Client.connect(address)
+        client = ReverseClient.connect(address)
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
@@ -169,7 +169,7 @@ class Caller:
 
 
 def test_f7_a_deadline_covers_the_wait_for_other_threads(address: str) -> None:
-    with Client.connect(address) as client:
+    with ReverseClient.connect(address) as client:
         long = Caller(lambda: client.read("never", timeout_s=LONG_S))
         until(lambda: client._owner is not None)
         started_s = time.monotonic()
@@ -182,7 +182,7 @@ def test_f7_a_deadline_covers_the_wait_for_other_threads(address: str) -> None:
 
 
 def test_f7_close_ends_the_calls_of_all_threads_at_once(address: str) -> None:
-    client = Client.connect(address, timeout_s=LONG_S)
+    client = ReverseClient.connect(address, timeout_s=LONG_S)
     sock = client._socket._socket
     submitted = client.submit("read", {"request": {"content": "never"}})
     callers = [Caller(lambda: client.read("never")), *(Caller(client.wait) for _ in range(3))]
@@ -202,7 +202,7 @@ def test_f7_close_ends_the_calls_of_all_threads_at_once(address: str) -> None:
 def test_f7_close_ends_a_call_that_cannot_be_sent() -> None:
     release = threading.Event()
     with fake_server(lambda _: bool(release.wait(LONG_S)) and None, receive_bytes=4096) as address:
-        client = Client.connect(address, timeout_s=LONG_S)
+        client = ReverseClient.connect(address, timeout_s=LONG_S)
         client._socket._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         caller = Caller(lambda: client.read("x" * 4_000_000))
         until(lambda: client._socket.is_blocked)
@@ -216,7 +216,7 @@ def test_f7_64_threads_get_their_own_answers(address: str) -> None:
         texts = [f"{number} {turn}" for turn in range(4)]
         return [text for text in texts if client.reverse(text) != text[::-1]]
 
-    with Client.connect(address, timeout_s=LONG_S) as client:
+    with ReverseClient.connect(address, timeout_s=LONG_S) as client:
         callers = [Caller(lambda number=number: work(number)) for number in range(64)]
         for caller in callers:
             assert caller.ended() is None
@@ -225,7 +225,7 @@ def test_f7_64_threads_get_their_own_answers(address: str) -> None:
 
 
 def test_f7_a_signal_handler_that_closes_ends_the_call_it_interrupts(address: str) -> None:
-    client = Client.connect(address, timeout_s=LONG_S)
+    client = ReverseClient.connect(address, timeout_s=LONG_S)
     before = signal.signal(signal.SIGUSR1, lambda *_: client.close())
     try:
         threading.Thread(
@@ -243,7 +243,7 @@ def test_f7_a_signal_handler_that_closes_ends_the_call_it_interrupts(address: st
 
 
 def test_f7_a_call_in_a_signal_handler_is_no_deadlock(address: str) -> None:
-    client = Client.connect(address, timeout_s=LONG_S)
+    client = ReverseClient.connect(address, timeout_s=LONG_S)
     inner: list[ClientError] = []
 
     def call_again(*_: object) -> None:
@@ -269,7 +269,7 @@ def test_f7_a_call_in_a_signal_handler_is_no_deadlock(address: str) -> None:
 
 
 def test_f7_ctrl_c_cancels_the_call_and_the_connection_lives(address: str) -> None:
-    with Client.connect(address, timeout_s=LONG_S) as client:
+    with ReverseClient.connect(address, timeout_s=LONG_S) as client:
         threading.Thread(
             target=lambda: (
                 until(lambda: bool(client._pending)),
@@ -294,8 +294,8 @@ def test_f2_a_timeout_that_is_none_leaves_the_connection_alive(
     address: str, timeout_s: float
 ) -> None:
     with pytest.raises(UsageError):
-        Client.connect(address, timeout_s=timeout_s)
-    with Client.connect(address) as client:
+        ReverseClient.connect(address, timeout_s=timeout_s)
+    with ReverseClient.connect(address) as client:
         for use in (
             lambda: client.read("x", timeout_s=timeout_s),
             lambda: client.wait(timeout_s=timeout_s),
@@ -308,7 +308,7 @@ def test_f2_a_timeout_that_is_none_leaves_the_connection_alive(
 def test_f7_a_server_that_reads_late_gets_all_that_was_submitted() -> None:
     """Each side stops reading while the other does not: only sending both ways goes on."""
     texts = [f"{number} " + "x" * 100_000 for number in range(40)]
-    with fake_server(answering(reversed_text)) as address, Client.connect(address) as client:
+    with fake_server(answering(reversed_text)) as address, ReverseClient.connect(address) as client:
         calls = {client.submit("read", {"request": {"content": text}}): text for text in texts}
         while calls:
             for done in client.wait():
@@ -316,7 +316,7 @@ def test_f7_a_server_that_reads_late_gets_all_that_was_submitted() -> None:
 
 
 def test_f7_what_is_answered_during_another_call_is_returned_by_wait(address: str) -> None:
-    with Client.connect(address) as client:
+    with ReverseClient.connect(address) as client:
         submitted = client.submit("read", {"request": {"content": "one"}})
         assert client.reverse("two") == "owt"
         assert submitted.done
@@ -331,9 +331,9 @@ from gevent import monkey
 monkey.patch_all()
 import sys
 import gevent
-from capnp_rig.client import Client, DeadlineExceeded, Disconnected
+from capnp_rig.client import ReverseClient, DeadlineExceeded, Disconnected
 
-with Client.connect(sys.argv[1]) as client:
+with ReverseClient.connect(sys.argv[1]) as client:
     # Killed in its call, which is its turn, and while it waits for one.
     for _ in range(3):
         callers = [gevent.spawn(client.read, "never") for _ in range(3)]
@@ -368,9 +368,9 @@ print("right")
 
 AT_EXIT = """
 import sys, threading, time
-from capnp_rig.client import Client
+from capnp_rig.client import ReverseClient
 assert "gevent" not in sys.modules
-client = Client.connect(sys.argv[1])
+client = ReverseClient.connect(sys.argv[1])
 threading.Thread(target=client.read, args=["never"], daemon=True).start()
 while not client._pending:
     time.sleep(0.001)
@@ -379,9 +379,9 @@ print("right")
 
 IN_A_LOOP = """
 import asyncio, sys
-from capnp_rig.client import Client
+from capnp_rig.client import ReverseClient
 async def main():
-    with Client.connect(sys.argv[1]) as client:
+    with ReverseClient.connect(sys.argv[1]) as client:
         assert client.reverse("abc") == "cba"
         assert await asyncio.to_thread(client.reverse, "def") == "fed"
 asyncio.run(main())

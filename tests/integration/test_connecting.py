@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from capnp_rig.client import AsyncClient
+from capnp_rig.client import AsyncReverseClient
 from capnp_rig.client.connecting import connect_socket, open_socket
 from capnp_rig.client.errors import ConnectError
 from capnp_rig.rigcli.address import Address
@@ -219,7 +219,7 @@ def test_b9_a_unix_backlog_that_stays_full_is_said(connect: Connect, tmp_path: P
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 def test_f3_a_connect_may_be_cancelled_at_every_turn(run: Callable[[Any], None]) -> None:
     async def connect_and_cancel(address: str, turns: int) -> bool:
-        task = asyncio.create_task(AsyncClient.connect(address))
+        task = asyncio.create_task(AsyncReverseClient.connect(address))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()

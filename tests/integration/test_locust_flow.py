@@ -11,8 +11,8 @@ import gevent
 import pytest
 from fake_server import Behaviour, answering, fake_server, reset, until_closed
 
-from capnp_rig.client.blocking_client import MESSAGE_STREAM
 from capnp_rig.client.errors import ClientError, DeadlineExceeded, Disconnected
+from capnp_rig.client.reverse import MESSAGE_STREAM
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
 from capnp_rig.loadtest.locust_rig.call_pacer import Pacer
 from capnp_rig.loadtest.locust_rig.user_connection import Flow

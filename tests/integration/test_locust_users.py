@@ -20,7 +20,7 @@ from lying_server import hanging_up, lying_server
 from running_locust import LOCUSTFILE, ROOT, Finished, free_port, read_requests, run_locust
 from running_server import running_server
 
-from capnp_rig.client.blocking_client import MESSAGE_STREAM
+from capnp_rig.client.reverse import MESSAGE_STREAM
 from capnp_rig.schema import load
 from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called

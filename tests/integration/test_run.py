@@ -18,7 +18,7 @@ from load_services import DELAY_S, STALL_S
 from running_rig import command, environment
 from running_server import ROOT, Running, running_server
 
-from capnp_rig.client import Client
+from capnp_rig.client import ReverseClient
 from capnp_rig.loadtest.results.load_samples import read_load, read_result
 from capnp_rig.loadtest.stats.run_summary import figures
 from capnp_rig.schema import message
@@ -130,7 +130,7 @@ def test_as_many_calls_as_asked_for(tmp_path: Path, loop: list[str]) -> None:
     load = ["--calls", "1003", "--connections", "5", "--in-flight", "3", "--processes", "2"]
     with serving("Counting") as server:
         status, summary, said = loadtest_run(address_of(server), tmp_path, *load, *loop)
-        with Client.connect(address_of(server)) as client:
+        with ReverseClient.connect(address_of(server)) as client:
             counted = int(client.read("count")) - 1
     assert status == 0, said
     assert summary["calls"] == counted == 1003
@@ -279,7 +279,7 @@ def test_g6_a_signal_ends_the_run_and_leaves_its_results(
             env=environment(),
         )
         try:
-            with Client.connect(address_of(server)) as client:
+            with ReverseClient.connect(address_of(server)) as client:
                 eventually(lambda: int(client.read("count")) > 1000, within_s=50)
             process.send_signal(number)
             out, err = process.communicate(timeout=40)

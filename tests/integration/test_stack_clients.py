@@ -11,7 +11,7 @@ from forked import error_of, in_child
 
 from capnp_rig.client.duplex import DuplexSocket
 from capnp_rig.client.errors import DeadlineExceeded, Disconnected, UsageError, UsedAfterFork
-from capnp_rig.client.stacks import StackClient, connect_stack
+from capnp_rig.client.stacks.registry import StackClient, connect_stack
 from capnp_rig.rigcli.address import parse_address
 
 # Answers "late" only after the next call has come, and that one with its own answer.

@@ -1,9 +1,12 @@
 """The methods of an interface, compiled from its schema: ids, and how params and results read."""
 
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 from capnp_rig.wire.encoding.structs import StructCodec, compile_struct
+from capnp_rig.wire.errors import NotAnInterface
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +29,40 @@ class Interface:
     methods: dict[str, Method]
 
 
-def compile_interface(module: Any) -> Interface:
+def compile_interface(interface: Any) -> Interface:
     """Return the methods of a pycapnp interface module, such as ``message.MessageStream``.
 
-    The structs of their params and results are compiled by then.
+    The codecs of their params and results are compiled by then, once per process. An `Interface`
+    is returned as it is.
 
-    A method keeps the id of the interface that declares it, as a call must name it.
+    Raises:
+        NotAnInterface: `interface` is neither.
     """
+    if isinstance(interface, Interface):
+        return interface
+    # pycapnp's schema of a struct has no methods; a file's module has no schema.
+    if not hasattr(getattr(interface, "schema", None), "methods"):
+        raise NotAnInterface(
+            f"{_what_is(interface)}: name an interface of a schema, such as "
+            'load_schema("adder.capnp").Adder'
+        )
+    return _compile(interface)
+
+
+def _what_is(value: object) -> str:
+    """Return what was given in the place of an interface."""
+    if value is None:
+        return "there is no interface"
+    if isinstance(value, ModuleType):
+        return f"{value.__name__} is a module, not an interface"
+    node = getattr(getattr(value, "schema", None), "node", None)
+    if node is not None:
+        return f"{node.displayName} is a {node.which()}, not an interface"
+    return f"{value!r} is of type {type(value).__name__}, not an interface"
+
+
+@cache
+def _compile(module: Any) -> Interface:
     schema = module.schema
     methods: dict[str, Method] = {}
     _collect(schema, methods)
@@ -42,6 +72,7 @@ def compile_interface(module: Any) -> Interface:
 def _collect(schema: Any, methods: dict[str, Method]) -> None:
     # A method's id is its place in the declaration order of its own interface.
     for method_id, declared in enumerate(schema.node.interface.methods):
+        # It keeps the id of the interface that declares it, as a call must name it.
         method = schema.methods[declared.name]
         if declared.name not in methods:
             methods[declared.name] = Method(

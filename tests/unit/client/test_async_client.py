@@ -1,4 +1,4 @@
-"""`AsyncClient` on a transport without a socket, where every turn of the loop counts."""
+"""`AsyncReverseClient` on a transport without a socket, where every turn of the loop counts."""
 
 import asyncio
 import gc
@@ -10,14 +10,14 @@ import pytest
 from virtual_loop import VirtualLoop, connect_fake
 
 from capnp_rig.client import (
-    AsyncClient,
+    AsyncReverseClient,
     ClientError,
     DeadlineExceeded,
     Disconnected,
     EncodeError,
     UsageError,
 )
-from capnp_rig.client.blocking_client import MESSAGE_STREAM
+from capnp_rig.client.reverse import MESSAGE_STREAM
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.message_encoder import encode_abort
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
@@ -323,7 +323,7 @@ def test_a_call_that_cannot_start_leaves_nothing_behind(loop: VirtualLoop, echo:
 def test_connect_takes_no_odd_timeout(loop: VirtualLoop, name: str) -> None:
     with pytest.raises(UsageError):
         loop.run_until_complete(
-            AsyncClient.connect("127.0.0.1:1", **{name: float("nan")})  # type: ignore[arg-type]
+            AsyncReverseClient.connect("127.0.0.1:1", **{name: float("nan")})  # type: ignore[arg-type]
         )
 
 

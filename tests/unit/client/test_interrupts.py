@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import capnp_rig
-from capnp_rig.client import Client, DeadlineExceeded, Disconnected, RemoteError
+from capnp_rig.client import DeadlineExceeded, Disconnected, RemoteError, ReverseClient
 from capnp_rig.schema import message
 from capnp_rig.wire.errors import EncodeError
 from capnp_rig.wire.rpc.connection import Called, Cancelled
@@ -130,34 +130,34 @@ def interrupted(served: ServedSocket, at: int) -> Iterator[Callable[[], bool]]:
         sys.settrace(before)
 
 
-def answer_of(client: Client, text: str, **options: float) -> None:
+def answer_of(client: ReverseClient, text: str, **options: float) -> None:
     assert client.reverse(text, **options) == text[::-1]
 
 
-def a_call(client: Client) -> None:
+def a_call(client: ReverseClient) -> None:
     answer_of(client, "first")
 
 
-def a_large_call(client: Client) -> None:
+def a_large_call(client: ReverseClient) -> None:
     answer_of(client, "large" * (LARGE // 5))
 
 
-def a_failing_call(client: Client) -> None:
+def a_failing_call(client: ReverseClient) -> None:
     with pytest.raises(RemoteError, match="fail"):
         client.read("fail")
 
 
-def an_overdue_call(client: Client) -> None:
+def an_overdue_call(client: ReverseClient) -> None:
     with pytest.raises(DeadlineExceeded):
         client.read("never", timeout_s=0)
 
 
-def a_call_that_cannot_be_encoded(client: Client) -> None:
+def a_call_that_cannot_be_encoded(client: ReverseClient) -> None:
     with pytest.raises(EncodeError):
         client.read("\ud800")
 
 
-def submitted_calls(client: Client) -> None:
+def submitted_calls(client: ReverseClient) -> None:
     expected = {}
     for text in ("one", "fail two", "three"):
         expected[client.submit("read", {"request": {"content": text}})] = text
@@ -170,29 +170,29 @@ def submitted_calls(client: Client) -> None:
                 assert str(done.error) == text
 
 
-def an_overdue_wait(client: Client) -> None:
+def an_overdue_wait(client: ReverseClient) -> None:
     client.submit("read", {"request": {"content": "never"}})
     with pytest.raises(DeadlineExceeded):
         client.wait(timeout_s=0)
 
 
-def closing(client: Client) -> None:
+def closing(client: ReverseClient) -> None:
     with client:
         pass
 
 
-def a_call_that_finds_the_end(client: Client) -> None:
+def a_call_that_finds_the_end(client: ReverseClient) -> None:
     with pytest.raises(Disconnected):
         client.read("lost")
 
 
-Scenario = Callable[[Client], None]
+Scenario = Callable[[ReverseClient], None]
 
 
 def run_interrupted(scenario: Scenario, at: int, *, warm: bool, step: int) -> bool:
     """Interrupt `scenario` at one bytecode, and check what is left; return whether that came."""
     served = ServedSocket(step=step)
-    client = Client(served, timeout_s=5)  # type: ignore[arg-type]
+    client = ReverseClient(served, timeout_s=5)  # type: ignore[arg-type]
     if warm:
         answer_of(client, "warm")
     if scenario is a_call_that_finds_the_end:
@@ -207,7 +207,7 @@ def run_interrupted(scenario: Scenario, at: int, *, warm: bool, step: int) -> bo
     return came()
 
 
-def is_right_after(client: Client, served: ServedSocket) -> None:
+def is_right_after(client: ReverseClient, served: ServedSocket) -> None:
     # Else other threads would wait for ever.
     lock: Any = client._lock
     assert not lock._is_owned()

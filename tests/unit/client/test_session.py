@@ -17,9 +17,10 @@ from capnp_rig.client import (
     RemoteError,
     UsageError,
 )
-from capnp_rig.client.blocking_client import MESSAGE_STREAM
 from capnp_rig.client.errors import fresh
-from capnp_rig.client.session import MAX_TIMEOUT_S, Session, check_timeout
+from capnp_rig.client.reverse import MESSAGE_STREAM
+from capnp_rig.client.session import Session
+from capnp_rig.client.timeouts import MAX_TIMEOUT_S, check_timeout
 from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_bootstrap, encode_exception
 from capnp_rig.wire.rpc.messages import ExceptionType
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError

@@ -264,7 +264,7 @@ os.chdir(lost)
 os.environ["PWD"] = lost
 os.rmdir(lost)
 os.environ["PWD"] = lost
-from capnp_rig.client import Client
+from capnp_rig.client import ReverseClient
 print(os.getcwd(), os.environ.get("PWD"))
 from capnp_rig.schema import SchemaError, load
 os.mkdir(lost)

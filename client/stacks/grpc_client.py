@@ -15,7 +15,7 @@ from capnp_rig.client.errors import (
     Disconnected,
     RemoteError,
 )
-from capnp_rig.client.stacks import utf8
+from capnp_rig.client.stacks.texts import utf8
 from capnp_rig.rigcli.address import Address
 from capnp_rig.schema.reverse_proto import READ, SERVICE, Chunk, MessageContent
 

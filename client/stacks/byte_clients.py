@@ -1,131 +1,18 @@
-"""Blocking clients of the stacks that stand beside capnp: one connection, one call at a time.
-
-All of them take a text and return the server's answer as bytes: reversed, or as it is from the
-echo. The wire formats are told where they are served, in ``server/stacks``.
-"""
+"""The clients of the stacks that need no library: echo, json and selectors."""
 
 import json
 import struct
-from collections.abc import Callable
 from socket import socket
-from typing import Any, Protocol
+from typing import Any
 
-from capnp_rig.client.blocking_client import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
-from capnp_rig.client.connecting import connect_socket
 from capnp_rig.client.errors import Disconnected, ProtocolError, RemoteError
-from capnp_rig.client.session import check_timeout
-from capnp_rig.client.stack_socket import StackSocket
+from capnp_rig.client.stacks.stack_socket import StackSocket
+from capnp_rig.client.stacks.texts import read_text, utf8
 from capnp_rig.rigcli.address import Address
-from capnp_rig.wire.errors import EncodeError
-
-STACKS = ("capnp", "echo", "json", "http", "grpc", "selectors")
 
 _LENGTH = struct.Struct("<I")
-# What a broken server could announce is not waited for.
+# A broken server may announce more; the client does not wait for it.
 _MAX_ANSWER_BYTES = 268_435_456
-
-
-class LibraryMissingError(Exception):
-    """A stack needs a library that is not installed; the message says how to get it."""
-
-
-class StackClient(Protocol):
-    """A connection to the server of one stack, made and used in one process.
-
-    After `Disconnected` it is of no further use, nor after a call that was overdue or
-    interrupted: where calls have no numbers, its late answer would be the next call's.
-    """
-
-    def read(self, text: str) -> bytes:
-        """Return the server's answer to `text`, in UTF-8.
-
-        Raises:
-            EncodeError: The text holds a lone surrogate.
-            ClientError: There is no such answer.
-        """
-
-    def ping(self) -> None:
-        """Make the smallest call there is.
-
-        Raises:
-            ClientError: It was not answered as it should.
-        """
-
-    def close(self) -> None:
-        """Close the connection."""
-
-
-def connect_stack(
-    stack: str,
-    address: Address,
-    *,
-    timeout_s: float = CALL_TIMEOUT_S,
-    connect_timeout_s: float = CONNECT_TIMEOUT_S,
-    http2: bool = False,
-) -> StackClient:
-    """Connect to the server of a stack other than capnp; `timeout_s` is for each call.
-
-    Raises:
-        UsageError: A timeout is none.
-        ConnectError: Nobody answers there.
-        LibraryMissingError: The stack needs a library that is not installed.
-    """
-    check_timeout(timeout_s)
-    try:
-        if stack == "grpc":
-            from capnp_rig.client.stack_grpc import GrpcClient
-
-            # It makes its connections itself.
-            return GrpcClient(address, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
-        kind = _client_type(stack, http2=http2)
-    except ModuleNotFoundError as error:
-        raise LibraryMissingError(
-            f"--stack {stack} needs {error.name}: pip install 'capnp-rig[stacks]'"
-        ) from error
-    return kind(connect_socket(address, connect_timeout_s), address, timeout_s)
-
-
-def _client_type(stack: str, *, http2: bool) -> Callable[[socket, Address, float], StackClient]:
-    if http2:
-        from capnp_rig.client.stack_http2 import Http2Client
-
-        return Http2Client
-    if stack == "http":
-        from capnp_rig.client.stack_http import HttpClient
-
-        return HttpClient
-    others: dict[str, Callable[[socket, Address, float], StackClient]] = {
-        "echo": EchoClient,
-        "json": JsonClient,
-        "selectors": FrameClient,
-    }
-    return others[stack]
-
-
-def utf8(text: str) -> bytes:
-    """Return the bytes of a text.
-
-    Raises:
-        EncodeError: It holds a lone surrogate.
-    """
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise EncodeError(f"the text is no valid Unicode: {error.reason}") from error
-
-
-def read_text(value: Any, name: str) -> bytes:
-    """Return the text in a decoded JSON answer.
-
-    Raises:
-        ProtocolError: It is none, or holds a lone surrogate.
-    """
-    if not isinstance(value, str):
-        raise ProtocolError(f"the server's answer has no {name}")
-    try:
-        return utf8(value)
-    except EncodeError as error:
-        raise ProtocolError(f"the server's answer: {error}") from error
 
 
 class _SocketClient:

@@ -5,7 +5,7 @@ import time
 
 from capnp_rig.client.duplex import DuplexSocket
 from capnp_rig.client.errors import Disconnected
-from capnp_rig.client.session import check_timeout
+from capnp_rig.client.timeouts import check_timeout
 
 _RECEIVE_BYTES = 262_144
 

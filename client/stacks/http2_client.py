@@ -16,8 +16,8 @@ from h2.events import (
 from h2.exceptions import ProtocolError as H2ProtocolError
 
 from capnp_rig.client.errors import Disconnected, ProtocolError
-from capnp_rig.client.stack_http import check_status, host_name, read_answer, request_body
-from capnp_rig.client.stack_socket import StackSocket
+from capnp_rig.client.stacks.http_messages import check_status, host_name, read_answer, request_body
+from capnp_rig.client.stacks.stack_socket import StackSocket
 from capnp_rig.rigcli.address import Address
 
 

@@ -1,0 +1,93 @@
+"""Blocking clients of the stacks that stand beside capnp: one connection, one call at a time.
+
+All of them take a text and return the server's answer as bytes: reversed, or as it is from the
+echo. The wire formats are told where they are served, in ``server/stacks``.
+"""
+
+from collections.abc import Callable
+from socket import socket
+from typing import Protocol
+
+from capnp_rig.client.connecting import connect_socket
+from capnp_rig.client.stacks.byte_clients import EchoClient, FrameClient, JsonClient
+from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
+from capnp_rig.rigcli.address import Address
+
+STACKS = ("capnp", "echo", "json", "http", "grpc", "selectors")
+
+
+class LibraryMissingError(Exception):
+    """A stack needs a library that is not installed; the message says how to get it."""
+
+
+class StackClient(Protocol):
+    """A connection to the server of one stack, made and used in one process.
+
+    After `Disconnected` it is of no further use, nor after a call that was overdue or
+    interrupted: where calls have no numbers, its late answer would be the next call's.
+    """
+
+    def read(self, text: str) -> bytes:
+        """Return the server's answer to `text`, in UTF-8.
+
+        Raises:
+            EncodeError: The text holds a lone surrogate.
+            ClientError: There is no such answer.
+        """
+
+    def ping(self) -> None:
+        """Make the smallest call there is.
+
+        Raises:
+            ClientError: It was not answered as it should.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+def connect_stack(
+    stack: str,
+    address: Address,
+    *,
+    timeout_s: float = CALL_TIMEOUT_S,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    http2: bool = False,
+) -> StackClient:
+    """Connect to the server of a stack other than capnp; `timeout_s` is for each call.
+
+    Raises:
+        UsageError: A timeout is none.
+        ConnectError: Nobody answers there.
+        LibraryMissingError: The stack needs a library that is not installed.
+    """
+    check_timeout(timeout_s)
+    try:
+        if stack == "grpc":
+            from capnp_rig.client.stacks.grpc_client import GrpcClient
+
+            # It makes its connections itself.
+            return GrpcClient(address, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
+        kind = _client_type(stack, http2=http2)
+    except ModuleNotFoundError as error:
+        raise LibraryMissingError(
+            f"--stack {stack} needs {error.name}: pip install 'capnp-rig[stacks]'"
+        ) from error
+    return kind(connect_socket(address, connect_timeout_s), address, timeout_s)
+
+
+def _client_type(stack: str, *, http2: bool) -> Callable[[socket, Address, float], StackClient]:
+    if http2:
+        from capnp_rig.client.stacks.http2_client import Http2Client
+
+        return Http2Client
+    if stack == "http":
+        from capnp_rig.client.stacks.http1_client import HttpClient
+
+        return HttpClient
+    others: dict[str, Callable[[socket, Address, float], StackClient]] = {
+        "echo": EchoClient,
+        "json": JsonClient,
+        "selectors": FrameClient,
+    }
+    return others[stack]
