@@ -59,7 +59,7 @@ def _check_stack(config: ServerConfig) -> None:
             f"--stack {config.stack} cannot listen on a Unix socket: every worker listens by "
             "itself, and only a TCP port can be shared"
         )
-    from capnp_rig.server.stacks import missing_library
+    from capnp_rig.server.stacks.registry import missing_library
 
     library = missing_library(config.stack)
     if library is not None:

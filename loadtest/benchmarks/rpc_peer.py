@@ -16,7 +16,7 @@ import uvloop
 
 from capnp_rig.schema import load
 from capnp_rig.server.connections.socket_options import tune
-from capnp_rig.server.engines import open_engine
+from capnp_rig.server.engines.registry import open_engine
 from capnp_rig.server.logs.log import open_log
 
 

@@ -17,7 +17,7 @@ import capnp
 
 from capnp_rig.schema import message
 from capnp_rig.server.control.call_stamp import Stamp, mark_of, no_stamp, stamped
-from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.engines.kj_gate import MeteredGate
 from capnp_rig.server.engines.kj_meter import CallMeter, Served, WorkerCalls
 from capnp_rig.server.engines.kj_results import ResultWriter

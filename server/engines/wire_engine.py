@@ -24,8 +24,8 @@ from capnp_rig.server.connections.limits import UNREAD_LIMIT_BYTES as _UNREAD_LI
 from capnp_rig.server.connections.limits import WRITE_LIMIT_BYTES as _WRITE_LIMIT
 from capnp_rig.server.connections.lingering import Linger, is_settled
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, no_stamp, stamped
-from capnp_rig.server.engines import Engine, OnEnd
 from capnp_rig.server.engines.early_cancels import EarlyCancels
+from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.engines.peer_errors import explain
 from capnp_rig.server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
 from capnp_rig.server.logs.log import Log

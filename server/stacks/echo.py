@@ -8,7 +8,7 @@ sent, and the connection is closed.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.services.reverse import received_line
 from capnp_rig.server.stacks.streams import Note, Stream, StreamEngine
 

@@ -5,7 +5,7 @@ that file calls ``/capnp_rig.MessageStream/Read`` with a ``MessageContent`` and 
 whose bytes are the reversed text in UTF-8, as those of the Cap'n Proto answer are;
 ``/capnp_rig.MessageStream/ReverseBytes`` takes a ``Blob`` and returns one, its bytes reversed.
 Statuses: INVALID_ARGUMENT for bytes that are no such message, or whose text is not UTF-8;
-RESOURCE_EXHAUSTED for a message of more than `server.stacks.MAX_MESSAGE_BYTES`; UNIMPLEMENTED for
+RESOURCE_EXHAUSTED for a message of more than `limits.MAX_MESSAGE_BYTES`; UNIMPLEMENTED for
 another method. A call that ends without a message is not answered at all, for grpc.aio waits on
 (1.85): it ends with the caller's deadline, or its connection.
 
@@ -25,12 +25,12 @@ import grpc  # type: ignore[import-untyped, unused-ignore]
 from google.protobuf.message import DecodeError
 
 from capnp_rig.schema.reverse_proto import READ, REVERSE_BYTES, SERVICE, Blob, Chunk, MessageContent
-from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
 from capnp_rig.server.services.reverse import received_line, reverse
-from capnp_rig.server.stacks import MAX_MESSAGE_BYTES
 from capnp_rig.server.stacks.library_logs import lead_to
+from capnp_rig.server.stacks.limits import MAX_MESSAGE_BYTES
 from capnp_rig.server.stacks.streams import Note
 
 # For the first frames of a connection; as long at most, one that says nothing holds up a drain.

@@ -8,7 +8,7 @@ import pybase64
 
 from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
 from capnp_rig.server.services.reverse import received_line, reverse
-from capnp_rig.server.stacks import MAX_MESSAGE_BYTES
+from capnp_rig.server.stacks.limits import MAX_MESSAGE_BYTES
 from capnp_rig.server.stacks.streams import Note
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

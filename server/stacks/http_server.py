@@ -8,7 +8,7 @@ Wire format, the same for both versions, on one port and without TLS:
 
 Bodies are JSON in UTF-8 both ways; the request's content type is not looked at, other members
 are ignored. Mistakes are answered with ``{"error":"..."}`` and 400 (no JSON, or no string
-``content``), 404, 405 or 413 (a body of more than `server.stacks.MAX_MESSAGE_BYTES`). What is no
+``content``), 404, 405 or 413 (a body of more than `limits.MAX_MESSAGE_BYTES`). What is no
 HTTP at all gets a 400 in plain text, and the connection is closed. HTTP/1.1 connections stay open
 and may pipeline. HTTP/2 is spoken with prior knowledge (RFC 9113, 3.3): a connection that begins
 with ``PRI * HTTP/2.0`` is HTTP/2, any other is HTTP/1.1; there is no upgrade between them, and a
@@ -40,7 +40,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from capnp_rig.server.connections.lingering import Lingering
-from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.stacks.http_app import make_app
 from capnp_rig.server.stacks.library_logs import lead_to

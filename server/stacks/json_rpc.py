@@ -22,7 +22,7 @@ base64 (RFC 4648, 4) in reverse order.
 
 What is no JSON, and any other value, is unreadable: what came before is answered, then the
 connection is closed without a word, as in the tutorial. So is the value of more than
-`server.stacks.MAX_MESSAGE_BYTES`, after `{"id":null,"error":"..."}\n`.
+`limits.MAX_MESSAGE_BYTES`, after `{"id":null,"error":"..."}\n`.
 """
 
 from collections.abc import AsyncIterator
@@ -32,11 +32,11 @@ from typing import Any
 import orjson
 import pybase64
 
-from capnp_rig.server.engines import Engine, OnEnd
+from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
 from capnp_rig.server.services.reverse import received_line, reverse
-from capnp_rig.server.stacks import MAX_MESSAGE_BYTES
 from capnp_rig.server.stacks.json_values import UNREADABLE, JsonReader
+from capnp_rig.server.stacks.limits import MAX_MESSAGE_BYTES
 from capnp_rig.server.stacks.streams import Note, Stream, StreamEngine
 
 _ACK = b'"Ack"'

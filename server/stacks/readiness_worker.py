@@ -11,7 +11,7 @@ bytes::
     03 00 00 80 01 02 ff  ->  03 00 00 80 ff 02 01
 
 Frames are answered in order, an empty text by an empty frame. There are no error frames: after a
-frame that announces more than `server.stacks.MAX_TEXT_BYTES`, or whose text is not UTF-8, the
+frame that announces more than `limits.MAX_TEXT_BYTES`, or whose text is not UTF-8, the
 frames before it are answered, and the connection is closed.
 
 This is not an engine for the worker's loop but the loop itself, in place of
@@ -54,8 +54,8 @@ from capnp_rig.server.control.messages import (
 from capnp_rig.server.logs.log import open_log
 from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
 from capnp_rig.server.services.reverse import received_line, reverse
-from capnp_rig.server.stacks import CUT_OFF, MAX_TEXT_BYTES
 from capnp_rig.server.stacks.length_frames import BinaryPayload, FrameReader, binary_frame, frame
+from capnp_rig.server.stacks.limits import CUT_OFF, MAX_TEXT_BYTES
 
 LEFT = 0
 CANCELLED = 1

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import cast
 
 from capnp_rig.server.connections.lingering import Lingering, has_unread, is_settled
-from capnp_rig.server.engines import OnEnd
-from capnp_rig.server.stacks import CUT_OFF
+from capnp_rig.server.engines.engine import OnEnd
+from capnp_rig.server.stacks.limits import CUT_OFF
 
 _WRITE_LIMIT = 1_048_576
 _DRAIN_POLL_S = 0.02

@@ -13,9 +13,9 @@ from capnp_rig.server.config import ServerConfig
 from capnp_rig.server.connections.limits import least_nofile, plan_connections
 from capnp_rig.server.control.messages import Setup
 from capnp_rig.server.control.signals import IDLE_SIGNALS, SUPERVISOR_SIGNALS, survive_signals
+from capnp_rig.server.supervision.affinity import plan_affinity
 from capnp_rig.server.supervision.listener import Listener, open_listener
 from capnp_rig.server.supervision.worker_process import WorkerProcess
-from capnp_rig.server.worker.affinity import plan_affinity
 
 
 class ScarceFilesError(Exception):

@@ -27,7 +27,8 @@ from capnp_rig.server.control.messages import (
     Stop,
     Taken,
 )
-from capnp_rig.server.engines import Engine, open_engine
+from capnp_rig.server.engines.engine import Engine
+from capnp_rig.server.engines.registry import open_engine
 from capnp_rig.server.logs.log import Log, open_log
 
 # Handed connections wait for the next turn of the loop beyond this many.
@@ -90,7 +91,7 @@ class Worker:
             return open_engine(
                 self._setup.engine, self._service, self._log, debug=debug, stamp=self._stamp
             )
-        from capnp_rig.server.stacks import open_stack
+        from capnp_rig.server.stacks.registry import open_stack
 
         return open_stack(self._setup, self._log)
 

@@ -282,9 +282,8 @@ def test_the_others_need_no_library(tmp_path: Path) -> None:
     names = ["orjson", "uvicorn", "hypercorn", "httptools", "h2", "grpc", "google"]
     (tmp_path / "sitecustomize.py").write_text(HIDING.format(names=names))
     script = (
-        "import sys; from capnp_rig.server import stacks; "
-        "from capnp_rig.server.stacks import echo, readiness_worker; "
-        "from capnp_rig.client import stack_http, stacks as clients; "
-        "sys.exit(any(map(stacks.missing_library, ['capnp', 'echo', 'selectors'])))"
+        "import sys; from capnp_rig.server.stacks import echo, readiness_worker, registry; "
+        "from capnp_rig.client.stacks import http1_client, registry as clients; "
+        "sys.exit(any(map(registry.missing_library, ['capnp', 'echo', 'selectors'])))"
     )
     assert run([sys.executable, "-P", "-c", script], path=str(tmp_path)) == (0, "", "")

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("orjson", reason="needs the extra stacks: orjson")
 
-from capnp_rig.server.stacks import MAX_MESSAGE_BYTES
 from capnp_rig.server.stacks.http_app import make_app
+from capnp_rig.server.stacks.limits import MAX_MESSAGE_BYTES
 
 Event = MutableMapping[str, Any]
 

@@ -14,7 +14,7 @@ import uvloop
 
 from capnp_rig.server.connections.lingering import is_settled
 from capnp_rig.server.control.call_stamp import no_stamp
-from capnp_rig.server.engines import Engine
+from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.engines.pycapnp_engine import open_pycapnp_engine
 from capnp_rig.server.engines.wire_engine import open_wire_engine
 from capnp_rig.server.services.binary import Binary

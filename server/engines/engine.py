@@ -1,0 +1,25 @@
+"""What a worker asks of an engine, and of the stacks that stand in its place."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+# Called once when a connection is over: None when it ended cleanly, else a short reason.
+OnEnd = Callable[[str | None], None]
+
+
+class Engine(Protocol):
+    """Serves connections on the running event loop."""
+
+    @property
+    def unfinished(self) -> int:
+        """The calls in flight, and the connections whose replies have not all left."""
+
+    def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
+        """Return the asyncio protocol for one new connection, and the number of its stamp."""
+
+    async def heartbeat(self) -> None:
+        """Return once a call has gone all the way through the engine's own machinery."""
+
+    async def drain(self) -> None:
+        """Start no more calls, deliver the replies of those in flight, close every connection."""

@@ -1,0 +1,69 @@
+"""The stacks by name, and the libraries that they need.
+
+To add one: write a module with an async context manager like `open_echo_stack`, and name it in
+`server.config.STACKS` and in `open_stack`.
+"""
+
+import os
+from contextlib import AbstractAsyncContextManager
+from importlib.util import find_spec
+
+from capnp_rig.server.control.messages import Setup
+from capnp_rig.server.engines.engine import Engine
+from capnp_rig.server.logs.log import Log
+
+# Module to look for, and the name it is installed by.
+_LIBRARIES = {
+    "json": [("orjson", "orjson"), ("pybase64", "pybase64")],
+    "http": [
+        ("uvicorn", "uvicorn"),
+        ("httptools", "httptools"),
+        ("hypercorn", "hypercorn"),
+        ("orjson", "orjson"),
+        ("pybase64", "pybase64"),
+    ],
+    "grpc": [("grpc", "grpcio"), ("google.protobuf", "protobuf")],
+}
+
+
+def missing_library(stack: str) -> str | None:
+    """Return the name of a library that `stack` needs and this Python lacks, or None."""
+    for module, name in _LIBRARIES.get(stack, []):
+        try:
+            found = find_spec(module)
+        except ModuleNotFoundError:
+            # The package around it is missing already.
+            found = None
+        if found is None:
+            return name
+    return None
+
+
+def open_stack(setup: Setup, log: Log) -> AbstractAsyncContextManager[Engine]:
+    """Return the engine of a stack on an event loop, to be entered while it runs."""
+    # Only the one used is imported: the others' libraries may be missing.
+    note = log.debug if setup.log_level == "debug" else None
+    match setup.stack:
+        case "echo":
+            from capnp_rig.server.stacks.echo import open_echo_stack
+
+            return open_echo_stack(note)
+        case "json":
+            from capnp_rig.server.stacks.json_rpc import open_json_stack
+
+            return open_json_stack(note)
+        case "http":
+            from capnp_rig.server.stacks.http_server import open_http_stack
+
+            return open_http_stack(note, log)
+        case "grpc":
+            # Its core writes to stderr by itself, of what peers do.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+            from capnp_rig.server.stacks.grpc_server import open_grpc_stack
+
+            assert setup.listen is not None
+            return open_grpc_stack(
+                note, log, listen=setup.listen, max_connections=setup.max_connections
+            )
+        case _:
+            raise AssertionError(setup.stack)
