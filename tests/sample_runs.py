@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.engine.server_usage import ProcessUse
 from capnp_rig.loadtest.results import run_document, write_run, write_samples
 from capnp_rig.loadtest.results.load_samples import (
     MachineUse,
@@ -18,6 +17,7 @@ from capnp_rig.loadtest.results.load_samples import (
     window_samples,
 )
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.process_use import ProcessUse
 from capnp_rig.loadtest.stats.run_summary import figures
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window
 from capnp_rig.rigcli.gc_page import GcUse

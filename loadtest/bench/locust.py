@@ -28,11 +28,11 @@ from capnp_rig.loadtest.bench.pair_run import (
     median_figure,
     ratio_figures,
     rounds,
-    two_cpus,
     value_labels,
 )
 from capnp_rig.loadtest.bench.steps import Progress
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.cpu_pin import two_cpus
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
 from capnp_rig.loadtest.results import (
     Figure,
@@ -45,7 +45,7 @@ from capnp_rig.loadtest.results import (
 )
 
 _HERE = Path(__file__).resolve().parents[1]
-_METER = _HERE / "locust_rig" / "meter.py"
+_METER = _HERE / "locust_rig" / "process_meter.py"
 # Locust's own start and end, on a busy machine.
 _GRACE_S = 30.0
 _BUSY_LIMIT = 0.9

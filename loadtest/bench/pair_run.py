@@ -4,7 +4,6 @@ Each round measures all three, each afresh, one after the other in shuffled orde
 ratio to itself is the noise floor. Server and generator have a CPU each, and nothing else runs.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +22,6 @@ from capnp_rig.loadtest.stats.pair_statistics import (
 
 BASELINE, CANDIDATE, AGAIN = "baseline", "candidate", "again"
 ROLES = (BASELINE, CANDIDATE, AGAIN)
-
-
-def two_cpus() -> tuple[int, int] | None:
-    """Return the CPUs of server and generator, None where this process may use one only."""
-    cpus = sorted(os.sched_getaffinity(0))
-    return (cpus[0], cpus[1]) if len(cpus) > 1 else None
 
 
 def rounds(count: int, report: Callable[[Progress], None]) -> Iterator[tuple[int, int, str]]:

@@ -11,10 +11,11 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from capnp_rig.loadtest.bench.plan import Case, Plan
-from capnp_rig.loadtest.benchmarks import weigh_codec
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
 
-_BENCHMARKS = Path(weigh_codec.__file__).resolve().parent / "bench_codecs.py"
+# Both are started as commands, not imported: what they load is theirs alone.
+_BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks" / "bench_codecs.py"
+_WEIGH_MODULE = "capnp_rig.loadtest.benchmarks.weigh_codec"
 # The slowest case takes a second; the first one also waits for the imports.
 _CASE_TIMEOUT_S = 120.0
 _WEIGH_TIMEOUT_S = 120.0
@@ -149,7 +150,7 @@ def weigh_sizes(message: str, size_bytes: int) -> Sequence[dict[str, Any]]:
 
 def _weigh(*arguments: str) -> Any:
     with kept_alive(
-        [sys.executable, "-P", "-m", "capnp_rig.loadtest.benchmarks.weigh_codec", *arguments],
+        [sys.executable, "-P", "-m", _WEIGH_MODULE, *arguments],
         env=child_environment(PYTHONHASHSEED="0", MALLOC_MMAP_THRESHOLD_=str(_MAPPED_FROM_BYTES)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

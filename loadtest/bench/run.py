@@ -13,7 +13,6 @@ from typing import Any
 
 from capnp_rig.loadtest.bench.copy_ledger import LEDGER
 from capnp_rig.loadtest.bench.figures import figures
-from capnp_rig.loadtest.bench.pair_run import two_cpus
 from capnp_rig.loadtest.bench.plan import PLANS, Case, Plan, groups, memory_cases
 from capnp_rig.loadtest.bench.process import (
     BenchError,
@@ -26,6 +25,7 @@ from capnp_rig.loadtest.bench.samples import Sample, sample_to_json, samples_of
 from capnp_rig.loadtest.bench.steps import Progress, Report, StepClock, Steps
 from capnp_rig.loadtest.codecs.messages import DATA_SEED, Message
 from capnp_rig.loadtest.codecs.protobuf_upb import BACKEND
+from capnp_rig.loadtest.engine.cpu_pin import two_cpus
 from capnp_rig.loadtest.results import (
     Figure,
     folder_name,

@@ -22,9 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.bench.pair_run import median_figure, ratio_figures, two_cpus, value_labels
+from capnp_rig.loadtest.bench.pair_run import median_figure, ratio_figures, value_labels
 from capnp_rig.loadtest.bench.steps import Progress
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.cpu_pin import two_cpus
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed, run_engines
 from capnp_rig.loadtest.engine.process import EngineConfig
 from capnp_rig.loadtest.engine.server_process import running_server

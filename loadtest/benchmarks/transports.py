@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
-from capnp_rig.loadtest.bench.pair_run import two_cpus
 from capnp_rig.loadtest.benchmarks.framed_socket import receive_frame, send_frame
 from capnp_rig.loadtest.codecs.codec import RPC, SOCKET_PAIR, Frame
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.cpu_pin import two_cpus
 from capnp_rig.rigcli.malloc_settings import keeping_heap
 from capnp_rig.schema import load
 from capnp_rig.wire.encoding.pointers import StructTuple

@@ -98,8 +98,8 @@ def demo(
     *, seconds: int, users: int, in_flight: int, payload_bytes: int, workers: int, results: Path
 ) -> int:
     """Start a server, load it with Locust, and show what it did."""
+    from capnp_rig.loadtest.bench.demo import DemoConfig, DemoError, run
     from capnp_rig.loadtest.cli.tables import figure_table
-    from capnp_rig.loadtest.demo import DemoConfig, DemoError, run
 
     config = DemoConfig(seconds, users, in_flight, payload_bytes, workers, results)
     with failures_in_one_line(DemoError):

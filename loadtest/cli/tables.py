@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from capnp_rig.loadtest.engine.search import Point
-from capnp_rig.loadtest.engine.server_usage import ProcessUse, workers_of
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.process_use import ProcessUse, workers_of
 from capnp_rig.loadtest.stats.run_summary import PERCENTILES, Summary
 from capnp_rig.loadtest.stats.slo import VERIFICATIONS, Found, Slo
 from capnp_rig.rigcli.gc_page import GcUse

@@ -15,6 +15,12 @@ class PinError(ValueError):
     """The text names no CPUs; the message says what is expected."""
 
 
+def two_cpus() -> tuple[int, int] | None:
+    """Return the CPUs of server and generator, None where this process may use one only."""
+    cpus = sorted(os.sched_getaffinity(0))
+    return (cpus[0], cpus[1]) if len(cpus) > 1 else None
+
+
 def parse_pin(text: str) -> tuple[int, ...] | None:
     """Return the CPUs that are named, None for ``auto``.
 

@@ -15,15 +15,12 @@ import psutil
 
 from capnp_rig.loadtest.engine.child_process import Terminated, child_environment, kept_alive
 from capnp_rig.loadtest.engine.process import EngineConfig, EngineResult
-from capnp_rig.loadtest.engine.server_usage import (
+from capnp_rig.loadtest.engine.server_usage import ServerPart, machine_time, peers, read_usage
+from capnp_rig.loadtest.stats.process_use import (
     MachineTime,
     ProcessUse,
-    ServerPart,
     Usage,
     cpu_s_between,
-    machine_time,
-    peers,
-    read_usage,
     steal_between,
     used_by_each,
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed, EngineRun, Report, run_engines
 from capnp_rig.loadtest.engine.process import EngineConfig
-from capnp_rig.loadtest.engine.server_usage import ProcessUse, ServerPart, add_up, local_server
+from capnp_rig.loadtest.engine.server_usage import ServerPart, local_server
 from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
 from capnp_rig.loadtest.results import (
     folder_name,
@@ -21,6 +21,7 @@ from capnp_rig.loadtest.results import (
 )
 from capnp_rig.loadtest.results.load_samples import window_samples
 from capnp_rig.loadtest.results.rendering import render_folder
+from capnp_rig.loadtest.stats.process_use import ProcessUse, add_up
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
 from capnp_rig.loadtest.workload import WorkloadConfig
 from capnp_rig.rigcli.address import Address

@@ -13,16 +13,13 @@ import gevent
 import psutil
 
 from capnp_rig.loadtest.engine.server_usage import (
-    MachineTime,
     ServerPart,
-    Usage,
-    cpu_s_between,
     local_server,
     machine_time,
     read_usage,
-    steal_between,
 )
 from capnp_rig.loadtest.locust_rig.live_run import Used
+from capnp_rig.loadtest.stats.process_use import MachineTime, Usage, cpu_s_between, steal_between
 from capnp_rig.rigcli.address import AddressError, parse_address
 from capnp_rig.rigcli.gc_page import publish_gc
 

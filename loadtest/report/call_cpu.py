@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from capnp_rig.loadtest.engine.server_usage import ProcessUse, add_up, workers_of
 from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value
 from capnp_rig.loadtest.report.document import Cell, Part, Row, Table
 from capnp_rig.loadtest.report.line_styles import ENGINES, look_of
@@ -19,6 +18,7 @@ from capnp_rig.loadtest.report.units import (
 )
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import LoadRun
+from capnp_rig.loadtest.stats.process_use import ProcessUse, add_up, workers_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS
 
 _CPU = "server CPU per call"

@@ -3,10 +3,26 @@
 import gzip
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from capnp_rig.loadtest.stats.figure import Figure
+
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "Figure",
+    "ResultError",
+    "folder_name",
+    "make_folder",
+    "read_run",
+    "read_samples",
+    "run_document",
+    "write_run",
+    "write_samples",
+]
 
 FORMAT = "capnp-rig run"
 # The first number changes when old readers would misread a file.
@@ -15,28 +31,6 @@ VERSION = "1.0"
 
 class ResultError(ValueError):
     """A file is no result that this version reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One number of a result, with what it means and whether to trust it.
-
-    `low` and `high` bound its 95 % interval, None without one. `n` is the number of
-    processes, or of calls, behind it. `verdict` is ``ok``, ``void``, ``at least`` or, for a
-    ratio, what it says; `reason` explains what is not plain. `labels` say in plain values what
-    it is a figure of; older results have none.
-    """
-
-    name: str
-    value: float | None
-    unit: str
-    contract: str
-    n: int
-    low: float | None = None
-    high: float | None = None
-    verdict: str = "ok"
-    reason: str = ""
-    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 def folder_name(now: datetime, commit: str) -> str:

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from capnp_rig.loadtest.engine.server_usage import ProcessUse
 from capnp_rig.loadtest.results import Figure, ResultError, read_run, read_samples
 from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
+from capnp_rig.loadtest.stats.process_use import ProcessUse
 from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Window, add_windows
 from capnp_rig.rigcli.gc_page import GcUse

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from capnp_rig.loadtest.engine.server_usage import gc_between
 from capnp_rig.loadtest.results.load_samples import LoadRun, Usage
+from capnp_rig.loadtest.stats.process_use import gc_between
 from capnp_rig.loadtest.stats.tally import Clocks, Window
 from capnp_rig.rigcli.gc_page import GcUse
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window, add_windows
 

@@ -98,7 +98,7 @@ def test_the_rivals_server_reverses_whatever_comes_in_whichever_parts(
 
 def test_the_meter_writes_nothing_where_locust_fails(tmp_path: Path) -> None:
     """Its users could not be loaded: the reason is in the log, and there is no figure."""
-    meter = Path(__file__).resolve().parents[2] / "loadtest" / "locust_rig" / "meter.py"
+    meter = Path(__file__).resolve().parents[2] / "loadtest" / "locust_rig" / "process_meter.py"
     done = subprocess.run(
         [
             *(sys.executable, "-P", "-m", "locust", "-f", f"{tmp_path}/none.py,{meter}"),

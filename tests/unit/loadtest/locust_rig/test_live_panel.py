@@ -1,6 +1,6 @@
 import json
 
-from capnp_rig.loadtest.engine.server_usage import ServerPart, Usage
+from capnp_rig.loadtest.engine.server_usage import ServerPart
 from capnp_rig.loadtest.locust_rig.live_panel import (
     PROCESS_COLUMNS,
     TIMES_COLUMNS,
@@ -11,6 +11,7 @@ from capnp_rig.loadtest.locust_rig.live_panel import (
 from capnp_rig.loadtest.locust_rig.live_run import Envelope, LiveRun, Used
 from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, Reading, ServerWatch
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.process_use import Usage
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
 

@@ -2,11 +2,11 @@ from argparse import Namespace
 
 import pytest
 
-from capnp_rig.loadtest.engine.server_usage import MachineTime, Usage
 from capnp_rig.loadtest.locust_rig.live_run import Envelope, LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import Reading, ServerWatch
 from capnp_rig.loadtest.locust_rig.results import Outcome, conclude, plain_options
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.process_use import MachineTime, Usage
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
 

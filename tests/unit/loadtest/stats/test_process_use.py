@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from capnp_rig.loadtest.engine.server_usage import (
+from capnp_rig.loadtest.stats.process_use import (
     ProcessUse,
     Usage,
     add_up,

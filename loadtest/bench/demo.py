@@ -15,7 +15,7 @@ from capnp_rig.loadtest.engine.child_process import child_environment, kept_aliv
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
 from capnp_rig.loadtest.results import Figure, make_folder, read_run
 
-_LOCUSTFILE = Path(__file__).resolve().parent / "capnp_user.py"
+_LOCUSTFILE = Path(__file__).resolve().parents[1] / "capnp_user.py"
 # Beyond the run itself: Locust starts, spawns, writes, prints and exits.
 _GRACE_S = 30.0
 
