@@ -1,11 +1,11 @@
 """What carries a frame to another process and back: a socket pair, TCP, RPC.
 
-A peer is a process of its own that holds one end of a connected socket, and ends when the other
-end, ours, is closed, however we end. Sockets block: the timer sleeps while the peer works, on a
-CPU of its own where there are two.
+The peer of a socket is a process that holds the other end, and ends when ours is closed, however
+we end. The peer of RPC is ``server run`` with one worker, which ends with the process that started
+it. Sockets block: the timer sleeps while the peer works, on a CPU of its own where there are two.
 
-RPC is a call of `Echo.echo` over TCP to the server's engine, the frame being its Data. Our side
-is `wire`'s connection on the blocking socket, the least that a client can be.
+RPC is a call of `Echo.echo` over TCP, the frame being its Data. Our side is `wire`'s connection on
+the blocking socket, the least that a client can be.
 """
 
 import os
@@ -13,6 +13,8 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +22,8 @@ from capnp_rig.loadtest.benchmarks.framed_socket import receive_frame, send_fram
 from capnp_rig.loadtest.codecs.codec import RPC, SOCKET_PAIR, Frame
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
 from capnp_rig.loadtest.engine.cpu_pin import two_cpus
+from capnp_rig.loadtest.engine.server_process import running_server
+from capnp_rig.rigcli.address import parse_address
 from capnp_rig.rigcli.malloc_settings import keeping_heap
 from capnp_rig.schema import load
 from capnp_rig.wire.encoding.pointers import StructTuple
@@ -29,6 +33,7 @@ from capnp_rig.wire.rpc.interfaces import compile_interface
 
 # Gives the frame to the peer, and returns what came back.
 Exchange = Callable[[Frame], Frame]
+_SERVICE = "capnp_rig.loadtest.benchmarks.echo_service:Echo"
 # As the blocking client reads.
 _RECEIVE_BYTES = 65536
 
@@ -73,10 +78,11 @@ class Transports:
             os.sched_setaffinity(0, before)
 
     def _open(self, transport: str) -> Exchange:
+        if transport == RPC:
+            return _call(self._stack.enter_context(self._connect_to_server()))
         ours, theirs = socket.socketpair() if transport == SOCKET_PAIR else _tcp_pair()
         with theirs:
-            module = "rpc_peer" if transport == RPC else "echo_peer"
-            command = [sys.executable, "-P", "-m", f"capnp_rig.loadtest.benchmarks.{module}"]
+            command = [sys.executable, "-P", "-m", "capnp_rig.loadtest.benchmarks.echo_peer"]
             confined = [] if self._cpus is None else ["taskset", "-c", str(self._cpus[0])]
             peer = kept_alive(
                 [*confined, *command, str(theirs.fileno())],
@@ -85,8 +91,23 @@ class Transports:
             )
             self._stack.enter_context(peer)
         # Closed first, so that the peer ends by itself.
-        self._stack.enter_context(ours)
-        return _call(ours) if transport == RPC else _echo(ours)
+        return _echo(self._stack.enter_context(ours))
+
+    def _connect_to_server(self) -> socket.socket:
+        log = Path(self._stack.enter_context(TemporaryDirectory())) / "server.log"
+        server = self._stack.enter_context(
+            running_server(
+                workers=1,
+                log=log,
+                options=("--service", _SERVICE, "--log-level", "error"),
+                cpus=None if self._cpus is None else self._cpus[:1],
+                ends_with_us=True,
+            )
+        )
+        address = parse_address(server.address)
+        sock = socket.create_connection((address.host, address.port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
 
 def _tcp_pair() -> tuple[socket.socket, socket.socket]:

@@ -59,12 +59,18 @@ class ServerProcess:
 
 @contextmanager
 def running_server(
-    *, workers: int, log: Path, options: Sequence[str] = (), cpus: Collection[int] | None = None
+    *,
+    workers: int,
+    log: Path,
+    options: Sequence[str] = (),
+    cpus: Collection[int] | None = None,
+    ends_with_us: bool = False,
 ) -> Iterator[ServerProcess]:
     """Start a server on a free port of loopback, and end it with the block.
 
     What it prints goes to the file `log`; `options` are those of ``server run``; `cpus` are the
-    only ones it may use, None for all of ours.
+    only ones it may use, None for all of ours. With `ends_with_us` it ends even where this process
+    is killed.
 
     Raises:
         ServerFailed: It does not announce itself within 15 s.
@@ -74,7 +80,7 @@ def running_server(
     with (
         log.open("wb") as stream,
         kept_alive(
-            [*_confined(cpus), *command, *defaults, *options],
+            [*_bound(ends_with_us), *_confined(cpus), *command, *defaults, *options],
             env=child_environment(),
             stdout=subprocess.PIPE,
             stderr=stream,
@@ -85,6 +91,11 @@ def running_server(
         # Its further lines must not fill the pipe; at this level there are next to none.
         threading.Thread(target=_drain, args=[process.stdout], daemon=True).start()
         yield ServerProcess(process, address)
+
+
+def _bound(ends_with_us: bool) -> list[str]:
+    # The kernel then sends it SIGTERM when the thread that started it is gone.
+    return ["setpriv", "--pdeathsig", "TERM"] if ends_with_us else []
 
 
 def _confined(cpus: Collection[int] | None) -> list[str]:
