@@ -45,17 +45,15 @@ def bench(
         from capnp_rig.loadtest.bench.run import BenchConfig, BenchError, run
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is missing: install capnp-rig[bench]") from error
-    from capnp_rig.loadtest.bench.tables import bench_lines, bench_tables
     from capnp_rig.loadtest.cli.bench_progress import shown_progress
+    from capnp_rig.loadtest.report.codec_tables import codec_parts
+    from capnp_rig.loadtest.report.terminal import show
 
     config = BenchConfig(plan or ("quick" if quick else "full"), processes, case_seconds, results)
     with failures_in_one_line(BenchError), shown_progress() as report:
         result = run(config, report)
     console = stdout()
-    for table in bench_tables(result.figures):
-        console.print(table)
-    for line in bench_lines(result.figures):
-        console.print(line, highlight=False)
+    show(console, *codec_parts(result.figures))
     if quick:
         console.print("Quick mode: few processes, intervals are plain ranges.")
     console.print(f"Written to {result.folder}", soft_wrap=True)
@@ -73,7 +71,8 @@ def bench_server(
     """Compare the wire engine with the pycapnp engine, one CPU for each side."""
     from capnp_rig.loadtest.bench.server import BenchServerConfig, BenchServerError, run
     from capnp_rig.loadtest.cli.bench_progress import shown_progress
-    from capnp_rig.loadtest.cli.tables import figure_table
+    from capnp_rig.loadtest.report.figures import figure_table
+    from capnp_rig.loadtest.report.terminal import show
 
     config = BenchServerConfig(seconds=seconds, idle=idle, results=results)
     count = rounds or (_QUICK_PROCESSES if quick else config.rounds)
@@ -81,7 +80,7 @@ def bench_server(
         result = run(replace(config, rounds=count), report)
     title = f"{count} rounds of {seconds:g} s, {config.payload_bytes}-byte texts, closed loop"
     console = stdout()
-    console.print(figure_table(title, result.figures))
+    show(console, figure_table("figures", title, result.figures))
     console.print(f"Written to {result.folder}", soft_wrap=True)
 
 
@@ -99,13 +98,14 @@ def demo(
 ) -> int:
     """Start a server, load it with Locust, and show what it did."""
     from capnp_rig.loadtest.bench.demo import DemoConfig, DemoError, run
-    from capnp_rig.loadtest.cli.tables import figure_table
+    from capnp_rig.loadtest.report.figures import figure_table
+    from capnp_rig.loadtest.report.terminal import show
 
     config = DemoConfig(seconds, users, in_flight, payload_bytes, workers, results)
     with failures_in_one_line(DemoError):
         result = run(config, say=lambda text: click.echo(text, err=True))
     console = stdout()
-    console.print(figure_table(result.title, result.figures))
+    show(console, figure_table("figures", result.title, result.figures))
     for kind, number in result.failures.items():
         console.print(f"{number:,} x {kind}", markup=False)
     console.print(f"Written to {result.folder}", soft_wrap=True)

@@ -23,7 +23,8 @@ def bench_locust(
     """Compare the Locust user with FastHttpUser, one Locust process each."""
     from capnp_rig.loadtest.bench.locust import BenchLocustConfig, BenchLocustError, run
     from capnp_rig.loadtest.cli.bench_progress import shown_progress
-    from capnp_rig.loadtest.cli.tables import figure_table
+    from capnp_rig.loadtest.report.figures import figure_table
+    from capnp_rig.loadtest.report.terminal import show
 
     config = BenchLocustConfig(seconds=seconds, users=users, results=results)
     count = rounds or (_QUICK_ROUNDS if quick else config.rounds)
@@ -31,5 +32,5 @@ def bench_locust(
         result = run(replace(config, rounds=count), report)
     title = f"{count} rounds of {seconds:g} s, {users} users, 32-byte texts, closed loop"
     console = stdout()
-    console.print(figure_table(title, result.figures))
+    show(console, figure_table("figures", title, result.figures))
     console.print(f"Written to {result.folder}", soft_wrap=True)

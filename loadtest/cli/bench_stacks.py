@@ -91,8 +91,9 @@ def bench_stacks(
     """
     from capnp_rig.loadtest.bench.stacks import BenchStacksConfig, BenchStacksError, run
     from capnp_rig.loadtest.bench.stacks import quick as quickly
-    from capnp_rig.loadtest.bench.stacks_tables import stack_lines, stack_tables
     from capnp_rig.loadtest.cli.bench_progress import shown_progress
+    from capnp_rig.loadtest.report.stack_tables import stack_parts
+    from capnp_rig.loadtest.report.terminal import show
 
     config = BenchStacksConfig(connections=connections, results=results)
     config = quickly(config) if quick else config
@@ -107,13 +108,7 @@ def bench_stacks(
     with failures_in_one_line(BenchStacksError):
         with shown_progress() as report:
             result = run(config, report)
-        for table in stack_tables(result.figures):
-            console.print(table)
-        console.print(
-            "≥ at least, ? void, = a tie, ~ undecided; capnp over the stack, above 1 is better"
-        )
-        for line in stack_lines(result.figures, result.skipped):
-            console.print(line, markup=False)
+        show(console, *stack_parts(result.figures, result.skipped))
         console.print(f"Written to {result.folder}", soft_wrap=True)
         if result.stopped is not None:
             console.print(f"Stopped after {result.rounds} of {config.rounds} rounds")

@@ -281,8 +281,9 @@ def run_command(
     failed calls alone are no failure. A void run, whose figures cannot be believed, says why.
     """
     from capnp_rig.loadtest.cli.run_progress import shown_run
-    from capnp_rig.loadtest.cli.tables import summary_tables, worker_table
     from capnp_rig.loadtest.engine.run import RunError, run
+    from capnp_rig.loadtest.report.run_tables import summary_parts
+    from capnp_rig.loadtest.report.terminal import show
     from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 
     if seconds is not None and calls is not None:
@@ -300,12 +301,7 @@ def run_command(
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     else:
-        console = stdout()
-        for table in summary_tables(summary):
-            console.print(table)
-        workers = worker_table(result.server)
-        if workers is not None:
-            console.print(workers)
+        show(stdout(), *summary_parts(summary, result.server))
     for reason in summary.reasons:
         click.echo(f"void: {reason}", err=True)
     violations = [found for t in thresholds if (found := t.violation(summary)) is not None]
@@ -355,9 +351,11 @@ def search_command(
     from dataclasses import asdict
 
     from capnp_rig.loadtest.cli.run_progress import shown_search
-    from capnp_rig.loadtest.cli.tables import search_lines, search_table
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.engine.search import SearchConfig, run
+    from capnp_rig.loadtest.report.rate_curve import rate_table
+    from capnp_rig.loadtest.report.run_tables import answer_notes
+    from capnp_rig.loadtest.report.terminal import show
     from capnp_rig.loadtest.stats.slo import SloError, parse_slo
 
     try:
@@ -373,13 +371,11 @@ def search_command(
         )
     with failures_in_one_line(RunError), shown_search() as report:
         result = run(config, report)
+    curve = [asdict(point) for point in result.curve]
     if as_json:
-        curve = [asdict(point) for point in result.curve]
         found = {name: getattr(result.found, name) for name in ("rate_hz", "failing_hz", "limit")}
         click.echo(json.dumps({"slo": objective.text, **found, "curve": curve}))
     else:
-        stdout().print(search_table(objective, result.curve))
-        for line in search_lines(objective, result.found):
-            click.echo(line)
+        show(stdout(), rate_table(curve, slo), *answer_notes(objective, result.found))
     click.echo(f"Written to {result.folder}", err=True)
     return 0 if result.found.rate_hz is not None else 1

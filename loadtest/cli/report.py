@@ -137,7 +137,8 @@ def compare_results(
     same, 3 where it is slower, 4 where that cannot be told.
     """
     from capnp_rig.loadtest.compare import CompareError, compare
-    from capnp_rig.loadtest.compare.table import comparison_lines, comparison_table, objection_lines
+    from capnp_rig.loadtest.report.comparison_table import comparison_parts, objection_lines
+    from capnp_rig.loadtest.report.terminal import printable, show
     from capnp_rig.loadtest.results import ResultError
     from capnp_rig.loadtest.results.load_samples import read_result
 
@@ -152,11 +153,9 @@ def compare_results(
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:
-        stdout().print(comparison_table(found))
-        for line in comparison_lines(found):
-            click.echo(line)
+        show(stdout(), *comparison_parts(found))
     for line in objection_lines(found):
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
     return found.exit_status
 
 

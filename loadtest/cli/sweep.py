@@ -64,8 +64,9 @@ def sweep_command(
     """
     from capnp_rig.loadtest.bench.sweep import SweepConfig, run
     from capnp_rig.loadtest.cli.bench_progress import shown_progress
-    from capnp_rig.loadtest.cli.sweep_table import sweep_lines, sweep_table
     from capnp_rig.loadtest.engine.run import RunError
+    from capnp_rig.loadtest.report.flight_curve import flight_notes, flight_table
+    from capnp_rig.loadtest.report.terminal import show
 
     config = SweepConfig(load_config(options), in_flight, rounds)
     with failures_in_one_line(RunError), shown_progress() as report:
@@ -73,8 +74,6 @@ def sweep_command(
     if as_json:
         click.echo(json.dumps([asdict(figure) for figure in result.figures]))
     else:
-        stdout().print(sweep_table(result.figures))
-        for line in sweep_lines(result.figures):
-            click.echo(line)
+        show(stdout(), flight_table(result.figures), *flight_notes(result.figures))
     click.echo(f"Written to {result.folder}", err=True)
     return int(any("calls failed" in figure.reason for figure in result.figures))

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value
-from capnp_rig.loadtest.report.document import Cell, Part, Row, Table
+from capnp_rig.loadtest.report.document import Part
+from capnp_rig.loadtest.report.figures import figure_table, void_of
 from capnp_rig.loadtest.report.line_styles import ENGINES, look_of
 from capnp_rig.loadtest.report.load_claims import load_text
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.spectrum import loop_text
 from capnp_rig.loadtest.report.units import (
-    NOTHING,
     count_text,
     digits,
     interval_text,
@@ -41,7 +41,9 @@ def cpu_parts(source: Source) -> Iterator[Part]:
         ]
         if found:
             yield _cpu_chart(source, what, found)
-    yield _figure_table(source)
+    yield figure_table(
+        f"figures-{source.kind}", f"All figures of {source.kind}", source.figures, folded=True
+    )
 
 
 def _cpu_chart(source: Source, what: str, found: Sequence[Figure]) -> RowChart:
@@ -113,9 +115,8 @@ def _us_value(figure: Figure | None) -> Value:
         return Value(None)
     interval = interval_text(figure.low, figure.high, digits)
     shown = f"{digits(figure.value)} µs{f' ({interval})' if interval else ''}"
-    void = (figure.reason or "no reason given") if figure.verdict == "void" else ""
     said = f"{figure.labels.get('subject', figure.labels.get('stack', ''))}: {shown}"
-    return Value(figure.value, figure.low, figure.high, void, said, digits(figure.value))
+    return Value(figure.value, figure.low, figure.high, void_of(figure), said, digits(figure.value))
 
 
 def _cpu_finding(found: Sequence[Figure]) -> str:
@@ -130,27 +131,3 @@ def _cpu_finding(found: Sequence[Figure]) -> str:
         f"most with {most.labels['subject']} and {where[1]}: {digits(most.value or 0)} µs"
     )
     return sentence(said) + " Whiskers are 95 % intervals."
-
-
-def _figure_table(source: Source) -> Table:
-    rows = []
-    for one in source.figures:
-        floor = one.labels.get("floor")
-        rows.append(
-            Row(
-                [
-                    Cell(one.name),
-                    Cell(count_text(one.value), one.value),
-                    Cell(one.unit),
-                    Cell(interval_text(one.low, one.high, count_text) or NOTHING),
-                    Cell(NOTHING if floor is None else share_text(floor), floor),
-                    Cell(f"{one.n:,}", one.n),
-                    Cell(one.verdict if not one.reason else f"{one.verdict}: {one.reason}"),
-                ],
-                one.reason if one.verdict == "void" else "",
-            )
-        )
-    headings = ["figure", "value", "unit", "95 % interval", "A/A floor", "n", "verdict"]
-    return Table(
-        f"figures-{source.kind}", f"All figures of {source.kind}", headings, rows, folded=True
-    )

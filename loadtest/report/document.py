@@ -1,9 +1,25 @@
-"""The document that the page, the pictures' folder and the Markdown show (no I/O)."""
+"""A document: what a page, a Markdown file or a terminal shows of results (no I/O).
+
+Builders make its parts from typed results; `web`, `markdown` and `terminal` render them. Text
+stands in a part as it is meant to be read; a renderer escapes it, and decides on nothing but
+the types and enums here.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 
 from capnp_rig.loadtest.report.chart import Chart
+
+
+class Tone(StrEnum):
+    """How a cell or a row is coloured; the value is the class on the page."""
+
+    PLAIN = ""
+    GOOD = "good"
+    BAD = "bad"
+    DOUBTFUL = "doubtful"
+    QUIET = "quiet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,25 +28,37 @@ class Cell:
 
     text: str
     value: float | None = None
+    tone: Tone = Tone.PLAIN
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a table; a `void` one is grey, and says why."""
+    """A row of a table; `void` says why nobody should trust it, and makes it grey."""
 
     cells: Sequence[Cell]
     void: str = ""
+    tone: Tone = Tone.PLAIN
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; a `folded` one is long, opens on demand and stays out of Markdown and print."""
+    """A table; headings that are all empty are not shown.
+
+    A `folded` table is long: it opens on demand, and stays out of Markdown and print.
+    """
 
     key: str
     caption: str
     headings: Sequence[str]
     rows: Sequence[Row]
     folded: bool = False
+
+    @property
+    def numeric_columns(self) -> frozenset[int]:
+        """The columns that hold a number in some row; they are aligned to the right."""
+        return frozenset(
+            at for row in self.rows for at, cell in enumerate(row.cells) if cell.value is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +67,14 @@ class Paragraph:
 
     text: str
     quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """A list of sentences, under a title where there is one."""
+
+    title: str
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +89,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """Command lines to repeat, each with what it does."""
+    """Command lines to repeat, each with what it does; an empty text says nothing of it."""
 
     lines: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A file beside the page: its text, and where it is from the page."""
+    """A file beside the page: its text, and its path relative to the page."""
 
     text: str
     path: str
@@ -81,7 +117,7 @@ class Fold:
     parts: "Sequence[Part]"
 
 
-Part = Chart | Table | Paragraph | Commands | Links | Fold
+Part = Chart | Table | Paragraph | Notes | Commands | Links | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +131,15 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """All there is: claims, the machine and the void flags of the box, then the sections."""
+    """A title, the parts of the verdict box, then sections.
+
+    `is_void` marks the box red: nobody should trust the result as a whole.
+    """
 
     title: str
-    claims: Sequence[Claim]
-    machine: Sequence[str]
-    flags: Sequence[str]
-    sections: Sequence[Section] = field(default_factory=tuple)
+    claims: Sequence[Claim] = ()
+    machine: Sequence[str] = ()
+    flags: Sequence[str] = ()
+    sections: Sequence[Section] = ()
+    verdict: Sequence[Part] = ()
+    is_void: bool = False

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from capnp_rig.loadtest.bench.sweep_figures import CPU, P50, P99, RATE, UNITS, Knee, knee_of
 from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point, decade_ticks
-from capnp_rig.loadtest.report.document import Cell, Part, Row, Table
+from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.figures import figure_cell, void_of
 from capnp_rig.loadtest.report.line_styles import PERCENTILES, look_of
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import (
@@ -17,6 +18,7 @@ from capnp_rig.loadtest.report.units import (
     plural,
     sentence,
     time_text,
+    us_text,
 )
 from capnp_rig.loadtest.results import Figure
 
@@ -26,9 +28,7 @@ _RATE_LOOK, _CPU_LOOK = look_of(RATE, {}, 2), look_of(CPU, {}, 3)
 
 def flight_parts(source: Source) -> Iterator[Part]:
     """Yield the rate, service times and CPU per call by calls in flight, and a table of them."""
-    found = {
-        what: [one for one in source.figures if one.labels.get("what") == what] for what in UNITS
-    }
+    found = _by_subject(source.figures)
     flights = [int(one.labels["calls_in_flight"]) for one in found[RATE]]
     if not flights:
         return
@@ -60,7 +60,7 @@ def flight_parts(source: Source) -> Iterator[Part]:
         x=Axis("calls in flight", is_log=True, ticks=[(one, compact(one)) for one in flights]),
         panels=panels,
     )
-    yield _table(found)
+    yield flight_table(source.figures, folded=True)
 
 
 def _rate_text(value: float) -> str:
@@ -83,8 +83,9 @@ def _point(figure: Figure, value: float, factor: float, text: Text) -> Point:
         f"{figure.labels['calls_in_flight']:,} in flight: {least}{text(value * factor)}"
         f"{f' ({interval})' if interval else ''}"
     )
-    void = (figure.reason or "no reason given") if figure.verdict == "void" else ""
-    return Point(int(figure.labels["calls_in_flight"]), value * factor, low, high, void, said)
+    return Point(
+        int(figure.labels["calls_in_flight"]), value * factor, low, high, void_of(figure), said
+    )
 
 
 def _finding(knee: Knee | None, figures: Sequence[Figure]) -> str:
@@ -115,39 +116,52 @@ def knee_text(knee: Knee) -> str:
     return said
 
 
-def _table(found: dict[str, list[Figure]]) -> Table:
+def _by_subject(figures: Sequence[Figure]) -> dict[str, list[Figure]]:
+    return {what: [one for one in figures if one.labels.get("what") == what] for what in UNITS}
+
+
+def flight_table(figures: Sequence[Figure], *, folded: bool = False) -> Table:
+    """Return a row per number of calls in flight, with what is measured of it."""
     rows = []
-    for each in zip(*(found[what] for what in UNITS), strict=True):
+    for each in zip(*_by_subject(figures).values(), strict=True):
         reasons = list(dict.fromkeys(one.reason for one in each if one.reason))
         is_void = all(one.verdict == "void" for one in each)
         labels = each[0].labels
         cells = [
             Cell(f"{labels['calls_in_flight']:,}", labels["calls_in_flight"]),
             Cell(str(labels["load"])),
-            *(_cell(one) for one in each),
+            *(figure_cell(one, _interval_text(one)) for one in each),
             Cell("; ".join(reasons) or NOTHING),
         ]
         rows.append(Row(cells, "; ".join(reasons) if is_void else ""))
     headings = ["in flight", "connections x each", "calls/s", "p50", "p99", "CPU per call"]
     return Table(
         "flights",
-        "By calls in flight; Little's law counts them again: the rate times the mean service time",
+        "By calls in flight, closed loop; Little's law counts them again: the rate times the mean "
+        "service time",
         [*headings, "by Little's law", "notes"],
         rows,
-        folded=True,
+        folded,
     )
 
 
-def _cell(figure: Figure) -> Cell:
-    if figure.value is None:
-        return Cell(NOTHING)
-    text: Text = count_text
-    factor = 1
+def _interval_text(figure: Figure) -> Text:
+    """Return how a figure is written, with its interval if there is one."""
+
+    def text(value: float) -> str:
+        interval = interval_text(figure.low, figure.high, plain)
+        return f"{plain(value)} ({interval})" if interval else plain(value)
+
+    plain: Text = count_text
     if figure.unit == "µs":
-        text, factor = time_text, 1000
-    shown = text(figure.value * factor)
-    if figure.low is not None and figure.high is not None:
-        interval = interval_text(figure.low * factor, figure.high * factor, text)
-        shown += f" ({interval})"
-    sign = {"void": "? ", "at least": "≥ "}.get(figure.verdict, "")
-    return Cell(f"{sign}{shown}", figure.value)
+        plain = us_text
+    return text
+
+
+def flight_notes(figures: Sequence[Figure]) -> Iterator[Paragraph]:
+    """Yield where more calls in flight bring no more, and why there are no intervals."""
+    knee = knee_of(figures)
+    if knee is not None:
+        yield Paragraph(sentence(knee_text(knee)))
+    if all(figure.low is None for figure in figures):
+        yield Paragraph("Under six rounds there are no intervals.")

@@ -9,6 +9,7 @@ from capnp_rig.loadtest.report.document import (
     Document,
     Fold,
     Links,
+    Notes,
     Paragraph,
     Part,
     Row,
@@ -27,13 +28,12 @@ def _blocks(document: Document) -> Iterator[str]:
     yield f"# {escaped(document.title)}"
     yield NOTE
     yield from claims(document)
-    for title, texts in (
-        ("Void, or to be read with care", document.flags),
-        ("Measured on", document.machine),
-    ):
-        if texts:
-            yield f"**{title}**"
-            yield bullets(texts)
+    notes = [
+        Notes("Void, or to be read with care", document.flags),
+        Notes("Measured on", document.machine),
+    ]
+    for part in (*document.verdict, *(note for note in notes if note.texts)):
+        yield from _part(part)
     for section in document.sections:
         shown = [block for part in section.parts for block in _part(part)]
         if shown:
@@ -77,6 +77,9 @@ def _part(part: Part) -> Iterator[str]:
         yield from (block for inner in part.parts for block in _part(inner))
     elif isinstance(part, Paragraph):
         yield escaped(part.text)
+    elif isinstance(part, Notes):
+        yield from filter(None, [part.title and f"**{escaped(part.title)}**"])
+        yield bullets(part.texts)
     elif isinstance(part, Commands):
         yield "\n".join(f"    {command}" for command, _ in part.lines)
     elif isinstance(part, Links):
@@ -85,15 +88,11 @@ def _part(part: Part) -> Iterator[str]:
 
 def table(part: Table) -> str:
     """Return a table; numbers stand right, and a void row says so in its last cell."""
-    right = [
-        any(row.cells[at].value is not None for row in part.rows)
-        for at in range(len(part.headings))
-    ]
     lines = [
         escaped(part.caption),
         "",
         _line(part.headings),
-        _line("---:" if is_right else "---" for is_right in right),
+        _line("---:" if at in part.numeric_columns else "---" for at in range(len(part.headings))),
         *(_line(_texts(row)) for row in part.rows),
     ]
     return "\n".join(lines)

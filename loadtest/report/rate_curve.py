@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table, Tone
 from capnp_rig.loadtest.report.line_styles import PERCENTILES
 from capnp_rig.loadtest.report.sources import Source
-from capnp_rig.loadtest.report.units import count_text, sentence, time_text
+from capnp_rig.loadtest.report.units import count_text, sentence, time_text, us_text
 from capnp_rig.loadtest.results import ResultError
 from capnp_rig.loadtest.stats.slo import Latency, SloError, parse_slo
 
@@ -20,7 +21,7 @@ def search_parts(source: Source) -> Iterator[Part]:
         return
     try:
         yield _rate_chart(source, curve)
-        yield _rate_table(curve)
+        yield rate_table(curve)
     except (KeyError, TypeError, ValueError) as error:
         raise ResultError(f"{source.folder}: the curve is damaged: {error}") from error
 
@@ -105,16 +106,20 @@ def _rate_finding(
     return sentence(said) + "".join(notes)
 
 
-def _rate_table(curve: Sequence[Mapping[str, float]]) -> Table:
+def rate_table(curve: Sequence[Mapping[str, Any]], slo: str = "") -> Table:
+    """Return a row per offered rate; grey where less than half of the probes kept `slo`."""
     rows = []
     for point in curve:
         times = [point.get(name) for name in ("p50", "p99", "p999", "lateness_p99")]
         cells = [
             Cell(f"{point['rate_hz']:,g}", point["rate_hz"]),
             Cell(count_text(point["calls_per_s"]), point["calls_per_s"]),
-            *(Cell(time_text(None if one is None else one * 1000), one) for one in times),
+            *(Cell(us_text(value_us), value_us) for value_us in times),
             Cell(f"{point['held']} of {point['probes']}"),
+            Cell(str(point.get("note") or "")),
         ]
-        rows.append(Row(cells, str(point.get("note") or "")))
-    headings = ["offered/s", "answered/s", "p50", "p99", "p99.9", "lateness p99", "held"]
-    return Table("rates", "Response times by offered rate", headings, rows)
+        tone = Tone.PLAIN if point["held"] * 2 > point["probes"] else Tone.QUIET
+        rows.append(Row(cells, str(point.get("note") or ""), tone))
+    headings = ["offered/s", "answered/s", "p50", "p99", "p99.9", "lateness p99", "held", "note"]
+    caption = f"Response times by offered rate{f'; {slo}' if slo else ''}"
+    return Table("rates", caption, headings, rows)

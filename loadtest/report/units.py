@@ -31,6 +31,11 @@ def time_text(value_ns: float | None, count: int = 3) -> str:
     return f"{digits(value_ns / factor, count)} {unit}"
 
 
+def us_text(value_us: float | None, count: int = 3) -> str:
+    """Return a time that is given in µs, with its unit."""
+    return time_text(None if value_us is None else value_us * 1000, count)
+
+
 def size_text(size_bytes: float | None, count: int = 2) -> str:
     """Return a size with its unit: 64 B, 1.1 KiB, 133 KiB, 4 MiB."""
     if size_bytes is None:
@@ -39,8 +44,8 @@ def size_text(size_bytes: float | None, count: int = 2) -> str:
         (one for one in reversed(_SIZES) if abs(round(size_bytes)) >= one[0]), _SIZES[0]
     )
     value = size_bytes / factor
-    text = f"{value:,.0f}" if value >= 10 or value == int(value) else digits(value, count)
-    return f"{text} {unit}"
+    is_whole = value >= 10 ** (count - 1) or value == int(value)
+    return f"{f'{value:,.0f}' if is_whole else digits(value, count)} {unit}"
 
 
 def times_text(ratio: float) -> str:
@@ -58,6 +63,14 @@ def count_text(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{value:,.0f}" if abs(value) >= 100 else digits(value)
+
+
+def number_text(value: float | None) -> str:
+    """Return a number with four digits, a whole one or one from 1,000 on without a fraction."""
+    if value is None:
+        return NOTHING
+    is_whole = abs(value) >= 1000 or value == int(value)
+    return f"{value:,.0f}" if is_whole else digits(value, 4)
 
 
 def share_text(share: float) -> str:

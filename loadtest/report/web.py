@@ -18,6 +18,7 @@ from capnp_rig.loadtest.report.document import (
     Document,
     Fold,
     Links,
+    Notes,
     Paragraph,
     Part,
     Section,
@@ -125,19 +126,18 @@ def _contents(sections: Iterable[Section]) -> Html:
 
 
 def _box(document: Document) -> Html:
-    content: list[Html] = [element("h2", "Verdict")]
+    content = [element("h2", "Verdict"), *_parts(document.verdict)]
     for topic, claims in groupby(document.claims, key=lambda claim: claim.topic):
         content.append(element("h3", topic))
         content.append(element("ul", *map(_claim, claims)))
-    if not document.claims:
+    if not document.claims and not document.verdict:
         content.append(element("p", "Nothing was measured that could be judged.", class_="quiet"))
     if document.flags:
-        content.append(element("h3", "Void, or to be read with care"))
-        content.append(element("ul", *(element("li", text) for text in document.flags)))
+        content += _parts([Notes("Void, or to be read with care", document.flags)])
     if document.machine:
-        content.append(element("h3", "Measured on"))
-        content.append(element("ul", *(element("li", text) for text in document.machine)))
-    return element("section", *content, class_="box", id="verdict")
+        content += _parts([Notes("Measured on", document.machine)])
+    look = "box bad" if document.is_void else "box"
+    return element("section", *content, class_=look, id="verdict")
 
 
 def _claim(claim: Claim) -> Html:
@@ -182,6 +182,9 @@ def _part(part: Part) -> Html:
         return _table(part)
     if isinstance(part, Commands):
         return _commands(part)
+    if isinstance(part, Notes):
+        title = element("h3", part.title) if part.title else ""
+        return joined([title, element("ul", *(element("li", text) for text in part.texts))])
     if isinstance(part, Links):
         links = [
             element("li", element("a", link.text, href=quote(link.path))) for link in part.links
@@ -192,12 +195,13 @@ def _part(part: Part) -> Html:
 
 
 def _commands(part: Commands) -> Html:
-    shown = [
-        line
-        for command, what in part.lines
-        for line in (element("p", f"{what}:"), element("pre", element("code", command)))
-    ]
-    return element("div", *shown)
+    return element("div", *(line for pair in part.lines for line in _command(*pair)))
+
+
+def _command(command: str, what: str) -> Iterator[Html]:
+    if what:
+        yield element("p", f"{what}:")
+    yield element("pre", element("code", command))
 
 
 def _chart(chart: Chart) -> Html:
@@ -277,7 +281,7 @@ def _swatch(look: Look, *, is_dots: bool) -> Html:
 
 
 def _table(table: Table) -> Html:
-    numeric = _numeric_columns(table)
+    numeric = table.numeric_columns
     heads = [
         element(
             "th",
@@ -292,7 +296,7 @@ def _table(table: Table) -> Html:
         element(
             "tr",
             *(_cell(cell, is_numeric=at in numeric) for at, cell in enumerate(row.cells)),
-            class_="void" if row.void else "",
+            class_="void" if row.void else row.tone,
             title=f"void: {row.void}" if row.void else "",
         )
         for row in table.rows
@@ -324,15 +328,7 @@ def _table(table: Table) -> Html:
     return element("details", element("summary", said), shown)
 
 
-def _numeric_columns(table: Table) -> frozenset[int]:
-    return frozenset(
-        at
-        for at in range(len(table.headings))
-        if any(row.cells[at].value is not None for row in table.rows)
-    )
-
-
 def _cell(cell: Cell, *, is_numeric: bool) -> Html:
     kind = "n" if is_numeric else "long" if len(cell.text) > 28 else "fixed"
     value = "" if cell.value is None else f"{cell.value:.12g}"
-    return element("td", cell.text, class_=kind, data_v=value)
+    return element("td", cell.text, class_=f"{kind} {cell.tone}".strip(), data_v=value)

@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from capnp_rig.loadtest.bench.stacks_figures import (
     CALLS,
@@ -22,7 +21,8 @@ from capnp_rig.loadtest.bench.stacks_figures import (
     Sample,
     figures,
 )
-from capnp_rig.loadtest.bench.stacks_tables import size_text, stack_lines, stack_tables
+from capnp_rig.loadtest.report.document import Paragraph, Table
+from capnp_rig.loadtest.report.stack_tables import stack_parts
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.histogram import Recorder
 
@@ -290,12 +290,14 @@ def test_figures_are_those_of_the_samples_that_were_written() -> None:
 # --- tables -----------------------------------------------------------------------------------
 
 
-def shown(found: list[Figure]) -> str:
-    console = Console(width=150, record=True)
-    with console.capture() as capture:
-        for table in stack_tables(found):
-            console.print(table)
-    return capture.get()
+def tables_of(found: list[Figure]) -> list[Table]:
+    return [part for part in stack_parts(found, {}) if isinstance(part, Table)]
+
+
+def sentences_of(found: list[Figure], skipped: dict[str, str]) -> list[str]:
+    parts = [part.text for part in stack_parts(found, skipped) if isinstance(part, Paragraph)]
+    assert parts[0].startswith("≥ at least, ? void")
+    return parts[1:]
 
 
 def test_a_ladder_has_the_fastest_first_and_marks_what_is_doubtful() -> None:
@@ -304,27 +306,26 @@ def test_a_ladder_has_the_fastest_first_and_marks_what_is_doubtful() -> None:
         *rounds("echo", *[calls * 3 for calls in STEADY], busy=0.95),
         *rounds("json", *[5_000] * 11, loop=OPEN, scheduled=5_000),
     ]
-    text = shown(both(rivals))
-    lines = text.splitlines()
-    assert "32 B of text, closed loop, 16 x 1; A/A floor: calls 0.0%, CPU 0.0%" in lines[0]
-    rows = [line for line in lines if line.startswith("│")]
-    assert [row.split()[1] for row in rows] == ["echo", "capnp", "json", "json"]
-    assert "≥60,240" in rows[0]
-    assert rows[0].split()[-4:] == ["-", "│", "-", "│"]
-    assert "2.00" in rows[2]
-    assert "=1.00" in rows[2]
-    assert "open loop at 50% of each one's own rate" in text
-    assert "10,000" in rows[3]
+    closed, opened = tables_of(both(rivals))
+    assert closed.caption == ("32 B of text, closed loop, 16 x 1; A/A floor: calls 0.0%, CPU 0.0%")
+    echo, capnp, json_stack = [[cell.text for cell in row.cells] for row in closed.rows]
+    assert (echo[0], capnp[0], json_stack[0]) == ("echo", "capnp", "json")
+    assert echo[1] == "≥60,240"
+    assert echo[-2:] == ["-", "-"]
+    assert json_stack[-2:] == ["2.00", "=1.00"]
+    assert opened.caption == "32 B of text, open loop at 50% of each one's own rate"
+    assert [[cell.text for cell in row.cells[:2]] for row in opened.rows] == [["json", "10,000"]]
 
 
 def test_what_is_void_and_what_is_missing_is_told_with_its_reasons() -> None:
     found = figures(rounds("json", *[200] * 8))
-    assert stack_lines(found, {"grpc": "needs hpack"}) == [
+    assert sentences_of(found, {"grpc": "needs hpack"}) == [
         "grpc was left out: needs hpack",
         "Void figures, 2: under 100 calls beyond it",
         "Void figures, 1: under 1 s of server CPU",
     ]
-    assert "?" in shown(found)
+    marked = [cell.text for table in tables_of(found) for row in table.rows for cell in row.cells]
+    assert any(text.startswith("?") for text in marked)
 
 
 def test_reasons_that_differ_in_their_numbers_are_told_by_an_example() -> None:
@@ -333,13 +334,6 @@ def test_reasons_that_differ_in_their_numbers_are_told_by_an_example() -> None:
         *figures(rounds("json", *calls, failures={"TimeoutError": 3})),
         *figures(rounds("http1", *calls, failures={"TimeoutError": 4})),
     ]
-    (line,) = stack_lines(found, {})
+    (line,) = sentences_of(found, {})
     said = "33 calls failed, 33 of them: TimeoutError"
     assert line == f"Void figures, {sum(one.verdict == 'void' for one in found)}, such as: {said}"
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(32, "32 B"), (4096, "4 KiB"), (1 << 20, "1 MiB"), (1000, "1000 B")]
-)
-def test_sizes_are_said_as_they_are_asked_for(size: int, text: str) -> None:
-    assert size_text(size) == text

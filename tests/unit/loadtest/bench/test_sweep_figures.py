@@ -13,7 +13,7 @@ from capnp_rig.loadtest.bench.sweep_figures import (
     figures,
     knee_of,
 )
-from capnp_rig.loadtest.cli.sweep_table import sweep_lines, sweep_table
+from capnp_rig.loadtest.report.flight_curve import flight_notes, flight_table
 from capnp_rig.loadtest.stats.histogram import Histogram
 
 ROUNDS = 6
@@ -59,7 +59,8 @@ def test_each_number_in_flight_has_every_figure_with_an_interval() -> None:
 def test_five_rounds_have_no_interval() -> None:
     found = figures(steps(1)[:5])
     assert {(one.low, one.high, one.n) for one in found} == {(None, None, 5)}
-    assert "Under six rounds there are no intervals." in list(sweep_lines(found))
+    notes = [note.text for note in flight_notes(found)]
+    assert notes[-1] == "Under six rounds there are no intervals."
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,8 @@ def test_steps_without_an_answer_are_void() -> None:
     assert {one.verdict for one in found} == {"void"}
     assert [one.value for one in found] == [0.0, None, None, None, None]
     assert knee_of(found) is None
-    assert "no call was answered" in "".join(sweep_lines(found))
+    (row,) = flight_table(found).rows
+    assert row.void.startswith("no call was answered")
 
 
 def _rates(by_flight: dict[int, int], **more: object) -> list[Step]:
@@ -121,8 +123,8 @@ def test_the_knee_is_where_more_in_flight_brings_no_more(calls: dict[int, int], 
 
 def test_a_generator_that_is_the_limit_makes_a_lower_bound() -> None:
     found = figures(_rates({1: 3000, 2: 9000}, busy=0.99))
-    assert next(sweep_lines(found)) == (
-        "The highest rate is at least 6,000 calls/s, with 8 calls in flight; "
-        "the most that were tried: it may still rise."
+    assert next(flight_notes(found)).text == (
+        "The rate goes up to at least 6,000 calls/s, with 8 calls in flight, "
+        "the most that were tried."
     )
-    assert "≥ 6,000" in "".join(str(cell) for cell in sweep_table(found).columns[2].cells)
+    assert flight_table(found).rows[-1].cells[2].text.startswith("≥6,000")

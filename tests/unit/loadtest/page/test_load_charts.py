@@ -166,7 +166,7 @@ def test_the_curve_of_a_search(tmp_path: Path) -> None:
         "Grey points are void: the generator was late, or calls failed."
     )
     assert isinstance(table, Table)
-    assert [row.cells[-1].text for row in table.rows] == ["3 of 3", "3 of 3", "3 of 3", "0 of 3"]
+    assert [row.cells[-2].text for row in table.rows] == ["3 of 3", "3 of 3", "3 of 3", "0 of 3"]
 
 
 def test_a_void_rate_does_not_stretch_the_frame(tmp_path: Path) -> None:

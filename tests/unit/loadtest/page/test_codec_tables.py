@@ -1,11 +1,8 @@
-import io
+from collections.abc import Sequence
 
-import pytest
-from rich.console import Console
-from rich.table import Table
-
-from capnp_rig.loadtest.bench.tables import bench_lines, bench_tables, bytes_text, time_text
 from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, OPEN, READ_ALL, READ_ONE
+from capnp_rig.loadtest.report.codec_tables import codec_parts
+from capnp_rig.loadtest.report.document import Paragraph, Table, Tone
 from capnp_rig.loadtest.results import Figure
 
 SIZES = (64, 4096, 1 << 20)
@@ -46,23 +43,18 @@ BY_SIZE = [
 ]
 
 
-def shown(tables: list[Table]) -> str:
-    console = Console(file=io.StringIO(), width=200)
-    for table in tables:
-        console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+def tables_of(figures: Sequence[Figure]) -> list[Table]:
+    return [part for part in codec_parts(figures) if isinstance(part, Table)]
 
 
-def rows(text: str) -> list[list[str]]:
-    lines = [line.strip("│┃").replace("┃", "│") for line in text.splitlines() if line[0] in "│┃"]
-    return [[cell.strip() for cell in line.split("│")] for line in lines]
+def rows(table: Table) -> list[list[str]]:
+    return [[*table.headings], *([cell.text for cell in row.cells] for row in table.rows)]
 
 
 def test_ratios_stand_by_size_below_the_baselines_own_time() -> None:
-    (table,) = bench_tables(BY_SIZE)
-    assert table.title == "tensor, open+read one field, by size: times as fast as orjson"
-    assert rows(shown([table])) == [
+    (table,) = tables_of(BY_SIZE)
+    assert table.caption == "tensor, open+read one field, by size: times as fast as orjson"
+    assert rows(table) == [
         ["", "64 B", "4 KiB", "1 MiB"],
         ["baseline", "640 ns", "41 µs", "10.5 ms"],
         ["wire", "0.5", "=1", "40"],
@@ -71,9 +63,9 @@ def test_ratios_stand_by_size_below_the_baselines_own_time() -> None:
 
 
 def test_colours_follow_the_verdict() -> None:
-    (table,) = bench_tables(BY_SIZE)
-    cells = [list(column.cells)[1] for column in table.columns[1:]]
-    assert [cell.style for cell in cells if not isinstance(cell, str)] == ["red", "dim", "green"]
+    (table,) = tables_of(BY_SIZE)
+    tones = [cell.tone for cell in table.rows[1].cells]
+    assert tones == [Tone.PLAIN, Tone.BAD, Tone.QUIET, Tone.GOOD]
 
 
 def test_contracts_stand_side_by_side_where_there_are_many() -> None:
@@ -81,9 +73,9 @@ def test_contracts_stand_side_by_side_where_there_are_many() -> None:
     found = [time("orjson", 1000.0, contract, 64) for contract in reversed(contracts)]
     found += [ratio("wire", 2.0, "faster", contract, 64) for contract in reversed(contracts)]
     found.append(ratio("pycapnp", 0.1, "slower", OPEN, 64))
-    (table,) = bench_tables(found)
-    assert table.title == "tensor of 64 B: times as fast as orjson"
-    assert rows(shown([table])) == [
+    (table,) = tables_of(found)
+    assert table.caption == "tensor of 64 B: times as fast as orjson"
+    assert rows(table) == [
         ["", "build+encode", "open", "read one field", "read 100%"],
         ["baseline", *["1 µs"] * 4],
         ["wire", *["2"] * 4],
@@ -104,9 +96,9 @@ def test_what_transports_leave_has_a_row_per_message_and_codec() -> None:
         if where == "in memory":
             found.append(ratio("wire", 8.0, "faster", contract, 4096))
     found.append(ratio("msgpack", 0.5, "slower", "round trip in memory", 64))
-    (table,) = bench_tables(found)
-    assert table.title == "Round trips: times as fast as orjson"
-    assert rows(shown([table])) == [
+    (table,) = tables_of(found)
+    assert table.caption == "Round trips: times as fast as orjson"
+    assert rows(table) == [
         ["", "codec", *trips],
         ["tensor 64 B", "baseline", *["1 µs"] * 4],
         ["tensor 64 B", "wire", "8", "4", "2", "1.1"],
@@ -125,20 +117,13 @@ def test_crossings_say_where_from_or_up_to_and_why_not() -> None:
         Figure("crossover: c", None, "B", READ_ONE, 3, reason="ahead throughout", labels=size),
         Figure("crossover: d", 1.0, "B", READ_ONE, 3, labels=other),
     ]
-    assert rows(shown(bench_tables(found))) == [
+    (table,) = tables_of(found)
+    places = ["wire", "orjson"]
+    assert rows(table) == [
         ["", "contract", "codec", "over", "ahead", "95 % interval", "n", "reason"],
-        ["tensor", READ_ONE, "wire", "orjson", "from 1.46 KiB", "1 KiB to 2 KiB", "12", ""],
-        [
-            "tensor 64 KiB",
-            "open+read k%",
-            "wire",
-            "orjson",
-            "up to 12.3 %",
-            "10 % to 20 %",
-            "12",
-            "",
-        ],
-        ["tensor", READ_ONE, "wire", "orjson", "-", "", "3", "ahead throughout"],
+        ["tensor", READ_ONE, *places, "from 1.46 KiB", "1 to 2 KiB", "12", ""],
+        ["tensor", READ_ONE, *places, "-", "", "3", "ahead throughout"],
+        ["tensor 64 KiB", "open+read k%", *places, "up to 12.3 %", "10 to 20 %", "12", ""],
     ]
 
 
@@ -155,31 +140,19 @@ def test_memory_sizes_and_floors_have_tables() -> None:
         *sizes,
         Figure("time: c", 50.0, "ns", "floor", 6, labels=floor),
     ]
-    memory, encoded, floors = bench_tables(found)
+    memory, raw, compressed, floors = tables_of(found)
     headings = [f"tensor 16 MiB, {contract}" for contract in (READ_ONE, READ_ALL)]
-    assert rows(shown([memory])) == [["", *headings], ["wire", "4 KiB", "-"]]
-    assert rows(shown([encoded])) == [["", "tensor 16 MiB"], ["wire", "2 KiB, 1,000 B"]]
-    assert rows(shown([floors])) == [["", "64 B"], ["memcpy", "50 ns"]]
+    assert rows(memory) == [["", *headings], ["wire", "4 KiB", "-"]]
+    assert raw.caption == "Encoded size, raw"
+    assert rows(raw) == [["", "tensor 16 MiB"], ["wire", "2 KiB"]]
+    assert rows(compressed) == [["", "tensor 16 MiB"], ["wire", "1,000 B"]]
+    assert rows(floors) == [["", "64 B"], ["memcpy", "50 ns"]]
 
 
 def test_the_outcome_is_told_in_words_losses_and_voids_included() -> None:
     void = time("msgpack", None, READ_ALL, 64)
-    assert bench_lines([*BY_SIZE, void, void]) == [
+    parts = codec_parts([*BY_SIZE, void, void])
+    assert [part.text for part in parts if isinstance(part, Paragraph)] == [
         "wire against orjson: 1 faster, 1 slower, 1 same.",
         "msgpack is void: CodecMismatch: wrong",
     ]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.5, "0.5 ns"), (999.4, "999 ns"), (999.6, "1 µs"), (12345, "12.3 µs"), (2e9, "2 s")],
-)
-def test_times_have_three_digits(value: float, text: str) -> None:
-    assert time_text(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(64, "64 B"), (1000, "1,000 B"), (1024, "1 KiB"), (1 << 24, "16 MiB")]
-)
-def test_bytes_have_their_unit(value: float, text: str) -> None:
-    assert bytes_text(value) == text

@@ -1,0 +1,57 @@
+"""A comparison of two results as people read it (no I/O)."""
+
+from collections.abc import Iterator
+
+from capnp_rig.loadtest.compare import Comparison, Row
+from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
+from capnp_rig.loadtest.report.document import Row as TableRow
+from capnp_rig.loadtest.report.figures import tone_of
+from capnp_rig.loadtest.report.units import interval_text, number_text
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+
+_DOUBTED = "not judged: see below"
+_WORDS = {
+    Verdict.FASTER: "The candidate is faster.",
+    Verdict.SLOWER: "The candidate is slower.",
+    Verdict.SAME: "The candidate is the same.",
+    Verdict.INCONCLUSIVE: "Whether the candidate is faster or slower is not resolved.",
+}
+
+
+def comparison_parts(found: Comparison) -> Iterator[Part]:
+    """Yield a row per metric, the verdict in words, and how the intervals are meant."""
+    headings = ("metric", "unit", "baseline", "candidate", "ratio", "95 % interval", "A/A floor")
+    yield Table(
+        "comparison",
+        f"Candidate against baseline, by {found.unit}: above 1 the candidate is better",
+        (*headings, "n", "verdict", "reason"),
+        [TableRow(_cells(row, found.doubt), tone=tone_of(row.verdict)) for row in found.rows],
+    )
+    is_void = all(row.verdict == Verdict.VOID for row in found.rows)
+    yield Paragraph(
+        "Nothing could be judged: every row is void." if is_void else _WORDS[found.verdict]
+    )
+    yield from map(Paragraph, found.notes)
+
+
+def _cells(row: Row, doubt: str) -> list[Cell]:
+    # The reason of a doubt is the same in all rows, and long.
+    reason = row.reason.replace(doubt, _DOUBTED) if doubt else row.reason
+    return [
+        Cell(row.metric),
+        Cell(row.unit),
+        Cell(number_text(row.baseline), row.baseline),
+        Cell(number_text(row.candidate), row.candidate),
+        Cell("-" if row.ratio is None else f"{row.ratio:.3f}", row.ratio),
+        Cell(interval_text(row.low, row.high, "{:.3f}".format) or "none"),
+        Cell("-" if row.floor is None else f"{row.floor:.1%}", row.floor),
+        Cell(f"{row.n:,}", row.n),
+        Cell(row.verdict),
+        Cell(reason),
+    ]
+
+
+def objection_lines(found: Comparison) -> Iterator[str]:
+    """Yield why rows are void, or what was ignored to judge them."""
+    for objection in found.objections:
+        yield f"{'ignored' if found.forced else 'void'}: {objection}"

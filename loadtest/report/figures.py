@@ -1,0 +1,82 @@
+"""Figures as cells and tables: a mark in front of a value says how far to trust it (no I/O)."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from capnp_rig.loadtest.report.document import Cell, Row, Table, Tone
+from capnp_rig.loadtest.report.units import NOTHING, interval_text, number_text, share_text
+from capnp_rig.loadtest.results import Figure
+
+MARKS: Mapping[str, str] = {"void": "?", "at least": "≥", "same": "=", "inconclusive": "~"}
+_TONES: Mapping[str, Tone] = {
+    "faster": Tone.GOOD,
+    "slower": Tone.BAD,
+    "at least": Tone.DOUBTFUL,
+    "inconclusive": Tone.QUIET,
+    "same": Tone.QUIET,
+    "void": Tone.QUIET,
+}
+
+
+def tone_of(verdict: str) -> Tone:
+    """Return the colour of a verdict."""
+    return _TONES.get(verdict, Tone.PLAIN)
+
+
+def number_cell(value: float | None, decimals: int = 0) -> Cell:
+    """Return a number with so many decimals."""
+    return Cell(NOTHING) if value is None else Cell(f"{value:,.{decimals}f}", value)
+
+
+def figure_cell(figure: Figure | None, text: Callable[[float], str] = number_text) -> Cell:
+    """Return a figure's value behind the mark of its verdict; a dash if there is no value."""
+    if figure is None or figure.value is None:
+        return Cell(NOTHING)
+    shown = f"{MARKS.get(figure.verdict, '')}{text(figure.value)}"
+    return Cell(shown, figure.value, tone_of(figure.verdict))
+
+
+def figure_table(
+    key: str, caption: str, figures: Sequence[Figure], *, folded: bool = False
+) -> Table:
+    """Return a row per figure, with its unit, interval, verdict and reason.
+
+    The contract has a column if there are several, the A/A floor if a figure has one.
+    """
+    left_out = set()
+    if len({figure.contract for figure in figures}) < 2:
+        left_out.add("contract")
+    if not any("floor" in figure.labels for figure in figures):
+        left_out.add("A/A floor")
+    shown = [heading for heading in _COLUMNS if heading not in left_out]
+    rows = [
+        Row(
+            [_COLUMNS[heading](figure) for heading in shown],
+            void_of(figure),
+            tone_of(figure.verdict),
+        )
+        for figure in figures
+    ]
+    return Table(key, caption, shown, rows, folded)
+
+
+def void_of(figure: Figure) -> str:
+    """Return why a figure is void; empty if it is not."""
+    return (figure.reason or "no reason given") if figure.verdict == "void" else ""
+
+
+def _floor_cell(figure: Figure) -> Cell:
+    floor = figure.labels.get("floor")
+    return Cell(NOTHING) if floor is None else Cell(share_text(floor), floor)
+
+
+_COLUMNS: Mapping[str, Callable[[Figure], Cell]] = {
+    "figure": lambda figure: Cell(figure.name),
+    "value": lambda figure: Cell(number_text(figure.value), figure.value),
+    "unit": lambda figure: Cell(figure.unit),
+    "contract": lambda figure: Cell(figure.contract),
+    "95 % interval": lambda figure: Cell(interval_text(figure.low, figure.high, number_text)),
+    "A/A floor": _floor_cell,
+    "n": lambda figure: Cell(f"{figure.n:,}", figure.n),
+    "verdict": lambda figure: Cell(figure.verdict),
+    "reason": lambda figure: Cell(figure.reason),
+}

@@ -1,0 +1,119 @@
+"""The comparison of stacks on the terminal: a ladder per payload, the fastest first (no I/O).
+
+Ratios are capnp's over the stack of the row: above 1 capnp is better. Green and red are sure.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from capnp_rig.loadtest.bench.stacks_figures import (
+    CALLS,
+    CLOSED,
+    CPU,
+    FLOOR_CALLS,
+    FLOOR_CPU,
+    GENERATOR_BUSY,
+    MB,
+    OPEN,
+    OPEN_SHARE,
+    PERCENTILES,
+    RATIO_CALLS,
+    RATIO_CPU,
+    SERVER_BUSY,
+)
+from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.figures import figure_cell
+from capnp_rig.loadtest.report.stack_view import payload_of
+from capnp_rig.loadtest.report.units import NOTHING, size_text
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import Interval, noise_floor
+
+# By stack and figure; a ratio by the stack that it is over.
+_Cells = Mapping[tuple[str, str], Figure]
+# Heading, figure and decimals of what both loops have.
+_COLUMNS = (
+    ("calls/s", CALLS, 0),
+    *((f"{name} µs", name, 0) for name in PERCENTILES),
+    ("server µs", CPU, 1),
+    ("MB/s", MB, 1),
+)
+_RATIOS = (("capnp: calls", RATIO_CALLS, 2), ("capnp: CPU", RATIO_CPU, 2))
+
+
+def stack_parts(figures: Iterable[Figure], skipped: Mapping[str, str]) -> Iterator[Part]:
+    """Yield a table per loop and payload, what the marks mean, what is missing and what is void.
+
+    `skipped` has the reason for each stack that was left out.
+    """
+    known = list(figures)
+    for loop in (CLOSED, OPEN):
+        here = [figure for figure in known if figure.labels["loop"] == loop]
+        for payload in dict.fromkeys(map(payload_of, here)):
+            own = [figure for figure in here if payload_of(figure) == payload]
+            title = f"{size_text(payload.size_bytes)} of {payload.kind}"
+            yield _ladder(title, loop, own)
+    yield Paragraph(
+        "≥ at least, ? void, = a tie, ~ undecided; capnp over the stack, above 1 is better"
+    )
+    for stack, reason in skipped.items():
+        yield Paragraph(f"{stack} was left out: {reason}")
+    yield from _voids(known)
+
+
+def _voids(figures: Iterable[Figure]) -> Iterator[Paragraph]:
+    # By what is the same in them; the others' numbers are in the result.
+    reasons: dict[str, list[str]] = {}
+    for figure in figures:
+        if figure.verdict == "void":
+            plain = re.sub(r"[0-9][0-9.,]*", "", figure.reason)
+            reasons.setdefault(plain, []).append(figure.reason)
+    for alike in sorted(reasons.values(), key=lambda alike: -len(alike)):
+        example = "" if len(set(alike)) == 1 else ", such as"
+        yield Paragraph(f"Void figures, {len(alike):,}{example}: {alike[0]}")
+
+
+def _ladder(payload: str, loop: str, figures: Sequence[Figure]) -> Table:
+    cells = {
+        (figure.labels.get("baseline", figure.labels["stack"]), figure.labels["figure"]): figure
+        for figure in figures
+    }
+    columns, title = _COLUMNS, f"{payload}, open loop at {OPEN_SHARE:.0%} of each one's own rate"
+    headings = [heading for heading, _, _ in columns]
+    if loop == CLOSED:
+        columns = (*_COLUMNS, *_RATIOS)
+        headings = [*headings, "busy gen/srv", *(heading for heading, _, _ in _RATIOS)]
+        load = "{connections} x {in_flight}".format_map(figures[0].labels)
+        title = f"{payload}, closed loop, {load}{_floors(cells)}"
+    rows = []
+    for stack in _by_rate(cells):
+        shown = [
+            figure_cell(cells.get((stack, name)), f"{{:,.{decimals}f}}".format)
+            for _, name, decimals in columns
+        ]
+        if loop == CLOSED:
+            shown.insert(len(_COLUMNS), Cell(_busy(cells, stack)))
+        rows.append(Row([Cell(stack), *shown]))
+    return Table("ladder", title, ["stack", *headings], rows)
+
+
+def _by_rate(cells: _Cells) -> list[str]:
+    rates = {stack: one.value or 0.0 for (stack, name), one in cells.items() if name == CALLS}
+    return sorted(rates, key=lambda stack: -rates[stack])
+
+
+def _floors(cells: _Cells) -> str:
+    """Return the A/A floors of the ratios, to stand in a title."""
+    told = []
+    for name, what in ((FLOOR_CALLS, "calls"), (FLOOR_CPU, "CPU")):
+        figure = next((one for (_, known), one in cells.items() if known == name), None)
+        if figure is not None and figure.value is not None:
+            floor = noise_floor(Interval(figure.value, figure.low, figure.high, figure.n))
+            told.append(f"{what} {'unknown' if floor is None else f'{floor:.1%}'}")
+    return f"; A/A floor: {', '.join(told)}" if told else ""
+
+
+def _busy(cells: _Cells, stack: str) -> str:
+    shares = [cells.get((stack, name)) for name in (GENERATOR_BUSY, SERVER_BUSY)]
+    return "/".join(
+        NOTHING if one is None or one.value is None else f"{one.value:.0%}" for one in shares
+    )
