@@ -160,5 +160,7 @@ def compare_results(
 
 
 def _check(folder: Path) -> None:
-    if not (folder / "run.json").exists():
+    from capnp_rig.loadtest.results import run_file
+
+    if not run_file(folder).exists():
         raise click.UsageError(f"{folder} is no result: it has no run.json")

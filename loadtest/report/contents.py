@@ -47,7 +47,7 @@ from capnp_rig.loadtest.report.stack_claims import stack_claims
 from capnp_rig.loadtest.report.stack_ladder import ladder_parts
 from capnp_rig.loadtest.report.timeline import time_parts
 from capnp_rig.loadtest.report.units import size_text
-from capnp_rig.loadtest.results import ResultError
+from capnp_rig.loadtest.results import ResultError, run_file, sample_files
 from capnp_rig.loadtest.results.load_samples import damage
 
 TITLE = "capnp-rig: what was measured"
@@ -289,10 +289,9 @@ def _command(source: Source) -> str:
 
 
 def _files(source: Source) -> list[str]:
-    return [
-        "run.json",
-        *(name for name in ("samples.jsonl.gz", "report.html") if name in source.files),
-    ]
+    folder = source.folder
+    made_of = [run_file(folder), *sample_files(folder), folder / "report.html"]
+    return [file.name for file in made_of if file.name in source.files]
 
 
 def _environment_table(sources: Sequence[Source]) -> Table:

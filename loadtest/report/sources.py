@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from capnp_rig.loadtest.report.labels import labelled
-from capnp_rig.loadtest.results import Figure, ResultError, read_run
+from capnp_rig.loadtest.results import Figure, ResultError, read_run, run_file
 from capnp_rig.loadtest.results.load_samples import (
     LOAD_KINDS,
     LoadRun,
@@ -86,7 +86,7 @@ def find_sources(results: Path) -> Found:
     Raises:
         OSError: The folder cannot be read.
     """
-    folders = [each for each in results.iterdir() if (each / "run.json").exists()]
+    folders = [each for each in results.iterdir() if run_file(each).exists()]
     empty = [
         f"{each} is skipped: it has no run.json"
         for each in sorted(results.iterdir())

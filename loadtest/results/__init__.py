@@ -2,16 +2,19 @@
 
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+import lzma
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from capnp_rig.loadtest.stats.figure import Figure
 
 __all__ = [
     "FORMAT",
+    "RUN",
+    "SAMPLES",
     "VERSION",
     "Figure",
     "ResultError",
@@ -20,11 +23,15 @@ __all__ = [
     "read_run",
     "read_samples",
     "run_document",
+    "run_file",
+    "sample_files",
     "write_run",
     "write_samples",
 ]
 
 FORMAT = "capnp-rig run"
+RUN = "run.json"
+SAMPLES = "samples.jsonl.gz"
 # The first number changes when old readers would misread a file.
 VERSION = "1.0"
 
@@ -81,17 +88,29 @@ def write_run(folder: Path, document: Mapping[str, Any]) -> None:
         OSError: It cannot be written.
     """
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    (folder / "run.json").write_text(text, encoding="utf-8")
+    (folder / RUN).write_text(text, encoding="utf-8")
+
+
+def run_file(folder: Path) -> Path:
+    """Return the file with the content of ``run.json``, which may be packed, or be missing."""
+    packed = folder / f"{RUN}.xz"
+    return packed if packed.exists() else folder / RUN
+
+
+def sample_files(folder: Path) -> Sequence[Path]:
+    """Return the files of the samples, in order: one, or those of the compact form."""
+    return sorted(folder.glob("samples-*.jsonl.xz")) or [folder / SAMPLES]
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Return the content of a folder's ``run.json``.
+    """Return the content of a folder's ``run.json``, packed or not.
 
     Raises:
         OSError: There is none.
         ResultError: It has another format, or another major version.
     """
-    document: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    with _opened(run_file(folder)) as stream:
+        document: dict[str, Any] = json.load(stream)
     major = str(document.get("version", "")).partition(".")[0]
     if document.get("format") != FORMAT or major != VERSION.partition(".")[0]:
         raise ResultError(f"{folder} is not a {FORMAT!r} of version {VERSION}")
@@ -104,16 +123,27 @@ def write_samples(folder: Path, samples: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    with gzip.open(folder / "samples.jsonl.gz", "wt", encoding="utf-8") as stream:
+    with gzip.open(folder / SAMPLES, "wt", encoding="utf-8") as stream:
         for sample in samples:
             stream.write(json.dumps(sample) + "\n")
 
 
 def read_samples(folder: Path) -> list[dict[str, Any]]:
-    """Return the samples that `write_samples` wrote.
+    """Return the samples that `write_samples` wrote, packed or not.
 
     Raises:
         OSError: There are none.
     """
-    with gzip.open(folder / "samples.jsonl.gz", "rt", encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
+    samples: list[dict[str, Any]] = []
+    for file in sample_files(folder):
+        with _opened(file) as stream:
+            samples += map(json.loads, stream)
+    return samples
+
+
+def _opened(file: Path) -> IO[str]:
+    if file.suffix == ".xz":
+        return lzma.open(file, "rt", encoding="utf-8")
+    if file.suffix == ".gz":
+        return gzip.open(file, "rt", encoding="utf-8")
+    return file.open(encoding="utf-8")

@@ -10,6 +10,7 @@ Files may be damaged, so all that is read is checked: whatever is not as written
 `ResultError` that names the file.
 """
 
+import lzma
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from capnp_rig.loadtest.results import Figure, ResultError, read_run, read_samples
+from capnp_rig.loadtest.results import (
+    SAMPLES,
+    Figure,
+    ResultError,
+    read_run,
+    read_samples,
+    run_file,
+)
 from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
 from capnp_rig.loadtest.stats.process_use import ProcessUse
 from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
@@ -27,11 +35,10 @@ from capnp_rig.rigcli.gc_page import GcUse
 
 # Kinds of results that are load runs, with windows in their samples.
 LOAD_KINDS = ("run", "locust")
-SAMPLES = "samples.jsonl.gz"
 _DOCUMENT_PARTS = {"kind": str, "config": dict, "environment": dict, "figures": list}
 _DAMAGED = (
     *(ValueError, TypeError, LookupError, AttributeError, OverflowError),
-    *(RecursionError, EOFError, ZeroDivisionError, zlib.error),
+    *(RecursionError, EOFError, ZeroDivisionError, zlib.error, lzma.LZMAError),
 )
 _GENERATOR = ("scheduled", "held", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
 _BUCKETS = range(bucket_of(LOWEST_NS), bucket_of(HIGHEST_NS) + 1)
@@ -178,7 +185,7 @@ def read_result(folder: Path) -> Result:
         OSError: A file cannot be read; `FileNotFoundError` where there is no ``run.json``.
         ResultError: A file is damaged, or of another major version.
     """
-    document = _checked(folder / "run.json", lambda: read_run(folder))
+    document = _checked(run_file(folder), lambda: read_run(folder))
     with damage(str(folder / "run.json")):
         for part, kind in _DOCUMENT_PARTS.items():
             if not isinstance(document.get(part), kind):
