@@ -1,5 +1,116 @@
 """A Cap'n Proto RPC server for Python, its client, and the rig that load-tests it.
 
+This module is the public API: what a project imports that calls or serves an interface of its own.
+
+- `load_schema` opens a ``.capnp`` file; its attributes are the interfaces and structs in it.
+- `Client` and `AsyncClient` call an interface, `ReverseClient` and `AsyncReverseClient` the
+  tutorial's; a call ends in its results or in a `ClientError`.
+- A service is a class with an `interface` and its methods, see `server.service`. It raises
+  `ServiceError` to send a text to the peer, and is served with ``server run --service``.
+- `read_result` reads the folder that a run of the load rig left.
+
+>>> from capnp_rig import Client, load_schema
+>>> Adder = load_schema("adder.capnp").Adder  # doctest: +SKIP
+>>> with Client.connect("127.0.0.1:5000", interface=Adder) as client:  # doctest: +SKIP
+...     client.call("add", {"left": 2, "right": 3}).sum
+5
+
 The packages stand at the top of the source tree; this folder links to them, so that they have
 one import name between them.
 """
+
+from capnp_rig._lazy import lazy_names
+
+# As type checkers know it, without the 5 ms that the import of typing takes.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from capnp_rig.client import (
+        AsyncClient,
+        AsyncReverseClient,
+        Client,
+        ClientError,
+        ConnectError,
+        DeadlineExceeded,
+        Disconnected,
+        Overloaded,
+        PendingCall,
+        ProtocolError,
+        RemoteError,
+        ReverseClient,
+        UsageError,
+        UsedAfterFork,
+    )
+    from capnp_rig.loadtest import Figure, Result, ResultError, read_result
+    from capnp_rig.rigcli.address import AddressError
+    from capnp_rig.schema import SchemaError, load_schema
+    from capnp_rig.server import ServiceError
+    from capnp_rig.wire import (
+        EncodeError,
+        InactiveMember,
+        MalformedMessage,
+        NotAnInterface,
+        ViewExpired,
+    )
+
+__all__ = [
+    "AddressError",
+    "AsyncClient",
+    "AsyncReverseClient",
+    "Client",
+    "ClientError",
+    "ConnectError",
+    "DeadlineExceeded",
+    "Disconnected",
+    "EncodeError",
+    "Figure",
+    "InactiveMember",
+    "MalformedMessage",
+    "NotAnInterface",
+    "Overloaded",
+    "PendingCall",
+    "ProtocolError",
+    "RemoteError",
+    "Result",
+    "ResultError",
+    "ReverseClient",
+    "SchemaError",
+    "ServiceError",
+    "UsageError",
+    "UsedAfterFork",
+    "ViewExpired",
+    "load_schema",
+    "read_result",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "capnp_rig.client": (
+            "AsyncClient",
+            "AsyncReverseClient",
+            "Client",
+            "ClientError",
+            "ConnectError",
+            "DeadlineExceeded",
+            "Disconnected",
+            "Overloaded",
+            "PendingCall",
+            "ProtocolError",
+            "RemoteError",
+            "ReverseClient",
+            "UsageError",
+            "UsedAfterFork",
+        ),
+        "capnp_rig.loadtest": ("Figure", "Result", "ResultError", "read_result"),
+        "capnp_rig.rigcli.address": ("AddressError",),
+        "capnp_rig.schema": ("SchemaError", "load_schema"),
+        "capnp_rig.server": ("ServiceError",),
+        "capnp_rig.wire": (
+            "EncodeError",
+            "InactiveMember",
+            "MalformedMessage",
+            "NotAnInterface",
+            "ViewExpired",
+        ),
+    },
+)

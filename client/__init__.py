@@ -13,13 +13,11 @@
 'olleH'
 """
 
-import importlib
+from capnp_rig._lazy import lazy_names
 
 # As type checkers know it, without the 5 ms that the import of typing takes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from capnp_rig.client.asyncio_client import AsyncClient
     from capnp_rig.client.blocking_client import Client, PendingCall
     from capnp_rig.client.errors import (
@@ -35,17 +33,6 @@ if TYPE_CHECKING:
     )
     from capnp_rig.client.reverse import AsyncReverseClient, ReverseClient
     from capnp_rig.wire.errors import EncodeError, NotAnInterface
-
-# Imported when they are asked for: until `client.__main__` runs, Ctrl-C would show half an import.
-_MODULES = {
-    "AsyncClient": "capnp_rig.client.asyncio_client",
-    "AsyncReverseClient": "capnp_rig.client.reverse",
-    "Client": "capnp_rig.client.blocking_client",
-    "EncodeError": "capnp_rig.wire.errors",
-    "NotAnInterface": "capnp_rig.wire.errors",
-    "PendingCall": "capnp_rig.client.blocking_client",
-    "ReverseClient": "capnp_rig.client.reverse",
-}
 
 __all__ = [
     "AsyncClient",
@@ -66,9 +53,23 @@ __all__ = [
     "UsedAfterFork",
 ]
 
-
-def __getattr__(name: str) -> "Any":
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_MODULES.get(name, "capnp_rig.client.errors"))
-    return globals().setdefault(name, getattr(module, name))
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "capnp_rig.client.asyncio_client": ("AsyncClient",),
+        "capnp_rig.client.blocking_client": ("Client", "PendingCall"),
+        "capnp_rig.client.errors": (
+            "ClientError",
+            "ConnectError",
+            "DeadlineExceeded",
+            "Disconnected",
+            "Overloaded",
+            "ProtocolError",
+            "RemoteError",
+            "UsageError",
+            "UsedAfterFork",
+        ),
+        "capnp_rig.client.reverse": ("AsyncReverseClient", "ReverseClient"),
+        "capnp_rig.wire.errors": ("EncodeError", "NotAnInterface"),
+    },
+)

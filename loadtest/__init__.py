@@ -1,7 +1,37 @@
 """The load rig: Locust users, an engine, benchmarks, and the report of what they measured.
 
+A locustfile subclasses `CapnpUser`; `read_result` returns what a run left in its folder.
+
 Locust puts this folder first on `sys.path` while it loads ``capnp_user.py``, so no
 module here may bear the name of one that Python or a library imports; nor in ``locust_rig``,
 where a locustfile lies. Only the users (``*_user.py``), ``locust_rig`` and the shapes import
 locust, since that patches the process.
 """
+
+from capnp_rig._lazy import lazy_names
+
+# As type checkers know it, without the 5 ms that the import of typing takes.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from capnp_rig.loadtest.capnp_user import CallFailed, CapnpUser, ReverseUser
+    from capnp_rig.loadtest.results import Figure, ResultError
+    from capnp_rig.loadtest.results.load_samples import Result, read_result
+
+__all__ = [
+    "CallFailed",
+    "CapnpUser",
+    "Figure",
+    "Result",
+    "ResultError",
+    "ReverseUser",
+    "read_result",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "capnp_rig.loadtest.capnp_user": ("CallFailed", "CapnpUser", "ReverseUser"),
+        "capnp_rig.loadtest.results": ("Figure", "ResultError"),
+        "capnp_rig.loadtest.results.load_samples": ("Result", "read_result"),
+    },
+)

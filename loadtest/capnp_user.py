@@ -7,12 +7,11 @@ hub (`locust_rig.user_connection`), so one process makes more calls than most se
 For a scenario of your own, subclass `CapnpUser` in your own locustfile::
 
     from locust import between, task
-    from capnp_rig.loadtest.capnp_user import CapnpUser
-    from capnp_rig.schema import load
-    from capnp_rig.wire.rpc.interfaces import compile_interface
+    from capnp_rig import load_schema
+    from capnp_rig.loadtest import CapnpUser
 
     class AdderUser(CapnpUser):
-        interface = compile_interface(load("./adder.capnp").Adder)
+        interface = load_schema("./adder.capnp").Adder
         wait_time = between(0.1, 0.5)
 
         @task
@@ -56,7 +55,7 @@ from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.rigcli.address import AddressError, parse_address
 from capnp_rig.wire.errors import WireError
-from capnp_rig.wire.rpc.interfaces import Interface
+from capnp_rig.wire.rpc.interfaces import Interface, compile_interface
 
 _EXPECT = "expect"
 
@@ -76,6 +75,7 @@ class CapnpUser(User):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        cls.interface = compile_interface(cls.interface)
         locust_report.needs_host(cls)
 
     def __init__(self, environment: Environment) -> None:

@@ -51,7 +51,7 @@ class SchemaError(Exception):
     """A schema file is missing, or is not valid Cap'n Proto; the message says where."""
 
 
-def load(path: str | Path) -> Any:
+def load_schema(path: str | Path) -> Any:
     """Return the pycapnp module of one ``.capnp`` file, parsed once per process.
 
     A relative `path` without a folder names a schema of the rig (``message.capnp``);
@@ -208,7 +208,7 @@ def _content(file: Path) -> bytes:
 
 def load_rpc() -> Any:
     """Return the module of ``rpc.capnp``, the protocol's own schema, shipped inside pycapnp."""
-    return load(_PYCAPNP / "rpc.capnp")
+    return load_schema(_PYCAPNP / "rpc.capnp")
 
 
-message = load("message.capnp")
+message = load_schema("message.capnp")

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 
-PROBE = load(Path(__file__).resolve().parent / "data" / "probe.capnp").Probe
+PROBE = load_schema(Path(__file__).resolve().parent / "data" / "probe.capnp").Probe
 
 
 class Probe:

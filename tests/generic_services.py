@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 
-GENERICS = load(Path(__file__).resolve().parent / "data" / "generics.capnp")
+GENERICS = load_schema(Path(__file__).resolve().parent / "data" / "generics.capnp")
 NO_TEXT = b"\xff\x01\x02"
 
 

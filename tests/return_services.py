@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.server.service import ServiceError
 
-RETURNS = load(Path(__file__).resolve().parent / "data" / "returns.capnp").Returns
+RETURNS = load_schema(Path(__file__).resolve().parent / "data" / "returns.capnp").Returns
 GRID = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
 

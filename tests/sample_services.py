@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.schema import load, message
+from capnp_rig.schema import load_schema, message
 from capnp_rig.server.service import ServiceError
 
 
@@ -89,7 +89,7 @@ class Incomplete:
 class Rare:
     """Fields that struct views leave to pycapnp, an inherited and an async method."""
 
-    interface = load(Path(__file__).resolve().parent / "data" / "kinds.capnp").RareService
+    interface = load_schema(Path(__file__).resolve().parent / "data" / "kinds.capnp").RareService
 
     def base(self, _params: Any) -> None:
         return None

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pybase64
 
-from capnp_rig.schema import load, message
+from capnp_rig.schema import load_schema, message
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.encoding.structs import compile_struct
@@ -27,7 +27,7 @@ _REPEATS = 7
 _LEAST_S = 0.02
 _TEXT = "hello, this is 32 bytes of text!"
 _READ = compile_interface(message.MessageStream).methods["read"]
-_TENSOR = load("tensor.capnp").TensorService.Tensor
+_TENSOR = load_schema("tensor.capnp").TensorService.Tensor
 
 
 def _serving(batch: int) -> Callable[[], object]:

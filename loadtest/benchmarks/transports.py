@@ -25,7 +25,7 @@ from capnp_rig.loadtest.engine.cpu_pin import two_cpus
 from capnp_rig.loadtest.engine.server_process import running_server
 from capnp_rig.rigcli.address import parse_address
 from capnp_rig.rigcli.malloc_settings import keeping_heap
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.connection import Answered
@@ -128,7 +128,7 @@ def _echo(sock: socket.socket) -> Exchange:
 
 
 def _call(sock: socket.socket) -> Exchange:
-    method = compile_interface(load("echo.capnp").Echo).methods["echo"]
+    method = compile_interface(load_schema("echo.capnp").Echo).methods["echo"]
     interface_id, method_id = method.interface_id, method.method_id
     pack, view = method.params.pack, method.results.open
     connection = ClientConnection()

@@ -21,12 +21,12 @@ from capnp_rig.loadtest.codecs.reading import (
     records_reads,
     tensor_reads,
 )
-from capnp_rig.schema import load, message
+from capnp_rig.schema import load_schema, message
 
 _Text = message.MessageStream.MessageContent
-_Record = load("records.capnp").Record
-_Records = load("records.capnp").Records
-_Tensor = load("tensor.capnp").TensorService.Tensor
+_Record = load_schema("records.capnp").Record
+_Records = load_schema("records.capnp").Records
+_Tensor = load_schema("tensor.capnp").TensorService.Tensor
 
 RECORD_READS = record_reads("r.{}", {"kind": "r.kind.raw"})
 

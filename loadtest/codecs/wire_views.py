@@ -10,13 +10,13 @@ from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, N
 from capnp_rig.loadtest.codecs.messages import Message, Tensor
 from capnp_rig.loadtest.codecs.plain import record_dict, records_dict, tensor_dict, tensor_of
 from capnp_rig.loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
-from capnp_rig.schema import load, message
+from capnp_rig.schema import load_schema, message
 from capnp_rig.wire.encoding.structs import compile_struct
 
 _text = compile_struct(message.MessageStream.MessageContent.schema).compile()
-_record = compile_struct(load("records.capnp").Record.schema).compile()
-_records = compile_struct(load("records.capnp").Records.schema).compile()
-_tensor = compile_struct(load("tensor.capnp").TensorService.Tensor.schema).compile()
+_record = compile_struct(load_schema("records.capnp").Record.schema).compile()
+_records = compile_struct(load_schema("records.capnp").Records.schema).compile()
+_tensor = compile_struct(load_schema("tensor.capnp").TensorService.Tensor.schema).compile()
 # The table of one segment, and the pointer to the struct in the next word.
 _head = struct.Struct("<IIII").pack
 _RECORD_READS = record_reads("r.{}")

@@ -64,6 +64,11 @@ class Result:
         """Whether it has the windows of a load run."""
         return self.kind in LOAD_KINDS
 
+    @property
+    def figures(self) -> list[Figure]:
+        """The figures that were stored."""
+        return read_figures(self.document)
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -178,13 +183,14 @@ def generator_entry(
     return {"repeat": repeat, "process": process, **plain, "busy": busy, "seconds": seconds}
 
 
-def read_result(folder: Path) -> Result:
+def read_result(folder: str | Path) -> Result:
     """Read a result's ``run.json`` and samples.
 
     Raises:
         OSError: A file cannot be read; `FileNotFoundError` where there is no ``run.json``.
         ResultError: A file is damaged, or of another major version.
     """
+    folder = Path(folder)
     document = _checked(run_file(folder), lambda: read_run(folder))
     with damage(str(folder / "run.json")):
         for part, kind in _DOCUMENT_PARTS.items():

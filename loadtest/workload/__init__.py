@@ -44,7 +44,7 @@ from capnp_rig.loadtest.workload.texts import (
     generated_texts,
     parse_corpus,
 )
-from capnp_rig.schema import SchemaError, load, message
+from capnp_rig.schema import SchemaError, load_schema, message
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.foreign_protocols import Foreign, recognise
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
@@ -216,7 +216,7 @@ def _load(path: str) -> Any:
     except OSError:
         found = None
     is_copy = found is not None and int(found[1], 16) == message.schema.node.id
-    return message if is_copy else load(path)
+    return message if is_copy else load_schema(path)
 
 
 def _interfaces(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -308,7 +308,7 @@ def _binary_workload(config: WorkloadConfig) -> Workload:
     if given:
         raise WorkloadError(f"{given[0]} does not go with a binary payload: leave it out")
     _check_size(config.payload_bytes)
-    interface = compile_interface(load(_BINARY_SCHEMA).Binary)
+    interface = compile_interface(load_schema(_BINARY_SCHEMA).Binary)
     method = interface.methods["reverse"]
     bodies = Binaries(method.params, config.payload_bytes, seed=config.seed)
     if bodies.words > MAX_WORDS:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 
 
 def reverse_bytes(data: bytes | memoryview) -> bytearray:
@@ -17,7 +17,7 @@ def reverse_bytes(data: bytes | memoryview) -> bytearray:
 class Binary:
     """`Binary.reverse`; no data gives no data."""
 
-    interface = load("binary.capnp").Binary
+    interface = load_schema("binary.capnp").Binary
     note: Callable[[str], None] | None = None
 
     def reverse(self, params: Any) -> Mapping[str, bytearray]:

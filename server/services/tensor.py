@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.server.service import BadServiceError, ServiceError
 
 try:
@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
 class Tensor:
     """`TensorService`: the statistics of a tensor, and the tensor itself."""
 
-    interface = load("tensor.capnp").TensorService
+    interface = load_schema("tensor.capnp").TensorService
 
     def describe(self, params: Any) -> Mapping[str, Any]:
         """Answer with count, extremes, mean and deviation, and the data as it came.

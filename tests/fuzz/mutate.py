@@ -27,7 +27,7 @@ from typing import Any
 
 import capnp
 
-from capnp_rig.schema import load, load_rpc
+from capnp_rig.schema import load_rpc, load_schema
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
 from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.encoding.lists import LazyList
@@ -53,8 +53,8 @@ from capnp_rig.wire.rpc.server_connection import ServerConnection
 TESTS = Path(__file__).resolve().parent.parent
 RPC = load_rpc()
 DATA = TESTS / "data"
-KINDS = load(DATA / "kinds.capnp")
-PROBE = load(DATA / "probe.capnp").Probe
+KINDS = load_schema(DATA / "kinds.capnp")
+PROBE = load_schema(DATA / "probe.capnp").Probe
 METHODS = list(PROBE.schema.methods)
 # The methods whose frames are mutated, with the codecs of their params and results.
 SHAPES = {

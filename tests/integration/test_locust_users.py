@@ -21,7 +21,7 @@ from running_locust import LOCUSTFILE, ROOT, Finished, free_port, read_requests,
 from running_server import running_server
 
 from capnp_rig.client.reverse import MESSAGE_STREAM
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
@@ -361,7 +361,7 @@ def test_a_server_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
 # --- any schema --------------------------------------------------------------------------------
 
 GEOMETRY = str(ROOT / "tests" / "data" / "workload.capnp")
-MOVE = compile_interface(load(GEOMETRY).Geometry).methods["move"]
+MOVE = compile_interface(load_schema(GEOMETRY).Geometry).methods["move"]
 
 
 @contextmanager

@@ -9,12 +9,12 @@ import pytest
 from running_server import Running, running_server
 
 from capnp_rig.client import Client, RemoteError
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
 HERE = Path(__file__).resolve().parent.parent
-TENSOR = compile_interface(load("tensor.capnp").TensorService)
-RARE = compile_interface(load(HERE / "data" / "kinds.capnp").RareService)
+TENSOR = compile_interface(load_schema("tensor.capnp").TensorService)
+RARE = compile_interface(load_schema(HERE / "data" / "kinds.capnp").RareService)
 
 
 def served(service: str, engine: str) -> Any:

@@ -25,14 +25,16 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the commands in an empty venv that has nothing but the wheel."""
+    """The folder of the commands in a venv that has the wheel and PyPI's `schema`, no more."""
     folder = tmp_path_factory.mktemp("wheel")
     # A copy: building in the tree would leave folders in it.
     listed = run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).splitlines()
     for name in listed:
         source, target = ROOT / name, folder / "tree" / name
-        if source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        elif source.is_file():
             target.write_bytes(source.read_bytes())
     run(
         sys.executable,
@@ -48,7 +50,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (wheel,) = folder.glob("capnp_rig-*.whl")
     run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
-    run(folder / "venv/bin/pip", "install", "-q", wheel, cwd=folder)
+    run(folder / "venv/bin/pip", "install", "-q", wheel, "schema", cwd=folder)
     return folder / "venv" / "bin"
 
 
@@ -82,3 +84,14 @@ def test_the_wheel_brings_its_schemas_and_types(installed: Path, tmp_path: Path)
     )
     found = run(installed / "python", "-P", "-c", script, cwd=tmp_path)
     assert found == "0x8d1fb6963814a44a\n"
+
+
+@pytest.mark.timeout(600)
+def test_the_wheel_stands_beside_pypis_schema(installed: Path, tmp_path: Path) -> None:
+    script = (
+        "import schema\n"
+        "from capnp_rig.schema import message\n"
+        "print(schema.Schema(int).validate(3), message.MessageStream.schema)"
+    )
+    found = run(installed / "python", "-P", "-c", script, cwd=tmp_path)
+    assert found == "3 <schema for message.capnp:MessageStream>\n"

@@ -10,10 +10,10 @@ from typing import Any
 
 from soak.census import Census
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.server.service import ServiceError
 
-SCHEMA = load(Path(__file__).resolve().parent.parent / "data" / "soak.capnp")
+SCHEMA = load_schema(Path(__file__).resolve().parent.parent / "data" / "soak.capnp")
 
 
 class Soaked:

@@ -11,13 +11,13 @@ import pytest
 import uvloop
 
 from capnp_rig.client import AsyncClient, Client
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
-TENSOR = compile_interface(load("tensor.capnp").TensorService)
+TENSOR = compile_interface(load_schema("tensor.capnp").TensorService)
 DESCRIBE = TENSOR.methods["describe"]
 # Of one read, of several, and in turn.
 SIZES = [0, 10, 5_000, 100_000, 700_000] * 4

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from capnp_rig import schema
-from capnp_rig.schema import SchemaError, load, load_rpc, message
+from capnp_rig.schema import SchemaError, load_rpc, load_schema, message
 
 
 def test_the_contract_is_the_tutorials() -> None:
@@ -18,7 +18,7 @@ def test_the_contract_is_the_tutorials() -> None:
 
 
 def test_a_schema_is_parsed_once() -> None:
-    assert load("message.capnp") is message
+    assert load_schema("message.capnp") is message
     assert load_rpc() is load_rpc()
 
 
@@ -27,7 +27,7 @@ def test_a_schema_of_a_user_is_loaded_by_its_path(tmp_path: Path) -> None:
     file.write_text(
         '@0xb8a5a1cb73f3a2d1;\nusing Cxx = import "/capnp/c++.capnp";\nstruct Own { x @0 :Text; }\n'
     )
-    assert load(file).Own.new_message(x="y").x == "y"
+    assert load_schema(file).Own.new_message(x="y").x == "y"
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_a_mistake_in_a_schema_names_its_place(tmp_path: Path, text: str, reason
     file = tmp_path / "bad.capnp"
     file.write_text(text)
     with pytest.raises(SchemaError) as error:
-        load(file)
+        load_schema(file)
     assert str(error.value).startswith(f"{file} is not a valid schema: ")
     assert reason in str(error.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match=r"no schema file at .*nope\.capnp"):
-        load(tmp_path / "nope.capnp")
+        load_schema(tmp_path / "nope.capnp")
 
 
 def test_a_path_is_read_where_the_working_directory_is(
@@ -63,8 +63,8 @@ def test_a_path_is_read_where_the_working_directory_is(
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "own.capnp").write_text(f"@{number};\n")
         monkeypatch.chdir(tmp_path / folder)
-        assert load("./own.capnp").schema.node.id == int(number, 16)
-        assert load("./own.capnp") is load(tmp_path / folder / "own.capnp")
+        assert load_schema("./own.capnp").schema.node.id == int(number, 16)
+        assert load_schema("./own.capnp") is load_schema(tmp_path / folder / "own.capnp")
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_a_file_that_cannot_be_read_is_a_schema_error(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(SchemaError, match=reason) as error:
-        load(tmp_path / name)
+        load_schema(tmp_path / name)
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_name_that_is_too_long_is_a_schema_error() -> None:
     with pytest.raises(SchemaError, match="File name too long"):
-        load("a" * 300 + ".capnp")
+        load_schema("a" * 300 + ".capnp")
 
 
 def test_a_folder_and_a_pipe_are_schema_errors(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_folder_and_a_pipe_are_schema_errors(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.capnp")
     for name in ("folder.capnp", "pipe.capnp"):
         with pytest.raises(SchemaError, match="not a regular file"):
-            load(tmp_path / name)
+            load_schema(tmp_path / name)
 
 
 def test_a_file_without_permission_is_a_schema_error(
@@ -118,12 +118,12 @@ def test_a_file_without_permission_is_a_schema_error(
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(SchemaError, match=r"own\.capnp cannot be read: Permission denied"):
-        load(tmp_path / "own.capnp")
+        load_schema(tmp_path / "own.capnp")
 
 
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     (tmp_path / "own.capnp").write_text("\ufeff@0xb8a5a1cb73f3a2da;\nstruct A { x @0 :Text; }\n")
-    assert load(tmp_path / "own.capnp").A.new_message(x="y").x == "y"
+    assert load_schema(tmp_path / "own.capnp").A.new_message(x="y").x == "y"
 
 
 # --- what C++ aborts the process for ------------------------------------------------------
@@ -145,10 +145,10 @@ def run(script: str, *args: object) -> list[str]:
 LOAD_ALL = """
 import sys
 import capnp
-from capnp_rig.schema import SchemaError, load
+from capnp_rig.schema import SchemaError, load_schema
 for path in sys.argv[1:]:
     try:
-        print(len(dir(load(path))) > 0)
+        print(len(dir(load_schema(path))) > 0)
     except SchemaError as error:
         print(error)
 """
@@ -229,8 +229,8 @@ def test_a_schema_that_pycapnp_loaded_itself_is_that_module(folder: Path) -> Non
 import os, sys
 import capnp
 theirs = capnp.load(sys.argv[1], imports=[os.path.dirname(sys.argv[1])])
-from capnp_rig.schema import load
-print(load(sys.argv[1]) is theirs)
+from capnp_rig.schema import load_schema
+print(load_schema(sys.argv[1]) is theirs)
 """
     assert run(script, folder / "own.capnp") == ["True"]
 
@@ -251,9 +251,9 @@ def test_a_loaded_file_that_is_gone_or_broken_by_now_is_no_mistake_of_the_next(
 def test_a_schema_that_is_loaded_needs_its_file_no_more(tmp_path: Path) -> None:
     file = tmp_path / "own.capnp"
     file.write_text("@0xb8a5a1cb73f3a2db;\n")
-    module = load(file)
+    module = load_schema(file)
     file.unlink()
-    assert load(file) is module
+    assert load_schema(file) is module
 
 
 LOST_FOLDER = """
@@ -266,14 +266,14 @@ os.rmdir(lost)
 os.environ["PWD"] = lost
 from capnp_rig.client import ReverseClient
 print(os.getcwd(), os.environ.get("PWD"))
-from capnp_rig.schema import SchemaError, load
+from capnp_rig.schema import SchemaError, load_schema
 os.mkdir(lost)
 os.chdir(lost)
 os.environ["PWD"] = lost
 os.rmdir(lost)
 for path in ("./own.capnp", sys.argv[1], "./own.capnp"):
     try:
-        print(load(path).Own.new_message(x="y").x)
+        print(load_schema(path).Own.new_message(x="y").x)
     except SchemaError as error:
         print(error)
 """

@@ -249,10 +249,10 @@ BODY = "class X:\n    interface = message.MessageStream\n"
             "raise E",
         ),
         (
-            "from capnp_rig.schema import load\nload('nowhere.capnp')\n",
+            "from capnp_rig.schema import load_schema\nload_schema('nowhere.capnp')\n",
             "SchemaError",
             2,
-            "load('nowhere.capnp')",
+            "load_schema('nowhere.capnp')",
         ),
     ],
 )

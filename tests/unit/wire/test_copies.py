@@ -3,7 +3,7 @@
 import tracemalloc
 from itertools import pairwise
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.encoding.structs import compile_struct
@@ -13,7 +13,7 @@ from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.message_encoder import encode_bootstrap_results
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
-DESCRIBE = compile_interface(load("tensor.capnp").TensorService).methods["describe"]
+DESCRIBE = compile_interface(load_schema("tensor.capnp").TensorService).methods["describe"]
 SIZE = 1 << 20
 READ_BYTES = 262_144
 
@@ -71,7 +71,7 @@ def test_reading_a_mebibyte_allocates_next_to_nothing() -> None:
 
 
 def test_a_list_of_structs_is_read_where_it_lies() -> None:
-    schema = load("records.capnp").Records.schema
+    schema = load_schema("records.capnp").Records.schema
     codec = compile_struct(schema)
     keys = [bytes([number % 256]) * 1000 for number in range(500)]
     frame = codec.to_bytes({"records": [{"key": key} for key in keys]})
@@ -89,7 +89,7 @@ def test_a_list_of_structs_is_read_where_it_lies() -> None:
 
 
 def test_a_list_of_structs_is_copied_once_into_the_frame() -> None:
-    codec = compile_struct(load("records.capnp").Records.schema)
+    codec = compile_struct(load_schema("records.capnp").Records.schema)
     values = {"records": [{"key": bytes(10_000)} for _ in range(100)]}
     size = len(codec.to_bytes(values))
     tracemalloc.start()
@@ -103,7 +103,7 @@ def test_a_list_of_structs_is_copied_once_into_the_frame() -> None:
 
 
 def test_a_buffer_that_its_owner_fills_again_is_no_part_of_the_message() -> None:
-    codec = compile_struct(load("tensor.capnp").TensorService.Tensor.schema)
+    codec = compile_struct(load_schema("tensor.capnp").TensorService.Tensor.schema)
     for fixed in (False, True):
         data = bytearray(b"first")
         values = memoryview(data).toreadonly() if fixed else data

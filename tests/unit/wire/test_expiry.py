@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.lists import LazyList
 from capnp_rig.wire.encoding.pointers import expire
 from capnp_rig.wire.encoding.structs import StructView, compile_struct
 from capnp_rig.wire.errors import MalformedMessage, ViewExpired, WireError
 
 DATA = Path(__file__).parents[2] / "data"
-KINDS = load(DATA / "kinds.capnp")
-LISTS = load(DATA / "lists.capnp")
+KINDS = load_schema(DATA / "kinds.capnp")
+LISTS = load_schema(DATA / "lists.capnp")
 
 INNER = {"number": 7, "name": "inner"}
 ITEM = {"number": 3, "name": "item", "part": {"size": 1}, "children": [{"number": 4}]}

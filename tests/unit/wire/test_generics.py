@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import StructCodec, compile_struct
 from capnp_rig.wire.errors import EncodeError
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
 
-SCHEMA = load(Path(__file__).parents[2] / "data" / "generics.capnp")
+SCHEMA = load_schema(Path(__file__).parents[2] / "data" / "generics.capnp")
 BOXES = SCHEMA.Boxes.schema
 CODEC = compile_struct(BOXES)
 RAW = b"\x01\x02"

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.pointers import Message, Pointer
 from capnp_rig.wire.encoding.structs import StructCodec, StructView, compile_struct
 from capnp_rig.wire.errors import EncodeError, MalformedMessage
 
-SCHEMA = load(Path(__file__).parents[2] / "data" / "lists.capnp")
+SCHEMA = load_schema(Path(__file__).parents[2] / "data" / "lists.capnp")
 LISTS = compile_struct(SCHEMA.Lists.schema).compile()
 
 

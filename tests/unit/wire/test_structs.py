@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.encoding.lists import LazyList
@@ -16,8 +16,8 @@ from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.errors import EncodeError, MalformedMessage
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
-SCHEMA = load(Path(__file__).parents[2] / "data" / "kinds.capnp")
-WORKLOAD = load(Path(__file__).parents[2] / "data" / "workload.capnp")
+SCHEMA = load_schema(Path(__file__).parents[2] / "data" / "kinds.capnp")
+WORKLOAD = load_schema(Path(__file__).parents[2] / "data" / "workload.capnp")
 KINDS = compile_struct(SCHEMA.Kinds.schema)
 
 FULL: dict[str, Any] = {

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import StructView, compile_struct
 from capnp_rig.wire.errors import InactiveMember, MalformedMessage
 
 DATA = Path(__file__).parents[2] / "data"
-KINDS, LISTS = load(DATA / "kinds.capnp"), load(DATA / "lists.capnp")
-WORKLOAD, GENERICS = load(DATA / "workload.capnp"), load(DATA / "generics.capnp")
+KINDS, LISTS = load_schema(DATA / "kinds.capnp"), load_schema(DATA / "lists.capnp")
+WORKLOAD, GENERICS = load_schema(DATA / "workload.capnp"), load_schema(DATA / "generics.capnp")
 
 
 def view_of(struct: Any, values: dict[str, Any]) -> Any:
@@ -106,7 +106,7 @@ def test_a_field_may_have_the_name_of_an_attribute_of_pycapnps(tmp_path: Path) -
         "    group :group { schema @2 :Text; }\n"
         "}\n"
     )
-    view = view_of(load(file).Named, {"schema": "s", "group": {"schema": "g"}})
+    view = view_of(load_schema(file).Named, {"schema": "s", "group": {"schema": "g"}})
     assert (view.schema, view.group.schema) == ("s", "g")
 
 

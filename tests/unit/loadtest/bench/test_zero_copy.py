@@ -15,12 +15,12 @@ from capnp_rig.loadtest.codecs.codec import MessageCodec
 from capnp_rig.loadtest.codecs.messages import Message, native
 from capnp_rig.loadtest.codecs.plain import tensor_dict
 from capnp_rig.loadtest.codecs.reading import ONE_FIELD
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import compile_struct
 
 SIZE = 1 << 20
 TENSOR = native(Message.TENSOR, SIZE)
-TENSOR_STRUCT = load("tensor.capnp").TensorService.Tensor
+TENSOR_STRUCT = load_schema("tensor.capnp").TensorService.Tensor
 EACH = pytest.mark.parametrize("line", LEDGER, ids=lambda line: f"{line.codec}, {line.path}")
 
 

@@ -9,12 +9,12 @@ from capnp_rig.client.errors import ClientError
 from capnp_rig.loadtest.protocols.capnp_exchange import Exchange
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload import BINARY, WorkloadConfig, WorkloadError, load_workload
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
-REVERSE = compile_interface(load("binary.capnp").Binary).methods["reverse"]
+REVERSE = compile_interface(load_schema("binary.capnp").Binary).methods["reverse"]
 
 
 class Joined:

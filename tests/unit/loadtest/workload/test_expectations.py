@@ -6,13 +6,13 @@ import pytest
 from capnp_rig.loadtest.workload.expectations import Expectation, compile_expectation
 from capnp_rig.loadtest.workload.json_params import ParamsError, read_items, read_struct
 from capnp_rig.loadtest.workload.templates import Values
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.errors import MalformedMessage
 
 DATA = Path(__file__).parents[3] / "data"
-SCHEMA = load(DATA / "workload.capnp")
-KINDS = load(DATA / "kinds.capnp").Kinds.schema
+SCHEMA = load_schema(DATA / "workload.capnp")
+KINDS = load_schema(DATA / "kinds.capnp").Kinds.schema
 SHAPE = SCHEMA.Shape.schema
 MEASURED = SCHEMA.Measured.schema.methods["measure"].result_type
 VALUES: Values = (300, 3, "aaaa-b", 1_700_000_000_000_000_001)

@@ -14,14 +14,14 @@ from capnp_rig.loadtest.workload.json_params import (
     read_struct,
 )
 from capnp_rig.loadtest.workload.templates import WIDEST, Values
-from capnp_rig.schema import load
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import StructCodec, compile_struct
 
 DATA = Path(__file__).parents[3] / "data"
-SCHEMA = load(DATA / "workload.capnp")
+SCHEMA = load_schema(DATA / "workload.capnp")
 SHAPE = SCHEMA.Shape.schema
 MOVE = SCHEMA.Geometry.schema.methods["move"].param_type
-KINDS = load(DATA / "kinds.capnp").Kinds.schema
+KINDS = load_schema(DATA / "kinds.capnp").Kinds.schema
 VALUES: Values = (300, 3, "aaaa-b", 1_700_000_000_000_000_001)
 
 
