@@ -61,12 +61,17 @@ def _supervise(config: ServerConfig, listener: Listener, max_connections: int) -
             workers.append(start_worker(index))  # noqa: PERF401 - those that started are ended
         import asyncio
 
-        from capnp_rig.server.supervision.supervisor import Supervisor
+        from capnp_rig.server.supervision.supervisor import supervise
 
-        supervisor = Supervisor(
-            config, listener, workers, start_worker=start_worker, max_connections=max_connections
+        return asyncio.run(
+            supervise(
+                config,
+                listener,
+                workers,
+                start_worker=start_worker,
+                max_connections=max_connections,
+            )
         )
-        return asyncio.run(supervisor.run())
     finally:
         # None is left, unless something failed here.
         for worker in workers:

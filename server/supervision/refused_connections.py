@@ -17,7 +17,7 @@ _RECEIVE_BYTES = 65_536
 MAX_LINGERING = 128
 
 
-class Farewells:
+class RefusedConnections:
     """The connections that are refused and not yet closed, oldest first."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

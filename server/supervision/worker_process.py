@@ -33,7 +33,7 @@ from capnp_rig.server.control.messages import (
     Taken,
 )
 from capnp_rig.server.control.signals import HANDLED
-from capnp_rig.server.supervision.dispatch import Slot
+from capnp_rig.server.supervision.slots import Slot
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from capnp_rig.server.supervision.dispatch import Slot, round_robin
+from capnp_rig.server.supervision.slots import Slot, round_robin
 
 OPEN = Slot()
 

@@ -8,7 +8,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from capnp_rig.server.supervision import refused_connections
-from capnp_rig.server.supervision.refused_connections import LINGER_BYTES, MAX_LINGERING, Farewells
+from capnp_rig.server.supervision.refused_connections import (
+    LINGER_BYTES,
+    MAX_LINGERING,
+    RefusedConnections,
+)
 
 WORDS = b"no room"
 
@@ -31,9 +35,9 @@ class Pairs:
             peer.close()
 
 
-def run(check: Callable[[Farewells, Pairs], Awaitable[None]]) -> None:
+def run(check: Callable[[RefusedConnections, Pairs], Awaitable[None]]) -> None:
     async def body() -> None:
-        ends, pairs = Farewells(asyncio.get_running_loop()), Pairs()
+        ends, pairs = RefusedConnections(asyncio.get_running_loop()), Pairs()
         try:
             await asyncio.wait_for(check(ends, pairs), 20)
         finally:
@@ -55,7 +59,7 @@ async def until(check: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("sent", [0, 100, 20_000])
 def test_b6_the_reason_is_read_whatever_the_peer_has_sent(sent: int) -> None:
-    async def check(ends: Farewells, pairs: Pairs) -> None:
+    async def check(ends: RefusedConnections, pairs: Pairs) -> None:
         for _ in range(20):
             ours, peer = pairs.make()
             peer.sendall(bytes(sent))
@@ -70,7 +74,7 @@ def test_b6_the_reason_is_read_whatever_the_peer_has_sent(sent: int) -> None:
 
 
 def test_b6_the_reason_is_read_by_a_peer_that_first_writes_its_largest_calls() -> None:
-    async def check(ends: Farewells, pairs: Pairs) -> None:
+    async def check(ends: RefusedConnections, pairs: Pairs) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(20):
             ours, peer = pairs.make()
@@ -87,7 +91,7 @@ def test_b6_the_reason_is_read_by_a_peer_that_first_writes_its_largest_calls() -
 def test_b6_a_peer_that_stays_is_closed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refused_connections, "LINGER_S", 0.1)
 
-    async def check(ends: Farewells, pairs: Pairs) -> None:
+    async def check(ends: RefusedConnections, pairs: Pairs) -> None:
         ours, peer = pairs.make()
         ends.end(ours, WORDS)
         await until(lambda: len(ends) == 0)
@@ -98,7 +102,7 @@ def test_b6_a_peer_that_stays_is_closed_in_the_end(monkeypatch: pytest.MonkeyPat
 
 
 def test_b6_a_peer_that_only_sends_is_not_listened_to_for_long() -> None:
-    async def check(ends: Farewells, pairs: Pairs) -> None:
+    async def check(ends: RefusedConnections, pairs: Pairs) -> None:
         ours, peer = pairs.make()
         ends.end(ours, WORDS)
         peer.settimeout(0)
@@ -115,7 +119,7 @@ def test_b6_a_peer_that_only_sends_is_not_listened_to_for_long() -> None:
 
 
 def test_b6_the_oldest_goes_when_there_are_too_many() -> None:
-    async def check(ends: Farewells, pairs: Pairs) -> None:
+    async def check(ends: RefusedConnections, pairs: Pairs) -> None:
         made = [pairs.make() for _ in range(MAX_LINGERING + 3)]
         for ours, peer in made:
             peer.sendall(b"Bootstrap")
@@ -129,7 +133,7 @@ def test_b6_the_oldest_goes_when_there_are_too_many() -> None:
 
 
 def test_b3_a_peer_that_has_gone_costs_nothing() -> None:
-    async def check(ends: Farewells, pairs: Pairs) -> None:
+    async def check(ends: RefusedConnections, pairs: Pairs) -> None:
         ours, peer = pairs.make()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
         peer.close()

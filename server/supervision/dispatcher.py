@@ -1,0 +1,225 @@
+"""Accepts connections and hands them to the workers in turn.
+
+The listener is read only while some worker can take a connection, so the kernel's backlog is the
+queue; what was accepted and not handed over waits in `_pending`. A stack whose workers listen
+by themselves has none of this: the listener only holds the port.
+
+A connection too many is refused, and so is, for a while, a peer whose calls killed workers
+(`quarantine`).
+"""
+
+import asyncio
+import errno
+import socket
+from collections import deque
+
+from capnp_rig.server.config import ServerConfig
+from capnp_rig.server.connections.overload_replies import refusal
+from capnp_rig.server.logs.log import Log, open_log
+from capnp_rig.server.supervision.listener import Listener, peer_label, peer_origin
+from capnp_rig.server.supervision.quarantine import DEATHS, QUARANTINE_S, Quarantine, is_suspect
+from capnp_rig.server.supervision.refused_connections import RefusedConnections
+from capnp_rig.server.supervision.slots import round_robin
+from capnp_rig.server.supervision.worker_process import Connection
+from capnp_rig.server.supervision.workers import EndedWorker, Workers
+from capnp_rig.wire.rpc.messages import ExceptionType
+
+_ACCEPTS_PER_TURN = 64
+_FD_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_FD_SHORTAGE_PAUSE_S = 0.1
+
+
+class Dispatcher:
+    """Owns the listener and the connections that no worker has yet."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        listener: Listener,
+        workers: Workers,
+        log: Log,
+        *,
+        max_connections: int,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._config = config
+        self._listener = listener
+        self._workers = workers
+        self._log = log
+        self._max_connections = max_connections
+        self._pending: deque[Connection] = deque()
+        self._quarantine = Quarantine()
+        self._refused = RefusedConnections(self._loop)
+        self._last_worker = -1
+        self._accepted = 0
+        self._listening = False
+        self._accepting = False
+        self._short_of_fds = False
+        self._stopped = False
+
+    def start_when_ready(self) -> None:
+        """Begin to accept as soon as every worker is ready, and say so."""
+        if self._listening or self._stopped:
+            return
+        if all(slot.ready for slot in self._workers.slots()):
+            self._listening = True
+            # At every level: it is how a program that starts us learns of the port.
+            open_log("info", self._config.log_format).info(
+                f"Listening on {self._listener.address} with {len(self._workers)} workers...",
+                address=str(self._listener.address),
+                workers=len(self._workers),
+            )
+
+    def stop(self) -> None:
+        """Stop listening, and close what no worker has yet; may be called again."""
+        self._stopped = True
+        self.dispatch()
+        self._listener.close()
+        self._drop_pending()
+
+    def close(self) -> None:
+        """Close the connections that were refused and still linger."""
+        self._refused.close()
+
+    def dispatch(self) -> None:
+        """Hand over what waits, and read the listener only if a worker can take more."""
+        while self._pending:
+            if not self._is_refused(self._pending[0]) and not self._hand_over(self._pending[0]):
+                break
+            self._pending.popleft()
+        self._accept_when(
+            self._listening
+            and not self._stopped
+            and not self._config.workers_listen
+            and not self._pending
+            and not self._short_of_fds
+            and any(slot.open for slot in self._workers.slots())
+        )
+
+    def after_end(self, ended: EndedWorker) -> None:
+        """Take back what an ended worker did not take, and blame the peer that killed it."""
+        self._pending.extendleft(reversed(ended.orphans))
+        if self._stopped:
+            self._drop_pending()
+            return
+        worker, culprit = ended.worker, ended.culprit
+        if (
+            worker.ready
+            and culprit is not None
+            and is_suspect(culprit.reads, was_killed=worker.was_killed)
+        ):
+            self._blame(culprit.origin)
+
+    def _drop_pending(self) -> None:
+        while self._pending:
+            self._pending.popleft().sock.close()
+
+    # --- handing over --------------------------------------------------------------------
+
+    def _hand_over(self, connection: Connection) -> bool:
+        while (index := round_robin(self._workers.slots(), self._last_worker)) is not None:
+            worker = self._workers[index]
+            assert worker is not None  # an absent worker has no open slot
+            self._last_worker = index
+            self._log.info(
+                f"Dispatching new connection to worker {index}",
+                kind="Dispatching new connections",
+                worker=index,
+                peer=connection.peer,
+            )
+            if worker.hand(connection):
+                return True
+            # Its slot is blocked now; the kernel says when there is room.
+            self._workers.when_writable(worker, self.dispatch)
+        return False
+
+    # --- accepting -----------------------------------------------------------------------
+
+    def _accept_when(self, wanted: bool) -> None:
+        if wanted == self._accepting:
+            return
+        self._accepting = wanted
+        if wanted:
+            self._loop.add_reader(self._listener.sock.fileno(), self._on_connections)
+        else:
+            self._loop.remove_reader(self._listener.sock.fileno())
+
+    def _on_connections(self) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            if not self._accepting or not self._accept():
+                return
+
+    def _accept(self) -> bool:
+        """Accept one connection; return False when there is none, or no descriptor for it."""
+        try:
+            sock, name = self._listener.sock.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in _FD_SHORTAGE:
+                self._pause_for_fds(error)
+                return False
+            # That connection broke before it was accepted; the next may be fine.
+            return True
+        if sum(worker.load for worker in self._workers.alive()) >= self._max_connections:
+            self._refuse(sock)
+            return True
+        self._accepted += 1
+        label, origin = peer_label(sock, name), peer_origin(sock, name)
+        self._pending.append(Connection(self._accepted, sock, label, origin))
+        self.dispatch()
+        return True
+
+    def _pause_for_fds(self, error: OSError) -> None:
+        # The connection stays in the backlog, so the listener stays readable: do not spin.
+        self._warn(f"Cannot accept connections: {error.strerror}")
+        self._short_of_fds = True
+        self.dispatch()
+        self._loop.call_later(_FD_SHORTAGE_PAUSE_S, self._resume_after_fds)
+
+    def _resume_after_fds(self) -> None:
+        self._short_of_fds = False
+        self.dispatch()
+
+    # --- refusing ------------------------------------------------------------------------
+
+    def _refuse(self, sock: socket.socket) -> None:
+        reason = f"{self._max_connections} connections are open: try again later"
+        self._refused.end(sock, refusal(self._config.stack, reason))
+        self._warn(f"Refusing connections: {self._max_connections} are open")
+
+    def _is_refused(self, connection: Connection) -> bool:
+        """Refuse a connection if its origin is in quarantine."""
+        rest_s = self._quarantine.rest_s(connection.origin, self._loop.time())
+        if rest_s is None:
+            return False
+        reason = (
+            f"calls from {connection.origin} killed {DEATHS} workers: it is refused for "
+            f"{rest_s:.0f} s"
+        )
+        # Not overloaded, which invites the peer to try again.
+        words = refusal(self._config.stack, reason, ExceptionType.FAILED)
+        self._refused.end(connection.sock, words)
+        self._log.warning(
+            f"Refusing a connection from {connection.origin}",
+            kind="Refusing connections from peers in quarantine",
+            origin=connection.origin,
+        )
+        return True
+
+    def _blame(self, origin: str) -> None:
+        now_s = self._loop.time()
+        was_refused = self._quarantine.rest_s(origin, now_s) is not None
+        if self._quarantine.blame(origin, now_s):
+            self._log.error(
+                f"Refusing {origin} for {QUARANTINE_S:g} s: {DEATHS} workers died in its calls",
+                origin=origin,
+            )
+        if was_refused:
+            # It goes on over connections that it had before.
+            for worker in self._workers.alive():
+                worker.drop(origin)
+
+    def _warn(self, event: str) -> None:
+        """Log a warning that peers can provoke."""
+        self._log.warning(event, kind=event)

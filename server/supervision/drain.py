@@ -1,0 +1,119 @@
+"""The end of the server, which is one way: it starts with a drain, or at once.
+
+A drain closes the listener and lets every worker finish; then the rest are told to stop, then
+killed. When the last worker is gone, `Drain.status` holds the exit status of the server; a line
+has told why it is not 0.
+"""
+
+import asyncio
+import math
+from functools import partial
+
+from capnp_rig.server.logs.log import Log
+from capnp_rig.server.supervision.dispatcher import Dispatcher
+from capnp_rig.server.supervision.worker_process import WorkerProcess
+from capnp_rig.server.supervision.workers import EndedWorker, Workers
+
+# Between the order to stop and SIGKILL.
+_STOP_GRACE_S = 1.0
+# timeout(1) signals its child, and then the group that the child is in: one order, sent twice.
+_SAME_ORDER_S = 0.05
+
+DRAINED = 0
+FAILED = 1
+
+
+class Drain:
+    """Ends the workers, when it is told to, and then the server."""
+
+    def __init__(
+        self, workers: Workers, dispatcher: Dispatcher, log: Log, *, limit_s: float
+    ) -> None:
+        """Wait for an order; calls in flight will have `limit_s` to end."""
+        self._loop = asyncio.get_running_loop()
+        self._workers = workers
+        self._dispatcher = dispatcher
+        self._log = log
+        self._limit_s = limit_s
+        # The exit status, once the last worker is gone.
+        self.status: asyncio.Future[int] = self._loop.create_future()
+        self._has_begun = False
+        self._ordered_s = -math.inf
+        self._result = DRAINED
+        self._cancelled = 0
+
+    def on_stop_signal(self) -> None:
+        """Drain at the first order, stop at once at the second."""
+        now_s = self._loop.time()
+        if not self._has_begun:
+            self._ordered_s = now_s
+            self._drain()
+        elif now_s - self._ordered_s > _SAME_ORDER_S:
+            self.stop_now()
+
+    def give_up(self) -> None:
+        """End a server whose workers cannot start."""
+        self._result = FAILED
+        self._drain()
+
+    def stop_now(self) -> None:
+        """Kill every worker, whatever it is doing."""
+        self._begin()
+        self._result = FAILED
+        self._log.error("Stopped at once: calls in flight were lost")
+        self._kill_all()
+        self._finish_if_alone()
+
+    def after_end(self, ended: EndedWorker) -> None:
+        """Take note of how a worker ended in the drain."""
+        if not self._has_begun:
+            return
+        worker = ended.worker
+        if worker.cancelled:
+            self._cancelled += worker.cancelled
+            self._result = FAILED
+        elif worker.cancelled is None and worker.ready:
+            self._log.error(
+                f"Worker {worker.index} (pid {worker.pid}) {ended.how} in the drain, with "
+                f"{worker.serving} connections open",
+                worker=worker.index,
+            )
+            self._result = FAILED
+        self._finish_if_alone()
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        self._workers.stop_replacing()
+        self._dispatcher.stop()
+
+    def _drain(self) -> None:
+        self._begin()
+        for worker in self._workers.alive():
+            self._drain_worker(worker)
+        self._loop.call_later(self._limit_s, self._on_limit)
+        self._finish_if_alone()
+
+    def _drain_worker(self, worker: WorkerProcess) -> None:
+        if not worker.drain():
+            self._workers.when_writable(worker, partial(self._drain_worker, worker))
+
+    def _on_limit(self) -> None:
+        for worker in self._workers.alive():
+            worker.stop()
+        self._loop.call_later(_STOP_GRACE_S, self._kill_all)
+
+    def _kill_all(self) -> None:
+        for worker in self._workers.alive():
+            worker.kill()
+
+    def _finish_if_alone(self) -> None:
+        if self._workers.alive() or self.status.done():
+            return
+        if self._cancelled:
+            self._log.error(
+                f"The drain limit of {self._limit_s:g} s passed: {self._cancelled} calls cancelled",
+                cancelled=self._cancelled,
+            )
+        self._log.flush(last=True)
+        self._dispatcher.close()
+        self.status.set_result(self._result)
