@@ -9,8 +9,27 @@ the distance in words from the start of its struct to the end of `tail`, the par
 appends its own and returns the struct's bytes and the new distance. So the elements of a list,
 which lie side by side in front of all that they point to, are written in one pass.
 
-A writer raises whatever Python raises for a value that does not fit. Which one it was is found
-out afterwards: `StructCodec.mistake`.
+A writer raises whatever Python raises for a value that does not fit. Afterwards
+`StructCodec.mistake` finds out which value it was.
+
+Of ``struct Point { x @0 :Int32; name @1 :Text; }`` the writer is::
+
+    def write(v, at, tail):
+        if type(v) is not dict or len(v) != 2:
+            v = complete(v)
+            if not v:
+                return nothing, at
+        x = v['name']
+        if x is None:
+            p0 = 0
+        else:
+            x = encode(x)
+            n = len(x)
+            tail.append(x)
+            tail.append(closing[n & 7])
+            p0 = (at << 2) + (n << 35) + 42949672953
+            at += n + 8 >> 3
+        return pack(v['x'], p0), at
 """
 
 import struct
@@ -18,6 +37,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from capnp_rig.wire.encoding.field_types import Field, PointerKind, Writer
+from capnp_rig.wire.encoding.generated import compile_function
 
 # Returns a dict with a value for every field.
 Complete = Callable[[Any], dict[str, Any]]
@@ -93,9 +113,7 @@ def _compiled(
 ) -> Writer:
     lines = [*body, f"return pack({', '.join(packed)}), at"]
     source = "def write(v, at, tail):\n" + "".join(f"    {line}\n" for line in lines)
-    # Of the schema's there are only names in it, as literals, and numbers.
-    exec(compile(source, f"<writer of {name}>", "exec"), names)  # noqa: S102
-    writer: Writer = names["write"]  # type: ignore[assignment]
+    writer: Writer = compile_function("write", f"writer of {name}", source, names)
     return writer
 
 
