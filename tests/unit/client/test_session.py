@@ -1,12 +1,8 @@
-"""Timeouts, and what the end of a session is called."""
+"""The calls of a session, joined with a server without sockets, and what its end is called."""
 
-import math
-import sys
-from decimal import Decimal
-from fractions import Fraction
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 
 from capnp_rig.client import (
@@ -15,12 +11,12 @@ from capnp_rig.client import (
     Overloaded,
     ProtocolError,
     RemoteError,
-    UsageError,
 )
-from capnp_rig.client.errors import fresh
 from capnp_rig.client.reverse import MESSAGE_STREAM
-from capnp_rig.client.session import Session
-from capnp_rig.client.timeouts import MAX_TIMEOUT_S, check_timeout
+from capnp_rig.client.session import Outcome, Session
+from capnp_rig.wire.encoding.encoded import EncodedStruct
+from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.rpc.connection import Called, Cancelled
 from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_bootstrap, encode_exception
 from capnp_rig.wire.rpc.messages import ExceptionType
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
@@ -30,28 +26,163 @@ FULL = encode_abort(WireRemoteError("full", ExceptionType.OVERLOADED))
 PARAMS = {"request": {"content": "x"}}
 
 
-@pytest.mark.parametrize(
-    "timeout_s", [0, 0.0, 1, 0.001, 15.0, MAX_TIMEOUT_S, Fraction(1, 2), np.float32(0.5), True]
-)
-def test_a_timeout_is_a_number_of_seconds(timeout_s: Any) -> None:
-    checked = check_timeout(timeout_s)
-    assert type(checked) is float
-    assert checked == float(timeout_s)
+READ = MESSAGE_STREAM.methods["read"]
+Answer = Callable[[ServerConnection, Called], None]
+
+
+def params(text: Any) -> dict[str, Any]:
+    return {"request": {"content": text}}
+
+
+def reverse(server: ServerConnection, call: Called) -> None:
+    text = READ.params.open(call.params).request.content
+    server.send_results(call.question_id, READ.results.write({"chunk": text[::-1].encode()}))
+
+
+class Pair:
+    """A session and the server that it talks to."""
+
+    def __init__(self) -> None:
+        self.session = Session(MESSAGE_STREAM)
+        self.server = ServerConnection()
+        self.calls: list[Called] = []
+        self.cancelled: list[int] = []
+
+    def deliver(self) -> None:
+        """Bring the server what the session has to send."""
+        for event in self.server.receive_data(self.session.data_to_send()):
+            if isinstance(event, Called):
+                self.calls.append(event)
+            elif isinstance(event, Cancelled):
+                self.cancelled.append(event.question_id)
+
+    def answer(self, answer: Answer = reverse) -> list[Outcome]:
+        """Answer the calls that the server has; return what the session makes of it."""
+        self.deliver()
+        for call in self.calls:
+            answer(self.server, call)
+        self.calls.clear()
+        return list(self.session.receive_data(self.server.data_to_send()))
+
+
+def test_a_call_ends_in_a_view_of_its_results() -> None:
+    pair = Pair()
+    question_id = pair.session.start("read", params("Hello"))
+    (outcome,) = pair.answer()
+    assert (outcome.question_id, outcome.error) == (question_id, None)
+    assert bytes(outcome.results.chunk) == b"olleH"
+    assert pair.session.error is None
+
+
+def test_answers_find_their_calls_in_any_order() -> None:
+    pair = Pair()
+    texts = {pair.session.start("read", params(text)): text for text in ("one", "two", "three")}
+    pair.deliver()
+    pair.calls.reverse()
+    outcomes = pair.answer()
+    assert [outcome.question_id for outcome in outcomes] == list(reversed(texts))
+    for outcome in outcomes:
+        assert bytes(outcome.results.chunk).decode() == texts[outcome.question_id][::-1]
+
+
+def test_an_answer_may_come_byte_by_byte() -> None:
+    pair = Pair()
+    pair.session.start("read", params("Hello"))
+    pair.deliver()
+    reverse(pair.server, pair.calls.pop())
+    data = pair.server.data_to_send()
+    outcomes = [
+        bytes(outcome.results.chunk)
+        for at in range(len(data))
+        for outcome in pair.session.receive_data(data[at : at + 1])
+    ]
+    assert outcomes == [b"olleH"]
+
+
+def test_an_unknown_method_is_named_and_nothing_is_sent() -> None:
+    session = Session(MESSAGE_STREAM)
+    session.data_to_send()
+    with pytest.raises(AttributeError, match="MessageStream has no method 'write'"):
+        session.start("write", {})
+    assert session.data_to_send() == b""
+
+
+def too_large() -> dict[str, Any]:
+    return params("x" * 4_194_304)
+
+
+@pytest.mark.parametrize("wrong", [params(3), {"nothing": 1}, too_large()])
+def test_params_that_do_not_fit_leave_the_session_as_it_was(wrong: dict[str, Any]) -> None:
+    pair = Pair()
+    with pytest.raises(EncodeError):
+        pair.session.start("read", wrong)
+    assert pair.session.error is None
+    pair.session.start("read", params("Hello"))
+    (outcome,) = pair.answer()
+    assert bytes(outcome.results.chunk) == b"olleH"
+
+
+def test_a_prepared_call_is_sent_when_it_begins() -> None:
+    session = Session(MESSAGE_STREAM)
+    session.data_to_send()
+    prepared = session.prepare("read", PARAMS)
+    assert session.data_to_send() == b""
+    session.begin(prepared)
+    assert session.data_to_send() != b""
+    session.lose(Disconnected("gone"))
+    with pytest.raises(Disconnected, match="gone"):
+        session.begin(prepared)
 
 
 @pytest.mark.parametrize(
-    "timeout_s",
-    [
-        *(math.inf, -math.inf, math.nan, -1, -1e-9, 1e300, 10**400, MAX_TIMEOUT_S * 1.01),
-        *("1", b"1", None, [], 1j, Decimal(1), np.float64("nan")),
-    ],
-    ids=repr,
+    ("type_", "kind"), [(ExceptionType.FAILED, RemoteError), (ExceptionType.OVERLOADED, Overloaded)]
 )
-def test_what_is_no_timeout_is_a_usage_error(timeout_s: Any) -> None:
-    with pytest.raises(UsageError, match="a timeout is 0 to 31536000 seconds, not ") as error:
-        check_timeout(timeout_s)
-    assert isinstance(error.value, ValueError)
-    assert not isinstance(error.value, ClientError)
+def test_an_exception_ends_its_call_alone(type_: ExceptionType, kind: type[RemoteError]) -> None:
+    pair = Pair()
+    pair.session.start("read", PARAMS)
+
+    def fail(server: ServerConnection, call: Called) -> None:
+        server.send_exception(call.question_id, WireRemoteError("no", type_))
+
+    (outcome,) = pair.answer(fail)
+    assert (type(outcome.error), str(outcome.error)) == (kind, "no")
+    assert outcome.results is None
+    pair.session.start("read", params("Hello"))
+    (outcome,) = pair.answer()
+    assert outcome.error is None
+
+
+def test_results_that_cannot_be_read_end_their_call_alone() -> None:
+    pair = Pair()
+    pair.session.start("read", PARAMS)
+
+    def cut_short(server: ServerConnection, call: Called) -> None:
+        # A struct of one data word that is not there.
+        server.send_results(call.question_id, EncodedStruct(1, [], 0))
+
+    (outcome,) = pair.answer(cut_short)
+    assert isinstance(outcome.error, ProtocolError)
+    assert pair.session.error is None
+
+
+def test_a_cancelled_call_has_no_outcome() -> None:
+    pair = Pair()
+    first, second = (pair.session.start("read", params(text)) for text in ("one", "two"))
+    pair.deliver()
+    pair.session.cancel(first)
+    pair.session.cancel(first)
+    outcomes = pair.answer()
+    assert pair.cancelled == [first]
+    assert [outcome.question_id for outcome in outcomes] == [second]
+
+
+def test_the_first_reason_of_an_end_stays() -> None:
+    session = Session(MESSAGE_STREAM)
+    assert (session.error, session.has_ended) == (None, False)
+    session.lose(Disconnected("first"))
+    session.lose(Disconnected("second"))
+    session.receive_eof()
+    assert (str(session.error), session.has_ended) == ("first", True)
 
 
 def ended(*received: bytes, eof: bool = False) -> ClientError:
@@ -154,18 +285,6 @@ def test_each_caller_gets_an_exception_of_its_own() -> None:
         assert trace.tb_next is not None
         assert trace.tb_next.tb_next is None
         assert (str(error), error.type) == ("full", ExceptionType.OVERLOADED)
-
-
-def test_a_fresh_error_holds_nothing_of_the_first_caller() -> None:
-    first = RemoteError("why", ExceptionType.UNIMPLEMENTED)
-    try:
-        raise first
-    except RemoteError:
-        second = fresh(first)
-    assert isinstance(second, RemoteError)
-    assert (second.type, second.args) == (first.type, first.args)
-    assert (second.__traceback__, second.__cause__, second.__context__) == (None, None, None)
-    assert sys.getrefcount(first) < 4
 
 
 def test_no_tables_are_kept_after_the_end() -> None:

@@ -14,7 +14,7 @@ from capnp_rig.wire.encoding.pointers import expire
 from capnp_rig.wire.encoding.structs import StructView, compile_struct
 from capnp_rig.wire.errors import MalformedMessage, ViewExpired, WireError
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parents[3] / "data"
 KINDS = load_schema(DATA / "kinds.capnp")
 LISTS = load_schema(DATA / "lists.capnp")
 

@@ -13,7 +13,7 @@ from capnp_rig.wire.encoding.structs import StructCodec, compile_struct
 from capnp_rig.wire.errors import EncodeError
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
 
-SCHEMA = load_schema(Path(__file__).parents[2] / "data" / "generics.capnp")
+SCHEMA = load_schema(Path(__file__).parents[3] / "data" / "generics.capnp")
 BOXES = SCHEMA.Boxes.schema
 CODEC = compile_struct(BOXES)
 RAW = b"\x01\x02"

@@ -16,7 +16,7 @@ from capnp_rig.wire.encoding.pointers import Message, Pointer
 from capnp_rig.wire.encoding.structs import StructCodec, StructView, compile_struct
 from capnp_rig.wire.errors import EncodeError, MalformedMessage
 
-SCHEMA = load_schema(Path(__file__).parents[2] / "data" / "lists.capnp")
+SCHEMA = load_schema(Path(__file__).parents[3] / "data" / "lists.capnp")
 LISTS = compile_struct(SCHEMA.Lists.schema).compile()
 
 

@@ -10,7 +10,7 @@ from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import StructView, compile_struct
 from capnp_rig.wire.errors import InactiveMember, MalformedMessage
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parents[3] / "data"
 KINDS, LISTS = load_schema(DATA / "kinds.capnp"), load_schema(DATA / "lists.capnp")
 WORKLOAD, GENERICS = load_schema(DATA / "workload.capnp"), load_schema(DATA / "generics.capnp")
 

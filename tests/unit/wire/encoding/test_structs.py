@@ -16,8 +16,8 @@ from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.errors import EncodeError, MalformedMessage
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
-SCHEMA = load_schema(Path(__file__).parents[2] / "data" / "kinds.capnp")
-WORKLOAD = load_schema(Path(__file__).parents[2] / "data" / "workload.capnp")
+SCHEMA = load_schema(Path(__file__).parents[3] / "data" / "kinds.capnp")
+WORKLOAD = load_schema(Path(__file__).parents[3] / "data" / "workload.capnp")
 KINDS = compile_struct(SCHEMA.Kinds.schema)
 
 FULL: dict[str, Any] = {
