@@ -1,7 +1,6 @@
 """Results of every kind that nobody has measured; the load runs among them are `sample_runs`'."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ from capnp_rig.loadtest.bench.sweep_figures import Step
 from capnp_rig.loadtest.bench.sweep_figures import figures as figures_of_sweep
 from capnp_rig.loadtest.results import Figure, run_document, write_run
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import reasons_of_text
 
 STARTED = "2026-11-21T12:00:00+00:00"
 SIZES = (64, 1024, 16384, 262144, 4194304)
@@ -45,8 +46,8 @@ def ratio(
         *(f"{name}, against {plain['baseline']}", value, "times as fast", contract, 12),
         low=value / 1.05 if low is None else low,
         high=value * 1.05 if high is None else high,
-        verdict=verdict or ("faster" if value > 1 else "slower"),
-        reason=reason,
+        verdict=Verdict(verdict or ("faster" if value > 1 else "slower")),
+        reasons=reasons_of_text(reason),
         labels=plain,
     )
 
@@ -65,12 +66,17 @@ def crossover(
     plain = {**known, "contract": contract, **labels}
     name = f"{kind}: {plain['message']}, {contract}, wire over orjson"
     return Figure(
-        *(name, value, unit, contract, 12), low=low, high=high, reason=reason, labels=plain
+        *(name, value, unit, contract, 12),
+        low=low,
+        high=high,
+        reasons=reasons_of_text(reason),
+        labels=plain,
     )
 
 
 def time(codec: str, message: str, contract: str, size: int, value: float, **labels: Any) -> Figure:
-    known = {"codec": codec, "subject": codec, "message": message, "contract": contract}
+    known = {"kind": "time", "codec": codec, "subject": codec, "message": message}
+    known["contract"] = contract
     return Figure(
         *(f"time: {message}, {contract}, {size} B, {codec}", value, "ns", contract, 12),
         low=value * 0.97,
@@ -108,23 +114,19 @@ def bench_figures() -> list[Figure]:
             "size_bytes": 1 << 20,
         }
         name = f"tensor, round trip, {1 << 20} B, {codec}"
-        found.append(Figure(f"memory: {name}", taken, "B", "round trip", 3, labels=labels))
-        found.append(Figure(f"allocated: {name}", taken, "B", "round trip", 3, labels=labels))
+        for kind in ("memory", "allocated"):
+            plain = {"kind": kind, **labels}
+            found.append(Figure(f"{kind}: {name}", taken, "B", "round trip", 3, labels=plain))
         for method, encoded in (("raw", 70000), ("zstd 3", 30000)):
             labels = {"codec": codec, "message": "text", "size_bytes": 65536, "method": method}
             took = None if method == "raw" else 90000
             found.append(
                 Figure(
                     *(f"size: text, 65536 B, {codec}, {method}", encoded, "B", "encoded size", 1),
-                    labels={**labels, "compress_ns": took},
+                    labels={"kind": "size", **labels, "compress_ns": took},
                 )
             )
-    return [replace(one, labels=_written(one.labels)) for one in found]
-
-
-def _written(labels: Mapping[str, Any]) -> dict[str, Any]:
-    """Return labels as a result has them: the kind stands in the name."""
-    return {name: value for name, value in labels.items() if name != "kind"}
+    return found
 
 
 def pair_figures(
@@ -146,13 +148,31 @@ def pair_figures(
         over = f"{load}: {subject} over {baseline}, {measured}"
         found.append(
             Figure(
-                *(f"{load}: A/A, {measured}", 1.0, "ratio", "round trip", 12, 0.99, 1.01, "floor"),
+                *(
+                    f"{load}: A/A, {measured}",
+                    1.0,
+                    "ratio",
+                    "round trip",
+                    12,
+                    0.99,
+                    1.01,
+                    Verdict.FLOOR,
+                ),
                 labels={"kind": "A/A", "subject": baseline, **place},
             )
         )
         found.append(
             Figure(
-                *(over, value, "ratio", "round trip", 12, value * 0.97, value * 1.03, "faster"),
+                *(
+                    over,
+                    value,
+                    "ratio",
+                    "round trip",
+                    12,
+                    value * 0.97,
+                    value * 1.03,
+                    Verdict.FASTER,
+                ),
                 labels={"kind": "ratio", "subject": subject, **place, "floor": 1 / 0.99 - 1},
             )
         )
@@ -193,7 +213,7 @@ def stack_figures() -> list[Figure]:
                 Figure(
                     *(f"{stack}, {size} B: calls/s", rate_here, "calls/s", "round trip", 12),
                     *(rate_here * 0.97, rate_here * 1.03),
-                    *(("void", "a worker died") if is_void else ("ok", "")),
+                    *((Verdict.VOID, reasons_of_text("a worker died")) if is_void else ()),
                     labels={**labels, "figure": "calls_per_s"},
                 )
             )
@@ -213,7 +233,16 @@ def stack_figures() -> list[Figure]:
             }
             found.append(
                 Figure(
-                    *(f"capnp over {stack}", 5.0, "ratio", "round trip", 12, 4.8, 5.2, "faster"),
+                    *(
+                        f"capnp over {stack}",
+                        5.0,
+                        "ratio",
+                        "round trip",
+                        12,
+                        4.8,
+                        5.2,
+                        Verdict.FASTER,
+                    ),
                     labels={**more, "loop": "closed", "figure": "ratio_calls_per_s", "floor": 0.02},
                 )
             )

@@ -14,6 +14,7 @@ from pathlib import Path
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
 from capnp_rig.loadtest.results import Figure, make_folder, read_run
+from capnp_rig.loadtest.results.load_samples import read_figures
 
 _LOCUSTFILE = Path(__file__).resolve().parents[1] / "capnp_user.py"
 # Beyond the run itself: Locust starts, spawns, writes, prints and exits.
@@ -66,7 +67,7 @@ def run(config: DemoConfig, *, say: Callable[[str], None]) -> DemoResult:
             raise DemoError(str(error)) from error
         folder = _keep(here, config.results, status)
     document = read_run(folder)
-    figures = [Figure(**figure) for figure in document["figures"]]
+    figures = read_figures(document)
     failures = document["summary"]["errors_by_kind"]
     return DemoResult(_title(config), folder, figures, failures, status)
 

@@ -12,8 +12,8 @@ from typing import Any
 from capnp_rig.loadtest.bench.plan import CAPNP, Case, Plan, groups, ratios_of
 from capnp_rig.loadtest.bench.samples import Sample
 from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
-from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.crossover import Crossover, find_crossover
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.pair_statistics import (
     BOOTSTRAP_PAIRS,
     Interval,
@@ -24,12 +24,11 @@ from capnp_rig.loadtest.stats.pair_statistics import (
     noise_floor,
     paired_ratio,
 )
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
 _BY_SIZE = (BUILD_ENCODE, READ_ONE, READ_ALL)
 # A curve through fewer points says little about where it crosses.
 _LEAST_POINTS = 3
-# An A/A floor beyond which nothing is called the same, as in `loadtest.compare`.
-_NOISY = 0.25
 ENCODED_SIZE = "encoded size"
 
 # Medians in ns by process, of each case.
@@ -71,25 +70,33 @@ def _time(case: Case, by_process: Mapping[int, float]) -> Figure:
         n=times.n,
         low=times.low,
         high=times.high,
-        reason=_interval_kind(times),
-        labels={**case.labels(), "subject": case.subject, "gc": case.gc},
+        reasons=_interval_reasons(times),
+        labels=_time_labels(case),
     )
 
 
 def _void(case: Case, reason: str) -> Figure:
-    labels = {**case.labels(), "subject": case.subject, "gc": case.gc}
     return Figure(
         *(f"time: {case.name}", None, "ns", case.contract, 0),
-        verdict=str(Verdict.VOID),
-        reason=reason,
-        labels=labels,
+        verdict=Verdict.VOID,
+        reasons=(Reason.of(ReasonCode.OTHER, text=reason),),
+        labels=_time_labels(case),
     )
 
 
-def _interval_kind(interval: Interval) -> str:
+def _time_labels(case: Case) -> dict[str, Any]:
+    return {
+        "kind": FigureKind.TIME,
+        **case.labels(),
+        "subject": case.subject,
+        "gc": case.gc,
+    }
+
+
+def _interval_reasons(interval: Interval) -> tuple[Reason, ...]:
     if interval.low is None:
-        return "too few processes for an interval"
-    return "interval is the plain range" if interval.n < BOOTSTRAP_PAIRS else ""
+        return (Reason(ReasonCode.FEW_PROCESSES),)
+    return (Reason(ReasonCode.PLAIN_RANGE),) if interval.n < BOOTSTRAP_PAIRS else ()
 
 
 def _ratios(group: Sequence[Case], medians: _Medians) -> list[Figure]:
@@ -97,25 +104,16 @@ def _ratios(group: Sequence[Case], medians: _Medians) -> list[Figure]:
     for old, second, candidates in ratios_of(group):
         same = _ratio(medians, old, second)
         floor = noise_floor(same)
-        labels = {**old.labels(), "baseline": old.codec}
-        found.append(_ratio_figure(f"A/A: {old.name}", old, same, "A/A", "noise floor", labels))
+        labels = {"kind": FigureKind.FLOOR, **old.labels(), "baseline": old.codec}
+        judged = Judgement(Verdict.AA, (Reason(ReasonCode.NOISE_FLOOR),))
+        found.append(_ratio_figure(f"A/A: {old.name}", old, same, judged, labels))
         for new in candidates:
             ratio = _ratio(medians, old, new)
-            judged = _judged(ratio, floor)
             name = f"ratio: {new.name}, against {old.subject}"
-            labels = {**new.labels(), "baseline": old.codec, "floor": floor}
-            found.append(
-                _ratio_figure(name, new, ratio, str(judged.verdict), judged.reason, labels)
-            )
+            labels = {"kind": FigureKind.RATIO, **new.labels()}
+            labels |= {"baseline": old.codec, "floor": floor}
+            found.append(_ratio_figure(name, new, ratio, judge(ratio, floor), labels))
     return found
-
-
-def _judged(ratio: Interval, floor: float | None) -> Judgement:
-    judged = judge(ratio, floor)
-    if judged.verdict is Verdict.SAME and floor is not None and floor > _NOISY:
-        # With such a margin twice as fast could pass for a tie.
-        return Judgement(Verdict.INCONCLUSIVE, f"too noisy: A/A differs by {floor:.0%}")
-    return judged
 
 
 def _ratio(medians: _Medians, old: Case, new: Case) -> Interval:
@@ -124,7 +122,7 @@ def _ratio(medians: _Medians, old: Case, new: Case) -> Interval:
 
 
 def _ratio_figure(
-    name: str, case: Case, ratio: Interval, verdict: str, reason: str, labels: Mapping[str, Any]
+    name: str, case: Case, ratio: Interval, judged: Judgement, labels: Mapping[str, Any]
 ) -> Figure:
     return Figure(
         name=name,
@@ -134,8 +132,8 @@ def _ratio_figure(
         n=ratio.n,
         low=ratio.low,
         high=ratio.high,
-        verdict=verdict,
-        reason=reason,
+        verdict=judged.verdict,
+        reasons=judged.reasons,
         labels=labels,
     )
 
@@ -162,8 +160,8 @@ def _crossovers(plan: Plan, medians: _Medians) -> Iterator[Figure]:
             key = (new.message, f"{new.size_bytes} B", f"{new.codec} over {old.codec}")
             by_share.setdefault(key, {})[new.percent] = ratios
             labels[key] = {**common, "contract": "open+read k%", "size_bytes": new.size_bytes}
-    yield from _crossing_figures("crossover", "B", by_size, labels, is_rising=True)
-    yield from _crossing_figures("break-even", "%", by_share, labels, is_rising=False)
+    yield from _crossing_figures(FigureKind.CROSSOVER, "B", by_size, labels, is_rising=True)
+    yield from _crossing_figures(FigureKind.BREAK_EVEN, "%", by_share, labels, is_rising=False)
 
 
 def _pairs_of(plan: Plan, medians: _Medians) -> Iterator[tuple[Case, Case]]:
@@ -173,7 +171,7 @@ def _pairs_of(plan: Plan, medians: _Medians) -> Iterator[tuple[Case, Case]]:
 
 
 def _crossing_figures(
-    kind: str,
+    kind: FigureKind,
     unit: str,
     curves: Mapping[tuple[str, ...], Mapping[float, Mapping[int, float]]],
     labels: Mapping[tuple[str, ...], Mapping[str, Any]],
@@ -183,7 +181,8 @@ def _crossing_figures(
     for key, curve in curves.items():
         if len(curve) >= _LEAST_POINTS:
             found = find_crossover(curve, is_rising=is_rising)
-            yield _crossing_figure(f"{kind}: {', '.join(key)}", unit, found, labels[key])
+            own = {"kind": kind, **labels[key]}
+            yield _crossing_figure(f"{kind}: {', '.join(key)}", unit, found, own)
 
 
 def _crossing_figure(name: str, unit: str, found: Crossover, labels: Mapping[str, Any]) -> Figure:
@@ -195,7 +194,7 @@ def _crossing_figure(name: str, unit: str, found: Crossover, labels: Mapping[str
         n=found.n,
         low=found.low,
         high=found.high,
-        reason=found.reason,
+        reasons=found.reasons,
         labels=labels,
     )
 
@@ -217,15 +216,17 @@ def _memory(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
             "contract": contract,
             "size_bytes": size,
         }
-        for kind, field in (("memory", "rss_bytes"), ("allocated", "python_bytes")):
+        for kind, field in (
+            (FigureKind.MEMORY, "rss_bytes"),
+            (FigureKind.ALLOCATED, "python_bytes"),
+        ):
             values = [one[field] for one in several if one[field] is not None]
-            reason = "" if values else "not readable"
             value = median(values) if values else None
             yield Figure(
                 *(f"{kind}: {place}", value, "B", contract, len(values)),
-                verdict="ok" if values else str(Verdict.VOID),
-                reason=reason,
-                labels=labels,
+                verdict=Verdict.OK if values else Verdict.VOID,
+                reasons=() if values else (Reason(ReasonCode.NOT_READABLE),),
+                labels={"kind": kind, **labels},
             )
 
 
@@ -235,5 +236,5 @@ def _sizes(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
         labels = {name: one[name] for name in ("message", "size_bytes", "codec", "method")}
         yield Figure(
             *(f"size: {place}, {one['method']}", one["encoded_bytes"], "B", ENCODED_SIZE, 1),
-            labels={**labels, "compress_ns": one["compress_ns"]},
+            labels={"kind": FigureKind.SIZE, **labels, "compress_ns": one["compress_ns"]},
         )

@@ -43,6 +43,8 @@ from capnp_rig.loadtest.results import (
     write_run,
     write_samples,
 )
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
 _HERE = Path(__file__).resolve().parents[1]
 _METER = _HERE / "locust_rig" / "process_meter.py"
@@ -137,9 +139,8 @@ def figures(found: Sequence[Round], users: int) -> list[Figure]:
         chosen = by_role[role]
         rates = [each.requests / each.seconds for each in chosen]
         costs = [each.cpu_s * 1e6 / each.requests for each in chosen]
-        limited = _limited(chosen)
         made += [
-            _value(load, name, ("calls/s", "calls/s"), rates, limited),
+            _value(load, name, ("calls/s", "calls/s"), rates, *_limits(chosen)),
             _value(load, name, ("generator CPU per call", "µs"), costs),
             _value(load, name, ("server busy", "share"), [each.server_busy for each in chosen]),
         ]
@@ -147,13 +148,13 @@ def figures(found: Sequence[Round], users: int) -> list[Figure]:
 
 
 def _value(
-    load: str, name: str, what: tuple[str, str], values: Sequence[float], limited: str = ""
+    load: str, name: str, what: tuple[str, str], values: Sequence[float], *limits: Reason
 ) -> Figure:
     """Return the median of a figure, given by name and unit; a limited one is a lower bound."""
     return median_figure(
         *(f"{load}: {name} {what[0]}", values, what[1], _CONTRACT),
-        verdict="at least" if limited else "ok",
-        reason=limited,
+        verdict=Verdict.AT_LEAST if limits else Verdict.OK,
+        reasons=limits,
         labels=value_labels(load, name, what[0]),
     )
 
@@ -167,19 +168,19 @@ def _ratios(load: str, by_role: dict[str, list[Round]]) -> list[Figure]:
         for what, values in (("calls/s", seconds), ("generator CPU per call", cpu))
     )
     # A slow rival would make us look fast. What limits us makes us look slow.
-    rival = _limited([*by_role[BASELINE], *by_role[AGAIN]])
-    own = _limited(by_role[CANDIDATE])
+    rival = _limits([*by_role[BASELINE], *by_role[AGAIN]])
+    own = _limits(by_role[CANDIDATE])
     if rival:
-        rates = [replace(figure, verdict="void", reason=rival) for figure in rates]
+        rates = [replace(figure, verdict=Verdict.VOID, reasons=rival) for figure in rates]
     elif own:
-        rates[1] = replace(rates[1], reason=f"a lower bound: {own}")
+        rates[1] = replace(rates[1], reasons=(Reason(ReasonCode.LOWER_BOUND), *own))
     return [*rates, *costs]
 
 
-def _limited(found: Sequence[Round]) -> str:
+def _limits(found: Sequence[Round]) -> tuple[Reason, ...]:
     """Return why the server was the limit in one of the rounds, nothing where it was not."""
     busy = max(each.server_busy for each in found)
-    return f"the server was {busy:.0%} busy" if busy > _BUSY_LIMIT else ""
+    return (Reason.of(ReasonCode.SERVER_BUSY, busy=busy),) if busy > _BUSY_LIMIT else ()
 
 
 def _measure(

@@ -14,11 +14,13 @@ from capnp_rig.loadtest.bench.steps import Progress
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import (
     Interval,
+    Verdict,
     interval_of_median,
     judge,
     noise_floor,
     paired_ratio,
 )
+from capnp_rig.loadtest.stats.reasons import Reason
 
 BASELINE, CANDIDATE, AGAIN = "baseline", "candidate", "again"
 ROLES = (BASELINE, CANDIDATE, AGAIN)
@@ -44,14 +46,14 @@ def median_figure(
     unit: str,
     contract: str,
     *,
-    verdict: str = "ok",
-    reason: str = "",
+    verdict: Verdict = Verdict.OK,
+    reasons: tuple[Reason, ...] = (),
     labels: Mapping[str, Any] = MappingProxyType({}),
 ) -> Figure:
     """Return the median of one value per process, with its interval."""
     found = interval_of_median(values, seed=0)
     return Figure(
-        *(name, found.value, unit, contract, found.n, found.low, found.high, verdict, reason),
+        *(name, found.value, unit, contract, found.n, found.low, found.high, verdict, reasons),
         labels=dict(labels),
     )
 
@@ -81,12 +83,12 @@ def ratio_figures(
     judgement = judge(ratio, floor)
     return [
         Figure(
-            *(f"{load}: A/A, {what}", *_ratio(same, contract), "floor"),
+            *(f"{load}: A/A, {what}", *_ratio(same, contract), Verdict.FLOOR),
             labels={"kind": "A/A", "subject": baseline, **place},
         ),
         Figure(
             f"{load}: {subject} over {baseline}, {what}",
-            *(*_ratio(ratio, contract), judgement.verdict, judgement.reason),
+            *(*_ratio(ratio, contract), judgement.verdict, judgement.reasons),
             labels={"kind": "ratio", "subject": subject, **place, "floor": floor},
         ),
     ]

@@ -39,6 +39,8 @@ from capnp_rig.loadtest.results import (
     write_samples,
 )
 from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.workload import WorkloadConfig
 from capnp_rig.rigcli.address import parse_address
 
@@ -272,19 +274,19 @@ def _of_load(name: str, by_role: dict[str, list[Round]]) -> list[Figure]:
     return found
 
 
-def _value(load: str, engine: str, what: str, values: list[float], reason: str = "") -> Figure:
+def _value(load: str, engine: str, what: str, values: list[float], *limits: Reason) -> Figure:
     return median_figure(
         *(f"{load}: {engine} {what}", values, "calls/s" if what == "calls/s" else "µs", _CONTRACT),
-        verdict="at least" if reason else "ok",
-        reason=reason,
+        verdict=Verdict.AT_LEAST if limits else Verdict.OK,
+        reasons=limits,
         labels=value_labels(load, engine, what),
     )
 
 
 def _rate(load: str, engine: str, rounds: list[Round]) -> Figure:
     busy = max(r.result.busy for r in rounds)
-    reason = f"the generator was {busy:.0%} busy" if busy > _BUSY_LIMIT else ""
-    return _value(load, engine, "calls/s", [r.result.calls_per_s for r in rounds], reason)
+    limits = [Reason.of(ReasonCode.GENERATOR_BUSY, busy=busy)] if busy > _BUSY_LIMIT else []
+    return _value(load, engine, "calls/s", [r.result.calls_per_s for r in rounds], *limits)
 
 
 def _p99(load: str, engine: str, rounds: list[Round]) -> Figure:
@@ -321,8 +323,8 @@ def _idle_memory(engine: str, count: int, server_cpu: int, folder: Path) -> Figu
         except OSError as error:
             return Figure(
                 *(name, None, "kB each", "idle", count),
-                verdict="void",
-                reason=str(error),
+                verdict=Verdict.VOID,
+                reasons=(Reason.of(ReasonCode.OTHER, text=str(error)),),
                 labels=labels,
             )
         server.await_connections(count)

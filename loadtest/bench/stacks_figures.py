@@ -15,20 +15,22 @@ from statistics import median
 from typing import Any
 
 from capnp_rig.loadtest.protocols import CAPNP, ECHO
-from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram, merge
 from capnp_rig.loadtest.stats.pair_statistics import (
     BOOTSTRAP_PAIRS,
     LEAST_PAIRS,
     Interval,
+    Judgement,
     Verdict,
     interval_of_median,
     judge,
     noise_floor,
     paired_ratio,
 )
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.resampling import draw_blocks, resample_percentiles
-from capnp_rig.loadtest.stats.run_summary import LIMITS
+from capnp_rig.loadtest.stats.run_summary import LIMITS, lateness_reason
 from capnp_rig.loadtest.workload import TEXT
 
 CLOSED, OPEN = "closed", "open"
@@ -41,6 +43,7 @@ GENERATOR_BUSY, SERVER_BUSY = "generator_busy", "server_busy"
 FLOOR_CALLS, FLOOR_CPU = "floor_calls_per_s", "floor_cpu"
 _ROUND_TRIP, _FLOOR = "round trip", "floor: an echo"
 _COVERED = 0.95
+_OK = Judgement(Verdict.OK)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -140,18 +143,18 @@ def _of_cell(samples: Sequence[Sample]) -> Iterator[Figure]:
     broken = _broken(samples)
     good = [sample for sample in samples if sample.calls]
     if not good:
-        yield _figure(samples[0], CALLS, "calls/s", None, broken)
+        yield _figure(samples[0], CALLS, "calls/s", None, _void(broken))
         return
     closed = samples[0].loop == CLOSED
-    verdict, reason = ("void", broken) if broken else ("ok", "")
-    if closed and not broken and _is_generator_busy(good):
-        verdict, reason = "at least", _busy_text(good)
+    judged = _void(broken)
+    if closed and broken is None and _is_generator_busy(good):
+        judged = Judgement(Verdict.AT_LEAST, (_busy_reason(good),))
     rates = [sample.calls_per_s for sample in good]
-    yield _figure(samples[0], CALLS, "calls/s", _median(rates), reason, verdict)
+    yield _figure(samples[0], CALLS, "calls/s", _median(rates), judged)
     yield from _percentiles(good, broken)
     yield _cpu(good, broken)
     rates_mb = [rate * samples[0].payload_bytes / 1e6 for rate in rates]
-    yield _figure(samples[0], MB, "MB/s", _median(rates_mb), reason, verdict)
+    yield _figure(samples[0], MB, "MB/s", _median(rates_mb), judged)
     for figure, shares in (
         (GENERATOR_BUSY, [sample.busy for sample in good]),
         (SERVER_BUSY, [sample.server_busy for sample in good]),
@@ -163,26 +166,25 @@ def _figure(
     sample: Sample,
     figure: str,
     unit: str,
-    found: Interval | None,
-    reason: str = "",
-    verdict: str = "",
+    measured: Interval | None,
+    judged: Judgement = _OK,
     **labels: object,
 ) -> Figure:
-    """Return a figure of the cell of `sample`; with a `reason` and no `verdict` it is void."""
-    found = found or Interval(math.nan, None, None, 0)
+    """Return a figure of the cell of `sample`."""
+    interval = measured or Interval(math.nan, None, None, 0)
     baseline = labels.get("baseline")
     over = f" over {baseline}" if baseline else ""
     return Figure(
         name=f"{sample.stack}{over}, {sample.payload_kind} of {sample.payload_bytes} B, "
         f"{sample.loop} loop: {figure}",
-        value=None if math.isnan(found.value) else found.value,
+        value=None if math.isnan(interval.value) else interval.value,
         unit=unit,
         contract=_FLOOR if sample.stack == ECHO else _ROUND_TRIP,
-        n=found.n,
-        low=found.low,
-        high=found.high,
-        verdict=verdict or ("void" if reason else "ok"),
-        reason=reason,
+        n=interval.n,
+        low=interval.low,
+        high=interval.high,
+        verdict=judged.verdict,
+        reasons=judged.reasons,
         labels={
             "stack": sample.stack,
             "payload_kind": sample.payload_kind,
@@ -200,20 +202,28 @@ def _median(values: Sequence[float]) -> Interval:
     return interval_of_median(values, seed=0)
 
 
-def _broken(samples: Sequence[Sample]) -> str:
-    """Return why nothing of a cell can be believed, empty where that can."""
+def _void(*problems: Reason | None) -> Judgement:
+    """Return that a figure is void for the first problem, or ok without one."""
+    problem = next((each for each in problems if each is not None), None)
+    return _OK if problem is None else Judgement(Verdict.VOID, (problem,))
+
+
+def _broken(samples: Sequence[Sample]) -> Reason | None:
+    """Return why nothing of a cell can be believed, None where that can."""
     failures: Counter[str] = Counter()
     for sample in samples:
         failures.update(sample.failures)
     if failures:
         kind, count = failures.most_common(1)[0]
-        return f"{failures.total():,} calls failed, {count:,} of them: {kind}"
+        return Reason.of(
+            ReasonCode.CALLS_FAILED_MOSTLY, count=failures.total(), most=count, kind=kind
+        )
     if not all(sample.calls for sample in samples):
-        return "a round had no calls"
+        return Reason(ReasonCode.EMPTY_ROUND)
     steal = sum((sample.steal or 0.0) for sample in samples) / len(samples)
     if steal > LIMITS["steal"]:
-        return f"{steal:.1%} of the CPU time was stolen by other machines"
-    return ""
+        return Reason.of(ReasonCode.STEAL, share=steal)
+    return None
 
 
 def _is_generator_busy(samples: Sequence[Sample]) -> bool:
@@ -224,55 +234,60 @@ def _is_server_busy(samples: Sequence[Sample]) -> bool:
     return median(sample.server_busy for sample in samples) > LIMITS["busy"]
 
 
-def _busy_text(samples: Sequence[Sample]) -> str:
-    own = median(sample.busy for sample in samples)
-    server = median(sample.server_busy for sample in samples)
-    return f"the generator was {own:.0%} busy, the server {server:.0%}"
+def _busy_reason(samples: Sequence[Sample], subject: str = "") -> Reason:
+    return Reason.of(
+        ReasonCode.GENERATOR_LIMITED,
+        subject=subject,
+        busy=median(sample.busy for sample in samples),
+        server=median(sample.server_busy for sample in samples),
+    )
 
 
-def _cpu(samples: Sequence[Sample], broken: str) -> Figure:
+def _cpu(samples: Sequence[Sample], broken: Reason | None) -> Figure:
     costs = [cost for sample in samples if (cost := sample.cpu_us_per_call()) is not None]
-    used_s = sum(sample.server_cpu_s or 0.0 for sample in samples)
-    reason = broken
+    problem = None
     if len(costs) < len(samples):
-        reason = reason or "not readable: a process of the server came or went"
-    elif used_s < LIMITS["least_server_cpu_s"]:
-        reason = reason or f"under {LIMITS['least_server_cpu_s']:g} s of server CPU"
-    return _figure(samples[0], CPU, "µs", _median(costs) if costs else None, reason)
+        problem = Reason(ReasonCode.CPU_NOT_READABLE)
+    else:
+        problem = _little_cpu(samples)
+    return _figure(samples[0], CPU, "µs", _median(costs) if costs else None, _void(broken, problem))
+
+
+def _little_cpu(samples: Sequence[Sample]) -> Reason | None:
+    least_s = LIMITS["least_server_cpu_s"]
+    used_s = sum(sample.server_cpu_s or 0.0 for sample in samples)
+    return Reason.of(ReasonCode.LITTLE_CPU, least_s=least_s) if used_s < least_s else None
 
 
 # --- percentiles -----------------------------------------------------------------------------
 
 
-def _percentiles(samples: Sequence[Sample], broken: str) -> Iterator[Figure]:
+def _percentiles(samples: Sequence[Sample], broken: Reason | None) -> Iterator[Figure]:
     """Yield the percentiles: of service times in a closed loop, of response times in an open."""
     is_open = samples[0].loop == OPEN
     times = [sample.times("response" if is_open else "service") for sample in samples]
     whole = merge(times)
-    reason = broken or (_late(samples, whole) if is_open else "")
+    late = _late(samples, whole) if is_open else None
     draws = _draws(times, whole)
     for name, percent in PERCENTILES.items():
         value_ns = whole.percentile_ns(percent)
         low, high = _interval_ns(times, percent, draws)
-        few = whole.beyond(percent) < LIMITS["least_beyond"]
-        why = reason or (f"under {LIMITS['least_beyond']:g} calls beyond it" if few else "")
-        found = None
+        few = None
+        if whole.beyond(percent) < LIMITS["least_beyond"]:
+            few = Reason.of(ReasonCode.FEW_BEYOND, least=LIMITS["least_beyond"])
+        measured = None
         if value_ns is not None:
-            found = Interval(value_ns / 1000, _us(low), _us(high), len(times))
-        yield _figure(samples[0], name, "µs", found, why)
+            measured = Interval(value_ns / 1000, _us(low), _us(high), len(times))
+        yield _figure(samples[0], name, "µs", measured, _void(broken, late, few))
 
 
-def _late(samples: Sequence[Sample], response: Histogram) -> str:
-    """Return why the times of an open loop cannot be believed, empty where they can."""
+def _late(samples: Sequence[Sample], response: Histogram) -> Reason | None:
+    """Return why the times of an open loop cannot be believed, None where they can."""
     scheduled = sum(sample.scheduled or 0 for sample in samples)
     answered = sum(sample.calls for sample in samples)
     if answered < LIMITS["sent_share"] * scheduled:
-        return f"{answered / scheduled:.1%} of the schedule was answered"
-    late = merge(sample.times("lateness") for sample in samples).percentile_ns(99)
-    middle = response.percentile_ns(50)
-    if late is not None and middle is not None and late > LIMITS["lateness_share"] * middle:
-        return f"lateness p99 {late / 1000:,.0f} µs, over a tenth of p50 {middle / 1000:,.0f} µs"
-    return ""
+        return Reason.of(ReasonCode.SCHEDULE_MISSED, share=answered / scheduled)
+    return lateness_reason(merge(sample.times("lateness") for sample in samples), response)
 
 
 def _draws(times: Sequence[Histogram], whole: Histogram) -> Mapping[float, Sequence[float]]:
@@ -322,14 +337,14 @@ def _ratios(
     ):
         same = _paired(again.get(base, ()), candidate, cost)
         floor = None if same is None else noise_floor(same)
-        yield _figure(candidate[0], floor_name, "ratio", same, "", "floor")
+        yield _figure(candidate[0], floor_name, "ratio", same, Judgement(Verdict.FLOOR))
         for stack in dict.fromkeys(cell.stack for cell in own):
             rival = own.get(replace(base, stack=stack))
             if rival is not None and stack not in {CAPNP, ECHO}:
                 ratio = _paired(rival, candidate, cost)
-                verdict, reason = _judged(name, rival, candidate, ratio, floor)
+                judged = _judged(name, rival, candidate, ratio, floor)
                 labels = {"baseline": stack, "floor": floor}
-                yield _figure(candidate[0], name, "ratio", ratio, reason, verdict, **labels)
+                yield _figure(candidate[0], name, "ratio", ratio, judged, **labels)
 
 
 def _paired(
@@ -352,18 +367,14 @@ def _judged(
     candidate: Sequence[Sample],
     ratio: Interval | None,
     floor: float | None,
-) -> tuple[str, str]:
-    """Return the verdict on a ratio, and the reason where it is not plain."""
+) -> Judgement:
+    """Return the verdict on a ratio."""
     for samples in (rival, candidate):
-        broken = _broken(samples)
-        if broken:
-            return Verdict.VOID, f"{samples[0].stack}: {broken}"
-        used_s = sum(sample.server_cpu_s or 0.0 for sample in samples)
-        if name == RATIO_CPU and used_s < LIMITS["least_server_cpu_s"]:
-            least_s = LIMITS["least_server_cpu_s"]
-            return Verdict.VOID, f"{samples[0].stack}: under {least_s:g} s of server CPU"
+        problem = _broken(samples) or (_little_cpu(samples) if name == RATIO_CPU else None)
+        if problem is not None:
+            return _void(replace(problem, subject=samples[0].stack))
     if ratio is None:
-        return Verdict.VOID, "no pairs"
+        return _void(Reason(ReasonCode.NO_PAIRS))
     judged = judge(ratio, floor)
     # With a server that is as busy the rate is its own, whatever the generator could do.
     limited = [
@@ -371,7 +382,8 @@ def _judged(
         for samples in (rival, candidate)
     ]
     if name == RATIO_CALLS and limited[0]:
-        return Verdict.VOID, f"{rival[0].stack}: {_busy_text(rival)}"
-    if name == RATIO_CALLS and limited[1] and judged.verdict != Verdict.VOID:
-        return judged.verdict, f"a lower bound: {_busy_text(candidate)}"
-    return judged.verdict, judged.reason
+        return _void(_busy_reason(rival, rival[0].stack))
+    if name == RATIO_CALLS and limited[1] and judged.verdict is not Verdict.VOID:
+        bound = (Reason(ReasonCode.LOWER_BOUND), _busy_reason(candidate))
+        return Judgement(judged.verdict, bound)
+    return judged

@@ -25,6 +25,7 @@ from capnp_rig.loadtest.results import (
     write_run,
     write_samples,
 )
+from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, summarize
 
 # A process that starts and connects, beside its load, until the first has shown what it takes.
@@ -50,6 +51,12 @@ class SweepResult:
 
     folder: Path
     figures: list[Figure]
+
+    @property
+    def has_failed_calls(self) -> bool:
+        """Whether a call of some step failed."""
+        codes = codes_of(reason for figure in self.figures for reason in figure.reasons)
+        return ReasonCode.CALLS_FAILED in codes
 
 
 def run(config: SweepConfig, report: Report) -> SweepResult:

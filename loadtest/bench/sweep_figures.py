@@ -6,19 +6,22 @@ service time: what is counted must agree with what was asked for, or the clocks 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from capnp_rig.loadtest.bench.pair_run import median_figure
-from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.pair_statistics import Judgement, Verdict
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import LIMITS
 
 RATE, P50, P99, CPU, LITTLE = (
     *("calls/s", "service p50", "service p99"),
     *("server CPU per call", "in flight, by Little's law"),
 )
+PERCENTILES: Mapping[str, float] = {P50: 50.0, P99: 99.0}
 UNITS: Mapping[str, str] = {RATE: "calls/s", P50: "µs", P99: "µs", CPU: "µs", LITTLE: "calls"}
 # How far the calls in flight may be from what was asked for.
 _LITTLE_MARGIN = 0.05
@@ -59,8 +62,7 @@ class Step:
         rate, mean_ns = self.calls / self.seconds, times.mean_ns
         return {
             RATE: rate,
-            P50: _us(times.percentile_ns(50)),
-            P99: _us(times.percentile_ns(99)),
+            **{what: _us(times.percentile_ns(at)) for what, at in PERCENTILES.items()},
             CPU: self.server_cpu_s * 1e6 / self.calls
             if self.server_cpu_s is not None and self.calls
             else None,
@@ -88,7 +90,7 @@ def figures(steps: Sequence[Step]) -> list[Figure]:
 def _of_flight(steps: Sequence[Step]) -> Iterator[Figure]:
     first, seen = steps[0], [step.values() for step in steps]
     labels = {
-        "kind": "value",
+        "kind": FigureKind.VALUE,
         "load": f"{first.connections} x {first.in_flight}",
         "connections": first.connections,
         "in_flight": first.in_flight,
@@ -97,52 +99,53 @@ def _of_flight(steps: Sequence[Step]) -> Iterator[Figure]:
     for what, unit in UNITS.items():
         name = f"{labels['load']}: {what}"
         values = [value for one in seen if (value := one[what]) is not None]
-        verdict, reason = judged(what, steps)
+        judged = judge_steps(what, steps)
+        figure = Figure(name, None, unit, _CONTRACT, 0)
         if values:
-            found = median_figure(name, values, unit, _CONTRACT, verdict=verdict, reason=reason)
-        else:
-            found = Figure(name, None, unit, _CONTRACT, 0, verdict=verdict, reason=reason)
-        yield Figure(**{**_plain(found), "labels": {**labels, "what": what}})
+            figure = median_figure(name, values, unit, _CONTRACT)
+        yield replace(
+            figure,
+            verdict=judged.verdict,
+            reasons=judged.reasons,
+            labels={**labels, "what": what},
+        )
 
 
-def _plain(figure: Figure) -> dict[str, Any]:
-    return {name: getattr(figure, name) for name in Figure.__dataclass_fields__}
-
-
-def judged(what: str, steps: Sequence[Step]) -> tuple[str, str]:
-    """Return the rig's verdict on a figure of some steps with as many calls in flight, and why."""
+def judge_steps(what: str, steps: Sequence[Step]) -> Judgement:
+    """Return the rig's verdict on a figure of some steps with as many calls in flight."""
     failed = sum(sum(step.failures.values()) for step in steps)
     steal = max(step.steal or 0.0 for step in steps)
     busy = max(step.busy for step in steps)
-    reasons = [f"{failed:,} calls failed"] * bool(failed)
-    reasons += ["no call was answered"] * any(not step.calls for step in steps)
+    reasons = [Reason.of(ReasonCode.CALLS_FAILED, count=failed)] if failed else []
+    if any(not step.calls for step in steps):
+        reasons.append(Reason(ReasonCode.NO_CALLS))
     if steal > LIMITS["steal"]:
-        reasons.append(f"{steal:.1%} of the CPU time was stolen by other machines")
-    reasons += list(_own_reasons(what, steps))
+        reasons.append(Reason.of(ReasonCode.STEAL, share=steal))
+    reasons += _own_reasons(what, steps)
     if reasons:
-        return "void", "; ".join(reasons)
+        return Judgement(Verdict.VOID, tuple(reasons))
     if what == RATE and busy > LIMITS["busy"]:
-        return "at least", f"the generator was {busy:.0%} busy"
-    return "ok", ""
+        return Judgement(Verdict.AT_LEAST, (Reason.of(ReasonCode.GENERATOR_BUSY, busy=busy),))
+    return Judgement(Verdict.OK)
 
 
-def _own_reasons(what: str, steps: Sequence[Step]) -> Iterator[str]:
-    if what in {P50, P99}:
+def _own_reasons(what: str, steps: Sequence[Step]) -> Iterator[Reason]:
+    if what in PERCENTILES:
         times = merge(Histogram.from_json(step.service) for step in steps)
-        if times.beyond(float(what.rpartition("p")[2])) < LIMITS["least_beyond"]:
-            yield f"under {LIMITS['least_beyond']:g} calls beyond it"
+        if times.beyond(PERCENTILES[what]) < LIMITS["least_beyond"]:
+            yield Reason.of(ReasonCode.FEW_BEYOND, least=LIMITS["least_beyond"])
     used = [step.server_cpu_s for step in steps]
     if what == CPU:
         known_s = [one for one in used if one is not None]
         if len(known_s) < len(used):
-            yield "not readable: the server is elsewhere, or a worker came or went"
+            yield Reason(ReasonCode.CPU_NOT_READABLE)
         elif sum(known_s) < LIMITS["least_server_cpu_s"]:
-            yield f"under {LIMITS['least_server_cpu_s']:g} s of server CPU"
+            yield Reason.of(ReasonCode.LITTLE_CPU, least_s=LIMITS["least_server_cpu_s"])
     if what == LITTLE:
         counted = [value for step in steps if (value := step.values()[LITTLE]) is not None]
         asked = steps[0].calls_in_flight
         if counted and abs(median(counted) / asked - 1) > _LITTLE_MARGIN:
-            yield f"over {_LITTLE_MARGIN:.0%} from the {asked:,} that were asked for"
+            yield Reason.of(ReasonCode.OFF_LITTLES_LAW, margin=_LITTLE_MARGIN, asked=asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +163,16 @@ class Knee:
     is_last: bool
 
 
-def knee_of(found: Sequence[Figure]) -> Knee | None:
+def knee_of(figures: Sequence[Figure]) -> Knee | None:
     """Return where more calls in flight make no higher rate; None where all rates are void."""
     rates = [
         (one.value, int(one.labels["calls_in_flight"]), one.verdict)
-        for one in found
-        if one.labels.get("what") == RATE and one.value is not None and one.verdict != "void"
+        for one in figures
+        if one.labels.get("what") == RATE and one.value is not None and not one.is_void
     ]
     if not rates:
         return None
     rate_hz, in_flight, verdict = max(rates)
     enough = min(many for rate, many, _ in rates if rate >= _NEAR * rate_hz)
     is_last = enough == max(many for _, many, _ in rates) > min(many for _, many, _ in rates)
-    return Knee(rate_hz, in_flight, enough, verdict == "at least", is_last)
+    return Knee(rate_hz, in_flight, enough, verdict is Verdict.AT_LEAST, is_last)

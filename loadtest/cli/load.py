@@ -303,7 +303,7 @@ def run_command(
     else:
         show(stdout(), *summary_parts(summary, result.server))
     for reason in summary.reasons:
-        click.echo(f"void: {reason}", err=True)
+        click.echo(f"void: {reason.text}", err=True)
     violations = [found for t in thresholds if (found := t.violation(summary)) is not None]
     for violation in violations:
         click.echo(f"failed: {violation}", err=True)
@@ -312,7 +312,7 @@ def run_command(
     click.echo(f"Written to {result.folder}", err=True)
     if result.interrupted:
         return 130
-    tolerated = any(text.strip().startswith("errors") for text in fail_if)
+    tolerated = any(threshold.is_of_errors for threshold in thresholds)
     return 1 if violations or not summary.calls or (summary.errors and not tolerated) else 0
 
 
@@ -348,8 +348,6 @@ def search_command(
     Doubles the rate until a probe fails, bisects to 5 %, repeats each rate three times in shuffled
     order, and verifies the answer with five more. Exit status: 0 with a verified rate, else 1.
     """
-    from dataclasses import asdict
-
     from capnp_rig.loadtest.cli.run_progress import shown_search
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.engine.search import SearchConfig, run
@@ -371,7 +369,7 @@ def search_command(
         )
     with failures_in_one_line(RunError), shown_search() as report:
         result = run(config, report)
-    curve = [asdict(point) for point in result.curve]
+    curve = [point.to_json() for point in result.curve]
     if as_json:
         found = {name: getattr(result.found, name) for name in ("rate_hz", "failing_hz", "limit")}
         click.echo(json.dumps({"slo": objective.text, **found, "curve": curve}))

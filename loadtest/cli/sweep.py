@@ -1,7 +1,6 @@
 """``loadtest sweep``: its options, and what it prints."""
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -72,8 +71,8 @@ def sweep_command(
     with failures_in_one_line(RunError), shown_progress() as report:
         result = run(config, report)
     if as_json:
-        click.echo(json.dumps([asdict(figure) for figure in result.figures]))
+        click.echo(json.dumps([figure.to_json() for figure in result.figures]))
     else:
         show(stdout(), flight_table(result.figures), *flight_notes(result.figures))
     click.echo(f"Written to {result.folder}", err=True)
-    return int(any("calls failed" in figure.reason for figure in result.figures))
+    return int(result.has_failed_calls)

@@ -80,8 +80,6 @@ _NOTES = {
         "between them may still differ by more."
     ),
 }
-# An A/A floor beyond which nothing is called the same.
-_NOISY = 0.25
 # Different seeds: the two are independent, even where they are the same run.
 _BASELINE_SEED, _CANDIDATE_SEED = 1, 11
 
@@ -137,7 +135,12 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self) | {"exit_status": self.exit_status}
+        rows = [asdict(row) | {"reason": self.reason_of(row, self.doubt)} for row in self.rows]
+        return asdict(self) | {"rows": rows, "exit_status": self.exit_status}
+
+    def reason_of(self, row: Row, doubt: str) -> str:
+        """Return the reason of a row with `doubt`, which is the same in all rows that have it."""
+        return "; ".join(filter(None, (row.reason, doubt if self.doubt else "")))
 
 
 def compare(
@@ -267,7 +270,7 @@ def _row(old: Metric, new: Metric, doubt: str) -> Row:
         floor = max(old.floor, new.floor)
     verdict, reason = _judged(old, new, ratio, floor)
     if doubt:
-        verdict, reason = Verdict.VOID, "; ".join(part for part in (reason, doubt) if part)
+        verdict = Verdict.VOID
     return Row(
         metric=old.name,
         unit=old.unit,
@@ -292,9 +295,6 @@ def _judged(
     if ratio is None:
         return Verdict.VOID, "a value of zero"
     judgement = judge(ratio, floor)
-    if judgement.verdict is Verdict.SAME and floor is not None and floor > _NOISY:
-        # The wider the noise, the more would pass as the same.
-        return Verdict.INCONCLUSIVE, f"too noisy: the A/A floor is over {_NOISY:.0%}"
     return judgement.verdict, judgement.reason
 
 
@@ -308,8 +308,10 @@ def _overall(rows: Iterable[Row]) -> Verdict:
 
 def void_reasons(document: Mapping[str, Any]) -> list[str]:
     """Return why a load run is void as a whole; empty where it is not."""
-    verdict, reasons = stored_verdict(document) or ("", [])
-    return (reasons or ["no reason given"]) if verdict == "void" else []
+    verdict, reasons = stored_verdict(document) or (Verdict.VALID, ())
+    if verdict is not Verdict.VOID:
+        return []
+    return [reason.text for reason in reasons] or ["no reason given"]
 
 
 def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,8 @@ from capnp_rig.loadtest.results import (
 from capnp_rig.loadtest.results.load_samples import window_samples
 from capnp_rig.loadtest.results.report import write_report
 from capnp_rig.loadtest.stats.histogram import merge
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, summarize
 from capnp_rig.loadtest.stats.slo import Found, Outcome, Probe, Slo, judge, least_calls, search
 
@@ -72,7 +74,21 @@ class Point:
     lateness_p99: float | None
     held: int
     probes: int
-    note: str
+    reasons: tuple[Reason, ...]
+
+    @property
+    def note(self) -> str:
+        """The reasons to doubt it in words, empty without any."""
+        return text_of(self.reasons)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values: ``note`` in words, ``reason_codes`` for programs."""
+        plain = asdict(self)
+        del plain["reasons"]
+        return plain | {
+            "note": self.note,
+            "reason_codes": [reason.to_json() for reason in self.reasons],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +135,7 @@ def run(config: SearchConfig, report: Callable[[SearchProgress], None]) -> Searc
             workload=label,
             limits=dict(LIMITS),
             found=_plain_found(found),
-            curve=[asdict(point) for point in curve],
+            curve=[point.to_json() for point in curve],
             probes=list(_probes(done)),
         ),
     )
@@ -168,8 +184,8 @@ def _point(rate_hz: float, probes: Sequence[Measured]) -> Point:
     p50, p99, p999 = (_us(response.percentile_ns(percent)) for percent in (50, 99, 99.9))
     blamed = any(each.outcome is Outcome.GENERATOR for each in probes)
     errors = sum(each.summary.errors for each in probes)
-    notes = ["the generator was late or busy"] if blamed else []
-    notes += [f"{errors:,} calls failed"] if errors else []
+    reasons = [Reason(ReasonCode.GENERATOR_LATE_OR_BUSY)] if blamed else []
+    reasons += [Reason.of(ReasonCode.CALLS_FAILED, count=errors)] if errors else []
     return Point(
         rate_hz=rate_hz,
         calls_per_s=sum(each.summary.calls_per_s for each in probes) / len(probes),
@@ -179,7 +195,7 @@ def _point(rate_hz: float, probes: Sequence[Measured]) -> Point:
         lateness_p99=_us(lateness.percentile_ns(99)),
         held=sum(each.outcome is Outcome.HELD for each in probes),
         probes=len(probes),
-        note="; ".join(notes),
+        reasons=tuple(reasons),
     )
 
 
@@ -189,10 +205,10 @@ def _us(value_ns: int | None) -> float | None:
 
 def figures(found: Found, curve: Sequence[Point]) -> list[Figure]:
     """Return the answer, and the curve, as figures."""
-    reason = "" if found.rate_hz is not None else "no rate was verified"
+    problems = [] if found.rate_hz is not None else [Reason(ReasonCode.NO_VERIFIED_RATE)]
     listed = [
-        _figure("highest verified rate", found.rate_hz, found.verified, reason),
-        _figure("lowest failing rate", found.failing_hz, 1, ""),
+        _figure("highest verified rate", found.rate_hz, found.verified, *problems),
+        _figure("lowest failing rate", found.failing_hz, 1),
     ]
     for point in curve:
         for name, value in (("p50", point.p50), ("p99", point.p99), ("p99.9", point.p999)):
@@ -200,15 +216,15 @@ def figures(found: Found, curve: Sequence[Point]) -> list[Figure]:
                 Figure(
                     f"{point.rate_hz:,g} calls/s: response time {name}",
                     *(value, "µs", _CONTRACT, point.probes),
-                    reason=point.note,
+                    reasons=point.reasons,
                 )
             )
     return listed
 
 
-def _figure(name: str, value: float | None, n: int, reason: str) -> Figure:
-    verdict = "void" if reason else "ok"
-    return Figure(name, value, "calls/s", _CONTRACT, n, verdict=verdict, reason=reason)
+def _figure(name: str, value: float | None, n: int, *problems: Reason) -> Figure:
+    verdict = Verdict.VOID if problems else Verdict.OK
+    return Figure(name, value, "calls/s", _CONTRACT, n, verdict=verdict, reasons=problems)
 
 
 def _plain_found(found: Found) -> dict[str, Any]:

@@ -62,6 +62,7 @@ from capnp_rig.loadtest.locust_rig.results import (
     write_folder,
 )
 from capnp_rig.loadtest.results import record
+from capnp_rig.loadtest.stats.reasons import text_of
 from capnp_rig.loadtest.stats.tally import Tally
 
 __all__ = ["bucket_ms", "log_few", "needs_host", "tally"]
@@ -330,7 +331,7 @@ def _conclude(environment: Environment, run: _Collected) -> None:
     is_shaped = environment.shape_class is not None
     outcome = conclude(run.live, run.watch, options.fail_if, is_shaped=is_shaped)
     summary = outcome.summary
-    verdict = f"{summary.verdict}: {'; '.join(summary.reasons)}" if summary.reasons else "valid"
+    verdict = f"{summary.verdict}: {text_of(summary.reasons)}" if summary.reasons else "valid"
     lines = [*outcome.lines, verdict]
     if options.results:
         lines += _write(environment, run, outcome)

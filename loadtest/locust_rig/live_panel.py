@@ -32,7 +32,7 @@ def panel(
         "server": _server(watch),
         "generators": _generators(live, now_s),
         "verdict": found.verdict,
-        "reasons": list(found.reasons),
+        "reasons": [reason.text for reason in found.reasons],
     }
 
 

@@ -32,6 +32,8 @@ from capnp_rig.loadtest.results.load_samples import (
 )
 from capnp_rig.loadtest.results.rendering import render_folder
 from capnp_rig.loadtest.results.times_table import CSV_COLUMNS, csv_cells, table_lines, times_rows
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
 from capnp_rig.loadtest.stats.thresholds import parse_threshold
 
@@ -51,7 +53,7 @@ class Outcome:
     """
 
     summary: Summary
-    problems: tuple[str, ...]
+    problems: tuple[Reason, ...]
     violations: tuple[str, ...]
     lines: tuple[str, ...]
     figures: tuple[Figure, ...]
@@ -68,7 +70,11 @@ def conclude(
     """Judge a run that has ended; under a load that was shaped, drift is no reason against it."""
     summary = summarize([live.part(server_cpu_s=watch.cpu_s, steal=watch.steal)])
     problems = tuple(_problems(live))
-    reasons = [said for said in summary.reasons if not (is_shaped and "drifted" in said)]
+    reasons = [
+        reason
+        for reason in summary.reasons
+        if not (is_shaped and reason.code is ReasonCode.DRIFTED)
+    ]
     summary = replace(summary, reasons=(*problems, *reasons))
     found = (parse_threshold(text).violation(summary) for text in conditions)
     return Outcome(
@@ -80,19 +86,19 @@ def conclude(
     )
 
 
-def _problems(live: LiveRun) -> Iterator[str]:
+def _problems(live: LiveRun) -> Iterator[Reason]:
     """Say why the run does not count; failed calls are counted, and no such reason."""
     if not live.total.answered:
-        yield "no call was answered"
+        yield Reason(ReasonCode.NO_CALLS)
     if live.missing:
-        yield f"{len(live.missing)} worker(s) did not send their last report"
+        yield Reason.of(ReasonCode.REPORTS_MISSING, count=len(live.missing))
 
 
 def _figures(live: LiveRun, summary: Summary) -> Iterator[Figure]:
     for figure in figures(summary):
-        if live.missing and figure.verdict != "void":
-            reason = "a worker's last report is missing"
-            yield replace(figure, verdict="void", reason=reason)
+        if live.missing and not figure.is_void:
+            missing = Reason.of(ReasonCode.REPORTS_MISSING, count=len(live.missing))
+            yield replace(figure, verdict=Verdict.VOID, reasons=(missing,))
         else:
             yield figure
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value
 from capnp_rig.loadtest.report.document import Part
-from capnp_rig.loadtest.report.figures import figure_table, void_of
+from capnp_rig.loadtest.report.figures import figure_table
 from capnp_rig.loadtest.report.line_styles import ENGINES, look_of
 from capnp_rig.loadtest.report.load_claims import load_text
 from capnp_rig.loadtest.report.sources import Source
@@ -116,7 +116,9 @@ def _us_value(figure: Figure | None) -> Value:
     interval = interval_text(figure.low, figure.high, digits)
     shown = f"{digits(figure.value)} µs{f' ({interval})' if interval else ''}"
     said = f"{figure.labels.get('subject', figure.labels.get('stack', ''))}: {shown}"
-    return Value(figure.value, figure.low, figure.high, void_of(figure), said, digits(figure.value))
+    return Value(
+        figure.value, figure.low, figure.high, figure.void_text, said, digits(figure.value)
+    )
 
 
 def _cpu_finding(found: Sequence[Figure]) -> str:

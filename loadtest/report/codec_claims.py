@@ -30,12 +30,14 @@ from capnp_rig.loadtest.report.units import (
     times_text,
 )
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
 
 TOPIC = "Messages"
 CAPNP_NAME = "Cap'n Proto"
 _HEADLINES = (READ_ONE, READ_ALL, OPEN, BUILD_ENCODE)
 # Shown in the tables; beating the standard library's is no news.
 _NO_HEADLINE = "json"
+_UNBOUNDED = {ReasonCode.BELOW_MEASURED, ReasonCode.BEYOND_MEASURED}
 _FIXED = ("record", "records")
 _FIXED_VERBS = {READ_ONE: "reading one field", READ_ALL: "reading all", BUILD_ENCODE: "writing"}
 
@@ -165,10 +167,11 @@ def break_even_clause(figure: Figure | None, rival: str, own: str = CAPNP_NAME) 
 
 def _throughout(figure: Figure) -> tuple[bool | None, float | None, float | None]:
     """Return whether Cap'n Proto is ahead throughout, None if nobody can tell, and the interval."""
-    ahead = figure.reason.startswith("ahead throughout")
-    if not ahead and not figure.reason.startswith("behind throughout"):
+    codes = codes_of(figure.reasons)
+    ahead = bool(codes & {ReasonCode.AHEAD, ReasonCode.AHEAD_BY_ESTIMATE})
+    if not ahead and not codes & {ReasonCode.BEHIND, ReasonCode.BEHIND_BY_ESTIMATE}:
         return None, None, None
-    if "reaches below" in figure.reason and "reaches beyond" in figure.reason:
+    if codes >= _UNBOUNDED:
         return None, None, None
     return ahead, figure.low, figure.high
 
@@ -181,11 +184,12 @@ def _bounds(figure: Figure, text: Text) -> str:
     if figure.low is None or figure.high is None:
         return " (no interval)"
     least, most = figure.low, figure.high
-    if "reaches below" in figure.reason and "reaches beyond" in figure.reason:
+    codes = codes_of(figure.reasons)
+    if codes >= _UNBOUNDED:
         return " (anywhere in what was measured)"
-    if "reaches below" in figure.reason:
+    if ReasonCode.BELOW_MEASURED in codes:
         return f" ({text(most)} or less)"
-    if "reaches beyond" in figure.reason:
+    if ReasonCode.BEYOND_MEASURED in codes:
         return f" ({text(least)} or more)"
     return f" ({interval_text(least, most, text)})"
 

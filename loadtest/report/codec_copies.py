@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value
-from capnp_rig.loadtest.report.codec_lines import ordered, void_of
+from capnp_rig.loadtest.report.codec_lines import ordered
 from capnp_rig.loadtest.report.codec_view import CodecView, thing
 from capnp_rig.loadtest.report.document import Cell, Part, Row, Table
 from capnp_rig.loadtest.report.line_styles import look_of
@@ -100,7 +100,7 @@ def _payloads(figure: Figure | None, size: float) -> Value:
         return Value(None)
     share = figure.value / size
     text = f"{figure.labels.get('codec')}, {figure.contract}: {size_text(figure.value)}"
-    return Value(share, void=void_of(figure), text=text, label=digits(share, 2))
+    return Value(share, void=figure.void_text, text=text, label=digits(share, 2))
 
 
 def _memory_table(view: CodecView) -> Table:
@@ -126,7 +126,7 @@ def _memory_table(view: CodecView) -> Table:
                         None if python is None else python.value,
                     ),
                 ],
-                void_of(one),
+                one.void_text,
             )
         )
     headings = ["message", "contract", "size", "codec", "resident", "by Python's allocators"]

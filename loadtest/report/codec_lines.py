@@ -71,16 +71,11 @@ def time_points(figures: Iterable[Figure], along: str) -> Sequence[Point]:
     return [
         Point(
             *(one.labels[along], one.value or 0.0, one.low, one.high),
-            void=void_of(one),
+            void=one.void_text,
             text=_said(one),
         )
         for one in sorted(known, key=lambda one: one.labels[along])
     ]
-
-
-def void_of(figure: Figure) -> str:
-    """Return why a figure is void, empty where it is not."""
-    return (figure.reason or "no reason given") if figure.verdict == "void" else ""
 
 
 def _said(figure: Figure) -> str:

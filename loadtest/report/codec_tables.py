@@ -31,7 +31,7 @@ from capnp_rig.loadtest.report.units import (
     size_text,
     time_text,
 )
-from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
 # Of the five ways of Cap'n Proto those of which to say where they get ahead.
@@ -66,8 +66,8 @@ def _outcomes(figures: Sequence[Figure]) -> Iterator[Paragraph]:
             yield Paragraph(f"{name} against {ORJSON}: {told}.")
     voids = {
         f"{one.labels['codec']} is void: {one.reason}"
-        for one in _of(figures, "time")
-        if one.verdict == Verdict.VOID
+        for one in _of(figures, FigureKind.TIME)
+        if one.is_void
     }
     yield from map(Paragraph, sorted(voids))
 
@@ -135,7 +135,7 @@ def _ratio_rows(
     """Yield the baseline's times, and the ratios of each codec, behind their names."""
     times = {
         one.labels[label]: one
-        for one in _of(figures, "time")
+        for one in _of(figures, FigureKind.TIME)
         if one.labels["subject"] == baseline and not one.labels["gc"]
     }
     yield [Cell("baseline"), *(figure_cell(times.get(column), time_text) for column in columns)]
@@ -154,7 +154,7 @@ def _codec_rows(
 
 
 def _ratios(figures: Iterable[Figure], baseline: str) -> list[Figure]:
-    return [one for one in _of(figures, "ratio") if one.labels["baseline"] == baseline]
+    return [one for one in _of(figures, FigureKind.RATIO) if one.labels["baseline"] == baseline]
 
 
 def _crossings(figures: Sequence[Figure]) -> Table:
@@ -163,8 +163,8 @@ def _crossings(figures: Sequence[Figure]) -> Table:
     rows = [
         _crossing_cells(one, text, preposition)
         for kind, text, preposition in (
-            ("crossover", _size, "from"),
-            ("break-even", _percent, "up to"),
+            (FigureKind.CROSSOVER, _size, "from"),
+            (FigureKind.BREAK_EVEN, _percent, "up to"),
         )
         for one in _of(figures, kind)
         if one.labels["codec"] in _SHOWN
@@ -198,13 +198,13 @@ def _percent(value: float) -> str:
 def _memory(figures: Sequence[Figure]) -> Table:
     cells = {
         (one.labels["codec"], f"{_place(one)}, {one.contract}"): one
-        for one in _of(figures, "memory")
+        for one in _of(figures, FigureKind.MEMORY)
     }
     return _by_place("Memory: how far the peak of the resident set rose", cells)
 
 
 def _sizes(figures: Sequence[Figure]) -> Iterator[Table]:
-    known = _of(figures, "size")
+    known = _of(figures, FigureKind.SIZE)
     for method in _unique(one.labels["method"] for one in known):
         cells = {
             (one.labels["codec"], _place(one)): one
@@ -224,7 +224,7 @@ def _place(figure: Figure) -> str:
 
 
 def _floors(figures: Sequence[Figure]) -> Table:
-    known = [one for one in _of(figures, "time") if one.contract == FLOOR]
+    known = [one for one in _of(figures, FigureKind.TIME) if one.contract == FLOOR]
     sizes = sorted({one.labels["size_bytes"] for one in known})
     times = {(one.labels["subject"], one.labels["size_bytes"]): one for one in known}
     rows = [
@@ -234,8 +234,8 @@ def _floors(figures: Sequence[Figure]) -> Table:
     return _table("Floors: printed, never subtracted", map(_size, sizes), rows)
 
 
-def _of(figures: Iterable[Figure], kind: str) -> list[Figure]:
-    return [figure for figure in figures if figure.name.startswith(f"{kind}: ")]
+def _of(figures: Iterable[Figure], kind: FigureKind) -> list[Figure]:
+    return [figure for figure in figures if figure.kind is kind]
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:

@@ -21,7 +21,7 @@ from capnp_rig.loadtest.report.chart import (
     Value,
 )
 from capnp_rig.loadtest.report.codec_claims import CAPNP_NAME, ratio_detail
-from capnp_rig.loadtest.report.codec_lines import key_of, ordered, time_cell, void_of
+from capnp_rig.loadtest.report.codec_lines import key_of, ordered, time_cell
 from capnp_rig.loadtest.report.codec_view import (
     EMPTY_CALL,
     FLOOR,
@@ -347,7 +347,7 @@ def _times(trips: Sequence[Trip]) -> Table:
                 *(time_cell(times.get(contract)) for contract in _WHERE),
                 _share_cell(trip.codec_share(codec)),
             ],
-            next(filter(None, map(void_of, times.values())), ""),
+            next(filter(None, (one.void_text for one in times.values())), ""),
         )
         for trip in trips
         for codec, times in trip.times.items()

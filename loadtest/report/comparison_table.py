@@ -9,6 +9,7 @@ from capnp_rig.loadtest.report.figures import tone_of
 from capnp_rig.loadtest.report.units import interval_text, number_text
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
+# The doubt itself is long.
 _DOUBTED = "not judged: see below"
 _WORDS = {
     Verdict.FASTER: "The candidate is faster.",
@@ -25,7 +26,10 @@ def comparison_parts(found: Comparison) -> Iterator[Part]:
         "comparison",
         f"Candidate against baseline, by {found.unit}: above 1 the candidate is better",
         (*headings, "n", "verdict", "reason"),
-        [TableRow(_cells(row, found.doubt), tone=tone_of(row.verdict)) for row in found.rows],
+        [
+            TableRow(_cells(row, found.reason_of(row, _DOUBTED)), tone=tone_of(row.verdict))
+            for row in found.rows
+        ],
     )
     is_void = all(row.verdict == Verdict.VOID for row in found.rows)
     yield Paragraph(
@@ -34,9 +38,7 @@ def comparison_parts(found: Comparison) -> Iterator[Part]:
     yield from map(Paragraph, found.notes)
 
 
-def _cells(row: Row, doubt: str) -> list[Cell]:
-    # The reason of a doubt is the same in all rows, and long.
-    reason = row.reason.replace(doubt, _DOUBTED) if doubt else row.reason
+def _cells(row: Row, reason: str) -> list[Cell]:
     return [
         Cell(row.metric),
         Cell(row.unit),

@@ -51,17 +51,12 @@ def figure_table(
     rows = [
         Row(
             [_COLUMNS[heading](figure) for heading in shown],
-            void_of(figure),
+            figure.void_text,
             tone_of(figure.verdict),
         )
         for figure in figures
     ]
     return Table(key, caption, shown, rows, folded)
-
-
-def void_of(figure: Figure) -> str:
-    """Return why a figure is void; empty if it is not."""
-    return (figure.reason or "no reason given") if figure.verdict == "void" else ""
 
 
 def _floor_cell(figure: Figure) -> Cell:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from capnp_rig.loadtest.bench.sweep_figures import CPU, P50, P99, RATE, UNITS, Knee, knee_of
 from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point, decade_ticks
 from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
-from capnp_rig.loadtest.report.figures import figure_cell, void_of
+from capnp_rig.loadtest.report.figures import figure_cell
 from capnp_rig.loadtest.report.line_styles import PERCENTILES, look_of
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import (
@@ -84,7 +84,7 @@ def _point(figure: Figure, value: float, factor: float, text: Text) -> Point:
         f"{f' ({interval})' if interval else ''}"
     )
     return Point(
-        int(figure.labels["calls_in_flight"]), value * factor, low, high, void_of(figure), said
+        int(figure.labels["calls_in_flight"]), value * factor, low, high, figure.void_text, said
     )
 
 

@@ -21,6 +21,7 @@ from capnp_rig.loadtest.report.units import (
 )
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import stored_verdict
+from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of, text_of
 from capnp_rig.loadtest.stats.run_summary import Summary
 from capnp_rig.loadtest.stats.slo import VERIFICATIONS
 
@@ -98,7 +99,7 @@ def pair_clause(what: str, ratio: Figure, values: Mapping[tuple[str, str], Figur
     ahead, behind, times = own, rival, ratio.value
     if ratio.verdict == "slower":
         ahead, behind, times = rival, own, 1 / ratio.value
-    least = "at least " if ratio.reason.startswith("a lower bound") else ""
+    least = "at least " if ReasonCode.LOWER_BOUND in codes_of(ratio.reasons) else ""
     order = (ahead, behind) if what == "calls/s" else (behind, ahead)
     shown = [_value(values.get((one, what))) for one in order]
     against = f" ({shown[0]} against {shown[1]})" if all(shown) else ""
@@ -160,7 +161,7 @@ def sweep_claim(source: Source) -> Claim:
 
 def load_claim(source: Source, summary: Summary) -> Claim:
     """Return what a load run has seen, and whether it may be believed."""
-    verdict, reasons = stored_verdict(source.document) or (summary.verdict, list(summary.reasons))
+    verdict, reasons = stored_verdict(source.document) or (summary.verdict, summary.reasons)
     times = {
         percent: time_text(summary.response.percentile_ns(percent))
         for percent in (50.0, 99.0, 99.9)
@@ -176,7 +177,7 @@ def load_claim(source: Source, summary: Summary) -> Claim:
         f"{who}{when} half of the {clock} were under {times[50.0]}, "
         f"99 % under {times[99.0]}, 99.9 % under {times[99.9]}"
     )
-    void = "" if verdict == "valid" else "; ".join(reasons) or "no reason given"
+    void = "" if verdict == "valid" else text_of(reasons) or "no reason given"
     detail = f"{count_text(summary.calls)} calls, {count_text(summary.errors)} failed"
     return Claim(LOADS, sentence(text), f"{detail}, {_load_in_words(source.config)}", void)
 

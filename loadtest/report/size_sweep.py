@@ -13,7 +13,6 @@ from capnp_rig.loadtest.report.codec_lines import (
     time_points,
     timed,
     title_of,
-    void_of,
 )
 from capnp_rig.loadtest.report.codec_view import (
     BUILD_ENCODE,
@@ -82,7 +81,7 @@ def _all_times(view: CodecView) -> Table:
             Cell(interval_text(one.low, one.high, time_text) or NOTHING),
             Cell(f"{one.n:,}", one.n),
         ]
-        rows.append(Row(cells, void_of(one)))
+        rows.append(Row(cells, one.void_text))
     headings = ["message", "contract", "size", "codec", "time", "95 % interval", "n"]
     return Table("times", "Every time that was measured", headings, rows, folded=True)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.report.labels import labelled
 from capnp_rig.loadtest.results import Figure, ResultError, read_run, run_file
 from capnp_rig.loadtest.results.load_samples import (
     LOAD_KINDS,
@@ -22,6 +21,7 @@ from capnp_rig.loadtest.results.load_samples import (
     stored_verdict,
 )
 
+_DOCUMENT_PARTS = {"kind": str, "config": dict, "environment": dict, "figures": list}
 _RESULT_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*")
 
 
@@ -139,11 +139,9 @@ def _age(head: tuple[Path, Mapping[str, Any]]) -> tuple[str, str]:
 def _read_document(folder: Path) -> Mapping[str, Any]:
     with damage(str(folder / "run.json")):
         document = read_run(folder)
-        for part, kind in (("config", dict), ("environment", dict), ("figures", list)):
+        for part, kind in _DOCUMENT_PARTS.items():
             if not isinstance(document[part], kind):
-                raise TypeError(f"{part} is none")
-        if not isinstance(document["kind"], str):
-            raise TypeError("its kind is none")
+                raise TypeError(f"{part} is no {'text' if kind is str else kind.__name__}")
     return document
 
 
@@ -169,7 +167,7 @@ def _read_source(folder: Path, document: Mapping[str, Any]) -> Source:
         load = read_load(result.document, result.samples or ())
     stored_verdict(document)
     with damage(str(folder / "run.json")):
-        figures = labelled(kind, document, read_figures(document))
+        figures = read_figures(document)
     files = frozenset(each.name for each in folder.iterdir())
     return Source(kind, folder, document, figures, load, files)
 

@@ -17,11 +17,15 @@ from capnp_rig.loadtest.report.units import (
 )
 from capnp_rig.loadtest.results.load_samples import stored_verdict
 from capnp_rig.loadtest.stats.histogram import LOWEST_NS, Histogram
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import ReasonCode, text_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, rank_interval_us
 
 # Points of a percentile curve in each factor of ten of 1 / (1 - q).
 _PER_DECADE = 12
 _NINES = (50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
+# What makes a capacity a lower bound, or a tail short, leaves the times as they are.
+_LEAVE_TIMES = {ReasonCode.GENERATOR_BUSY, ReasonCode.FEW_SAMPLES}
 _TABLED = (50.0, 90.0, 99.0, 99.9, 99.99)
 
 
@@ -119,14 +123,10 @@ def loop_text(source: Source, summary: Summary) -> str:
 
 def _void_of(source: Source, summary: Summary) -> str:
     """Return why no time of the run counts, empty where it does."""
-    verdict, reasons = stored_verdict(source.document) or (summary.verdict, list(summary.reasons))
-    if verdict != "void":
+    verdict, reasons = stored_verdict(source.document) or (summary.verdict, summary.reasons)
+    if verdict is not Verdict.VOID:
         return ""
-    # What makes a capacity a lower bound, or a tail short, leaves the times as they are.
-    counted = [
-        one for one in reasons if "lower bound" not in one and not one.startswith("too few samples")
-    ]
-    return "; ".join(counted)
+    return text_of(reason for reason in reasons if reason.code not in _LEAVE_TIMES)
 
 
 def _spectrum_finding(summary: Summary, void: str) -> str:

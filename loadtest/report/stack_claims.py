@@ -24,6 +24,7 @@ from capnp_rig.loadtest.report.units import (
     times_text,
 )
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
 
 TOPIC = "Servers"
 
@@ -97,7 +98,7 @@ def _rival(ratio: Figure) -> str:
 def _times(ratio: Figure) -> str:
     """Return how many times better the better one is."""
     value = ratio.value or 1.0
-    least = "at least " if ratio.reason.startswith("a lower bound") else ""
+    least = "at least " if ReasonCode.LOWER_BOUND in codes_of(ratio.reasons) else ""
     return f"{least}{times_text(max(value, 1 / value))} times"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value, decade_ticks
-from capnp_rig.loadtest.report.codec_lines import key_of, void_of
+from capnp_rig.loadtest.report.codec_lines import key_of
 from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
 from capnp_rig.loadtest.report.line_styles import PERCENTILES as LOOKS
 from capnp_rig.loadtest.report.line_styles import look_of
@@ -137,7 +137,7 @@ def _value(figure: Figure | None) -> Value:
         f"{stack_of(figure)}, {payload_of(figure).text}: {least}{text(figure.value)}"
         f"{f' ({interval})' if interval else ''}"
     )
-    return Value(figure.value, figure.low, figure.high, void_of(figure), said)
+    return Value(figure.value, figure.low, figure.high, figure.void_text, said)
 
 
 def _text_of(figure: Figure) -> Callable[[float], str]:
@@ -176,4 +176,4 @@ def _table_row(figure: Figure) -> Row:
         Cell(f"{figure.n:,}", figure.n),
         Cell(f"{figure.verdict}: {figure.reason}" if figure.reason else figure.verdict),
     ]
-    return Row(cells, void_of(figure))
+    return Row(cells, figure.void_text)

@@ -3,7 +3,6 @@
 Ratios are capnp's over the stack of the row: above 1 capnp is better. Green and red are sure.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from capnp_rig.loadtest.bench.stacks_figures import (
@@ -61,12 +60,12 @@ def stack_parts(figures: Iterable[Figure], skipped: Mapping[str, str]) -> Iterat
 
 
 def _voids(figures: Iterable[Figure]) -> Iterator[Paragraph]:
-    # By what is the same in them; the others' numbers are in the result.
-    reasons: dict[str, list[str]] = {}
+    # One example per kind of reason; the others' numbers are in the result.
+    reasons: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for figure in figures:
-        if figure.verdict == "void":
-            plain = re.sub(r"[0-9][0-9.,]*", "", figure.reason)
-            reasons.setdefault(plain, []).append(figure.reason)
+        if figure.is_void:
+            kind = tuple((each.code, each.subject) for each in figure.reasons)
+            reasons.setdefault(kind, []).append(figure.reason)
     for alike in sorted(reasons.values(), key=lambda alike: -len(alike)):
         example = "" if len(set(alike)) == 1 else ", such as"
         yield Paragraph(f"Void figures, {len(alike):,}{example}: {alike[0]}")

@@ -4,7 +4,6 @@ import gzip
 import json
 import lzma
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -76,7 +75,7 @@ def run_document(
         "kind": kind,
         "config": dict(config),
         "environment": dict(environment),
-        "figures": [asdict(figure) for figure in figures],
+        "figures": [figure.to_json() for figure in figures],
         **more,
     }
 

@@ -21,14 +21,16 @@ from typing import Any, TypeVar
 
 from capnp_rig.loadtest.results import (
     SAMPLES,
-    Figure,
     ResultError,
     read_run,
     read_samples,
     run_file,
 )
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.process_use import ProcessUse
+from capnp_rig.loadtest.stats.reasons import Reason, reasons_of_text
 from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Window, add_windows
 from capnp_rig.rigcli.gc_page import GcUse
@@ -42,6 +44,15 @@ _DAMAGED = (
 )
 _GENERATOR = ("scheduled", "held", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
 _BUCKETS = range(bucket_of(LOWEST_NS), bucket_of(HIGHEST_NS) + 1)
+_NUMBER_LABELS = (
+    *("size_bytes", "k", "floor", "compress_ns", "payload_bytes", "connections", "in_flight"),
+    "calls_in_flight",
+)
+_KINDS = frozenset(FigureKind)
+_TEXT_LABELS = (
+    *("kind", "codec", "subject", "message", "contract", "baseline", "method"),
+    *("stack", "payload_kind", "loop", "figure", "load", "what", "case"),
+)
 # More seconds than a run can have: a damaged number shall not fill the memory.
 _MOST_SECONDS = 1_000_000
 _T = TypeVar("_T")
@@ -224,14 +235,45 @@ def read_figures(document: Mapping[str, Any]) -> list[Figure]:
                 *(str(plain["name"]), _number_or_none(plain["value"]), str(plain["unit"])),
                 *(str(plain["contract"]), _count(plain["n"])),
                 *(_number_or_none(plain["low"]), _number_or_none(plain["high"])),
-                *(str(plain["verdict"]), str(plain["reason"])),
-                labels=dict(plain.get("labels", {})),
+                *(Verdict(plain["verdict"]), _figure_reasons(plain)),
+                labels=_labels(plain, is_bench=document.get("kind") == "bench"),
             )
             for plain in document["figures"]
         ]
 
 
-def stored_verdict(document: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+def _labels(plain: Mapping[str, Any], *, is_bench: bool) -> dict[str, Any]:
+    labels = dict(plain.get("labels") or {})
+    for name in (*_NUMBER_LABELS, *_TEXT_LABELS):
+        value = labels.get(name)
+        is_good = _is_number(value) if name in _NUMBER_LABELS else isinstance(value, str)
+        if value is not None and not is_good:
+            raise ValueError(f"the label {name} is {value!r}")
+    # Earlier benches have the kind in front of the name only.
+    prefix = str(plain["name"]).partition(": ")[0]
+    if is_bench and "kind" not in labels and prefix in _KINDS:
+        labels["kind"] = prefix
+    FigureKind(labels.get("kind", FigureKind.VALUE))
+    return labels
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value < math.inf
+
+
+def _figure_reasons(plain: Mapping[str, Any]) -> tuple[Reason, ...]:
+    codes = plain.get("reason_codes")
+    # Older results have the words only.
+    return reasons_of_text(str(plain["reason"])) if codes is None else _reasons(codes)
+
+
+def _reasons(codes: Iterable[Mapping[str, Any]]) -> tuple[Reason, ...]:
+    return tuple(Reason.from_json(each) for each in codes)
+
+
+def stored_verdict(document: Mapping[str, Any]) -> tuple[Verdict, tuple[Reason, ...]] | None:
     """Return how a run was judged, and why; None for what has no verdict as a whole.
 
     Raises:
@@ -241,10 +283,13 @@ def stored_verdict(document: Mapping[str, Any]) -> tuple[str, list[str]] | None:
         return None
     with damage("run.json"):
         summary = document["summary"]
-        reasons = summary["reasons"]
-        if not isinstance(reasons, list):
-            raise TypeError("the summary's reasons are none")
-        return str(summary["verdict"]), [str(reason) for reason in reasons]
+        texts, codes = summary["reasons"], summary.get("reason_codes")
+        if not isinstance(texts, list):
+            raise TypeError("the summary's reasons are no list")
+        if codes is not None:
+            return Verdict(summary["verdict"]), _reasons(codes)
+        reasons = [reason for text in texts for reason in reasons_of_text(str(text))]
+        return Verdict(summary["verdict"]), tuple(reasons)
 
 
 @contextmanager

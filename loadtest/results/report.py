@@ -39,6 +39,7 @@ from capnp_rig.loadtest.results.load_series import (
     usage_intervals,
 )
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures
 from capnp_rig.loadtest.stats.tally import WARMUP, Clocks
 
@@ -121,7 +122,7 @@ def _as_judged(found: Sequence[Figure], stored: Sequence[Figure]) -> list[Figure
         replace(
             figure,
             verdict=judged.get(figure.name, figure).verdict,
-            reason=judged.get(figure.name, figure).reason,
+            reasons=judged.get(figure.name, figure).reasons,
         )
         for figure in found
     ]
@@ -135,7 +136,7 @@ def disagreements(
     `stored` are the figures of the document, `summary` and `found` those that the samples make.
     """
     # Under Locust, reasons come from what only Locust knows, too.
-    skipped = {"verdict", "reasons"} if document["kind"] == "locust" else set()
+    skipped = {"verdict", "reasons", "reason_codes"} if document["kind"] == "locust" else set()
     old = {**_flat(document.get("summary", {})), **_numbers(stored)}
     new = {**_flat(summary.to_json()), **_numbers(found)}
     return [
@@ -170,14 +171,14 @@ def _alike(old: object, new: object) -> bool:
 
 
 def _verdict(document: Mapping[str, Any], summary: Summary, apart: Sequence[str]) -> Html:
-    verdict, reasons = stored_verdict(document) or (summary.verdict, list(summary.reasons))
+    verdict, reasons = stored_verdict(document) or (summary.verdict, summary.reasons)
     violations = document.get("violations")
     loop = "open loop: times count from when calls were due"
     if not summary.is_open_loop:
         loop = "closed loop: users wait for replies, so times are service times"
     lines = [
         element("p", element("strong", verdict), f" ({loop})"),
-        _list(reasons),
+        _list([reason.text for reason in reasons]),
         _list([f"failed: {text}" for text in violations] if isinstance(violations, list) else []),
     ]
     if apart:
@@ -377,7 +378,7 @@ def _bench_verdict(found: Sequence[Figure]) -> Html:
     counts = Counter(figure.verdict for figure in found)
     text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
     said = f"{len(found)} figures: {text}" if found else "No figures."
-    kind = "box bad" if counts["void"] else "box"
+    kind = "box bad" if counts[Verdict.VOID] else "box"
     return element("section", element("p", said), class_=kind, id="verdict")
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from capnp_rig.loadtest.stats.pair_statistics import BOOTSTRAP_PAIRS, LEAST_PAIRS
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
 _RESAMPLES = 1000
 _COVERED = 0.95
@@ -22,8 +23,8 @@ _COVERED = 0.95
 class Crossover:
     """Where the ratio crosses 1, and the range that holds it with 95 % confidence.
 
-    `value` is None where it does not within what was measured; `reason` then says on which
-    side it stays. A bound that lies outside is that of what was measured, which `reason` says as
+    `value` is None where it does not within what was measured; `reasons` then say on which
+    side it stays. A bound that lies outside is that of what was measured, which `reasons` say as
     well. Both bounds are None with too few processes, and where all of them agree that it
     does not cross.
     """
@@ -32,7 +33,7 @@ class Crossover:
     low: float | None
     high: float | None
     n: int
-    reason: str = ""
+    reasons: tuple[Reason, ...] = ()
 
 
 def crossing(sizes: Sequence[float], logs: Sequence[float], *, is_rising: bool = True) -> float:
@@ -43,8 +44,8 @@ def crossing(sizes: Sequence[float], logs: Sequence[float], *, is_rising: bool =
     """
     if not is_rising:
         turned = [1 / size for size in reversed(sizes)]
-        found = crossing(turned, list(reversed(logs)))
-        return math.inf if not found else 1 / found
+        size = crossing(turned, list(reversed(logs)))
+        return 1 / size if size else math.inf
     ahead = len(logs)
     while ahead and logs[ahead - 1] > 0:
         ahead -= 1
@@ -103,24 +104,30 @@ def _bounded(
     *,
     is_rising: bool,
 ) -> Crossover:
-    throughout = ""
-    if value in {0.0, math.inf}:
-        is_ahead = (value == 0.0) is is_rising
-        throughout = "ahead throughout" if is_ahead else "behind throughout"
+    is_ahead = (value == 0.0) is is_rising
     if interval is None:
-        few = "too few processes for an interval"
-        return Crossover(_finite(value), None, None, n, "; ".join(filter(None, [throughout, few])))
+        side = [_side(is_ahead=is_ahead)] if _finite(value) is None else []
+        few = Reason(ReasonCode.FEW_PROCESSES)
+        return Crossover(_finite(value), None, None, n, (*side, few))
     low, high = interval
-    if throughout and low == high:
+    if _finite(value) is None and low == high:
         # Every resample agrees.
-        return Crossover(None, None, None, n, throughout)
-    reasons = [f"{throughout}, by the estimate alone"] if throughout else []
+        return Crossover(None, None, None, n, (_side(is_ahead=is_ahead),))
+    reasons = []
+    if _finite(value) is None:
+        reasons.append(_side(is_ahead=is_ahead, by_estimate=True))
     if low < sizes[0]:
-        reasons.append("the interval reaches below what was measured")
+        reasons.append(Reason(ReasonCode.BELOW_MEASURED))
     if high > sizes[-1]:
-        reasons.append("the interval reaches beyond what was measured")
+        reasons.append(Reason(ReasonCode.BEYOND_MEASURED))
     low, high = (min(max(bound, sizes[0]), sizes[-1]) for bound in interval)
-    return Crossover(_finite(value), low, high, n, "; ".join(reasons))
+    return Crossover(_finite(value), low, high, n, tuple(reasons))
+
+
+def _side(*, is_ahead: bool, by_estimate: bool = False) -> Reason:
+    if by_estimate:
+        return Reason(ReasonCode.AHEAD_BY_ESTIMATE if is_ahead else ReasonCode.BEHIND_BY_ESTIMATE)
+    return Reason(ReasonCode.AHEAD if is_ahead else ReasonCode.BEHIND)
 
 
 def _finite(value: float) -> float | None:

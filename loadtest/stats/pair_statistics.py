@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
+
 # Fewer pairs have no 95 % interval of their median: the range of n covers 1 - 2 ** (1 - n).
 LEAST_PAIRS = 6
 # With fewer than this the range is the interval; a bootstrap of so few would be narrower than it.
@@ -22,11 +24,22 @@ _RESAMPLES = 2000
 _COVERED = 0.95
 # criterion's default for what counts as the same.
 LEAST_MARGIN = 0.02
+# An A/A floor beyond which nothing is called the same: twice as fast could pass for a tie.
+NOISY = 0.25
 
 
 class Verdict(StrEnum):
-    """What a ratio says about the candidate."""
+    """How far to trust a figure, and what a ratio says about the candidate.
 
+    A run as a whole is ``valid`` or ``void``. A baseline's ratio to itself has no verdict of its
+    own: it is a ``floor``, which a bench of codecs calls ``A/A``.
+    """
+
+    OK = "ok"
+    VALID = "valid"
+    AT_LEAST = "at least"
+    FLOOR = "floor"
+    AA = "A/A"
     FASTER = "faster"
     SLOWER = "slower"
     SAME = "same"
@@ -49,10 +62,15 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict and, where it is not plain, the reason."""
+    """A verdict and, where it is not plain, the reasons."""
 
     verdict: Verdict
-    reason: str
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """The reasons in words, empty where there are none."""
+        return text_of(self.reasons)
 
 
 def interval_of_median(values: Sequence[float], *, seed: int) -> Interval:
@@ -101,14 +119,18 @@ def noise_floor(same: Interval) -> float | None:
 def judge(ratio: Interval, floor: float | None) -> Judgement:
     """Hold a ratio against the noise floor of its baseline, a share as `noise_floor` returns."""
     if ratio.low is None or ratio.high is None:
-        return Judgement(Verdict.VOID, f"under {LEAST_PAIRS} pairs")
+        return Judgement(Verdict.VOID, (Reason.of(ReasonCode.FEW_PAIRS, least=LEAST_PAIRS),))
     if floor is None:
-        return Judgement(Verdict.VOID, "no A/A pairs")
+        return Judgement(Verdict.VOID, (Reason(ReasonCode.NO_FLOOR),))
     margin = 1 + max(LEAST_MARGIN, floor)
     if ratio.low > 1 and ratio.value > margin:
-        return Judgement(Verdict.FASTER, "")
+        return Judgement(Verdict.FASTER)
     if ratio.high < 1 and ratio.value < 1 / margin:
-        return Judgement(Verdict.SLOWER, "")
+        return Judgement(Verdict.SLOWER)
     if 1 / margin <= ratio.low and ratio.high <= margin:
-        return Judgement(Verdict.SAME, "")
-    return Judgement(Verdict.INCONCLUSIVE, f"within or too near the margin of {margin - 1:.1%}")
+        if margin - 1 > NOISY:
+            # The wider the noise, the more would pass as the same.
+            return Judgement(Verdict.INCONCLUSIVE, (Reason.of(ReasonCode.NOISY, floor=floor),))
+        return Judgement(Verdict.SAME)
+    near = Reason.of(ReasonCode.NEAR_MARGIN, margin=margin - 1)
+    return Judgement(Verdict.INCONCLUSIVE, (near,))

@@ -2,13 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
 from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window, add_windows
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
@@ -56,7 +58,7 @@ class Summary:
     is_open_loop: bool
     server_cpu_s: float | None
     busy: float
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...] = ()
     labels: Mapping[str, Times] = field(default_factory=dict)
     connects: Histogram = field(default_factory=Histogram)
     reconnects: Histogram = field(default_factory=Histogram)
@@ -74,9 +76,9 @@ class Summary:
         return self.server_cpu_s * 1e6 / self.calls
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """``valid``, or ``void`` for the `reasons`."""
-        return "void" if self.reasons else "valid"
+        return Verdict.VOID if self.reasons else Verdict.VALID
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as the one object of ``--json``."""
@@ -90,8 +92,9 @@ class Summary:
             "lateness_us": _percentiles(self.lateness),
             "reconnects": self.reconnects.count,
             "server_cpu_us_per_call": self.server_cpu_us_per_call,
-            "verdict": self.verdict,
-            "reasons": list(self.reasons),
+            "verdict": str(self.verdict),
+            "reasons": [reason.text for reason in self.reasons],
+            "reason_codes": [reason.to_json() for reason in self.reasons],
         }
 
 
@@ -130,46 +133,50 @@ def summarize(parts: Sequence[Part], *, interrupted: bool = False) -> Summary:
         is_open_loop=is_open_loop,
         server_cpu_s=sum(used) if len(used) == len(parts) else None,
         busy=max(part.busy for part in parts),
-        reasons=(),
         labels=total.calls,
         connects=total.connects,
         reconnects=total.reconnects,
     )
-    reasons = [f"interrupted after {seconds:.1f} s"] if interrupted else []
-    reasons += _reasons(found, sum(scheduled), parts)
-    return Summary(**{name: getattr(found, name) for name in _FIELDS}, reasons=tuple(reasons))
-
-
-_FIELDS = [name for name in Summary.__dataclass_fields__ if name != "reasons"]
+    stopped = [Reason.of(ReasonCode.INTERRUPTED, seconds=seconds)] if interrupted else []
+    return replace(found, reasons=(*stopped, *_reasons(found, sum(scheduled), parts)))
 
 
 def _zeros(count: int) -> Histogram:
     return Histogram(count=count, below=count, min_ns=0, max_ns=0) if count else Histogram()
 
 
-def _reasons(found: Summary, scheduled: int, parts: Sequence[Part]) -> list[str]:
-    reasons = []
+def _reasons(found: Summary, scheduled: int, parts: Sequence[Part]) -> Iterator[Reason]:
     if found.errors:
-        reasons.append(f"{found.errors} calls failed")
+        yield Reason.of(ReasonCode.CALLS_FAILED, count=found.errors)
     if found.busy > LIMITS["busy"]:
-        reasons.append(f"the generator was {found.busy:.0%} busy: the rate is a lower bound")
+        yield Reason.of(ReasonCode.GENERATOR_BUSY, busy=found.busy)
     if scheduled and found.calls < LIMITS["sent_share"] * scheduled:
-        reasons.append(f"{found.calls / scheduled:.1%} of the schedule was answered")
-    late, middle = found.lateness.percentile_ns(99), found.response.percentile_ns(50)
-    if late is not None and middle is not None and late > LIMITS["lateness_share"] * middle:
-        reasons.append(
-            f"the generator was late: p99 {late / 1000:.0f} µs, "
-            f"over a tenth of the median response, {middle / 1000:.0f} µs"
-        )
+        yield Reason.of(ReasonCode.SCHEDULE_MISSED, share=found.calls / scheduled)
+    late = lateness_reason(found.lateness, found.response)
+    if late is not None:
+        yield late
     if found.response.beyond(99) < LIMITS["least_beyond"]:
-        reasons.append(f"too few samples: under {LIMITS['least_beyond']:g} calls beyond p99")
+        yield Reason.of(ReasonCode.FEW_SAMPLES, least=LIMITS["least_beyond"])
     steal = max((part.steal or 0.0 for part in parts), default=0.0)
     if steal > LIMITS["steal"]:
-        reasons.append(f"{steal:.1%} of the CPU time was stolen by other machines")
-    return reasons + [said for part in parts if (said := drift(part, found.is_open_loop))]
+        yield Reason.of(ReasonCode.STEAL, share=steal)
+    for part in parts:
+        drifted = drift(part, found.is_open_loop)
+        if drifted is not None:
+            yield drifted
 
 
-def drift(part: Part, is_open_loop: bool) -> str | None:
+def lateness_reason(lateness: Histogram, response: Histogram) -> Reason | None:
+    """Return why the times of an open loop cannot be believed, None where they can."""
+    late_ns, median_ns = lateness.percentile_ns(99), response.percentile_ns(50)
+    if late_ns is None or median_ns is None:
+        return None
+    if late_ns <= LIMITS["lateness_share"] * median_ns:
+        return None
+    return Reason.of(ReasonCode.GENERATOR_LATE, late_us=late_ns / 1000, median_us=median_ns / 1000)
+
+
+def drift(part: Part, is_open_loop: bool) -> Reason | None:
     """Return how the last third of a repeat differs from the first, None where it hardly does.
 
     Compared are the medians of the full seconds: of the rate in a closed loop, of the median
@@ -185,7 +192,7 @@ def drift(part: Part, is_open_loop: bool) -> str | None:
     if change <= LIMITS["drift"]:
         return None
     unit = "µs p50" if is_open_loop else "calls/s"
-    return f"the run drifted by {change:.0%}: {first:,.0f} {unit} at first, {last:,.0f} at the end"
+    return Reason.of(ReasonCode.DRIFTED, change=change, first=first, last=last, unit=unit)
 
 
 def _full_seconds(part: Part) -> list[Window]:
@@ -194,7 +201,7 @@ def _full_seconds(part: Part) -> list[Window]:
         for second, window in report.windows.items():
             if second != WARMUP and second in windows:
                 windows[second].append(window)
-    return [add_windows(found) for found in windows.values()]
+    return [add_windows(each) for each in windows.values()]
 
 
 def _drifting(second: Window, is_open_loop: bool) -> float:
@@ -211,43 +218,38 @@ def figures(found: Summary) -> list[Figure]:
         clocks = {"response time": found.response, **clocks, "lateness": found.lateness}
     for name, times in clocks.items():
         listed += [_percentile(found, name, times, percent) for percent in PERCENTILES]
-    count = found.errors
-    reason = "calls failed" if count else ""
-    listed.append(_figure("failures", count, "calls", found.calls + count, reason))
+    failed = Reason.of(ReasonCode.CALLS_FAILED, count=found.errors) if found.errors else None
+    calls = found.calls + found.errors
+    listed.append(_figure("failures", found.errors, "calls", calls, failed))
     listed.append(_cpu_per_call(found))
     return listed
 
 
-def _figure(name: str, value: float | None, unit: str, n: int, reason: str) -> Figure:
-    verdict = "void" if reason else "ok"
-    return Figure(name, value, unit, _CONTRACT, n, verdict=verdict, reason=reason)
+def _figure(name: str, value: float | None, unit: str, n: int, *problems: Reason | None) -> Figure:
+    """Return a figure that is void where there is a problem."""
+    reasons = tuple(problem for problem in problems if problem is not None)
+    verdict = Verdict.VOID if reasons else Verdict.OK
+    return Figure(name, value, unit, _CONTRACT, n, verdict=verdict, reasons=reasons)
 
 
 def _rate(found: Summary) -> Figure:
     name = f"answered calls, {'open' if found.is_open_loop else 'closed'} loop"
+    problem = None if found.calls else Reason(ReasonCode.NO_CALLS)
+    figure = _figure(name, found.calls_per_s, "calls/s", found.calls, problem)
     if found.calls and found.busy > LIMITS["busy"] and not found.is_open_loop:
-        reason = f"the generator was {found.busy:.0%} busy"
-        return Figure(
-            *(name, found.calls_per_s, "calls/s", _CONTRACT, found.calls),
-            verdict="at least",
-            reason=reason,
-        )
-    reason = "" if found.calls else "no call was answered"
-    return _figure(name, found.calls_per_s, "calls/s", found.calls, reason)
+        busy = Reason.of(ReasonCode.GENERATOR_BUSY, busy=found.busy)
+        return replace(figure, verdict=Verdict.AT_LEAST, reasons=(busy,))
+    return figure
 
 
 def _percentile(found: Summary, name: str, times: Histogram, percent: float) -> Figure:
-    reasons = [said for said in found.reasons if said.startswith("the generator was late")]
+    problems = [each for each in found.reasons if each.code is ReasonCode.GENERATOR_LATE]
     if times.beyond(percent) < LIMITS["least_beyond"]:
-        reasons.append(f"under {LIMITS['least_beyond']:g} calls beyond it")
+        problems.append(Reason.of(ReasonCode.FEW_BEYOND, least=LIMITS["least_beyond"]))
     low, high = rank_interval_us(times, percent)
-    return Figure(
-        *(f"{name} p{percent:g}", _us(times.percentile_ns(percent)), "µs", _CONTRACT, times.count),
-        low=low,
-        high=high,
-        verdict="void" if reasons else "ok",
-        reason="; ".join(reasons),
-    )
+    value_us = _us(times.percentile_ns(percent))
+    figure = _figure(f"{name} p{percent:g}", value_us, "µs", times.count, *problems)
+    return replace(figure, low=low, high=high)
 
 
 def rank_interval_us(times: Histogram, percent: float) -> tuple[float | None, float | None]:
@@ -264,12 +266,12 @@ def rank_interval_us(times: Histogram, percent: float) -> tuple[float | None, fl
 
 
 def _cpu_per_call(found: Summary) -> Figure:
-    name, value = "server CPU per call", found.server_cpu_us_per_call
+    problem = None
     if found.server_cpu_s is None:
-        reason = "not readable: the server is elsewhere, or a worker came or went"
+        problem = Reason(ReasonCode.CPU_NOT_READABLE)
     elif not found.calls:
-        reason = "no call was answered"
-    else:
-        least_s = LIMITS["least_server_cpu_s"]
-        reason = f"under {least_s:g} s of server CPU" if found.server_cpu_s < least_s else ""
-    return _figure(name, value, "µs", found.calls, reason)
+        problem = Reason(ReasonCode.NO_CALLS)
+    elif found.server_cpu_s < LIMITS["least_server_cpu_s"]:
+        problem = Reason.of(ReasonCode.LITTLE_CPU, least_s=LIMITS["least_server_cpu_s"])
+    cpu_us = found.server_cpu_us_per_call
+    return _figure("server CPU per call", cpu_us, "µs", found.calls, problem)

@@ -63,24 +63,25 @@ class Threshold:
     is_upper: bool
     limit: float
     unit: str
+    is_of_errors: bool = False
 
     def violation(self, measured: Measured) -> str | None:
-        """Return what was found where the condition holds, None where it does not.
+        """Return what was measured if the condition holds, else None.
 
         A figure that was not measured fails it: nobody knows that it would pass.
         """
-        found = self.measure(measured)
-        if found is None:
+        value = self.measure(measured)
+        if value is None:
             return f"{self.text}: not measured"
-        fails = found > self.limit if self.is_upper else found < self.limit
-        return f"{self.text}: {found:,.6g} {self.unit}".rstrip() if fails else None
+        fails = value > self.limit if self.is_upper else value < self.limit
+        return f"{self.text}: {value:,.6g} {self.unit}".rstrip() if fails else None
 
 
 def parse_threshold(text: str) -> Threshold:
     """Read one condition.
 
     Raises:
-        ThresholdError: `text` is none.
+        ThresholdError: `text` is no condition.
     """
     match = _CONDITION.fullmatch(text)
     if match is None:
@@ -97,7 +98,8 @@ def parse_threshold(text: str) -> Threshold:
         return Threshold(text, lambda measured: measured.calls_per_s, is_upper, value, "calls/s")
     if unit not in {"", "%"}:
         raise ThresholdError(f"bad condition {text!r}: errors are a count or a share with %")
-    return Threshold(text, _error_share if unit else _error_count, is_upper, value, unit)
+    measure = _error_share if unit else _error_count
+    return Threshold(text, measure, is_upper, value, unit, is_of_errors=True)
 
 
 def _percent(name: str, text: str) -> float | None:
@@ -116,8 +118,8 @@ def _percent(name: str, text: str) -> float | None:
 def _time_of(clock: str, percent: float | None) -> Callable[[Measured], float | None]:
     def measure(measured: Measured) -> float | None:
         times: Histogram = getattr(measured, clock)
-        found_ns = times.max_ns if percent is None else times.percentile_ns(percent)
-        return None if found_ns is None else found_ns / 1000
+        time_ns = times.max_ns if percent is None else times.percentile_ns(percent)
+        return None if time_ns is None else time_ns / 1000
 
     return measure
 

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,7 @@ def test_every_figure_can_be_rebuilt_from_what_was_measured(
     samples = [sample_from_json(plain) for plain in read_samples(folder)]
     document = read_run(folder)
     rebuilt = figures(PLAN, samples, document["memory"], document["sizes"])
-    assert document["figures"] == [asdict(figure) for figure in rebuilt]
+    assert document["figures"] == [figure.to_json() for figure in rebuilt]
     kinds = {figure.name.partition(":")[0] for figure in rebuilt}
     assert kinds == {
         *("time", "A/A", "ratio", "crossover", "break-even", "memory", "allocated", "size"),

@@ -1,7 +1,6 @@
 """``loadtest bench-stacks``, as briefly as it goes."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,9 @@ def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
     }
     assert {len(order) for order in orders} == {4}
     # Every figure is made of the samples alone.
-    assert document["figures"] == json.loads(json.dumps([asdict(one) for one in figures(samples)]))
+    assert document["figures"] == json.loads(
+        json.dumps([one.to_json() for one in figures(samples)])
+    )
     ratio = next(one for one in result.figures if one.labels["figure"] == RATIO_CALLS)
     assert (ratio.verdict, ratio.labels["baseline"]) == ("void", "selectors")
 

@@ -68,5 +68,5 @@ def test_a_candidate_that_its_server_held_back_is_at_least_as_fast() -> None:
     assert found["16 x 1: ReverseUser calls/s"].verdict == "at least"
     assert (found[RATE_RATIO].verdict, found[RATE_RATIO].reason) == (
         "faster",
-        "a lower bound: the server was 97% busy",
+        "a lower bound; the server was 97% busy",
     )

@@ -2,6 +2,8 @@ from itertools import groupby
 
 from capnp_rig.loadtest.bench.pair_run import ROLES, median_figure, ratio_figures, rounds
 from capnp_rig.loadtest.bench.steps import Progress
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import reasons_of_text
 
 
 def test_each_round_has_each_role_once_in_an_order_of_its_own() -> None:
@@ -44,7 +46,12 @@ def test_ratios_are_above_one_where_the_candidate_costs_less() -> None:
 
 def test_a_median_has_its_interval_and_its_reason() -> None:
     figure = median_figure(
-        "x", [1.0, 2.0, 3.0, 4.0, 5.0, 60.0], "µs", "c", verdict="at least", reason="why"
+        "x",
+        [1.0, 2.0, 3.0, 4.0, 5.0, 60.0],
+        "µs",
+        "c",
+        verdict=Verdict.AT_LEAST,
+        reasons=reasons_of_text("why"),
     )
     assert (figure.value, figure.low, figure.high, figure.n) == (3.5, 1.0, 60.0, 6)
     assert (figure.verdict, figure.reason) == ("at least", "why")

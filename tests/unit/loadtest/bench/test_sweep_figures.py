@@ -66,7 +66,7 @@ def test_five_rounds_have_no_interval() -> None:
 @pytest.mark.parametrize(
     ("more", "what", "verdict", "reason"),
     [
-        ({"busy": 0.95}, RATE, "at least", "the generator was 95% busy"),
+        ({"busy": 0.95}, RATE, "at least", "the generator was 95% busy: the rate is a lower bound"),
         ({"busy": 0.95}, P99, "ok", ""),
         ({"failures": {"gone": 2}}, CPU, "void", "12 calls failed"),
         ({"steal": 0.05}, RATE, "void", "5.0% of the CPU time was stolen by other machines"),

@@ -149,7 +149,8 @@ def test_a_comparison_as_json(tmp_path: Path) -> None:
 
 def test_text_from_a_file_steers_no_terminal(tmp_path: Path) -> None:
     written = make_run(_RUN)
-    written.document["summary"] |= {"verdict": "void", "reasons": ["\x1b[31m[red]bad[/nothing]"]}
+    reasons = {"reasons": ["\x1b[31m[red]bad[/nothing]"], "reason_codes": None}
+    written.document["summary"] |= {"verdict": "void", **reasons}
     folder = str(write_run_folder(tmp_path, written))
     result, _ = _invoke(compare_results, "--metric", "calls/s", folder, folder)
     assert "\x1b" not in result.output

@@ -10,16 +10,15 @@ from capnp_rig.loadtest.report.codec_losses import loss_parts
 from capnp_rig.loadtest.report.codec_sizes import encoded_parts
 from capnp_rig.loadtest.report.codec_view import CodecView
 from capnp_rig.loadtest.report.document import Fold, Paragraph, Part, Table
-from capnp_rig.loadtest.report.labels import labelled
 from capnp_rig.loadtest.report.share_sweep import share_parts
 from capnp_rig.loadtest.report.size_sweep import size_parts
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import reasons_of_text
 
 
 def _view(figures: Iterable[Figure] | None = None) -> CodecView:
-    chosen = list(bench_figures() if figures is None else figures)
-    plain = [{"labels": dict(figure.labels)} for figure in chosen]
-    return CodecView(labelled("bench", {"figures": plain}, chosen))
+    return CodecView(list(bench_figures() if figures is None else figures))
 
 
 def _table(parts: Iterable[Part], key: str) -> Table:
@@ -87,9 +86,9 @@ def test_numbers_stand_beside_their_chart() -> None:
 def test_every_time_is_in_a_table_those_of_void_codecs_with_the_reason() -> None:
     void = Figure(
         *("time: text, open, 64 B, broken", None, "ns", "open", 0),
-        verdict="void",
-        reason="gives back other values",
-        labels={"codec": "broken", "message": "text", "size_bytes": 64},
+        verdict=Verdict.VOID,
+        reasons=reasons_of_text("gives back other values"),
+        labels={"kind": "time", "codec": "broken", "message": "text", "size_bytes": 64},
     )
     table = _table(size_parts(_view([*bench_figures(), void])), "times")
     assert table.folded

@@ -4,28 +4,30 @@ from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, OPEN, READ_ALL, READ_O
 from capnp_rig.loadtest.report.codec_tables import codec_parts
 from capnp_rig.loadtest.report.document import Paragraph, Table, Tone
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
 SIZES = (64, 4096, 1 << 20)
 
 
 def time(codec: str, value: float | None, contract: str, size: int, **labels: object) -> Figure:
-    place = {"codec": codec, "message": "tensor", "contract": contract, "size_bytes": size}
-    verdict = "void" if value is None else "ok"
-    reason = "CodecMismatch: wrong" if value is None else ""
+    place = {"kind": "time", "codec": codec, "message": "tensor", "contract": contract}
+    wrong = (Verdict.VOID, (Reason.of(ReasonCode.OTHER, text="CodecMismatch: wrong"),))
+    verdict, reasons = wrong if value is None else (Verdict.OK, ())
     return Figure(
         *(f"time: {codec}", value, "ns", contract, 6),
         verdict=verdict,
-        reason=reason,
-        labels={**place, "subject": codec, "gc": False, **labels},
+        reasons=reasons,
+        labels={**place, "size_bytes": size, "subject": codec, "gc": False, **labels},
     )
 
 
 def ratio(codec: str, value: float, verdict: str, contract: str, size: int) -> Figure:
-    place = {"codec": codec, "message": "tensor", "contract": contract, "size_bytes": size}
+    place = {"kind": "ratio", "codec": codec, "message": "tensor", "contract": contract}
     return Figure(
         *(f"ratio: {codec}", value, "times as fast", contract, 6),
-        verdict=verdict,
-        labels={**place, "baseline": "orjson"},
+        verdict=Verdict(verdict),
+        labels={**place, "size_bytes": size, "baseline": "orjson"},
     )
 
 
@@ -108,13 +110,15 @@ def test_what_transports_leave_has_a_row_per_message_and_codec() -> None:
 
 def test_crossings_say_where_from_or_up_to_and_why_not() -> None:
     base = {"codec": "wire", "message": "tensor", "baseline": "orjson"}
-    size = {**base, "contract": READ_ONE}
-    share = {**base, "contract": "open+read k%", "size_bytes": 65536}
+    size = {**base, "kind": "crossover", "contract": READ_ONE}
+    share = {**base, "kind": "break-even", "contract": "open+read k%", "size_bytes": 65536}
     other = {**size, "codec": "pycapnp packed"}
     found = [
         Figure("crossover: a", 1500.0, "B", READ_ONE, 12, 1024.0, 2048.0, labels=size),
         Figure("break-even: b", 12.34, "%", "open+read k%", 12, 10.0, 20.0, labels=share),
-        Figure("crossover: c", None, "B", READ_ONE, 3, reason="ahead throughout", labels=size),
+        Figure(
+            "crossover: c", None, "B", READ_ONE, 3, reasons=(Reason(ReasonCode.AHEAD),), labels=size
+        ),
         Figure("crossover: d", 1.0, "B", READ_ONE, 3, labels=other),
     ]
     (table,) = tables_of(found)
@@ -130,13 +134,24 @@ def test_crossings_say_where_from_or_up_to_and_why_not() -> None:
 def test_memory_sizes_and_floors_have_tables() -> None:
     place = {"codec": "wire", "message": "tensor", "size_bytes": 1 << 24}
     sizes = [
-        Figure(f"size: {method}", value, "B", "encoded size", 1, labels={**place, "method": method})
+        Figure(
+            *(f"size: {method}", value, "B", "encoded size", 1),
+            labels={**place, "kind": "size", "method": method},
+        )
         for method, value in (("raw", 2048.0), ("zlib 6", 1000.0))
     ]
-    floor = {"subject": "memcpy", "gc": False, "message": "", "size_bytes": 64, "codec": "memcpy"}
+    place["kind"] = "memory"
+    floor = {
+        "kind": "time",
+        "subject": "memcpy",
+        "gc": False,
+        "message": "",
+        "size_bytes": 64,
+        "codec": "memcpy",
+    }
     found = [
         Figure("memory: a", 4096.0, "B", READ_ONE, 3, labels=place),
-        Figure("memory: b", None, "B", READ_ALL, 0, verdict="void", labels=place),
+        Figure("memory: b", None, "B", READ_ALL, 0, verdict=Verdict.VOID, labels=place),
         *sizes,
         Figure("time: c", 50.0, "ns", "floor", 6, labels=floor),
     ]

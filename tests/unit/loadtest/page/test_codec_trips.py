@@ -13,8 +13,9 @@ from capnp_rig.loadtest.report.codec_trips import (
 )
 from capnp_rig.loadtest.report.codec_view import IN_MEMORY, CodecView
 from capnp_rig.loadtest.report.document import Fold, Part, Table
-from capnp_rig.loadtest.report.labels import labelled
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import reasons_of_text
 
 PAIR, TCP, RPC = (f"round trip over {name}" for name in ("a socket pair", "TCP", "RPC"))
 # ns per stage: TCP is no slower than a socket pair.
@@ -46,9 +47,7 @@ def _figures() -> list[Figure]:
 
 
 def _view(figures: list[Figure] | None = None) -> CodecView:
-    chosen = _figures() if figures is None else figures
-    plain = [{"labels": dict(figure.labels)} for figure in chosen]
-    return CodecView(labelled("bench", {"figures": plain}, chosen))
+    return CodecView(_figures() if figures is None else figures)
 
 
 def _bars(parts: Iterator[Part]) -> list[RowChart]:
@@ -179,7 +178,16 @@ def test_a_bar_goes_from_a_function_call_to_rpc() -> None:
 
 def test_a_codec_that_lacks_a_stage_has_no_bar() -> None:
     void = time("wire", "record", TCP, 136, 1.0)
-    void = Figure(void.name, None, "ns", TCP, 0, verdict="void", reason="wrong", labels=void.labels)
+    void = Figure(
+        void.name,
+        None,
+        "ns",
+        TCP,
+        0,
+        verdict=Verdict.VOID,
+        reasons=reasons_of_text("wrong"),
+        labels=void.labels,
+    )
     figures = [one for one in _trip("record", 136) if one.name != void.name]
     view = _view([*figures, void])
     assert [chart.rows for chart in _bars(trip_parts(view))] == [["orjson"]]

@@ -22,6 +22,8 @@ from capnp_rig.loadtest.report.load_claims import (
 )
 from capnp_rig.loadtest.report.sources import Source, read_sources
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import reasons_of_text
 
 
 def _source(folder: Path) -> Source:
@@ -62,8 +64,8 @@ def test_a_pair_by_its_verdict(
     figures = [
         replace(
             one,
-            verdict=verdict,
-            reason=reason,
+            verdict=Verdict(verdict),
+            reasons=reasons_of_text(reason),
             value=value,
             labels={**one.labels, "floor": 1.0 if reason == "noisy" else one.labels["floor"]},
         )
@@ -77,7 +79,9 @@ def test_a_pair_by_its_verdict(
 
 def test_void_pairs_say_why(tmp_path: Path) -> None:
     figures = [
-        replace(one, verdict="void", reason="under 6 pairs") if " over " in one.name else one
+        replace(one, verdict=Verdict.VOID, reasons=reasons_of_text("under 6 pairs"))
+        if " over " in one.name
+        else one
         for one in pair_figures("wire", "pycapnp", "64 x 1")
     ]
     (claim,) = pair_claims(_source(write_figures(tmp_path, "bench-server", figures)))
@@ -141,7 +145,10 @@ def test_a_closed_loop_says_that_callers_wait(tmp_path: Path) -> None:
 def test_void_figures_are_counted_by_reason(tmp_path: Path) -> None:
     reasons = ["late"] * 3 + ["few"] * 2 + ["a", "b", ""]
     figures = [
-        Figure("x", 1.0, "µs", "round trip", 1, verdict="void", reason=reason) for reason in reasons
+        Figure(
+            "x", 1.0, "µs", "round trip", 1, verdict=Verdict.VOID, reasons=reasons_of_text(reason)
+        )
+        for reason in reasons
     ]
     figures.append(Figure("y", 1.0, "µs", "round trip", 1))
     source = _source(write_figures(tmp_path, "demo", figures))

@@ -6,6 +6,8 @@ from sample_results import stack_figures
 from capnp_rig.loadtest.report.stack_claims import rates_text, ratios_text, stack_claims
 from capnp_rig.loadtest.report.stack_view import CALLS, RATIO_CALLS, select
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import reasons_of_text
 
 
 def test_the_smallest_and_the_largest_payload_have_a_sentence() -> None:
@@ -27,7 +29,9 @@ def test_the_smallest_and_the_largest_payload_have_a_sentence() -> None:
 def _ratio(rival: str, value: float, verdict: str, reason: str = "", floor: float = 0.01) -> Figure:
     found = next(one for one in select(stack_figures(), RATIO_CALLS))
     labels = {**found.labels, "baseline": rival, "floor": floor}
-    return replace(found, value=value, verdict=verdict, reason=reason, labels=labels)
+    return replace(
+        found, value=value, verdict=Verdict(verdict), reasons=reasons_of_text(reason), labels=labels
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,12 +60,14 @@ def test_stacks_by_their_verdicts(ratios: list[Figure], said: str) -> None:
 
 def test_where_all_ratios_are_void_so_is_the_sentence() -> None:
     void = [
-        replace(one, verdict="void", reason="no A/A pairs") if "over" in one.name else one
+        replace(one, verdict=Verdict.VOID, reasons=reasons_of_text("no A/A pairs"))
+        if "over" in one.name
+        else one
         for one in stack_figures()
     ]
     assert next(stack_claims(void)).void == "no A/A pairs"
 
 
 def test_a_rate_that_the_generator_limits_is_a_lower_bound() -> None:
-    rates = [replace(one, verdict="at least") for one in select(stack_figures(), CALLS)]
+    rates = [replace(one, verdict=Verdict.AT_LEAST) for one in select(stack_figures(), CALLS)]
     assert rates_text(rates[:1]) == "calls/s, most first: capnp at least 99,364"

@@ -10,12 +10,17 @@ from sample_runs import Fake, make_run, write_run_folder
 
 from capnp_rig.loadtest.results import ResultError
 from capnp_rig.loadtest.results.load_samples import (
+    read_figures,
     read_load,
     read_reports,
     read_result,
+    stored_verdict,
     window_samples,
 )
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, codes_of
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
 _SMALL = Fake(seconds=3, calls=20)
@@ -232,3 +237,51 @@ def test_a_document_that_is_none_is_refused(tmp_path: Path, name: str, value: An
 def test_a_folder_without_a_document_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_result(tmp_path)
+
+
+# --- figures ---------------------------------------------------------------------------------
+
+
+def _stored(*figures: Figure, kind: str = "bench", **more: Any) -> list[Figure]:
+    return read_figures({"kind": kind, "figures": [one.to_json() | more for one in figures]})
+
+
+def _figure(name: str, **labels: Any) -> Figure:
+    reasons = (Reason.of(ReasonCode.CALLS_FAILED, count=3),)
+    return Figure(name, 1.0, "x", "c", 12, verdict=Verdict.VOID, reasons=reasons, labels=labels)
+
+
+def test_a_figure_is_read_as_it_was_written() -> None:
+    figure = _figure("open, 32 B, json", kind="time", codec="wire", size_bytes=64)
+    assert _stored(figure) == [figure]
+
+
+def test_an_earlier_figure_has_its_codes_in_words_and_its_kind_in_the_name() -> None:
+    figure = _figure("time: open, 32 B, json", codec="wire")
+    (found,) = _stored(figure, reason_codes=None)
+    assert (found.kind, found.reasons) == (FigureKind.TIME, figure.reasons)
+    (found,) = _stored(_figure("time: x"), kind="bench-server")
+    assert "kind" not in found.labels
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *({"size_bytes": "64"}, {"size_bytes": True}, {"codec": 3}, {"payload_bytes": [1]}),
+        *({"k": -1}, {"kind": "unheard-of"}),
+    ],
+)
+def test_labels_of_another_type_are_refused(labels: dict[str, Any]) -> None:
+    with pytest.raises(ResultError, match="is damaged"):
+        _stored(_figure("x", **labels))
+
+
+def test_the_verdict_of_a_run_is_read_with_its_codes() -> None:
+    summary = make_run(Fake(seconds=3, calls=50, failures=(("x", 2),))).document["summary"]
+    verdict, reasons = stored_verdict({"summary": summary}) or (None, ())
+    assert verdict is Verdict.VOID
+    assert ReasonCode.CALLS_FAILED in codes_of(reasons)
+    earlier = {"verdict": "void", "reasons": [reason.text for reason in reasons]}
+    found = stored_verdict({"summary": earlier})
+    assert found is not None
+    assert codes_of(found[1]) == codes_of(reasons)

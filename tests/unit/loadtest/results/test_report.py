@@ -248,6 +248,7 @@ def test_under_locust_the_reasons_are_its_own(tmp_path: Path) -> None:
     document["summary"] = document["summary"] | {
         "verdict": "void",
         "reasons": ["1 worker is missing"],
+        "reason_codes": None,
     }
     page = _page(write_run_folder(tmp_path, Written(document, written.samples, {})))
     assert "1 worker is missing" in page.verdict
@@ -288,9 +289,9 @@ def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
         },
     )
     document["started"] = _EVIL
-    document["summary"] |= {"verdict": _EVIL, "reasons": [_EVIL]}
+    document["summary"] |= {"verdict": "void", "reasons": [_EVIL], "reason_codes": None}
     for figure in document["figures"]:
-        figure |= {"verdict": _EVIL, "reason": _EVIL}
+        figure |= {"verdict": "void", "reason": _EVIL, "reason_codes": None}
     samples = json.loads(json.dumps(written.samples).replace(LABEL, LABEL + "<i>"))
     for one in samples:
         if one["sample"] == "usage":

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import pytest
 
 from capnp_rig.loadtest.stats.crossover import Crossover, crossing, find_crossover
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, codes_of
 
 SIZES = (64, 256, 1024, 4096)
 
@@ -64,7 +65,7 @@ def test_the_estimate_is_that_of_the_median_curve() -> None:
     found = find_crossover(ratios(*[100] * 5, *[300] * 7))
     assert found.value == pytest.approx(300)
     assert found.n == 12
-    assert found.reason == ""
+    assert found.reasons == ()
 
 
 def test_the_interval_covers_what_processes_disagree_on() -> None:
@@ -87,39 +88,38 @@ def test_few_processes_have_the_plain_range_and_fewer_none() -> None:
     five = find_crossover(ratios(100, 110, 120, 130, 140))
     assert (five.low, five.high) == (None, None)
     assert five.value == pytest.approx(120)
-    assert five.reason == "too few processes for an interval"
+    assert codes_of(five.reasons) == {ReasonCode.FEW_PROCESSES}
 
 
 def test_ahead_or_behind_throughout_is_said() -> None:
-    assert find_crossover(ratios(*[10] * 6)) == Crossover(None, None, None, 6, "ahead throughout")
+    ahead = (Reason(ReasonCode.AHEAD),)
+    assert find_crossover(ratios(*[10] * 6)) == Crossover(None, None, None, 6, ahead)
     behind = find_crossover(ratios(*[10_000] * 12))
-    assert behind == Crossover(None, None, None, 12, "behind throughout")
+    assert behind == Crossover(None, None, None, 12, (Reason(ReasonCode.BEHIND),))
     few = find_crossover(ratios(10, 10))
-    assert few.reason == "ahead throughout; too few processes for an interval"
+    assert codes_of(few.reasons) == {ReasonCode.AHEAD, ReasonCode.FEW_PROCESSES}
 
 
 def test_throughout_is_not_said_plainly_where_processes_disagree() -> None:
     found = find_crossover(ratios(*[10] * 4, *[100] * 2))
     assert (found.value, found.low, found.high) == (None, 64, pytest.approx(100))
-    assert found.reason == (
-        "ahead throughout, by the estimate alone; the interval reaches below what was measured"
-    )
+    assert codes_of(found.reasons) == {ReasonCode.AHEAD_BY_ESTIMATE, ReasonCode.BELOW_MEASURED}
 
 
 def test_of_a_falling_curve_too() -> None:
     falling = {percent: dict.fromkeys(range(6), 3 / percent) for percent in (1.0, 10.0, 100.0)}
     assert find_crossover(falling, is_rising=False).value == pytest.approx(3)
     ahead = {percent: dict.fromkeys(range(6), 2.0) for percent in (1.0, 10.0)}
-    assert find_crossover(ahead, is_rising=False).reason.startswith("ahead throughout")
+    assert find_crossover(ahead, is_rising=False).reasons == (Reason(ReasonCode.AHEAD),)
     behind = {percent: dict.fromkeys(range(6), 0.5) for percent in (1.0, 10.0)}
-    assert find_crossover(behind, is_rising=False).reason.startswith("behind throughout")
+    assert find_crossover(behind, is_rising=False).reasons == (Reason(ReasonCode.BEHIND),)
 
 
 def test_an_interval_that_reaches_beyond_is_cut_and_said_so() -> None:
     found = find_crossover(ratios(*[100] * 4, *[10] * 2))
     assert found.value == pytest.approx(100)
     assert found.low == 64
-    assert found.reason == "the interval reaches below what was measured"
+    assert codes_of(found.reasons) == {ReasonCode.BELOW_MEASURED}
 
 
 def test_a_process_that_lacks_a_size_is_left_out() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from capnp_rig.loadtest.engine.run import RunConfig, plan_engines
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.reasons import ReasonCode, text_of
 from capnp_rig.loadtest.stats.run_summary import Part, drift, figures, rank_interval_us, summarize
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window
 from capnp_rig.rigcli.address import parse_address
@@ -99,11 +100,11 @@ def test_a_call_of_a_closed_loop_is_due_when_it_is_sent() -> None:
 def test_what_cannot_be_believed_is_void_with_its_reason(found: Part, reason: str) -> None:
     summary = summarize([found])
     assert summary.verdict == "void"
-    assert any(said.startswith(reason) for said in summary.reasons)
+    assert any(each.text.startswith(reason) for each in summary.reasons)
 
 
 def test_an_interrupted_run_is_void() -> None:
-    assert summarize([part()], interrupted=True).reasons == ("interrupted after 2.0 s",)
+    assert text_of(summarize([part()], interrupted=True).reasons) == "interrupted after 2.0 s"
 
 
 def test_what_cannot_be_read_is_none_and_voids_nothing() -> None:
@@ -130,7 +131,10 @@ def test_thirds_are_compared_by_the_medians_of_their_seconds(
 def test_an_open_loop_drifts_by_its_response_time() -> None:
     windows = {second: window(1000, service_us=100 + 20 * (second > 5)) for second in range(9)}
     found = Part([Report(windows, scheduled=9000)], 9.0, 0.1)
-    assert (drift(found, is_open_loop=True) or "").startswith("the run drifted by 20%")
+    reason = drift(found, is_open_loop=True)
+    assert reason is not None
+    assert reason.code is ReasonCode.DRIFTED
+    assert dict(reason.values)["change"] == pytest.approx(0.2, rel=0.02)
 
 
 def test_every_figure_has_its_own_verdict() -> None:
