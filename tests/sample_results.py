@@ -9,7 +9,8 @@ from sample_runs import ENVIRONMENT, Fake, make_run, write_run_folder
 from capnp_rig.loadtest.bench.pair_run import value_labels
 from capnp_rig.loadtest.bench.sweep_figures import Step
 from capnp_rig.loadtest.bench.sweep_figures import figures as figures_of_sweep
-from capnp_rig.loadtest.results import Figure, run_document, write_run
+from capnp_rig.loadtest.results import Figure, run_document
+from capnp_rig.loadtest.results.writing import write_run
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import reasons_of_text

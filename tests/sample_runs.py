@@ -6,18 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.results import run_document, write_run, write_samples
+from capnp_rig.loadtest.results import run_document
 from capnp_rig.loadtest.results.load_samples import (
-    MachineUse,
-    Usage,
     generator_entry,
     machine_sample,
     read_load,
     usage_sample,
     window_samples,
 )
+from capnp_rig.loadtest.results.writing import write_run, write_samples
 from capnp_rig.loadtest.stats.histogram import Histogram
-from capnp_rig.loadtest.stats.process_use import ProcessUse
+from capnp_rig.loadtest.stats.process_use import MachineTime, ProcessUse, Usage
 from capnp_rig.loadtest.stats.run_summary import figures
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window
 from capnp_rig.rigcli.gc_page import GcUse
@@ -163,10 +162,10 @@ def _usage(fake: Fake, repeat: int, levels: list[float]) -> list[dict[str, Any]]
         at_s = half / 2
         gc, used_s = _gc(fake, at_s), half * 0.2
         found += [
-            usage_sample(Usage(repeat, at_s, "server", "worker 0", 11, 7 + cpu_s, 50_000_000)),
-            usage_sample(Usage(repeat, at_s, "server", "supervisor", 10, 1.0, 20_000_000)),
-            usage_sample(Usage(repeat, at_s, "generator", "engine 0", 12, used_s, 30_000_000, gc)),
-            machine_sample(MachineUse(repeat, at_s, half * 0.01, half * 1.0)),
+            usage_sample(repeat, at_s, "server", Usage("worker 0", 11, 7 + cpu_s, 50_000_000)),
+            usage_sample(repeat, at_s, "server", Usage("supervisor", 10, 1.0, 20_000_000)),
+            usage_sample(repeat, at_s, "generator", Usage("engine 0", 12, used_s, 30_000_000, gc)),
+            machine_sample(repeat, at_s, MachineTime(half * 0.01, half * 1.0)),
         ]
         cpu_s += levels[half // 2] * fake.slowness * 0.25
     return found

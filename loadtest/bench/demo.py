@@ -13,8 +13,9 @@ from pathlib import Path
 
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
-from capnp_rig.loadtest.results import Figure, make_folder, read_run
+from capnp_rig.loadtest.results import Figure, read_run
 from capnp_rig.loadtest.results.load_samples import read_figures
+from capnp_rig.loadtest.results.writing import make_folder
 
 _LOCUSTFILE = Path(__file__).resolve().parents[1] / "capnp_user.py"
 # Beyond the run itself: Locust starts, spawns, writes, prints and exits.

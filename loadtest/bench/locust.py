@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +33,8 @@ from capnp_rig.loadtest.bench.steps import Progress
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
 from capnp_rig.loadtest.engine.cpu_pin import two_cpus
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
-from capnp_rig.loadtest.results import (
-    Figure,
-    folder_name,
-    make_folder,
-    record,
-    run_document,
-    write_run,
-    write_samples,
-)
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
@@ -92,15 +84,7 @@ class Round:
         return self.server_cpu_s / self.seconds
 
 
-@dataclass(frozen=True, slots=True)
-class BenchLocustResult:
-    """Where a run was written, and its figures."""
-
-    folder: Path
-    figures: list[Figure]
-
-
-def run(config: BenchLocustConfig, report: Callable[[Progress], None]) -> BenchLocustResult:
+def run(config: BenchLocustConfig, report: Callable[[Progress], None]) -> WrittenResult:
     """Measure, write the result, and return it.
 
     Raises:
@@ -110,21 +94,20 @@ def run(config: BenchLocustConfig, report: Callable[[Progress], None]) -> BenchL
     cpus = two_cpus()
     if cpus is None:
         raise BenchLocustError("two CPUs are needed: one for the server, one for Locust")
-    environment = record.environment()
-    now = datetime.now(UTC)
-    folder = make_folder(config.results, folder_name(now, environment["commit"]))
+    origin = Origin.now()
+    folder = origin.make_folder(config.results)
     found = [
         Round(number, order, role, **_measure(config, role, cpus, folder))
         for number, order, role in rounds(config.rounds, report)
     ]
-    made = figures(found, config.users)
-    plain = asdict(config) | {"results": str(config.results), "cpus": cpus}
-    write_samples(folder, map(asdict, found))
-    write_run(
+    return write_result(
+        "bench-locust",
+        origin,
         folder,
-        run_document("bench-locust", plain, environment, made, started=now.isoformat()),
+        config=asdict(config) | {"cpus": cpus},
+        figures=figures(found, config.users),
+        samples=map(asdict, found),
     )
-    return BenchLocustResult(folder, made)
 
 
 def figures(found: Sequence[Round], users: int) -> list[Figure]:

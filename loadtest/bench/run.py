@@ -5,7 +5,6 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,17 +25,9 @@ from capnp_rig.loadtest.bench.steps import Progress, Report, StepClock, Steps
 from capnp_rig.loadtest.codecs.messages import DATA_SEED, Message
 from capnp_rig.loadtest.codecs.protobuf_upb import BACKEND
 from capnp_rig.loadtest.engine.cpu_pin import two_cpus
-from capnp_rig.loadtest.results import (
-    Figure,
-    folder_name,
-    make_folder,
-    record,
-    run_document,
-    write_run,
-    write_samples,
-)
+from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 
-__all__ = ["BenchConfig", "BenchError", "BenchResult", "Progress", "run"]
+__all__ = ["BenchConfig", "BenchError", "Progress", "run"]
 
 _SCHEMAS = Path(__file__).resolve().parents[2] / "schema"
 _CODEC_PACKAGES = (
@@ -61,15 +52,7 @@ class BenchConfig:
     results: Path = Path("results")
 
 
-@dataclass(frozen=True, slots=True)
-class BenchResult:
-    """Where a run was written, and its figures."""
-
-    folder: Path
-    figures: list[Figure]
-
-
-def run(config: BenchConfig, report: Report) -> BenchResult:
+def run(config: BenchConfig, report: Report) -> WrittenResult:
     """Measure, write the result, and return it; `report` is called with the progress.
 
     Raises:
@@ -79,9 +62,8 @@ def run(config: BenchConfig, report: Report) -> BenchResult:
     plan = PLANS[config.plan]
     processes = config.processes or plan.processes
     case_s = config.case_s or plan.case_s
-    environment = record.environment() | {"codecs": _codec_versions()}
-    now = datetime.now(UTC)
-    folder = make_folder(config.results, folder_name(now, environment["commit"]))
+    origin = Origin.now(codecs=_codec_versions())
+    folder = origin.make_folder(config.results)
     cases = sum(map(len, groups(plan)))
     weighings = len(memory_cases(plan)) * plan.memory_processes + len(plan.encoded)
     timing, weighing = Steps(processes * cases), Steps(weighings, _WEIGHING_S)
@@ -90,20 +72,17 @@ def run(config: BenchConfig, report: Report) -> BenchResult:
     samples = list(_time(plan, processes, case_s, folder / "bench", lambda: clock.step(timing)))
     memory = list(_weigh_memory(plan, clock, weighing))
     sizes = list(_weigh_sizes(plan, lambda: clock.step(weighing)))
-    found = figures(plan, samples, memory, sizes)
-    document = run_document(
+    return write_result(
         "bench",
-        _config(config, processes, case_s),
-        environment,
-        found,
-        started=now.isoformat(),
+        origin,
+        folder,
+        config=_config(config, processes, case_s),
+        figures=figures(plan, samples, memory, sizes),
+        samples=map(sample_to_json, samples),
         memory=memory,
         sizes=sizes,
         copies=[asdict(path) for path in LEDGER],
     )
-    write_samples(folder, map(sample_to_json, samples))
-    write_run(folder, document)
-    return BenchResult(folder, found)
 
 
 def _config(config: BenchConfig, processes: int, case_s: float) -> dict[str, Any]:
@@ -112,7 +91,7 @@ def _config(config: BenchConfig, processes: int, case_s: float) -> dict[str, Any
         "processes": processes,
         "case_s": case_s,
         "min_rounds": PLANS[config.plan].min_rounds,
-        "results": str(config.results),
+        "results": config.results,
         "data_seed": DATA_SEED,
         "hash_seed": "the number of the process",
         "gc": "off, but for the rows that say so",

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +28,8 @@ from capnp_rig.loadtest.engine.cpu_pin import two_cpus
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed, run_engines
 from capnp_rig.loadtest.engine.process import EngineConfig
 from capnp_rig.loadtest.engine.server_process import running_server
-from capnp_rig.loadtest.results import (
-    Figure,
-    folder_name,
-    make_folder,
-    record,
-    run_document,
-    write_run,
-    write_samples,
-)
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.histogram import Histogram, merge
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
@@ -108,15 +100,7 @@ class Round:
         return self.cpu_s * 1e6 / self.result.calls
 
 
-@dataclass(frozen=True, slots=True)
-class BenchServerResult:
-    """Where a run was written, and its figures."""
-
-    folder: Path
-    figures: list[Figure]
-
-
-def run(config: BenchServerConfig, report: Callable[[Progress], None]) -> BenchServerResult:
+def run(config: BenchServerConfig, report: Callable[[Progress], None]) -> WrittenResult:
     """Measure, write the result, and return it.
 
     Raises:
@@ -126,26 +110,23 @@ def run(config: BenchServerConfig, report: Callable[[Progress], None]) -> BenchS
     cpus = two_cpus()
     if cpus is None:
         raise BenchServerError("two CPUs are needed: one for the server, one for the generator")
-    environment = record.environment()
-    now = datetime.now(UTC)
-    folder = make_folder(config.results, folder_name(now, environment["commit"]))
+    origin = Origin.now()
+    folder = origin.make_folder(config.results)
     rounds = list(_rounds(config, cpus[0], cpus[1], folder, report))
     found = figures(rounds)
     for engine in (CANDIDATE, BASELINE):
         found.append(_idle_memory(engine, config.idle, cpus[0], folder))
     in_memory = [_time_in_memory(number, cpus[0]) for number in range(_IN_MEMORY_PROCESSES)]
     found += in_memory_figures(in_memory)
-    plain = asdict(config) | {"results": str(config.results), "cpus": list(cpus)}
-    write_samples(folder, map(asdict, rounds))
-    write_run(
+    return write_result(
+        "bench-server",
+        origin,
         folder,
-        run_document(
-            *("bench-server", plain, environment, found),
-            started=now.isoformat(),
-            in_memory_ns=in_memory,
-        ),
+        config=asdict(config) | {"cpus": cpus},
+        figures=found,
+        samples=map(asdict, rounds),
+        in_memory_ns=in_memory,
     )
-    return BenchServerResult(folder, found)
 
 
 def _rounds(

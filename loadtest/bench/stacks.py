@@ -19,7 +19,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,7 @@ from capnp_rig.loadtest.engine.engine_runs import EngineFailed, EngineRun, run_e
 from capnp_rig.loadtest.engine.process import EngineConfig
 from capnp_rig.loadtest.engine.server_process import ServerFailed, ServerProcess, running_server
 from capnp_rig.loadtest.protocols import CAPNP, STACKS, missing_library, server_options
-from capnp_rig.loadtest.results import (
-    Figure,
-    folder_name,
-    make_folder,
-    record,
-    run_document,
-    write_run,
-    write_samples,
-)
+from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.tally import Clocks
 from capnp_rig.loadtest.workload import BINARY, PAYLOAD_KINDS, TEXT, WorkloadConfig
 
@@ -80,13 +71,12 @@ class BenchStacksConfig:
 
 @dataclass(frozen=True, slots=True)
 class BenchStacksResult:
-    """Where a run was written, its figures, and why each stack that is not in it was left out.
+    """Where a run was written, and why each stack that is not in it was left out.
 
     `stopped` is the Ctrl-C or SIGTERM that ended it after `rounds` rounds, None where nothing did.
     """
 
-    folder: Path
-    figures: list[Figure]
+    written: WrittenResult
     skipped: dict[str, str]
     rounds: int
     stopped: BaseException | None
@@ -117,9 +107,8 @@ def run(config: BenchStacksConfig, report: Callable[[Progress], None]) -> BenchS
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         raise BenchStacksError("two CPUs are needed: one for the servers, one for the generator")
-    environment = record.environment()
-    now = datetime.now(UTC)
-    folder = make_folder(config.results, folder_name(now, environment["commit"]))
+    origin = Origin.now()
+    folder = origin.make_folder(config.results)
     bench = _Bench(config, cpus[0], cpus[-1], folder)
     stopped: BaseException | None = None
     try:
@@ -129,20 +118,18 @@ def run(config: BenchStacksConfig, report: Callable[[Progress], None]) -> BenchS
             raise
         stopped = signalled
     samples = [sample for sample in bench.samples if sample.round < bench.rounds]
-    found = figures(samples)
-    write_samples(folder, map(asdict, samples))
-    plain = asdict(config) | {"results": str(config.results), "cpus": [cpus[0], cpus[-1]]}
-    write_run(
+    written = write_result(
+        "bench-stacks",
+        origin,
         folder,
-        run_document(
-            *("bench-stacks", plain, environment, found),
-            started=now.isoformat(),
-            skipped=bench.skipped,
-            rounds=bench.rounds,
-            libraries=_libraries(),
-        ),
+        config=asdict(config) | {"cpus": [cpus[0], cpus[-1]]},
+        figures=figures(samples),
+        samples=map(asdict, samples),
+        skipped=bench.skipped,
+        rounds=bench.rounds,
+        libraries=_libraries(),
     )
-    return BenchStacksResult(folder, found, bench.skipped, bench.rounds, stopped)
+    return BenchStacksResult(written, bench.skipped, bench.rounds, stopped)
 
 
 def _libraries() -> dict[str, str]:

@@ -5,10 +5,8 @@ number of calls in flight in shuffled order, so that what changes with time fall
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from capnp_rig.loadtest.bench.steps import Report, StepClock, Steps
@@ -16,15 +14,8 @@ from capnp_rig.loadtest.bench.sweep_figures import Step, figures
 from capnp_rig.loadtest.engine.run import RunConfig, measure
 from capnp_rig.loadtest.engine.server_usage import local_server
 from capnp_rig.loadtest.protocols import load_any_workload
-from capnp_rig.loadtest.results import (
-    Figure,
-    folder_name,
-    make_folder,
-    record,
-    run_document,
-    write_run,
-    write_samples,
-)
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, summarize
 
@@ -45,21 +36,13 @@ class SweepConfig:
     rounds: int = 6
 
 
-@dataclass(frozen=True, slots=True)
-class SweepResult:
-    """Where a sweep was written, and its figures."""
-
-    folder: Path
-    figures: list[Figure]
-
-    @property
-    def has_failed_calls(self) -> bool:
-        """Whether a call of some step failed."""
-        codes = codes_of(reason for figure in self.figures for reason in figure.reasons)
-        return ReasonCode.CALLS_FAILED in codes
+def has_failed_calls(figures: Iterable[Figure]) -> bool:
+    """Tell whether a call of some step failed."""
+    codes = codes_of(reason for figure in figures for reason in figure.reasons)
+    return ReasonCode.CALLS_FAILED in codes
 
 
-def run(config: SweepConfig, report: Report) -> SweepResult:
+def run(config: SweepConfig, report: Report) -> WrittenResult:
     """Sweep, write the result, and return it.
 
     Raises:
@@ -69,22 +52,18 @@ def run(config: SweepConfig, report: Report) -> SweepResult:
         KeyboardInterrupt: Somebody stopped it.
     """
     label = load_any_workload(config.load.stack, config.load.workload).label
-    environment = record.environment()
-    now = datetime.now(UTC)
+    origin = Origin.now()
     steps = list(_steps(config, report))
-    found = figures(steps)
-    folder = make_folder(config.load.results, folder_name(now, environment["commit"]))
-    write_samples(folder, map(asdict, steps))
-    write_run(
-        folder,
-        run_document(
-            *("sweep", _plain(config), environment, found),
-            started=now.isoformat(),
-            workload=label,
-            limits=dict(LIMITS),
-        ),
+    return write_result(
+        "sweep",
+        origin,
+        origin.make_folder(config.load.results),
+        config=_plain(config),
+        figures=figures(steps),
+        samples=map(asdict, steps),
+        workload=label,
+        limits=dict(LIMITS),
     )
-    return SweepResult(folder, found)
 
 
 def _plain(config: SweepConfig) -> dict[str, Any]:

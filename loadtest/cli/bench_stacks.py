@@ -108,8 +108,8 @@ def bench_stacks(
     with failures_in_one_line(BenchStacksError):
         with shown_progress() as report:
             result = run(config, report)
-        show(console, *stack_parts(result.figures, result.skipped))
-        console.print(f"Written to {result.folder}", soft_wrap=True)
+        show(console, *stack_parts(result.written.figures, result.skipped))
+        console.print(f"Written to {result.written.folder}", soft_wrap=True)
         if result.stopped is not None:
             console.print(f"Stopped after {result.rounds} of {config.rounds} rounds")
             raise result.stopped

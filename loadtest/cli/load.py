@@ -307,9 +307,9 @@ def run_command(
     violations = [found for t in thresholds if (found := t.violation(summary)) is not None]
     for violation in violations:
         click.echo(f"failed: {violation}", err=True)
-    for note in result.notes:
+    for note in result.written.notes:
         click.echo(note, err=True)
-    click.echo(f"Written to {result.folder}", err=True)
+    click.echo(f"Written to {result.written.folder}", err=True)
     if result.interrupted:
         return 130
     tolerated = any(threshold.is_of_errors for threshold in thresholds)
@@ -375,5 +375,5 @@ def search_command(
         click.echo(json.dumps({"slo": objective.text, **found, "curve": curve}))
     else:
         show(stdout(), rate_table(curve, slo), *answer_notes(objective, result.found))
-    click.echo(f"Written to {result.folder}", err=True)
+    click.echo(f"Written to {result.written.folder}", err=True)
     return 0 if result.found.rate_hz is not None else 1

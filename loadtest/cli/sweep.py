@@ -61,7 +61,7 @@ def sweep_command(
     more calls in flight only wait. Each round measures all of them in shuffled order; six or more
     give intervals. Exit status: 1 when a call failed, else 0.
     """
-    from capnp_rig.loadtest.bench.sweep import SweepConfig, run
+    from capnp_rig.loadtest.bench.sweep import SweepConfig, has_failed_calls, run
     from capnp_rig.loadtest.cli.bench_progress import shown_progress
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.report.flight_curve import flight_notes, flight_table
@@ -75,4 +75,4 @@ def sweep_command(
     else:
         show(stdout(), flight_table(result.figures), *flight_notes(result.figures))
     click.echo(f"Written to {result.folder}", err=True)
-    return int(result.has_failed_calls)
+    return int(has_failed_calls(result.figures))

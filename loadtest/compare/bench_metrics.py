@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from capnp_rig.loadtest.results import SAMPLES
-from capnp_rig.loadtest.results.load_samples import check_histogram, damage, read_figures
+from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
 from capnp_rig.loadtest.stats.histogram import Histogram, merge
 from capnp_rig.loadtest.stats.metric import Metric, metric_of_values, tail_problem, us_of
 

@@ -14,8 +14,8 @@ from capnp_rig.loadtest.bench.pair_run import BASELINE, CANDIDATE
 from capnp_rig.loadtest.bench.stacks_figures import CALLS, CPU, OPEN, PERCENTILES
 from capnp_rig.loadtest.bench.stacks_figures import Sample as StackSample
 from capnp_rig.loadtest.bench.sweep_figures import LITTLE, UNITS, Step, by_flight
-from capnp_rig.loadtest.results import SAMPLES, Figure
-from capnp_rig.loadtest.results.load_samples import check_histogram, damage, read_figures
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.metric import Metric, metric_of_values, us_of
 from capnp_rig.loadtest.stats.resampling import RESAMPLES, Resampled

@@ -43,28 +43,20 @@ class EngineFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """What a process of the server, or the machine, had used `t_s` after the window opened."""
-
-    t_s: float
-    role: str
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
 class EngineRun:
     """One run of all engine processes together.
 
     `server_cpu_s` is what the server's processes used in the measured window, and `steal` the
     share of the machine's CPU time that was stolen in it; each None where it is not known.
     `server` has what each of the server's processes used in the window, none where that is not
-    known.
+    known. `usages` and `machine` are what processes, each with its role, and the machine had used
+    so many seconds after the window opened.
     """
 
     results: tuple[EngineResult, ...]
     server_cpu_s: float | None
     steal: float | None
-    samples: tuple[Sample, ...]
+    usages: tuple[tuple[float, str, Usage], ...]
     machine: tuple[tuple[float, MachineTime], ...]
     server: tuple[ProcessUse, ...] = ()
 
@@ -171,7 +163,7 @@ class _Watch:
         self._edges: dict[str, tuple[list[Usage], MachineTime | None]] = {}
         self._owners: dict[int, int] = {}
         self._sampled_s = 0.0
-        self._samples: list[Sample] = []
+        self._usages: list[tuple[float, str, Usage]] = []
         self._machine: list[tuple[float, MachineTime]] = []
         for engine in engines:
             engine.on_event = self._on_event
@@ -205,7 +197,7 @@ class _Watch:
         self._sampled_s = now_s
         at_s = now_s - self._opened_s
         for role, parts in (("server", self._server), ("generator", self._engines)):
-            self._samples += [Sample(at_s, role, usage) for usage in read_usage(parts)]
+            self._usages += [(at_s, role, usage) for usage in read_usage(parts)]
         machine = machine_time()
         if machine is not None:
             self._machine.append((at_s, machine))
@@ -218,7 +210,7 @@ class _Watch:
             results,
             cpu_s_between(before, after),
             steal_between(machine_before, machine_after),
-            tuple(self._samples),
+            tuple(self._usages),
             tuple(self._machine),
             tuple(used_by_each(before, after, self._owners, [one.by_port for one in results])),
         )

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,13 @@ from capnp_rig.loadtest.engine.engine_runs import EngineFailed, EngineRun, Repor
 from capnp_rig.loadtest.engine.process import EngineConfig
 from capnp_rig.loadtest.engine.server_usage import ServerPart, local_server
 from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
-from capnp_rig.loadtest.results import (
-    folder_name,
-    make_folder,
-    record,
-    run_document,
-    write_run,
-    write_samples,
+from capnp_rig.loadtest.results.load_samples import (
+    generator_entry,
+    machine_sample,
+    usage_sample,
+    window_samples,
 )
-from capnp_rig.loadtest.results.load_samples import window_samples
-from capnp_rig.loadtest.results.rendering import render_folder
+from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.process_use import ProcessUse, add_up
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
 from capnp_rig.loadtest.workload import WorkloadConfig
@@ -59,20 +55,19 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self) | {"address": str(self.address), "results": str(self.results)}
+        return asdict(self) | {"address": str(self.address)}
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Where a run was written, and what it says; `notes` are for the user.
+    """Where a run was written, and what it says.
 
     `server` has what each of the server's processes used, none where that is not known.
     """
 
-    folder: Path
+    written: WrittenResult
     summary: Summary
     interrupted: bool
-    notes: tuple[str, ...] = ()
     server: tuple[ProcessUse, ...] = ()
 
 
@@ -87,8 +82,7 @@ def run(config: RunConfig, report: Report) -> RunResult:
         OSError: The result cannot be written.
     """
     label = load_any_workload(config.stack, config.workload).label
-    environment = record.environment()
-    now = datetime.now(UTC)
+    origin = Origin.now()
     parts = local_server(config.address)
     runs: list[EngineRun] = []
     for repeat in range(config.repeats):
@@ -101,24 +95,22 @@ def run(config: RunConfig, report: Report) -> RunResult:
     if not runs:
         raise RunError("interrupted before anything was measured")
     summary = summarize([each.part for each in runs], interrupted=interrupted)
-    folder = make_folder(config.results, folder_name(now, environment["commit"]))
-    write_samples(folder, _samples(runs))
-    write_run(
-        folder,
-        run_document(
-            *("run", config.to_json(), environment, figures(summary)),
-            started=now.isoformat(),
-            workload=label,
-            limits=dict(LIMITS),
-            interrupted=interrupted,
-            summary=summary.to_json(),
-            observed=[_observed(each) for each in runs],
-            generators=list(_generators(runs)),
-        ),
+    written = write_result(
+        "run",
+        origin,
+        origin.make_folder(config.results),
+        config=config.to_json(),
+        figures=figures(summary),
+        samples=_samples(runs),
+        workload=label,
+        limits=dict(LIMITS),
+        interrupted=interrupted,
+        summary=summary.to_json(),
+        observed=[_observed(each) for each in runs],
+        generators=list(_generators(runs)),
     )
-    notes = render_folder(folder)
     server = add_up(each.server for each in runs)
-    return RunResult(folder, summary, interrupted, notes, tuple(server))
+    return RunResult(written, summary, interrupted, tuple(server))
 
 
 def measure(
@@ -174,30 +166,23 @@ def _observed(measured: EngineRun) -> dict[str, Any]:
     return {
         "server_cpu_s": measured.server_cpu_s,
         "steal": measured.steal,
-        "server": [asdict(one) for one in measured.server],
+        "server": [asdict(process) for process in measured.server],
     }
 
 
 def _generators(runs: Sequence[EngineRun]) -> Iterator[dict[str, Any]]:
     for repeat, measured in enumerate(runs):
         for process, result in enumerate(measured.results):
-            plain = result.report.to_json()
-            del plain["windows"]
-            yield {
-                "repeat": repeat,
-                "process": process,
-                **plain,
-                "busy": result.busy,
-                "seconds": result.seconds,
-            }
+            yield generator_entry(
+                repeat, process, result.report, busy=result.busy, seconds=result.seconds
+            )
 
 
 def _samples(runs: Sequence[EngineRun]) -> Iterator[dict[str, Any]]:
     for repeat, measured in enumerate(runs):
         for process, result in enumerate(measured.results):
             yield from window_samples(repeat, process, result.report)
-        for sample in measured.samples:
-            head = {"sample": "usage", "repeat": repeat, "t_s": sample.t_s, "role": sample.role}
-            yield head | asdict(sample.usage)
+        for at_s, role, usage in measured.usages:
+            yield usage_sample(repeat, at_s, role, usage)
         for at_s, machine in measured.machine:
-            yield {"sample": "machine", "repeat": repeat, "t_s": at_s} | asdict(machine)
+            yield machine_sample(repeat, at_s, machine)

@@ -2,25 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from capnp_rig.loadtest.engine.engine_runs import EngineRun
 from capnp_rig.loadtest.engine.run import RunConfig, measure
 from capnp_rig.loadtest.engine.server_usage import local_server
 from capnp_rig.loadtest.protocols import load_any_workload
-from capnp_rig.loadtest.results import (
-    Figure,
-    folder_name,
-    make_folder,
-    record,
-    run_document,
-    write_run,
-    write_samples,
-)
+from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import window_samples
-from capnp_rig.loadtest.results.report import write_report
+from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.histogram import merge
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
@@ -95,7 +85,7 @@ class Point:
 class SearchResult:
     """Where a search was written, its answer, and the curve by rate."""
 
-    folder: Path
+    written: WrittenResult
     found: Found
     curve: tuple[Point, ...]
 
@@ -119,28 +109,24 @@ def run(config: SearchConfig, report: Callable[[SearchProgress], None]) -> Searc
         KeyboardInterrupt: Somebody stopped it; a search that is cut short has no answer.
     """
     label = load_any_workload(config.load.stack, config.load.workload).label
-    environment = record.environment()
-    now = datetime.now(UTC)
+    origin = Origin.now()
     done: list[Measured] = []
     found = _search(config, done, report)
     curve = curve_of(done)
-    folder = make_folder(config.load.results, folder_name(now, environment["commit"]))
-    write_samples(folder, _samples(done))
-    plain = asdict(config) | {"load": config.load.to_json(), "slo": config.slo.text}
-    write_run(
-        folder,
-        run_document(
-            *("search", plain, environment, figures(found, curve)),
-            started=now.isoformat(),
-            workload=label,
-            limits=dict(LIMITS),
-            found=_plain_found(found),
-            curve=[point.to_json() for point in curve],
-            probes=list(_probes(done)),
-        ),
+    written = write_result(
+        "search",
+        origin,
+        origin.make_folder(config.load.results),
+        config=asdict(config) | {"load": config.load.to_json(), "slo": config.slo.text},
+        figures=figures(found, curve),
+        samples=_samples(done),
+        workload=label,
+        limits=dict(LIMITS),
+        found=_plain_found(found),
+        curve=[point.to_json() for point in curve],
+        probes=list(_probes(done)),
     )
-    write_report(folder)
-    return SearchResult(folder, found, curve)
+    return SearchResult(written, found, curve)
 
 
 def _search(

@@ -14,25 +14,17 @@ from typing import Any
 
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import ServerWatch
-from capnp_rig.loadtest.results import (
-    Figure,
-    folder_name,
-    make_folder,
-    run_document,
-    write_run,
-    write_samples,
-)
+from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import (
-    MachineUse,
-    Usage,
     generator_entry,
     machine_sample,
     usage_sample,
     window_samples,
 )
-from capnp_rig.loadtest.results.rendering import render_folder
 from capnp_rig.loadtest.results.times_table import CSV_COLUMNS, csv_cells, table_lines, times_rows
+from capnp_rig.loadtest.results.writing import Origin, write_result
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.process_use import Usage
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
 from capnp_rig.loadtest.stats.thresholds import parse_threshold
@@ -132,11 +124,16 @@ def write_folder(
     Raises:
         OSError: It cannot be written.
     """
-    folder = make_folder(parent, folder_name(origin.started, str(origin.environment["commit"])))
-    write_samples(folder, _samples(live, watch))
-    document = run_document(
-        *("locust", origin.config, origin.environment, outcome.figures),
-        started=origin.started.isoformat(),
+    begun = Origin(origin.started, origin.environment)
+    folder = begun.make_folder(parent)
+    _write_times(folder / TIMES_FILE, live)
+    written = write_result(
+        "locust",
+        begun,
+        folder,
+        config=origin.config,
+        figures=outcome.figures,
+        samples=_samples(live, watch),
         limits=dict(LIMITS),
         summary=outcome.summary.to_json(),
         violations=list(outcome.violations),
@@ -144,9 +141,7 @@ def write_folder(
         generators=list(_generators(live)),
         **origin.more,
     )
-    write_run(folder, document)
-    _write_times(folder / TIMES_FILE, live)
-    return folder, render_folder(folder)
+    return folder, written.notes
 
 
 def _write_times(file: Path, live: LiveRun) -> None:
@@ -167,12 +162,10 @@ def _samples(live: LiveRun, watch: ServerWatch) -> Iterator[dict[str, Any]]:
         yield from window_samples(0, each.number, each.report)
         title = f"locust {each.number}"
         for used in each.used:
-            where = (0, used.t_s, "generator", title, each.pid)
-            yield usage_sample(Usage(*where, used.cpu_s, used.rss_bytes, used.gc))
+            usage = Usage(title, each.pid, used.cpu_s, used.rss_bytes, used.gc)
+            yield usage_sample(0, used.t_s, "generator", usage)
     for reading in watch.readings:
-        for one in reading.usages:
-            where = (0, reading.t_s, "server", one.name, one.pid)
-            yield usage_sample(Usage(*where, one.cpu_s, one.rss_bytes, one.gc))
+        for usage in reading.usages:
+            yield usage_sample(0, reading.t_s, "server", usage)
         if reading.machine is not None:
-            machine = MachineUse(0, reading.t_s, reading.machine.steal_s, reading.machine.total_s)
-            yield machine_sample(machine)
+            yield machine_sample(0, reading.t_s, reading.machine)

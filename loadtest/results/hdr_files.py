@@ -20,8 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.results import ResultError
-from capnp_rig.loadtest.results.load_samples import LoadRun, read_load, read_result
+from capnp_rig.loadtest.results.load_samples import LoadRun, Result
 from capnp_rig.loadtest.results.load_series import seconds_of
 from capnp_rig.loadtest.stats.histogram import (
     HIGHEST_NS,
@@ -48,18 +47,15 @@ class HdrMissing(Exception):
     """The package hdrhistogram is not installed; the message says what to do, in one line."""
 
 
-def write_hdr_files(folder: Path) -> list[Path]:
-    """Write both files from what a load run's folder holds, and return their paths.
+def write_hdr_files(folder: Path, result: Result) -> list[Path]:
+    """Write both files of a load run into its folder, and return their paths.
 
     Raises:
         HdrMissing: The package that writes the log is not installed; the distribution is written.
-        OSError: A file cannot be read or written.
-        ResultError: The folder holds no load run, or a damaged one.
+        OSError: A file cannot be written.
+        ResultError: The result is no load run, or damaged.
     """
-    result = read_result(folder)
-    if not result.is_load or result.samples is None:
-        raise ResultError(f"{folder} is a {result.kind}, no load run")
-    load = read_load(result.document, result.samples)
+    load = result.load
     log, distribution = folder / LOG, folder / DISTRIBUTION
     distribution.write_text(distribution_of(load), encoding="utf-8")
     log_text = log_of(load, started_s=_started_s(result.document.get("started")))

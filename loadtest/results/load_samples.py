@@ -16,11 +16,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from capnp_rig.loadtest.results import (
-    SAMPLES,
+    RUN_FILE,
+    SAMPLES_FILE,
     ResultError,
     read_run,
     read_samples,
@@ -29,7 +31,7 @@ from capnp_rig.loadtest.results import (
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
-from capnp_rig.loadtest.stats.process_use import ProcessUse
+from capnp_rig.loadtest.stats.process_use import MachineTime, ProcessUse, Usage
 from capnp_rig.loadtest.stats.reasons import Reason, reasons_of_text
 from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Window, add_windows
@@ -37,6 +39,7 @@ from capnp_rig.rigcli.gc_page import GcUse
 
 # Kinds of results that are load runs, with windows in their samples.
 LOAD_KINDS = ("run", "locust")
+SAMPLES = SAMPLES_FILE
 _DOCUMENT_PARTS = {"kind": str, "config": dict, "environment": dict, "figures": list}
 _DAMAGED = (
     *(ValueError, TypeError, LookupError, AttributeError, OverflowError),
@@ -58,9 +61,9 @@ _MOST_SECONDS = 1_000_000
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Result:
-    """A result's folder as it was read; `samples` is None where it has none, as a demo's."""
+    """What a result's files hold; `samples` is None where it has none, as a demo's."""
 
     document: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]] | None
@@ -80,9 +83,20 @@ class Result:
         """The figures that were stored."""
         return read_figures(self.document)
 
+    @cached_property
+    def load(self) -> "LoadRun":
+        """The load run in its samples.
+
+        Raises:
+            ResultError: It is none, or damaged.
+        """
+        if not self.is_load or self.samples is None:
+            raise ResultError(f"a {self.kind} is no load run")
+        return read_load(self.document, self.samples)
+
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class UsageSample:
     """What a process had used `t_s` after the window of its repeat opened.
 
     `role` is ``server`` or ``generator``; `cpu_s` counts from the start of the process, as does
@@ -100,7 +114,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineUse:
+class MachineSample:
     """CPU seconds of the whole machine since it started: those stolen by others, and all."""
 
     repeat: int
@@ -133,8 +147,8 @@ class LoadRun:
     reports: Mapping[tuple[int, int], Report]
     repeats: Mapping[int, Repeat]
     interrupted: bool = False
-    usage: tuple[Usage, ...] = ()
-    machine: tuple[MachineUse, ...] = ()
+    usage: tuple[UsageSample, ...] = ()
+    machine: tuple[MachineSample, ...] = ()
 
     @property
     def is_open_loop(self) -> bool:
@@ -176,14 +190,14 @@ def window_samples(repeat: int, process: int, report: Report) -> Iterator[dict[s
         yield {"sample": "window", **where, **window.to_json()}
 
 
-def usage_sample(usage: Usage) -> dict[str, Any]:
+def usage_sample(repeat: int, t_s: float, role: str, usage: Usage) -> dict[str, Any]:
     """Return the sample of what a process had used."""
-    return {"sample": "usage", **asdict(usage)}
+    return {"sample": "usage", "repeat": repeat, "t_s": t_s, "role": role, **asdict(usage)}
 
 
-def machine_sample(machine: MachineUse) -> dict[str, Any]:
+def machine_sample(repeat: int, t_s: float, machine: MachineTime) -> dict[str, Any]:
     """Return the sample of what the machine had used."""
-    return {"sample": "machine", **asdict(machine)}
+    return {"sample": "machine", "repeat": repeat, "t_s": t_s, **asdict(machine)}
 
 
 def generator_entry(
@@ -203,7 +217,7 @@ def read_result(folder: str | Path) -> Result:
     """
     folder = Path(folder)
     document = _checked(run_file(folder), lambda: read_run(folder))
-    with damage(str(folder / "run.json")):
+    with damage(str(folder / RUN_FILE)):
         for part, kind in _DOCUMENT_PARTS.items():
             if not isinstance(document.get(part), kind):
                 raise TypeError(f"{part} is missing")
@@ -382,8 +396,8 @@ def _gc(plain: Mapping[str, Any] | None) -> GcUse | None:
     return GcUse(*(_count(plain[name]) for name in ("count", "pause_ns", "longest_ns")))
 
 
-def _usage(plain: Mapping[str, Any]) -> Usage:
-    return Usage(
+def _usage(plain: Mapping[str, Any]) -> UsageSample:
+    return UsageSample(
         *(_count(plain["repeat"]), _instant(plain["t_s"]), str(plain["role"]), str(plain["name"])),
         *(_count(plain["pid"]), _number(plain["cpu_s"]), _count(plain["rss_bytes"])),
         # Older samples tell nothing of it.
@@ -391,9 +405,9 @@ def _usage(plain: Mapping[str, Any]) -> Usage:
     )
 
 
-def _machine(plain: Mapping[str, Any]) -> MachineUse:
+def _machine(plain: Mapping[str, Any]) -> MachineSample:
     times = (_number(plain[name]) for name in ("steal_s", "total_s"))
-    return MachineUse(_count(plain["repeat"]), _instant(plain["t_s"]), *times)
+    return MachineSample(_count(plain["repeat"]), _instant(plain["t_s"]), *times)
 
 
 def _instant(value: object) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from capnp_rig.loadtest.results.load_samples import LoadRun, Usage
+from capnp_rig.loadtest.results.load_samples import LoadRun, UsageSample
 from capnp_rig.loadtest.stats.process_use import gc_between
 from capnp_rig.loadtest.stats.tally import Clocks, Window
 from capnp_rig.rigcli.gc_page import GcUse
@@ -36,7 +36,7 @@ class UsageInterval:
     `gc` has its garbage collections in between, None where it does not tell of them.
     """
 
-    usage: Usage
+    usage: UsageSample
     from_s: float
     cores: float
     gc: GcUse | None = None
@@ -65,7 +65,7 @@ def usage_intervals(load: LoadRun, repeat: int) -> dict[tuple[str, str, int], li
 
     A process that was sampled once has none.
     """
-    by_process: dict[tuple[str, str, int], list[Usage]] = {}
+    by_process: dict[tuple[str, str, int], list[UsageSample]] = {}
     for usage in load.usage:
         if usage.repeat == repeat:
             by_process.setdefault((usage.role, usage.name, usage.pid), []).append(usage)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from capnp_rig.loadtest.results import RUN, SAMPLES
+from capnp_rig.loadtest.results import RUN_FILE, SAMPLES_FILE
 
 MAX_FILE_BYTES = 450_000
 
@@ -23,9 +23,9 @@ def pack(folder: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
     Raises:
         OSError: There are none, or they cannot be replaced.
     """
-    run = folder / RUN
-    _replace(run, {f"{RUN}.xz": run.read_bytes()})
-    samples = folder / SAMPLES
+    run = folder / RUN_FILE
+    _replace(run, {f"{RUN_FILE}.xz": run.read_bytes()})
+    samples = folder / SAMPLES_FILE
     with gzip.open(samples) as stream:
         parts = _split(list(stream), max_bytes)
     names = (f"samples-{number:02}.jsonl.xz" for number in range(1, len(parts) + 1))

@@ -27,7 +27,6 @@ from capnp_rig.loadtest.results.load_samples import (
     LoadRun,
     Result,
     read_figures,
-    read_load,
     read_result,
     stored_verdict,
 )
@@ -48,27 +47,29 @@ PERCENTS = (50.0, 90.0, 99.0, 99.9, 99.99)
 _NEAR = 1e-9
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, result: Result | None = None) -> Path:
     """Write ``report.html`` into a result's folder, and return its path.
+
+    Without `result` the folder is read.
 
     Raises:
         OSError: A file cannot be read or written.
         ResultError: The folder holds no result, or a damaged one.
     """
-    text = render(folder)
+    text = render(folder, result)
     file = folder / PAGE
     file.write_text(text, encoding="utf-8")
     return file
 
 
-def render(folder: Path) -> str:
-    """Return the page of a result's folder.
+def render(folder: Path, result: Result | None = None) -> str:
+    """Return the page of a result that lies in a folder; without `result` the folder is read.
 
     Raises:
         OSError: A file cannot be read.
         ResultError: The folder holds no result, or a damaged one.
     """
-    result = read_result(folder)
+    result = result or read_result(folder)
     files = sorted(each.name for each in folder.iterdir() if each.name != PAGE)
     title = f"loadtest {result.kind}, {folder.resolve().name}"
     try:
@@ -80,8 +81,8 @@ def render(folder: Path) -> str:
 def _sections(result: Result, files: Sequence[str]) -> Iterator[Html]:
     document = result.document
     yield from _asked(document)
-    if result.is_load and result.samples is not None:
-        yield from _load_sections(document, read_load(document, result.samples))
+    if result.is_load:
+        yield from _load_sections(document, result.load)
     else:
         found = read_figures(document)
         yield _bench_verdict(found)

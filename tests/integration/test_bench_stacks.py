@@ -28,6 +28,7 @@ from capnp_rig.loadtest.bench.steps import Progress
 from capnp_rig.loadtest.cli.bench_stacks import bench_stacks
 from capnp_rig.loadtest.protocols import STACKS
 from capnp_rig.loadtest.results import read_run, read_samples
+from capnp_rig.loadtest.results.writing import WrittenResult
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -50,7 +51,7 @@ def brief(results: Path, *stacks: str, rounds: int = 1) -> BenchStacksConfig:
 def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
     told: list[Progress] = []
     result = run(brief(tmp_path, rounds=2), told.append)
-    document, plain = read_run(result.folder), read_samples(result.folder)
+    document, plain = read_run(result.written.folder), read_samples(result.written.folder)
     assert (document["kind"], document["skipped"]) == ("bench-stacks", {})
     assert document["libraries"]["pycapnp"]
     samples = [Sample(**one) for one in plain]
@@ -93,7 +94,7 @@ def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
     assert document["figures"] == json.loads(
         json.dumps([one.to_json() for one in figures(samples)])
     )
-    ratio = next(one for one in result.figures if one.labels["figure"] == RATIO_CALLS)
+    ratio = next(one for one in result.written.figures if one.labels["figure"] == RATIO_CALLS)
     assert (ratio.verdict, ratio.labels["baseline"]) == ("void", "selectors")
 
 
@@ -103,7 +104,7 @@ def test_every_other_stack_is_driven(tmp_path: Path, stack: str) -> None:
     if result.skipped:
         pytest.skip(str(result.skipped))
     for name in (CALLS, CPU):
-        found = [one for one in result.figures if one.labels["figure"] == name]
+        found = [one for one in result.written.figures if one.labels["figure"] == name]
         assert len(found) == 3
         assert all(one.value for one in found)
 
@@ -125,8 +126,8 @@ def test_a_stack_that_cannot_be_had_is_left_out_and_named(
     assert result.skipped.keys() == {"echo", "http2"}
     assert "pip install" in result.skipped["http2"]
     assert "did not start" in result.skipped["echo"]
-    assert {one.labels["stack"] for one in result.figures} == {"selectors"}
-    assert read_run(result.folder)["skipped"] == result.skipped
+    assert {one.labels["stack"] for one in result.written.figures} == {"selectors"}
+    assert read_run(result.written.folder)["skipped"] == result.skipped
     assert told[-1].done == told[-1].total == 3
 
 
@@ -142,7 +143,7 @@ def test_a_server_that_does_not_start_later_makes_its_figures_void(
     monkeypatch.setattr(module, "running_server", one_start)
     result = run(brief(tmp_path, "selectors", rounds=2), lambda _progress: None)
     assert (result.skipped, result.stopped) == ({}, None)
-    found = [one for one in result.figures if one.labels["figure"] == CALLS]
+    found = [one for one in result.written.figures if one.labels["figure"] == CALLS]
     assert len(found) == 3
     for figure in found:
         assert figure.verdict == "void"
@@ -156,10 +157,10 @@ def test_a_run_that_is_stopped_keeps_the_rounds_that_are_over(tmp_path: Path) ->
 
     result = run(brief(tmp_path, "selectors", rounds=3), stop_in_the_second_round)
     assert isinstance(result.stopped, KeyboardInterrupt)
-    assert result.rounds == read_run(result.folder)["rounds"] == 1
-    samples = [Sample(**one) for one in read_samples(result.folder)]
+    assert result.rounds == read_run(result.written.folder)["rounds"] == 1
+    samples = [Sample(**one) for one in read_samples(result.written.folder)]
     assert [sample.round for sample in samples] == [0, 0, 0]
-    assert result.figures == figures(samples)
+    assert list(result.written.figures) == figures(samples)
 
 
 def test_a_run_that_is_stopped_in_its_first_round_has_no_result(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_a_run_that_is_stopped_in_its_first_round_has_no_result(tmp_path: Path) 
 def test_a_stopped_run_is_shown_and_ends_as_the_signal_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = BenchStacksResult(tmp_path, [], {}, 2, KeyboardInterrupt())
+    stopped = BenchStacksResult(WrittenResult(tmp_path, ()), {}, 2, KeyboardInterrupt())
     monkeypatch.setattr(module, "run", lambda *_: stopped)
     done = CliRunner().invoke(bench_stacks, [])
     assert "Stopped after 2 of 12 rounds" in done.output

@@ -9,7 +9,8 @@ from sample_runs import ENVIRONMENT
 from capnp_rig.loadtest.report.contents import KINDS, document_of, usable
 from capnp_rig.loadtest.report.document import Commands, Document, Links, Paragraph, Table
 from capnp_rig.loadtest.report.sources import find_sources, read_sources
-from capnp_rig.loadtest.results import Figure, run_document, write_run
+from capnp_rig.loadtest.results import Figure, run_document
+from capnp_rig.loadtest.results.writing import write_run
 
 _SECTIONS = (
     *("size", "share", "copies", "spectrum", "rate", "flight", "time", "cpu", "ladder"),

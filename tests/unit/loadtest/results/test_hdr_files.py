@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from sample_runs import Fake, make_run, write_run_folder
 
-from capnp_rig.loadtest.results import ResultError, write_samples
+from capnp_rig.loadtest.results import ResultError
 from capnp_rig.loadtest.results.hdr_files import HdrMissing, hdr_of, write_hdr_files
+from capnp_rig.loadtest.results.load_samples import read_result
+from capnp_rig.loadtest.results.writing import write_samples
 from capnp_rig.loadtest.stats.histogram import Histogram
 
 hdrh = pytest.importorskip("hdrh.histogram")
@@ -16,6 +18,10 @@ hdrh_log = pytest.importorskip("hdrh.log")
 
 # Ours at most 1/128 too high, and what HdrHistogram adds at three digits.
 _ERROR = 1 / 128 + 0.001
+
+
+def _write(folder: Path) -> list[Path]:
+    return write_hdr_files(folder, read_result(folder))
 
 
 def _read(file: Path) -> list[tuple[str, float, float, Any]]:
@@ -38,7 +44,7 @@ def _merged(intervals: list[tuple[str, float, float, Any]], tag: str) -> Any:
 @pytest.mark.parametrize("is_open_loop", [True, False])
 def test_the_log_has_every_second_of_every_clock(tmp_path: Path, *, is_open_loop: bool) -> None:
     written = make_run(Fake(seconds=4, calls=200, repeats=2, is_open_loop=is_open_loop))
-    log, _ = write_hdr_files(write_run_folder(tmp_path, written))
+    log, _ = _write(write_run_folder(tmp_path, written))
     found = _read(log)
     assert [one[0] for one in found] == ["response", "service", "lateness"] * 8
     started_ms = 1_795_262_400_000
@@ -57,13 +63,13 @@ def test_the_log_has_every_second_of_every_clock(tmp_path: Path, *, is_open_loop
 
 def test_the_warm_up_is_left_out(tmp_path: Path) -> None:
     # It took 9 ms a call, thrice as long as anything else.
-    log, _ = write_hdr_files(write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50))))
+    log, _ = _write(write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50))))
     assert max(one[3].get_max_value() for one in _read(log)) < 4_000_000
 
 
 def test_an_interval_names_its_maximum_in_ms(tmp_path: Path) -> None:
     written = make_run(Fake(seconds=1, calls=50, processes=1))
-    log, _ = write_hdr_files(write_run_folder(tmp_path, written))
+    log, _ = _write(write_run_folder(tmp_path, written))
     line = next(
         line for line in log.read_text(encoding="utf-8").splitlines() if "Tag=service" in line
     )
@@ -72,7 +78,7 @@ def test_an_interval_names_its_maximum_in_ms(tmp_path: Path) -> None:
 
 def test_the_distribution_ends_with_what_it_counted(tmp_path: Path) -> None:
     written = make_run(Fake(seconds=3, calls=200))
-    _, distribution = write_hdr_files(write_run_folder(tmp_path, written))
+    _, distribution = _write(write_run_folder(tmp_path, written))
     lines = distribution.read_text(encoding="utf-8").splitlines()
     assert lines[0].split() == ["Value", "Percentile", "TotalCount", "1/(1-Percentile)"]
     rows = [line.split() for line in lines[2:] if not line.startswith("#")]
@@ -101,7 +107,7 @@ def test_the_distribution_ends_with_what_it_counted(tmp_path: Path) -> None:
 
 def test_a_closed_loop_says_so(tmp_path: Path) -> None:
     written = make_run(Fake(seconds=2, calls=20, is_open_loop=False))
-    log, distribution = write_hdr_files(write_run_folder(tmp_path, written))
+    log, distribution = _write(write_run_folder(tmp_path, written))
     assert "closed loop" in log.read_text(encoding="utf-8").splitlines()[0]
     assert distribution.read_text(encoding="utf-8").endswith("service time, closed loop]\n")
 
@@ -120,7 +126,7 @@ def test_seconds_without_an_answer_are_in_the_log(tmp_path: Path) -> None:
     samples = [one for one in written.samples if one.get("second") != 1]
     folder = write_run_folder(tmp_path, written)
     write_samples(folder, samples)
-    found = _read(write_hdr_files(folder)[0])
+    found = _read(_write(folder)[0])
     assert [one[3].get_total_count() for one in found[::3]] == [20, 0, 20]
 
 
@@ -135,7 +141,7 @@ def test_without_the_package_the_extra_is_named(
     with pytest.raises(
         HdrMissing, match=r"hdrhistogram is missing: install capnp-rig\[loadtest\]$"
     ):
-        write_hdr_files(folder)
+        _write(folder)
     assert not (folder / "latency.hlog").exists()
     assert (folder / "latency.hgrm").exists()
 
@@ -144,5 +150,5 @@ def test_what_is_no_load_run_is_refused(tmp_path: Path) -> None:
     folder = write_run_folder(tmp_path, make_run(Fake(seconds=2, calls=20)))
     document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     (folder / "run.json").write_text(json.dumps(document | {"kind": "bench"}), encoding="utf-8")
-    with pytest.raises(ResultError, match="is a bench, no load run"):
-        write_hdr_files(folder)
+    with pytest.raises(ResultError, match="a bench is no load run"):
+        _write(folder)

@@ -1,6 +1,6 @@
 import pytest
 
-from capnp_rig.loadtest.results.load_samples import LoadRun, MachineUse, Repeat, Usage
+from capnp_rig.loadtest.results.load_samples import LoadRun, MachineSample, Repeat, UsageSample
 from capnp_rig.loadtest.results.load_series import (
     seconds_of,
     steal_share,
@@ -16,17 +16,17 @@ def _window(*times_ns: int) -> Window:
     return Window({"m": Times(Histogram.of(times_ns))}, failures={"gone": 1})
 
 
-def _run(*usage: Usage) -> LoadRun:
+def _run(*usage: UsageSample) -> LoadRun:
     reports = {
         (0, 0): Report({-1: _window(9_000), 0: _window(5_000, 6_000), 3: _window(8_000)}),
         (0, 1): Report({0: _window(7_000), 1: _window(5_000)}),
         (1, 0): Report({0: _window(5_000)}),
     }
     machine = (
-        MachineUse(0, 0.0, 10.0, 100.0),
-        MachineUse(0, 2.0, 10.5, 104.0),
-        MachineUse(0, 1.0, 10.0, 102.0),
-        MachineUse(1, 1.0, 99.0, 999.0),
+        MachineSample(0, 0.0, 10.0, 100.0),
+        MachineSample(0, 2.0, 10.5, 104.0),
+        MachineSample(0, 1.0, 10.0, 102.0),
+        MachineSample(1, 1.0, 99.0, 999.0),
     )
     return LoadRun(
         reports, {0: Repeat(2.5, 0.1), 1: Repeat(1.0, 0.1)}, usage=usage, machine=machine
@@ -52,8 +52,8 @@ def test_in_a_closed_loop_responses_are_service_times() -> None:
     assert second.clocks.lateness == Histogram.of([0, 0, 0])
 
 
-def _usage(t_s: float, cpu_s: float, pid: int = 1, rss: int = 100, repeat: int = 0) -> Usage:
-    return Usage(repeat, t_s, "server", "worker 0", pid, cpu_s, rss)
+def _usage(t_s: float, cpu_s: float, pid: int = 1, rss: int = 100, repeat: int = 0) -> UsageSample:
+    return UsageSample(repeat, t_s, "server", "worker 0", pid, cpu_s, rss)
 
 
 def test_usage_goes_by_process_and_repeat() -> None:

@@ -8,11 +8,10 @@ from capnp_rig.loadtest.results import (
     read_samples,
     run_document,
     run_file,
-    write_run,
-    write_samples,
 )
 from capnp_rig.loadtest.results.load_samples import read_result
 from capnp_rig.loadtest.results.packed import pack
+from capnp_rig.loadtest.results.writing import write_run, write_samples
 
 # Numbers that compress badly.
 SAMPLES = [{"sample": number, "value": str(pow(3, number, 10**40))} for number in range(400)]
