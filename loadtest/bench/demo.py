@@ -5,17 +5,16 @@ result is Locust's, with what server and Locust have printed beside it.
 """
 
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
-from capnp_rig.loadtest.results import Figure, read_run
+from capnp_rig.loadtest.results import read_run
 from capnp_rig.loadtest.results.load_samples import read_figures
-from capnp_rig.loadtest.results.writing import make_folder
+from capnp_rig.loadtest.results.writing import WrittenResult, make_folder
 
 _LOCUSTFILE = Path(__file__).resolve().parents[1] / "capnp_user.py"
 # Beyond the run itself: Locust starts, spawns, writes, prints and exits.
@@ -37,14 +36,20 @@ class DemoConfig:
     workers: int
     results: Path
 
+    @property
+    def title(self) -> str:
+        """What is measured, in short."""
+        return (
+            f"{self.users} users x {self.in_flight} in flight, {self.payload_bytes}-byte texts, "
+            f"{self.workers} worker(s), closed loop: times are service times, ramp-up included"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
     """What came out; `failures` counts failed calls by kind."""
 
-    title: str
-    folder: Path
-    figures: list[Figure]
+    written: WrittenResult
     failures: Mapping[str, int]
     exit_status: int
 
@@ -68,16 +73,9 @@ def run(config: DemoConfig, *, say: Callable[[str], None]) -> DemoResult:
             raise DemoError(str(error)) from error
         folder = _keep(here, config.results, status)
     document = read_run(folder)
-    figures = read_figures(document)
+    figures = tuple(read_figures(document))
     failures = document["summary"]["errors_by_kind"]
-    return DemoResult(_title(config), folder, figures, failures, status)
-
-
-def _title(config: DemoConfig) -> str:
-    return (
-        f"{config.users} users x {config.in_flight} in flight, {config.payload_bytes}-byte texts, "
-        f"{config.workers} worker(s), closed loop: times are service times, ramp-up included"
-    )
+    return DemoResult(WrittenResult(folder, figures), failures, status)
 
 
 def _run_locust(config: DemoConfig, address: str, here: Path) -> int:
@@ -97,13 +95,14 @@ def _run_locust(config: DemoConfig, address: str, here: Path) -> int:
 
 
 def _locust_command(config: DemoConfig, address: str, here: Path) -> list[str]:
-    return [
-        *(sys.executable, "-P", "-m", "locust", "-f", str(_LOCUSTFILE), "-H", address),
+    return module_command(
+        "locust",
+        *("-f", str(_LOCUSTFILE), "-H", address),
         *("--headless", "-u", str(config.users), "-r", str(config.users)),
         *("-t", f"{config.seconds}s", "--only-summary"),
         *("--in-flight", str(config.in_flight), "--payload-bytes", str(config.payload_bytes)),
         *("--csv", str(here / "locust"), "--results", str(here)),
-    ]
+    )
 
 
 def _keep(here: Path, results: Path, status: int) -> Path:

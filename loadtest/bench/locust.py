@@ -1,8 +1,7 @@
 """`ReverseUser` against Locust's `FastHttpUser`: how many calls one Locust process makes.
 
-Each round starts a fresh server and a fresh Locust process three times, in shuffled order: for
-`FastHttpUser`, for `ReverseUser`, and for `FastHttpUser` again, which gives the noise floor. Server
-and Locust have a CPU each. Both send the same texts and compare each reply; Locust's own
+Each turn of a round starts a fresh server and a fresh Locust process. Server and Locust have a CPU
+each. Both users send the same texts and compare each reply; Locust's own
 statistics do the counting (`loadtest.locust_rig.process_meter`).
 
 The servers shall not be what limits: `server run` for one, for the other a minimal HTTP server
@@ -13,25 +12,25 @@ that makes the ratio void if it was the baseline's, and a lower bound if it was 
 import json
 import socket
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.bench.pair_run import (
+from capnp_rig.loadtest.bench.pair_run import median_figure, ratio_figures, value_labels
+from capnp_rig.loadtest.bench.rounds import (
     AGAIN,
     BASELINE,
     CANDIDATE,
-    median_figure,
-    ratio_figures,
+    ROLES,
+    BenchError,
+    by_role,
+    cpu_each,
     rounds,
-    value_labels,
 )
-from capnp_rig.loadtest.bench.steps import Progress
-from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
-from capnp_rig.loadtest.engine.cpu_pin import two_cpus
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
+from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
@@ -47,10 +46,6 @@ _CONTRACT = "round trip"
 NAMES = {CANDIDATE: "ReverseUser", BASELINE: "FastHttpUser"}
 
 
-class BenchLocustError(Exception):
-    """A round could not be run; the message says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class BenchLocustConfig:
     """How many rounds, with a window of `seconds` after `warmup_s`, of so many users."""
@@ -60,6 +55,14 @@ class BenchLocustConfig:
     warmup_s: float = 0.5
     users: int = 16
     results: Path = Path("results")
+
+    @property
+    def title(self) -> str:
+        """What is measured, in short."""
+        return (
+            f"{self.rounds} rounds of {self.seconds:g} s, {self.users} users, 32-byte texts, "
+            "closed loop"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,42 +87,37 @@ class Round:
         return self.server_cpu_s / self.seconds
 
 
-def run(config: BenchLocustConfig, report: Callable[[Progress], None]) -> WrittenResult:
+def run(config: BenchLocustConfig, show: ShowProgress) -> WrittenResult:
     """Measure, write the result, and return it.
 
     Raises:
-        BenchLocustError: A server or Locust failed, a call did, or there is one CPU only.
+        BenchError: A server or Locust failed, a call did, or there is one CPU only.
         OSError: The result cannot be written.
     """
-    cpus = two_cpus()
-    if cpus is None:
-        raise BenchLocustError("two CPUs are needed: one for the server, one for Locust")
+    cpus = cpu_each("the server", "Locust")
     origin = Origin.now()
     folder = origin.make_folder(config.results)
-    found = [
-        Round(number, order, role, **_measure(config, role, cpus, folder))
-        for number, order, role in rounds(config.rounds, report)
+    measured = [
+        Round(turn.number, turn.order, turn.role, **_measure(config, turn.role, cpus, folder))
+        for turn in rounds(config.rounds, (config.users,), ROLES, show)
     ]
     return write_result(
         "bench-locust",
         origin,
         folder,
         config=asdict(config) | {"cpus": cpus},
-        figures=figures(found, config.users),
-        samples=map(asdict, found),
+        figures=figures(measured, config.users),
+        samples=map(asdict, measured),
     )
 
 
-def figures(found: Sequence[Round], users: int) -> list[Figure]:
+def figures(measured: Sequence[Round], users: int) -> list[Figure]:
     """Return the figures of a run, from its rounds alone."""
-    by_role = {
-        role: sorted((each for each in found if each.role == role), key=lambda each: each.number)
-        for role in (BASELINE, CANDIDATE, AGAIN)
-    }
+    of_role = by_role(measured)
     load = f"{users} x 1"
     made: list[Figure] = []
     for role, name in NAMES.items():
-        chosen = by_role[role]
+        chosen = of_role[role]
         rates = [each.requests / each.seconds for each in chosen]
         costs = [each.cpu_s * 1e6 / each.requests for each in chosen]
         made += [
@@ -127,7 +125,7 @@ def figures(found: Sequence[Round], users: int) -> list[Figure]:
             _value(load, name, ("generator CPU per call", "µs"), costs),
             _value(load, name, ("server busy", "share"), [each.server_busy for each in chosen]),
         ]
-    return made + _ratios(load, by_role)
+    return made + _ratios(load, of_role)
 
 
 def _value(
@@ -142,17 +140,17 @@ def _value(
     )
 
 
-def _ratios(load: str, by_role: dict[str, list[Round]]) -> list[Figure]:
+def _ratios(load: str, of_role: Mapping[str, list[Round]]) -> list[Figure]:
     # Costs, since less is better: seconds per call, and CPU seconds per call.
-    seconds = {r: [each.seconds / each.requests for each in by_role[r]] for r in by_role}
-    cpu = {r: [each.cpu_s / each.requests for each in by_role[r]] for r in by_role}
+    seconds = {r: [each.seconds / each.requests for each in of_role[r]] for r in ROLES}
+    cpu = {r: [each.cpu_s / each.requests for each in of_role[r]] for r in ROLES}
     rates, costs = (
         ratio_figures(load, what, NAMES, values, _CONTRACT)
         for what, values in (("calls/s", seconds), ("generator CPU per call", cpu))
     )
     # A slow rival would make us look fast. What limits us makes us look slow.
-    rival = _limits([*by_role[BASELINE], *by_role[AGAIN]])
-    own = _limits(by_role[CANDIDATE])
+    rival = _limits([*of_role[BASELINE], *of_role[AGAIN]])
+    own = _limits(of_role[CANDIDATE])
     if rival:
         rates = [replace(figure, verdict=Verdict.VOID, reasons=rival) for figure in rates]
     elif own:
@@ -176,12 +174,12 @@ def _measure(
         serve, file = _http_server, "benchmarks/fast_http_user.py"
     try:
         with serve(server_cpu, folder) as (address, pids):
-            found = _run_locust(config, file, address, pids, own_cpu, folder)
+            read = _run_locust(config, file, address, pids, own_cpu, folder)
     except ServerFailed as error:
-        raise BenchLocustError(str(error)) from error
-    if found["failures"] or not found["requests"]:
-        raise BenchLocustError(f"{file}: {found['failures']} of {found['requests']} calls failed")
-    return found
+        raise BenchError(str(error)) from error
+    if read["failures"] or not read["requests"]:
+        raise BenchError(f"{file}: {read['failures']} of {read['requests']} calls failed")
+    return read
 
 
 @contextmanager
@@ -199,7 +197,7 @@ def _http_server(cpu: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
         socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
         (folder / "http_server.log").open("wb") as log,
         kept_alive(
-            ["taskset", "-c", str(cpu), sys.executable, "-P", "-m", module, str(listener.fileno())],
+            module_command(module, str(listener.fileno()), cpus={cpu}),
             env=child_environment(),
             pass_fds=[listener.fileno()],
             stderr=log,
@@ -213,13 +211,14 @@ def _run_locust(
 ) -> dict[str, Any]:
     meter, log = folder / "meter.json", folder / "locust.log"
     meter.unlink(missing_ok=True)
-    command = [
-        *("taskset", "-c", str(cpu), sys.executable, "-P", "-m", "locust"),
+    command = module_command(
+        "locust",
         *("-f", f"{_HERE / file},{_METER}", "-H", address, "--headless", "--only-summary"),
         *("-u", str(config.users), "-r", "100", "--meter-file", str(meter)),
         *("--meter-warmup", str(config.warmup_s), "--meter-seconds", str(config.seconds)),
         *(f"--meter-server={pid}" for pid in pids),
-    ]
+        cpus={cpu},
+    )
     with (
         log.open("wb") as stream,
         kept_alive(
@@ -229,10 +228,10 @@ def _run_locust(
         try:
             process.wait(config.warmup_s + config.seconds + _GRACE_S)
         except subprocess.TimeoutExpired as error:
-            raise BenchLocustError("Locust did not end in time") from error
+            raise BenchError("Locust did not end in time") from error
     if not meter.exists():
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise BenchLocustError(f"Locust failed: {said[-1] if said else 'it said nothing'}")
-    found: dict[str, Any] = json.loads(meter.read_text(encoding="utf-8"))
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise BenchError(f"Locust failed: {lines[-1] if lines else 'it printed nothing'}")
+    read: dict[str, Any] = json.loads(meter.read_text(encoding="utf-8"))
     meter.unlink()
-    return found
+    return read

@@ -1,16 +1,10 @@
-"""Rounds of a baseline, a candidate, and the baseline again: the frame of a comparison.
+"""The figures of rounds that measure a baseline, a candidate, and the baseline again (no I/O)."""
 
-Each round measures all three, each afresh, one after the other in shuffled order; the baseline's
-ratio to itself is the noise floor. Server and generator have a CPU each, and nothing else runs.
-"""
-
-import random
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from capnp_rig.loadtest.bench.steps import Progress
+from capnp_rig.loadtest.bench.rounds import AGAIN, BASELINE, CANDIDATE
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import (
     Interval,
@@ -21,23 +15,6 @@ from capnp_rig.loadtest.stats.pair_statistics import (
     paired_ratio,
 )
 from capnp_rig.loadtest.stats.reasons import Reason
-
-BASELINE, CANDIDATE, AGAIN = "baseline", "candidate", "again"
-ROLES = (BASELINE, CANDIDATE, AGAIN)
-
-
-def rounds(count: int, report: Callable[[Progress], None]) -> Iterator[tuple[int, int, str]]:
-    """Yield round, position in it, and role, each to be measured before the next is asked for."""
-    rng = random.Random(0)
-    total = count * len(ROLES)
-    done, started_s = 0, time.monotonic()
-    report(Progress(0, total, None))
-    for number in range(count):
-        for order, role in enumerate(rng.sample(ROLES, len(ROLES))):
-            yield number, order, role
-            done += 1
-            each_s = (time.monotonic() - started_s) / done
-            report(Progress(done, total, each_s * (total - done)))
 
 
 def median_figure(

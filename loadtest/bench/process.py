@@ -4,14 +4,14 @@ import json
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 from capnp_rig.loadtest.bench.plan import Case, Plan
-from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.bench.rounds import BenchError
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
 
 # Both are started as commands, not imported: what they load is theirs alone.
 _BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks" / "bench_codecs.py"
@@ -22,10 +22,6 @@ _WEIGH_TIMEOUT_S = 120.0
 # Fixed, it no longer adapts to what was freed: blocks come fresh from the kernel and go back
 # there, so the peak is that of the call.
 _MAPPED_FROM_BYTES = 128 << 10
-
-
-class BenchError(Exception):
-    """A benchmark process failed; the message has the end of what it printed."""
 
 
 def time_cases(
@@ -114,8 +110,7 @@ def _timing_command(case_s: float, min_rounds: int, file: Path) -> list[str]:
     # What a case prints is of no use, and to catch it takes as long as to time it.
     uncaught = ("--capture=no", "-p", "no:warnings")
     plugin = ("-p", "pytest_benchmark.plugin")
-    pytest = (sys.executable, "-P", "-m", "pytest", str(_BENCHMARKS))
-    return [*pytest, *plugin, *quiet, *uncaught, *options]
+    return module_command("pytest", str(_BENCHMARKS), *plugin, *quiet, *uncaught, *options)
 
 
 def write_frames(message: str, size_bytes: int, folder: Path) -> None:
@@ -134,8 +129,8 @@ def weigh_memory(case: Case, folder: Path) -> dict[str, Any]:
         BenchError: It failed, or took too long.
     """
     place = (case.message, str(case.size_bytes), str(folder), case.codec, case.contract)
-    found: dict[str, Any] = _weigh("peak", *place)
-    return found
+    weights: dict[str, Any] = _weigh("peak", *place)
+    return weights
 
 
 def weigh_sizes(message: str, size_bytes: int) -> Sequence[dict[str, Any]]:
@@ -144,13 +139,13 @@ def weigh_sizes(message: str, size_bytes: int) -> Sequence[dict[str, Any]]:
     Raises:
         BenchError: The process failed, or took too long.
     """
-    found: Sequence[dict[str, Any]] = _weigh("sizes", message, str(size_bytes))
-    return found
+    sizes: Sequence[dict[str, Any]] = _weigh("sizes", message, str(size_bytes))
+    return sizes
 
 
 def _weigh(*arguments: str) -> Any:
     with kept_alive(
-        [sys.executable, "-P", "-m", _WEIGH_MODULE, *arguments],
+        module_command(_WEIGH_MODULE, *arguments),
         env=child_environment(PYTHONHASHSEED="0", MALLOC_MMAP_THRESHOLD_=str(_MAPPED_FROM_BYTES)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,20 +12,19 @@ from capnp_rig.loadtest.bench.copy_ledger import LEDGER
 from capnp_rig.loadtest.bench.figures import figures
 from capnp_rig.loadtest.bench.plan import PLANS, Case, Plan, groups, memory_cases
 from capnp_rig.loadtest.bench.process import (
-    BenchError,
     time_cases,
     weigh_memory,
     weigh_sizes,
     write_frames,
 )
+from capnp_rig.loadtest.bench.rounds import turns
 from capnp_rig.loadtest.bench.samples import Sample, sample_to_json, samples_of
-from capnp_rig.loadtest.bench.steps import Progress, Report, StepClock, Steps
 from capnp_rig.loadtest.codecs.messages import DATA_SEED, Message
 from capnp_rig.loadtest.codecs.protobuf_upb import BACKEND
 from capnp_rig.loadtest.engine.cpu_pin import two_cpus
+from capnp_rig.loadtest.engine.progress import ShowProgress, StepClock, Steps
+from capnp_rig.loadtest.results.record import version
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
-
-__all__ = ["BenchConfig", "BenchError", "Progress", "run"]
 
 _SCHEMAS = Path(__file__).resolve().parents[2] / "schema"
 _CODEC_PACKAGES = (
@@ -52,8 +49,8 @@ class BenchConfig:
     results: Path = Path("results")
 
 
-def run(config: BenchConfig, report: Report) -> WrittenResult:
-    """Measure, write the result, and return it; `report` is called with the progress.
+def run(config: BenchConfig, show: ShowProgress) -> WrittenResult:
+    """Measure, write the result, and return it; `show` is called with the progress.
 
     Raises:
         BenchError: A process failed, or took too long.
@@ -67,8 +64,7 @@ def run(config: BenchConfig, report: Report) -> WrittenResult:
     cases = sum(map(len, groups(plan)))
     weighings = len(memory_cases(plan)) * plan.memory_processes + len(plan.encoded)
     timing, weighing = Steps(processes * cases), Steps(weighings, _WEIGHING_S)
-    clock = StepClock(report, timing, weighing)
-    clock.tell()
+    clock = StepClock(show, timing, weighing)
     samples = list(_time(plan, processes, case_s, folder / "bench", lambda: clock.step(timing)))
     memory = list(_weigh_memory(plan, clock, weighing))
     sizes = list(_weigh_sizes(plan, lambda: clock.step(weighing)))
@@ -106,13 +102,7 @@ def _config(config: BenchConfig, processes: int, case_s: float) -> dict[str, Any
 
 
 def _codec_versions() -> dict[str, str]:
-    found = {"protobuf backend": BACKEND}
-    for package in _CODEC_PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {"protobuf backend": BACKEND} | {name: version(name) for name in _CODEC_PACKAGES}
 
 
 def _time(
@@ -127,13 +117,11 @@ def _time(
             voids[cases[name]] = void
         step()
 
-    numbers = list(range(processes))
-    random.Random(0).shuffle(numbers)
-    for process in numbers:
-        file = folder / f"process-{process:02d}.json"
+    for turn in turns(1, (plan,), range(processes)):
+        file = folder / f"process-{turn.role:02d}.json"
         voids.clear()
-        time_cases(plan, process, case_s, file, done)
-        yield from samples_of(process, json.loads(file.read_text(encoding="utf-8")), voids)
+        time_cases(plan, turn.role, case_s, file, done)
+        yield from samples_of(turn.role, json.loads(file.read_text(encoding="utf-8")), voids)
 
 
 def _weigh_memory(plan: Plan, clock: StepClock, weighing: Steps) -> Iterator[Mapping[str, Any]]:
@@ -151,9 +139,9 @@ def _weigh_memory(plan: Plan, clock: StepClock, weighing: Steps) -> Iterator[Map
 
 
 def _subfolder(folder: str, message: Message) -> Path:
-    found = Path(folder) / message
-    found.mkdir(exist_ok=True)
-    return found
+    subfolder = Path(folder) / message
+    subfolder.mkdir(exist_ok=True)
+    return subfolder
 
 
 def _weigh_sizes(plan: Plan, step: Callable[[], None]) -> Iterator[Mapping[str, Any]]:

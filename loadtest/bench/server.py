@@ -1,8 +1,7 @@
 """The wire engine against the pycapnp engine: fresh servers in pairs, one generator.
 
-Each round starts three servers one after the other in shuffled order: the baseline, the
-candidate, and the baseline again, whose ratio to the first is the A/A noise floor. Server and
-supervisor have one CPU, the generator another; nothing else runs meanwhile.
+Each turn of a round starts a server. Server and supervisor have one CPU, the generator another;
+nothing else runs meanwhile.
 
 Figures: calls/s (closed loop, so never above what the generator asks), CPU µs per answered
 call of all server processes by the kernel's own clock, the ratios of both, the memory of idle
@@ -10,24 +9,30 @@ connections, and what `wire` costs in memory, without a socket.
 """
 
 import json
-import random
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from capnp_rig.loadtest.bench.pair_run import median_figure, ratio_figures, value_labels
-from capnp_rig.loadtest.bench.steps import Progress
-from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
-from capnp_rig.loadtest.engine.cpu_pin import two_cpus
+from capnp_rig.loadtest.bench.rounds import (
+    AGAIN,
+    BASELINE,
+    CANDIDATE,
+    ROLES,
+    BenchError,
+    by_role,
+    cpu_each,
+    rounds,
+)
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed, run_engines
 from capnp_rig.loadtest.engine.process import EngineConfig
-from capnp_rig.loadtest.engine.server_process import running_server
+from capnp_rig.loadtest.engine.progress import ShowProgress
+from capnp_rig.loadtest.engine.server_process import ServerProcess, running_server
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.histogram import Histogram, merge
@@ -36,18 +41,14 @@ from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.workload import WorkloadConfig
 from capnp_rig.rigcli.address import parse_address
 
-BASELINE, CANDIDATE = "pycapnp", "wire"
-_NAMES = {"baseline": BASELINE, "candidate": CANDIDATE}
+_NAMES = {CANDIDATE: "wire", BASELINE: "pycapnp"}
+_ENGINES = {**_NAMES, AGAIN: _NAMES[BASELINE]}
 # Connections x calls in flight: many clients that wait, and few that pipeline.
 LOADS = ((64, 1), (8, 16))
 _IN_MEMORY_S = 30.0
 _IN_MEMORY_PROCESSES = 6
 _BUSY_LIMIT = 0.9
 _CONTRACT = "round trip"
-
-
-class BenchServerError(Exception):
-    """A round could not be run; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,14 @@ class BenchServerConfig:
     idle: int = 10_000
     payload_bytes: int = 32
     results: Path = Path("results")
+
+    @property
+    def title(self) -> str:
+        """What is measured, in short."""
+        return (
+            f"{self.rounds} rounds of {self.seconds:g} s, {self.payload_bytes}-byte texts, "
+            "closed loop"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,88 +109,69 @@ class Round:
         return self.cpu_s * 1e6 / self.result.calls
 
 
-def run(config: BenchServerConfig, report: Callable[[Progress], None]) -> WrittenResult:
+def run(config: BenchServerConfig, show: ShowProgress) -> WrittenResult:
     """Measure, write the result, and return it.
 
     Raises:
-        BenchServerError: A server or the generator failed, a call did, or there is one CPU only.
+        BenchError: A server or the generator failed, a call did, or there is one CPU only.
         OSError: The result cannot be written.
     """
-    cpus = two_cpus()
-    if cpus is None:
-        raise BenchServerError("two CPUs are needed: one for the server, one for the generator")
+    cpus = cpu_each("the server", "the generator")
     origin = Origin.now()
     folder = origin.make_folder(config.results)
-    rounds = list(_rounds(config, cpus[0], cpus[1], folder, report))
-    found = figures(rounds)
-    for engine in (CANDIDATE, BASELINE):
-        found.append(_idle_memory(engine, config.idle, cpus[0], folder))
+    measured = list(_rounds(config, cpus, folder, show))
+    idle = [_idle_memory(engine, config.idle, cpus[0], folder) for engine in _NAMES.values()]
     in_memory = [_time_in_memory(number, cpus[0]) for number in range(_IN_MEMORY_PROCESSES)]
-    found += in_memory_figures(in_memory)
     return write_result(
         "bench-server",
         origin,
         folder,
         config=asdict(config) | {"cpus": cpus},
-        figures=found,
-        samples=map(asdict, rounds),
+        figures=[*figures(measured), *idle, *in_memory_figures(in_memory)],
+        samples=map(asdict, measured),
         in_memory_ns=in_memory,
     )
 
 
 def _rounds(
-    config: BenchServerConfig,
-    server_cpu: int,
-    generator_cpu: int,
-    folder: Path,
-    report: Callable[[Progress], None],
+    config: BenchServerConfig, cpus: tuple[int, int], folder: Path, show: ShowProgress
 ) -> Iterator[Round]:
-    rng = random.Random(0)
-    roles = {"baseline": BASELINE, "candidate": CANDIDATE, "again": BASELINE}
-    total = config.rounds * len(LOADS) * len(roles)
-    done, started_s = 0, time.monotonic()
-    report(Progress(0, total, None))
-    for number in range(config.rounds):
-        for connections, in_flight in LOADS:
-            names = list(roles)
-            rng.shuffle(names)
-            for order, role in enumerate(names):
-                load = EngineConfig(
-                    address="",
-                    connections=connections,
-                    in_flight=in_flight,
-                    seconds=config.seconds,
-                    workload=WorkloadConfig(payload_bytes=config.payload_bytes),
-                    cpu=generator_cpu,
-                )
-                result, cpu_s = _measure(roles[role], load, server_cpu, folder)
-                yield Round(number, order, role, connections, in_flight, result, cpu_s)
-                done += 1
-                each_s = (time.monotonic() - started_s) / done
-                report(Progress(done, total, each_s * (total - done)))
+    server_cpu, generator_cpu = cpus
+    for turn in rounds(config.rounds, LOADS, ROLES, show):
+        connections, in_flight = turn.unit
+        load = EngineConfig(
+            address="",
+            connections=connections,
+            in_flight=in_flight,
+            seconds=config.seconds,
+            workload=WorkloadConfig(payload_bytes=config.payload_bytes),
+            cpu=generator_cpu,
+        )
+        result, cpu_s = _measure(_ENGINES[turn.role], load, server_cpu, folder)
+        yield Round(turn.number, turn.order, turn.role, connections, in_flight, result, cpu_s)
 
 
-def _server_options(engine: str) -> list[str]:
-    return ["--engine", engine, "--log-level", "error"]
+def _server(engine: str, cpu: int, folder: Path) -> AbstractContextManager[ServerProcess]:
+    return running_server(
+        workers=1,
+        log=folder / "server.log",
+        options=["--engine", engine, "--log-level", "error"],
+        cpus={cpu},
+    )
 
 
 def _measure(engine: str, load: EngineConfig, server_cpu: int, folder: Path) -> tuple[Load, float]:
-    with running_server(
-        workers=1,
-        log=folder / "server.log",
-        options=_server_options(engine),
-        cpus={server_cpu},
-    ) as server:
+    with _server(engine, server_cpu, folder) as server:
         try:
             measured = run_engines([replace(load, address=server.address)], server.parts())
         except EngineFailed as error:
-            raise BenchServerError(str(error)) from error
+            raise BenchError(str(error)) from error
     if measured.interrupted:
         raise KeyboardInterrupt
     (result,), cpu_s = measured.results, measured.server_cpu_s
     total = result.report.total
     if total.failed or not result.calls or cpu_s is None:
-        raise BenchServerError(f"the {engine} engine failed: {total.failures or 'no calls'}")
+        raise BenchError(f"the {engine} engine failed: {total.failures or 'no calls'}")
     times = total.times.service.to_json()
     return Load(result.calls, result.seconds, result.busy, times), cpu_s
 
@@ -189,70 +179,51 @@ def _measure(engine: str, load: EngineConfig, server_cpu: int, folder: Path) -> 
 def _time_in_memory(number: int, cpu: int) -> dict[str, float]:
     """Return the ns of each case of `loadtest.benchmarks.in_memory` in a fresh process."""
     with kept_alive(
-        [
-            "taskset",
-            "-c",
-            str(cpu),
-            sys.executable,
-            "-P",
-            "-m",
-            "capnp_rig.loadtest.benchmarks.in_memory",
-        ],
+        module_command("capnp_rig.loadtest.benchmarks.in_memory", cpus={cpu}),
         env=child_environment(PYTHONHASHSEED=str(number)),
         stdout=subprocess.PIPE,
     ) as process:
         try:
             out, _ = process.communicate(timeout=_IN_MEMORY_S)
         except subprocess.TimeoutExpired as error:
-            raise BenchServerError("the in-memory timing did not end in time") from error
+            raise BenchError("the in-memory timing did not end in time") from error
         if process.returncode:
-            raise BenchServerError("the in-memory timing failed")
-    found: dict[str, float] = json.loads(out)
-    return found
+            raise BenchError("the in-memory timing failed")
+    times_ns: dict[str, float] = json.loads(out)
+    return times_ns
 
 
 def in_memory_figures(processes: list[dict[str, float]]) -> list[Figure]:
     """Return the median over the processes of each case, in µs."""
+    times_us = {case: [times[case] / 1000 for times in processes] for case in processes[0]}
     return [
         median_figure(
-            *(f"in memory: {case}", [found[case] / 1000 for found in processes], "µs", _CONTRACT),
+            *(f"in memory: {case}", values, "µs", _CONTRACT),
             labels={"kind": "in memory", "case": case},
         )
-        for case in processes[0]
+        for case, values in times_us.items()
     ]
 
 
-def figures(rounds: list[Round]) -> list[Figure]:
+def figures(measured: Sequence[Round]) -> list[Figure]:
     """Return the figures of a run, from its rounds alone."""
-    found: list[Figure] = []
-    for connections, in_flight in LOADS:
-        name = f"{connections} x {in_flight}"
-        chosen = [r for r in rounds if (r.connections, r.in_flight) == (connections, in_flight)]
-        by_role = {
-            role: sorted((r for r in chosen if r.role == role), key=lambda r: r.number)
-            for role in ("baseline", "candidate", "again")
-        }
-        found += _of_load(name, by_role)
-    return found
+    listed: list[Figure] = []
+    for load in LOADS:
+        chosen = by_role(each for each in measured if (each.connections, each.in_flight) == load)
+        listed += _of_load("{} x {}".format(*load), chosen)
+    return listed
 
 
-def _of_load(name: str, by_role: dict[str, list[Round]]) -> list[Figure]:
+def _of_load(load: str, measured: Mapping[str, list[Round]]) -> Iterator[Figure]:
     # Times, not rates: of a cost less is better.
-    seconds_per_call = {
-        role: [1 / r.result.calls_per_s for r in rounds] for role, rounds in by_role.items()
-    }
-    cpu = {role: [r.cpu_us_per_call for r in rounds] for role, rounds in by_role.items()}
-    found: list[Figure] = []
-    for role in ("candidate", "baseline"):
-        place = (name, _NAMES[role])
-        found += [
-            _rate(*place, by_role[role]),
-            _value(*place, "server CPU per call", cpu[role]),
-            _p99(*place, by_role[role]),
-        ]
+    seconds_per_call = {role: [1 / r.result.calls_per_s for r in measured[role]] for role in ROLES}
+    cpu = {role: [r.cpu_us_per_call for r in measured[role]] for role in ROLES}
+    for role, engine in _NAMES.items():
+        yield _rate(load, engine, measured[role])
+        yield _value(load, engine, "server CPU per call", cpu[role])
+        yield _p99(load, engine, measured[role])
     for what, costs in (("calls/s", seconds_per_call), ("server CPU per call", cpu)):
-        found += ratio_figures(name, what, _NAMES, costs, _CONTRACT)
-    return found
+        yield from ratio_figures(load, what, _NAMES, costs, _CONTRACT)
 
 
 def _value(load: str, engine: str, what: str, values: list[float], *limits: Reason) -> Figure:
@@ -285,12 +256,7 @@ def _idle_memory(engine: str, count: int, server_cpu: int, folder: Path) -> Figu
     name = f"{engine}: memory of {count:,} idle connections"
     labels = {"kind": "idle", "subject": engine, "connections": count}
     with (
-        running_server(
-            workers=1,
-            log=folder / "server.log",
-            options=_server_options(engine),
-            cpus={server_cpu},
-        ) as server,
+        _server(engine, server_cpu, folder) as server,
         ExitStack() as stack,
     ):
         before = server.worker_rss_bytes()

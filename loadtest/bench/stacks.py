@@ -14,22 +14,22 @@ a server that ends, or does not start in a later round, makes the figures of tha
 void, not the whole run. One that is stopped early is written as far as its rounds are whole.
 """
 
-import os
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from capnp_rig.loadtest.bench.rounds import BenchError, cpu_each, turns
 from capnp_rig.loadtest.bench.stacks_figures import CLOSED, OPEN, OPEN_SHARE, Sample, figures
-from capnp_rig.loadtest.bench.steps import Progress, StepClock, Steps
 from capnp_rig.loadtest.engine.child_process import Terminated
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed, EngineRun, run_engines
 from capnp_rig.loadtest.engine.process import EngineConfig
+from capnp_rig.loadtest.engine.progress import ShowProgress, StepClock, Steps
 from capnp_rig.loadtest.engine.server_process import ServerFailed, ServerProcess, running_server
 from capnp_rig.loadtest.protocols import CAPNP, STACKS, missing_library, server_options
+from capnp_rig.loadtest.results.record import NOT_INSTALLED, version
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.tally import Clocks
 from capnp_rig.loadtest.workload import BINARY, PAYLOAD_KINDS, TEXT, WorkloadConfig
@@ -41,10 +41,6 @@ _LIBRARIES = (
 _LARGE_BYTES = 65_536
 # What a measurement takes beside its own time, until the first is done.
 _OVERHEAD_S = 0.4
-
-
-class BenchStacksError(Exception):
-    """The stacks cannot be compared; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +90,23 @@ class _Unit:
     servers: tuple[tuple[tuple[str, ...], tuple[tuple[str, int], ...]], ...]
 
 
-def run(config: BenchStacksConfig, report: Callable[[Progress], None]) -> BenchStacksResult:
+def run(config: BenchStacksConfig, show: ShowProgress) -> BenchStacksResult:
     """Measure, write the result, and return it.
 
     Ctrl-C and SIGTERM, the latter as `Terminated`, end it early, with the rounds done by then.
 
     Raises:
-        BenchStacksError: There is one CPU only, or no server of the capnp stack.
+        BenchError: There is one CPU only, or no server of the capnp stack.
         KeyboardInterrupt, Terminated: It was stopped before the first round was over.
         OSError: The result cannot be written.
     """
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
-        raise BenchStacksError("two CPUs are needed: one for the servers, one for the generator")
+    cpus = cpu_each("the servers", "the generator")
     origin = Origin.now()
     folder = origin.make_folder(config.results)
-    bench = _Bench(config, cpus[0], cpus[-1], folder)
+    bench = _Bench(config, cpus, folder)
     stopped: BaseException | None = None
     try:
-        bench.measure(report)
+        bench.measure(show)
     except (KeyboardInterrupt, Terminated) as signalled:
         if not bench.rounds:
             raise
@@ -122,7 +116,7 @@ def run(config: BenchStacksConfig, report: Callable[[Progress], None]) -> BenchS
         "bench-stacks",
         origin,
         folder,
-        config=asdict(config) | {"cpus": [cpus[0], cpus[-1]]},
+        config=asdict(config) | {"cpus": cpus},
         figures=figures(samples),
         samples=map(asdict, samples),
         skipped=bench.skipped,
@@ -134,21 +128,16 @@ def run(config: BenchStacksConfig, report: Callable[[Progress], None]) -> BenchS
 
 def _libraries() -> dict[str, str]:
     """Return the versions of what serves and drives the stacks, as far as it is installed."""
-    found = {}
-    for name in _LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    versions = {name: version(name) for name in _LIBRARIES}
+    return {name: number for name, number in versions.items() if number != NOT_INSTALLED}
 
 
 class _Bench:
     """The rounds of one run."""
 
-    def __init__(
-        self, config: BenchStacksConfig, server_cpu: int, generator_cpu: int, folder: Path
-    ) -> None:
+    def __init__(self, config: BenchStacksConfig, cpus: tuple[int, int], folder: Path) -> None:
         self._config = config
-        self._server_cpu, self._generator_cpu = server_cpu, generator_cpu
+        self._server_cpu, self._generator_cpu = cpus
         self._folder = folder
         self._rng = random.Random(0)
         # By stack: why it was left out.
@@ -157,11 +146,11 @@ class _Bench:
         # Those that are over.
         self.rounds = 0
 
-    def measure(self, report: Callable[[Progress], None]) -> None:
+    def measure(self, show: ShowProgress) -> None:
         """Measure all rounds; `samples` has what was measured, also of one that is not over.
 
         Raises:
-            BenchStacksError: The capnp stack cannot be served.
+            BenchError: The capnp stack cannot be served.
         """
         config = self._config
         for stack in config.stacks:
@@ -171,22 +160,22 @@ class _Bench:
         units = [unit for unit in self._units() if unit.stack not in self.skipped]
         each_s = config.warmup_s + config.seconds + _OVERHEAD_S
         steps = Steps(config.rounds * sum(map(self._steps, units)), guess_s=each_s)
-        clock = StepClock(report, steps)
-        clock.tell()
-        for number in range(config.rounds):
-            for order, unit in enumerate(self._rng.sample(units, len(units))):
-                if unit.stack in self.skipped:
-                    continue
-                try:
-                    for sample in self._measure_unit(number, order, unit):
-                        self.samples.append(sample)
-                        clock.step(steps)
-                except ServerFailed as error:
-                    if unit.stack == CAPNP:
-                        raise BenchStacksError(f"{unit.stack}: {error}") from error
-                    self.skipped[unit.stack] = str(error)
-                    steps.total -= config.rounds * self._steps(unit)
-            self.rounds += 1
+        clock = StepClock(show, steps)
+        for turn in turns(config.rounds, (None,), units):
+            self.rounds = turn.number
+            unit = turn.role
+            if unit.stack in self.skipped:
+                continue
+            try:
+                for sample in self._measure_unit(turn.number, turn.order, unit):
+                    self.samples.append(sample)
+                    clock.step(steps)
+            except ServerFailed as error:
+                if unit.stack == CAPNP:
+                    raise BenchError(f"{unit.stack}: {error}") from error
+                self.skipped[unit.stack] = str(error)
+                steps.total -= config.rounds * self._steps(unit)
+        self.rounds = config.rounds
 
     def _units(self) -> Iterator[_Unit]:
         config = self._config
@@ -303,11 +292,9 @@ def _seen(measured: EngineRun) -> dict[str, Any]:
     }
 
 
-def quick(config: BenchStacksConfig) -> BenchStacksConfig:
-    """Return a config that takes two minutes: six rounds, two payloads, no open loop."""
-    return replace(
-        config,
-        rounds=6,
-        payloads=((TEXT, 32), (BINARY, 1 << 18)),
-        open_bytes=0,
-    )
+# What differs in a run of two minutes: six rounds, two payloads, no open loop.
+QUICK: Mapping[str, Any] = {
+    "rounds": 6,
+    "payloads": ((TEXT, 32), (BINARY, 1 << 18)),
+    "open_bytes": 0,
+}

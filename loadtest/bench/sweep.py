@@ -1,16 +1,16 @@
 """``loadtest sweep``: rate, service times and CPU per call against the calls in flight.
 
-Closed loops, one after the other, each by fresh generator processes. A round measures every
-number of calls in flight in shuffled order, so that what changes with time falls on all of them.
+Closed loops, one after the other, each by fresh generator processes. The roles of a round are the
+numbers of calls in flight.
 """
 
-import random
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from capnp_rig.loadtest.bench.steps import Report, StepClock, Steps
+from capnp_rig.loadtest.bench.rounds import rounds
 from capnp_rig.loadtest.bench.sweep_figures import Step, figures
+from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.run import RunConfig, measure
 from capnp_rig.loadtest.engine.server_usage import local_server
 from capnp_rig.loadtest.protocols import load_any_workload
@@ -42,7 +42,7 @@ def has_failed_calls(figures: Iterable[Figure]) -> bool:
     return ReasonCode.CALLS_FAILED in codes
 
 
-def run(config: SweepConfig, report: Report) -> WrittenResult:
+def run(config: SweepConfig, show: ShowProgress) -> WrittenResult:
     """Sweep, write the result, and return it.
 
     Raises:
@@ -53,7 +53,7 @@ def run(config: SweepConfig, report: Report) -> WrittenResult:
     """
     label = load_any_workload(config.load.stack, config.load.workload).label
     origin = Origin.now()
-    steps = list(_steps(config, report))
+    steps = list(_steps(config, show))
     return write_result(
         "sweep",
         origin,
@@ -74,30 +74,28 @@ def _plain(config: SweepConfig) -> dict[str, Any]:
     return {"load": load, "in_flight": list(config.in_flight), "rounds": config.rounds}
 
 
-def _steps(config: SweepConfig, report: Report) -> Iterator[Step]:
+def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[Step]:
     server = local_server(config.load.address)
     assert config.load.seconds is not None
     guess_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
-    kind = Steps(config.rounds * len(config.in_flight), guess_s)
-    clock = StepClock(report, kind)
-    clock.tell()
-    rng = random.Random(config.load.seed)
-    for number in range(config.rounds):
-        chosen = rng.sample(config.in_flight, len(config.in_flight))
-        for order, in_flight in enumerate(chosen):
-            load = replace(config.load, in_flight=in_flight, rate_hz=None, calls=None)
-            measured = measure(load, server, lambda _seconds, _calls: None, repeat=kind.done)
-            if measured.interrupted:
-                raise KeyboardInterrupt
-            seen = summarize([measured.part])
-            yield Step(
-                *(number, order, load.connections, in_flight),
-                calls=seen.calls,
-                seconds=measured.part.seconds,
-                busy=seen.busy,
-                server_cpu_s=seen.server_cpu_s,
-                steal=measured.steal,
-                failures=dict(seen.failures),
-                service=seen.service.to_json(),
-            )
-            clock.step(kind)
+    chosen = rounds(
+        *(config.rounds, (config.load.connections,), config.in_flight, show),
+        seed=config.load.seed,
+        guess_s=guess_s,
+    )
+    for repeat, turn in enumerate(chosen):
+        load = replace(config.load, in_flight=turn.role, rate_hz=None, calls=None)
+        measured = measure(load, server, repeat=repeat)
+        if measured.interrupted:
+            raise KeyboardInterrupt
+        seen = summarize([measured.part])
+        yield Step(
+            *(turn.number, turn.order, turn.unit, turn.role),
+            calls=seen.calls,
+            seconds=measured.part.seconds,
+            busy=seen.busy,
+            server_cpu_s=seen.server_cpu_s,
+            steal=measured.steal,
+            failures=dict(seen.failures),
+            service=seen.service.to_json(),
+        )

@@ -10,7 +10,6 @@ the blocking socket, the least that a client can be.
 
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Self
 
 from capnp_rig.loadtest.benchmarks.framed_socket import receive_frame, send_frame
 from capnp_rig.loadtest.codecs.codec import RPC, SOCKET_PAIR, Frame
-from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
 from capnp_rig.loadtest.engine.cpu_pin import two_cpus
 from capnp_rig.loadtest.engine.server_process import running_server
 from capnp_rig.rigcli.address import parse_address
@@ -33,6 +32,7 @@ from capnp_rig.wire.rpc.interfaces import compile_interface
 
 # Gives the frame to the peer, and returns what came back.
 Exchange = Callable[[Frame], Frame]
+_PEER = "capnp_rig.loadtest.benchmarks.echo_peer"
 _SERVICE = "capnp_rig.loadtest.benchmarks.echo_service:Echo"
 # As the blocking client reads.
 _RECEIVE_BYTES = 65536
@@ -50,6 +50,7 @@ class Transports:
         self._exchanges: dict[str, Exchange] = {}
         # Of the peers, and of this process while a transport is in use.
         self._cpus = two_cpus()
+        self._peer_cpus = None if self._cpus is None else self._cpus[:1]
 
     def __enter__(self) -> Self:
         return self
@@ -82,10 +83,8 @@ class Transports:
             return _call(self._stack.enter_context(self._connect_to_server()))
         ours, theirs = socket.socketpair() if transport == SOCKET_PAIR else _tcp_pair()
         with theirs:
-            command = [sys.executable, "-P", "-m", "capnp_rig.loadtest.benchmarks.echo_peer"]
-            confined = [] if self._cpus is None else ["taskset", "-c", str(self._cpus[0])]
             peer = kept_alive(
-                [*confined, *command, str(theirs.fileno())],
+                module_command(_PEER, str(theirs.fileno()), cpus=self._peer_cpus),
                 env=keeping_heap(child_environment()),
                 pass_fds=(theirs.fileno(),),
             )
@@ -100,7 +99,7 @@ class Transports:
                 workers=1,
                 log=log,
                 options=("--service", _SERVICE, "--log-level", "error"),
-                cpus=None if self._cpus is None else self._cpus[:1],
+                cpus=self._peer_cpus,
                 ends_with_us=True,
             )
         )

@@ -4,15 +4,20 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from capnp_rig import rigcli
-from capnp_rig.loadtest.cli.terminal import failures_in_one_line, results_option, stdout
+from capnp_rig.loadtest.cli.terminal import (
+    Command,
+    measured,
+    options,
+    results_option,
+    say_folder,
+    stdout,
+)
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SIZE_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1 << 10, "mb": 10**6, "mib": 1 << 20}
 _MOST_PAYLOAD_BYTES = 16 << 20
@@ -85,7 +90,7 @@ def connections_option(default: int) -> Callable[[Command], Command]:
 
 
 # Of how calls follow each other: a sweep has a closed loop, and its own --in-flight.
-_PACE_OPTIONS = (
+_pace_options = options(
     connections_option(64),
     click.option(
         "--in-flight",
@@ -102,7 +107,8 @@ _PACE_OPTIONS = (
         help="How calls of an open loop are spread.",
     ),
 )
-_LOAD_OPTIONS = (
+# Of what is sent, and by whom.
+load_options = options(
     click.option(
         "--stack",
         type=click.Choice(_STACKS),
@@ -182,20 +188,7 @@ _LOAD_OPTIONS = (
 )
 
 
-def load_options(command: Command) -> Command:
-    """Add the options of what is sent, and by whom."""
-    for option in reversed(_LOAD_OPTIONS):
-        command = option(command)
-    return command
-
-
-def _pace_options(command: Command) -> Command:
-    for option in reversed(_PACE_OPTIONS):
-        command = option(command)
-    return command
-
-
-def load_config(options: Mapping[str, Any], **more: Any) -> Any:
+def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
     """Return the config that the options ask for.
 
     Raises:
@@ -205,7 +198,7 @@ def load_config(options: Mapping[str, Any], **more: Any) -> Any:
     from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
     from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError, read_params_argument
 
-    plain = dict(options)
+    plain = dict(asked)
     corpus: Path | None = plain.pop("corpus")
     try:
         params, expect = plain.pop("params"), plain.pop("expect")
@@ -273,14 +266,13 @@ def run_command(
     fail_if: tuple[str, ...],
     seconds: float | None,
     calls: int | None,
-    **options: Any,
+    **asked: Any,
 ) -> int:
     """Load the server at ADDR, each reply checked; by default with the tutorial's `read`.
 
     Exit status: 1 when a call failed or a --fail-if held, else 0. With --fail-if errors>...
     failed calls alone are no failure. A void run, whose figures cannot be believed, says why.
     """
-    from capnp_rig.loadtest.cli.run_progress import shown_run
     from capnp_rig.loadtest.engine.run import RunError, run
     from capnp_rig.loadtest.report.run_tables import summary_parts
     from capnp_rig.loadtest.report.terminal import show
@@ -294,9 +286,8 @@ def run_command(
         thresholds = [parse_threshold(text) for text in fail_if]
     except ThresholdError as error:
         raise click.UsageError(str(error)) from error
-    config = load_config(options, seconds=seconds, calls=calls)
-    with failures_in_one_line(RunError), shown_run(config) as report:
-        result = run(config, report)
+    config = load_config(asked, seconds=seconds, calls=calls)
+    result = measured(run, config, RunError, in_lines=False)
     summary = result.summary
     if as_json:
         click.echo(json.dumps(summary.to_json()))
@@ -304,12 +295,10 @@ def run_command(
         show(stdout(), *summary_parts(summary, result.server))
     for reason in summary.reasons:
         click.echo(f"void: {reason.text}", err=True)
-    violations = [found for t in thresholds if (found := t.violation(summary)) is not None]
+    violations = [text for each in thresholds if (text := each.violation(summary)) is not None]
     for violation in violations:
         click.echo(f"failed: {violation}", err=True)
-    for note in result.written.notes:
-        click.echo(note, err=True)
-    click.echo(f"Written to {result.written.folder}", err=True)
+    say_folder(result.written, err=True)
     if result.interrupted:
         return 130
     tolerated = any(threshold.is_of_errors for threshold in thresholds)
@@ -341,14 +330,13 @@ def search_command(
     slo: str,
     start_hz: float,
     highest_hz: float,
-    **options: Any,
+    **asked: Any,
 ) -> int:
     """Find the highest rate at which the server at ADDR keeps its objectives.
 
     Doubles the rate until a probe fails, bisects to 5 %, repeats each rate three times in shuffled
     order, and verifies the answer with five more. Exit status: 0 with a verified rate, else 1.
     """
-    from capnp_rig.loadtest.cli.run_progress import shown_search
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.engine.search import SearchConfig, run
     from capnp_rig.loadtest.report.rate_curve import rate_table
@@ -362,18 +350,17 @@ def search_command(
         raise click.UsageError(str(error)) from error
     if start_hz > highest_hz:
         raise click.UsageError("--start is above --highest")
-    config = SearchConfig(load_config(options), objective, start_hz, highest_hz)
+    config = SearchConfig(load_config(asked), objective, start_hz, highest_hz)
     if config.lowest_hz > highest_hz:
         raise click.UsageError(
             f"too few calls: {slo} takes {config.lowest_hz:,.0f} calls/s or a longer --probe"
         )
-    with failures_in_one_line(RunError), shown_search() as report:
-        result = run(config, report)
+    result = measured(run, config, RunError, in_lines=False)
     curve = [point.to_json() for point in result.curve]
     if as_json:
         found = {name: getattr(result.found, name) for name in ("rate_hz", "failing_hz", "limit")}
         click.echo(json.dumps({"slo": objective.text, **found, "curve": curve}))
     else:
         show(stdout(), rate_table(curve, slo), *answer_notes(objective, result.found))
-    click.echo(f"Written to {result.written.folder}", err=True)
+    say_folder(result.written, err=True)
     return 0 if result.found.rate_hz is not None else 1

@@ -7,7 +7,7 @@ import click
 
 from capnp_rig import rigcli
 from capnp_rig.loadtest.cli.load import connections_option, load_config, load_options, read_seconds
-from capnp_rig.loadtest.cli.terminal import failures_in_one_line, stdout
+from capnp_rig.loadtest.cli.terminal import measured, say_folder, stdout
 
 _MOST_IN_FLIGHT = 4096
 
@@ -53,7 +53,7 @@ def sweep_command(
     as_json: bool,
     in_flight: tuple[int, ...],
     rounds: int,
-    **options: Any,
+    **asked: Any,
 ) -> int:
     """Load the server at ADDR with more and more calls in flight, in a closed loop.
 
@@ -62,17 +62,15 @@ def sweep_command(
     give intervals. Exit status: 1 when a call failed, else 0.
     """
     from capnp_rig.loadtest.bench.sweep import SweepConfig, has_failed_calls, run
-    from capnp_rig.loadtest.cli.bench_progress import shown_progress
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.report.flight_curve import flight_notes, flight_table
     from capnp_rig.loadtest.report.terminal import show
 
-    config = SweepConfig(load_config(options), in_flight, rounds)
-    with failures_in_one_line(RunError), shown_progress() as report:
-        result = run(config, report)
+    config = SweepConfig(load_config(asked), in_flight, rounds)
+    written = measured(run, config, RunError)
     if as_json:
-        click.echo(json.dumps([figure.to_json() for figure in result.figures]))
+        click.echo(json.dumps([figure.to_json() for figure in written.figures]))
     else:
-        show(stdout(), flight_table(result.figures), *flight_notes(result.figures))
-    click.echo(f"Written to {result.folder}", err=True)
-    return int(has_failed_calls(result.figures))
+        show(stdout(), flight_table(written.figures), *flight_notes(written.figures))
+    say_folder(written, err=True)
+    return int(has_failed_calls(written.figures))

@@ -1,15 +1,24 @@
-"""What the commands of `loadtest` share: where results go, how failures end, tables."""
+"""What the commands of `loadtest` share: options, how a measurement runs and fails, its end."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
 
 from capnp_rig import rigcli
 from capnp_rig.loadtest.engine.child_process import Terminated, unwinding_on_sigterm
+from capnp_rig.loadtest.engine.progress import ShowProgress
+
+if TYPE_CHECKING:
+    from capnp_rig.loadtest.results.writing import WrittenResult
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Config = TypeVar("Config")
+Measured = TypeVar("Measured")
 
 # Wide enough for the tables where the output is no terminal.
 _PIPE_COLUMNS = 150
@@ -21,6 +30,40 @@ results_option = click.option(
     show_default=True,
     help="Folder in which the run's own folder is made.",
 )
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return a decorator that adds several options to a command, the first at the top."""
+
+    def add(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return add
+
+
+def measured(
+    run: Callable[[Config, ShowProgress], Measured],
+    config: Config,
+    *failures: type[Exception],
+    in_lines: bool = True,
+) -> Measured:
+    """Return what `run` measures; its progress goes to stderr, its `failures` are one line.
+
+    Where stderr is no terminal, the progress is shown `in_lines` or not at all.
+    """
+    from capnp_rig.loadtest.cli.progress import shown_progress
+
+    with failures_in_one_line(*failures), shown_progress(in_lines=in_lines) as show:
+        return run(config, show)
+
+
+def say_folder(written: "WrittenResult", *, err: bool = False) -> None:
+    """Say where a result was written, and which of its files could not be."""
+    for note in written.notes:
+        click.echo(note, err=True)
+    click.echo(f"Written to {written.folder}", err=err)
 
 
 @contextmanager

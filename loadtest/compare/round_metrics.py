@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from capnp_rig.loadtest.bench import locust as bench_locust
 from capnp_rig.loadtest.bench import sweep_figures
-from capnp_rig.loadtest.bench.pair_run import BASELINE, CANDIDATE
+from capnp_rig.loadtest.bench.rounds import BASELINE, CANDIDATE
 from capnp_rig.loadtest.bench.stacks_figures import CALLS, CPU, OPEN, PERCENTILES
 from capnp_rig.loadtest.bench.stacks_figures import Sample as StackSample
 from capnp_rig.loadtest.bench.sweep_figures import LITTLE, UNITS, Step, by_flight

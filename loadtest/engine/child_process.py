@@ -4,7 +4,8 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -19,6 +20,13 @@ _UNWINDING = (signal.SIGINT, signal.SIGTERM)
 def child_environment(**changes: str) -> dict[str, str]:
     """Return this process's environment with `changes`, in which a bare checkout is importable."""
     return importing({**os.environ, **changes})
+
+
+def module_command(module: str, *arguments: str, cpus: Collection[int] | None = None) -> list[str]:
+    """Return the command that runs a module of the rig; `cpus` are the only ones it may use."""
+    # Before it starts, so that all its threads are confined.
+    confined = [] if cpus is None else ["taskset", "-c", ",".join(map(str, sorted(cpus)))]
+    return [*confined, sys.executable, "-P", "-m", module, *arguments]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ class PinError(ValueError):
 def two_cpus() -> tuple[int, int] | None:
     """Return the CPUs of server and generator, None where this process may use one only."""
     cpus = sorted(os.sched_getaffinity(0))
-    return (cpus[0], cpus[1]) if len(cpus) > 1 else None
+    return (cpus[0], cpus[-1]) if len(cpus) > 1 else None
 
 
 def parse_pin(text: str) -> tuple[int, ...] | None:

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,12 @@ from typing import Any
 
 import psutil
 
-from capnp_rig.loadtest.engine.child_process import Terminated, child_environment, kept_alive
+from capnp_rig.loadtest.engine.child_process import (
+    Terminated,
+    child_environment,
+    kept_alive,
+    module_command,
+)
 from capnp_rig.loadtest.engine.process import EngineConfig, EngineResult
 from capnp_rig.loadtest.engine.server_usage import ServerPart, machine_time, peers, read_usage
 from capnp_rig.loadtest.stats.process_use import (
@@ -78,17 +82,17 @@ class EngineRun:
 
 
 # Gets the seconds done and the calls answered so far.
-Report = Callable[[float, int], None]
+Tell = Callable[[float, int], None]
 
 
-def no_report(_seconds: float, _calls: int) -> None:
-    """Say nothing."""
+def tell_nobody(_seconds: float, _calls: int) -> None:
+    """Do nothing."""
 
 
 def run_engines(
     configs: Sequence[EngineConfig],
     server: Sequence[ServerPart] = (),
-    report: Report = no_report,
+    tell: Tell = tell_nobody,
 ) -> EngineRun:
     """Run the engines side by side, and watch the processes of the `server`.
 
@@ -108,7 +112,7 @@ def run_engines(
             watch.find_peers(sum(config.connections for config in configs))
         for engine in engines:
             engine.go()
-        _follow(configs[0], engines, watch, report)
+        _follow(configs[0], engines, watch, tell)
         results = tuple(engine.result() for engine in engines)
     return watch.run(results)
 
@@ -123,7 +127,7 @@ def _check(engines: Sequence["_Engine"], limit_s: float) -> None:
 
 
 def _follow(
-    config: EngineConfig, engines: Sequence["_Engine"], watch: "_Watch", report: Report
+    config: EngineConfig, engines: Sequence["_Engine"], watch: "_Watch", tell: Tell
 ) -> None:
     """Wait for the end of all engines; the first Ctrl-C or SIGTERM makes them stop."""
     started_s = time.monotonic()
@@ -137,7 +141,7 @@ def _follow(
             raise EngineFailed("an engine process did not end in time")
         try:
             watch.sample()
-            report(passed_s - config.warmup_s, sum(engine.answered for engine in engines))
+            tell(passed_s - config.warmup_s, sum(engine.answered for engine in engines))
             time.sleep(_POLL_S)
         except (KeyboardInterrupt, Terminated):
             if stopping:
@@ -227,7 +231,7 @@ class _Engine:
         self._damage = "the engine said nothing"
         self._process = stack.enter_context(
             kept_alive(
-                [sys.executable, "-P", "-m", "capnp_rig.loadtest.engine.process"],
+                module_command("capnp_rig.loadtest.engine.process"),
                 env=keeping_heap(child_environment()),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

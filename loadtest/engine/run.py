@@ -1,13 +1,21 @@
 """``loadtest run``: engine processes on CPUs of their own, one summary, one result folder."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.engine.engine_runs import EngineFailed, EngineRun, Report, run_engines
+from capnp_rig.loadtest.engine.engine_runs import (
+    EngineFailed,
+    EngineRun,
+    Tell,
+    run_engines,
+    tell_nobody,
+)
 from capnp_rig.loadtest.engine.process import EngineConfig
+from capnp_rig.loadtest.engine.progress import Progress, ShowProgress
 from capnp_rig.loadtest.engine.server_usage import ServerPart, local_server
 from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
 from capnp_rig.loadtest.results.load_samples import (
@@ -71,7 +79,7 @@ class RunResult:
     server: tuple[ProcessUse, ...] = ()
 
 
-def run(config: RunConfig, report: Report) -> RunResult:
+def run(config: RunConfig, show: ShowProgress) -> RunResult:
     """Load the server, write the result, and return it.
 
     Ctrl-C ends the run early; what there is by then is written.
@@ -86,7 +94,7 @@ def run(config: RunConfig, report: Report) -> RunResult:
     parts = local_server(config.address)
     runs: list[EngineRun] = []
     for repeat in range(config.repeats):
-        runs.append(measure(config, parts, report, repeat=repeat))
+        runs.append(measure(config, parts, _meter(config, repeat, show), repeat=repeat))
         if runs[-1].interrupted:
             break
     interrupted = runs[-1].interrupted
@@ -114,7 +122,11 @@ def run(config: RunConfig, report: Report) -> RunResult:
 
 
 def measure(
-    config: RunConfig, server: Sequence[ServerPart], report: Report, *, repeat: int = 0
+    config: RunConfig,
+    server: Sequence[ServerPart],
+    tell: Tell = tell_nobody,
+    *,
+    repeat: int = 0,
 ) -> EngineRun:
     """Run the engine processes once.
 
@@ -123,10 +135,31 @@ def measure(
     """
     try:
         return run_engines(
-            plan_engines(config, sorted(os.sched_getaffinity(0)), repeat=repeat), server, report
+            plan_engines(config, sorted(os.sched_getaffinity(0)), repeat=repeat), server, tell
         )
     except EngineFailed as error:
         raise RunError(str(error)) from error
+
+
+def _meter(config: RunConfig, repeat: int, show: ShowProgress) -> Tell:
+    """Return what makes the progress of the run of the seconds and calls of one repeat."""
+    each = float(config.calls or config.seconds or 0)
+    last_s, last_calls, rate_hz = time.monotonic(), 0, 0.0
+
+    def tell(seconds: float, calls: int) -> None:
+        nonlocal last_s, last_calls, rate_hz
+        now_s = time.monotonic()
+        # The engines count twice a second.
+        if calls != last_calls:
+            rate_hz = (calls - last_calls) / max(now_s - last_s, 1e-3)
+            last_s, last_calls = now_s, calls
+        done = repeat * each + (seconds if config.calls is None else calls)
+        total = config.repeats * each
+        pace = 1.0 if config.calls is None else rate_hz
+        left_s = max(total - done, 0) / pace if pace else None
+        show(Progress(done, total, left_s, f"{calls:,} calls, {rate_hz:,.0f}/s"))
+
+    return tell
 
 
 def plan_engines(config: RunConfig, cpus: list[int], *, repeat: int = 0) -> list[EngineConfig]:

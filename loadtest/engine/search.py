@@ -1,10 +1,11 @@
 """``loadtest search``: the highest rate at which a server keeps its objectives."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from capnp_rig.loadtest.engine.engine_runs import EngineRun
+from capnp_rig.loadtest.engine.progress import Progress, ShowProgress
 from capnp_rig.loadtest.engine.run import RunConfig, measure
 from capnp_rig.loadtest.engine.server_usage import local_server
 from capnp_rig.loadtest.protocols import load_any_workload
@@ -90,16 +91,7 @@ class SearchResult:
     curve: tuple[Point, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SearchProgress:
-    """Before a probe: what it asks for, how many came before it, and about how long is left."""
-
-    probe: Probe
-    done: int
-    left_s: float
-
-
-def run(config: SearchConfig, report: Callable[[SearchProgress], None]) -> SearchResult:
+def run(config: SearchConfig, show: ShowProgress) -> SearchResult:
     """Search, write the result, and return it.
 
     Raises:
@@ -111,7 +103,7 @@ def run(config: SearchConfig, report: Callable[[SearchProgress], None]) -> Searc
     label = load_any_workload(config.load.stack, config.load.workload).label
     origin = Origin.now()
     done: list[Measured] = []
-    found = _search(config, done, report)
+    found = _search(config, done, show)
     curve = curve_of(done)
     written = write_result(
         "search",
@@ -129,9 +121,7 @@ def run(config: SearchConfig, report: Callable[[SearchProgress], None]) -> Searc
     return SearchResult(written, found, curve)
 
 
-def _search(
-    config: SearchConfig, done: list[Measured], report: Callable[[SearchProgress], None]
-) -> Found:
+def _search(config: SearchConfig, done: list[Measured], show: ShowProgress) -> Found:
     server = local_server(config.load.address)
     assert config.load.seconds is not None
     each_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
@@ -140,9 +130,10 @@ def _search(
     )
     probe = next(steps)
     while True:
-        report(SearchProgress(probe, len(done), probe.left * each_s))
+        note = f"probe {len(done) + 1}, to {probe.purpose}: {probe.rate_hz:,g} calls/s"
+        show(Progress(len(done), len(done) + probe.left, probe.left * each_s, note))
         load = replace(config.load, rate_hz=probe.rate_hz)
-        measured = measure(load, server, lambda _seconds, _calls: None, repeat=len(done))
+        measured = measure(load, server, repeat=len(done))
         if measured.interrupted:
             raise KeyboardInterrupt
         summary = summarize([measured.part])

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import IO
 
 import psutil
 
-from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
 from capnp_rig.loadtest.engine.server_usage import ServerPart
 
 _LISTENING = re.compile(r"Listening on (?P<address>\S+) with \d+ workers?")
@@ -75,12 +74,12 @@ def running_server(
     Raises:
         ServerFailed: It does not announce itself within 15 s.
     """
-    command = [sys.executable, "-P", "-m", "capnp_rig.server", "run", "127.0.0.1:0"]
-    defaults = ["--workers", str(workers), "--log-level", "warning"]
+    defaults = ["127.0.0.1:0", "--workers", str(workers), "--log-level", "warning"]
+    command = module_command("capnp_rig.server", "run", *defaults, *options, cpus=cpus)
     with (
         log.open("wb") as stream,
         kept_alive(
-            [*_bound(ends_with_us), *_confined(cpus), *command, *defaults, *options],
+            [*_bound(ends_with_us), *command],
             env=child_environment(),
             stdout=subprocess.PIPE,
             stderr=stream,
@@ -96,11 +95,6 @@ def running_server(
 def _bound(ends_with_us: bool) -> list[str]:
     # The kernel then sends it SIGTERM when the thread that started it is gone.
     return ["setpriv", "--pdeathsig", "TERM"] if ends_with_us else []
-
-
-def _confined(cpus: Collection[int] | None) -> list[str]:
-    # Before the server starts, so that it and all its threads are confined.
-    return [] if cpus is None else ["taskset", "-c", ",".join(map(str, sorted(cpus)))]
 
 
 def _await_address(process: "subprocess.Popen[bytes]", log: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-NOT_READABLE = "not readable"
+NOT_READABLE, NOT_INSTALLED = "not readable", "not installed"
 UNKNOWN_COMMIT = "unknown"
 _ROOT = Path(__file__).resolve().parents[2]
 _GIT_TIMEOUT_S = 5.0
@@ -37,7 +37,7 @@ def environment() -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: version(name) for name in _PACKAGES},
         "libcapnp": _or_not_readable(_libcapnp),
         "platform": platform.platform(),
         "machine": _machine(),
@@ -72,11 +72,12 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Return the version of an installed package, or ``not installed``."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def _libcapnp() -> str:

@@ -15,7 +15,8 @@ from capnp_rig.loadtest.bench.plan import (
     memory_cases,
     ratios_of,
 )
-from capnp_rig.loadtest.bench.process import BenchError, time_cases, write_frames
+from capnp_rig.loadtest.bench.process import time_cases, write_frames
+from capnp_rig.loadtest.bench.rounds import BenchError
 from capnp_rig.loadtest.bench.samples import sample_from_json, samples_of
 from capnp_rig.loadtest.codecs.messages import Message
 from capnp_rig.loadtest.results import read_run, read_samples

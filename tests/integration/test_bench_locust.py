@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from capnp_rig.loadtest.bench.locust import BenchLocustConfig, run
-from capnp_rig.loadtest.bench.steps import Progress
-from capnp_rig.loadtest.cli.bench_locust import bench_locust
+from capnp_rig.loadtest.cli.bench import bench_locust
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive
+from capnp_rig.loadtest.engine.progress import Progress
 from capnp_rig.loadtest.results import read_run, read_samples
 
 pytestmark = pytest.mark.timeout(240)

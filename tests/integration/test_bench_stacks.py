@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from capnp_rig.loadtest.bench import stacks as module
+from capnp_rig.loadtest.bench.rounds import BenchError
 from capnp_rig.loadtest.bench.stacks import (
+    QUICK,
     BenchStacksConfig,
-    BenchStacksError,
     BenchStacksResult,
-    quick,
     run,
 )
 from capnp_rig.loadtest.bench.stacks_figures import (
@@ -24,8 +24,8 @@ from capnp_rig.loadtest.bench.stacks_figures import (
     Sample,
     figures,
 )
-from capnp_rig.loadtest.bench.steps import Progress
-from capnp_rig.loadtest.cli.bench_stacks import bench_stacks
+from capnp_rig.loadtest.cli.bench import bench_stacks
+from capnp_rig.loadtest.engine.progress import Progress
 from capnp_rig.loadtest.protocols import STACKS
 from capnp_rig.loadtest.results import read_run, read_samples
 from capnp_rig.loadtest.results.writing import WrittenResult
@@ -186,12 +186,12 @@ def test_without_a_server_of_capnp_there_is_nothing_to_compare(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "server_options", lambda *_: ["--stack", "none"])
-    with pytest.raises(BenchStacksError, match="capnp: the server did not start"):
+    with pytest.raises(BenchError, match="capnp: the server did not start"):
         run(brief(tmp_path, "capnp"), lambda _progress: None)
 
 
 def test_quick_is_six_rounds_of_few_payloads() -> None:
-    config = quick(BenchStacksConfig(connections=8))
+    config = BenchStacksConfig(**QUICK, connections=8)
     assert (config.rounds, config.connections, config.stacks) == (6, 8, STACKS)
     assert len(config.payloads) == 2
 

@@ -1,32 +1,6 @@
-from itertools import groupby
-
-from capnp_rig.loadtest.bench.pair_run import ROLES, median_figure, ratio_figures, rounds
-from capnp_rig.loadtest.bench.steps import Progress
+from capnp_rig.loadtest.bench.pair_run import median_figure, ratio_figures
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import reasons_of_text
-
-
-def test_each_round_has_each_role_once_in_an_order_of_its_own() -> None:
-    found = list(rounds(40, lambda _: None))
-    orders = set()
-    for number, group in groupby(found, key=lambda each: each[0]):
-        numbers, orders_in, roles = zip(*group, strict=True)
-        assert set(numbers) == {number}
-        assert orders_in == (0, 1, 2)
-        assert set(roles) == set(ROLES)
-        orders.add(roles)
-    # All six orders come up, and the same ones in every run.
-    assert len(orders) == 6
-    assert list(rounds(40, lambda _: None)) == found
-
-
-def test_progress_is_told_after_each_measurement() -> None:
-    told: list[Progress] = []
-    for _ in rounds(2, told.append):
-        pass
-    assert [(each.done, each.total) for each in told] == [(done, 6) for done in range(7)]
-    assert told[0].left_s is None
-    assert told[-1].left_s == 0
 
 
 def test_ratios_are_above_one_where_the_candidate_costs_less() -> None:

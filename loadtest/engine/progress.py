@@ -1,4 +1,4 @@
-"""How far a benchmark is, and how long the rest will take (no I/O but the clock given)."""
+"""How far a measurement is, and how long the rest will take (no I/O but the clock given)."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Steps done of all, and the seconds that the rest will take, None before the first."""
+    """How much of `total` is done, and the seconds that the rest will take, None if unknown.
 
-    done: int
-    total: int
+    `note` says what is going on, where that is more than a count of steps.
+    """
+
+    done: float
+    total: float
     left_s: float | None
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """The progress in words."""
+        done = self.note or f"{self.done:.0f} of {self.total:.0f} done"
+        if self.left_s is None:
+            return f"{done}, starting"
+        minutes, seconds = divmod(round(self.left_s), 60)
+        left = f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+        return f"{done}, about {left} left"
 
 
-Report = Callable[[Progress], None]
+ShowProgress = Callable[[Progress], None]
 
 
 @dataclass(slots=True)
@@ -35,18 +49,18 @@ class Steps:
 
 
 class StepClock:
-    """Times steps of several kinds, which differ in length, and reports after each."""
+    """Times steps of several kinds, which differ in length; shows the start and each step."""
 
     def __init__(
-        self, report: Report, *kinds: Steps, now_s: Callable[[], float] = time.monotonic
+        self, show: ShowProgress, *kinds: Steps, now_s: Callable[[], float] = time.monotonic
     ) -> None:
-        self._report, self._kinds, self._now_s = report, kinds, now_s
+        self._show, self._kinds, self._now_s = show, kinds, now_s
         self._last_s = now_s()
+        self._tell()
 
-    def tell(self) -> None:
-        """Report how far it is."""
+    def _tell(self) -> None:
         left_s = [kind.left_s() for kind in self._kinds]
-        self._report(
+        self._show(
             Progress(
                 done=sum(kind.done for kind in self._kinds),
                 total=sum(kind.total for kind in self._kinds),
@@ -55,13 +69,13 @@ class StepClock:
         )
 
     def pass_over(self) -> None:
-        """Count what was done since the last step for none."""
+        """Leave the time since the last step out of all steps."""
         self._last_s = self._now_s()
 
     def step(self, kind: Steps) -> None:
-        """Count a step, with all the time since the last one, and report."""
+        """Count a step, with all the time since the last one, and show the progress."""
         now_s = self._now_s()
         kind.spent_s += now_s - self._last_s
         kind.done += 1
         self._last_s = now_s
-        self.tell()
+        self._tell()

@@ -1,5 +1,5 @@
-from capnp_rig.loadtest.bench.steps import Progress, StepClock, Steps
-from capnp_rig.loadtest.cli.bench_progress import _Lines
+from capnp_rig.loadtest.cli.progress import _Lines
+from capnp_rig.loadtest.engine.progress import Progress, StepClock, Steps
 
 
 class Clock:
@@ -44,7 +44,6 @@ def test_what_is_left_counts_each_kind_of_step_at_its_own_pace() -> None:
     clock = Clock()
     cases, weighings = Steps(4), Steps(2, guess_s=10)
     steps = StepClock(told.append, cases, weighings, now_s=clock)
-    steps.tell()
     for _ in range(4):
         clock.now_s += 2
         steps.step(cases)
@@ -56,3 +55,8 @@ def test_what_is_left_counts_each_kind_of_step_at_its_own_pace() -> None:
     assert [(one.done, one.total) for one in told] == [(done, 6) for done in range(7)]
     lefts = [one.left_s for one in told]
     assert lefts == [None, 3 * 2 + 20, 2 * 2 + 20, 2 + 20, 20, 5, 0]
+
+
+def test_a_note_stands_for_the_count() -> None:
+    assert Progress(3.5, 10.0, 6.5, "70 calls, 20/s").text == "70 calls, 20/s, about 6 s left"
+    assert Progress(0, 10, None, "70 calls").text == "70 calls, starting"

@@ -1,0 +1,216 @@
+"""The benchmarks of `loadtest`: their options, and what they print."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capnp_rig.loadtest.cli.load import read_size
+from capnp_rig.loadtest.cli.terminal import (
+    Command,
+    failures_in_one_line,
+    measured,
+    options,
+    results_option,
+    say_folder,
+    stdout,
+)
+from capnp_rig.rigcli.finite_numbers import FiniteFloat
+
+_QUICK_ROUNDS = 6
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Fewer sizes and processes, coarser intervals.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 99),
+    help="Fresh processes, each of which times every case.  [default: 12, with --quick 6]",
+)
+@click.option("--plan", type=click.Choice(["full", "quick", "tiny"]), hidden=True)
+@click.option("--case-seconds", type=FiniteFloat(0.001, 10), hidden=True)
+@results_option
+def bench(
+    *,
+    quick: bool,
+    processes: int | None,
+    plan: str | None,
+    case_seconds: float | None,
+    results: Path,
+) -> None:
+    """Time Cap'n Proto against JSON, MessagePack, Protocol Buffers, pickle and FlatBuffers."""
+    try:
+        from capnp_rig.loadtest.bench.run import BenchConfig, run
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{error.name} is missing: install capnp-rig[bench]") from error
+    from capnp_rig.loadtest.bench.rounds import BenchError
+    from capnp_rig.loadtest.report.codec_tables import codec_parts
+    from capnp_rig.loadtest.report.terminal import show
+
+    config = BenchConfig(plan or ("quick" if quick else "full"), processes, case_seconds, results)
+    written = measured(run, config, BenchError)
+    show(stdout(), *codec_parts(written.figures))
+    if quick:
+        click.echo("Quick mode: few processes, intervals are plain ranges.")
+    say_folder(written)
+
+
+def _pair_options(seconds: float) -> Callable[[Command], Command]:
+    """Return the options of a benchmark of pairs, whose windows last `seconds` by default."""
+    return options(
+        click.option("--quick", is_flag=True, help=f"{_QUICK_ROUNDS} rounds, coarser intervals."),
+        click.option("--rounds", type=click.IntRange(1, 99), help="Rounds.  [default: 12]"),
+        click.option("--seconds", type=FiniteFloat(0.1, 60), default=seconds, show_default=True),
+    )
+
+
+def _compare_pairs(run: Callable[..., Any], config: Any) -> None:
+    """Measure the pairs of a benchmark, and show all its figures."""
+    from capnp_rig.loadtest.bench.rounds import BenchError
+    from capnp_rig.loadtest.report.figures import figure_table
+    from capnp_rig.loadtest.report.terminal import show
+
+    written = measured(run, config, BenchError)
+    show(stdout(), figure_table("figures", config.title, written.figures))
+    say_folder(written)
+
+
+def _rounds(*, quick: bool, rounds: int | None) -> dict[str, Any]:
+    """Return the rounds of a config; nothing if its default is meant."""
+    count = rounds or (_QUICK_ROUNDS if quick else None)
+    return {} if count is None else {"rounds": count}
+
+
+@click.command("bench-server")
+@_pair_options(1.5)
+@click.option("--idle", type=click.IntRange(1, 10_000), default=10_000, show_default=True)
+@results_option
+def bench_server(*, quick: bool, rounds: int | None, **plain: Any) -> None:
+    """Compare the wire engine with the pycapnp engine, one CPU for each side."""
+    from capnp_rig.loadtest.bench.server import BenchServerConfig, run
+
+    _compare_pairs(run, BenchServerConfig(**_rounds(quick=quick, rounds=rounds), **plain))
+
+
+@click.command("bench-locust")
+@_pair_options(2.0)
+@click.option("--users", type=click.IntRange(1, 1000), default=16, show_default=True)
+@results_option
+def bench_locust(*, quick: bool, rounds: int | None, **plain: Any) -> None:
+    """Compare the Locust user with FastHttpUser, one Locust process each."""
+    from capnp_rig.loadtest.bench.locust import BenchLocustConfig, run
+
+    _compare_pairs(run, BenchLocustConfig(**_rounds(quick=quick, rounds=rounds), **plain))
+
+
+def _read_payloads(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> tuple[tuple[str, int], ...] | None:
+    """Read payloads such as ``32,4KiB`` or ``text:32,binary:1MiB``; without a kind it is both."""
+    if text is None:
+        return None
+    payloads: list[tuple[str, int]] = []
+    for part in text.split(","):
+        kind, colon, size = part.strip().rpartition(":")
+        if colon and kind not in {"text", "binary"}:
+            raise click.UsageError(f"bad payload {part!r}: expected 4KiB, text:32 or binary:1MiB")
+        kinds = [kind] if colon else ["text", "binary"]
+        payloads += [(each, read_size(size)) for each in kinds]
+    return tuple(dict.fromkeys(payloads))
+
+
+def _read_stacks(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    from capnp_rig.loadtest.protocols import STACKS
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in STACKS:
+            raise click.UsageError(f"no stack {name!r}: there are {', '.join(STACKS)}")
+    return names
+
+
+@click.command("bench-stacks")
+@click.option(
+    "--quick", is_flag=True, help="6 rounds, 32 B of text and 256 KiB of bytes, closed loop only."
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 99),
+    help="Rounds; six give an interval.  [default: 12; 6 with --quick]",
+)
+@click.option(
+    "--seconds",
+    type=FiniteFloat(0.1, 60),
+    help="Window of each measurement.  [default: 0.3]",
+)
+@click.option(
+    "--stacks",
+    metavar="A,B",
+    callback=_read_stacks,
+    help="Which stacks; ratios need capnp among them.  [default: all]",
+)
+@click.option(
+    "--payloads",
+    metavar="SIZE,…",
+    callback=_read_payloads,
+    help="Payloads, as 32,text:4KiB,binary:1MiB; without a kind, of both.  "
+    "[default: 32,4KiB,256KiB,1MiB]",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    help="For payloads above 64 KiB a quarter.",
+)
+@results_option
+def bench_stacks(*, quick: bool, **plain: Any) -> None:
+    """Drive every stack with the same job and load, in interleaved rounds.
+
+    About 18 minutes, with --quick 2. The servers have the first CPU, the generator the last: close
+    other programs first. Ctrl-C ends it with the rounds done by then.
+    """
+    from capnp_rig.loadtest.bench.rounds import BenchError
+    from capnp_rig.loadtest.bench.stacks import QUICK, BenchStacksConfig, run
+    from capnp_rig.loadtest.report.stack_tables import stack_parts
+    from capnp_rig.loadtest.report.terminal import show
+
+    asked = {name: value for name, value in plain.items() if value is not None}
+    config = BenchStacksConfig(**{**(QUICK if quick else {}), **asked})
+    result = measured(run, config, BenchError)
+    show(stdout(), *stack_parts(result.written.figures, result.skipped))
+    say_folder(result.written)
+    if result.stopped is not None:
+        click.echo(f"Stopped after {result.rounds} of {config.rounds} rounds")
+        with failures_in_one_line():
+            raise result.stopped
+
+
+@click.command()
+@click.option("--seconds", type=click.IntRange(1, 600), default=10, show_default=True)
+@click.option("--users", type=click.IntRange(1, 1000), default=16, show_default=True)
+@click.option(
+    "--in-flight", type=click.IntRange(1, 256), default=1, show_default=True, help="Per user."
+)
+@click.option("--payload-bytes", type=click.IntRange(16, 1 << 20), default=32, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
+@results_option
+def demo(**plain: Any) -> int:
+    """Start a server, load it with Locust, and show what it did."""
+    from capnp_rig.loadtest.bench.demo import DemoConfig, DemoError, run
+    from capnp_rig.loadtest.report.figures import figure_table
+    from capnp_rig.loadtest.report.terminal import show
+
+    config = DemoConfig(**plain)
+    with failures_in_one_line(DemoError):
+        result = run(config, say=lambda text: click.echo(text, err=True))
+    show(stdout(), figure_table("figures", config.title, result.written.figures))
+    for kind, number in result.failures.items():
+        click.echo(f"{number:,} x {kind}")
+    say_folder(result.written)
+    return result.exit_status
