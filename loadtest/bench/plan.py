@@ -139,7 +139,7 @@ _PARTS = tuple(reading(percent) for percent in (1, 10, 50))
 _FEW_PARTS = _PARTS[:2]
 _ONCE = (OPEN, TO_NATIVE)
 _TRIPS = (ROUND_TRIP, *TRANSPORTED)
-_EVERYTHING = tuple(one for one in CONTRACTS if one not in {SEGMENTS, COLD, *_TRIPS})
+_EVERYTHING = tuple(contract for contract in CONTRACTS if contract not in {SEGMENTS, COLD, *_TRIPS})
 _RECORD_BYTES, _RECORDS_BYTES = FIXED_BYTES[Message.RECORD], FIXED_BYTES[Message.RECORDS]
 _HEADLINES = {
     Message.TEXT: (BUILD_ENCODE, READ_ALL),
@@ -228,26 +228,26 @@ PLANS = {
 def groups(plan: Plan) -> list[list[Case]]:
     """Return the cases; those of a group are compared with each other."""
     sizes = {Message.TEXT: plan.text_sizes, Message.TENSOR: plan.tensor_sizes}
-    found = [
+    listed = [
         _group(message, contract, size)
         for message, contracts in _HEADLINES.items()
         for size in sizes[message]
         for contract in contracts
     ]
     for message, (contracts, some_sizes) in plan.more.items():
-        found += [_group(message, one, size) for size in some_sizes for one in contracts]
+        listed += [_group(message, contract, size) for size in some_sizes for contract in contracts]
     for message, some_sizes in plan.round_trips.items():
-        found += [_group(message, one, size) for size in some_sizes for one in _TRIPS]
+        listed += [_group(message, contract, size) for size in some_sizes for contract in _TRIPS]
     if _COLD_SIZE_BYTES in plan.tensor_sizes:
-        found.append(_group(Message.TENSOR, COLD, _COLD_SIZE_BYTES))
+        listed.append(_group(Message.TENSOR, COLD, _COLD_SIZE_BYTES))
     if plan.has_gc_rows:
-        found.append(_gc_rows(plan))
+        listed.append(_gc_rows(plan))
     floors = [
         [Case(MEMCPY, "", FLOOR, size), Case(IN_PLACE, Message.TENSOR, FLOOR, size)]
         for size in plan.tensor_sizes
     ]
     floors += [[Case(echo, "", FLOOR, size) for echo in ECHOES] for size in plan.echoed]
-    return [*found, *floors, [Case(EMPTY_CALL, "", FLOOR, 0)], [Case(EMPTY_RPC, "", FLOOR, 0)]]
+    return [*listed, *floors, [Case(EMPTY_CALL, "", FLOOR, 0)], [Case(EMPTY_RPC, "", FLOOR, 0)]]
 
 
 def _group(message: Message, contract: str, size: int) -> list[Case]:
@@ -275,35 +275,35 @@ def _gc_rows(plan: Plan) -> list[Case]:
 
 def memory_cases(plan: Plan) -> list[Case]:
     """Return what is weighed, each in processes of its own: reading one field, and a round trip."""
-    found = []
+    cases = []
     for message, size in plan.memory.items():
-        one = READ_ALL if message is Message.TEXT else READ_ONE
-        for contract in (one, ROUND_TRIP):
-            found += [
+        reading_it = READ_ALL if message is Message.TEXT else READ_ONE
+        for contract in (reading_it, ROUND_TRIP):
+            cases += [
                 Case(name, message, contract, size)
                 for name, codec in CODECS.items()
                 if codec.supports(message, contract)
                 and (plan.memory_codecs is None or name in plan.memory_codecs)
             ]
-    return found
+    return cases
 
 
 def order(plan: Plan, process: int) -> list[Case]:
     """Return the cases in the order in which a process runs them."""
     rng = random.Random(process // 2)
-    found = groups(plan)
+    shuffled = groups(plan)
     # Both processes of a pair get the same shuffle, and the reverse of each other.
-    rng.shuffle(found)
-    for group in found:
+    rng.shuffle(shuffled)
+    for group in shuffled:
         rng.shuffle(group)
-    cases = [case for group in found for case in group]
+    cases = [case for group in shuffled for case in group]
     return cases if process % 2 == 0 else cases[::-1]
 
 
 def ratios_of(group: Iterable[Case]) -> list[tuple[Case, Case, list[Case]]]:
     """Return baseline, its second timing and the candidates of each comparison in a group."""
     by_subject = {case.subject: case for case in group if not case.gc}
-    found = []
+    comparisons = []
     for baseline in BASELINES:
         old, again = by_subject.get(baseline), by_subject.get(baseline + AGAIN)
         if old is None or again is None:
@@ -314,5 +314,5 @@ def ratios_of(group: Iterable[Case]) -> list[tuple[Case, Case, list[Case]]]:
             for name, case in by_subject.items()
             if name in CAPNP or (baseline == ORJSON and name != ORJSON and not name.endswith(AGAIN))
         ]
-        found.append((old, again, candidates))
-    return found
+        comparisons.append((old, again, candidates))
+    return comparisons

@@ -42,20 +42,20 @@ def time_cases(
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(writing,),
-        ) as child:
+        ) as pytest:
             # The end of the pipe is then the end of the process.
             os.close(writing)
             for case, void in _cases_done(pipe.fileno(), process):
                 done(case, void)
-            _wait(child, process)
-        if child.returncode or not file.is_file():
+            _wait(pytest, process)
+        if pytest.returncode or not file.is_file():
             output.seek(0)
             raise BenchError(f"process {process} failed:\n{_tail(output.read())}")
 
 
-def _wait(child: "subprocess.Popen[bytes]", process: int) -> None:
+def _wait(pytest: "subprocess.Popen[bytes]", process: int) -> None:
     try:
-        child.wait(_CASE_TIMEOUT_S)
+        pytest.wait(_CASE_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"process {process} did not end in {_CASE_TIMEOUT_S:.0f} s") from error
 
@@ -149,11 +149,11 @@ def _weigh(*arguments: str) -> Any:
         env=child_environment(PYTHONHASHSEED="0", MALLOC_MMAP_THRESHOLD_=str(_MAPPED_FROM_BYTES)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    ) as child:
+    ) as weighing:
         try:
-            output, errors = child.communicate(timeout=_WEIGH_TIMEOUT_S)
+            output, errors = weighing.communicate(timeout=_WEIGH_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise BenchError(f"weighing {arguments} took over {_WEIGH_TIMEOUT_S:.0f} s") from error
-    if child.returncode:
+    if weighing.returncode:
         raise BenchError(f"weighing {arguments} failed:\n{_tail(errors)}")
     return json.loads(output)

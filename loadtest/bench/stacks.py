@@ -15,13 +15,14 @@ void, not the whole run. One that is stopped early is written as far as its roun
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.bench.rounds import BenchError, cpu_each, turns
+from capnp_rig.loadtest.bench.rounds import BenchError, Turn, cpu_each, turns
 from capnp_rig.loadtest.bench.stacks_figures import CLOSED, OPEN, OPEN_SHARE, Sample, figures
 from capnp_rig.loadtest.engine.child_process import Terminated
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed, EngineRun, run_engines
@@ -80,14 +81,39 @@ class BenchStacksResult:
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """One turn of a round: a stack, and the payloads by the options of the server that serves them.
+    """A role of a round: a stack, and by the options of its servers what is measured of each.
 
-    `again` is whether it is the second turn of capnp.
+    That is a closed loop of each payload, mostly with an open one behind it.
     """
 
     stack: str
-    again: bool
-    servers: tuple[tuple[tuple[str, ...], tuple[tuple[str, int], ...]], ...]
+    servers: tuple[tuple[tuple[str, ...], list[list[Sample]]], ...]
+
+    @property
+    def steps(self) -> int:
+        """The number of its measurements."""
+        return sum(len(loops) for _, payloads in self.servers for loops in payloads)
+
+
+def _units(config: BenchStacksConfig) -> Iterator[_Unit]:
+    for stack in config.stacks:
+        for again in (False, True) if stack == CAPNP else (False,):
+            servers: dict[tuple[str, ...], list[list[Sample]]] = {}
+            for kind, size in config.payloads:
+                loops = _loops(config, stack, kind, size, again=again)
+                servers.setdefault(tuple(server_options(stack, kind)), []).append(loops)
+            yield _Unit(stack, tuple(servers.items()))
+
+
+def _loops(
+    config: BenchStacksConfig, stack: str, kind: str, size: int, *, again: bool
+) -> list[Sample]:
+    """Return the measurements of one payload; their round is not known yet."""
+    count = config.connections if size <= _LARGE_BYTES else max(1, config.connections // 4)
+    closed = Sample(stack, kind, size, CLOSED, 0, 0, again, count, config.in_flight)
+    # The second turn of capnp is there for the ratios, which are of the closed loop.
+    is_open = size <= config.open_bytes and not again
+    return [closed, replace(closed, loop=OPEN)] if is_open else [closed]
 
 
 def run(config: BenchStacksConfig, show: ShowProgress) -> BenchStacksResult:
@@ -157,9 +183,9 @@ class _Bench:
             missing = missing_library(stack)
             if missing is not None:
                 self.skipped[stack] = f"needs {missing}: pip install 'capnp-rig[stacks]'"
-        units = [unit for unit in self._units() if unit.stack not in self.skipped]
+        units = [unit for unit in _units(config) if unit.stack not in self.skipped]
         each_s = config.warmup_s + config.seconds + _OVERHEAD_S
-        steps = Steps(config.rounds * sum(map(self._steps, units)), guess_s=each_s)
+        steps = Steps(config.rounds * sum(unit.steps for unit in units), guess_s=each_s)
         clock = StepClock(show, steps)
         for turn in turns(config.rounds, (None,), units):
             self.rounds = turn.number
@@ -167,65 +193,37 @@ class _Bench:
             if unit.stack in self.skipped:
                 continue
             try:
-                for sample in self._measure_unit(turn.number, turn.order, unit):
+                for sample in self._measure_unit(turn):
                     self.samples.append(sample)
                     clock.step(steps)
             except ServerFailed as error:
                 if unit.stack == CAPNP:
                     raise BenchError(f"{unit.stack}: {error}") from error
                 self.skipped[unit.stack] = str(error)
-                steps.total -= config.rounds * self._steps(unit)
+                steps.total -= config.rounds * unit.steps
         self.rounds = config.rounds
 
-    def _units(self) -> Iterator[_Unit]:
-        config = self._config
-        for stack in config.stacks:
-            servers: dict[tuple[str, ...], list[tuple[str, int]]] = {}
-            for kind, size in config.payloads:
-                servers.setdefault(tuple(server_options(stack, kind)), []).append((kind, size))
-            for again in (False, True) if stack == CAPNP else (False,):
-                plain = tuple((options, tuple(which)) for options, which in servers.items())
-                yield _Unit(stack, again, plain)
-
-    def _steps(self, unit: _Unit) -> int:
-        sizes = [size for _, payloads in unit.servers for _, size in payloads]
-        return sum(1 + self._is_open(size, again=unit.again) for size in sizes)
-
-    def _has_open_loop(self, closed: Sample) -> bool:
-        return self._is_open(closed.payload_bytes, again=closed.again)
-
-    def _is_open(self, size: int, *, again: bool) -> bool:
-        # The second turn of capnp is there for the ratios, which are of the closed loop.
-        return size <= self._config.open_bytes and not again
-
-    def _measure_unit(self, number: int, order: int, unit: _Unit) -> Iterator[Sample]:
+    def _measure_unit(self, turn: Turn[None, _Unit]) -> Iterator[Sample]:
         """Serve and measure one stack.
 
         Raises:
             ServerFailed: Its server does not start in the first round.
         """
-        for options, payloads in self._rng.sample(unit.servers, len(unit.servers)):
+        servers = turn.role.servers
+        for options, payloads in self._rng.sample(servers, len(servers)):
             planned = [
-                Sample(
-                    *(unit.stack, kind, size, CLOSED, number, order, unit.again),
-                    *(self._connections(size), self._config.in_flight),
-                )
-                for kind, size in self._rng.sample(payloads, len(payloads))
+                [replace(sample, round=turn.number, order=turn.order) for sample in loops]
+                for loops in self._rng.sample(payloads, len(payloads))
             ]
             try:
                 with self._server(options) as server:
-                    yield from self._measure_served(planned, server)
+                    for loops in planned:
+                        yield from self._measure_payload(loops, server)
             except ServerFailed as error:
-                if not number:
+                if not turn.number:
                     raise
-                for closed in planned:
-                    for loop in (CLOSED, OPEN) if self._has_open_loop(closed) else (CLOSED,):
-                        failures = {f"ServerFailed: {error}": 1}
-                        yield replace(closed, loop=loop, failures=failures)
-
-    def _connections(self, payload_bytes: int) -> int:
-        count = self._config.connections
-        return count if payload_bytes <= _LARGE_BYTES else max(1, count // 4)
+                failures = {f"ServerFailed: {error}": 1}
+                yield from (replace(sample, failures=failures) for sample in chain(*planned))
 
     def _server(self, options: Sequence[str]) -> AbstractContextManager[ServerProcess]:
         return running_server(
@@ -235,13 +233,13 @@ class _Bench:
             cpus={self._server_cpu},
         )
 
-    def _measure_served(self, planned: Iterable[Sample], server: ServerProcess) -> Iterator[Sample]:
-        for closed in planned:
-            made = self._measure(closed, server)
+    def _measure_payload(self, loops: Sequence[Sample], server: ServerProcess) -> Iterator[Sample]:
+        rate_hz = None
+        for planned in loops:
+            made = self._measure(replace(planned, rate_hz=rate_hz), server)
             yield made
-            if self._has_open_loop(closed):
-                rate_hz = max(1.0, OPEN_SHARE * made.calls / self._config.seconds)
-                yield self._measure(replace(closed, loop=OPEN, rate_hz=rate_hz), server)
+            # Of the open loop that follows.
+            rate_hz = max(1.0, OPEN_SHARE * made.calls / self._config.seconds)
 
     def _measure(self, planned: Sample, server: ServerProcess) -> Sample:
         """Return a sample with what a generator saw."""

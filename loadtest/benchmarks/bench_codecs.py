@@ -83,8 +83,8 @@ def _done(case: Case, problem: str = "") -> None:
 @pytest.fixture(scope="module")
 def transports() -> Iterator[Transports]:
     """Yield what carries frames; its peers end with this process at the latest."""
-    with Transports() as found:
-        yield found
+    with Transports() as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("case", _parameters())

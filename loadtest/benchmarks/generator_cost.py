@@ -72,12 +72,12 @@ def _answer(server: ServerConnection, calls: bytes) -> bytes:
 
 def main() -> None:
     """Print the figures."""
-    found = {
+    costs_us = {
         f"{kind}, {check}": measure(config, checks_content=check == "content")
         for kind, config in _KINDS.items()
         for check in ("content", "id")
     }
-    sys.stdout.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(costs_us, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ class _Connection(asyncio.Protocol):
     def _length(self, head: bytes) -> int:
         length = self._lengths.get(head)
         if length is None:
-            found = _LENGTH.search(head)
-            length = int(found[1]) if found else 0
+            match = _LENGTH.search(head)
+            length = int(match[1]) if match else 0
             if len(self._lengths) < _MOST_HEADS:
                 self._lengths[head] = length
         return length

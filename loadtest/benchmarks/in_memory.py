@@ -89,14 +89,14 @@ def _time_ns(call: Callable[[], object]) -> float:
 
 def main() -> None:
     """Time every case and print the medians."""
-    found = {
+    times_ns = {
         "served call, alone in its read": _time_ns(_serving(1)),
         "served call, 16 in a read": _time_ns(_serving(16)) / 16,
     }
     for size, label in ((64, "64 B"), (1 << 20, "1 MiB")):
         for name, read in _opening(size).items():
-            found[f"open+read one field, {label}, {name}"] = _time_ns(read)
-    sys.stdout.write(json.dumps(found) + "\n")
+            times_ns[f"open+read one field, {label}, {name}"] = _time_ns(read)
+    sys.stdout.write(json.dumps(times_ns) + "\n")
 
 
 if __name__ == "__main__":

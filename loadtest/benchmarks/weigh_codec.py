@@ -57,17 +57,17 @@ def _frames(message: Message, size_bytes: int) -> dict[str, bytes]:
 
 
 def _sizes(message: Message, size_bytes: int) -> list[dict[str, Any]]:
-    found = []
+    sizes = []
     for name, frame in _frames(message, size_bytes).items():
         # The others write the same as one of these does.
         if CODECS[name].writes and CODECS[name].reads:
             place = {"message": message, "size_bytes": size_bytes, "codec": name}
             raw = {"method": "raw", "encoded_bytes": len(frame), "compress_ns": None}
-            found += [
+            sizes += [
                 {**place, **raw},
-                *({**place, **_compressed(frame, *one)} for one in _compressors()),
+                *({**place, **_compressed(frame, *compressor)} for compressor in _compressors()),
             ]
-    return found
+    return sizes
 
 
 def _compressed(frame: bytes, method: str, compress: Callable[[bytes], bytes]) -> dict[str, Any]:
@@ -127,17 +127,17 @@ def main(arguments: list[str]) -> None:
     """Do what the arguments say and print one JSON value."""
     what, message, size_bytes, *more = arguments
     place = (Message(message), int(size_bytes))
-    found: Any = None
+    weights: Any = None
     if what == "frames":
         (folder,) = more
         for name, frame in _frames(*place).items():
             frame_file(Path(folder), name).write_bytes(frame)
     elif what == "sizes":
-        found = _sizes(*place)
+        weights = _sizes(*place)
     else:
         folder, codec, contract = more
-        found = _peak(codec, *place, contract, Path(folder))
-    sys.stdout.write(json.dumps(found) + "\n")
+        weights = _peak(codec, *place, contract, Path(folder))
+    sys.stdout.write(json.dumps(weights) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ _MOST_IN_FLIGHT = 4096
 def _read_in_flight(
     _context: click.Context, _option: click.Parameter, text: str
 ) -> tuple[int, ...]:
-    found = set()
+    numbers = set()
     for part in text.split(","):
         number = int(part) if part.strip().isdecimal() else 0
         if not 1 <= number <= _MOST_IN_FLIGHT:
@@ -23,8 +23,8 @@ def _read_in_flight(
                 f"bad number of calls in flight {part.strip()!r}: expected 1,2,4,…, "
                 f"up to {_MOST_IN_FLIGHT}"
             )
-        found.add(number)
-    return tuple(sorted(found))
+        numbers.add(number)
+    return tuple(sorted(numbers))
 
 
 @click.command("sweep")

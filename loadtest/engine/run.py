@@ -63,7 +63,7 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self) | {"address": str(self.address)}
+        return asdict(self) | {"address": str(self.address), "results": str(self.results)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,8 +112,8 @@ def _await_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
         timer.cancel()
     if time.monotonic() - started_s >= _READY_S:
         raise ServerFailed(f"the server was not ready within {_READY_S:.0f} s")
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    raise ServerFailed(f"the server did not start: {said[-1] if said else 'it said nothing'}")
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    raise ServerFailed(f"the server did not start: {lines[-1] if lines else 'it lines nothing'}")
 
 
 def _drain(stream: IO[bytes]) -> None:

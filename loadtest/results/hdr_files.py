@@ -164,11 +164,11 @@ def hdr_of(times: Histogram) -> Any:
     Raises:
         HdrMissing: The package is not installed.
     """
-    found = _module("histogram").HdrHistogram(_LOWEST_NS, _HIGHEST_NS, _DIGITS)
+    histogram = _module("histogram").HdrHistogram(_LOWEST_NS, _HIGHEST_NS, _DIGITS)
     for upper_ns, number in _upper_edges(times):
-        is_recorded = found.record_value(min(upper_ns, _HIGHEST_NS), number)
+        is_recorded = histogram.record_value(min(upper_ns, _HIGHEST_NS), number)
         assert is_recorded
-    return found
+    return histogram
 
 
 def _upper_edges(times: Histogram) -> Iterator[tuple[int, int]]:

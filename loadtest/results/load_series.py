@@ -51,13 +51,13 @@ def seconds_of(load: LoadRun, repeat: int) -> list[Second]:
     """Return the seconds of a repeat, those without any answer among them."""
     windows, length_s = load.windows(repeat), load.repeats[repeat].seconds
     measured = range(math.ceil(length_s))
-    found = []
+    seconds = []
     for second in sorted({*windows, *measured}):
         window = windows.get(second, Window())
         clocks = Clocks.of(window.times, is_open_loop=load.is_open_loop)
         inside_s = min(1.0, length_s - second) if second in measured else 0.0
-        found.append(Second(second, inside_s, window, clocks))
-    return found
+        seconds.append(Second(second, inside_s, window, clocks))
+    return seconds
 
 
 def usage_intervals(load: LoadRun, repeat: int) -> dict[tuple[str, str, int], list[UsageInterval]]:
@@ -97,10 +97,10 @@ def used_between(
 
 def steal_share(load: LoadRun, repeat: int) -> list[tuple[float, float]]:
     """Return when the machine was sampled, and the share of CPU time stolen since the last time."""
-    found = sorted((one for one in load.machine if one.repeat == repeat), key=lambda one: one.t_s)
+    samples = [sample for sample in load.machine if sample.repeat == repeat]
     return [
         (now.t_s, (now.steal_s - before.steal_s) / (now.total_s - before.total_s))
-        for before, now in pairwise(found)
+        for before, now in pairwise(sorted(samples, key=lambda sample: sample.t_s))
         if now.total_s > before.total_s
     ]
 
@@ -120,7 +120,7 @@ def usage_by_second(
     load: LoadRun, repeat: int
 ) -> dict[tuple[str, str, int], dict[int, SecondUsage]]:
     """Return what each process of a repeat used in each second, by role, name and pid."""
-    found: dict[tuple[str, str, int], dict[int, SecondUsage]] = {}
+    used: dict[tuple[str, str, int], dict[int, SecondUsage]] = {}
     for key, intervals in usage_intervals(load, repeat).items():
         if not intervals:
             continue
@@ -129,11 +129,11 @@ def usage_by_second(
         for interval in intervals:
             for second in range(math.floor(interval.from_s), math.ceil(interval.until_s)):
                 by_second[second].append(interval)
-        found[key] = {second: _of_second(second, those) for second, those in by_second.items()}
-    return found
+        used[key] = {second: _of_second(second, those) for second, those in by_second.items()}
+    return used
 
 
 def _of_second(second: int, intervals: list[UsageInterval]) -> SecondUsage:
     cpu_s, watched_s = used_between(intervals, second, second + 1)
-    ended = [one.usage.rss_bytes for one in intervals if one.until_s <= second + 1]
+    ended = [interval.usage.rss_bytes for interval in intervals if interval.until_s <= second + 1]
     return SecondUsage(cpu_s / watched_s if watched_s else None, ended[-1] if ended else None)
