@@ -6,7 +6,7 @@ from typing import Any
 
 from sample_runs import ENVIRONMENT, Fake, make_run, write_run_folder
 
-from capnp_rig.loadtest.bench.pair_run import value_labels
+from capnp_rig.loadtest.bench.pair_figures import value_labels
 from capnp_rig.loadtest.bench.sweep_figures import Step
 from capnp_rig.loadtest.bench.sweep_figures import figures as figures_of_sweep
 from capnp_rig.loadtest.results import Figure, run_document

@@ -10,7 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
+from capnp_rig.loadtest.engine.child_process import (
+    child_environment,
+    kept_alive,
+    last_line,
+    module_command,
+)
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
 from capnp_rig.loadtest.results import read_run
 from capnp_rig.loadtest.results.load_samples import read_figures
@@ -109,9 +114,7 @@ def _keep(here: Path, results: Path, status: int) -> Path:
     """Move what Locust wrote to where results are, with the logs in it."""
     written = [path for path in here.iterdir() if path.is_dir()]
     if not written:
-        said = (here / "locust.log").read_text(encoding="utf-8", errors="replace").split("\n")
-        lines = [line for line in said if line.strip()] or ["it said nothing"]
-        raise DemoError(f"Locust exited with {status}: {lines[-1]}")
+        raise DemoError(f"Locust exited with {status}: {last_line(here / 'locust.log')}")
     folder = make_folder(results, written[0].name)
     for path in [*written[0].iterdir(), *here.glob("*.*")]:
         if path.is_file():

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from capnp_rig.loadtest.bench.case_times import CaseTimes
 from capnp_rig.loadtest.bench.plan import CAPNP, Case, Plan, groups, ratios_of
-from capnp_rig.loadtest.bench.samples import Sample
 from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
 from capnp_rig.loadtest.stats.crossover import Crossover, find_crossover
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
@@ -37,7 +37,7 @@ _Medians = Mapping[Case, Mapping[int, float]]
 
 def figures(
     plan: Plan,
-    samples: Iterable[Sample],
+    samples: Iterable[CaseTimes],
     memory: Iterable[Mapping[str, Any]] = (),
     sizes: Iterable[Mapping[str, Any]] = (),
 ) -> list[Figure]:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.bench.pair_run import median_figure, ratio_figures, value_labels
+from capnp_rig.loadtest.bench.pair_figures import ratio_figures, value_figure
 from capnp_rig.loadtest.bench.rounds import (
     AGAIN,
     BASELINE,
@@ -29,7 +29,12 @@ from capnp_rig.loadtest.bench.rounds import (
     cpu_each,
     rounds,
 )
-from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
+from capnp_rig.loadtest.engine.child_process import (
+    child_environment,
+    kept_alive,
+    last_line,
+    module_command,
+)
 from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
 from capnp_rig.loadtest.results import Figure
@@ -42,7 +47,6 @@ _METER = _HERE / "locust_rig" / "process_meter.py"
 # Locust's own start and end, on a busy machine.
 _GRACE_S = 30.0
 _BUSY_LIMIT = 0.9
-_CONTRACT = "round trip"
 NAMES = {CANDIDATE: "ReverseUser", BASELINE: "FastHttpUser"}
 
 
@@ -115,29 +119,17 @@ def figures(measured: Sequence[Round], users: int) -> list[Figure]:
     """Return the figures of a run, from its rounds alone."""
     of_role = by_role(measured)
     load = f"{users} x 1"
-    made: list[Figure] = []
+    listed: list[Figure] = []
     for role, name in NAMES.items():
         chosen = of_role[role]
         rates = [each.requests / each.seconds for each in chosen]
         costs = [each.cpu_s * 1e6 / each.requests for each in chosen]
-        made += [
-            _value(load, name, ("calls/s", "calls/s"), rates, *_limits(chosen)),
-            _value(load, name, ("generator CPU per call", "µs"), costs),
-            _value(load, name, ("server busy", "share"), [each.server_busy for each in chosen]),
+        listed += [
+            value_figure(load, name, "calls/s", "calls/s", rates, *_limits(chosen)),
+            value_figure(load, name, "generator CPU per call", "µs", costs),
+            value_figure(load, name, "server busy", "share", [r.server_busy for r in chosen]),
         ]
-    return made + _ratios(load, of_role)
-
-
-def _value(
-    load: str, name: str, what: tuple[str, str], values: Sequence[float], *limits: Reason
-) -> Figure:
-    """Return the median of a figure, given by name and unit; a limited one is a lower bound."""
-    return median_figure(
-        *(f"{load}: {name} {what[0]}", values, what[1], _CONTRACT),
-        verdict=Verdict.AT_LEAST if limits else Verdict.OK,
-        reasons=limits,
-        labels=value_labels(load, name, what[0]),
-    )
+    return listed + _ratios(load, of_role)
 
 
 def _ratios(load: str, of_role: Mapping[str, list[Round]]) -> list[Figure]:
@@ -145,22 +137,22 @@ def _ratios(load: str, of_role: Mapping[str, list[Round]]) -> list[Figure]:
     seconds = {r: [each.seconds / each.requests for each in of_role[r]] for r in ROLES}
     cpu = {r: [each.cpu_s / each.requests for each in of_role[r]] for r in ROLES}
     rates, costs = (
-        ratio_figures(load, what, NAMES, values, _CONTRACT)
+        ratio_figures(load, what, NAMES, values)
         for what, values in (("calls/s", seconds), ("generator CPU per call", cpu))
     )
     # A slow rival would make us look fast. What limits us makes us look slow.
     rival = _limits([*of_role[BASELINE], *of_role[AGAIN]])
-    own = _limits(of_role[CANDIDATE])
+    limits = _limits(of_role[CANDIDATE])
     if rival:
         rates = [replace(figure, verdict=Verdict.VOID, reasons=rival) for figure in rates]
-    elif own:
-        rates[1] = replace(rates[1], reasons=(Reason(ReasonCode.LOWER_BOUND), *own))
+    elif limits:
+        rates[1] = replace(rates[1], reasons=(Reason(ReasonCode.LOWER_BOUND), *limits))
     return [*rates, *costs]
 
 
-def _limits(found: Sequence[Round]) -> tuple[Reason, ...]:
+def _limits(measured: Sequence[Round]) -> tuple[Reason, ...]:
     """Return why the server was the limit in one of the rounds, nothing where it was not."""
-    busy = max(each.server_busy for each in found)
+    busy = max(each.server_busy for each in measured)
     return (Reason.of(ReasonCode.SERVER_BUSY, busy=busy),) if busy > _BUSY_LIMIT else ()
 
 
@@ -230,8 +222,7 @@ def _run_locust(
         except subprocess.TimeoutExpired as error:
             raise BenchError("Locust did not end in time") from error
     if not meter.exists():
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise BenchError(f"Locust failed: {lines[-1] if lines else 'it printed nothing'}")
+        raise BenchError(f"Locust failed: {last_line(log)}")
     read: dict[str, Any] = json.loads(meter.read_text(encoding="utf-8"))
     meter.unlink()
     return read

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from capnp_rig.loadtest.bench.case_times import CaseTimes, case_times_of, case_times_to_json
 from capnp_rig.loadtest.bench.copy_ledger import LEDGER
 from capnp_rig.loadtest.bench.figures import figures
 from capnp_rig.loadtest.bench.plan import PLANS, Case, Plan, groups, memory_cases
@@ -18,7 +19,6 @@ from capnp_rig.loadtest.bench.process import (
     write_frames,
 )
 from capnp_rig.loadtest.bench.rounds import turns
-from capnp_rig.loadtest.bench.samples import Sample, sample_to_json, samples_of
 from capnp_rig.loadtest.codecs.messages import DATA_SEED, Message
 from capnp_rig.loadtest.codecs.protobuf_upb import BACKEND
 from capnp_rig.loadtest.engine.cpu_pin import two_cpus
@@ -74,7 +74,7 @@ def run(config: BenchConfig, show: ShowProgress) -> WrittenResult:
         folder,
         config=_config(config, processes, case_s),
         figures=figures(plan, samples, memory, sizes),
-        samples=map(sample_to_json, samples),
+        samples=map(case_times_to_json, samples),
         memory=memory,
         sizes=sizes,
         copies=[asdict(path) for path in LEDGER],
@@ -107,7 +107,7 @@ def _codec_versions() -> dict[str, str]:
 
 def _time(
     plan: Plan, processes: int, case_s: float, folder: Path, step: Callable[[], None]
-) -> Iterator[Sample]:
+) -> Iterator[CaseTimes]:
     folder.mkdir()
     cases = {case.name: case for group in groups(plan) for case in group}
     voids: dict[Case, str] = {}
@@ -121,7 +121,7 @@ def _time(
         file = folder / f"process-{turn.role:02d}.json"
         voids.clear()
         time_cases(plan, turn.role, case_s, file, done)
-        yield from samples_of(turn.role, json.loads(file.read_text(encoding="utf-8")), voids)
+        yield from case_times_of(turn.role, json.loads(file.read_text(encoding="utf-8")), voids)
 
 
 def _weigh_memory(plan: Plan, clock: StepClock, weighing: Steps) -> Iterator[Mapping[str, Any]]:

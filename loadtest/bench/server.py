@@ -17,7 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.bench.pair_run import median_figure, ratio_figures, value_labels
+from capnp_rig.loadtest.bench.pair_figures import (
+    CONTRACT,
+    median_figure,
+    ratio_figures,
+    value_figure,
+    value_labels,
+)
 from capnp_rig.loadtest.bench.rounds import (
     AGAIN,
     BASELINE,
@@ -48,7 +54,6 @@ LOADS = ((64, 1), (8, 16))
 _IN_MEMORY_S = 30.0
 _IN_MEMORY_PROCESSES = 6
 _BUSY_LIMIT = 0.9
-_CONTRACT = "round trip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,7 @@ def in_memory_figures(processes: list[dict[str, float]]) -> list[Figure]:
     times_us = {case: [times[case] / 1000 for times in processes] for case in processes[0]}
     return [
         median_figure(
-            *(f"in memory: {case}", values, "µs", _CONTRACT),
+            *(f"in memory: {case}", values, "µs", CONTRACT),
             labels={"kind": "in memory", "case": case},
         )
         for case, values in times_us.items()
@@ -220,33 +225,25 @@ def _of_load(load: str, measured: Mapping[str, list[Round]]) -> Iterator[Figure]
     cpu = {role: [r.cpu_us_per_call for r in measured[role]] for role in ROLES}
     for role, engine in _NAMES.items():
         yield _rate(load, engine, measured[role])
-        yield _value(load, engine, "server CPU per call", cpu[role])
+        yield value_figure(load, engine, "server CPU per call", "µs", cpu[role])
         yield _p99(load, engine, measured[role])
     for what, costs in (("calls/s", seconds_per_call), ("server CPU per call", cpu)):
-        yield from ratio_figures(load, what, _NAMES, costs, _CONTRACT)
+        yield from ratio_figures(load, what, _NAMES, costs)
 
 
-def _value(load: str, engine: str, what: str, values: list[float], *limits: Reason) -> Figure:
-    return median_figure(
-        *(f"{load}: {engine} {what}", values, "calls/s" if what == "calls/s" else "µs", _CONTRACT),
-        verdict=Verdict.AT_LEAST if limits else Verdict.OK,
-        reasons=limits,
-        labels=value_labels(load, engine, what),
-    )
-
-
-def _rate(load: str, engine: str, rounds: list[Round]) -> Figure:
-    busy = max(r.result.busy for r in rounds)
+def _rate(load: str, engine: str, measured: list[Round]) -> Figure:
+    busy = max(r.result.busy for r in measured)
     limits = [Reason.of(ReasonCode.GENERATOR_BUSY, busy=busy)] if busy > _BUSY_LIMIT else []
-    return _value(load, engine, "calls/s", [r.result.calls_per_s for r in rounds], *limits)
+    rates = [r.result.calls_per_s for r in measured]
+    return value_figure(load, engine, "calls/s", "calls/s", rates, *limits)
 
 
-def _p99(load: str, engine: str, rounds: list[Round]) -> Figure:
-    times = merge(Histogram.from_json(r.result.histogram) for r in rounds)
+def _p99(load: str, engine: str, measured: list[Round]) -> Figure:
+    times = merge(Histogram.from_json(r.result.histogram) for r in measured)
     value_ns, what = times.percentile_ns(99), "service time p99"
     value_us = None if value_ns is None else value_ns / 1000
     return Figure(
-        *(f"{load}: {engine} {what}", value_us, "µs", _CONTRACT, times.count),
+        *(f"{load}: {engine} {what}", value_us, "µs", CONTRACT, times.count),
         labels=value_labels(load, engine, what),
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from capnp_rig.loadtest.bench.pair_run import median_figure
+from capnp_rig.loadtest.bench.pair_figures import median_figure
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import Histogram, merge
 from capnp_rig.loadtest.stats.pair_statistics import Judgement, Verdict

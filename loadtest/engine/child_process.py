@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -27,6 +28,12 @@ def module_command(module: str, *arguments: str, cpus: Collection[int] | None = 
     # Before it starts, so that all its threads are confined.
     confined = [] if cpus is None else ["taskset", "-c", ",".join(map(str, sorted(cpus)))]
     return [*confined, sys.executable, "-P", "-m", module, *arguments]
+
+
+def last_line(log: Path) -> str:
+    """Return the last line that a process has printed into a file, for a message."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it printed nothing"
 
 
 @contextmanager

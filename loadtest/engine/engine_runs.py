@@ -19,7 +19,7 @@ from capnp_rig.loadtest.engine.child_process import (
     module_command,
 )
 from capnp_rig.loadtest.engine.process import EngineConfig, EngineResult
-from capnp_rig.loadtest.engine.server_usage import ServerPart, machine_time, peers, read_usage
+from capnp_rig.loadtest.engine.server_usage import WatchedProcess, machine_time, peers, read_usage
 from capnp_rig.loadtest.stats.process_use import (
     MachineTime,
     ProcessUse,
@@ -91,7 +91,7 @@ def tell_nobody(_seconds: float, _calls: int) -> None:
 
 def run_engines(
     configs: Sequence[EngineConfig],
-    server: Sequence[ServerPart] = (),
+    server: Sequence[WatchedProcess] = (),
     tell: Tell = tell_nobody,
 ) -> EngineRun:
     """Run the engines side by side, and watch the processes of the `server`.
@@ -155,10 +155,10 @@ def _follow(
 class _Watch:
     """Reads what the server and the engines use: at the window's edges, and now and then."""
 
-    def __init__(self, engines: Sequence["_Engine"], server: Sequence[ServerPart]) -> None:
+    def __init__(self, engines: Sequence["_Engine"], server: Sequence[WatchedProcess]) -> None:
         self._server = server
         self._engines = [
-            ServerPart(f"engine {number}", psutil.Process(engine.pid))
+            WatchedProcess(f"engine {number}", psutil.Process(engine.pid))
             for number, engine in enumerate(engines)
         ]
         self._lock = threading.Lock()

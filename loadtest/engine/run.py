@@ -16,7 +16,7 @@ from capnp_rig.loadtest.engine.engine_runs import (
 )
 from capnp_rig.loadtest.engine.process import EngineConfig
 from capnp_rig.loadtest.engine.progress import Progress, ShowProgress
-from capnp_rig.loadtest.engine.server_usage import ServerPart, local_server
+from capnp_rig.loadtest.engine.server_usage import WatchedProcess, local_server
 from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
 from capnp_rig.loadtest.results.load_samples import (
     generator_entry,
@@ -123,7 +123,7 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
 
 def measure(
     config: RunConfig,
-    server: Sequence[ServerPart],
+    server: Sequence[WatchedProcess],
     tell: Tell = tell_nobody,
     *,
     repeat: int = 0,

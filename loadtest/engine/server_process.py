@@ -11,8 +11,13 @@ from typing import IO
 
 import psutil
 
-from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
-from capnp_rig.loadtest.engine.server_usage import ServerPart
+from capnp_rig.loadtest.engine.child_process import (
+    child_environment,
+    kept_alive,
+    last_line,
+    module_command,
+)
+from capnp_rig.loadtest.engine.server_usage import WatchedProcess
 
 _LISTENING = re.compile(r"Listening on (?P<address>\S+) with \d+ workers?")
 _READY_S = 15.0
@@ -49,11 +54,13 @@ class ServerProcess:
                 raise ServerFailed(f"the server did not take {count} connections")
             time.sleep(0.05)
 
-    def parts(self) -> list[ServerPart]:
+    def parts(self) -> list[WatchedProcess]:
         """Return its processes as they are now."""
         workers = self._process.children(recursive=True)
-        named = [ServerPart(f"worker {number}", worker) for number, worker in enumerate(workers)]
-        return [ServerPart("supervisor", self._process), *named]
+        named = [
+            WatchedProcess(f"worker {number}", worker) for number, worker in enumerate(workers)
+        ]
+        return [WatchedProcess("supervisor", self._process), *named]
 
 
 @contextmanager
@@ -112,8 +119,7 @@ def _await_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
         timer.cancel()
     if time.monotonic() - started_s >= _READY_S:
         raise ServerFailed(f"the server was not ready within {_READY_S:.0f} s")
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    raise ServerFailed(f"the server did not start: {lines[-1] if lines else 'it lines nothing'}")
+    raise ServerFailed(f"the server did not start: {last_line(log)}")
 
 
 def _drain(stream: IO[bytes]) -> None:

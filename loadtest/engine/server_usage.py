@@ -15,14 +15,14 @@ _LOOPBACK = ("127.", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
-class ServerPart:
+class WatchedProcess:
     """One process of a server: the ``supervisor``, which listens, or ``worker 0``, … below it."""
 
     name: str
     process: psutil.Process
 
 
-def local_server(address: Address) -> list[ServerPart]:
+def local_server(address: Address) -> list[WatchedProcess]:
     """Return the processes that listen on `address` on this machine, with their children.
 
     Empty where there are none, as with a server on another machine, or one of another user.
@@ -44,8 +44,8 @@ def local_server(address: Address) -> list[ServerPart]:
     roots = [root for root in roots if root not in inherited]
     workers = [child for root in roots for child in children[root]]
     return [
-        *(ServerPart(SUPERVISOR if workers else "server", root) for root in roots),
-        *(ServerPart(f"worker {number}", worker) for number, worker in enumerate(workers)),
+        *(WatchedProcess(SUPERVISOR if workers else "server", root) for root in roots),
+        *(WatchedProcess(f"worker {number}", worker) for number, worker in enumerate(workers)),
     ]
 
 
@@ -65,7 +65,7 @@ def _is_here(host: str) -> bool:
     return host in own
 
 
-def read_usage(parts: Sequence[ServerPart]) -> list[Usage]:
+def read_usage(parts: Sequence[WatchedProcess]) -> list[Usage]:
     """Return what each process has used so far; those that are gone are left out."""
     found = []
     for part in parts:
@@ -92,7 +92,7 @@ def cpu_seconds(process: psutil.Process) -> float:
         return float(times.user + times.system)
 
 
-def peers(parts: Sequence[ServerPart]) -> dict[int, int]:
+def peers(parts: Sequence[WatchedProcess]) -> dict[int, int]:
     """Return the pid of the process that has each TCP connection, by the port at its other end.
 
     It takes 20 ms for 64 connections on two workers, 45 ms for 1,000: nothing to do under load.

@@ -13,7 +13,7 @@ import gevent
 import psutil
 
 from capnp_rig.loadtest.engine.server_usage import (
-    ServerPart,
+    WatchedProcess,
     local_server,
     machine_time,
     read_usage,
@@ -53,7 +53,7 @@ class ServerWatch:
 
     host: str
     readings: list[Reading] = field(default_factory=list)
-    _parts: list[ServerPart] = field(default_factory=list)
+    _parts: list[WatchedProcess] = field(default_factory=list)
     _started_s: float = 0.0
     _greenlet: Any = None
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from running_rig import run_rig
 
+from capnp_rig.loadtest.bench.case_times import case_times_from_json, case_times_of
 from capnp_rig.loadtest.bench.figures import figures
 from capnp_rig.loadtest.bench.plan import (
     ECHOES,
@@ -17,7 +18,6 @@ from capnp_rig.loadtest.bench.plan import (
 )
 from capnp_rig.loadtest.bench.process import time_cases, write_frames
 from capnp_rig.loadtest.bench.rounds import BenchError
-from capnp_rig.loadtest.bench.samples import sample_from_json, samples_of
 from capnp_rig.loadtest.codecs.messages import Message
 from capnp_rig.loadtest.results import read_run, read_samples
 
@@ -39,7 +39,7 @@ def test_every_figure_can_be_rebuilt_from_what_was_measured(
     outcome: tuple[Path, str, str],
 ) -> None:
     folder, _, _ = outcome
-    samples = [sample_from_json(plain) for plain in read_samples(folder)]
+    samples = [case_times_from_json(plain) for plain in read_samples(folder)]
     document = read_run(folder)
     rebuilt = figures(PLAN, samples, document["memory"], document["sizes"])
     assert document["figures"] == [figure.to_json() for figure in rebuilt]
@@ -57,7 +57,7 @@ def test_no_codec_is_void(outcome: tuple[Path, str, str]) -> None:
 
 def test_every_process_timed_every_case(outcome: tuple[Path, str, str]) -> None:
     folder, _, _ = outcome
-    samples = [sample_from_json(plain) for plain in read_samples(folder)]
+    samples = [case_times_from_json(plain) for plain in read_samples(folder)]
     for process in range(2):
         assert {s.case for s in samples if s.process == process} == CASES
     assert all(len(sample.rounds_s) >= PLAN.min_rounds for sample in samples)
@@ -68,7 +68,7 @@ def test_pytest_benchmarks_own_files_are_kept(outcome: tuple[Path, str, str]) ->
     files = sorted((folder / "bench").iterdir())
     assert [file.name for file in files] == ["process-00.json", "process-01.json"]
     content = json.loads(files[1].read_text())
-    assert {sample.case for sample in samples_of(1, content)} == CASES
+    assert {sample.case for sample in case_times_of(1, content)} == CASES
 
 
 def test_gc_was_off_but_for_the_rows_that_say_so(outcome: tuple[Path, str, str]) -> None:

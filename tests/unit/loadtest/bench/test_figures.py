@@ -2,9 +2,14 @@ from collections.abc import Mapping
 
 import pytest
 
+from capnp_rig.loadtest.bench.case_times import (
+    CaseTimes,
+    case_times_from_json,
+    case_times_of,
+    case_times_to_json,
+)
 from capnp_rig.loadtest.bench.figures import figures
 from capnp_rig.loadtest.bench.plan import AGAIN, BASELINES, PLANS, Case, order
-from capnp_rig.loadtest.bench.samples import Sample, sample_from_json, sample_to_json, samples_of
 from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
@@ -13,7 +18,7 @@ from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
 PLAN = PLANS["tiny"]
 
 
-def samples(processes: int, slower: Mapping[str, float], plan: str = "tiny") -> list[Sample]:
+def samples(processes: int, slower: Mapping[str, float], plan: str = "tiny") -> list[CaseTimes]:
     """Return a sample of every case; a codec takes as many times as long as `slower` says."""
     found = []
     for process in range(processes):
@@ -21,7 +26,7 @@ def samples(processes: int, slower: Mapping[str, float], plan: str = "tiny") -> 
             time_s = 1e-6 * slower.get(case.codec, 1) * (1 + process / 10)
             # The second timing of a baseline differs a little, now this way, now that.
             drift = 1 + 0.01 * (-1) ** process if case.subject.endswith(AGAIN) else 1
-            found.append(Sample(process, position, case, (time_s * drift,) * 3, 1))
+            found.append(CaseTimes(process, position, case, (time_s * drift,) * 3, 1))
     return found
 
 
@@ -49,7 +54,9 @@ def test_a_difference_within_the_noise_is_a_tie() -> None:
 
 def test_where_the_baseline_differs_much_from_itself_nothing_is_a_tie() -> None:
     noisy = [
-        Sample(s.process, s.position, s.case, (s.rounds_s[0] * (1.4 if s.process % 2 else 1),), 1)
+        CaseTimes(
+            s.process, s.position, s.case, (s.rounds_s[0] * (1.4 if s.process % 2 else 1),), 1
+        )
         if s.case.subject.endswith(AGAIN)
         else s
         for s in samples(6, {})
@@ -103,7 +110,7 @@ def test_the_size_from_which_a_codec_is_ahead_is_found() -> None:
     for sample in samples(6, {}):
         case = sample.case
         time_s = {"orjson": case.size_bytes / 256}.get(case.codec, 1.0)
-        found.append(Sample(sample.process, sample.position, case, (time_s,) * 3, 1))
+        found.append(CaseTimes(sample.process, sample.position, case, (time_s,) * 3, 1))
     crossings = {figure.name: figure for figure in of_kind(figures(PLAN, found), "crossover")}
     for contract in (BUILD_ENCODE, READ_ONE, READ_ALL):
         figure = crossings[f"crossover: tensor, {contract}, wire over orjson"]
@@ -119,7 +126,7 @@ def test_the_share_up_to_which_a_codec_is_ahead_is_found() -> None:
     for sample in samples(6, {}):
         percent = sample.case.percent or 1
         time_s = percent / 20 if sample.case.codec == "wire" else 1.0
-        found.append(Sample(sample.process, sample.position, sample.case, (time_s,) * 3, 1))
+        found.append(CaseTimes(sample.process, sample.position, sample.case, (time_s,) * 3, 1))
     (figure,) = [
         figure
         for figure in of_kind(figures(PLAN, found), "break-even")
@@ -133,7 +140,7 @@ def test_a_void_case_has_its_reason_and_no_ratio() -> None:
     found = samples(6, {})
     bad = Case("wire", "text", READ_ALL, 64)
     found = [
-        Sample(s.process, s.position, s.case, (), 0, "CodecMismatch: other values")
+        CaseTimes(s.process, s.position, s.case, (), 0, "CodecMismatch: other values")
         if s.case == bad and s.process == 3
         else s
         for s in found
@@ -146,7 +153,9 @@ def test_a_void_case_has_its_reason_and_no_ratio() -> None:
 
 def test_a_void_baseline_leaves_the_times_of_the_others() -> None:
     found = [
-        Sample(s.process, s.position, s.case, (), 0, "wrong") if s.case.subject == "orjson" else s
+        CaseTimes(s.process, s.position, s.case, (), 0, "wrong")
+        if s.case.subject == "orjson"
+        else s
         for s in samples(6, {})
     ]
     done = figures(PLAN, found)
@@ -207,8 +216,8 @@ def entry(case: Case, *rounds_s: float) -> dict[str, object]:
 def test_samples_come_from_pytest_benchmarks_file_with_six_digits() -> None:
     one, other = order(PLAN, 0)[:2]
     file = {"benchmarks": [entry(one, 1.23456789e-6, 3e-6, 2e-6), entry(other, 1.0)]}
-    first, second = samples_of(4, file)
-    assert first == Sample(4, 0, one, (1.23457e-6, 3e-6, 2e-6), 7)
+    first, second = case_times_of(4, file)
+    assert first == CaseTimes(4, 0, one, (1.23457e-6, 3e-6, 2e-6), 7)
     assert first.median_ns == pytest.approx(2000)
     assert (second.case, second.position) == (other, 1)
 
@@ -216,7 +225,7 @@ def test_samples_come_from_pytest_benchmarks_file_with_six_digits() -> None:
 def test_a_void_case_is_a_sample_whether_it_was_timed_or_not() -> None:
     one, other = order(PLAN, 0)[:2]
     file = {"benchmarks": [entry(one, 1.0)]}
-    found = list(samples_of(4, file, {one: "changed", other: "wrong"}))
+    found = list(case_times_of(4, file, {one: "changed", other: "wrong"}))
     assert [(s.case, s.void, s.median_ns, s.rounds_s) for s in found] == [
         (one, "changed", None, ()),
         (other, "wrong", None, ()),
@@ -225,10 +234,10 @@ def test_a_void_case_is_a_sample_whether_it_was_timed_or_not() -> None:
 
 def test_samples_survive_json_and_say_all_that_a_reader_needs() -> None:
     sample = samples(1, {})[0]
-    void = Sample(0, -1, sample.case, (), 0, "wrong")
+    void = CaseTimes(0, -1, sample.case, (), 0, "wrong")
     for one in (sample, void):
-        assert sample_from_json(sample_to_json(one)) == one
-    plain = sample_to_json(sample)
+        assert case_times_from_json(case_times_to_json(one)) == one
+    plain = case_times_to_json(sample)
     assert plain.keys() >= {
         *("process", "position", "case", "subject", "codec", "message", "contract", "size_bytes"),
         *("k", "gc", "iterations", "rounds", "median_ns", "rounds_s"),

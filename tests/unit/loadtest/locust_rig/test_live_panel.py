@@ -1,6 +1,6 @@
 import json
 
-from capnp_rig.loadtest.engine.server_usage import ServerPart
+from capnp_rig.loadtest.engine.server_usage import WatchedProcess
 from capnp_rig.loadtest.locust_rig.live_panel import (
     PROCESS_COLUMNS,
     TIMES_COLUMNS,
@@ -33,7 +33,7 @@ def watch(*usages: Usage) -> ServerWatch:
         later = tuple(Usage(one.name, one.pid, one.cpu_s + used_s, 99_000_000) for one in usages)
         readings.append(Reading(at_s, later, None))
     found = ServerWatch("h:1", readings)
-    found._parts = [ServerPart(one.name, None) for one in usages]  # type: ignore[arg-type]
+    found._parts = [WatchedProcess(one.name, None) for one in usages]  # type: ignore[arg-type]
     return found
 
 

@@ -169,14 +169,14 @@ def test_no_loss_is_said() -> None:
 
 def test_what_a_benchmark_writes_is_what_the_page_reads() -> None:
     pytest.importorskip("orjson", reason="needs the extra bench")
+    from capnp_rig.loadtest.bench.case_times import CaseTimes
     from capnp_rig.loadtest.bench.figures import figures
     from capnp_rig.loadtest.bench.plan import PLANS, groups
-    from capnp_rig.loadtest.bench.samples import Sample
 
     plan = PLANS["tiny"]
     cases = [case for group in groups(plan) for case in group]
     samples = [
-        Sample(process, at, case, (1e-6 * (1 + case.size_bytes * len(case.subject)),), 1)
+        CaseTimes(process, at, case, (1e-6 * (1 + case.size_bytes * len(case.subject)),), 1)
         for process in range(6)
         for at, case in enumerate(cases)
     ]

@@ -16,6 +16,9 @@ from capnp_rig.loadtest.stats.pair_statistics import (
 )
 from capnp_rig.loadtest.stats.reasons import Reason
 
+# What is timed: a call, from its sending to its answer.
+CONTRACT = "round trip"
+
 
 def median_figure(
     name: str,
@@ -28,10 +31,22 @@ def median_figure(
     labels: Mapping[str, Any] = MappingProxyType({}),
 ) -> Figure:
     """Return the median of one value per process, with its interval."""
-    found = interval_of_median(values, seed=0)
+    middle = interval_of_median(values, seed=0)
     return Figure(
-        *(name, found.value, unit, contract, found.n, found.low, found.high, verdict, reasons),
+        *(name, middle.value, unit, contract, middle.n, middle.low, middle.high, verdict, reasons),
         labels=dict(labels),
+    )
+
+
+def value_figure(
+    load: str, subject: str, what: str, unit: str, values: Sequence[float], *limits: Reason
+) -> Figure:
+    """Return the median of what `subject` did; where something limited it, a lower bound."""
+    return median_figure(
+        *(f"{load}: {subject} {what}", values, unit, CONTRACT),
+        verdict=Verdict.AT_LEAST if limits else Verdict.OK,
+        reasons=limits,
+        labels=value_labels(load, subject, what),
     )
 
 
@@ -45,7 +60,6 @@ def ratio_figures(
     what: str,
     names: Mapping[str, str],
     costs: Mapping[str, Sequence[float]],
-    contract: str,
 ) -> list[Figure]:
     """Return the ratio of the baseline to itself, and of the candidate to it.
 
@@ -60,18 +74,16 @@ def ratio_figures(
     judgement = judge(ratio, floor)
     return [
         Figure(
-            *(f"{load}: A/A, {what}", *_ratio(same, contract), Verdict.FLOOR),
+            *(f"{load}: A/A, {what}", *_ratio(same), Verdict.FLOOR),
             labels={"kind": "A/A", "subject": baseline, **place},
         ),
         Figure(
             f"{load}: {subject} over {baseline}, {what}",
-            *(*_ratio(ratio, contract), judgement.verdict, judgement.reasons),
+            *(*_ratio(ratio), judgement.verdict, judgement.reasons),
             labels={"kind": "ratio", "subject": subject, **place, "floor": floor},
         ),
     ]
 
 
-def _ratio(
-    found: Interval, contract: str
-) -> tuple[float, str, str, int, float | None, float | None]:
-    return (found.value, "ratio", contract, found.n, found.low, found.high)
+def _ratio(of: Interval) -> tuple[float, str, str, int, float | None, float | None]:
+    return (of.value, "ratio", CONTRACT, of.n, of.low, of.high)

@@ -1,4 +1,4 @@
-from capnp_rig.loadtest.bench.pair_run import median_figure, ratio_figures
+from capnp_rig.loadtest.bench.pair_figures import median_figure, ratio_figures
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import reasons_of_text
 
@@ -6,7 +6,7 @@ from capnp_rig.loadtest.stats.reasons import reasons_of_text
 def test_ratios_are_above_one_where_the_candidate_costs_less() -> None:
     costs = {"baseline": [10.0] * 6, "candidate": [2.5] * 6, "again": [10.1] * 6}
     names = {"baseline": "theirs", "candidate": "ours"}
-    same, ratio = ratio_figures("8 x 1", "calls/s", names, costs, "round trip")
+    same, ratio = ratio_figures("8 x 1", "calls/s", names, costs)
     assert (same.name, same.verdict) == ("8 x 1: A/A, calls/s", "floor")
     assert round(same.value or 0, 3) == 0.99
     assert ratio.name == "8 x 1: ours over theirs, calls/s"

@@ -14,7 +14,7 @@ _NOWHERE = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class CaseTimes:
     """Seconds per call in each round; `position` counts the cases of the process.
 
     With a reason in `void` the codec failed its verification: nothing was timed, or in vain.
@@ -29,48 +29,48 @@ class Sample:
 
     @property
     def median_ns(self) -> float | None:
-        """The median of the rounds, in ns; None of a void sample."""
+        """The median of the rounds, in ns; None of void ones."""
         return None if self.void else median(self.rounds_s) * 1e9
 
 
-def samples_of(
+def case_times_of(
     process: int, benchmark_json: Mapping[str, Any], voids: Mapping[Case, str] | None = None
-) -> Iterator[Sample]:
-    """Yield the samples in one file of pytest-benchmark, and one of each void case."""
+) -> Iterator[CaseTimes]:
+    """Yield what is in one file of pytest-benchmark, then the void cases."""
     reasons = voids or {}
     for position, entry in enumerate(benchmark_json["benchmarks"]):
         stats, case = entry["stats"], Case(**entry["extra_info"]["case"])
         if case not in reasons:
             rounds_s = tuple(float(f"{value:.{_DIGITS}g}") for value in stats["data"])
-            yield Sample(process, position, case, rounds_s, stats["iterations"])
+            yield CaseTimes(process, position, case, rounds_s, stats["iterations"])
     for case, reason in reasons.items():
-        yield Sample(process, _NOWHERE, case, (), 0, reason)
+        yield CaseTimes(process, _NOWHERE, case, (), 0, reason)
 
 
-def sample_to_json(sample: Sample) -> dict[str, Any]:
+def case_times_to_json(times: CaseTimes) -> dict[str, Any]:
     """Return plain values: what the case is, and what was timed, the median among it."""
-    case = sample.case
+    case = times.case
     return {
-        "process": sample.process,
-        "position": sample.position,
+        "process": times.process,
+        "position": times.position,
         "case": case.name,
         "subject": case.subject,
         **case.labels(),
         "gc": case.gc,
-        "iterations": sample.iterations,
-        "rounds": len(sample.rounds_s),
-        "median_ns": sample.median_ns,
-        "rounds_s": sample.rounds_s,
-        **({"void": sample.void} if sample.void else {}),
+        "iterations": times.iterations,
+        "rounds": len(times.rounds_s),
+        "median_ns": times.median_ns,
+        "rounds_s": times.rounds_s,
+        **({"void": times.void} if times.void else {}),
     }
 
 
-def sample_from_json(plain: Mapping[str, Any]) -> Sample:
-    """Return what `sample_to_json` wrote."""
+def case_times_from_json(plain: Mapping[str, Any]) -> CaseTimes:
+    """Return what `case_times_to_json` wrote."""
     case = Case(
         *(plain["subject"], plain["message"], plain["contract"], plain["size_bytes"], plain["gc"])
     )
-    return Sample(
+    return CaseTimes(
         process=plain["process"],
         position=plain["position"],
         case=case,
