@@ -23,7 +23,7 @@ from capnp_rig.loadtest.compare.round_metrics import (
     sweep_metrics,
 )
 from capnp_rig.loadtest.results import ResultError
-from capnp_rig.loadtest.results.load_samples import Result, read_load, stored_verdict
+from capnp_rig.loadtest.results.load_samples import Result, stored_verdict
 from capnp_rig.loadtest.stats.metric import Metric
 from capnp_rig.loadtest.stats.pair_statistics import Interval, Verdict, judge
 from capnp_rig.loadtest.stats.resampling import LEAST_UNITS, ratio_of
@@ -216,7 +216,7 @@ def _load_metrics(sides: Sequence[tuple[str, Result, int]]) -> tuple[str, list[l
     loads = []
     for name, result, seed in sides:
         with _named(name):
-            loads.append((read_load(result.document, result.samples or ()), seed))
+            loads.append((result.load, seed))
     if all(len(load.repeats) >= LEAST_UNITS for load, _ in loads):
         return "repeat", [list(metrics_by_repeat(load, seed=seed)) for load, seed in loads]
     return "second", [list(metrics_by_second(load, seed=seed)) for load, seed in loads]

@@ -16,7 +16,6 @@ from capnp_rig.loadtest.results.load_samples import (
     LoadRun,
     damage,
     read_figures,
-    read_load,
     read_result,
     stored_verdict,
 )
@@ -161,10 +160,7 @@ def _read_all(heads: Iterable[tuple[Path, Mapping[str, Any]]], skipped: Sequence
 
 def _read_source(folder: Path, document: Mapping[str, Any]) -> Source:
     kind = str(document["kind"])
-    load = None
-    if kind in LOAD_KINDS:
-        result = read_result(folder)
-        load = read_load(result.document, result.samples or ())
+    load = read_result(folder).load if kind in LOAD_KINDS else None
     stored_verdict(document)
     with damage(str(folder / "run.json")):
         figures = read_figures(document)

@@ -13,15 +13,14 @@ Files may be damaged, so all that is read is checked: whatever is not as written
 import lzma
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from capnp_rig.loadtest.results import (
-    RUN_FILE,
     SAMPLES_FILE,
     ResultError,
     read_run,
@@ -58,7 +57,6 @@ _TEXT_LABELS = (
 )
 # More seconds than a run can have: a damaged number shall not fill the memory.
 _MOST_SECONDS = 1_000_000
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -216,8 +214,8 @@ def read_result(folder: str | Path) -> Result:
         ResultError: A file is damaged, or of another major version.
     """
     folder = Path(folder)
-    document = _checked(run_file(folder), lambda: read_run(folder))
-    with damage(str(folder / RUN_FILE)):
+    with damage(str(run_file(folder))):
+        document = read_run(folder)
         for part, kind in _DOCUMENT_PARTS.items():
             if not isinstance(document.get(part), kind):
                 raise TypeError(f"{part} is missing")
@@ -227,13 +225,14 @@ def read_result(folder: str | Path) -> Result:
     except ResultError as error:
         raise ResultError(f"{folder}: {error}") from error
     try:
-        samples = _checked(folder / SAMPLES, lambda: read_samples(folder))
+        with damage(str(folder / SAMPLES)):
+            samples = read_samples(folder)
+            if not all(isinstance(sample, dict) for sample in samples):
+                raise TypeError("a line is no object")
     except FileNotFoundError as error:
         if document["kind"] in LOAD_KINDS:
             raise ResultError(f"{folder / SAMPLES} is missing") from error
         return Result(document, None)
-    if not all(isinstance(sample, dict) for sample in samples):
-        raise ResultError(f"{folder / SAMPLES} is damaged: a line is no object")
     return Result(document, samples)
 
 
@@ -313,23 +312,12 @@ def damage(file: str, line: int | None = None) -> Iterator[None]:
         yield
     except ResultError:
         raise
-    except _DAMAGED as error:
+    except (*_DAMAGED, OSError) as error:
+        # A file that cannot be opened has a number, one that is no gzip file has none.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         where = file if line is None else f"{file}, line {line}"
         raise ResultError(f"{where} is damaged: {_what(error)}") from error
-
-
-def _checked(file: Path, read: Callable[[], _T]) -> _T:
-    try:
-        return read()
-    except ResultError:
-        raise
-    except OSError as error:
-        # A file that cannot be opened has a number, one that is no gzip file has none.
-        if error.errno is not None:
-            raise
-        raise ResultError(f"{file} is damaged: {error}") from error
-    except _DAMAGED as error:
-        raise ResultError(f"{file} is damaged: {_what(error)}") from error
 
 
 def _what(error: BaseException) -> str:
@@ -363,22 +351,22 @@ def _repeats(document: Mapping[str, Any]) -> dict[int, Repeat]:
     observed = document["observed"]
     # What was observed goes by repeat; a single repeat may have it without a list.
     by_repeat = observed if isinstance(observed, list) else [observed]
-    found: dict[int, Repeat] = {}
+    repeats: dict[int, Repeat] = {}
     for entry in document["generators"]:
         number = entry["repeat"]
         seconds, busy = _number(entry["seconds"]), _number(entry["busy"])
         if not 0 <= seconds <= _MOST_SECONDS:
             raise ValueError(f"{seconds} seconds")
-        known = found.get(number, Repeat(0.0, 0.0))
+        known = repeats.get(number, Repeat(0.0, 0.0))
         seen = by_repeat[number]
-        found[number] = Repeat(
+        repeats[number] = Repeat(
             *(max(seconds, known.seconds), max(busy, known.busy)),
             server_cpu_s=_number_or_none(seen["server_cpu_s"]),
             steal=_number_or_none(seen["steal"]),
             # Older results, and those of Locust, have none.
             server=tuple(_process(plain) for plain in seen.get("server", ())),
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(repeats.items()))
 
 
 def _process(plain: Mapping[str, Any]) -> ProcessUse:
@@ -479,8 +467,8 @@ def _add_window(
     second = sample["second"]
     if not isinstance(second, int) or not WARMUP <= second <= _MOST_SECONDS:
         raise ValueError(f"{second!r} is no second")
-    found = windows[sample["repeat"], sample["process"]]
-    if second in found:
+    seconds = windows[sample["repeat"], sample["process"]]
+    if second in seconds:
         raise ValueError(f"second {second} comes twice")
     window = Window.from_json(sample)
     for times in window.calls.values():
@@ -490,7 +478,7 @@ def _add_window(
     check_histogram(window.reconnects)
     for count in window.failures.values():
         _count(count)
-    found[second] = window
+    seconds[second] = window
 
 
 def check_histogram(times: Histogram) -> None:
