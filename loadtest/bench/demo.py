@@ -4,30 +4,20 @@ Both run as commands in sessions of their own; whatever happens, they are ended 
 result is Locust's, with what server and Locust have printed beside it.
 """
 
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from capnp_rig.loadtest.engine.child_process import (
-    child_environment,
-    kept_alive,
-    last_line,
-    module_command,
-)
+from capnp_rig.loadtest.bench.locust_process import run_locust
+from capnp_rig.loadtest.bench.rounds import BenchError
+from capnp_rig.loadtest.engine.child_process import last_line
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
 from capnp_rig.loadtest.results import read_run
 from capnp_rig.loadtest.results.load_samples import read_figures
 from capnp_rig.loadtest.results.writing import WrittenResult, make_folder
 
 _LOCUSTFILE = Path(__file__).resolve().parents[1] / "capnp_user.py"
-# Beyond the run itself: Locust starts, spawns, writes, prints and exits.
-_GRACE_S = 30.0
-
-
-class DemoError(Exception):
-    """The demo could not be run; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +53,7 @@ def run(config: DemoConfig, *, say: Callable[[str], None]) -> DemoResult:
     """Run the demo and write its result; `say` gets a line of progress now and then.
 
     Raises:
-        DemoError: The server or Locust did not run.
+        BenchError: The server or Locust did not run.
         OSError: The result cannot be written.
     """
     config.results.mkdir(parents=True, exist_ok=True)
@@ -75,7 +65,7 @@ def run(config: DemoConfig, *, say: Callable[[str], None]) -> DemoResult:
                 say(f"Server at {server.address}, {config.users} users for {config.seconds} s")
                 status = _run_locust(config, server.address, here)
         except ServerFailed as error:
-            raise DemoError(str(error)) from error
+            raise BenchError(str(error)) from error
         folder = _keep(here, config.results, status)
     document = read_run(folder)
     figures = tuple(read_figures(document))
@@ -84,29 +74,14 @@ def run(config: DemoConfig, *, say: Callable[[str], None]) -> DemoResult:
 
 
 def _run_locust(config: DemoConfig, address: str, here: Path) -> int:
-    with (
-        (here / "locust.log").open("wb") as log,
-        kept_alive(
-            _locust_command(config, address, here),
-            env=child_environment(),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            return process.wait(config.seconds + _GRACE_S)
-        except subprocess.TimeoutExpired as error:
-            raise DemoError("Locust did not end in time") from error
-
-
-def _locust_command(config: DemoConfig, address: str, here: Path) -> list[str]:
-    return module_command(
-        "locust",
+    return run_locust(
         *("-f", str(_LOCUSTFILE), "-H", address),
         *("--headless", "-u", str(config.users), "-r", str(config.users)),
         *("-t", f"{config.seconds}s", "--only-summary"),
         *("--in-flight", str(config.in_flight), "--payload-bytes", str(config.payload_bytes)),
         *("--csv", str(here / "locust"), "--results", str(here)),
+        log=here / "locust.log",
+        seconds=config.seconds,
     )
 
 
@@ -114,7 +89,7 @@ def _keep(here: Path, results: Path, status: int) -> Path:
     """Move what Locust wrote to where results are, with the logs in it."""
     written = [path for path in here.iterdir() if path.is_dir()]
     if not written:
-        raise DemoError(f"Locust exited with {status}: {last_line(here / 'locust.log')}")
+        raise BenchError(f"Locust exited with {status}: {last_line(here / 'locust.log')}")
     folder = make_folder(results, written[0].name)
     for path in [*written[0].iterdir(), *here.glob("*.*")]:
         if path.is_file():

@@ -11,13 +11,13 @@ that makes the ratio void if it was the baseline's, and a lower bound if it was 
 
 import json
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from capnp_rig.loadtest.bench.locust_process import run_locust
 from capnp_rig.loadtest.bench.pair_figures import ratio_figures, value_figure
 from capnp_rig.loadtest.bench.rounds import (
     AGAIN,
@@ -44,8 +44,6 @@ from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
 _HERE = Path(__file__).resolve().parents[1]
 _METER = _HERE / "locust_rig" / "process_meter.py"
-# Locust's own start and end, on a busy machine.
-_GRACE_S = 30.0
 _BUSY_LIMIT = 0.9
 NAMES = {CANDIDATE: "ReverseUser", BASELINE: "FastHttpUser"}
 
@@ -203,24 +201,15 @@ def _run_locust(
 ) -> dict[str, Any]:
     meter, log = folder / "meter.json", folder / "locust.log"
     meter.unlink(missing_ok=True)
-    command = module_command(
-        "locust",
+    run_locust(
         *("-f", f"{_HERE / file},{_METER}", "-H", address, "--headless", "--only-summary"),
         *("-u", str(config.users), "-r", "100", "--meter-file", str(meter)),
         *("--meter-warmup", str(config.warmup_s), "--meter-seconds", str(config.seconds)),
         *(f"--meter-server={pid}" for pid in pids),
+        log=log,
+        seconds=config.warmup_s + config.seconds,
         cpus={cpu},
     )
-    with (
-        log.open("wb") as stream,
-        kept_alive(
-            command, env=child_environment(), stdout=stream, stderr=subprocess.STDOUT
-        ) as process,
-    ):
-        try:
-            process.wait(config.warmup_s + config.seconds + _GRACE_S)
-        except subprocess.TimeoutExpired as error:
-            raise BenchError("Locust did not end in time") from error
     if not meter.exists():
         raise BenchError(f"Locust failed: {last_line(log)}")
     read: dict[str, Any] = json.loads(meter.read_text(encoding="utf-8"))

@@ -9,13 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from capnp_rig.loadtest.bench.module_output import json_output, tail
 from capnp_rig.loadtest.bench.plan import Case, Plan
 from capnp_rig.loadtest.bench.rounds import BenchError
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
 
-# Both are started as commands, not imported: what they load is theirs alone.
+# Started as a command, not imported: what it loads is its alone.
 _BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks" / "bench_codecs.py"
-_WEIGH_MODULE = "capnp_rig.loadtest.benchmarks.weigh_codec"
 # The slowest case takes a second; the first one also waits for the imports.
 _CASE_TIMEOUT_S = 120.0
 _WEIGH_TIMEOUT_S = 120.0
@@ -50,7 +50,7 @@ def time_cases(
             _wait(pytest, process)
         if pytest.returncode or not file.is_file():
             output.seek(0)
-            raise BenchError(f"process {process} failed:\n{_tail(output.read())}")
+            raise BenchError(f"process {process} failed:\n{tail(output.read())}")
 
 
 def _wait(pytest: "subprocess.Popen[bytes]", process: int) -> None:
@@ -74,10 +74,6 @@ def _cases_done(pipe: int, process: int) -> Iterator[tuple[str, str]]:
         for line in lines:
             done = json.loads(line)
             yield done["case"], done.get("void", "")
-
-
-def _tail(output: bytes) -> str:
-    return "\n".join(output.decode(errors="replace").splitlines()[-20:])
 
 
 def _timing_environment(plan: str, process: int, pipe: int) -> dict[str, str]:
@@ -144,16 +140,9 @@ def weigh_sizes(message: str, size_bytes: int) -> Sequence[dict[str, Any]]:
 
 
 def _weigh(*arguments: str) -> Any:
-    with kept_alive(
-        module_command(_WEIGH_MODULE, *arguments),
-        env=child_environment(PYTHONHASHSEED="0", MALLOC_MMAP_THRESHOLD_=str(_MAPPED_FROM_BYTES)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as weighing:
-        try:
-            output, errors = weighing.communicate(timeout=_WEIGH_TIMEOUT_S)
-        except subprocess.TimeoutExpired as error:
-            raise BenchError(f"weighing {arguments} took over {_WEIGH_TIMEOUT_S:.0f} s") from error
-    if weighing.returncode:
-        raise BenchError(f"weighing {arguments} failed:\n{_tail(errors)}")
-    return json.loads(output)
+    return json_output(
+        *("capnp_rig.loadtest.benchmarks.weigh_codec", *arguments),
+        within_s=_WEIGH_TIMEOUT_S,
+        PYTHONHASHSEED="0",
+        MALLOC_MMAP_THRESHOLD_=str(_MAPPED_FROM_BYTES),
+    )

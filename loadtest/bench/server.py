@@ -8,15 +8,14 @@ call of all server processes by the kernel's own clock, the ratios of both, the 
 connections, and what `wire` costs in memory, without a socket.
 """
 
-import json
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from capnp_rig.loadtest.bench.module_output import json_output
 from capnp_rig.loadtest.bench.pair_figures import (
     CONTRACT,
     median_figure,
@@ -34,7 +33,6 @@ from capnp_rig.loadtest.bench.rounds import (
     cpu_each,
     rounds,
 )
-from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed, run_engines
 from capnp_rig.loadtest.engine.process import EngineConfig
 from capnp_rig.loadtest.engine.progress import ShowProgress
@@ -183,18 +181,12 @@ def _measure(engine: str, load: EngineConfig, server_cpu: int, folder: Path) -> 
 
 def _time_in_memory(number: int, cpu: int) -> dict[str, float]:
     """Return the ns of each case of `loadtest.benchmarks.in_memory` in a fresh process."""
-    with kept_alive(
-        module_command("capnp_rig.loadtest.benchmarks.in_memory", cpus={cpu}),
-        env=child_environment(PYTHONHASHSEED=str(number)),
-        stdout=subprocess.PIPE,
-    ) as process:
-        try:
-            out, _ = process.communicate(timeout=_IN_MEMORY_S)
-        except subprocess.TimeoutExpired as error:
-            raise BenchError("the in-memory timing did not end in time") from error
-        if process.returncode:
-            raise BenchError("the in-memory timing failed")
-    times_ns: dict[str, float] = json.loads(out)
+    times_ns: dict[str, float] = json_output(
+        "capnp_rig.loadtest.benchmarks.in_memory",
+        within_s=_IN_MEMORY_S,
+        cpus={cpu},
+        PYTHONHASHSEED=str(number),
+    )
     return times_ns
 
 

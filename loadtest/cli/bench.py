@@ -202,12 +202,13 @@ def bench_stacks(*, quick: bool, **plain: Any) -> None:
 @results_option
 def demo(**plain: Any) -> int:
     """Start a server, load it with Locust, and show what it did."""
-    from capnp_rig.loadtest.bench.demo import DemoConfig, DemoError, run
+    from capnp_rig.loadtest.bench.demo import DemoConfig, run
+    from capnp_rig.loadtest.bench.rounds import BenchError
     from capnp_rig.loadtest.report.figures import figure_table
     from capnp_rig.loadtest.report.terminal import show
 
     config = DemoConfig(**plain)
-    with failures_in_one_line(DemoError):
+    with failures_in_one_line(BenchError):
         result = run(config, say=lambda text: click.echo(text, err=True))
     show(stdout(), figure_table("figures", config.title, result.written.figures))
     for kind, number in result.failures.items():

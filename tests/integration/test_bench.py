@@ -148,5 +148,5 @@ def test_a_process_that_fails_says_what_it_printed(tmp_path: Path) -> None:
 
 
 def test_a_weighing_that_fails_says_what_it_printed(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"(?s)weighing .* failed:.*rows of 64 bytes"):
+    with pytest.raises(BenchError, match=r"(?s)weigh_codec .* failed:.*rows of 64 bytes"):
         write_frames("tensor", 100, tmp_path)
