@@ -13,9 +13,9 @@ from capnp_rig.loadtest.bench.locust_process import run_locust
 from capnp_rig.loadtest.bench.rounds import BenchError
 from capnp_rig.loadtest.engine.child_process import last_line
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
-from capnp_rig.loadtest.results import read_run
+from capnp_rig.loadtest.results import Figure, read_run
 from capnp_rig.loadtest.results.load_samples import read_figures
-from capnp_rig.loadtest.results.writing import WrittenResult, make_folder
+from capnp_rig.loadtest.results.writing import make_folder
 
 _LOCUSTFILE = Path(__file__).resolve().parents[1] / "capnp_user.py"
 
@@ -44,7 +44,8 @@ class DemoConfig:
 class DemoResult:
     """What came out; `failures` counts failed calls by kind."""
 
-    written: WrittenResult
+    folder: Path
+    figures: tuple[Figure, ...]
     failures: Mapping[str, int]
     exit_status: int
 
@@ -70,7 +71,7 @@ def run(config: DemoConfig, *, say: Callable[[str], None]) -> DemoResult:
     document = read_run(folder)
     figures = tuple(read_figures(document))
     failures = document["summary"]["errors_by_kind"]
-    return DemoResult(WrittenResult(folder, figures), failures, status)
+    return DemoResult(folder, figures, failures, status)
 
 
 def _run_locust(config: DemoConfig, address: str, here: Path) -> int:

@@ -10,10 +10,10 @@ from capnp_rig.loadtest.cli.load import read_size
 from capnp_rig.loadtest.cli.terminal import (
     Command,
     failures_in_one_line,
+    finish,
     measured,
     options,
     results_option,
-    say_folder,
     stdout,
 )
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
@@ -53,7 +53,7 @@ def bench(
     show(stdout(), *codec_parts(written.figures))
     if quick:
         click.echo("Quick mode: few processes, intervals are plain ranges.")
-    say_folder(written)
+    finish(written)
 
 
 def _pair_options(seconds: float) -> Callable[[Command], Command]:
@@ -73,7 +73,7 @@ def _compare_pairs(run: Callable[..., Any], config: Any) -> None:
 
     written = measured(run, config, BenchError)
     show(stdout(), figure_table("figures", config.title, written.figures))
-    say_folder(written)
+    finish(written)
 
 
 def _rounds(*, quick: bool, rounds: int | None) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def bench_stacks(*, quick: bool, **plain: Any) -> None:
     config = BenchStacksConfig(**{**(QUICK if quick else {}), **asked})
     result = measured(run, config, BenchError)
     show(stdout(), *stack_parts(result.written.figures, result.skipped))
-    say_folder(result.written)
+    finish(result.written)
     if result.stopped is not None:
         click.echo(f"Stopped after {result.rounds} of {config.rounds} rounds")
         with failures_in_one_line():
@@ -210,8 +210,8 @@ def demo(**plain: Any) -> int:
     config = DemoConfig(**plain)
     with failures_in_one_line(BenchError):
         result = run(config, say=lambda text: click.echo(text, err=True))
-    show(stdout(), figure_table("figures", config.title, result.written.figures))
+    show(stdout(), figure_table("figures", config.title, result.figures))
     for kind, number in result.failures.items():
         click.echo(f"{number:,} x {kind}")
-    say_folder(result.written)
+    click.echo(f"Written to {result.folder}")
     return result.exit_status

@@ -11,10 +11,10 @@ import click
 from capnp_rig import rigcli
 from capnp_rig.loadtest.cli.terminal import (
     Command,
+    finish,
     measured,
     options,
     results_option,
-    say_folder,
     stdout,
 )
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
@@ -298,7 +298,7 @@ def run_command(
     violations = [text for each in thresholds if (text := each.violation(summary)) is not None]
     for violation in violations:
         click.echo(f"failed: {violation}", err=True)
-    say_folder(result.written, err=True)
+    finish(result.written, err=True)
     if result.interrupted:
         return 130
     tolerated = any(threshold.is_of_errors for threshold in thresholds)
@@ -362,5 +362,5 @@ def search_command(
         click.echo(json.dumps({"slo": objective.text, **found, "curve": curve}))
     else:
         show(stdout(), rate_table(curve, slo), *answer_notes(objective, result.found))
-    say_folder(result.written, err=True)
+    finish(result.written, err=True)
     return 0 if result.found.rate_hz is not None else 1

@@ -73,12 +73,13 @@ def report(
 
 
 def _write_reports(folders: Sequence[Path]) -> None:
+    from capnp_rig.loadtest.report.sources import read_source
+    from capnp_rig.loadtest.report.write import write_report
     from capnp_rig.loadtest.results import ResultError
-    from capnp_rig.loadtest.results.report import write_report
 
     for folder in folders:
         with failures_in_one_line(ResultError):
-            click.echo(write_report(folder))
+            click.echo(write_report(read_source(folder)))
 
 
 class _Wanted(NamedTuple):

@@ -7,7 +7,7 @@ import click
 
 from capnp_rig import rigcli
 from capnp_rig.loadtest.cli.load import connections_option, load_config, load_options, read_seconds
-from capnp_rig.loadtest.cli.terminal import measured, say_folder, stdout
+from capnp_rig.loadtest.cli.terminal import finish, measured, stdout
 
 _MOST_IN_FLIGHT = 4096
 
@@ -72,5 +72,5 @@ def sweep_command(
         click.echo(json.dumps([figure.to_json() for figure in written.figures]))
     else:
         show(stdout(), flight_table(written.figures), *flight_notes(written.figures))
-    say_folder(written, err=True)
+    finish(written, err=True)
     return int(has_failed_calls(written.figures))

@@ -59,9 +59,16 @@ def measured(
         return run(config, show)
 
 
-def say_folder(written: "WrittenResult", *, err: bool = False) -> None:
-    """Say where a result was written, and which of its files could not be."""
-    for note in written.notes:
+def finish(written: "WrittenResult", *, err: bool = False) -> None:
+    """Write the page of a result, and say where it lies and which of its files could not be made.
+
+    With `err` stdout has a result already, and the folder is said on stderr.
+    """
+    from capnp_rig.loadtest.report.write import write_views
+
+    with failures_in_one_line():
+        notes = write_views(written)
+    for note in notes:
         click.echo(note, err=True)
     click.echo(f"Written to {written.folder}", err=err)
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import ServerWatch
+from capnp_rig.loadtest.report.terminal import lines_of
+from capnp_rig.loadtest.report.times import times_table
+from capnp_rig.loadtest.report.write import write_views
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import (
     generator_entry,
@@ -21,7 +24,7 @@ from capnp_rig.loadtest.results.load_samples import (
     usage_sample,
     window_samples,
 )
-from capnp_rig.loadtest.results.times_table import CSV_COLUMNS, csv_cells, table_lines, times_rows
+from capnp_rig.loadtest.results.times_table import CSV_COLUMNS, csv_cells, times_rows
 from capnp_rig.loadtest.results.writing import Origin, write_result
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.process_use import Usage
@@ -73,7 +76,7 @@ def conclude(
         summary,
         problems,
         tuple(violation for violation in found if violation is not None),
-        tuple(table_lines(times_rows(live.total, live.seconds))),
+        tuple(lines_of(times_table(times_rows(live.total, live.seconds)))),
         tuple(_figures(live, summary)),
     )
 
@@ -141,7 +144,7 @@ def write_folder(
         generators=list(_generators(live)),
         **origin.more,
     )
-    return folder, written.notes
+    return folder, write_views(written)
 
 
 def _write_times(file: Path, live: LiveRun) -> None:

@@ -38,6 +38,7 @@ from capnp_rig.loadtest.report.load_claims import (
     sweep_claim,
     void_flags,
 )
+from capnp_rig.loadtest.report.plain_values import flat, plain_text
 from capnp_rig.loadtest.report.rate_curve import search_parts
 from capnp_rig.loadtest.report.share_sweep import share_parts
 from capnp_rig.loadtest.report.size_sweep import size_parts
@@ -298,9 +299,9 @@ def _environment_table(sources: Sequence[Source]) -> Table:
     """Return each fact once per value, with the results that it holds for."""
     facts: dict[str, dict[str, list[str]]] = {}
     for source in sources:
-        for name, value in _flat(source.environment):
+        for name, value in flat(source.environment):
             if name != "command":
-                holders = facts.setdefault(name, {}).setdefault(_plain(value), [])
+                holders = facts.setdefault(name, {}).setdefault(plain_text(value), [])
                 holders.append(source.kind)
     rows = [
         Row(
@@ -314,19 +315,3 @@ def _environment_table(sources: Sequence[Source]) -> Table:
         for value, holders in values.items()
     ]
     return Table("environment-table", "Where and with what", ["fact", "value", "of"], rows)
-
-
-def _flat(plain: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in plain.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "none" if value is None else str(value)

@@ -14,6 +14,7 @@ from capnp_rig.loadtest.results import Figure, ResultError, read_run, run_file
 from capnp_rig.loadtest.results.load_samples import (
     LOAD_KINDS,
     LoadRun,
+    Result,
     damage,
     read_figures,
     read_result,
@@ -149,7 +150,7 @@ def _read_all(heads: Iterable[tuple[Path, Mapping[str, Any]]], skipped: Sequence
     lines = list(skipped)
     for folder, document in heads:
         try:
-            source = _read_source(folder, document)
+            source = _read_head(folder, document)
             number = 1 + sum(one.kind == source.kind for one in sources)
             slug = source.kind if number == 1 else f"{source.kind}-{number}"
             sources.append(replace(source, slug=slug))
@@ -158,14 +159,43 @@ def _read_all(heads: Iterable[tuple[Path, Mapping[str, Any]]], skipped: Sequence
     return Found(sources, lines)
 
 
-def _read_source(folder: Path, document: Mapping[str, Any]) -> Source:
-    kind = str(document["kind"])
-    load = read_result(folder).load if kind in LOAD_KINDS else None
-    stored_verdict(document)
-    with damage(str(folder / "run.json")):
-        figures = read_figures(document)
+def read_source(folder: Path) -> Source:
+    """Return the result of a folder.
+
+    Raises:
+        OSError: A file cannot be read.
+        ResultError: The folder holds no result, or a damaged one.
+    """
+    result = read_result(folder)
+    try:
+        return source_of(folder, result)
+    except ResultError as error:
+        raise ResultError(f"{folder}: {error}") from error
+
+
+def source_of(folder: Path, result: Result) -> Source:
+    """Return a result that was read from a folder, or was just written into it.
+
+    Raises:
+        OSError: The folder's files cannot be listed.
+        ResultError: The result is damaged.
+    """
+    load = result.load if result.is_load else None
+    with damage("run.json"):
+        figures = read_figures(result.document)
     files = frozenset(each.name for each in folder.iterdir())
-    return Source(kind, folder, document, figures, load, files)
+    return Source(result.kind, folder, result.document, figures, load, files, result.kind)
+
+
+def _read_head(folder: Path, document: Mapping[str, Any]) -> Source:
+    """Return the result of a folder whose document was read; samples of load runs only."""
+    if document["kind"] in LOAD_KINDS:
+        return read_source(folder)
+    stored_verdict(document)
+    try:
+        return source_of(folder, Result(document, None))
+    except ResultError as error:
+        raise ResultError(f"{folder}: {error}") from error
 
 
 def _why_skipped(folder: Path, error: ResultError | OSError) -> str:

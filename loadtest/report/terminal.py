@@ -1,5 +1,6 @@
 """The parts of a document on a terminal, through rich."""
 
+import io
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from capnp_rig.loadtest.report.document import (
     Tone,
 )
 
+_LOG_COLUMNS = 250
 _STYLES = {
     Tone.PLAIN: "",
     Tone.GOOD: "green",
@@ -37,6 +39,14 @@ def show(console: Console, *parts: Part) -> None:
             console.print(Text(printable(line)), soft_wrap=True)
         if isinstance(part, Fold):
             show(console, *part.parts)
+
+
+def lines_of(*parts: Part) -> list[str]:
+    """Return what `show` prints, for a log: no colours, and wide enough for every table."""
+    console = Console(file=io.StringIO(), width=_LOG_COLUMNS, color_system=None)
+    with console.capture() as capture:
+        show(console, *parts)
+    return [line.rstrip() for line in capture.get().splitlines()]
 
 
 def rich_table(table: Table) -> RichTable:

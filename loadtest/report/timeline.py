@@ -43,7 +43,7 @@ def time_parts(source: Source, load: LoadRun) -> Iterator[Part]:
         return
     clock = "response" if load.is_open_loop else "service"
     marks = [Mark("x", offset, f"repeat {repeat}") for repeat, offset in offsets.items() if repeat]
-    panels = [_latency_panel(seconds, clock, marks)]
+    panels = [_latency_panel(seconds, clock, marks), _rate_panel(seconds)]
     panels += _usage_panels(load, offsets)
     yield LineChart(
         key=f"time-{source.slug}",
@@ -77,6 +77,19 @@ def _latency_panel(
     values += [] if heat is None else [heat.y_edges[0], heat.y_edges[-1]]
     axis = Axis(f"{clock} time", is_log=True, ticks=decade_ticks(values, time_text))
     return Panel(axis, lines, marks, heat, weight=1.6)
+
+
+def _rate_panel(seconds: Sequence[tuple[float, Second]]) -> Panel:
+    points = [
+        Point(
+            offset + second.second + second.length_s / 2,
+            second.calls_per_s or 0.0,
+            text=f"second {second.second}: {count_text(second.calls_per_s)} calls/s",
+        )
+        for offset, second in seconds
+    ]
+    lines = _plain_lines({"answered": points})
+    return Panel(Axis("answered, in calls/s", low=0), lines, weight=0.6)
 
 
 def _heat(seconds: Sequence[tuple[float, Second]], clock: str) -> Heat | None:

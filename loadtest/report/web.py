@@ -5,7 +5,8 @@ anything else, even from a page that somebody has tampered with.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from itertools import groupby
 from urllib.parse import quote
@@ -24,9 +25,10 @@ from capnp_rig.loadtest.report.document import (
     Section,
     Table,
 )
+from capnp_rig.loadtest.report.html import Html, element, joined
 from capnp_rig.loadtest.report.plotly_json import plotly_figure, swatch
-from capnp_rig.loadtest.results.html_page import Html, element, joined
 
+_NAMESPACES = re.compile(r' xmlns(:\w+)?="[^"]*"')
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:"
@@ -56,9 +58,17 @@ _HOW = {
 }
 
 
-def render(document: Document, plotly_script: str) -> str:
-    """Return the page; `plotly_script` is plotly's own JavaScript."""
-    charts = list(charts_of(document))
+# SVG by the key of its chart.
+Pictures = Mapping[str, str]
+
+
+def render(document: Document, plotly_script: str = "", *, pictures: Pictures | None = None) -> str:
+    """Return the page; `plotly_script` is plotly's own JavaScript, which draws the charts.
+
+    With `pictures` they are drawn already, and the page needs no such script; a chart without a
+    picture has its words only.
+    """
+    charts = [] if pictures is not None else list(charts_of(document))
     figures = {chart.key: plotly_figure(chart) for chart in charts}
     head = [
         Html('<meta charset="utf-8">'),
@@ -73,10 +83,10 @@ def render(document: Document, plotly_script: str) -> str:
         element("header", element("h1", document.title)),
         element(
             "main",
-            _box(document),
+            _box(document, pictures),
             _how(),
             _contents(document.sections),
-            *map(_section, document.sections),
+            *(_section(section, pictures) for section in document.sections),
         ),
         Html('<script type="application/json" id="figures">'),
         Html(_script_json(figures)),
@@ -125,17 +135,17 @@ def _contents(sections: Iterable[Section]) -> Html:
 # --- the verdict -----------------------------------------------------------------------------
 
 
-def _box(document: Document) -> Html:
-    content = [element("h2", "Verdict"), *_parts(document.verdict)]
+def _box(document: Document, pictures: Pictures | None) -> Html:
+    content = [element("h2", "Verdict"), *_parts(document.verdict, pictures)]
     for topic, claims in groupby(document.claims, key=lambda claim: claim.topic):
         content.append(element("h3", topic))
         content.append(element("ul", *map(_claim, claims)))
     if not document.claims and not document.verdict:
         content.append(element("p", "Nothing was measured that could be judged.", class_="quiet"))
     if document.flags:
-        content += _parts([Notes("Void, or to be read with care", document.flags)])
+        content.append(_notes(Notes("Void, or to be read with care", document.flags)))
     if document.machine:
-        content += _parts([Notes("Measured on", document.machine)])
+        content.append(_notes(Notes("Measured on", document.machine)))
     look = "box bad" if document.is_void else "box"
     return element("section", *content, class_=look, id="verdict")
 
@@ -163,28 +173,29 @@ def _how() -> Html:
 # --- sections --------------------------------------------------------------------------------
 
 
-def _section(section: Section) -> Html:
-    return element("section", element("h2", section.title), *_parts(section.parts), id=section.key)
+def _section(section: Section, pictures: Pictures | None) -> Html:
+    parts = _parts(section.parts, pictures)
+    return element("section", element("h2", section.title), *parts, id=section.key)
 
 
-def _parts(parts: Iterable[Part]) -> Iterator[Html]:
+def _parts(parts: Iterable[Part], pictures: Pictures | None) -> Iterator[Html]:
     for is_chart, some in groupby(parts, key=_is_chart):
-        shown = [_part(part) for part in some]
+        shown = [_part(part, pictures) for part in some]
         yield from [element("div", *shown, class_="charts")] if is_chart else shown
 
 
-def _part(part: Part) -> Html:
+def _part(part: Part, pictures: Pictures | None) -> Html:
     if isinstance(part, LineChart | RowChart):
-        return _chart(part)
+        return _chart(part) if pictures is None else _picture(part, pictures.get(part.key, ""))
     if isinstance(part, Fold):
-        return element("details", element("summary", part.title), *_parts(part.parts))
+        parts = _parts(part.parts, pictures)
+        return element("details", element("summary", part.title), *parts)
     if isinstance(part, Table):
         return _table(part)
     if isinstance(part, Commands):
         return _commands(part)
     if isinstance(part, Notes):
-        title = element("h3", part.title) if part.title else ""
-        return joined([title, element("ul", *(element("li", text) for text in part.texts))])
+        return _notes(part)
     if isinstance(part, Links):
         links = [
             element("li", element("a", link.text, href=quote(link.path))) for link in part.links
@@ -192,6 +203,11 @@ def _part(part: Part) -> Html:
         return element("ul", *links)
     assert isinstance(part, Paragraph)
     return element("p", part.text, class_="quiet" if part.quiet else "")
+
+
+def _notes(part: Notes) -> Html:
+    title = element("h3", part.title) if part.title else ""
+    return joined([title, element("ul", *(element("li", text) for text in part.texts))])
 
 
 def _commands(part: Commands) -> Html:
@@ -202,6 +218,14 @@ def _command(command: str, what: str) -> Iterator[Html]:
     if what:
         yield element("p", f"{what}:")
     yield element("pre", element("code", command))
+
+
+def _picture(chart: Chart, svg: str) -> Html:
+    # In a page the name of SVG's language goes without saying, and would look like a link.
+    drawn = Html(_NAMESPACES.sub("", svg))
+    picture = element("div", drawn, role="img", aria_label=chart.title) if svg else Html("")
+    content = (element("h3", chart.title), picture, element("figcaption", chart.finding))
+    return element("figure", *content, id=chart.key, class_="chart")
 
 
 def _chart(chart: Chart) -> Html:

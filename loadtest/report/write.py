@@ -7,8 +7,17 @@ from pathlib import Path
 from capnp_rig.loadtest.report.contents import document_of, usable
 from capnp_rig.loadtest.report.fill_in import NoSuchPart, filled
 from capnp_rig.loadtest.report.markdown import markdown
-from capnp_rig.loadtest.report.sources import Found, Source, find_sources, read_sources
+from capnp_rig.loadtest.report.result_page import PAGE, result_document
+from capnp_rig.loadtest.report.sources import (
+    Found,
+    Source,
+    find_sources,
+    read_sources,
+    source_of,
+)
 from capnp_rig.loadtest.report.web import charts_of, render
+from capnp_rig.loadtest.results.hdr_files import HdrMissing, write_hdr_files
+from capnp_rig.loadtest.results.writing import WrittenResult
 
 FIGURES = "figures.md"
 
@@ -42,6 +51,37 @@ def write_page(found: Found, file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
     return file
+
+
+def write_report(source: Source) -> Path:
+    """Write ``report.html`` of a result into its folder, and return its path.
+
+    Raises:
+        OSError: It cannot be written.
+        ResultError: The result is damaged.
+    """
+    text = render(result_document(source), pictures={})
+    file = source.folder / PAGE
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def write_views(written: WrittenResult) -> tuple[str, ...]:
+    """Write ``report.html`` of a result, of a load run also the histogram log.
+
+    Returns a line on each file that could not be made.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    notes = []
+    if written.result.is_load:
+        try:
+            write_hdr_files(written.folder, written.result)
+        except HdrMissing as error:
+            notes.append(str(error))
+    write_report(source_of(written.folder, written.result))
+    return tuple(notes)
 
 
 def write_figures(found: Found, folder: Path) -> list[Path]:

@@ -1,10 +1,11 @@
-"""The table of times that people read: a row per label and clock, in µs (no I/O).
+"""The times of a run by label and clock, in µs (no I/O).
 
-The console after a Locust run, `times.csv` in its folder and the live panel all show these rows.
+The console after a Locust run, `times.csv` in its folder, the live panel and ``report.html`` show
+these rows.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from capnp_rig.loadtest.stats.histogram import Histogram
@@ -16,18 +17,38 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The times of one label on one clock, in µs; None where there are none."""
+    """The times of one label on one clock, over a run of `seconds`."""
 
     label: str
     clock: str
-    count: int
-    per_s: float
-    percentiles_us: tuple[float | None, ...]
-    max_us: float | None
+    times: Histogram
+    seconds: float
+
+    @property
+    def count(self) -> int:
+        """How many times there are."""
+        return self.times.count
+
+    @property
+    def per_s(self) -> float:
+        """How many there are per second."""
+        return self.count / self.seconds if self.seconds else 0.0
+
+    @property
+    def percentiles_us(self) -> tuple[float | None, ...]:
+        """The `PERCENTILES`, in µs."""
+        return tuple(_us(self.times.percentile_ns(percent)) for percent in PERCENTILES)
+
+    @property
+    def max_us(self) -> float | None:
+        """The longest time, in µs."""
+        return _us(self.times.max_ns)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self) | {"percentiles_us": list(self.percentiles_us)}
+        names = ("label", "clock", "count", "per_s", "percentiles_us", "max_us")
+        plain = {name: getattr(self, name) for name in names}
+        return plain | {"percentiles_us": list(self.percentiles_us)}
 
 
 def times_rows(total: Window, seconds: float) -> list[Row]:
@@ -41,7 +62,7 @@ def times_rows(total: Window, seconds: float) -> list[Row]:
     rows = [row for label, times in labels.items() for row in _label_rows(label, times, seconds)]
     connects = {"connect": total.connects, "reconnect": total.reconnects}
     rows += [
-        _row("connections", clock, times, seconds)
+        Row("connections", clock, times, seconds)
         for clock, times in connects.items()
         if times.count
     ]
@@ -52,44 +73,11 @@ def _label_rows(label: str, times: Times, seconds: float) -> Iterable[Row]:
     for clock in ("response", "service", "lateness", "failed"):
         part: Histogram = getattr(times, clock)
         if part.count:
-            yield _row(label, clock, part, seconds)
-
-
-def _row(label: str, clock: str, times: Histogram, seconds: float) -> Row:
-    return Row(
-        label=label,
-        clock=clock,
-        count=times.count,
-        per_s=times.count / seconds if seconds else 0.0,
-        percentiles_us=tuple(_us(times.percentile_ns(percent)) for percent in PERCENTILES),
-        max_us=_us(times.max_ns),
-    )
+            yield Row(label, clock, part, seconds)
 
 
 def _us(value_ns: int | None) -> float | None:
     return None if value_ns is None else value_ns / 1000
-
-
-HEADINGS = ("times in µs", "count", "per s", *(f"p{percent:g}" for percent in PERCENTILES), "max")
-
-
-def table_lines(rows: Sequence[Row]) -> list[str]:
-    """Return the rows as lines of text, the headings first."""
-    cells = [HEADINGS, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    ]
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    times = (*row.percentiles_us, row.max_us)
-    counts = (f"{row.label} {row.clock}", f"{row.count:,}", f"{row.per_s:,.0f}")
-    return (*counts, *(shown_us(value) for value in times))
 
 
 def shown_us(value_us: float | None) -> str:

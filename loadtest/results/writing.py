@@ -1,6 +1,7 @@
-"""How every command leaves a result: a folder with ``run.json``, samples, and a page of both.
+"""How every command leaves a result: a folder with ``run.json`` and its samples.
 
-Pages and histogram logs are made of what is in memory; nothing that was written is read again.
+The result stays in memory for the page and the histogram log, which are made of it: nothing that
+was written is read again.
 """
 
 import gzip
@@ -39,11 +40,11 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class WrittenResult:
-    """A result that was written; `notes` say which files could not be made, a line each."""
+    """A result that was written, as readers of its folder get it."""
 
     folder: Path
     figures: tuple[Figure, ...]
-    notes: tuple[str, ...] = ()
+    result: Result
 
 
 def make_folder(parent: Path, name: str) -> Path:
@@ -73,7 +74,7 @@ def write_result(
     samples: Iterable[Mapping[str, Any]],
     **more: object,
 ) -> WrittenResult:
-    """Write all files of a result into its folder; `more` goes into ``run.json`` as it is.
+    """Write a result into its folder; `more` goes into ``run.json`` as it is.
 
     Raises:
         OSError: A file cannot be written.
@@ -86,7 +87,7 @@ def write_result(
     write_samples(folder, samples)
     text = write_run(folder, document)
     # As readers get it: tuples are lists there.
-    return WrittenResult(folder, figures, _render(folder, Result(json.loads(text), samples)))
+    return WrittenResult(folder, figures, Result(json.loads(text), samples))
 
 
 def write_run(folder: Path, document: Mapping[str, Any]) -> str:
@@ -109,19 +110,3 @@ def write_samples(folder: Path, samples: Iterable[Mapping[str, Any]]) -> None:
     with gzip.open(folder / SAMPLES_FILE, "wt", encoding="utf-8") as stream:
         for sample in samples:
             stream.write(json.dumps(sample) + "\n")
-
-
-def _render(folder: Path, result: Result) -> tuple[str, ...]:
-    """Write ``report.html``, of a load run also its histogram log; return what could not be."""
-    # Only in the end: a run is not kept waiting for what it may not need.
-    from capnp_rig.loadtest.results.hdr_files import HdrMissing, write_hdr_files
-    from capnp_rig.loadtest.results.report import write_report
-
-    notes = []
-    if result.is_load:
-        try:
-            write_hdr_files(folder, result)
-        except HdrMissing as error:
-            notes.append(str(error))
-    write_report(folder, result)
-    return tuple(notes)

@@ -27,7 +27,8 @@ from capnp_rig.loadtest.bench.stacks_figures import (
 from capnp_rig.loadtest.cli.bench import bench_stacks
 from capnp_rig.loadtest.engine.progress import Progress
 from capnp_rig.loadtest.protocols import STACKS
-from capnp_rig.loadtest.results import read_run, read_samples
+from capnp_rig.loadtest.results import read_run, read_samples, run_document
+from capnp_rig.loadtest.results.load_samples import Result
 from capnp_rig.loadtest.results.writing import WrittenResult
 
 pytestmark = pytest.mark.timeout(240)
@@ -174,7 +175,8 @@ def test_a_run_that_is_stopped_in_its_first_round_has_no_result(tmp_path: Path) 
 def test_a_stopped_run_is_shown_and_ends_as_the_signal_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = BenchStacksResult(WrittenResult(tmp_path, ()), {}, 2, KeyboardInterrupt())
+    result = Result(run_document("bench-stacks", {}, {}, []), [])
+    stopped = BenchStacksResult(WrittenResult(tmp_path, (), result), {}, 2, KeyboardInterrupt())
     monkeypatch.setattr(module, "run", lambda *_: stopped)
     done = CliRunner().invoke(bench_stacks, [])
     assert "Stopped after 2 of 12 rounds" in done.output

@@ -87,7 +87,7 @@ def test_the_environment_has_each_fact_once_per_value(tmp_path: Path) -> None:
     assert ("commit", "0123456789", "all") in rows
     assert ("python", "3.11.7", "bench-server") in rows
     assert ("python", "3.13.1", "demo") in rows
-    assert ("machine.load_1m", "1.23", "demo") in rows
+    assert ("machine.load_1m", "1.235", "demo") in rows
     assert not any(name == "command" for name, _, _ in rows)
 
 

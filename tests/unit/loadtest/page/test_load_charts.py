@@ -77,7 +77,7 @@ def test_every_second_has_its_place(tmp_path: Path) -> None:
     assert source.load is not None
     (chart,) = time_parts(source, source.load)
     assert isinstance(chart, LineChart)
-    latency, cpu, memory = chart.panels
+    latency, rate, cpu, memory = chart.panels
     assert [line.name for line in latency.lines] == ["response p50", "response p99"]
     assert [point.x for point in latency.lines[0].points] == [0.5, 1.5, 2.5, 3.5]
     assert latency.heat is not None
@@ -85,6 +85,7 @@ def test_every_second_has_its_place(tmp_path: Path) -> None:
     for column in zip(*latency.heat.shares, strict=True):
         assert sum(column) == pytest.approx(1)
     names = ["server: worker 0", "server: supervisor", "generator: engine 0"]
+    assert [point.y for line in rate.lines for point in line.points] == [400.0] * 4
     assert [line.name for line in cpu.lines] == names
     assert [line.name for line in memory.lines] == names
     assert {point.y for point in memory.lines[0].points} == {50.0}
@@ -110,7 +111,7 @@ def test_collections_have_a_panel_of_those_that_tell_of_them(tmp_path: Path) -> 
     assert panel.y.title == "garbage collection, in ms of pause per sample"
     (line,) = panel.lines
     assert line.name == "generator: engine 0"
-    in_cpu = next(one for one in chart.panels[1].lines if one.name == line.name)
+    in_cpu = next(one for one in chart.panels[2].lines if one.name == line.name)
     assert line.look == in_cpu.look
     # One a second, sampled twice in it.
     assert [(point.x, point.y) for point in line.points][:4] == [
@@ -127,6 +128,7 @@ def test_without_collections_there_is_no_such_panel(tmp_path: Path) -> None:
     (chart,) = time_parts(source, source.load)
     assert isinstance(chart, LineChart)
     assert [panel.y.title for panel in chart.panels[1:]] == [
+        "answered, in calls/s",
         "CPU, in cores",
         "resident memory, in MB",
     ]
@@ -138,7 +140,8 @@ def test_a_server_elsewhere_leaves_its_panels_out(tmp_path: Path) -> None:
     assert source.load is not None
     (chart,) = time_parts(source, source.load)
     assert isinstance(chart, LineChart)
-    assert len(chart.panels) == 1
+    titles = [panel.y.title for panel in chart.panels]
+    assert titles == ["response time", "answered, in calls/s"]
 
 
 # --- against the rate ------------------------------------------------------------------------

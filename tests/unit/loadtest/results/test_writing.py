@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sample_runs import Fake, make_run
 
+from capnp_rig.loadtest.report.write import write_views
 from capnp_rig.loadtest.results import (
     Figure,
     ResultError,
@@ -14,6 +15,7 @@ from capnp_rig.loadtest.results import (
     record,
     run_document,
 )
+from capnp_rig.loadtest.results.load_samples import read_result
 from capnp_rig.loadtest.results.writing import (
     Origin,
     make_folder,
@@ -34,7 +36,8 @@ def test_a_result_survives_its_files(tmp_path: Path) -> None:
     written = write_result(
         "bench-server", ORIGIN, folder, config=config, figures=[FIGURE], samples=samples, more=3
     )
-    assert (written.folder, written.figures, written.notes) == (folder, (FIGURE,), ())
+    assert (written.folder, written.figures) == (folder, (FIGURE,))
+    assert written.result == read_result(folder)
     document = read_run(folder)
     assert document["figures"][0]["value"] == 1.5
     assert document["config"] == {"results": str(tmp_path), "cpus": [0, 1]}
@@ -43,7 +46,8 @@ def test_a_result_survives_its_files(tmp_path: Path) -> None:
         *("bench-server", {"commit": "abc"}, 3),
     )
     assert read_samples(folder) == [{"a": 1}, {"a": 2}]
-    assert "1.500" in (folder / "report.html").read_text(encoding="utf-8")
+    assert write_views(written) == ()
+    assert "1.5" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_all_is_made_of_what_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +61,7 @@ def test_all_is_made_of_what_is_in_memory(tmp_path: Path, monkeypatch: pytest.Mo
         assert not str(file).startswith(str(tmp_path)) or "w" in mode, file
         return opened(file, mode, *arguments, **options)
 
+    # The page's own files may be read.
     def refuse_text(file: Path, *arguments: Any, **options: Any) -> str:
         assert not file.is_relative_to(tmp_path), file
         return read_text(file, *arguments, **options)
@@ -64,13 +69,14 @@ def test_all_is_made_of_what_is_in_memory(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(builtins, "open", refuse)
     monkeypatch.setattr(Path, "read_text", refuse_text)
     folder = ORIGIN.make_folder(tmp_path)
-    write_result(
+    written = write_result(
         *("run", ORIGIN, folder),
         config=run.document["config"],
         figures=[],
         samples=run.samples,
         **more,
     )
+    write_views(written)
     monkeypatch.undo()
     assert {each.name for each in folder.iterdir()} == {
         *("run.json", "samples.jsonl.gz", "report.html", "latency.hlog", "latency.hgrm"),

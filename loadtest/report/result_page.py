@@ -1,0 +1,305 @@
+"""``report.html``: one result as a document (no I/O).
+
+What a load run shows is computed anew from its samples; of ``run.json`` come only what was asked
+for, where it ran, what was observed from outside, and how it was judged. Where that file
+says other numbers than the samples, the page says so.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from capnp_rig.loadtest.report.document import (
+    Cell,
+    Commands,
+    Document,
+    Link,
+    Links,
+    Notes,
+    Paragraph,
+    Part,
+    Row,
+    Section,
+    Table,
+)
+from capnp_rig.loadtest.report.figures import figure_table
+from capnp_rig.loadtest.report.plain_values import flat, plain_table
+from capnp_rig.loadtest.report.sources import Source
+from capnp_rig.loadtest.report.timeline import time_parts
+from capnp_rig.loadtest.report.times import percentile_cell, times_table
+from capnp_rig.loadtest.report.units import number_text
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.results.load_samples import LoadRun, stored_verdict
+from capnp_rig.loadtest.results.load_series import (
+    Second,
+    SecondUsage,
+    seconds_of,
+    steal_share,
+    usage_by_second,
+    usage_intervals,
+)
+from capnp_rig.loadtest.results.times_table import times_rows
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason
+from capnp_rig.loadtest.stats.run_summary import Summary, figures
+from capnp_rig.loadtest.stats.tally import WARMUP, Window
+
+PAGE = "report.html"
+_SECOND_PERCENTILES = (50.0, 99.0, 99.9)
+_NEAR = 1e-9
+
+
+def result_document(source: Source) -> Document:
+    """Return the page of a result.
+
+    Raises:
+        ResultError: The result is damaged.
+    """
+    title = f"loadtest {source.kind}, {source.name}"
+    if source.load is None:
+        counts = Counter(figure.verdict for figure in source.figures)
+        text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+        verdict: list[Part] = [Paragraph(f"{len(source.figures)} figures: {text or 'none'}")]
+        is_void, sections = bool(counts[Verdict.VOID]), [_figures(source.figures)]
+    else:
+        summary = source.load.summary()
+        computed = figures(summary)
+        different = disagreements(source.document, source.figures, summary, computed)
+        verdict = list(_verdict(source.document, summary, different))
+        is_void = bool(different) or _judged(source.document, summary)[0] is not Verdict.VALID
+        sections = [
+            _figures(_as_judged(computed, source.figures)),
+            *_load_sections(source, source.load, summary),
+        ]
+    sections += [*_origin(source), _files(source.files)]
+    return Document(title, verdict=verdict, sections=sections, is_void=is_void)
+
+
+def _figures(found: Sequence[Figure]) -> Section:
+    return Section("figures", "Figures", [figure_table("figure-table", "All figures", found)])
+
+
+# --- load runs -------------------------------------------------------------------------------
+
+
+def _judged(document: Mapping[str, Any], summary: Summary) -> tuple[Verdict, Sequence[Reason]]:
+    return stored_verdict(document) or (summary.verdict, summary.reasons)
+
+
+def _verdict(
+    document: Mapping[str, Any], summary: Summary, different: Sequence[str]
+) -> Iterator[Part]:
+    verdict, reasons = _judged(document, summary)
+    loop = "open loop: times count from when calls were due"
+    if not summary.is_open_loop:
+        loop = "closed loop: users wait for replies, so times are service times"
+    yield Paragraph(f"{verdict} ({loop})")
+    if reasons:
+        yield Notes("", [reason.text for reason in reasons])
+    violations = document.get("violations")
+    if isinstance(violations, list) and violations:
+        yield Notes("", [f"failed: {text}" for text in violations])
+    if different:
+        yield Notes("run.json does not agree with the samples, which this page shows", different)
+
+
+def _as_judged(computed: Sequence[Figure], stored: Sequence[Figure]) -> list[Figure]:
+    """Return the figures that were computed, with the verdicts of those that were stored.
+
+    The numbers are those of the samples; what to think of them is for whoever ran it to say.
+    """
+    by_name = {figure.name: figure for figure in stored}
+    judges = [(figure, by_name.get(figure.name, figure)) for figure in computed]
+    return [
+        replace(figure, verdict=judge.verdict, reasons=judge.reasons) for figure, judge in judges
+    ]
+
+
+def disagreements(
+    document: Mapping[str, Any],
+    stored: Sequence[Figure],
+    summary: Summary,
+    computed: Sequence[Figure],
+) -> list[str]:
+    """Return which numbers of ``run.json`` are not what its samples say.
+
+    `stored` are the figures of the document, `summary` and `computed` those that the samples make.
+    """
+    # Under Locust, reasons come from what only Locust knows, too.
+    skipped = {"verdict", "reasons", "reason_codes"} if document["kind"] == "locust" else set()
+    old = {**dict(flat(document.get("summary", {}))), **_numbers(stored)}
+    new = {**dict(flat(summary.to_json())), **_numbers(computed)}
+    return [
+        f"{name}: run.json says {value}, the samples {new[name]}"
+        for name, value in old.items()
+        if name in new and name not in skipped and not _alike(value, new[name])
+    ]
+
+
+def _numbers(figures: Sequence[Figure]) -> dict[str, Any]:
+    return {
+        f"{figure.name}, {name}": getattr(figure, name)
+        for figure in figures
+        for name in ("value", "low", "high", "n")
+    }
+
+
+def _alike(old: object, new: object) -> bool:
+    if isinstance(old, int | float) and isinstance(new, int | float):
+        return abs(old - new) <= _NEAR * max(abs(old), abs(new))
+    return old == new
+
+
+def _load_sections(source: Source, load: LoadRun, summary: Summary) -> Iterator[Section]:
+    total = Window(summary.labels, summary.connects, summary.reconnects)
+    seconds = sum(repeat.seconds for repeat in load.repeats.values())
+    yield Section("times", "Times", [times_table(times_rows(total, seconds))])
+    yield Section("failures", "Failures", [_failures(summary)])
+    yield Section("over-time", "Over time", list(time_parts(source, load)))
+    for repeat in load.repeats:
+        title = "Every second" if len(load.repeats) == 1 else f"Every second of repeat {repeat}"
+        parts = [_second_table(load, repeat), *_usage_parts(load, repeat)]
+        yield Section(f"seconds-{repeat}", title, parts)
+    yield Section("generators", "Generators", list(_generators(load)))
+
+
+def _failures(summary: Summary) -> Part:
+    if not summary.failures:
+        return Paragraph("No call failed.")
+    counts = sorted(summary.failures.items())
+    rows = [Row([Cell(kind), Cell(f"{count:,}", count)]) for kind, count in counts]
+    return Table("failure-table", "Failed calls by kind", ["kind", "calls"], rows)
+
+
+def _second_table(load: LoadRun, repeat: int) -> Table:
+    clocks = ("response", "service") if load.is_open_loop else ("service",)
+    headings = ["second", "answered", "calls/s", "failed"]
+    headings += [f"{clock} p{percent:g}" for clock in clocks for percent in _SECOND_PERCENTILES]
+    rows = [_second_row(second, clocks) for second in seconds_of(load, repeat)]
+    caption = "Calls of every second; times in µs"
+    return Table(f"second-table-{repeat}", caption, headings, rows, folded=True)
+
+
+def _second_row(second: Second, clocks: Sequence[str]) -> Row:
+    void = ""
+    name = "warm-up" if second.second == WARMUP else f"{second.second}"
+    if not second.length_s:
+        void = "outside the measured window"
+        name += "" if second.second == WARMUP else ", after the end"
+    window = second.window
+    cells = [
+        Cell(name, second.second),
+        Cell(f"{window.answered:,}", window.answered),
+        Cell(number_text(second.calls_per_s), second.calls_per_s),
+        Cell(f"{window.failed:,}", window.failed),
+        *(
+            percentile_cell(getattr(second.clocks, clock), percent)
+            for clock in clocks
+            for percent in _SECOND_PERCENTILES
+        ),
+    ]
+    return Row(cells, void)
+
+
+def _usage_parts(load: LoadRun, repeat: int) -> Iterator[Part]:
+    by_process = usage_by_second(load, repeat)
+    if not by_process:
+        yield Paragraph("What the processes used was not sampled.", quiet=True)
+        return
+    yield _usage_table(load, repeat)
+    stolen = {int(at_s): 100 * share for at_s, share in steal_share(load, repeat)}
+    headings = ["second"]
+    for role, name, pid in by_process:
+        headings += [f"{role} {name} ({pid}), cores", "MB"]
+    rows = [
+        Row(
+            [
+                Cell(f"{second}", second),
+                *(
+                    cell
+                    for each in by_process.values()
+                    for cell in _usage_cells(each.get(second, SecondUsage(None, None)))
+                ),
+                _number_cell(stolen.get(second)),
+            ]
+        )
+        for second in sorted({second for used in by_process.values() for second in used})
+    ]
+    caption = "CPU and memory of every second; stolen CPU time went to other machines"
+    headings.append("stolen %")
+    yield Table(f"usage-seconds-{repeat}", caption, headings, rows, folded=True)
+
+
+def _usage_cells(used: SecondUsage) -> list[Cell]:
+    return [_number_cell(used.cores), _mb_cell(used.rss_bytes)]
+
+
+def _usage_table(load: LoadRun, repeat: int) -> Table:
+    rows = []
+    for (role, name, pid), intervals in usage_intervals(load, repeat).items():
+        if not intervals:
+            continue
+        watched_s = intervals[-1].until_s - intervals[0].from_s
+        cpu_s = sum(one.cores * (one.until_s - one.from_s) for one in intervals)
+        memory = [one.usage.rss_bytes for one in intervals]
+        cells = [Cell(role), Cell(name), Cell(f"{pid}", pid)]
+        cells += [_number_cell(cpu_s), _number_cell(cpu_s / watched_s)]
+        rows.append(Row([*cells, _mb_cell(min(memory)), _mb_cell(max(memory))]))
+    headings = ["role", "process", "pid", "CPU s", "cores", "least MB", "most MB"]
+    caption = "CPU and resident memory, from first to last sample"
+    return Table(f"usage-{repeat}", caption, headings, rows)
+
+
+def _number_cell(value: float | None) -> Cell:
+    return Cell(number_text(value), value)
+
+
+def _mb_cell(size_bytes: int | None) -> Cell:
+    return _number_cell(None if size_bytes is None else size_bytes / 1e6)
+
+
+def _generators(load: LoadRun) -> Iterator[Table]:
+    headings = ["repeat", "process", "answered", "due", "held back", "unfinished", "CPU s"]
+    rows = []
+    for (repeat, process), report in load.reports.items():
+        counts = (report.calls, report.scheduled, report.held, report.unfinished)
+        cells = [Cell(f"{number}", number) for number in (repeat, process)]
+        cells += [*map(_number_cell, counts), _number_cell(report.cpu_ns / 1e9)]
+        void = "" if report.final else "the last report is missing"
+        rows.append(Row([*cells, Cell("came" if report.final else "is missing")], void))
+    yield Table("generator-table", "Calls of each process", [*headings, "last report"], rows)
+    rows = [
+        Row(
+            [
+                Cell(f"{number}", number),
+                _number_cell(each.seconds),
+                _number_cell(100 * each.busy),
+                Cell("not readable") if each.steal is None else _number_cell(100 * each.steal),
+            ]
+        )
+        for number, each in load.repeats.items()
+    ]
+    headings = ["repeat", "seconds", "busiest process, %", "stolen, %"]
+    yield Table("repeat-table", "How busy the generator was", headings, rows)
+
+
+# --- all kinds -------------------------------------------------------------------------------
+
+
+def _origin(source: Source) -> Iterator[Section]:
+    parts: list[Part] = [Paragraph(f"Started {source.started or 'at an unknown time'}.")]
+    command = source.environment.get("command")
+    if isinstance(command, list):
+        parts.append(Commands([(shlex.join(str(word) for word in command), "")]))
+    for title in ("config", "limits", "environment"):
+        plain = source.document.get(title)
+        if isinstance(plain, dict):
+            parts.append(plain_table(f"{title}-table", title.capitalize(), plain))
+    yield Section("origin", "How and where it was measured", parts)
+
+
+def _files(names: frozenset[str]) -> Section:
+    links = [Link(name, f"./{name}") for name in sorted(names) if name != PAGE]
+    return Section("files", "Files", [Links(links)])
