@@ -21,7 +21,8 @@ from capnp_rig.loadtest.codecs.codec import (
     SEGMENTS,
     TRANSPORTED,
 )
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.cells import Value, row
+from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
 from capnp_rig.loadtest.report.figures import figure_cell
 from capnp_rig.loadtest.report.units import (
     NOTHING,
@@ -111,9 +112,9 @@ def _by_transport(figures: Sequence[Figure], baseline: str) -> Table:
     trips = [one for one in figures if one.contract in _TRIPS]
     carried = _ratios([one for one in trips if one.contract in TRANSPORTED], baseline)
     rows = [
-        [Cell(f"{message} {_size(size)}"), *row]
+        [f"{message} {_size(size)}", *cells]
         for message, size in _places(carried)
-        for row in _ratio_rows(_at(trips, message, size), baseline, "contract", _TRIPS)
+        for cells in _ratio_rows(_at(trips, message, size), baseline, "contract", _TRIPS)
     ]
     return _table(f"Round trips: times as fast as {baseline}", ["codec", *headings], rows)
 
@@ -131,26 +132,26 @@ def _at(figures: Iterable[Figure], message: str, size: int) -> list[Figure]:
 
 def _ratio_rows(
     figures: Sequence[Figure], baseline: str, label: str, columns: Sequence[Any]
-) -> Iterator[list[Cell]]:
+) -> Iterator[list[Value]]:
     """Yield the baseline's times, and the ratios of each codec, behind their names."""
     times = {
         one.labels[label]: one
         for one in _of(figures, FigureKind.TIME)
         if one.labels["subject"] == baseline and not one.labels["gc"]
     }
-    yield [Cell("baseline"), *(figure_cell(times.get(column), time_text) for column in columns)]
+    yield ["baseline", *(figure_cell(times.get(column), time_text) for column in columns)]
     ratios = {(one.labels["codec"], one.labels[label]): one for one in _ratios(figures, baseline)}
     yield from _codec_rows(columns, ratios, digits)
 
 
 def _codec_rows(
     columns: Sequence[Any], figures: Mapping[tuple[str, Any], Figure], text: Text
-) -> Iterator[list[Cell]]:
+) -> Iterator[list[Value]]:
     """Yield a row per codec that has a value in some column."""
     for codec in CODECS:
         cells = [figure_cell(figures.get((codec, column)), text) for column in columns]
         if any(cell.value is not None for cell in cells):
-            yield [Cell(codec), *cells]
+            yield [codec, *cells]
 
 
 def _ratios(figures: Iterable[Figure], baseline: str) -> list[Figure]:
@@ -172,19 +173,14 @@ def _crossings(figures: Sequence[Figure]) -> Table:
     return _table("Where Cap'n Proto gets ahead", headings, rows)
 
 
-def _crossing_cells(figure: Figure, text: Text, preposition: str) -> list[Cell]:
+def _crossing_cells(figure: Figure, text: Text, preposition: str) -> list[Value]:
     labels = figure.labels
     size = labels.get("size_bytes")
     value = NOTHING if figure.value is None else f"{preposition} {text(figure.value)}"
     return [
-        Cell(labels["message"] if size is None else f"{labels['message']} {_size(size)}"),
-        Cell(figure.contract),
-        Cell(labels["codec"]),
-        Cell(labels["baseline"]),
-        Cell(value, figure.value),
-        Cell(interval_text(figure.low, figure.high, text)),
-        Cell(str(figure.n), figure.n),
-        Cell(figure.reason),
+        labels["message"] if size is None else f"{labels['message']} {_size(size)}",
+        *(figure.contract, labels["codec"], labels["baseline"], Cell(value, figure.value)),
+        *(interval_text(figure.low, figure.high, text), figure.n, figure.reason),
     ]
 
 
@@ -228,7 +224,7 @@ def _floors(figures: Sequence[Figure]) -> Table:
     sizes = sorted({one.labels["size_bytes"] for one in known})
     times = {(one.labels["subject"], one.labels["size_bytes"]): one for one in known}
     rows = [
-        [Cell(subject), *(figure_cell(times.get((subject, size)), time_text) for size in sizes)]
+        [subject, *(figure_cell(times.get((subject, size)), time_text) for size in sizes)]
         for subject in _unique(one.labels["subject"] for one in known)
     ]
     return _table("Floors: printed, never subtracted", map(_size, sizes), rows)
@@ -246,5 +242,5 @@ def _size(size_bytes: float) -> str:
     return size_text(size_bytes, 3)
 
 
-def _table(title: str, headings: Iterable[str], rows: Iterable[Sequence[Cell]]) -> Table:
-    return Table("codecs", title, ["", *headings], [Row(cells) for cells in rows])
+def _table(title: str, headings: Iterable[str], rows: Iterable[Sequence[Value]]) -> Table:
+    return Table("codecs", title, ["", *headings], [row(*values) for values in rows])

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from capnp_rig.loadtest.compare import Comparison, Row
+from capnp_rig.loadtest.compare import Comparison
+from capnp_rig.loadtest.report.cells import number_cell, row
 from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
-from capnp_rig.loadtest.report.document import Row as TableRow
 from capnp_rig.loadtest.report.figures import tone_of
-from capnp_rig.loadtest.report.units import interval_text, number_text
+from capnp_rig.loadtest.report.units import NOTHING, interval_text
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
 # The doubt itself is long.
@@ -27,8 +27,15 @@ def comparison_parts(found: Comparison) -> Iterator[Part]:
         f"Candidate against baseline, by {found.unit}: above 1 the candidate is better",
         (*headings, "n", "verdict", "reason"),
         [
-            TableRow(_cells(row, found.reason_of(row, _DOUBTED)), tone=tone_of(row.verdict))
-            for row in found.rows
+            row(
+                *(one.metric, one.unit, one.baseline, one.candidate),
+                number_cell(one.ratio, 3),
+                interval_text(one.low, one.high, "{:.3f}".format) or "none",
+                Cell(NOTHING if one.floor is None else f"{one.floor:.1%}", one.floor),
+                *(one.n, one.verdict, found.reason_of(one, _DOUBTED)),
+                tone=tone_of(one.verdict),
+            )
+            for one in found.rows
         ],
     )
     is_void = all(row.verdict == Verdict.VOID for row in found.rows)
@@ -36,21 +43,6 @@ def comparison_parts(found: Comparison) -> Iterator[Part]:
         "Nothing could be judged: every row is void." if is_void else _WORDS[found.verdict]
     )
     yield from map(Paragraph, found.notes)
-
-
-def _cells(row: Row, reason: str) -> list[Cell]:
-    return [
-        Cell(row.metric),
-        Cell(row.unit),
-        Cell(number_text(row.baseline), row.baseline),
-        Cell(number_text(row.candidate), row.candidate),
-        Cell("-" if row.ratio is None else f"{row.ratio:.3f}", row.ratio),
-        Cell(interval_text(row.low, row.high, "{:.3f}".format) or "none"),
-        Cell("-" if row.floor is None else f"{row.floor:.1%}", row.floor),
-        Cell(f"{row.n:,}", row.n),
-        Cell(row.verdict),
-        Cell(reason),
-    ]
 
 
 def objection_lines(found: Comparison) -> Iterator[str]:

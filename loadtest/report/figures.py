@@ -22,11 +22,6 @@ def tone_of(verdict: str) -> Tone:
     return _TONES.get(verdict, Tone.PLAIN)
 
 
-def number_cell(value: float | None, decimals: int = 0) -> Cell:
-    """Return a number with so many decimals."""
-    return Cell(NOTHING) if value is None else Cell(f"{value:,.{decimals}f}", value)
-
-
 def figure_cell(figure: Figure | None, text: Callable[[float], str] = number_text) -> Cell:
     """Return a figure's value behind the mark of its verdict; a dash if there is no value."""
     if figure is None or figure.value is None:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from capnp_rig.loadtest.bench.sweep_figures import CPU, P50, P99, RATE, UNITS, Knee, knee_of
+from capnp_rig.loadtest.report.cells import row
 from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point, decade_ticks
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.document import Paragraph, Part, Table
 from capnp_rig.loadtest.report.figures import figure_cell
 from capnp_rig.loadtest.report.line_styles import PERCENTILES, look_of
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import (
-    NOTHING,
     Text,
     compact,
     count_text,
@@ -127,13 +127,9 @@ def flight_table(figures: Sequence[Figure], *, folded: bool = False) -> Table:
         reasons = list(dict.fromkeys(one.reason for one in each if one.reason))
         is_void = all(one.verdict == "void" for one in each)
         labels = each[0].labels
-        cells = [
-            Cell(f"{labels['calls_in_flight']:,}", labels["calls_in_flight"]),
-            Cell(str(labels["load"])),
-            *(figure_cell(one, _interval_text(one)) for one in each),
-            Cell("; ".join(reasons) or NOTHING),
-        ]
-        rows.append(Row(cells, "; ".join(reasons) if is_void else ""))
+        shown = (figure_cell(one, _interval_text(one)) for one in each)
+        load, reason = (labels["calls_in_flight"], labels["load"]), "; ".join(reasons)
+        rows.append(row(*load, *shown, reason, void=reason if is_void else ""))
     headings = ["in flight", "connections x each", "calls/s", "p50", "p99", "CPU per call"]
     return Table(
         "flights",

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from capnp_rig.loadtest.report.document import Cell, Row, Table
+from capnp_rig.loadtest.report.cells import row
+from capnp_rig.loadtest.report.document import Table
 from capnp_rig.loadtest.report.units import number_text
 
 
 def plain_table(key: str, caption: str, plain: Mapping[str, Any]) -> Table:
     """Return a row per value."""
-    rows = [Row([Cell(name), Cell(plain_text(value))]) for name, value in flat(plain)]
+    rows = [row(name, plain_text(value)) for name, value in flat(plain)]
     return Table(key, caption, ["name", "value"], rows)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from capnp_rig.loadtest.report.cells import row
 from capnp_rig.loadtest.report.document import (
     Cell,
     Commands,
@@ -29,7 +30,6 @@ from capnp_rig.loadtest.report.plain_values import flat, plain_table
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.timeline import time_parts
 from capnp_rig.loadtest.report.times import percentile_cell, times_table
-from capnp_rig.loadtest.report.units import number_text
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import LoadRun, stored_verdict
 from capnp_rig.loadtest.results.load_series import (
@@ -169,7 +169,7 @@ def _failures(summary: Summary) -> Part:
     if not summary.failures:
         return Paragraph("No call failed.")
     counts = sorted(summary.failures.items())
-    rows = [Row([Cell(kind), Cell(f"{count:,}", count)]) for kind, count in counts]
+    rows = [row(kind, count) for kind, count in counts]
     return Table("failure-table", "Failed calls by kind", ["kind", "calls"], rows)
 
 
@@ -189,18 +189,13 @@ def _second_row(second: Second, clocks: Sequence[str]) -> Row:
         void = "outside the measured window"
         name += "" if second.second == WARMUP else ", after the end"
     window = second.window
-    cells = [
-        Cell(name, second.second),
-        Cell(f"{window.answered:,}", window.answered),
-        Cell(number_text(second.calls_per_s), second.calls_per_s),
-        Cell(f"{window.failed:,}", window.failed),
-        *(
-            percentile_cell(getattr(second.clocks, clock), percent)
-            for clock in clocks
-            for percent in _SECOND_PERCENTILES
-        ),
+    percentiles = [
+        percentile_cell(getattr(second.clocks, clock), percent)
+        for clock in clocks
+        for percent in _SECOND_PERCENTILES
     ]
-    return Row(cells, void)
+    counts = (window.answered, second.calls_per_s, window.failed)
+    return row(Cell(name, second.second), *counts, *percentiles, void=void)
 
 
 def _usage_parts(load: LoadRun, repeat: int) -> Iterator[Part]:
@@ -213,27 +208,14 @@ def _usage_parts(load: LoadRun, repeat: int) -> Iterator[Part]:
     headings = ["second"]
     for role, name, pid in by_process:
         headings += [f"{role} {name} ({pid}), cores", "MB"]
-    rows = [
-        Row(
-            [
-                Cell(f"{second}", second),
-                *(
-                    cell
-                    for each in by_process.values()
-                    for cell in _usage_cells(each.get(second, SecondUsage(None, None)))
-                ),
-                _number_cell(stolen.get(second)),
-            ]
-        )
-        for second in sorted({second for used in by_process.values() for second in used})
-    ]
+    rows = []
+    for second in sorted({second for used in by_process.values() for second in used}):
+        used = [each.get(second, SecondUsage(None, None)) for each in by_process.values()]
+        values = [value for each in used for value in (each.cores, _mb(each.rss_bytes))]
+        rows.append(row(second, *values, stolen.get(second)))
     caption = "CPU and memory of every second; stolen CPU time went to other machines"
     headings.append("stolen %")
     yield Table(f"usage-seconds-{repeat}", caption, headings, rows, folded=True)
-
-
-def _usage_cells(used: SecondUsage) -> list[Cell]:
-    return [_number_cell(used.cores), _mb_cell(used.rss_bytes)]
 
 
 def _usage_table(load: LoadRun, repeat: int) -> Table:
@@ -244,20 +226,15 @@ def _usage_table(load: LoadRun, repeat: int) -> Table:
         watched_s = intervals[-1].until_s - intervals[0].from_s
         cpu_s = sum(one.cores * (one.until_s - one.from_s) for one in intervals)
         memory = [one.usage.rss_bytes for one in intervals]
-        cells = [Cell(role), Cell(name), Cell(f"{pid}", pid)]
-        cells += [_number_cell(cpu_s), _number_cell(cpu_s / watched_s)]
-        rows.append(Row([*cells, _mb_cell(min(memory)), _mb_cell(max(memory))]))
+        process = (role, name, Cell(f"{pid}", pid))
+        rows.append(row(*process, cpu_s, cpu_s / watched_s, _mb(min(memory)), _mb(max(memory))))
     headings = ["role", "process", "pid", "CPU s", "cores", "least MB", "most MB"]
     caption = "CPU and resident memory, from first to last sample"
     return Table(f"usage-{repeat}", caption, headings, rows)
 
 
-def _number_cell(value: float | None) -> Cell:
-    return Cell(number_text(value), value)
-
-
-def _mb_cell(size_bytes: int | None) -> Cell:
-    return _number_cell(None if size_bytes is None else size_bytes / 1e6)
+def _mb(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else size_bytes / 1e6
 
 
 def _generators(load: LoadRun) -> Iterator[Table]:
@@ -265,22 +242,14 @@ def _generators(load: LoadRun) -> Iterator[Table]:
     rows = []
     for (repeat, process), report in load.reports.items():
         counts = (report.calls, report.scheduled, report.held, report.unfinished)
-        cells = [Cell(f"{number}", number) for number in (repeat, process)]
-        cells += [*map(_number_cell, counts), _number_cell(report.cpu_ns / 1e9)]
+        last = "came" if report.final else "is missing"
         void = "" if report.final else "the last report is missing"
-        rows.append(Row([*cells, Cell("came" if report.final else "is missing")], void))
+        rows.append(row(repeat, process, *counts, report.cpu_ns / 1e9, last, void=void))
     yield Table("generator-table", "Calls of each process", [*headings, "last report"], rows)
-    rows = [
-        Row(
-            [
-                Cell(f"{number}", number),
-                _number_cell(each.seconds),
-                _number_cell(100 * each.busy),
-                Cell("not readable") if each.steal is None else _number_cell(100 * each.steal),
-            ]
-        )
-        for number, each in load.repeats.items()
-    ]
+    rows = []
+    for number, each in load.repeats.items():
+        stolen = "not readable" if each.steal is None else 100 * each.steal
+        rows.append(row(number, each.seconds, 100 * each.busy, stolen))
     headings = ["repeat", "seconds", "busiest process, %", "stolen, %"]
     yield Table("repeat-table", "How busy the generator was", headings, rows)
 

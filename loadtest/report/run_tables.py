@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table, Tone
-from capnp_rig.loadtest.report.figures import number_cell
-from capnp_rig.loadtest.report.units import NOTHING
+from capnp_rig.loadtest.report.cells import number_cell, row
+from capnp_rig.loadtest.report.document import Paragraph, Part, Table, Tone
 from capnp_rig.loadtest.stats.process_use import ProcessUse, workers_of
 from capnp_rig.loadtest.stats.run_summary import PERCENTILES, Summary
 from capnp_rig.loadtest.stats.slo import VERIFICATIONS, Found, Slo
-from capnp_rig.rigcli.gc_page import GcUse
 
 
 def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Part]:
@@ -20,21 +18,18 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
         "Times in µs",
         ["time", *(f"p{percent:g}" for percent in PERCENTILES), "max"],
         [
-            Row([Cell(name), *map(number_cell, values)])
+            row(name, *map(number_cell, values))
             for name, values in times.items()
             if any(value is not None for value in values)
         ],
     )
-    failures = [
-        Row([Cell(f"failed: {kind}"), number_cell(count)], tone=Tone.BAD)
-        for kind, count in summary.failures.items()
-    ]
+    failures = summary.failures.items()
     rows = [
-        Row([Cell("calls"), number_cell(summary.calls)]),
-        Row([Cell("calls/s"), number_cell(summary.calls_per_s)]),
-        *failures,
-        Row([Cell("server CPU µs per call"), number_cell(summary.server_cpu_us_per_call, 1)]),
-        Row([Cell("verdict"), Cell(summary.verdict)]),
+        row("calls", summary.calls),
+        row("calls/s", number_cell(summary.calls_per_s)),
+        *(row(f"failed: {kind}", count, tone=Tone.BAD) for kind, count in failures),
+        row("server CPU µs per call", number_cell(summary.server_cpu_us_per_call, 1)),
+        row("verdict", summary.verdict),
     ]
     yield Table("counts", "", ["", ""], rows)
     workers = workers_of(server)
@@ -45,24 +40,18 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
 def _worker_table(workers: Sequence[ProcessUse]) -> Table:
     total = sum(one.calls or 0 for one in workers)
     rows = [
-        Row(
-            [
-                Cell(one.name),
-                number_cell(one.calls),
-                Cell(NOTHING if one.calls is None or not total else f"{one.calls / total:.0%}"),
-                number_cell(one.cpu_s, 2),
-                number_cell(one.cpu_us_per_call, 1),
-                Cell(_pauses(one.gc)),
-            ]
+        row(
+            one.name,
+            one.calls,
+            None if one.calls is None or not total else f"{one.calls / total:.0%}",
+            number_cell(one.cpu_s, 2),
+            number_cell(one.cpu_us_per_call, 1),
+            None if one.gc is None else f"{one.gc.count:,}, {one.gc.pause_ns / 1e6:.1f} ms",
         )
         for one in workers
     ]
     headings = ["worker", "calls", "share", "CPU s", "CPU µs per call", "GC pauses"]
     return Table("workers", "Workers", headings, rows)
-
-
-def _pauses(gc: GcUse | None) -> str:
-    return NOTHING if gc is None else f"{gc.count:,}, {gc.pause_ns / 1e6:.1f} ms"
 
 
 def answer_notes(slo: Slo, found: Found) -> Iterator[Paragraph]:

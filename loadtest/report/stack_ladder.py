@@ -9,7 +9,8 @@ from typing import Any
 
 from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value, decade_ticks
 from capnp_rig.loadtest.report.codec_lines import key_of
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.document import Paragraph, Part
+from capnp_rig.loadtest.report.figures import figure_table
 from capnp_rig.loadtest.report.line_styles import PERCENTILES as LOOKS
 from capnp_rig.loadtest.report.line_styles import look_of
 from capnp_rig.loadtest.report.stack_view import (
@@ -25,11 +26,9 @@ from capnp_rig.loadtest.report.stack_view import (
     stack_of,
 )
 from capnp_rig.loadtest.report.units import (
-    NOTHING,
     compact,
     count_text,
     interval_text,
-    ratio_text,
     sentence,
     time_text,
 )
@@ -45,11 +44,8 @@ def ladder_parts(figures: Sequence[Figure], document: Mapping[str, Any]) -> Iter
     if isinstance(skipped, dict) and skipped:
         said = "; ".join(f"{stack}: {reason}" for stack, reason in skipped.items())
         yield Paragraph(f"Left out: {said}.", quiet=True)
-    rows = [_table_row(one) for one in figures if one.labels.get("stack")]
-    if rows:
-        headings = ["stack", "payload", "loop", "figure", "value", "unit", "95 % interval"]
-        headings += ["n", "verdict"]
-        yield Table("stacks-table", "Every figure of every stack", headings, rows, folded=True)
+    if figures:
+        yield figure_table("stacks-table", "Every figure of every stack", figures, folded=True)
 
 
 def _charts(kind: str, figures: Sequence[Figure]) -> Iterator[RowChart]:
@@ -158,22 +154,3 @@ def _finding(found: Sequence[Figure], unit: str, *, is_most_best: bool) -> str:
         f"to {row_text(stack_of(worst))}, {count_text(worst.value)} {unit}"
     )
     return sentence(said) + " Whiskers are 95 % intervals; grey dots are void."
-
-
-def _table_row(figure: Figure) -> Row:
-    labels = figure.labels
-    text = ratio_text if figure.unit in {"ratio", "share"} else count_text
-    over = f" over {labels['baseline']}" if labels.get("baseline") else ""
-    payload = payload_of(figure)
-    cells = [
-        Cell(stack_of(figure)),
-        Cell(payload.text, payload.size_bytes),
-        Cell(str(labels.get("loop", ""))),
-        Cell(f"{labels.get('figure', figure.name)}{over}".replace("_", " ")),
-        Cell(text(figure.value), figure.value),
-        Cell(figure.unit),
-        Cell(interval_text(figure.low, figure.high, text) or NOTHING),
-        Cell(f"{figure.n:,}", figure.n),
-        Cell(f"{figure.verdict}: {figure.reason}" if figure.reason else figure.verdict),
-    ]
-    return Row(cells, figure.void_text)

@@ -20,7 +20,8 @@ from capnp_rig.loadtest.bench.stacks_figures import (
     RATIO_CPU,
     SERVER_BUSY,
 )
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.cells import row
+from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
 from capnp_rig.loadtest.report.figures import figure_cell
 from capnp_rig.loadtest.report.stack_view import payload_of
 from capnp_rig.loadtest.report.units import NOTHING, size_text
@@ -91,7 +92,7 @@ def _ladder(payload: str, loop: str, figures: Sequence[Figure]) -> Table:
         ]
         if loop == CLOSED:
             shown.insert(len(_COLUMNS), Cell(_busy(cells, stack)))
-        rows.append(Row([Cell(stack), *shown]))
+        rows.append(row(stack, *shown))
     return Table("ladder", title, ["stack", *headings], rows)
 
 
