@@ -1,4 +1,4 @@
-"""The reference results: those that the README names."""
+"""The reference results: those that `results/README.md` names."""
 
 import re
 
@@ -6,7 +6,7 @@ from running_rig import ROOT
 
 from capnp_rig.loadtest.results import read_run
 
-_README = (ROOT / "README.md").read_text(encoding="utf-8")
+_README = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
 REFERENCES = [
     ROOT / "results" / name
     for name in dict.fromkeys(re.findall(r"results/(\d{8}T\d{6}Z-\w+)", _README))
