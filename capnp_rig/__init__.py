@@ -9,14 +9,15 @@ This module is the public API: what a project imports that calls or serves an in
   `ServiceError` to send a text to the peer, and is served with ``server run --service``.
 - `read_result` reads the folder that a run of the load rig left.
 
->>> from capnp_rig import Client, load_schema
->>> Adder = load_schema("adder.capnp").Adder  # doctest: +SKIP
->>> with Client.connect("127.0.0.1:5000", interface=Adder) as client:  # doctest: +SKIP
-...     client.call("add", {"left": 2, "right": 3}).sum
-5
-
 The packages stand at the top of the source tree; this folder links to them, so that they have
 one import name between them.
+
+Examples:
+    >>> from capnp_rig import Client, load_schema
+    >>> Adder = load_schema("adder.capnp").Adder  # doctest: +SKIP
+    >>> with Client.connect("127.0.0.1:5000", interface=Adder) as client:  # doctest: +SKIP
+    ...     client.call("add", {"left": 2, "right": 3}).sum
+    5
 """
 
 from capnp_rig._lazy import lazy_names

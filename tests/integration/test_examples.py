@@ -2,7 +2,7 @@
 
 A page is run from top to bottom in a folder of its own, as somebody would who follows it: files
 that it shows are written, `server run` stays until the page is done, everything else runs to its
-end. Loads take a second instead of what the page says.
+end. Loads take a second at most, whatever the page says.
 """
 
 import os
@@ -24,8 +24,11 @@ BLOCKS = {name: list(blocks_of(page)) for name, page in PAGES.items()}
 _BIN = Path(sys.executable).parent
 _SERVER = re.compile(r"server run (?P<address>\S+)(?P<options>.*)", re.DOTALL)
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
-# Of a load: how long it takes, its warm-up aside.
-_LONG = re.compile(r"(?P<option>--duration|--seconds|-t) \d+(?P<unit>s?)\b")
+# How long loads take here, their warm-up aside.
+_SHORTER = {
+    re.compile(r"--duration \d+s\b"): "--duration 300ms",
+    re.compile(r"-t \d+s\b"): "-t 1s",
+}
 _WITHIN_S = 60
 _INDENTED = re.compile(
     r"^ {4,}(?:\$ |\.venv/|(?:client|server|loadtest|locust|tox) ).*", re.MULTILINE
@@ -64,7 +67,9 @@ class Page:
         """Return a text of the page with the addresses and times that hold here."""
         text = _PORT.sub(lambda port: self._ports.get(port[0], port[0]), text)
         text = text.replace("unix:/tmp", f"unix:{self._folder}")
-        return _LONG.sub(r"\g<option> 1\g<unit>", text)
+        for long, short in _SHORTER.items():
+            text = long.sub(short, text)
+        return text
 
     def _run(self, command: Command, block: Block) -> None:
         server = _SERVER.fullmatch(command.line)
