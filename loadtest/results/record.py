@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "packages": {name: version(name) for name in _PACKAGES},
+        "constraints_sha256": _or_not_readable(_constraints_hash),
         "libcapnp": _or_not_readable(_libcapnp),
         "platform": platform.platform(),
         "machine": _machine(),
@@ -78,6 +80,11 @@ def version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return NOT_INSTALLED
+
+
+def _constraints_hash() -> str:
+    """Return what says which versions CI tested: the hash of the checkout's constraints."""
+    return sha256((_ROOT / "constraints.txt").read_bytes()).hexdigest()
 
 
 def _libcapnp() -> str:

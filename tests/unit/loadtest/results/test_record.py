@@ -12,6 +12,7 @@ def test_the_environment_is_plain_and_complete() -> None:
     assert json.loads(json.dumps(facts)) == facts
     assert facts["libcapnp"].count(".") == 2
     assert facts["packages"]["pycapnp"][0].isdigit()
+    assert len(facts["constraints_sha256"]) == 64
     assert {"commit", "dirty", "python", "machine", "cgroup"} <= facts.keys()
 
 
@@ -27,6 +28,7 @@ def test_outside_a_checkout_the_commit_is_unknown(
     (tmp_path / "site-packages").mkdir()
     facts = record.environment()
     assert (facts["commit"], facts["dirty"]) == ("unknown", "not readable")
+    assert facts["constraints_sha256"] == "not readable"
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
