@@ -91,14 +91,9 @@ class _Wanted(NamedTuple):
 
 
 def _write(folders: Sequence[Path], results: Path, wanted: _Wanted) -> None:
+    from capnp_rig.loadtest.report.chart_images import ExtraMissing
     from capnp_rig.loadtest.report.fill_in import NoSuchPart
-    from capnp_rig.loadtest.report.write import (
-        ExtraMissing,
-        fill_text,
-        sources_of,
-        write_figures,
-        write_page,
-    )
+    from capnp_rig.loadtest.report.write import fill_text, sources_of, write_figures, write_page
     from capnp_rig.loadtest.results import ResultError
 
     with failures_in_one_line(ResultError, ExtraMissing, NoSuchPart):

@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 GREY = "#8a8a8a"
+# Lengths of dashes and gaps, in px.
+SOLID, DASH, DOT, DASHDOT = (1, 0), (6, 4), (2, 3), (6, 3, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a line or its dots look; `dash` is ``solid``, ``dash``, ``dot`` or ``dashdot``.
+    """How a line or its dots look; `dash` has the lengths of dashes and gaps, in px.
 
     `marker` is ``circle``, ``square``, ``diamond``, ``triangle``, ``cross`` or empty for none.
     """
 
     color: str
-    dash: str = "solid"
+    dash: Sequence[int] = SOLID
     marker: str = "circle"
-    width: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,6 @@ class Heat:
     x_edges: Sequence[float]
     y_edges: Sequence[float]
     shares: Sequence[Sequence[float]]
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,8 @@ def decade_ticks(
 ) -> tuple[tuple[float, str], ...]:
     """Return ticks at the powers of ten around some values, those that are not positive left out.
 
-    Where they would be more than `most`, every second or third power has one.
+    Within two powers there are ticks at 2 and 5 as well. Where there would be more than `most`,
+    every second or third power has one.
     """
     logs = [math.log10(value) for value in values if value > 0]
     if not logs:
@@ -165,5 +166,8 @@ def decade_ticks(
     first, last = math.floor(min(logs)), math.ceil(max(logs))
     step = -(-(last - first + 1) // most)
     # Those of 1, whatever the step: it is what ratios are held against.
-    powers = [power for power in range(first, last + 1) if power % step == 0]
-    return tuple((10.0**power, text(10.0**power)) for power in powers)
+    powers = [10.0**power for power in range(first, last + 1) if power % step == 0]
+    if last - first <= 2:
+        digits = [digit * power for power in powers for digit in (1, 2, 5)]
+        powers = [tick for tick in digits if tick <= powers[-1]]
+    return tuple((value, text(value)) for value in powers)

@@ -19,6 +19,7 @@ from capnp_rig.loadtest.report.chart import (
     RowChart,
     Series,
     Value,
+    decade_ticks,
 )
 from capnp_rig.loadtest.report.codec_claims import CAPNP_NAME, ratio_detail
 from capnp_rig.loadtest.report.codec_lines import key_of, ordered, time_cell
@@ -236,7 +237,7 @@ def gain_chart(trips: Sequence[Trip], own: str, rival: str) -> LineChart:
     ]
     values = [point.y for line in lines for point in line.points]
     most = max(_telling(trips), key=lambda trip: trip.stages[0][1].value)
-    y = Axis(f"times as fast as {rival}", is_log=True, ticks=_ratio_ticks(values))
+    y = Axis(f"times as fast as {rival}", is_log=True, ticks=decade_ticks([*values, 1.0], compact))
     return LineChart(
         key="trip-gain",
         title=f"What is left of {own}'s gain over {rival}",
@@ -266,15 +267,6 @@ def _ratio_points(trip: Trip, places: Mapping[str, int]) -> list[Point]:
         )
         for where, ratio in trip.stages
     ]
-
-
-def _ratio_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
-    """Return 1, 2 and 5 of each power of ten that some ratios span, 1 among them."""
-    low, high = min([*values, 1.0]), max([*values, 1.0])
-    steps = [digit * 10.0**power for power in range(-4, 6) for digit in (1, 2, 5)]
-    first = max([step for step in steps if step <= low], default=low)
-    last = min([step for step in steps if step >= high], default=high)
-    return [(step, compact(step)) for step in steps if first <= step <= last]
 
 
 def stage_chart(view: CodecView, trip: Trip) -> RowChart:

@@ -7,13 +7,13 @@ can tell them apart, on white and on black.
 
 from collections.abc import Mapping
 
-from capnp_rig.loadtest.report.chart import GREY, Look
+from capnp_rig.loadtest.report.chart import DASH, DASHDOT, DOT, GREY, SOLID, Look
 
 _BLUE, _SKY, _ORANGE, _AMBER = "#0072b2", "#56b4e9", "#d55e00", "#e69f00"
 _GREEN, _PINK, _PURPLE, _BROWN = "#009e73", "#cc79a7", "#7e57c2", "#9c7a3c"
 
 CODECS: Mapping[str, Look] = {
-    "wire": Look(_BLUE, width=3),
+    "wire": Look(_BLUE),
     "pycapnp": Look(_SKY, marker="square"),
     "orjson": Look(_ORANGE, marker="diamond"),
     "msgspec JSON": Look(_AMBER, marker="triangle"),
@@ -21,19 +21,19 @@ CODECS: Mapping[str, Look] = {
     "protobuf": Look(_PINK, marker="square"),
     "pickle 5 out of band": Look(_PURPLE, marker="diamond"),
     "flatbuffers": Look(_BROWN, marker="cross"),
-    "pycapnp packed": Look(_SKY, "dot", "square"),
-    "pycapnp keywords": Look(_SKY, "dash", "square"),
-    "pycapnp view": Look(_SKY, "dashdot", "square"),
-    "json": Look(_ORANGE, "dot", "diamond"),
-    "msgpack": Look(_GREEN, "dot", "triangle"),
-    "pickle 5": Look(_PURPLE, "dot", "diamond"),
+    "pycapnp packed": Look(_SKY, DOT, "square"),
+    "pycapnp keywords": Look(_SKY, DASH, "square"),
+    "pycapnp view": Look(_SKY, DASHDOT, "square"),
+    "json": Look(_ORANGE, DOT, "diamond"),
+    "msgpack": Look(_GREEN, DOT, "triangle"),
+    "pickle 5": Look(_PURPLE, DOT, "diamond"),
 }
 # Drawn from the start: one of each family, at its best.
 SHOWN_CODECS = (
     *("wire", "pycapnp", "orjson", "msgspec MessagePack", "protobuf"),
     *("pickle 5 out of band", "flatbuffers"),
 )
-FLOOR = Look(GREY, "dash", "", 1.5)
+FLOOR = Look(GREY, DASH, "")
 STACKS: Mapping[str, Look] = {
     "capnp": Look(_BLUE),
     "echo": Look(GREY),
@@ -45,9 +45,9 @@ STACKS: Mapping[str, Look] = {
     "grpc": Look(_PURPLE),
 }
 CLOCKS: Mapping[str, Look] = {
-    "response": Look(_BLUE, marker="", width=2.5),
-    "service": Look(_ORANGE, "dash", ""),
-    "lateness": Look(_BROWN, "dot", ""),
+    "response": Look(_BLUE, marker=""),
+    "service": Look(_ORANGE, DASH, ""),
+    "lateness": Look(_BROWN, DOT, ""),
 }
 PERCENTILES: Mapping[str, Look] = {
     "p50": Look(_BLUE),
@@ -64,7 +64,7 @@ STAGES: Mapping[str, Look] = {
     "RPC": Look(_PURPLE),
 }
 _OTHERS = (_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _PINK, _AMBER, _BROWN)
-_DASHES = ("solid", "dash", "dot", "dashdot")
+_DASHES = (SOLID, DASH, DOT, DASHDOT)
 # Void dots are all grey, so that their shape has to tell them apart.
 _MARKERS = ("circle", "square", "diamond", "triangle", "cross")
 

@@ -3,57 +3,74 @@
 
   // --- charts ---------------------------------------------------------------------------------
 
-  const figures = JSON.parse(document.getElementById("figures").textContent);
   const plots = [...document.querySelectorAll(".plot")];
-  const isTouched = matchMedia("(pointer: coarse)").matches;
-  const config = { responsive: true, displayModeBar: false, doubleClick: "reset" };
+  const views = new Map();
   // On A4, in px at 96 dpi, less the margins.
   const PRINTED_PX = 660;
 
-  const ink = () => getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+  const unpacked = (id) => {
+    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (sign) => sign.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  };
 
-  const draw = (plot) => {
-    const { data, layout } = figures[plot.dataset.figure];
-    layout.font.color = ink();
-    if (isTouched) {
-      // A finger on a chart scrolls the page.
-      layout.dragmode = false;
-      for (const name of Object.keys(layout)) {
-        if (/^[xy]axis/.test(name)) layout[name].fixedrange = true;
-      }
-    }
-    return Plotly.newPlot(plot, data, layout, config);
+  const run = (source) => {
+    const script = document.createElement("script");
+    script.textContent = source;
+    document.head.append(script);
+  };
+
+  // Axes and labels keep their width, so the panels take what is left of the room.
+  const fit = (plot, room = plot.clientWidth) => {
+    const view = views.get(plot);
+    if (!view || !room) return;
+    const rest = plot.querySelector("svg").width.baseVal.value - view.width();
+    view.width(Math.max(room - rest, 50)).run();
+  };
+
+  const sizes = new ResizeObserver((changes) => changes.forEach(({ target }) => fit(target)));
+
+  const isInView = (plot) => {
+    const { top, bottom } = plot.getBoundingClientRect();
+    return bottom > 0 && top < innerHeight;
   };
 
   const drawAll = async () => {
-    for (const plot of plots) {
-      await draw(plot);
+    run(await unpacked("vega"));
+    const { config, charts } = JSON.parse(await unpacked("charts"));
+    const options = {
+      // The page's own legend wraps on a telephone, and switches lines.
+      config: { ...config, legend: { disable: true } },
+      // Expressions are interpreted: the page's policy forbids to compile them.
+      ast: true,
+      renderer: "svg",
+      actions: false,
+      defaultStyle: false,
+    };
+    for (const rest = [...plots]; rest.length; ) {
+      const [plot] = rest.splice(Math.max(rest.findIndex(isInView), 0), 1);
+      const { view } = await vegaEmbed(plot, charts[plot.dataset.chart], options);
+      views.set(plot, view);
+      sizes.observe(plot);
       // The page stays usable while it draws.
       await new Promise((resolve) => setTimeout(resolve));
     }
     document.documentElement.dataset.drawn = String(plots.length);
   };
 
-  const recolor = () => plots.forEach((plot) => Plotly.relayout(plot, { "font.color": ink() }));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolor);
-  addEventListener("beforeprint", () => {
-    for (const plot of plots) Plotly.relayout(plot, { width: PRINTED_PX, "font.color": "#000" });
-  });
-  addEventListener("afterprint", () => {
-    for (const plot of plots) {
-      Plotly.relayout(plot, { width: null, autosize: true, "font.color": ink() });
-    }
-  });
+  addEventListener("beforeprint", () => plots.forEach((plot) => fit(plot, PRINTED_PX)));
+  addEventListener("afterprint", () => plots.forEach((plot) => fit(plot)));
 
   for (const legend of document.querySelectorAll(".legend")) {
     const plot = legend.parentElement.querySelector(".plot");
     legend.addEventListener("click", (event) => {
       const pill = event.target.closest(".pill");
-      if (!pill) return;
+      const view = views.get(plot);
+      if (!pill || !view) return;
       const isShown = pill.getAttribute("aria-pressed") !== "true";
       pill.setAttribute("aria-pressed", String(isShown));
-      const traces = plot.data.flatMap((trace, at) => (trace.meta === pill.dataset.line ? [at] : []));
-      Plotly.restyle(plot, { visible: isShown }, traces);
+      const pressed = legend.querySelectorAll(".pill[aria-pressed=true]");
+      view.signal("shown", [...pressed].map((one) => one.dataset.line)).run();
+      fit(plot);
     });
   }
 

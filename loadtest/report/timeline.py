@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from capnp_rig.loadtest.report.chart import (
     Axis,
@@ -110,7 +111,6 @@ def _heat(seconds: Sequence[tuple[float, Second]], clock: str) -> Heat | None:
         x_edges=[columns[0][0], *(end for _, end, _ in columns)],
         y_edges=edges,
         shares=[list(row) for row in zip(*spread, strict=True)],
-        text="share of the second's calls",
     )
 
 
@@ -205,7 +205,7 @@ def _plain_lines(points: Mapping[str, Sequence[Point]]) -> list[Line]:
         # The first two colours are those of the percentiles above.
         look = look_of(name, {}, number + 2)
         # With a dot for each sample nothing would be seen of the line.
-        lines.append(Line(name, those, type(look)(look.color, look.dash, "", 1.8)))
+        lines.append(Line(name, those, replace(look, marker="")))
     return lines
 
 

@@ -4,6 +4,8 @@ Style, scripts and figures are in it, and a policy in its head forbids the brows
 anything else, even from a page that somebody has tampered with.
 """
 
+import base64
+import gzip
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +28,7 @@ from capnp_rig.loadtest.report.document import (
     Table,
 )
 from capnp_rig.loadtest.report.html import Html, element, joined
-from capnp_rig.loadtest.report.plotly_json import plotly_figure, swatch
+from capnp_rig.loadtest.report.vega_lite import CONFIG, entries, height_px, vega_lite
 
 _NAMESPACES = re.compile(r' xmlns(:\w+)?="[^"]*"')
 _POLICY = (
@@ -62,14 +64,14 @@ _HOW = {
 Pictures = Mapping[str, str]
 
 
-def render(document: Document, plotly_script: str = "", *, pictures: Pictures | None = None) -> str:
-    """Return the page; `plotly_script` is plotly's own JavaScript, which draws the charts.
+def render(document: Document, vega_script: str = "", *, pictures: Pictures | None = None) -> str:
+    """Return the page; `vega_script` is the JavaScript of Vega, Vega-Lite and Vega-Embed.
 
-    With `pictures` they are drawn already, and the page needs no such script; a chart without a
-    picture has its words only.
+    With `pictures` the charts are drawn already, and the page needs no such script; a chart that
+    has no picture is described in words.
     """
-    charts = [] if pictures is not None else list(charts_of(document))
-    figures = {chart.key: plotly_figure(chart) for chart in charts}
+    drawn_here = () if pictures is not None else charts_of(document)
+    charts = {chart.key: vega_lite(chart) for chart in drawn_here}
     head = [
         Html('<meta charset="utf-8">'),
         Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
@@ -88,10 +90,8 @@ def render(document: Document, plotly_script: str = "", *, pictures: Pictures | 
             _contents(document.sections),
             *(_section(section, pictures) for section in document.sections),
         ),
-        Html('<script type="application/json" id="figures">'),
-        Html(_script_json(figures)),
-        Html("</script>"),
-        Html(f"<script>{plotly_script}</script>") if charts else Html(""),
+        _packed("charts", json.dumps({"config": CONFIG, "charts": charts})),
+        _packed("vega", vega_script if charts else ""),
         Html(f"<script>{_own_file('page.js')}</script>"),
     ]
     html = element("html", element("head", *head), element("body", *body), lang="en")
@@ -120,9 +120,10 @@ def _own_file(name: str) -> str:
     return resources.files("capnp_rig.loadtest.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _script_json(plain: object) -> str:
-    """Return JSON that ends no script, whatever texts are in it."""
-    return json.dumps(plain, separators=(",", ":")).replace("<", "\\u003c")
+def _packed(key: str, text: str) -> Html:
+    """Return a text for the page's script, compressed: it would be most of the page otherwise."""
+    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return element("script", packed, type="application/gzip", id=key)
 
 
 def _contents(sections: Iterable[Section]) -> Html:
@@ -223,42 +224,36 @@ def _command(command: str, what: str) -> Iterator[Html]:
 def _picture(chart: Chart, svg: str) -> Html:
     # In a page the name of SVG's language goes without saying, and would look like a link.
     drawn = Html(_NAMESPACES.sub("", svg))
-    picture = element("div", drawn, role="img", aria_label=chart.title) if svg else Html("")
+    picture = element("p", "A picture needs capnp-rig[report] and loadtest report.", class_="quiet")
+    if svg:
+        picture = element("div", drawn, class_="picture", role="img", aria_label=chart.title)
     content = (element("h3", chart.title), picture, element("figcaption", chart.finding))
     return element("figure", *content, id=chart.key, class_="chart")
 
 
 def _chart(chart: Chart) -> Html:
-    height = plotly_figure(chart)["layout"]["height"]
     plot = element(
         "div",
         class_="plot",
-        data_figure=chart.key,
-        style=f"height:{height}px",
+        data_chart=chart.key,
+        style=f"min-height:{height_px(chart)}px",
         role="img",
         aria_label=f"{chart.title}: {chart.finding}",
     )
-    return element(
-        "figure",
+    content = (
         element("h3", chart.title),
         _legend(chart),
         plot,
-        element("p", chart.x.title, class_="axis"),
         element("figcaption", chart.finding),
-        id=chart.key,
-        class_="chart",
     )
+    return element("figure", *content, id=chart.key, class_="chart")
 
 
 def _legend(chart: Chart) -> Html:
-    if isinstance(chart, LineChart):
-        entries = [(line.name, line.look, line.shown) for line in chart.lines]
-        is_dots = False
-    else:
-        entries = [(series.name, series.look, True) for series in chart.series]
-        is_dots = True
-    if len(entries) < 2:
+    lines = entries(chart)
+    if len(lines) < 2:
         return Html("")
+    is_dots = isinstance(chart, RowChart)
     pills = [
         element(
             "button",
@@ -269,7 +264,7 @@ def _legend(chart: Chart) -> Html:
             data_line=name,
             aria_pressed=str(shown).lower(),
         )
-        for name, look, shown in entries
+        for name, look, shown in lines
     ]
     return element("div", *pills, class_="legend", role="group", aria_label="Lines of the chart")
 
@@ -285,19 +280,12 @@ _SHAPES = {
 
 
 def _swatch(look: Look, *, is_dots: bool) -> Html:
-    dashes, marker = swatch(look)
-    line = (
-        ""
-        if is_dots
-        else (
-            f'<path d="M0 6H24" fill="none" stroke="{look.color}" stroke-width="{look.width:g}"'
-            f' stroke-dasharray="{dashes}"/>'
-        )
-    )
-    shape = _SHAPES[marker or ("circle" if is_dots else "")]
+    dashes = " ".join(map(str, look.dash))
+    line = f'<path d="M0 6H24" stroke="{look.color}" stroke-width="2" stroke-dasharray="{dashes}"/>'
+    shape = _SHAPES[look.marker or ("circle" if is_dots else "")]
     return Html(
-        f'<svg width="24" height="12" viewBox="0 0 24 12" fill="{look.color}" aria-hidden="true">'
-        f"{line}{shape}</svg>"
+        f'<svg width="24" height="12" fill="{look.color}" aria-hidden="true">'
+        f"{'' if is_dots else line}{shape}</svg>"
     )
 
 

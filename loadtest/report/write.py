@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from capnp_rig.loadtest.report.chart_images import png, svg, vega_script
 from capnp_rig.loadtest.report.contents import document_of, usable
 from capnp_rig.loadtest.report.fill_in import NoSuchPart, filled
 from capnp_rig.loadtest.report.markdown import markdown
@@ -22,10 +23,6 @@ from capnp_rig.loadtest.results.writing import WrittenResult
 FIGURES = "figures.md"
 
 
-class ExtraMissing(Exception):
-    """A library of the extra ``report`` is not installed; the message says how to get it."""
-
-
 def sources_of(results: Path, folders: Iterable[Path]) -> Found:
     """Return the named results, or without names the newest of each kind in `results`.
 
@@ -42,12 +39,11 @@ def write_page(found: Found, file: Path) -> Path:
     """Write the page of some results into a file, and return its path.
 
     Raises:
-        ExtraMissing: There is no plotly.
+        ExtraMissing: There is no vl-convert.
         OSError: It cannot be written.
         ResultError: A result is damaged.
     """
-    script = _plotly_script()
-    text = render(document_of(found, _path_from(file.parent)), script)
+    text = render(document_of(found, _path_from(file.parent)), vega_script())
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
     return file
@@ -88,17 +84,17 @@ def write_figures(found: Found, folder: Path) -> list[Path]:
     """Write every chart as SVG and PNG, and a Markdown file that shows them; return the paths.
 
     Raises:
-        ExtraMissing: There is no matplotlib.
+        ExtraMissing: There is no vl-convert.
         OSError: A file cannot be written.
         ResultError: A result is damaged.
     """
-    try:
-        from capnp_rig.loadtest.report.pictures import write_picture
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
     document = document_of(found, _path_from(folder))
     folder.mkdir(parents=True, exist_ok=True)
-    written = [path for chart in charts_of(document) for path in write_picture(chart, folder)]
+    written = []
+    for chart in charts_of(document):
+        written += [folder / f"{chart.key}.svg", folder / f"{chart.key}.png"]
+        written[-2].write_text(svg(chart), encoding="utf-8")
+        written[-1].write_bytes(png(chart))
     file = folder / FIGURES
     file.write_text(markdown(document), encoding="utf-8")
     return [*written, file]
@@ -122,19 +118,6 @@ def fill_text(found: Found, file: Path, pictures: Path) -> Path:
         raise NoSuchPart(f"{file} is not UTF-8") from error
     file.write_text(filled(text, document, folder), encoding="utf-8")
     return file
-
-
-def _plotly_script() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
-    script: str = get_plotlyjs()
-    return script
-
-
-def _missing(error: ModuleNotFoundError) -> ExtraMissing:
-    return ExtraMissing(f"{error.name} is missing: install capnp-rig[report]")
 
 
 def _path_from(folder: Path) -> Callable[[Source], str]:

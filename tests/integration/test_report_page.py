@@ -11,7 +11,10 @@ from references import REFERENCES
 from running_browser import Page, browser_page
 from sample_results import EVIL, write_results
 
-from capnp_rig.loadtest.report.write import ExtraMissing, sources_of, write_page
+from capnp_rig.loadtest.report.chart import GREY
+from capnp_rig.loadtest.report.chart_images import ExtraMissing
+from capnp_rig.loadtest.report.line_styles import CODECS
+from capnp_rig.loadtest.report.write import sources_of, write_page
 
 _DRAWN = "document.documentElement.dataset.drawn"
 _PLOTS = "document.querySelectorAll('.plot').length"
@@ -51,7 +54,6 @@ def _assert_clean(browser: Page, file: Path) -> None:
     # Whatever was logged comes with the next answer.
     browser.evaluate("1")
     assert browser.console_errors == []
-    # Heat maps are pictures that are made in the page.
     asked = {url for url in browser.requests if not url.startswith("data:")}
     assert asked == {file.as_uri()}
 
@@ -61,10 +63,8 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(browser: Page, file: Path
     count = browser.evaluate(_PLOTS)
     assert count > 10
     assert browser.evaluate(_DRAWN) == str(count)
-    undrawn = (
-        "[...document.querySelectorAll('.plot')].filter(p => !p.querySelector('svg.main-svg'))"
-    )
-    assert browser.evaluate(f"{undrawn}.map(plot => plot.dataset.figure)") == []
+    undrawn = "[...document.querySelectorAll('.plot')].filter(p => !p.querySelector('svg.marks'))"
+    assert browser.evaluate(f"{undrawn}.map(plot => plot.dataset.chart)") == []
     _assert_clean(browser, file)
 
 
@@ -95,8 +95,8 @@ def test_text_from_a_result_is_text(browser: Page, file: Path) -> None:
     _open(browser, file)
     assert EVIL in browser.evaluate("document.querySelector('#copy-ledger').textContent")
     assert browser.evaluate("document.querySelectorAll('main b').length") == 0
-    # Figures, plotly, the page's own.
-    assert browser.evaluate("document.scripts.length") == 3
+    # Charts and Vega as they are packed, the page's own, and Vega as it runs.
+    assert browser.evaluate("document.scripts.length") == 4
 
 
 _COLUMN = "[...document.querySelectorAll('#{} tbody tr')].map(row => row.cells[{}].textContent)"
@@ -162,25 +162,50 @@ def test_a_table_is_copied_even_without_a_clipboard(browser: Page, file: Path) -
     _assert_clean(browser, file)
 
 
-_TRACES = (
-    "document.querySelector('[data-figure={}]').data"
-    ".filter(trace => trace.meta === '{}').map(trace => trace.visible)"
-)
+_PATHS = """[...document.querySelectorAll('[data-chart={}] .mark-line path')]
+    .map(path => path.getAttribute('stroke'))"""
 
 
 def test_the_legend_switches_lines_in_all_panels(browser: Page, file: Path) -> None:
     _open(browser, file)
+    paths = _PATHS.format("size-text-open-read-100")
     pill = "document.querySelector('#size-text-open-read-100 [data-line={}]')"
-    wire = _TRACES.format("size-text-open-read-100", "wire")
-    assert set(browser.evaluate(wire)) == {True}
+    wire, orjson = CODECS["wire"].color, CODECS["orjson"].color
+    before = browser.evaluate(paths)
+    # The times and the ratio.
+    assert before.count(wire) > 1
     browser.evaluate(f"{pill.format('wire')}.click()")
-    assert set(browser.evaluate(wire)) == {False}
-    orjson = _TRACES.format("size-text-open-read-100", "orjson")
-    assert set(browser.evaluate(orjson)) == {True}
+    after = browser.evaluate(paths)
+    assert wire not in after
+    assert after.count(orjson) == before.count(orjson) > 0
     assert browser.evaluate(f"{pill.format('wire')}.getAttribute('aria-pressed')") == "false"
+    # One that is not shown at first has the colour of its family.
     browser.evaluate(f"{pill.format('json')}.click()")
-    assert set(browser.evaluate(_TRACES.format("size-text-open-read-100", "json"))) == {True}
+    assert browser.evaluate(paths).count(orjson) == before.count(orjson) + 1
+    browser.evaluate(f"{pill.format('wire')}.click()")
+    assert browser.evaluate(paths).count(wire) == before.count(wire)
     _assert_clean(browser, file)
+
+
+def test_a_point_says_its_value_under_the_pointer(browser: Page, file: Path) -> None:
+    _open(browser, file)
+    place = browser.evaluate(
+        """(() => {
+            const plot = document.querySelector('[data-chart=size-text-open-read-100]');
+            plot.scrollIntoView({block: 'center'});
+            const box = plot.querySelector('.mark-symbol path').getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2];
+        })()"""
+    )
+    browser._send("Input.dispatchMouseEvent", type="mouseMoved", x=place[0], y=place[1])
+    tip = "document.querySelector('#vg-tooltip-element.visible')?.textContent"
+    assert "open+read 100%" in browser.wait_for(tip)
+    _assert_clean(browser, file)
+
+
+def test_void_points_are_grey(browser: Page, file: Path) -> None:
+    _open(browser, file)
+    assert GREY in browser.evaluate(_PATHS.format("size-text-open-read-100"))
 
 
 _AS_WIDE_AS_ROOM = "Math.abs({0}.querySelector('svg').clientWidth - {0}.clientWidth) < 2"
@@ -198,14 +223,14 @@ def test_a_chart_follows_the_width_of_the_window(browser: Page, file: Path) -> N
 
 def test_what_was_folded_is_drawn_as_wide_as_the_rest(browser: Page, file: Path) -> None:
     _open(browser, file)
-    plot = "document.querySelector('[data-figure=size-text-build]')"
+    plot = "document.querySelector('[data-chart=size-text-build]')"
     browser.evaluate(f"{plot}.closest('details').open = true")
     browser.wait_for(_AS_WIDE_AS_ROOM.format(plot))
 
 
 def test_a_dark_page_has_light_letters(browser: Page, file: Path) -> None:
     _open(browser, file)
-    letters = "getComputedStyle(document.querySelector('.plot .xtick text')).fill"
+    letters = "getComputedStyle(document.querySelector('.plot .role-axis-label text')).fill"
     light = browser.evaluate(letters)
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     browser._send("Emulation.setEmulatedMedia", features=dark)

@@ -10,6 +10,7 @@ from sample_runs import Fake, make_run, write_run_folder
 
 from capnp_rig.loadtest.cli.report import compare_results, report
 from capnp_rig.loadtest.report import write
+from capnp_rig.loadtest.report.chart_images import ExtraMissing
 
 _RUN = Fake(seconds=12, calls=500, noise=0.003, is_open_loop=False)
 
@@ -32,11 +33,11 @@ def test_a_report_is_written_for_each_folder(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def plain_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "_plotly_script", lambda: "PLOTLY")
+def plain_vega(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "vega_script", lambda: "VEGA")
 
 
-@pytest.mark.usefixtures("plain_plotly")
+@pytest.mark.usefixtures("plain_vega")
 def test_without_folders_the_page_shows_the_newest_results(tmp_path: Path) -> None:
     write_figures(tmp_path / "a", "bench-server", server_figures())
     damaged = tmp_path / "damaged"
@@ -49,7 +50,7 @@ def test_without_folders_the_page_shows_the_newest_results(tmp_path: Path) -> No
     assert "wire makes 2 times the calls" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("plain_plotly")
+@pytest.mark.usefixtures("plain_vega")
 def test_a_page_of_named_folders(tmp_path: Path) -> None:
     folder = _folder(tmp_path, "a", Fake(seconds=2, calls=20))
     _folder(tmp_path, "b", Fake(seconds=2, calls=20))
@@ -63,9 +64,9 @@ def test_a_page_of_named_folders(tmp_path: Path) -> None:
     assert not (Path(folder) / "report.html").exists()
 
 
-@pytest.mark.usefixtures("plain_plotly")
+@pytest.mark.usefixtures("plain_vega")
 def test_page_and_figures_may_be_asked_for_together(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs the extra report")
+    pytest.importorskip("vl_convert", reason="needs the extra report")
     write_figures(tmp_path / "a", "bench-server", server_figures())
     figures, page = tmp_path / "figures", tmp_path / "page.html"
     result, _ = _invoke(report, "--results", str(tmp_path), "--figures", str(figures))
@@ -97,14 +98,14 @@ def test_a_page_of_nothing_is_a_mistake(
 
 def test_a_missing_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> str:
-        raise write.ExtraMissing("plotly is missing: install capnp-rig[report]")
+        raise ExtraMissing("vl-convert is missing: install capnp-rig[report]")
 
-    monkeypatch.setattr(write, "_plotly_script", missing)
+    monkeypatch.setattr(write, "vega_script", missing)
     write_figures(tmp_path / "a", "demo", [])
     _, error = _invoke(report, "--results", str(tmp_path))
     assert isinstance(error, click.ClickException)
     assert error.exit_code == 1
-    assert error.format_message() == "plotly is missing: install capnp-rig[report]"
+    assert error.format_message() == "vl-convert is missing: install capnp-rig[report]"
 
 
 def test_a_comparison_in_words(tmp_path: Path) -> None:

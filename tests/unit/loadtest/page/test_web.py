@@ -1,3 +1,5 @@
+import base64
+import gzip
 import json
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -71,10 +73,18 @@ class _Page(HTMLParser):
 
 
 def _page(document: Document) -> _Page:
-    page = _Page(render(document, "PLOTLY"))
+    page = _Page(render(document, "VEGA"))
     assert page.problems == []
     assert page.open == []
     return page
+
+
+def _unpacked(packed: str) -> str:
+    return gzip.decompress(base64.b64decode(packed)).decode()
+
+
+def _charts(page: _Page) -> dict[str, Any]:
+    return dict(json.loads(_unpacked(page.scripts[0]))["charts"])
 
 
 def _chart(key: str = "k", name: str = "a") -> LineChart:
@@ -94,19 +104,19 @@ def test_a_chart_has_a_legend_a_description_and_a_caption() -> None:
     page = _page(_document(_chart()))
     (plot,) = page.all_of("div", role="img")
     assert plot["aria-label"] == "Title: The finding."
-    assert plot["data-figure"] == "k"
+    assert plot["data-chart"] == "k"
     pills = page.all_of("button", **{"class": "pill"})
     assert [(pill["data-line"], pill["aria-pressed"]) for pill in pills] == [
         ("a", "true"),
         ("b", "false"),
     ]
     assert "The finding." in page.text
-    assert json.loads(page.scripts[0]).keys() == {"k"}
-    assert page.scripts[1] == "PLOTLY"
+    assert _charts(page).keys() == {"k"}
+    assert _unpacked(page.scripts[1]) == "VEGA"
 
 
-def test_without_charts_there_is_no_plotly() -> None:
-    assert "PLOTLY" not in render(_document(), "PLOTLY")
+def test_without_charts_there_is_no_vega() -> None:
+    assert _unpacked(_page(_document()).scripts[1]) == ""
 
 
 def test_a_table_says_how_it_sorts_and_why_rows_are_void() -> None:
@@ -124,7 +134,7 @@ def test_what_is_folded_opens_on_demand() -> None:
     assert "Long (1 rows)" in page.text
     # One more says how to read the page.
     assert len(page.all_of("details")) == 3
-    assert json.loads(page.scripts[0]).keys() == {"inner"}
+    assert _charts(page).keys() == {"inner"}
 
 
 def test_the_box_has_claims_by_topic_void_flags_and_machines() -> None:
@@ -152,14 +162,14 @@ def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
     page = _page(document_of(find_sources(tmp_path), lambda source: source.name))
     assert EVIL in page.text
     assert not page.all_of("b")
-    # Figures, plotly and the page's own.
+    # Charts, Vega and the page's own.
     assert len(page.scripts) == 3
-    assert EVIL in json.dumps(json.loads(page.scripts[0]), ensure_ascii=False).replace('\\"', '"')
+    assert EVIL in json.dumps(_charts(page), ensure_ascii=False).replace('\\"', '"')
 
 
 def test_a_page_asks_for_nothing_from_anywhere(tmp_path: Path) -> None:
     document = document_of(find_sources(write_results(tmp_path)), lambda source: source.name)
-    text = render(document, "PLOTLY")
+    text = render(document, "VEGA")
     page = _page(document)
     tags = {name for name, _ in page.elements}
     assert not tags & {"iframe", "object", "embed", "video", "img", "base", "form"}

@@ -1,14 +1,12 @@
-import builtins
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sample_results import server_figures, write_figures, write_results
 
 from capnp_rig.loadtest.report import write
-from capnp_rig.loadtest.report.write import ExtraMissing, sources_of, write_page
+from capnp_rig.loadtest.report.write import sources_of, write_page
 from capnp_rig.loadtest.report.write import write_figures as write_pictures
 
 
@@ -20,7 +18,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def test_a_page_is_the_same_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "_plotly_script", lambda: "PLOTLY")
+    monkeypatch.setattr(write, "vega_script", lambda: "VEGA")
     found = sources_of(write_results(tmp_path / "results"), [])
     file = write_page(found, tmp_path / "new" / "page.html")
     first = file.read_bytes()
@@ -30,7 +28,7 @@ def test_a_page_is_the_same_every_time(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_pictures_are_the_same_every_time(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs the extra report")
+    pytest.importorskip("vl_convert", reason="needs the extra report")
     folder = tmp_path / "results" / "one"
     write_figures(folder, "bench-server", server_figures())
     found = sources_of(tmp_path, [folder])
@@ -44,7 +42,7 @@ def test_pictures_are_the_same_every_time(tmp_path: Path) -> None:
 
 
 def test_every_chart_has_its_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs the extra report")
+    pytest.importorskip("vl_convert", reason="needs the extra report")
     found = sources_of(write_results(tmp_path / "results"), [])
     *pictures, text = write_pictures(found, tmp_path / "figures")
     images = re.findall(r"\]\(([^)]*\.svg)\)", text.read_text(encoding="utf-8"))
@@ -53,29 +51,3 @@ def test_every_chart_has_its_picture(tmp_path: Path) -> None:
         path.read_bytes().startswith(b"\x89PNG") for path in pictures if path.suffix == ".png"
     )
     assert all(b"<svg" in path.read_bytes() for path in pictures if path.suffix == ".svg")
-
-
-@pytest.mark.parametrize(
-    ("library", "make"),
-    [
-        ("plotly", lambda found, folder: write_page(found, folder / "page.html")),
-        ("matplotlib", write_pictures),
-    ],
-)
-def test_a_missing_library_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, make: Any
-) -> None:
-    importing = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.partition(".")[0] == library:
-            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
-        return importing(name, *args, **kwargs)
-
-    found = sources_of(tmp_path, [write_figures(tmp_path / "a", "demo", [])])
-    monkeypatch.delitem(
-        __import__("sys").modules, "capnp_rig.loadtest.report.pictures", raising=False
-    )
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ExtraMissing, match=rf"^{library} is missing: install capnp-rig\[report\]$"):
-        make(found, tmp_path)
