@@ -7,8 +7,9 @@
     spectrum, timeline, rate_curve      load runs and searches
     call_cpu, stack_ladder, end_to_end  servers and stacks
     contents          puts all of it in order, as a `document` of `chart`s and tables
-    web, plotly_json  the document as HTML, with page.css and page.js
-    pictures          its charts as SVG and PNG, by matplotlib
+    vega_lite         a `chart` as a Vega-Lite specification
+    chart_images      which becomes SVG, PNG, or what the page's JavaScript draws
+    web               the document as HTML, with page.css and page.js
     markdown          the document as figures.md
     write             puts them where they belong                           files out
 

@@ -80,7 +80,8 @@ def vega_lite(chart: Chart) -> Spec:
     """Return the specification of a chart, to be drawn with `CONFIG` and under its title."""
     shown = [name for name, _, is_shown in entries(chart) if is_shown]
     spec = _of_lines(chart) if isinstance(chart, LineChart) else _of_rows(chart)
-    return {"params": [{"name": "shown", "value": shown}], **spec}
+    said = f"{chart.title}: {chart.finding}"
+    return {"description": said, "params": [{"name": "shown", "value": shown}], **spec}
 
 
 def picture(chart: Chart) -> Spec:

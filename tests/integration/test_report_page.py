@@ -78,6 +78,14 @@ def test_a_reference_is_drawn(browser: Page, tmp_path: Path, reference: Path) ->
     _assert_clean(browser, page)
 
 
+def test_a_page_of_all_references_is_small(tmp_path: Path) -> None:
+    try:
+        page = write_page(sources_of(tmp_path, REFERENCES), tmp_path / "page.html")
+    except ExtraMissing as error:
+        pytest.skip(str(error))
+    assert page.stat().st_size < 2_000_000
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_no_width_scrolls_sideways(browser: Page, file: Path, width: int) -> None:
     _open(browser, file, width)

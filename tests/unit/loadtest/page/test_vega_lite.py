@@ -119,6 +119,7 @@ def test_a_line_that_is_not_shown_can_be_switched_on_but_not_in_a_picture() -> N
     ]
     chart = LineChart("key", "The title", "f", Axis("x"), [Panel(Axis("y"), lines)])
     spec = vega_lite(chart)
+    assert spec["description"] == "The title: f"
     assert spec["params"] == [{"name": "shown", "value": ["a"]}]
     part = _lines(spec["vconcat"][0])
     assert part["transform"] == [{"filter": "indexof(shown, datum.line) >= 0"}]
