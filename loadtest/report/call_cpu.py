@@ -122,7 +122,7 @@ def _us_value(figure: Figure | None) -> Value:
 
 
 def _cpu_finding(found: Sequence[Figure]) -> str:
-    good = [one for one in found if one.value is not None and one.verdict != "void"]
+    good = [one for one in found if one.value is not None and not one.is_void]
     if not good:
         return "All of it is void."
     least = min(good, key=lambda one: one.value or 0.0)

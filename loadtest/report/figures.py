@@ -5,19 +5,25 @@ from collections.abc import Callable, Mapping, Sequence
 from capnp_rig.loadtest.report.document import Cell, Row, Table, Tone
 from capnp_rig.loadtest.report.units import NOTHING, interval_text, number_text, share_text
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
-MARKS: Mapping[str, str] = {"void": "?", "at least": "≥", "same": "=", "inconclusive": "~"}
-_TONES: Mapping[str, Tone] = {
-    "faster": Tone.GOOD,
-    "slower": Tone.BAD,
-    "at least": Tone.DOUBTFUL,
-    "inconclusive": Tone.QUIET,
-    "same": Tone.QUIET,
-    "void": Tone.QUIET,
+MARKS: Mapping[Verdict, str] = {
+    Verdict.VOID: "?",
+    Verdict.AT_LEAST: "≥",
+    Verdict.SAME: "=",
+    Verdict.INCONCLUSIVE: "~",
+}
+_TONES: Mapping[Verdict, Tone] = {
+    Verdict.FASTER: Tone.GOOD,
+    Verdict.SLOWER: Tone.BAD,
+    Verdict.AT_LEAST: Tone.DOUBTFUL,
+    Verdict.INCONCLUSIVE: Tone.QUIET,
+    Verdict.SAME: Tone.QUIET,
+    Verdict.VOID: Tone.QUIET,
 }
 
 
-def tone_of(verdict: str) -> Tone:
+def tone_of(verdict: Verdict) -> Tone:
     """Return the colour of a verdict."""
     return _TONES.get(verdict, Tone.PLAIN)
 

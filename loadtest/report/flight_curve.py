@@ -97,7 +97,7 @@ def _finding(knee: Knee | None, figures: Sequence[Figure]) -> str:
     if limited:
         first = min(limited)
         notes.append(f" From {first:,} in flight on, the generator was the limit of some rates.")
-    if any(one.verdict == "void" for one in figures):
+    if any(one.is_void for one in figures):
         notes.append(" Grey points are void; the table says why.")
     return sentence(said) + "".join(notes)
 
@@ -125,7 +125,7 @@ def flight_table(figures: Sequence[Figure], *, folded: bool = False) -> Table:
     rows = []
     for each in zip(*_by_subject(figures).values(), strict=True):
         reasons = list(dict.fromkeys(one.reason for one in each if one.reason))
-        is_void = all(one.verdict == "void" for one in each)
+        is_void = all(one.is_void for one in each)
         labels = each[0].labels
         shown = (figure_cell(one, _interval_text(one)) for one in each)
         load, reason = (labels["calls_in_flight"], labels["load"]), "; ".join(reasons)

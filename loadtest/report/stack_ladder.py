@@ -144,7 +144,7 @@ def _text_of(figure: Figure) -> Callable[[float], str]:
 
 def _finding(found: Sequence[Figure], unit: str, *, is_most_best: bool) -> str:
     payload = payloads_of(found)[0]
-    good = [one for one in _of_payload(found, payload) if one.verdict != "void"]
+    good = [one for one in _of_payload(found, payload) if not one.is_void]
     if not good:
         return "A dot per payload; whiskers are 95 % intervals, grey dots are void."
     ordered = sorted(good, key=lambda one: one.value or 0.0, reverse=is_most_best)
