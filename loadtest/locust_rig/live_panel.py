@@ -4,6 +4,12 @@ from typing import Any
 
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, ServerWatch
+from capnp_rig.loadtest.report.cells import number_cell, row
+from capnp_rig.loadtest.report.document import Cell, Table
+from capnp_rig.loadtest.report.html import Html
+from capnp_rig.loadtest.report.times import times_table
+from capnp_rig.loadtest.report.units import NOTHING
+from capnp_rig.loadtest.report.web import grid_html
 from capnp_rig.loadtest.results.times_table import PERCENTILES, shown_us, times_rows
 from capnp_rig.loadtest.stats.run_summary import Summary
 
@@ -29,11 +35,49 @@ def panel(
         "failures": [
             {"kind": kind, "count": count} for kind, count in sorted(found.failures.items())
         ],
+        "tables": _tables(live, watch, found, now_s),
         "server": _server(watch),
         "generators": _generators(live, now_s),
         "verdict": found.verdict,
         "reasons": [reason.text for reason in found.reasons],
     }
+
+
+def _tables(live: LiveRun, watch: ServerWatch, found: Summary, now_s: float) -> dict[str, Html]:
+    """Return the tables of the live page as HTML, by where they stand in it."""
+    processes = [
+        row(one["name"], f"{one['pid']}", _percent(one["cpu"]), _megabytes(one["rss_bytes"]))
+        for one in _server(watch)["processes"]
+    ]
+    generators = [
+        row(
+            *(one["name"], _percent(one["cpu"]), _megabytes(one["rss_bytes"])),
+            number_cell(one["calls_per_s"]),
+            None if one["pinned"] is None else f"CPU {one['pinned']}",
+            *(f"{one['pid']}", one["host"], f"{one['age_s']:.0f} s ago"),
+        )
+        for one in _generators(live, now_s)
+    ]
+    failures = [row(kind, count) for kind, count in sorted(found.failures.items())]
+    use = ("CPU", "memory")
+    headings = ("process", *use, "calls/s", "pinned to", "pid", "on", "reported")
+    tables = (
+        Table("server", "", ("process", "pid", *use), processes),
+        Table("generators", "", headings, generators),
+        Table("failures", "", ("kind", "count"), failures),
+    )
+    return {
+        "times": grid_html(times_table(times_rows(live.total, live.seconds))),
+        **{each.key: grid_html(each) if each.rows else Html("none") for each in tables},
+    }
+
+
+def _percent(share: float | None) -> Cell:
+    return Cell(NOTHING if share is None else f"{100 * share:.0f} %", share)
+
+
+def _megabytes(size_bytes: int | None) -> Cell:
+    return Cell(NOTHING if size_bytes is None else f"{size_bytes / 1e6:.1f} MB", size_bytes)
 
 
 def _server(watch: ServerWatch) -> dict[str, Any]:

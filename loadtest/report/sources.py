@@ -181,8 +181,7 @@ def source_of(folder: Path, result: Result) -> Source:
         ResultError: The result is damaged.
     """
     load = result.load if result.is_load else None
-    with damage("run.json"):
-        figures = read_figures(result.document)
+    figures = read_figures(result.document)
     files = frozenset(each.name for each in folder.iterdir())
     return Source(result.kind, folder, result.document, figures, load, files, result.kind)
 

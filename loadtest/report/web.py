@@ -292,14 +292,15 @@ def _swatch(look: Look, *, is_dots: bool) -> Html:
 # --- tables ----------------------------------------------------------------------------------
 
 
-def _table(table: Table) -> Html:
+def grid_html(table: Table, *, is_sortable: bool = False) -> Html:
+    """Return the cells of a table alone, without its caption; a sortable one has buttons."""
     numeric = table.numeric_columns
     heads = [
         element(
             "th",
-            element("button", text, type="button"),
+            element("button", text, type="button") if is_sortable else text,
             scope="col",
-            aria_sort="none",
+            aria_sort="none" if is_sortable else "",
             class_="n" if at in numeric else "",
         )
         for at, text in enumerate(table.headings)
@@ -313,6 +314,15 @@ def _table(table: Table) -> Html:
         )
         for row in table.rows
     ]
+    return element(
+        "table",
+        element("thead", element("tr", *heads)),
+        element("tbody", *rows),
+        aria_labelledby=f"{table.key}-caption" if is_sortable else "",
+    )
+
+
+def _table(table: Table) -> Html:
     shown = element(
         "div",
         # Not a caption: that would scroll sideways with the table.
@@ -320,12 +330,7 @@ def _table(table: Table) -> Html:
         element("button", "Copy table", type="button", class_="copy"),
         element(
             "div",
-            element(
-                "table",
-                element("thead", element("tr", *heads)),
-                element("tbody", *rows),
-                aria_labelledby=f"{table.key}-caption",
-            ),
+            grid_html(table, is_sortable=True),
             class_="scroll",
             tabindex="0",
             role="region",

@@ -15,14 +15,12 @@ from capnp_rig.loadtest.stats.process_use import Usage
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
 
-def live() -> LiveRun:
+def live(host: str = "here", failure: str = "Overloaded: full") -> LiveRun:
     run = LiveRun()
-    window = Window(
-        {"read": Times(Histogram.of([100_000] * 500))}, failures={"Overloaded: full": 2}
-    )
+    window = Window({"read": Times(Histogram.of([100_000] * 500))}, failures={failure: 2})
     report = Report({0: window}, cpu_ns=500_000_000)
     used = (Used(0.0, 1.0, 10_000_000), Used(1.0, 1.5, 20_000_000))
-    run.receive("a", 0, Envelope(report, 2.0, 2.0, 7, "here", 1, used), now_s=10)
+    run.receive("a", 0, Envelope(report, 2.0, 2.0, 7, host, 1, used), now_s=10)
     return run
 
 
@@ -48,6 +46,19 @@ def test_a_panel_is_plain_values() -> None:
         {"name": "worker 0", "pid": 5, "cpu": 0.5 / 1.1, "rss_bytes": 99_000_000}
     ]
     assert shown["generators"][0]["cpu"] == 0.25
+
+
+def test_the_pages_tables_are_html_with_every_text_escaped() -> None:
+    run = live(host="<i>", failure="<b>no</b>")
+    shown = panel(run, watch(Usage("worker 0", 5, 3.0, 1)), 13.0, None, is_running=True)
+    tables = shown["tables"]
+    assert [*tables] == ["times", "server", "generators", "failures"]
+    assert ">45 %</td>" in tables["server"]
+    assert ">99.0 MB</td>" in tables["server"]
+    assert ">&lt;i&gt;</td>" in tables["generators"]
+    assert ">&lt;b&gt;no&lt;/b&gt;</td>" in tables["failures"]
+    assert ">service</td>" in tables["times"]
+    assert panel(run, watch(), 13.0, None, is_running=True)["tables"]["server"] == "none"
 
 
 def test_locusts_tabs_show_the_same() -> None:
