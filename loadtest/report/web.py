@@ -222,13 +222,15 @@ def _command(command: str, what: str) -> Iterator[Html]:
 
 
 def _picture(chart: Chart, svg: str) -> Html:
-    # In a page the name of SVG's language goes without saying, and would look like a link.
-    drawn = Html(_NAMESPACES.sub("", svg))
-    picture = element("p", "A picture needs capnp-rig[report] and loadtest report.", class_="quiet")
     if svg:
-        picture = element("div", drawn, class_="picture", role="img", aria_label=chart.title)
-    content = (element("h3", chart.title), picture, element("figcaption", chart.finding))
-    return element("figure", *content, id=chart.key, class_="chart")
+        # In a page the name of SVG's language goes without saying, and would look like a link.
+        drawn = Html(_NAMESPACES.sub("", svg))
+        shown = element("div", drawn, class_="picture", role="img", aria_label=chart.title)
+    else:
+        text = "Install capnp-rig[report], and run loadtest report on this folder, for a picture."
+        shown = joined([element("h3", chart.title), element("p", text, class_="quiet")])
+    caption = element("figcaption", chart.finding)
+    return element("figure", shown, caption, id=chart.key, class_="chart")
 
 
 def _chart(chart: Chart) -> Html:

@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from capnp_rig.loadtest.report.chart_images import png, svg, vega_script
+from capnp_rig.loadtest.report.chart_images import ExtraMissing, png, svg, vega_script
 from capnp_rig.loadtest.report.contents import document_of, usable
+from capnp_rig.loadtest.report.document import Document
 from capnp_rig.loadtest.report.fill_in import NoSuchPart, filled
 from capnp_rig.loadtest.report.markdown import markdown
 from capnp_rig.loadtest.report.result_page import PAGE, result_document
@@ -56,10 +57,19 @@ def write_report(source: Source) -> Path:
         OSError: It cannot be written.
         ResultError: The result is damaged.
     """
-    text = render(result_document(source), pictures={})
+    document = result_document(source)
+    text = render(document, pictures=_pictures(document))
     file = source.folder / PAGE
     file.write_text(text, encoding="utf-8")
     return file
+
+
+def _pictures(document: Document) -> dict[str, str]:
+    """Return the SVG of each chart by its key; none without vl-convert."""
+    try:
+        return {chart.key: svg(chart) for chart in charts_of(document)}
+    except ExtraMissing:
+        return {}
 
 
 def write_views(written: WrittenResult) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from capnp_rig.loadtest.report.result_page import result_document
 from capnp_rig.loadtest.report.sources import read_source
 from capnp_rig.loadtest.report.web import render
 from capnp_rig.loadtest.report.write import write_report
-from capnp_rig.loadtest.results import ResultError
+from capnp_rig.loadtest.results import ResultError, read_run
 
 _VOID_TAGS = {"meta", "br", "hr", "img", "link", "input"}
 _EVIL = "<script>alert('x')</script>\"&"
@@ -324,7 +324,7 @@ def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", REFERENCES, ids=lambda folder: folder.name)
 def test_a_reference_is_shown_with_all_its_figures(folder: Path) -> None:
     page = _page(folder)
-    document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    document = read_run(folder)
     rows = page.table("figure", "value")
     assert [row[0] for row in rows] == [figure["name"] for figure in document["figures"]]
     verdict_at = page.headings("figure", "value").index("verdict")
@@ -354,7 +354,8 @@ def test_a_page_asks_for_nothing_from_anywhere(tmp_path: Path, fake: Fake | None
     text = _text(folder)
     page = _Page(text)
     links = [link for link in page.links if not link.startswith("#")]
-    assert links == ["data:,", "./run.json", "./samples.jsonl.gz"]
+    files = sorted(each.name for each in folder.iterdir())
+    assert links == ["data:,", *(f"./{name}" for name in files)]
     assert not {*page.tags} & {"img", "iframe", "object", "embed", "video"}
     assert "http:" not in text
     assert "https:" not in text

@@ -119,6 +119,19 @@ def test_without_charts_there_is_no_vega() -> None:
     assert _unpacked(_page(_document()).scripts[1]) == ""
 
 
+def test_a_chart_that_is_drawn_already_is_a_picture_and_needs_no_script() -> None:
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="9"><path d="M0 0"/></svg>'
+    text = render(_document(_chart(), _chart("other")), pictures={"k": svg})
+    page = _Page(text)
+    assert (page.problems, page.open) == ([], [])
+    assert "http:" not in text
+    assert '<svg width="9"><path d="M0 0"/></svg>' in text
+    assert [plain["aria-label"] for plain in page.all_of("div", role="img")] == ["Title"]
+    assert page.text.count("The finding.") == 2
+    assert "Install capnp-rig[report]" in page.text
+    assert page.all_of("button", **{"class": "pill"}) == []
+
+
 def test_a_table_says_how_it_sorts_and_why_rows_are_void() -> None:
     rows = [Row([Cell("b"), Cell("1 µs", 1000.0)]), Row([Cell("a"), Cell("-")], "late")]
     page = _page(_document(Table("t", "Caption", ["name", "time"], rows)))
