@@ -31,7 +31,7 @@ def json_output(
         try:
             output, errors = process.communicate(timeout=within_s)
         except subprocess.TimeoutExpired as error:
-            raise BenchError(f"{what} did not end in {within_s:.0f} s") from error
+            raise BenchError(f"{what} did not end in {within_s:g} s") from error
     if process.returncode:
         raise BenchError(f"{what} failed:\n{tail(errors)}")
     return json.loads(output)
