@@ -358,9 +358,9 @@ def search_command(
     result = measured(run, config, RunError, in_lines=False)
     curve = [point.to_json() for point in result.curve]
     if as_json:
-        found = {name: getattr(result.found, name) for name in ("rate_hz", "failing_hz", "limit")}
-        click.echo(json.dumps({"slo": objective.text, **found, "curve": curve}))
+        answer = {name: getattr(result.answer, name) for name in ("rate_hz", "failing_hz", "limit")}
+        click.echo(json.dumps({"slo": objective.text, **answer, "curve": curve}))
     else:
-        show(stdout(), rate_table(curve, slo), *answer_notes(objective, result.found))
+        show(stdout(), rate_table(curve, slo), *answer_notes(objective, result.answer))
     finish(result.written, err=True)
-    return 0 if result.found.rate_hz is not None else 1
+    return 0 if result.answer.rate_hz is not None else 1

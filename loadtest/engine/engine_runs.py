@@ -216,19 +216,21 @@ class _Watch:
             steal_between(machine_before, machine_after),
             tuple(self._usages),
             tuple(self._machine),
-            tuple(used_by_each(before, after, self._owners, [one.by_port for one in results])),
+            tuple(
+                used_by_each(before, after, self._owners, [result.by_port for result in results])
+            ),
         )
 
 
 class _Engine:
-    """One engine process, and what it has said so far."""
+    """An engine process, and what it has told so far."""
 
     def __init__(self, config: EngineConfig, stack: ExitStack) -> None:
         self.answered = 0
         self.is_ready = False
         self.on_event: Callable[[str], None] = lambda _event: None
         self._result: dict[str, Any] | None = None
-        self._damage = "the engine said nothing"
+        self._damage = "the engine printed nothing"
         self._process = stack.enter_context(
             kept_alive(
                 module_command("capnp_rig.loadtest.engine.process"),
@@ -270,17 +272,17 @@ class _Engine:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                said = json.loads(line)
+                told = json.loads(line)
             except ValueError:
                 self._damage = "the engine's words are cut short"
                 return
-            if isinstance(said, int):
-                self.answered = said
-            elif "event" in said:
+            if isinstance(told, int):
+                self.answered = told
+            elif "event" in told:
                 self.is_ready = True
-                self.on_event(said["event"])
+                self.on_event(told["event"])
             else:
-                self._result = said
+                self._result = told
 
     def result(self) -> EngineResult:
         """Return what it measured.
@@ -291,6 +293,6 @@ class _Engine:
         self._reader.join(5)
         if self._process.returncode or self._result is None:
             assert self._process.stderr is not None
-            said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise EngineFailed(said[-1] if said else self._damage)
+            lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+            raise EngineFailed(lines[-1] if lines else self._damage)
         return EngineResult.from_json(self._result)

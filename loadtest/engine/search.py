@@ -16,7 +16,7 @@ from capnp_rig.loadtest.stats.histogram import merge
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, summarize
-from capnp_rig.loadtest.stats.slo import Found, Outcome, Probe, Slo, judge, least_calls, search
+from capnp_rig.loadtest.stats.slo import Answer, Outcome, Probe, Slo, judge, least_calls, search
 
 _CONTRACT = "round trip"
 # A process that starts and connects, beside its load.
@@ -87,7 +87,7 @@ class SearchResult:
     """Where a search was written, its answer, and the curve by rate."""
 
     written: WrittenResult
-    found: Found
+    answer: Answer
     curve: tuple[Point, ...]
 
 
@@ -103,25 +103,25 @@ def run(config: SearchConfig, show: ShowProgress) -> SearchResult:
     label = load_any_workload(config.load.stack, config.load.workload).label
     origin = Origin.now()
     done: list[Measured] = []
-    found = _search(config, done, show)
+    answer = _search(config, done, show)
     curve = curve_of(done)
     written = write_result(
         "search",
         origin,
         origin.make_folder(config.load.results),
         config=asdict(config) | {"load": config.load.to_json(), "slo": config.slo.text},
-        figures=figures(found, curve),
+        figures=figures(answer, curve),
         samples=_samples(done),
         workload=label,
         limits=dict(LIMITS),
-        found=_plain_found(found),
+        found=_plain_answer(answer),
         curve=[point.to_json() for point in curve],
         probes=list(_probes(done)),
     )
-    return SearchResult(written, found, curve)
+    return SearchResult(written, answer, curve)
 
 
-def _search(config: SearchConfig, done: list[Measured], show: ShowProgress) -> Found:
+def _search(config: SearchConfig, done: list[Measured], show: ShowProgress) -> Answer:
     server = local_server(config.load.address)
     assert config.load.seconds is not None
     each_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
@@ -143,7 +143,7 @@ def _search(config: SearchConfig, done: list[Measured], show: ShowProgress) -> F
         try:
             probe = steps.send(outcome)
         except StopIteration as end:
-            answer: Found = end.value
+            answer: Answer = end.value
             return answer
 
 
@@ -180,12 +180,12 @@ def _us(value_ns: int | None) -> float | None:
     return None if value_ns is None else value_ns / 1000
 
 
-def figures(found: Found, curve: Sequence[Point]) -> list[Figure]:
+def figures(answer: Answer, curve: Sequence[Point]) -> list[Figure]:
     """Return the answer, and the curve, as figures."""
-    problems = [] if found.rate_hz is not None else [Reason(ReasonCode.NO_VERIFIED_RATE)]
+    problems = [] if answer.rate_hz is not None else [Reason(ReasonCode.NO_VERIFIED_RATE)]
     listed = [
-        _figure("highest verified rate", found.rate_hz, found.verified, *problems),
-        _figure("lowest failing rate", found.failing_hz, 1),
+        _figure("highest verified rate", answer.rate_hz, answer.verified, *problems),
+        _figure("lowest failing rate", answer.failing_hz, 1),
     ]
     for point in curve:
         for name, value in (("p50", point.p50), ("p99", point.p99), ("p99.9", point.p999)):
@@ -204,9 +204,9 @@ def _figure(name: str, value: float | None, n: int, *problems: Reason) -> Figure
     return Figure(name, value, "calls/s", _CONTRACT, n, verdict=verdict, reasons=problems)
 
 
-def _plain_found(found: Found) -> dict[str, Any]:
-    outcomes = [[rate, list(kept)] for rate, kept in sorted(found.outcomes.items())]
-    return asdict(found) | {"outcomes": outcomes}
+def _plain_answer(answer: Answer) -> dict[str, Any]:
+    outcomes = [[rate, list(kept)] for rate, kept in sorted(answer.outcomes.items())]
+    return asdict(answer) | {"outcomes": outcomes}
 
 
 def _probes(done: Sequence[Measured]) -> Iterator[dict[str, Any]]:

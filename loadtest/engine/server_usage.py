@@ -30,9 +30,9 @@ def local_server(address: Address) -> list[WatchedProcess]:
     try:
         pids = sorted(
             {
-                found.pid
-                for found in psutil.net_connections("inet" if address.path is None else "unix")
-                if found.pid and _listens_on(found, address)
+                socket.pid
+                for socket in psutil.net_connections("inet" if address.path is None else "unix")
+                if socket.pid and _listens_on(socket, address)
             }
         )
         roots = [psutil.Process(pid) for pid in pids]
@@ -40,7 +40,7 @@ def local_server(address: Address) -> list[WatchedProcess]:
         children = {root: root.children(recursive=True) for root in roots}
     except psutil.Error:
         return []
-    inherited = {child for found in children.values() for child in found}
+    inherited = {child for below in children.values() for child in below}
     roots = [root for root in roots if root not in inherited]
     workers = [child for root in roots for child in children[root]]
     return [
@@ -49,34 +49,34 @@ def local_server(address: Address) -> list[WatchedProcess]:
     ]
 
 
-def _listens_on(found: Any, address: Address) -> bool:
+def _listens_on(socket: Any, address: Address) -> bool:
     if address.path is not None:
-        return bool(found.laddr == address.path)
-    if found.status != psutil.CONN_LISTEN or not found.laddr:
+        return bool(socket.laddr == address.path)
+    if socket.status != psutil.CONN_LISTEN or not socket.laddr:
         return False
-    return bool(found.laddr.port == address.port and _is_here(address.host or ""))
+    return bool(socket.laddr.port == address.port and _is_here(address.host or ""))
 
 
 def _is_here(host: str) -> bool:
     """Tell whether `host` is this machine, as far as its own interfaces say."""
     if host.startswith(_LOOPBACK):
         return True
-    own = (one.address for found in psutil.net_if_addrs().values() for one in found)
-    return host in own
+    addresses = (each.address for card in psutil.net_if_addrs().values() for each in card)
+    return host in addresses
 
 
-def read_usage(parts: Sequence[WatchedProcess]) -> list[Usage]:
+def read_usage(processes: Sequence[WatchedProcess]) -> list[Usage]:
     """Return what each process has used so far; those that are gone are left out."""
-    found = []
-    for part in parts:
+    usages = []
+    for watched in processes:
         try:
-            rss_bytes = int(part.process.memory_info().rss)
-            pid = part.process.pid
-            cpu_s = cpu_seconds(part.process)
-            found.append(Usage(part.name, pid, cpu_s, rss_bytes, read_gc(pid)))
+            rss_bytes = int(watched.process.memory_info().rss)
+            pid = watched.process.pid
+            cpu_s = cpu_seconds(watched.process)
+            usages.append(Usage(watched.name, pid, cpu_s, rss_bytes, read_gc(pid)))
         except psutil.Error:
             continue
-    return found
+    return usages
 
 
 def cpu_seconds(process: psutil.Process) -> float:
@@ -92,22 +92,26 @@ def cpu_seconds(process: psutil.Process) -> float:
         return float(times.user + times.system)
 
 
-def peers(parts: Sequence[WatchedProcess]) -> dict[int, int]:
+def peers(processes: Sequence[WatchedProcess]) -> dict[int, int]:
     """Return the pid of the process that has each TCP connection, by the port at its other end.
 
     It takes 20 ms for 64 connections on two workers, 45 ms for 1,000: nothing to do under load.
     """
-    found: dict[int, int] = {}
-    for part in parts:
+    owners: dict[int, int] = {}
+    for watched in processes:
         # It has what it is about to hand over, and answers no calls.
-        if part.name == SUPERVISOR:
+        if watched.name == SUPERVISOR:
             continue
         try:
-            connections = part.process.net_connections("tcp")
+            connections = watched.process.net_connections("tcp")
         except psutil.Error:
             continue
-        found |= {one.raddr.port: part.process.pid for one in connections if one.raddr}
-    return found
+        owners |= {
+            connection.raddr.port: watched.process.pid
+            for connection in connections
+            if connection.raddr
+        }
+    return owners
 
 
 def machine_time() -> MachineTime | None:

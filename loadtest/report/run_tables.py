@@ -6,7 +6,7 @@ from capnp_rig.loadtest.report.cells import number_cell, row
 from capnp_rig.loadtest.report.document import Paragraph, Part, Table, Tone
 from capnp_rig.loadtest.stats.process_use import ProcessUse, workers_of
 from capnp_rig.loadtest.stats.run_summary import PERCENTILES, Summary
-from capnp_rig.loadtest.stats.slo import VERIFICATIONS, Found, Slo
+from capnp_rig.loadtest.stats.slo import VERIFICATIONS, Answer, Slo
 
 
 def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Part]:
@@ -54,15 +54,15 @@ def _worker_table(workers: Sequence[ProcessUse]) -> Table:
     return Table("workers", "Workers", headings, rows)
 
 
-def answer_notes(slo: Slo, found: Found) -> Iterator[Paragraph]:
+def answer_notes(slo: Slo, answer: Answer) -> Iterator[Paragraph]:
     """Yield the answer of a search in words."""
-    if found.rate_hz is None:
+    if answer.rate_hz is None:
         yield Paragraph(f"No rate was verified to keep {slo.text}.")
     else:
-        kept = f"{found.verified} of {VERIFICATIONS} verifications"
-        yield Paragraph(f"{slo.text} holds up to {found.rate_hz:,g} calls/s ({kept}).")
-    if found.failing_hz is None:
+        kept = f"{answer.verified} of {VERIFICATIONS} verifications"
+        yield Paragraph(f"{slo.text} holds up to {answer.rate_hz:,g} calls/s ({kept}).")
+    if answer.failing_hz is None:
         yield Paragraph("That is the highest rate allowed: --highest.")
     else:
-        said = f"It fails at {found.failing_hz:,g} calls/s; the limit was the {found.limit}."
+        said = f"It fails at {answer.failing_hz:,g} calls/s; the limit was the {answer.limit}."
         yield Paragraph(said)

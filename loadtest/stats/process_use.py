@@ -102,22 +102,22 @@ def add_up(repeats: Iterable[Sequence[ProcessUse]]) -> list[ProcessUse]:
     Processes are told apart by name: where the server was started anew, their ids differ.
     """
     repeats = list(repeats)
-    names = [[one.name for one in each] for each in repeats]
+    names = [[use.name for use in each] for each in repeats]
     if not names or any(each != names[0] for each in names):
         return []
     return [_sum(uses) for uses in zip(*repeats, strict=True)]
 
 
 def _sum(uses: Sequence[ProcessUse]) -> ProcessUse:
-    calls = [one.calls for one in uses if one.calls is not None]
-    collected = [one.gc for one in uses if one.gc is not None]
+    calls = [use.calls for use in uses if use.calls is not None]
+    collected = [use.gc for use in uses if use.gc is not None]
     return ProcessUse(
-        *(uses[0].name, uses[0].pid, sum(one.cpu_s for one in uses)),
+        *(uses[0].name, uses[0].pid, sum(use.cpu_s for use in uses)),
         calls=sum(calls) if len(calls) == len(uses) else None,
         gc=GcUse(
-            count=sum(one.count for one in collected),
-            pause_ns=sum(one.pause_ns for one in collected),
-            longest_ns=max(one.longest_ns for one in collected),
+            count=sum(each.count for each in collected),
+            pause_ns=sum(each.pause_ns for each in collected),
+            longest_ns=max(each.longest_ns for each in collected),
         )
         if len(collected) == len(uses)
         else None,
@@ -126,7 +126,7 @@ def _sum(uses: Sequence[ProcessUse]) -> ProcessUse:
 
 def workers_of(server: Iterable[ProcessUse]) -> list[ProcessUse]:
     """Return the processes that answer calls: all but the supervisor."""
-    return [one for one in server if one.name != SUPERVISOR]
+    return [process for process in server if process.name != SUPERVISOR]
 
 
 def gc_between(before: GcUse | None, after: GcUse | None) -> GcUse | None:

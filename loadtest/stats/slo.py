@@ -66,14 +66,14 @@ def parse_slo(text: str) -> Slo:
     latencies: list[Latency] = []
     share: float | None = None
     for part in re.split(r"\s+and\s+|,", text.strip()):
-        found = _PART.fullmatch(part.strip())
+        match = _PART.fullmatch(part.strip())
         errors = _ERRORS.fullmatch(part.strip())
-        if found is not None:
-            percent, value = float(found["percent"]), float(found["value"])
+        if match is not None:
+            percent, value = float(match["percent"]), float(match["value"])
             if not 0 < percent < 100 or value <= 0:
                 raise SloError(f"bad objective {part.strip()!r}: no such percentile or time")
-            limit_ns = round(value * _NS[found["unit"]])
-            latencies.append(Latency(percent, limit_ns, found["clock"] or "response"))
+            limit_ns = round(value * _NS[match["unit"]])
+            latencies.append(Latency(percent, limit_ns, match["clock"] or "response"))
         elif errors is not None:
             share = float(errors["value"]) / 100
         else:
@@ -94,29 +94,30 @@ class Outcome(StrEnum):
     GENERATOR = "generator"
 
 
-def judge(slo: Slo, found: Summary, scheduled: int) -> Outcome:
+def judge(slo: Slo, summary: Summary, scheduled: int) -> Outcome:
     """Say whether a probe of `scheduled` calls kept the objectives.
 
     Response times count the generator's own lateness, so that a late one cannot make a
     server look better; it can only be blamed for a failure.
     """
-    errors = found.errors
-    total = max(found.calls + errors, scheduled)
+    errors = summary.errors
+    total = max(summary.calls + errors, scheduled)
     held = all(
-        proves(total, _over(one, found) + total - found.calls, one.percent) for one in slo.latencies
+        proves(total, _over(one, summary) + total - summary.calls, one.percent)
+        for one in slo.latencies
     )
     if slo.error_share is not None and total:
-        held = held and (total - found.calls) / total <= slo.error_share
+        held = held and (total - summary.calls) / total <= slo.error_share
     if held:
         return Outcome.HELD
-    late_ns = found.lateness.percentile_ns(99) or 0
+    late_ns = summary.lateness.percentile_ns(99) or 0
     limit_ns = min(one.limit_ns for one in slo.latencies)
-    blamed = found.busy > LIMITS["busy"] or late_ns > LIMITS["lateness_share"] * limit_ns
+    blamed = summary.busy > LIMITS["busy"] or late_ns > LIMITS["lateness_share"] * limit_ns
     return Outcome.GENERATOR if blamed else Outcome.FAILED
 
 
-def _over(latency: Latency, found: Summary) -> int:
-    times = found.response if latency.clock == "response" else found.service
+def _over(latency: Latency, summary: Summary) -> int:
+    times = summary.response if latency.clock == "response" else summary.service
     return times.count_above(latency.limit_ns)
 
 
@@ -166,7 +167,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Answer:
     """The answer of a search.
 
     `rate_hz` is the highest verified rate, None where there is none; `failing_hz` the lowest that
@@ -184,7 +185,7 @@ class Found:
 
 def search(
     start_hz: float, highest_hz: float, *, seed: int, lowest_hz: float = 1.0
-) -> Generator[Probe, Outcome, Found]:
+) -> Generator[Probe, Outcome, Answer]:
     """Find the highest rate that holds: double, bisect, repeat in shuffled order, verify.
 
     Yields what to probe, and is sent what came of it. Below `lowest_hz` a probe has too few calls
@@ -241,24 +242,24 @@ def _round(rate_hz: float) -> float:
     return float(f"{rate_hz:.3g}")
 
 
-def _holds(found: list[Outcome]) -> bool:
-    return sum(one is Outcome.HELD for one in found) * 2 > len(found)
+def _holds(probed: list[Outcome]) -> bool:
+    return sum(one is Outcome.HELD for one in probed) * 2 > len(probed)
 
 
 def _candidates(outcomes: dict[float, list[Outcome]]) -> list[float]:
     """Return the rates that hold and have none that fails below them, highest first."""
-    failing = [rate for rate, found in outcomes.items() if not _holds(found)]
+    failing = [rate for rate, probed in outcomes.items() if not _holds(probed)]
     lowest = min(failing, default=math.inf)
     return sorted((rate for rate in outcomes if rate < lowest), reverse=True)
 
 
-def _answer(outcomes: dict[float, list[Outcome]], rate: float | None, kept: int) -> Found:
-    failing = [one for one, found in outcomes.items() if not _holds(found)]
+def _answer(outcomes: dict[float, list[Outcome]], rate: float | None, kept: int) -> Answer:
+    failing = [one for one, probed in outcomes.items() if not _holds(probed)]
     # A candidate that was not verified has failed as well.
     failing += [one for one in _candidates(outcomes) if rate is None or one > rate]
     lowest = min(failing, default=None)
     if lowest is None:
-        return Found(rate, None, "search", kept, outcomes)
+        return Answer(rate, None, "search", kept, outcomes)
     bad = [one for one in outcomes[lowest] if one is not Outcome.HELD]
     blamed = sum(one is Outcome.GENERATOR for one in bad) * 2 > len(bad)
-    return Found(rate, lowest, "generator" if blamed else "server", kept, outcomes)
+    return Answer(rate, lowest, "generator" if blamed else "server", kept, outcomes)

@@ -5,7 +5,7 @@ import pytest
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
 from capnp_rig.loadtest.stats.slo import (
-    Found,
+    Answer,
     Latency,
     Outcome,
     Slo,
@@ -129,14 +129,14 @@ def test_a_probe_is_judged(slo: Slo, found: Summary, scheduled: int, outcome: Ou
 
 def drive(
     answer: Callable[[float], Outcome], *, start: float = 1000, highest: float = 1e6
-) -> Found:
+) -> Answer:
     steps = search(start, highest, seed=1)
     probe = next(steps)
     for _ in range(200):
         try:
             probe = steps.send(answer(probe.rate_hz))
         except StopIteration as end:
-            found: Found = end.value
+            found: Answer = end.value
             return found
     raise AssertionError("the search does not end")
 
