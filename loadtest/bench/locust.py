@@ -4,7 +4,7 @@ Each turn of a round starts a fresh server and a fresh Locust process. Server an
 each. Both users send the same texts and compare each reply; Locust's own
 statistics do the counting (`loadtest.locust_rig.process_meter`).
 
-The servers shall not be what limits: `server run` for one, for the other a minimal HTTP server
+Neither server should be the limit: `server run` for one, for the other a minimal HTTP server
 (`loadtest.benchmarks.http_reverse`). Where one was over 90 % busy, its user could have done more:
 that makes the ratio void if it was the baseline's, and a lower bound if it was the candidate's.
 """

@@ -79,7 +79,7 @@ def by_role(measured: Iterable[Measured]) -> dict[str, list[Measured]]:
 
 
 def cpu_each(server: str, generator: str) -> tuple[int, int]:
-    """Return a CPU for the server and one for the generator, whose names a refusal has.
+    """Return a CPU for the server and one for the generator; the message of an error names both.
 
     Raises:
         BenchError: This process may use one CPU only.

@@ -6,12 +6,13 @@ for each payload in shuffled order: in a closed loop, and then in an open loop a
 that it has just made. All replies are compared.
 
 Server and supervisor have the first CPU, the generator the last; nothing else runs meanwhile. All
-stacks get as many connections with one call in flight each, which every protocol can do; large
-payloads a quarter of them, for with 16 a call of 1 MiB takes up to 0.2 s, nearly the window.
+stacks get as many connections with one call in flight each, which every protocol can do. Large
+payloads get a quarter of them: with 16, a call of 1 MiB takes up to 0.2 s, nearly the window.
 
-What cannot be started is left out, and named: most stacks need a library. A call that fails, or
-a server that ends, or does not start in a later round, makes the figures of that stack and payload
-void, not the whole run. One that is stopped early is written as far as its rounds are whole.
+A stack whose server does not start in the first round is left out, and the result says why; most
+stacks need a library. A call that fails, or a server that ends or does not start in a later round,
+voids the figures of that stack and payload, not the whole run. A run that is stopped early keeps
+the rounds that are complete.
 """
 
 import random

@@ -67,7 +67,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     """Return the content of a folder's ``run.json``, packed or not.
 
     Raises:
-        OSError: There is none.
+        OSError: The folder has no run.json, or it cannot be read.
         ResultError: It has another format, or another major version.
     """
     with _opened(run_file(folder)) as stream:
@@ -82,7 +82,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     """Return the samples of a result, packed or not.
 
     Raises:
-        OSError: There are none.
+        OSError: The folder has no samples, or they cannot be read.
     """
     samples: list[dict[str, Any]] = []
     for file in sample_files(folder):

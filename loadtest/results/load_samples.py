@@ -6,8 +6,8 @@ generator at an instant) and a ``machine`` (its CPU times at an instant). Second
 opening of the measured window of their repeat; second -1 is the warm-up, and what was
 answered after the end comes in the seconds that follow it.
 
-Files may be damaged, so all that is read is checked: whatever is not as written raises a
-`ResultError` that names the file.
+Files may be damaged, so everything that is read is checked. A value of the wrong type or range
+raises a `ResultError` that names the file.
 """
 
 import lzma
@@ -86,7 +86,7 @@ class Result:
         """The load run in its samples.
 
         Raises:
-            ResultError: It is none, or damaged.
+            ResultError: The result is no load run, or damaged.
         """
         if not self.is_load or self.samples is None:
             raise ResultError(f"a {self.kind} is no load run")
@@ -228,7 +228,7 @@ def read_result(folder: str | Path) -> Result:
         with damage(str(folder / SAMPLES)):
             samples = read_samples(folder)
             if not all(isinstance(sample, dict) for sample in samples):
-                raise TypeError("a line is no object")
+                raise TypeError("a line is not a JSON object")
     except FileNotFoundError as error:
         if document["kind"] in LOAD_KINDS:
             raise ResultError(f"{folder / SAMPLES} is missing") from error
@@ -407,7 +407,7 @@ def _instant(value: object) -> float:
 
 def _number(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a finite number")
     return float(value)
 
 
@@ -428,7 +428,7 @@ def read_reports(
         for entry in document["generators"]:
             windows[_count(entry["repeat"]), _count(entry["process"])] = {}
         if len(windows) != len(document["generators"]) or not windows:
-            raise ValueError("its generators are none, or not told apart")
+            raise ValueError("generators is empty, or names a process twice")
     for line, sample in enumerate(samples, start=1):
         with damage(SAMPLES, line):
             if sample["sample"] == "window":
@@ -457,7 +457,7 @@ def _report(windows: Mapping[int, Window], entry: Mapping[str, Any]) -> Report:
 
 def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is no count")
+        raise ValueError(f"{value!r} is not a non-negative integer")
     return value
 
 
@@ -466,7 +466,7 @@ def _add_window(
 ) -> None:
     second = sample["second"]
     if not isinstance(second, int) or not WARMUP <= second <= _MOST_SECONDS:
-        raise ValueError(f"{second!r} is no second")
+        raise ValueError(f"{second!r} is not a second of the run")
     seconds = windows[sample["repeat"], sample["process"]]
     if second in seconds:
         raise ValueError(f"second {second} comes twice")
@@ -492,7 +492,7 @@ def check_histogram(times: Histogram) -> None:
         raise ValueError("a bucket does not exist")
     parts = [*counts.values(), times.below, times.above]
     if not all(isinstance(part, int) and part >= 0 for part in parts):
-        raise ValueError("a count is none")
+        raise ValueError("a count is not a non-negative integer")
     if sum(parts) != times.count:
         raise ValueError(f"the counts make {sum(parts)}, not {times.count}")
     edges = (times.min_ns, times.max_ns)

@@ -102,16 +102,19 @@ def _counts(wrong: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("second", -2), "line 1 is damaged: -2 is no second"),
-        (_set("second", "1"), "line 1 is damaged: '<=' not supported|is no second"),
+        (_set("second", -2), "line 1 is damaged: -2 is not a second"),
+        (_set("second", "1"), "line 1 is damaged: '<=' not supported|is not a second"),
         (_set("process", 9), r"line 1 is damaged: \(0, 9\) is missing"),
         (_set("calls", None), "line 1 is damaged"),
-        (_set("failures", {"x": -1}), "line 1 is damaged: -1 is no count"),
-        (_set("failures", {"x": "many"}), "line 1 is damaged: 'many' is no count"),
+        (_set("failures", {"x": -1}), "line 1 is damaged: -1 is not a non-negative integer"),
+        (
+            _set("failures", {"x": "many"}),
+            "line 1 is damaged: 'many' is not a non-negative integer",
+        ),
         (_set("connects", {}), "line 1 is damaged: 'edges' is missing"),
         (_counts([[1600, 1]]), "the counts make 1, not"),
         (_counts([[-5, 20]]), "a bucket does not exist"),
-        (_counts([[1600, -20]]), "a count is none"),
+        (_counts([[1600, -20]]), "a count is not a non-negative integer"),
         (_counts(7), "line 1 is damaged"),
     ],
 )
@@ -199,7 +202,7 @@ def _rewritten(content: bytes) -> Callable[[Path], None]:
         ("samples.jsonl.gz", _truncated, "samples.jsonl.gz is damaged"),
         ("samples.jsonl.gz", _rewritten(b"no gzip"), "samples.jsonl.gz is damaged: Not a gzipped"),
         ("samples.jsonl.gz", _rewritten(gzip.compress(b"{")), "samples.jsonl.gz is damaged"),
-        ("samples.jsonl.gz", _rewritten(gzip.compress(b"[]\n")), "a line is no object"),
+        ("samples.jsonl.gz", _rewritten(gzip.compress(b"[]\n")), "a line is not a JSON object"),
         ("samples.jsonl.gz", Path.unlink, "samples.jsonl.gz is missing"),
     ],
 )
