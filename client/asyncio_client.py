@@ -106,7 +106,7 @@ class AsyncClient:
         Raises:
             AttributeError: The interface has no such method.
             EncodeError: The params do not fit the schema or the message limit.
-            UsageError: `timeout_s` is none.
+            UsageError: `timeout_s` is not 0 to a year.
             DeadlineExceeded: No answer within `timeout_s`; the call is cancelled.
             RemoteError: The server answered with an exception.
             Overloaded: It refused the call, or the connection.

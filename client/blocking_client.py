@@ -83,11 +83,11 @@ class Client:
     while bytes were moved, the connection is given up: the next call raises `Disconnected`.
     """
 
-    # Whoever has the turn may touch the session and the socket, and has `_owner` set. The lock
-    # tells its owner: an exception can come right after it was taken, before anybody knows.
-    # `_unfinished` is set whenever session, tables and stream may not fit each other. Where it
-    # is found set at the start of a turn, an exception came in between. It is not set during a
-    # wait, which moves nothing.
+    # The thread that has the turn has set `_owner`, and alone may touch the session and the socket.
+    # Only the lock knows its owner for certain: an exception can come right after it was taken.
+    # `_unfinished` is set while session, tables and stream may not agree. If it is set at the
+    # start of a turn, an exception interrupted the one before. It is not set during a wait, which
+    # moves nothing.
 
     interface: ClassVar[Any] = None
 
@@ -183,7 +183,7 @@ class Client:
         Raises:
             AttributeError: The interface has no such method.
             EncodeError: The params do not fit the schema or the message limit.
-            UsageError: `timeout_s` is none.
+            UsageError: `timeout_s` is not 0 to a year.
             DeadlineExceeded: No answer within `timeout_s`; the call is cancelled.
             RemoteError: The server answered with an exception.
             Disconnected: The connection ended first.
@@ -212,7 +212,7 @@ class Client:
         try:
             self._in_turn(deadline_s, self._submit, prepared, pending, deadline_s)
         except BaseException:
-            # The caller does not get it now, so `wait` must not return it later.
+            # The caller does not get the call, so `wait` must not return it later.
             pending.is_submitted = False
             self._finished.pop(pending, None)
             raise
@@ -224,7 +224,7 @@ class Client:
         Each is returned once. Returns an empty list when no call is in flight.
 
         Raises:
-            UsageError: `timeout_s` is none.
+            UsageError: `timeout_s` is not 0 to a year.
             DeadlineExceeded: None was done within `timeout_s`; all stay in flight.
             UsedAfterFork: The connection was made in another process.
         """

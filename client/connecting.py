@@ -1,8 +1,8 @@
 """Make a connection to an address within one deadline: `connect_socket` blocks, `open_socket` not.
 
-Both carry out a `ConnectPlan` on sockets of their own; they differ in how they wait. A name is
-looked up in a thread, for the resolver knows no deadline; a thread of its own, for one that
-hangs would keep a place in a pool, and the end of the event loop waiting for it.
+Both carry out a `ConnectPlan`; they differ in how they wait. A name is looked up in a thread,
+because the resolver has no deadline. It is a new thread each time: a look-up that hangs would keep
+its place in a pool, and the end of the event loop would wait for it.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def connect_socket(address: Address, timeout_s: float) -> socket.socket:
 
     Raises:
         ConnectError: None of them answers.
-        UsageError: `timeout_s` is none.
+        UsageError: `timeout_s` is not 0 to a year.
     """
     timeout_s = check_timeout(timeout_s)
     deadline_s = time.monotonic() + timeout_s

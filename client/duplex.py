@@ -18,7 +18,7 @@ _LAST_WORDS_S = 0.1
 
 
 def _is_gevents(sock: socket.socket) -> bool:
-    # Whoever has such a socket has imported it.
+    # If the socket is gevent's, gevent has been imported.
     gevents: Any = sys.modules.get("gevent.socket")
     return gevents is not None and isinstance(sock, gevents.socket)
 
@@ -27,8 +27,8 @@ class DuplexSocket:
     """A connected socket, which it owns.
 
     A server that answers before it has read everything, such as an echo, stops reading when
-    nobody reads its answers: so what the kernel does not take at once is sent while the caller
-    waits for bytes. Only `wait` blocks, and it moves no bytes: it may be interrupted.
+    nobody reads its answers. So what the kernel does not take at once is sent while the caller
+    waits for bytes. Only `wait` blocks; it moves no bytes, so it may be interrupted.
 
     After a fork the socket belongs to the parent. The child only ever closes its descriptor.
     """
@@ -90,7 +90,7 @@ class DuplexSocket:
     def flush(self) -> None:
         """Send what the kernel takes at once; the rest goes with the next `flush`, after a wait.
 
-        That the connection is lost is said by `receive`, after what the server had sent.
+        If the connection is lost, `receive` reports it after what the server had sent.
         """
         try:
             while self._unsent:
@@ -179,7 +179,7 @@ class DuplexSocket:
             raise Disconnected(f"the connection was lost: {reason}") from error
 
     def shut_down(self) -> None:
-        """End the connection: whoever waits for it, in any thread, wakes up."""
+        """End the connection; every thread that waits for it wakes up."""
         if self.is_ours:
             # It may have ended already.
             with suppress(OSError):

@@ -10,9 +10,9 @@
     ├── ProtocolError       the server broke the protocol, or does not speak it
     └── UsedAfterFork       the connection belongs to the parent process; nothing was sent
 
-Arguments that do not fit the schema or the message limit raise `wire.errors.EncodeError`,
-a timeout that is none raises `UsageError`: both are ValueErrors, come before anything is
-sent, and leave the connection as it is.
+Arguments that do not fit the schema or the message limit raise `wire.errors.EncodeError`, a timeout
+out of range raises `UsageError`. Both are ValueErrors. They are raised before anything is sent and
+leave the connection as it is.
 """
 
 import copy
@@ -67,11 +67,11 @@ class UsedAfterFork(ClientError):
 
 
 class UsageError(ValueError):
-    """The caller asked for what makes no sense; nothing was sent, the connection is unhurt."""
+    """An argument makes no sense. Nothing was sent; the connection is as it was."""
 
 
 def fresh(error: ClientError) -> ClientError:
-    """Return an exception like `error`, for one more caller.
+    """Return a copy of `error` for another caller.
 
     Raising one object again and again would add to its traceback each time, and keep alive
     the frames of every caller.

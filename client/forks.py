@@ -1,12 +1,12 @@
 """A forked child and its parent's connections: it drops them at once, and may not use them.
 
-A child has copies of its parent's descriptors, for the same sockets and the same epoll set.
-What it wrote, read or shut down would happen to the parent's connection; and where it closed a
-transport, or only collected one, its loop would take the socket out of the set for both. So
-right after the fork, before any other code of the child, its copies are put in place of by
-those of a dead socket: whatever comes then, the end of an event loop included, meets that.
+A child has copies of its parent's descriptors, for the same sockets and the same epoll set. What
+it writes, reads or shuts down happens to the parent's connection. If it closes or collects a
+transport, its loop takes the socket out of the epoll set for both. So right after the fork, before
+any other code of the child, its copies are replaced by descriptors of a dead socket. Whatever
+the child does then, such as to end its event loop, happens to the dead socket.
 
-A fork that Python does not see, by a library in C, is noticed by `Owner.check` only.
+Only `Owner.check` notices a fork that Python does not see, by a library in C.
 """
 
 import os

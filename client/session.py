@@ -36,7 +36,7 @@ class PreparedCall(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one call ended: `results` is a view of them, or `error` says why there are none."""
+    """How one call ended: `results` is a view, or None if there is an `error`."""
 
     question_id: int
     results: Any

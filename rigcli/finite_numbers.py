@@ -1,4 +1,4 @@
-"""Numbers on the command line: nan and inf are none, though every range of click's takes them."""
+"""Numbers on the command line: unlike click's ranges, they refuse nan and inf."""
 
 import math
 from typing import Any

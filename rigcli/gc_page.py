@@ -1,7 +1,7 @@
 """What the garbage collector costs a process, in a page of memory that others can read.
 
 A collection stops the whole process, so it belongs beside the latencies of its moment. A `GcPage`
-is an anonymous file of the kernel's (memfd), which whoever may look into the process finds under
+is an anonymous file of the kernel's (memfd), which those who may inspect the process find under
 ``/proc/PID/fd``: nothing is left behind when the process ends, however it does. The server's
 workers have one, and so has each process of the load generator, which is why `loadtest` imports
 this module: both must agree on the layout.

@@ -1,8 +1,8 @@
 """Load ``.capnp`` files through pycapnp, from a source tree and from a wheel alike.
 
-C++ aborts the process in which it meets a mistake in a schema, an id that it knows already, or no
-working directory. So a schema is first parsed in a process of its own, together with all that
-this one has loaded, and a working directory that is gone is left.
+C++ aborts its process if a schema has a mistake or an id that it knows already, and if the working
+directory is gone. So a schema is first parsed in a process of its own, together with all that this
+process has loaded, and a working directory that is gone is left.
 """
 
 import os
@@ -116,7 +116,7 @@ def _check_readable(file: Path, name: str) -> None:
 
 
 def _leave_lost_folder() -> None:
-    """Make ``/`` the working directory if there is none, since nothing relative works anyway."""
+    """Make ``/`` the working directory if it is gone: no relative path works then."""
     try:
         Path.cwd()
     except OSError:
@@ -164,14 +164,14 @@ def _try_elsewhere(file: Path, name: str, loaded: Sequence[Path]) -> None:
 
 
 def _loaded_modules() -> dict[Path, Any]:
-    """Return what pycapnp's parser holds, by its file, whoever loaded it."""
+    """Return the modules of pycapnp's parser by their file, those that others loaded included."""
     parser = _binding._global_schema_parser  # noqa: SLF001 - no public way
     modules = () if parser is None else parser.modules_by_id.values()
     return {Path(module.__file__): module for module in modules if hasattr(module, "__file__")}
 
 
 def _explain_duplicate(file: Path, name: str, number: str, loaded: Iterable[Path]) -> str:
-    """Return what to say of an id that two files have; which ones, the parser does not say."""
+    """Return the message about an id that two files have; the parser does not name the files."""
     declares = re.compile(rb"@%s\b" % number.encode(), re.IGNORECASE)
     holders = [
         found for found in _with_imports([file, *loaded]) if declares.search(_content(found))

@@ -1,9 +1,9 @@
 """The messages of ``reverse.proto``, for the gRPC stack, its client and its users.
 
-The two are described here once more, where the libraries' own generator would write a module:
-that one refuses to run with a protobuf older than the generator's or more than a major version
-newer, and it is nobody's to lint or to read. The classes are the same either way. A test compares
-this file with what protoc makes of ``reverse.proto``.
+The messages are described here once more, instead of in a module that protoc generates. Such a
+module refuses to run with a protobuf older than the generator's or more than a major version newer,
+and nobody lints or reads it. The classes are the same. A test compares this file with what protoc
+makes of ``reverse.proto``.
 """
 
 from typing import Any

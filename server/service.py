@@ -64,7 +64,7 @@ class BoundMethod:
 def unusable(results: object) -> BadServiceError | None:
     """Return what is wrong with results that are to be waited for, else None.
 
-    A coroutine is closed, so that nobody is told that it was never awaited.
+    A coroutine is closed, so that Python does not warn that it was never awaited.
     """
     if inspect.iscoroutine(results):
         results.close()

@@ -1,4 +1,4 @@
-"""What can go wrong on the wire, split by whose fault it is."""
+"""The errors of `wire`, by whose fault they are."""
 
 
 class WireError(Exception):
@@ -14,7 +14,7 @@ class MalformedMessage(WireError):
 
 
 class InactiveMember(MalformedMessage):
-    """A member of a union was read that is not the one which the sender chose.
+    """An inactive member of a union was read: the sender chose another.
 
     `member` is the name of the one that was read, `active` that of the other, None where the
     schema does not know it.
@@ -34,13 +34,13 @@ class RemoteProtocolError(WireError):
 
 
 class FrameTooLarge(RemoteProtocolError):
-    """The peer announced a message over the limit of this side; it may be a right one."""
+    """The peer announced a message over the limit of this side."""
 
 
 class NotAFrame(RemoteProtocolError):
-    """What came cannot start a message: it would have more segments than anybody accepts.
+    """The received bytes do not start a message: they announce more segments than anybody accepts.
 
-    `start` is what of it is here, 16 bytes at most; `wire.encoding.foreign_protocols` may know it.
+    `start` is their beginning, 16 bytes at most; `wire.encoding.foreign_protocols` may know it.
     """
 
     def __init__(self, reason: str, start: bytes) -> None:
@@ -56,7 +56,7 @@ class ViewExpired(WireError):
     """A view of a call's params was read after the method had returned.
 
     The bytes that it showed belong to the next call. Copy what you keep, with `bytes()` or
-    `to_dict()`, or make the method async: its params are its own.
+    `to_dict()`, or make the method async: then the params stay valid.
     """
 
 

@@ -1,7 +1,7 @@
 """Blocking clients of the stacks that stand beside capnp: one connection, one call at a time.
 
-All of them take a text and return the server's answer as bytes: reversed, or as it is from the
-echo. The wire formats are told where they are served, in ``server/stacks``.
+Each takes a text and returns the server's answer as bytes: the reversed text, or from the echo the
+text itself. ``server/stacks`` describes the wire formats.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def connect_stack(
     """Connect to the server of a stack other than capnp; `timeout_s` is for each call.
 
     Raises:
-        UsageError: A timeout is none.
+        UsageError: A timeout is not 0 to a year.
         ConnectError: Nobody answers there.
         LibraryMissingError: The stack needs a library that is not installed.
     """

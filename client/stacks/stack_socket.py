@@ -22,7 +22,7 @@ class StackSocket:
         """Take over a socket; a call must be over `timeout_s` after its start.
 
         Raises:
-            UsageError: `timeout_s` is none.
+            UsageError: `timeout_s` is not 0 to a year.
         """
         self._timeout_s = check_timeout(timeout_s)
         self._socket = DuplexSocket(sock)

@@ -22,7 +22,7 @@ def read_text(value: Any, name: str) -> bytes:
     """Return the text in a decoded JSON answer.
 
     Raises:
-        ProtocolError: It is none, or holds a lone surrogate.
+        ProtocolError: It is not a text, or holds a lone surrogate.
     """
     if not isinstance(value, str):
         raise ProtocolError(f"the server's answer has no {name}")

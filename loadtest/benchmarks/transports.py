@@ -23,7 +23,7 @@ from capnp_rig.loadtest.engine.child_process import child_environment, kept_aliv
 from capnp_rig.loadtest.engine.cpu_pin import two_cpus
 from capnp_rig.loadtest.engine.server_process import running_server
 from capnp_rig.rigcli.address import parse_address
-from capnp_rig.rigcli.malloc_settings import keeping_heap
+from capnp_rig.rigcli.malloc_settings import with_malloc_settings
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.rpc.client_connection import ClientConnection
@@ -85,7 +85,7 @@ class Transports:
         with theirs:
             peer = kept_alive(
                 module_command(_PEER, str(theirs.fileno()), cpus=self._peer_cpus),
-                env=keeping_heap(child_environment()),
+                env=with_malloc_settings(child_environment()),
                 pass_fds=(theirs.fileno(),),
             )
             self._stack.enter_context(peer)

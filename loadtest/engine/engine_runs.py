@@ -30,7 +30,7 @@ from capnp_rig.loadtest.stats.process_use import (
 )
 from capnp_rig.loadtest.stats.run_summary import Part
 from capnp_rig.rigcli.address import parse_address
-from capnp_rig.rigcli.malloc_settings import keeping_heap
+from capnp_rig.rigcli.malloc_settings import with_malloc_settings
 
 # A process that starts takes 0.3 s; many at once, on few CPUs, far longer.
 _READY_S = 60.0
@@ -234,7 +234,7 @@ class _Engine:
         self._process = stack.enter_context(
             kept_alive(
                 module_command("capnp_rig.loadtest.engine.process"),
-                env=keeping_heap(child_environment()),
+                env=with_malloc_settings(child_environment()),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""What a worker's log tells of its connections, in the tutorial's words."""
+"""The log lines of a worker about its connections, in the tutorial's words."""
 
 from capnp_rig.server.control.messages import Setup
 from capnp_rig.server.logs.log import Log

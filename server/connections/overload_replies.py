@@ -1,4 +1,4 @@
-"""What a connection over the limit is told, in its own protocol: pure wording."""
+"""What a refused connection is sent, in its own protocol: pure."""
 
 import json
 
@@ -6,16 +6,17 @@ from capnp_rig.wire.rpc.message_encoder import encode_abort
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
 
-def refusal(stack: str, reason: str, kind: ExceptionType = ExceptionType.OVERLOADED) -> bytes:
-    """Return the bytes that tell a peer of `stack` why its connection is closed.
+def overload_reply(
+    stack: str, reason: str, type_: ExceptionType = ExceptionType.OVERLOADED
+) -> bytes:
+    """Return the bytes that tell a client of `stack` why its connection is closed.
 
-    The `kind` is told where the protocol has kinds of errors.
-
-    Empty where the protocol has no words for it: the echo of nothing, a frame that is no answer.
+    `type_` is sent where the protocol has types of errors. The result is empty where the protocol
+    has no error messages.
     """
     match stack:
         case "capnp":
-            return encode_abort(RemoteError(reason, kind))
+            return encode_abort(RemoteError(reason, type_))
         case "json":
             return _error_object(reason, id=None) + b"\n"
         case "http":

@@ -20,7 +20,7 @@ _TCP_OPTIONS = (
 )
 
 
-def tune(sock: socket.socket) -> None:
+def set_options(sock: socket.socket) -> None:
     """Set the options of a TCP connection; a Unix one needs none.
 
     Raises:

@@ -50,7 +50,7 @@ class Channel:
         return True
 
     def receive(self) -> tuple[messages.Message, int | None] | None:
-        """Return the next message and its descriptor, or None when there is none yet.
+        """Return the next message and its descriptor, or None if none has come.
 
         Raises:
             ChannelClosedError: The other side is gone.

@@ -239,7 +239,7 @@ class Gate(asyncio.BufferedProtocol):
             data = b"".join(self._out)
             self._out.clear()
             self._out_bytes = 0
-            # First, for the write may start a timer that counts from there.
+            # First: the write may start a timer that counts from there.
             self._written_bytes += len(data)
             self._transport.write(data)
 

@@ -245,7 +245,7 @@ class CallMeter:
                     and question_id not in self._others
                     and len(self._calls) + len(self._others) < self._max_answers
                 ):
-                    # As `_called`, spelled out for what nothing can refuse.
+                    # The same as `_called`, written out for what is never refused.
                     self._calls[question_id] = served, end - at, now_s
                     self._uncounted += 1
                     self._params_bytes += end - at

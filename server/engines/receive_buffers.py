@@ -71,7 +71,7 @@ class ReceiveBuffers:
             self._held.append(buffer)
 
     def _replace(self) -> None:
-        """Give away the buffer, for it is held; take another one."""
+        """Give away the buffer, which views still hold; take another one."""
         self._held.append(self.current)
         self.current = _new_buffer()
         if len(self._held) >= _MAX_HELD and not self._is_told:

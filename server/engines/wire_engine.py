@@ -32,7 +32,7 @@ from capnp_rig.server.logs.log import Log
 from capnp_rig.server.service import Results, bind_methods, packing_what_is_usable, unusable
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
-from capnp_rig.wire.encoding.pointers import Buffer, ExpiredMessage, StructTuple, nothing, own
+from capnp_rig.wire.encoding.pointers import Buffer, ExpiredMessage, StructTuple, detached, nothing
 from capnp_rig.wire.errors import EncodeError, RemoteProtocolError
 from capnp_rig.wire.rpc.connection import Answers, Called, Cancelled, Ended
 from capnp_rig.wire.rpc.interfaces import Method, compile_interface
@@ -106,7 +106,7 @@ def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
         else:
             return packed
         finally:
-            # As `wire.encoding.pointers.expire`, spelled out: a call less in every call.
+            # The same as `wire.encoding.pointers.expire`, written out: it saves a call per call.
             message = content[0]
             message.buffer = b""
             message.__class__ = ExpiredMessage
@@ -250,13 +250,13 @@ class _Connection(asyncio.BufferedProtocol):
             self._linger.drop(nbytes)
             return
         if nbytes <= SMALL_BYTES:
-            # As `received`, spelled out: a call less in every read.
+            # The same as `received`, written out: it saves a call in every read.
             self._serve(self._buffers.current[:nbytes])
             return
         data = self._buffers.received(nbytes)
         self._serve(data)
         if type(data) is memoryview:
-            # Now, for an exception's traceback that somebody keeps would hold it longer.
+            # Now: the traceback of an exception that somebody keeps would hold it longer.
             data.release()
 
     def eof_received(self) -> None:
@@ -346,7 +346,7 @@ class _Connection(asyncio.BufferedProtocol):
     def _flush(self) -> None:
         data = self._wire.data_to_send()
         if data:
-            # First, for the write may start the stall timer, which counts from there.
+            # First: the write may start the stall timer, which counts from there.
             self._added_bytes += len(data)
             self._transport.write(data)
 
@@ -356,11 +356,11 @@ class _Connection(asyncio.BufferedProtocol):
         question_id, params = called.question_id, called.params
         size = 0
         if params is not None:
-            params = own(params)
+            params = detached(params)
             size = len(params[0].buffer)
         self._params_bytes += size
-        # Not the calls that are refused, for nothing is cancelled by their Finish: a flood of
-        # pairs would have its cancels outweighed by its own refusals.
+        # Refused calls do not count: their Finish cancels nothing, and in a flood of calls with
+        # their Finish the refusals would outweigh the cancels.
         self._cancels.count()
         call = _RunningCall(self._loop.time(), size)
         call.task = self._loop.create_task(self._run_task(method, question_id, params, call))
@@ -394,8 +394,8 @@ class _Connection(asyncio.BufferedProtocol):
             del self._calls[question_id]
         self._params_bytes -= call.size
         if not call.is_answered:
-            # Ended by a Finish or with the connection; nobody is told anything but that it is
-            # over. Not in the task: one that is cancelled before its first step never runs.
+            # It was ended by a Finish or with the connection. This is not done in the task: a task
+            # that is cancelled before its first step never runs.
             self._wire.send_exception(question_id, _CANCELLED)
         # The answers of all tasks that end in this turn leave in one write.
         if not self._flush_scheduled:

@@ -29,5 +29,5 @@ class Binary:
 
 
 def received_bytes_line(data: bytes | memoryview) -> str:
-    """Return what the log tells of bytes that came in."""
+    """Return the log line for bytes that were received."""
     return f"Received {len(data):,} bytes"

@@ -16,7 +16,7 @@ def reverse(text: str) -> str:
 
 
 def received_line(content: str) -> str:
-    """Return what the log tells of a text that came in, on one line."""
+    """Return the log line for a text that was received."""
     return f"Received content: {shorten(content)}"
 
 

@@ -12,7 +12,7 @@ another method. A call that ends without a message is not answered at all, for g
 gRPC cannot be handed a connection: its core accepts by itself. So every worker listens on the
 supervisor's address with SO_REUSEPORT, and the kernel deals connections out by their hash. The
 supervisor holds the port, starts, watches and drains, but sees no connection: the cap on
-connections is divided among the workers, and no line tells of a single one.
+connections is divided among the workers, and single connections are not logged.
 """
 
 import asyncio

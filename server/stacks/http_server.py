@@ -192,7 +192,7 @@ class _Undecided(asyncio.Protocol):
 
 
 class _Http1(HttpToolsProtocol):
-    """uvicorn's protocol, with an end that is told, and bounds on what is no body.
+    """uvicorn's protocol, which also reports its end and limits what is not a body.
 
     It mends what uvicorn 0.54 does not: the body of a request that offers an upgrade is read, what
     is pipelined waits in the kernel once there is a queue, and what has arrived before the end of
@@ -283,7 +283,8 @@ class _Http1(HttpToolsProtocol):
             return
         self._fault = msg
         self.transport.write(_BAD_REQUEST % (len(msg), msg.encode("ascii")))
-        # What is being served has no peer any more. An error, lest uvicorn closes at once.
+        # The request that is being served has no peer any more. It is an error, since uvicorn would
+        # close at once otherwise.
         super().connection_lost(ConnectionAbortedError())
         Lingering(self.transport, self._lost)
 
@@ -358,12 +359,12 @@ class _Http2:
 
     def _lost(self, error: Exception | None) -> None:
         self._fault = self._fault or _reason(error)
-        # Kept, for the loop keeps no task alive.
+        # Kept here: the loop does not keep its tasks alive.
         self._ending = asyncio.get_running_loop().create_task(self.end())
 
 
 class _Streams(asyncio.StreamReaderProtocol):
-    """The protocol behind a pair of streams, with an end that is told."""
+    """The protocol behind a pair of streams; it reports its end."""
 
     def __init__(
         self, reader: asyncio.StreamReader, on_lost: Callable[[Exception | None], None]

@@ -1,4 +1,4 @@
-"""Leads what a stack's libraries log into ours: they would write to stderr, and may block there."""
+"""Passes the log of a stack's libraries to ours: on stderr, they might block."""
 
 import logging
 from collections.abc import Callable
@@ -9,9 +9,8 @@ from capnp_rig.server.logs.log import Log
 def lead_to(log: Log, *names: str, is_peers: Callable[[BaseException], bool]) -> None:
     """Send the warnings and errors of the loggers called `names` to `log`.
 
-    What only a peer can be to blame for is of the level debug, for it comes as often as peers
-    like: warnings, and the exceptions of which `is_peers` says so. Other errors are passed on as
-    such.
+    Warnings, and the exceptions that `is_peers` picks, are the fault of a peer. They get the level
+    debug, because a peer can cause any number of them. Other errors stay errors.
     """
     for name in names:
         logger = logging.getLogger(name)

@@ -35,7 +35,7 @@ from collections.abc import Callable
 
 from capnp_rig.server.connections.connection_log import ConnectionLog
 from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_S
-from capnp_rig.server.connections.socket_options import tune
+from capnp_rig.server.connections.socket_options import set_options
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.control.messages import (
     Drain,
@@ -152,7 +152,7 @@ class ReadinessWorker:
         self._lines.received(hand.peer)
         try:
             sock.settimeout(0)
-            tune(sock)
+            set_options(sock)
         except OSError as error:
             # The peer was gone before it was adopted.
             sock.close()

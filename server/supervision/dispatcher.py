@@ -4,7 +4,7 @@ The listener is read only while some worker can take a connection, so the kernel
 queue; what was accepted and not handed over waits in `_pending`. A stack whose workers listen
 by themselves has none of this: the listener only holds the port.
 
-A connection too many is refused, and so is, for a while, a peer whose calls killed workers
+A connection over the limit is refused. A peer whose calls killed workers is refused for a while
 (`quarantine`).
 """
 
@@ -14,7 +14,7 @@ import socket
 from collections import deque
 
 from capnp_rig.server.config import ServerConfig
-from capnp_rig.server.connections.overload_replies import refusal
+from capnp_rig.server.connections.overload_replies import overload_reply
 from capnp_rig.server.logs.log import Log, open_log
 from capnp_rig.server.supervision.listener import Listener, peer_label, peer_origin
 from capnp_rig.server.supervision.quarantine import DEATHS, QUARANTINE_S, Quarantine, is_suspect
@@ -185,7 +185,7 @@ class Dispatcher:
 
     def _refuse(self, sock: socket.socket) -> None:
         reason = f"{self._max_connections} connections are open: try again later"
-        self._refused.end(sock, refusal(self._config.stack, reason))
+        self._refused.end(sock, overload_reply(self._config.stack, reason))
         self._warn(f"Refusing connections: {self._max_connections} are open")
 
     def _is_refused(self, connection: Connection) -> bool:
@@ -198,7 +198,7 @@ class Dispatcher:
             f"{rest_s:.0f} s"
         )
         # Not overloaded, which invites the peer to try again.
-        words = refusal(self._config.stack, reason, ExceptionType.FAILED)
+        words = overload_reply(self._config.stack, reason, ExceptionType.FAILED)
         self._refused.end(connection.sock, words)
         self._log.warning(
             f"Refusing a connection from {connection.origin}",

@@ -1,8 +1,8 @@
 """The end of the server, which is one way: it starts with a drain, or at once.
 
-A drain closes the listener and lets every worker finish; then the rest are told to stop, then
-killed. When the last worker is gone, `Drain.status` holds the exit status of the server; a line
-has told why it is not 0.
+A drain closes the listener and lets every worker finish. After the limit the remaining workers are
+ordered to stop, then killed. `Drain.status` gets the exit status of the server when the last worker
+is gone; if it is not 0, a log line says why.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ FAILED = 1
 
 
 class Drain:
-    """Ends the workers, when it is told to, and then the server."""
+    """Ends the workers on an order, and then the server."""
 
     def __init__(
         self, workers: Workers, dispatcher: Dispatcher, log: Log, *, limit_s: float

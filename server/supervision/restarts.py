@@ -37,7 +37,7 @@ class FirstStarts:
     """Whether starting is pointless: no worker was ever ready, and too many could not start.
 
     Once one was ready, a start that fails may have a cause that passes, such as a deploy under
-    way; whoever lives serves on meanwhile.
+    way; the other workers serve on meanwhile.
     """
 
     times_s: tuple[float, ...] = ()

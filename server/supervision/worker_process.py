@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from capnp_rig.rigcli.malloc_settings import keeping_heap
+from capnp_rig.rigcli.malloc_settings import with_malloc_settings
 from capnp_rig.rigcli.source_path import importing
 from capnp_rig.server.control.call_stamp import StampPage
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
@@ -57,7 +57,7 @@ class Culprit:
 
 
 class WorkerProcess:
-    """One started worker. Whoever sees it end calls `close`.
+    """One started worker. Call `close` when it has ended.
 
     Raises:
         OSError: The system starts no process.
@@ -257,7 +257,7 @@ def _launch(control_fd: int, stamp_fd: int) -> subprocess.Popen[bytes]:
             pass_fds=[control_fd, stamp_fd],
             stdin=subprocess.DEVNULL,
             # The C library of a worker keeps what it frees.
-            env=importing(keeping_heap(os.environ)),
+            env=importing(with_malloc_settings(os.environ)),
             # It leads a group, so that what a service starts can be ended with it.
             process_group=0,
         )

@@ -4,8 +4,8 @@ A beat every 250 ms tells which workers may be sent connections, and which are t
 worker that ends is replaced: at once if it had served for long, else after a growing delay
 (`restarts`). The first starts are given up if no worker was ever ready.
 
-Everything happens in callbacks on one asyncio loop, and none of them waits. What the others have to
-do about it, they are told as `WorkerEvents`.
+Everything happens in callbacks on one asyncio loop, and none of them waits. The other parts of the
+supervisor learn what happens through `WorkerEvents`.
 """
 
 import asyncio

@@ -33,7 +33,7 @@ def main() -> None:
     # The supervisor starts us with them blocked, so that none arrives before the handlers; and a
     # process that a service starts inherits what is blocked.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # The memory of a server is not for the disk of whoever sees it crash.
+    # A core dump would put the memory of a server on a disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable(file=2)
     _enlarge_signal_stack()

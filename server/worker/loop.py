@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from capnp_rig.server.connections.connection_log import ConnectionLog
-from capnp_rig.server.connections.socket_options import tune
+from capnp_rig.server.connections.socket_options import set_options
 from capnp_rig.server.control.call_stamp import Stamp
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.control.messages import (
@@ -145,7 +145,7 @@ class Worker:
             self._send(Ended(hand.connection))
 
         try:
-            tune(sock)
+            set_options(sock)
             self._lines.started(hand.peer)
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._engine.protocol(on_end, hand.connection), sock

@@ -1,4 +1,4 @@
-"""The start of a worker: orders, CPU, service, loop. What fails here is told to the supervisor."""
+"""The start of a worker: orders, CPU, service, loop. The supervisor learns what failed."""
 
 import asyncio
 import contextlib

@@ -24,7 +24,7 @@ from capnp_rig.client import (
     ReverseClient,
 )
 from capnp_rig.schema import message
-from capnp_rig.server.connections.socket_options import tune
+from capnp_rig.server.connections.socket_options import set_options
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.server_connection import ServerConnection
@@ -265,7 +265,7 @@ def test_b4_a_peer_that_vanished_is_noticed_by_the_kernel() -> None:
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname(), 5) as peer,
     ):
-        tune(peer)
+        set_options(peer)
         found = [
             peer.getsockopt(level, option)
             for level, option in (

@@ -1,10 +1,10 @@
-"""How each kind of pointer field is read from a view.
+"""Accessors: each reads one type of pointer field from a view.
 
-A getter does the plain case itself, a pointer of the expected kind within its segment, and
-leaves far pointers, other element sizes and errors to `pointers`.
+An accessor does the plain case itself, which is a pointer of the expected kind to a place in the
+same segment. It leaves far pointers, other element sizes and errors to `pointers`.
 
-A pointer's offset counts words from its end, in the upper 30 bits of `low`: what a list pointer,
-whose other two are 1, points to begins at `position + 8 + 8 * (low >> 2)`, which is
+The upper 30 bits of `low` are a pointer's offset in words, counted from the pointer's end; the
+lower two are 1 in a list pointer. So a list begins at `position + 8 + 8 * (low >> 2)`, which is
 `position + 6 + 2 * low`. A list of bytes has element size 2.
 """
 
@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from capnp_rig.wire.encoding.field_types import Codec, Getter, View
+from capnp_rig.wire.encoding.field_types import Accessor, Codec, View
 from capnp_rig.wire.encoding.pointers import (
     COMPOSITE,
     ELEMENT_BITS,
@@ -36,8 +36,8 @@ def _pointer(view: View, position: int) -> Pointer:
     return Pointer(message, start, end, position, depth)
 
 
-def text_getter(slot: int) -> Getter:
-    """Return the getter of a Text; one that was not sent is empty."""
+def text_accessor(slot: int) -> Accessor:
+    """Return the accessor of a Text; one that was not sent is empty."""
     offset = 8 * slot
 
     def get(view: View) -> str:
@@ -68,8 +68,8 @@ def text_getter(slot: int) -> Getter:
     return get
 
 
-def data_getter(slot: int) -> Getter:
-    """Return the getter of a Data, as a read-only view into the message."""
+def data_accessor(slot: int) -> Accessor:
+    """Return the accessor of a Data, as a read-only view into the message."""
     offset = 8 * slot
 
     def get(view: View) -> memoryview:
@@ -82,10 +82,10 @@ def data_getter(slot: int) -> Getter:
         first = position + 6 + 2 * low
         last = first + (high >> 3)
         if low & 3 != 1 or high & 7 != 2 or first < start or last > end:
-            found = read_bytes(_pointer(view, position))
-            if found is None:
+            ends = read_bytes(_pointer(view, position))
+            if ends is None:
                 return _NOTHING
-            first, last = found
+            first, last = ends
         else:
             message.budget_words = left = message.budget_words - ((high + 63) >> 6)
             if left < 0:
@@ -100,8 +100,8 @@ def data_getter(slot: int) -> Getter:
 _NOTHING = memoryview(b"")
 
 
-def struct_getter(slot: int, codec: Codec) -> Getter:
-    """Return the getter of a struct; one that was not sent has all defaults."""
+def struct_accessor(slot: int, codec: Codec) -> Accessor:
+    """Return the accessor of a struct; one that was not sent has all defaults."""
     offset = 8 * slot
 
     def get(view: View) -> View:
@@ -115,8 +115,8 @@ def struct_getter(slot: int, codec: Codec) -> Getter:
         data_end = data + (high & 0xFFFF) * 8
         last = data_end + (high >> 16) * 8
         if low & 3 or data < start or last > end or not (low or high) or depth <= 0:
-            found = follow_struct(_pointer(view, position))
-            return codec.view._empty(message) if found is None else codec.view(found)
+            place = follow_struct(_pointer(view, position))
+            return codec.view._empty(message) if place is None else codec.view(place)
         message.budget_words = left = message.budget_words - ((last - data) >> 3)
         if left < 0:
             message.charge(0)
@@ -125,17 +125,17 @@ def struct_getter(slot: int, codec: Codec) -> Getter:
     return get
 
 
-def list_getter(slot: int, make: Callable[[ListAt | None], Any]) -> Getter:
-    """Return the getter of a list; `make` gets where it is, None for one that was not sent."""
+def list_accessor(slot: int, make: Callable[[ListAt | None], Any]) -> Accessor:
+    """Return the accessor of a list; `make` gets where it is, None for one that was not sent."""
     offset = 8 * slot
 
     def get(view: View) -> Any:
         message, _, _, _, _, pointers, pointers_end, _ = view._at
         position = pointers + offset
         _ = message.buffer
-        found = follow_list(_pointer(view, position)) if position < pointers_end else None
-        items = make(found)
-        if found is None:
+        place = follow_list(_pointer(view, position)) if position < pointers_end else None
+        items = make(place)
+        if place is None:
             # An empty list expires with the others.
             items.message = message
         return items
@@ -143,8 +143,8 @@ def list_getter(slot: int, make: Callable[[ListAt | None], Any]) -> Getter:
     return get
 
 
-def numbers_getter(slot: int, size: int, code: str) -> Getter:
-    """Return the getter of a list of numbers of `size` bytes, as a read-only view of `code`."""
+def numbers_accessor(slot: int, size: int, code: str) -> Accessor:
+    """Return the accessor of a list of numbers of `size` bytes, as a read-only view of `code`."""
     offset, element, no_numbers = 8 * slot, ELEMENT_CODES[size], _cast(b"", code)
 
     def get(view: View) -> memoryview:

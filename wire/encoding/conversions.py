@@ -38,7 +38,7 @@ class Enumerants(dict[str, int]):
     def __missing__(self, value: Any) -> int:
         """Return the number that is given in place of a name."""
         if isinstance(value, str):
-            raise ValueError(f"{value!r} is none of {', '.join(self)}")  # noqa: TRY004 - a name
+            raise ValueError(f"{value!r} is not one of {', '.join(self)}")  # noqa: TRY004 - a name
         number: int = value
         return number
 
@@ -90,7 +90,7 @@ def as_list(value: Any) -> Sequence[Any]:
     """Return an iterable as a sequence.
 
     Raises:
-        TypeError: It is none, or a str, bytes or a mapping.
+        TypeError: It is not iterable, or it is a str, bytes or a mapping.
     """
     if type(value) is list:
         return value

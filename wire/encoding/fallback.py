@@ -119,7 +119,7 @@ def active_member(reader: Any) -> str | None:
         return None
 
 
-def bound_kind(schema: Any, name: str) -> str:
+def bound_type(schema: Any, name: str) -> str:
     """Return the kind of an AnyPointer field under its struct's brand: of what its parameter is.
 
     pycapnp tells a type without a schema only by its values.
@@ -129,10 +129,10 @@ def bound_kind(schema: Any, name: str) -> str:
     except _READ_ERRORS:
         # A capability.
         return "anyPointer"
-    return _KINDS.get(type(value), "anyPointer")
+    return _TYPES.get(type(value), "anyPointer")
 
 
-_KINDS = {str: "text", bytes: "data", _DynamicStructReader: "struct"}
+_TYPES = {str: "text", bytes: "data", _DynamicStructReader: "struct"}
 
 
 def name_of(schema: Any) -> str:

@@ -7,7 +7,7 @@ the classes, is built from those modules.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from capnp_rig.wire.encoding.pointers import Message, StructTuple
 
@@ -55,7 +55,7 @@ class Codec(Protocol):
 
 
 # Reads a field of a view.
-Getter = Callable[[View], Any]
+Accessor = Callable[[View], Any]
 # Gets a value, the distance to the end of the parts, and the parts; returns the bytes of the
 # struct and the new distance.
 Writer = Callable[[Any, int, list[Any]], tuple[bytes, int]]
@@ -65,42 +65,53 @@ CompileStruct = Callable[[Any], Codec]
 Mistake = tuple[str, str]
 
 
-class PointerKind:
+class NativeSource(NamedTuple):
+    """Source code that takes a native value from `buffer`, between `first` and `last`.
+
+    It is for a list of this `element` size. `size_bytes` is the size of the list, `condition` a
+    further condition that begins with ``and``, `value` the value.
+    """
+
+    element: int
+    size_bytes: str
+    condition: str
+    value: str
+
+
+class PointerType:
     """What a pointer field may point to."""
 
     # The codecs of the structs in it.
     codecs: tuple[Codec, ...] = ()
     is_struct = False
-    # Makes what a getter returns independent of the buffer; None where it is already.
+    # Makes what a accessor returns independent of the buffer; None where it is already.
     to_native: Callable[[Any], Any] | None = None
 
-    def getter(self, slot: int) -> Getter:
+    def accessor(self, slot: int) -> Accessor:
         """Return what reads the field with index `slot` of the pointer section."""
         raise NotImplementedError
 
-    def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
-        """Return source code that appends what `x` is to `tail` and sets the pointer `word`.
+    def write_source(self, word: str, place: int, names: dict[str, object]) -> list[str]:
+        """Return source code that appends the value `x` to `tail` and sets the pointer `word`.
 
-        The pointer stands at the `place`, in words, of a struct from whose start the end of
-        `tail` is `at` words away, which is to be counted up. What the code needs is added to
-        `names`.
+        The pointer is word number `place` of a struct. The end of `tail` is `at` words from the
+        start of that struct; the code counts `at` up. What the code needs is added to `names`.
         """
         emit = f"emit_{word}"
         names[emit] = self.emit
         return [f"{word}, n = {emit}(x, at - {place + 1}, tail)", "at += n"]
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
-        """Append what `value` is to `tail`; return the pointer to it and its size in words.
+        """Append the words of `value` to `tail`; return the pointer to them and their number.
 
-        `offset` is the distance from the pointer's end to that of `tail`, in words.
+        `offset` is the distance from the end of the pointer to the end of `tail`, in words.
         """
         raise NotImplementedError
 
-    def taken(self, high: str, names: dict[str, object]) -> tuple[int, str, str, str] | None:
-        """Return source code that takes a native value from `buffer`, between `first` and `last`.
+    def native_source(self, high: str, names: dict[str, object]) -> NativeSource | None:
+        """Return source code that reads a native value; `high` is the pointer's upper half.
 
-        That is the element size it is for, the size in bytes by the pointer's upper half, a
-        further condition and the value. None where only the getter reads it.
+        None where only the accessor reads it. What the code needs is added to `names`.
         """
         del high, names
         return None
@@ -117,7 +128,7 @@ class Atom:
 
     `expression` is Python with the value as ``{value}``, written with `names`; a field of less
     than a byte is shifted to its `bit`. `read` is the reverse, with what was unpacked as
-    ``{raw}``, None where only the getter reads it.
+    ``{raw}``, None where only the accessor reads it.
     """
 
     byte: int
@@ -138,9 +149,9 @@ class Field:
     """
 
     name: str
-    get: Getter
+    get: Accessor
     default: object = None
     slot: int | None = None
     atom: Atom | None = None
-    kind: PointerKind | None = None
+    pointer_type: PointerType | None = None
     is_fallback: bool = False

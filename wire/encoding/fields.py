@@ -1,8 +1,7 @@
-"""How each kind of field is read from a view, and what `writers` needs to write it.
+"""Compiles the fields of a struct: how each is read from a view, and what `writers` needs.
 
-Each getter does the plain case itself, a pointer of the expected kind within its segment, and
-leaves far pointers, other element sizes and errors to `pointers`. What is not simple at
-all goes through pycapnp (`fallback`).
+Fields of the data section are compiled here, those of the pointer section by `pointer_types`.
+Unions, groups and the like go through pycapnp (`fallback`).
 """
 
 import struct
@@ -10,15 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from capnp_rig.wire.encoding.conversions import FORMATS, NUMBERS, SIZES, Enumerants, not_bool
-from capnp_rig.wire.encoding.fallback import bound_kind, read_field, reader_at
+from capnp_rig.wire.encoding.fallback import bound_type, read_field, reader_at
 from capnp_rig.wire.encoding.field_types import Atom, CompileStruct, Field, View
-from capnp_rig.wire.encoding.pointer_types import kind_of, simple_kind
+from capnp_rig.wire.encoding.pointer_types import pointer_type_of, simple_type
 from capnp_rig.wire.encoding.reader_views import as_view
 
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
-# The value of a union's Void member that is not given: None chooses it.
+# The default of a union's Void member: None would choose that member.
 _ABSENT = object()
 
 
@@ -33,14 +32,17 @@ def compile_field(field: Any, schema: Any, compile_struct: CompileStruct) -> Fie
     which = slot.type.which()
     if which in _DATA:
         return _DATA[which](proto.name, field)
-    kind = None
+    pointer_type = None
     if which == "anyPointer":
-        kind = simple_kind(bound_kind(schema, proto.name), lambda: field.schema, compile_struct)
+        pointer_type = simple_type(
+            bound_type(schema, proto.name), lambda: field.schema, compile_struct
+        )
     elif not slot.hadExplicitDefault:
-        kind = kind_of(slot.type, lambda: field.schema, compile_struct)
-    if kind is None:
+        pointer_type = pointer_type_of(slot.type, lambda: field.schema, compile_struct)
+    if pointer_type is None:
         return _fallback_field(proto.name, slot.offset)
-    return Field(proto.name, kind.getter(slot.offset), slot=slot.offset, kind=kind)
+    get = pointer_type.accessor(slot.offset)
+    return Field(proto.name, get, slot=slot.offset, pointer_type=pointer_type)
 
 
 def _fallback_field(name: str, slot: int | None = None, default: object = None) -> Field:
@@ -80,15 +82,17 @@ def _bool_field(name: str, field: Any) -> Field:
     byte, mask = slot.offset >> 3, 1 << (slot.offset & 7)
 
     def get(view: View) -> bool:
-        found = view._at
-        at, buffer = found[3] + byte, found[0].buffer
-        if at >= found[4]:
+        place = view._at
+        at, buffer = place[3] + byte, place[0].buffer
+        if at >= place[4]:
             return default
         return bool(buffer[at] & mask) is not default
 
     expression = "({on} if (x := {value}) is True else {off} if x is False else not_bool(x))"
     atom = Atom(
-        *(byte, "B", expression.format(value="{value}", on=int(not default), off=int(default))),
+        byte,
+        "B",
+        expression.format(value="{value}", on=int(not default), off=int(default)),
         names={"not_bool": not_bool},
         bit=slot.offset & 7,
         read=f"({{raw}} & {mask} {'==' if default else '!='} 0)",
@@ -108,16 +112,16 @@ def _number_field(name: str, field: Any) -> Field:
     (mask,) = raw.unpack(pack(default))
 
     def get(view: View) -> Any:
-        found = view._at
-        at, buffer = found[3] + byte, found[0].buffer
-        if at + size > found[4]:
+        place = view._at
+        at, buffer = place[3] + byte, place[0].buffer
+        if at + size > place[4]:
             return default
         return unpack(buffer, at)[0]
 
     def get_xored(view: View) -> Any:
-        found = view._at
-        at, buffer = found[3] + byte, found[0].buffer
-        if at + size > found[4]:
+        place = view._at
+        at, buffer = place[3] + byte, place[0].buffer
+        if at + size > place[4]:
             return default
         (bits,) = raw.unpack_from(buffer, at)
         return codec.unpack(raw.pack(bits ^ mask))[0]
@@ -128,7 +132,7 @@ def _number_field(name: str, field: Any) -> Field:
         names = {f"float_{code}": pack, f"bits_{code}": raw.unpack}
         expression = f"bits_{code}(float_{code}({{value}}))[0] ^ {mask}"
         return Field(name, get_xored, default, atom=Atom(byte, _UNSIGNED[size], expression, names))
-    # Both of the type, so that what is out of its range stays so.
+    # XOR leaves a number that is out of the range of its type out of it: `pack` refuses it.
     return Field(
         name,
         get_xored,
@@ -159,7 +163,10 @@ def _enum_field(name: str, field: Any) -> Field:
         get,
         names.get(default, default),
         atom=Atom(
-            *(atom.byte, atom.code, expression, {table: numbers}),
+            atom.byte,
+            atom.code,
+            expression,
+            {table: numbers},
             read=known,
             read_names={f"names_{atom.byte}": names},
         ),

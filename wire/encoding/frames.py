@@ -86,7 +86,7 @@ class FrameDecoder:
         finally:
             self.keep(buffer, at, size)
 
-    # The same in three steps, for a caller that looks at some frames itself.
+    # `feed` in three steps, for a caller that decodes some frames itself.
 
     def begin(self, data: Buffer) -> Buffer:
         """Return the bytes to look at: `data` behind what was kept, nothing while that is short."""

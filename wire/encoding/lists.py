@@ -13,7 +13,7 @@ from copy import copy
 from typing import Any, Generic, Self, TypeVar, overload
 
 from capnp_rig.wire.encoding.pointers import BIT, ListAt, Message, StructTuple
-from capnp_rig.wire.encoding.view_repr import sketch
+from capnp_rig.wire.encoding.view_repr import view_repr
 from capnp_rig.wire.errors import MalformedMessage
 
 Item = TypeVar("Item")
@@ -46,8 +46,8 @@ class LazyList(Sequence[Item], Generic[Item]):
     def __getitem__(self, index: slice) -> Self: ...
     def __getitem__(self, index: int | slice) -> Item | Self:
         _ = self.message.buffer
-        found = self._places[index]
-        return self._item(found) if isinstance(found, int) else self._with(found)
+        place = self._places[index]
+        return self._item(place) if isinstance(place, int) else self._with(place)
 
     def __iter__(self) -> Iterator[Item]:
         _ = self.message.buffer
@@ -60,10 +60,10 @@ class LazyList(Sequence[Item], Generic[Item]):
 
     def __repr__(self) -> str:
         left = self.message.budget_words
-        found = sketch(self)
-        # Looking at a message is not to use it up.
+        text = view_repr(self)
+        # A `repr` must not use the message up.
         self.message.budget_words = left
-        return found
+        return text
 
 
 # A null pointer is an empty list.
@@ -95,7 +95,7 @@ class StructList(LazyList[Any]):
         self.message = items.message
         self._segment = (items.start, items.end, items.depth - 1)
         self._data_bytes, self._pointer_bytes = items.data_bytes, items.pointer_count * 8
-        # Structs without size are told apart by a place that they do not have.
+        # Structs without size get one byte each, so that each has a place of its own.
         step = items.step_bits >> 3 or 1
         self._places = range(items.first, items.first + items.length * step, step)
 
@@ -106,12 +106,12 @@ class StructList(LazyList[Any]):
         return self._view((self.message, start, end, place, pointers, pointers, last, depth))
 
     def __iter__(self) -> Iterator[Any]:
-        # As `_item`, spelled out: 198 ns per element in place of 238.
+        # The same as `_item`, written out: 198 ns per element instead of 238.
         view, data_bytes, pointer_bytes = self._view, self._data_bytes, self._pointer_bytes
         message, (start, end, depth) = self.message, self._segment
         _ = message.buffer
         for place in self._places:
-            # The next element asks again, for the method may return in between.
+            # Asked again for each element: the method may have returned in between.
             _ = message.buffer
             pointers = place + data_bytes
             last = pointers + pointer_bytes

@@ -1,10 +1,10 @@
-"""The kinds of pointer fields: how each is read from a view and written behind it.
+"""What a pointer may point to: how each type is read from a view and written.
 
-Reading is a getter (`accessors`). Writing is source code, which `writers` puts together;
-what goes wrong there is explained here afterwards.
+A value is read by an accessor (`accessors`). It is written by source code, which `writers` puts
+together; `explain` says afterwards what was wrong with a value.
 
-Lists of pointers have no code of their own: to Cap'n Proto an element is a struct of one pointer
-and no data (encoding.html#lists), and so it is here, both ways.
+Lists of pointers have no code of their own. To Cap'n Proto an element is a struct of one pointer
+and no data (encoding.html#lists); it is read and written as such a struct.
 """
 
 import struct
@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 from capnp_rig.wire.encoding.accessors import (
-    data_getter,
-    list_getter,
-    numbers_getter,
-    struct_getter,
-    text_getter,
+    data_accessor,
+    list_accessor,
+    numbers_accessor,
+    struct_accessor,
+    text_accessor,
 )
 from capnp_rig.wire.encoding.conversions import (
     FORMATS,
@@ -35,11 +35,12 @@ from capnp_rig.wire.encoding.conversions import (
 )
 from capnp_rig.wire.encoding.encoded import BYTES_WORD, ZEROS
 from capnp_rig.wire.encoding.field_types import (
+    Accessor,
     Codec,
     CompileStruct,
-    Getter,
     Mistake,
-    PointerKind,
+    NativeSource,
+    PointerType,
     View,
     Writer,
 )
@@ -59,29 +60,29 @@ def _to_dicts(views: StructList) -> list[dict[str, Any]]:
     return [view.to_dict() for view in views]
 
 
-class _Text(PointerKind):
+class _Text(PointerType):
     """A str."""
 
-    def getter(self, slot: int) -> Getter:
-        return text_getter(slot)
+    def accessor(self, slot: int) -> Accessor:
+        return text_accessor(slot)
 
-    def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
+    def write_source(self, word: str, place: int, names: dict[str, object]) -> list[str]:
         names.update(encode=str.encode, closing=_CLOSING)
         return [
             "x = encode(x)",
             "n = len(x)",
-            # Zeros of their own: copying the text to add them takes longer, 59 ns to 42 for 16
-            # bytes, a third of all the time for 1 MiB.
+            # The zeros are a part of their own. To copy the text and add them takes longer: 59 ns
+            # instead of 42 for 16 bytes, a third of all the time for 1 MiB.
             "tail.append(x)",
             "tail.append(closing[n & 7])",
             f"{word} = (at << 2) + (n << 35) + {BYTES_WORD + (1 << 35) - (place + 1 << 2)}",
             "at += n + 8 >> 3",
         ]
 
-    def taken(self, high: str, names: dict[str, object]) -> tuple[int, str, str, str] | None:
+    def native_source(self, high: str, names: dict[str, object]) -> NativeSource | None:
         del names
-        ends = " and first < last and not buffer[last - 1]"
-        return BYTE, f"({high} >> 3)", ends, "buffer[first:last - 1].decode()"
+        has_nul = " and first < last and not buffer[last - 1]"
+        return NativeSource(BYTE, f"({high} >> 3)", has_nul, "buffer[first:last - 1].decode()")
 
     def explain(self, value: Any, error: Exception) -> Mistake:
         if not isinstance(value, str):
@@ -91,15 +92,15 @@ class _Text(PointerKind):
         return "", f": {too_long(len(value) + 1) if is_too_long else error}"
 
 
-class _Data(PointerKind):
+class _Data(PointerType):
     """Bytes or any buffer of them; read as a view."""
 
     to_native = staticmethod(memoryview.tobytes)
 
-    def getter(self, slot: int) -> Getter:
-        return data_getter(slot)
+    def accessor(self, slot: int) -> Accessor:
+        return data_accessor(slot)
 
-    def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
+    def write_source(self, word: str, place: int, names: dict[str, object]) -> list[str]:
         names.update(as_bytes=as_bytes, zeros=ZEROS)
         return [
             "if type(x) is not bytes:",
@@ -112,15 +113,15 @@ class _Data(PointerKind):
             "at += n + 7 >> 3",
         ]
 
-    def taken(self, high: str, names: dict[str, object]) -> tuple[int, str, str, str] | None:
+    def native_source(self, high: str, names: dict[str, object]) -> NativeSource | None:
         del names
-        return BYTE, f"({high} >> 3)", "", "buffer[first:last]"
+        return NativeSource(BYTE, f"({high} >> 3)", "", "buffer[first:last]")
 
     def explain(self, value: Any, error: Exception) -> Mistake:
         return "", f": {too_long(len(value)) if isinstance(error, struct.error) else error}"
 
 
-class _Numbers(PointerKind):
+class _Numbers(PointerType):
     """A list of integers or floats, or a buffer of them; read as a view."""
 
     def __init__(self, which: str) -> None:
@@ -129,15 +130,15 @@ class _Numbers(PointerKind):
         self._unpackers = Packers(self._code, "unpack_from")
         self.to_native = memoryview.tobytes if which == "uint8" else memoryview.tolist
 
-    def getter(self, slot: int) -> Getter:
-        return numbers_getter(slot, self._size, self._code)
+    def accessor(self, slot: int) -> Accessor:
+        return numbers_accessor(slot, self._size, self._code)
 
-    def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
+    def write_source(self, word: str, place: int, names: dict[str, object]) -> list[str]:
         pack, size = f"pack_{self._code}", self._size
         names.update({pack: self._packers, "zeros": ZEROS})
         constant = 1 + (ELEMENT_CODES[size] << 32) - (place + 1 << 2)
         return [
-            # What is usual spelled out: a call less.
+            # The usual case is written out, which saves a call.
             "if type(x) is list:",
             "    n = len(x)",
             f"    tail.append({pack}[n](*x))",
@@ -147,7 +148,7 @@ class _Numbers(PointerKind):
             "        tail.append(zeros[-n & 7])",
             "    at += n + 7 >> 3",
             "else:",
-            *(f"    {line}" for line in super().lines(word, place, names)),
+            *(f"    {line}" for line in super().write_source(word, place, names)),
         ]
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
@@ -161,16 +162,17 @@ class _Numbers(PointerKind):
             tail.append(ZEROS[-size & 7])
         return 1 | offset << 2 | ELEMENT_CODES[self._size] << 32 | count << 35, (size + 7) >> 3
 
-    def taken(self, high: str, names: dict[str, object]) -> tuple[int, str, str, str] | None:
+    def native_source(self, high: str, names: dict[str, object]) -> NativeSource | None:
         element, count = ELEMENT_CODES[self._size], f"({high} >> 3)"
         if self.to_native is memoryview.tobytes:
-            return element, count, "", "buffer[first:last]"
+            return NativeSource(element, count, "", "buffer[first:last]")
         unpack = f"unpack_{self._code}"
         names[unpack] = self._unpackers
-        return element, f"{count} * {self._size}", "", f"list({unpack}[{count}](buffer, first))"
+        values = f"list({unpack}[{count}](buffer, first))"
+        return NativeSource(element, f"{count} * {self._size}", "", values)
 
 
-class _Enums(PointerKind):
+class _Enums(PointerType):
     """A list of enumerants."""
 
     to_native = list
@@ -179,8 +181,8 @@ class _Enums(PointerKind):
         self._enumerants = Enumerants(schema.enumerants)
         self._numbers = _Numbers("enum")
 
-    def getter(self, slot: int) -> Getter:
-        read = self._numbers.getter(slot)
+    def accessor(self, slot: int) -> Accessor:
+        read = self._numbers.accessor(slot)
         names = {number: enumerant for enumerant, number in self._enumerants.items()}
         return lambda view: EnumList(names, read(view), view._at[0])
 
@@ -189,13 +191,13 @@ class _Enums(PointerKind):
         return self._numbers.emit([enumerants[item] for item in as_list(value)], offset, tail)
 
 
-class _Bools(PointerKind):
+class _Bools(PointerType):
     """A list of bools."""
 
     to_native = list
 
-    def getter(self, slot: int) -> Getter:
-        return list_getter(slot, BoolList)
+    def accessor(self, slot: int) -> Accessor:
+        return list_accessor(slot, BoolList)
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
         digits = [
@@ -211,7 +213,7 @@ class _Bools(PointerKind):
         return 1 | offset << 2 | BIT << 32 | count << 35, words
 
 
-class _Struct(PointerKind):
+class _Struct(PointerType):
     """A mapping of a struct's fields; read as a view."""
 
     is_struct = True
@@ -220,10 +222,10 @@ class _Struct(PointerKind):
     def __init__(self, codec: Codec) -> None:
         self.codecs = (codec,)
 
-    def getter(self, slot: int) -> Getter:
-        return struct_getter(slot, *self.codecs)
+    def accessor(self, slot: int) -> Accessor:
+        return struct_accessor(slot, *self.codecs)
 
-    def lines(self, word: str, place: int, names: dict[str, object]) -> list[str]:
+    def write_source(self, word: str, place: int, names: dict[str, object]) -> list[str]:
         (codec,) = self.codecs
         names[f"codec_{word}"] = codec
         pointer = f"(at << 2) + {(codec.sizes << 32) - (place + 1 << 2)}"
@@ -241,7 +243,7 @@ class _Struct(PointerKind):
         return codec.mistake(value, error)
 
 
-class _Elements(PointerKind):
+class _Elements(PointerType):
     """A list whose elements are written one by one: all of them, then what they point to."""
 
     # The size of an element.
@@ -277,9 +279,9 @@ class _Structs(_Elements):
         self._words = codec.own_words
         self.to_native = _to_dicts
 
-    def getter(self, slot: int) -> Getter:
+    def accessor(self, slot: int) -> Accessor:
         codec = self._codec
-        return list_getter(slot, lambda items: StructList(codec.view, items))
+        return list_accessor(slot, lambda items: StructList(codec.view, items))
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
         items = as_list(value)
@@ -301,16 +303,16 @@ class _Structs(_Elements):
 class _Pointers(_Elements):
     """A list of texts, of data or of lists."""
 
-    def __init__(self, inner: PointerKind) -> None:
+    def __init__(self, inner: PointerType) -> None:
         self.codecs = inner.codecs
         self._inner = inner
         self._write = compile_element_writer(inner)
         convert = inner.to_native
         self.to_native = list if convert is None else lambda items: list(map(convert, items))
 
-    def getter(self, slot: int) -> Getter:
-        get = self._inner.getter(0)
-        return list_getter(slot, lambda items: PointerList(get, items))
+    def accessor(self, slot: int) -> Accessor:
+        get = self._inner.accessor(0)
+        return list_accessor(slot, lambda items: PointerList(get, items))
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
         items = as_list(value)
@@ -327,30 +329,31 @@ class _Pointers(_Elements):
         return self._inner.explain(value, error)
 
 
-def kind_of(
+def pointer_type_of(
     type_: Any, schema: Callable[[], Any], compile_struct: CompileStruct
-) -> PointerKind | None:
-    """Return the kind of a type of pycapnp's, None where only pycapnp reads and writes it.
+) -> PointerType | None:
+    """Return the type of a pointer, None where only pycapnp reads and writes it.
 
-    `schema` returns the schema of a struct or a list; texts and data have none.
+    `type_` is pycapnp's. `schema` returns the schema of a struct or a list; texts and data have
+    none.
     """
     if type_.which() == "list":
-        return _list_kind(type_.list.elementType, schema, compile_struct)
-    return simple_kind(type_.which(), schema, compile_struct)
+        return _list_type(type_.list.elementType, schema, compile_struct)
+    return simple_type(type_.which(), schema, compile_struct)
 
 
-def simple_kind(
+def simple_type(
     which: str, schema: Callable[[], Any], compile_struct: CompileStruct
-) -> PointerKind | None:
-    """Return the kind of a struct, a text or data, None for any other."""
+) -> PointerType | None:
+    """Return the type of a struct, a text or data; None for any other."""
     if which == "struct":
         return _Struct(compile_struct(schema()))
     return {"text": _Text, "data": _Data}[which]() if which in {"text", "data"} else None
 
 
-def _list_kind(
+def _list_type(
     element: Any, schema: Callable[[], Any], compile_struct: CompileStruct
-) -> PointerKind | None:
+) -> PointerType | None:
     which = element.which()
     if which in NUMBERS:
         return _Numbers(which)
@@ -359,10 +362,11 @@ def _list_kind(
     if which == "enum":
         return _Enums(schema().elementType)
     if which == "struct":
-        found = schema().elementType
-        # Each element with a reader of pycapnp's would copy the message: one for all is better.
-        return _Structs(compile_struct(found)) if is_plain(found, set()) else None
-    inner = kind_of(element, lambda: schema().elementType, compile_struct)
+        struct_schema = schema().elementType
+        # Otherwise pycapnp reads the whole list, from one copy of the message. Here each element
+        # would copy the message once more.
+        return _Structs(compile_struct(struct_schema)) if is_plain(struct_schema, set()) else None
+    inner = pointer_type_of(element, lambda: schema().elementType, compile_struct)
     return None if inner is None else _Pointers(inner)
 
 
@@ -370,10 +374,10 @@ _PLAIN = {"void", "bool", "enum", "text", "data", *NUMBERS}
 
 
 def is_plain(schema: Any, seen: set[int]) -> bool:
-    """Tell whether views read a struct, and all that may be in it, without pycapnp.
+    """Return whether views read a struct, and all that may be in it, without pycapnp.
 
-    `seen` are the ids of structs above it. Their brands do not matter: a field of a parameter's
-    type is not plain under any.
+    `seen` are the ids of the structs around it. Their brands do not matter: a field whose type is
+    a parameter is not plain under any brand.
     """
     if schema.node.id in seen:
         return True

@@ -1,7 +1,7 @@
 """Views over pycapnp's readers: what `fallback` reads looks and fails as other views do.
 
-They read from pycapnp's copy of the message, and expire with it all the same: whoever keeps a
-view need not know which kind it is.
+They read from pycapnp's copy of the message, yet expire with the message: a caller need not know
+which of the two views it holds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from capnp_rig.wire.encoding.fallback import (
     read_which,
 )
 from capnp_rig.wire.encoding.pointers import Message
-from capnp_rig.wire.encoding.view_repr import Member, sketch
+from capnp_rig.wire.encoding.view_repr import Member, view_repr
 
 
 class ReaderView:
@@ -73,7 +73,7 @@ class ReaderView:
         return name_of(self._reader.schema)
 
     def __repr__(self) -> str:
-        return sketch(self)
+        return view_repr(self)
 
 
 class ReaderList(Sequence[Any]):
@@ -94,13 +94,13 @@ class ReaderList(Sequence[Any]):
     def __getitem__(self, index: slice) -> "ReaderList": ...
     def __getitem__(self, index: int | slice) -> Any:
         _ = self._message.buffer
-        found = self._places[index]
-        if isinstance(found, range):
-            return ReaderList(self._reader, self._message, found)
-        return as_view(read_element(self._reader, found), self._message)
+        place = self._places[index]
+        if isinstance(place, range):
+            return ReaderList(self._reader, self._message, place)
+        return as_view(read_element(self._reader, place), self._message)
 
     def __repr__(self) -> str:
-        return sketch(self)
+        return view_repr(self)
 
 
 def as_view(value: Any, message: Message) -> Any:

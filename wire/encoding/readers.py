@@ -1,10 +1,9 @@
 """Readers of whole structs: functions whose source is put together from a schema, then compiled.
 
-A struct as its own schema lays it out is unpacked at once, its data and its pointers, and texts,
-data and numbers are taken from the buffer in place: 2.4 µs for the benchmarks' record of 12
-mixed fields, where one getter after the other takes 5.3 (CPython 3.11). Whatever else may be
-there, an older or a newer schema's struct, a far pointer or a bad one, the getters read, or
-refuse.
+The data and the pointers of a struct are unpacked at once, and texts, data and numbers are taken
+from the buffer in place. That takes 2.4 µs for the benchmarks' record of 12 mixed fields; one
+accessor after the other takes 5.3 µs (CPython 3.11). A struct of an older or a newer schema, a far
+pointer or a bad one is left to the accessors, which read it or refuse it.
 
 Of ``struct Point { x @0 :Int32; name @1 :Text; }`` the reader is::
 
@@ -39,14 +38,14 @@ from typing import Any
 from capnp_rig.wire.encoding.field_types import Field
 from capnp_rig.wire.encoding.generated import compile_function
 
-# Gets a view; returns its fields as `to_dict` does, None where the getters have to.
+# Returns the fields of a view as `to_dict` does, None where the accessors have to read them.
 Reader = Callable[[Any], dict[str, Any] | None]
 
 
 def compile_reader(
     name: str, fields: Sequence[Field], data_words: int, pointer_count: int
 ) -> Reader:
-    """Return the reader of a struct, none of whose fields is the fallback's."""
+    """Return the reader of a struct without fields of the fallback."""
     names: dict[str, object] = {}
     layout, raw = _layout(fields, data_words, pointer_count)
     body = [
@@ -62,7 +61,7 @@ def compile_reader(
     names["unpack"] = struct.Struct(layout).unpack_from
     values: list[str] = []
     for number, field in enumerate(fields):
-        body += _pointer_lines(field, names) if field.kind is not None else []
+        body += _pointer_lines(field, names) if field.pointer_type is not None else []
         values.append(_value(number, field, names))
     if any("spent := " in line for line in body):
         body.append("message.charge(spent)")
@@ -90,42 +89,41 @@ def _layout(fields: Sequence[Field], data_words: int, pointer_count: int) -> tup
 
 
 def _pointer_lines(field: Field, names: dict[str, object]) -> list[str]:
-    """Return the lines that take what a pointer points to, as `x` and its slot."""
-    kind, slot = field.kind, field.slot
-    assert kind is not None
+    """Return the lines that read the value of a pointer field into ``x`` and its slot."""
+    pointer_type, slot = field.pointer_type, field.slot
+    assert pointer_type is not None
     assert slot is not None
     names[f"get{slot}"] = field.get
-    if kind.is_struct:
+    if pointer_type.is_struct:
         return []
-    by_getter = f"get{slot}(view)"
-    if kind.to_native is not None:
-        names[f"native{slot}"] = kind.to_native
-        by_getter = f"native{slot}({by_getter})"
-    taken = kind.taken(f"high{slot}", names)
-    if taken is None:
-        return [f"x{slot} = {by_getter}"]
-    element, size, ends, expression = taken
+    by_accessor = f"get{slot}(view)"
+    if pointer_type.to_native is not None:
+        names[f"native{slot}"] = pointer_type.to_native
+        by_accessor = f"native{slot}({by_accessor})"
+    source = pointer_type.native_source(f"high{slot}", names)
+    if source is None:
+        return [f"x{slot} = {by_accessor}"]
     return [
         f"first = pointers + {8 * slot + 6} + 2 * low{slot}",  # as in `accessors`
-        f"last = first + {size}",
-        f"if (low{slot} & 3 == 1 and high{slot} & 7 == {element}",
-        f"        and start <= first and last <= end{ends}",
+        f"last = first + {source.size_bytes}",
+        f"if (low{slot} & 3 == 1 and high{slot} & 7 == {source.element}",
+        f"        and start <= first and last <= end{source.condition}",
         "        and (spent := spent + (last - first + 7 >> 3)) <= budget):",
         "    try:",
-        f"        x{slot} = {expression}",
+        f"        x{slot} = {source.value}",
         "    except UnicodeDecodeError:",
-        f"        x{slot} = {by_getter}",
+        f"        x{slot} = {by_accessor}",
         "else:",
-        f"    x{slot} = {by_getter}",
+        f"    x{slot} = {by_accessor}",
     ]
 
 
 def _value(number: int, field: Field, names: dict[str, object]) -> str:
     """Return the expression of a field's value."""
-    if field.kind is not None:
-        if not field.kind.is_struct:
+    if field.pointer_type is not None:
+        if not field.pointer_type.is_struct:
             return f"x{field.slot}"
-        names[f"native{field.slot}"] = field.kind.to_native
+        names[f"native{field.slot}"] = field.pointer_type.to_native
         return f"native{field.slot}(get{field.slot}(view))"
     if field.atom is None:
         return "None"
@@ -139,7 +137,8 @@ def _value(number: int, field: Field, names: dict[str, object]) -> str:
 def _result_lines(fields: Sequence[Field], values: Sequence[str]) -> list[str]:
     """Return the lines that make the dict; a struct that is null is left out of it."""
     pairs = list(zip(fields, values, strict=True))
-    structs = [at for at, field in enumerate(fields) if field.kind and field.kind.is_struct]
+    types = [field.pointer_type for field in fields]
+    structs = [at for at, type_ in enumerate(types) if type_ is not None and type_.is_struct]
     plain = structs[0] if structs else len(pairs)
     entries = ", ".join(f"{field.name!r}: {value}" for field, value in pairs[:plain])
     lines = [f"result = {{{entries}}}"]

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Self
 from capnp_rig.wire.encoding.conversions import WRITE_ERRORS
 from capnp_rig.wire.encoding.encoded import EncodedStruct, EncodedTuple
 from capnp_rig.wire.encoding.fallback import build, name_of, read_which
-from capnp_rig.wire.encoding.field_types import Codec, Field, Getter, Mistake, Writer
+from capnp_rig.wire.encoding.field_types import Accessor, Codec, Field, Mistake, Writer
 from capnp_rig.wire.encoding.fields import compile_field, reader_of
 from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.encoding.pointers import (
@@ -40,7 +40,7 @@ from capnp_rig.wire.encoding.pointers import (
 )
 from capnp_rig.wire.encoding.reader_views import ReaderView
 from capnp_rig.wire.encoding.readers import compile_reader
-from capnp_rig.wire.encoding.view_repr import Member, sketch
+from capnp_rig.wire.encoding.view_repr import Member, view_repr
 from capnp_rig.wire.encoding.writers import NeedsFallback, compile_writer
 from capnp_rig.wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
 
@@ -62,13 +62,13 @@ class StructView:
     underscore, but for `which`; no field of a schema has one.
     """
 
-    # One tuple, as `pointers` makes it: setting eight slots takes twice the time.
+    # One tuple, as `pointers` makes it: to set eight slots takes twice the time.
     __slots__ = ("_at",)
     # The pointer section's index of each pointer field, None for the others.
     _fields: ClassVar[dict[str, int | None]] = {}
-    # Of each field its name, getter, what makes its value independent of the buffer, and whether
+    # Of each field its name, accessor, what makes its value independent of the buffer, and whether
     # it is a struct.
-    _natives: ClassVar[Sequence[tuple[str, Getter, Callable[[Any], Any] | None, bool]]] = ()
+    _natives: ClassVar[Sequence[tuple[str, Accessor, Callable[[Any], Any] | None, bool]]] = ()
     _schema: ClassVar[Any] = None
     _has_fallback: ClassVar[bool] = False
 
@@ -110,9 +110,9 @@ class StructView:
         _ = self._at[0].buffer
         if self._has_fallback:
             return self._by_reader().to_dict()
-        found = self._read_all(self)
-        if found is not None:
-            return found
+        fields = self._read_all(self)
+        if fields is not None:
+            return fields
         return {
             name: get(self) if to_native is None else to_native(get(self))
             for name, get, to_native, is_struct in self._natives
@@ -142,10 +142,10 @@ class StructView:
     def __repr__(self) -> str:
         message = self._at[0]
         left = message.budget_words
-        found = sketch(self)
-        # Looking at a message is not to use it up.
+        text = view_repr(self)
+        # A `repr` must not use the message up.
         message.budget_words = left
-        return found
+        return text
 
 
 def _only_message(data: Buffer) -> Message:
@@ -192,7 +192,7 @@ class StructCodec:
                 brands[type_id] += 1
                 _ = codec.view, codec.writer
                 for field in codec.fields:
-                    waiting += () if field.kind is None else field.kind.codecs
+                    waiting += () if field.pointer_type is None else field.pointer_type.codecs
         return self
 
     # Fields are compiled at first use, since a struct may contain itself.
@@ -211,8 +211,8 @@ class StructCodec:
         members["__slots__"] = ("_reader",) if has_fallback else ()
         members["_natives"] = [
             (field.name, field.get, None, False)
-            if field.kind is None
-            else (field.name, field.get, field.kind.to_native, field.kind.is_struct)
+            if field.pointer_type is None
+            else (field.name, field.get, field.pointer_type.to_native, field.pointer_type.is_struct)
             for field in self.fields
         ]
         members["_schema"] = self.schema
@@ -256,7 +256,7 @@ class StructCodec:
         return self.read(root_pointer(_only_message(data)))
 
     def open(self, content: StructTuple | None) -> Any:
-        """Return a view of a struct that was found already, all defaults where it is None."""
+        """Return a view of the struct at `content`; with None, all fields have their defaults."""
         return self.view._empty() if content is None else self.view(content)
 
     def write(self, values: Mapping[str, Any]) -> EncodedStruct:
@@ -299,9 +299,8 @@ class StructCodec:
     @cached_property
     def writer(self) -> Writer:
         """What writes this struct, for `pack` and for the structs that it is in."""
-        write = compile_writer(
-            *(self.name, self.fields, self._data_words, self._pointer_count, self._complete)
-        )
+        sizes = self._data_words, self._pointer_count
+        write = compile_writer(self.name, self.fields, *sizes, self._complete)
         if not any(field.is_fallback for field in self.fields):
             return write
 
@@ -355,8 +354,8 @@ class StructCodec:
             except EncodeError:
                 raise
             except WRITE_ERRORS as wrong:
-                kind = by_name[name].kind
-                path, reason = ("", f": {wrong}") if kind is None else kind.explain(value, wrong)
+                type_ = by_name[name].pointer_type
+                path, reason = ("", f": {wrong}") if type_ is None else type_.explain(value, wrong)
                 return f".{name}{path}", reason
         return "", f": {error}"
 

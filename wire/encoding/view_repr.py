@@ -34,17 +34,17 @@ class _Full(Exception):
     """There is no room for more."""
 
 
-def sketch(value: object) -> str:
+def view_repr(value: object) -> str:
     """Return the `repr` of a view or of a list of views, of about `_MAX_CHARS` at most."""
-    pen = _Pen()
+    writer = _ReprWriter()
     try:
-        pen.read(lambda: value, _MAX_DEPTH)
+        writer.read(lambda: value, _MAX_DEPTH)
     except _Full:
-        return "".join(pen.parts)[:_MAX_CHARS] + "...>"
-    return "".join(pen.parts)
+        return "".join(writer.parts)[:_MAX_CHARS] + "...>"
+    return "".join(writer.parts)
 
 
-class _Pen:
+class _ReprWriter:
     """Writes values down, until there is no room for more."""
 
     def __init__(self) -> None:

@@ -1,13 +1,13 @@
 """Writers of structs: functions whose source is put together from a schema, then compiled.
 
-A struct is written by one `struct.pack` of its data and pointer sections, and what it points to
-by parts of their own: 2.1 µs for the benchmarks' record of 12 mixed fields, 1.5 in a list, where
-a loop over closures that each fill in their field took 7.2 (CPython 3.11).
+One `struct.pack` writes the data and pointer sections of a struct; what the struct points to
+follows as parts of its own. That takes 2.1 µs for the benchmarks' record of 12 mixed fields, and
+1.5 µs in a list; a loop over closures that each fill in their field took 7.2 µs (CPython 3.11).
 
-What structs point to follows in the order in which a reader meets it. Each writer gets `at`,
-the distance in words from the start of its struct to the end of `tail`, the parts so far; it
-appends its own and returns the struct's bytes and the new distance. So the elements of a list,
-which lie side by side in front of all that they point to, are written in one pass.
+What structs point to follows in the order in which a reader meets it. `tail` holds the parts so
+far, and `at` is the distance in words from the start of the struct to the end of `tail`. A writer
+appends its parts and returns the bytes of its struct and the new distance. So the elements of a
+list, which lie side by side in front of all that they point to, are written in one pass.
 
 A writer raises whatever Python raises for a value that does not fit. Afterwards
 `StructCodec.mistake` finds out which value it was.
@@ -36,7 +36,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from capnp_rig.wire.encoding.field_types import Field, PointerKind, Writer
+from capnp_rig.wire.encoding.field_types import Field, PointerType, Writer
 from capnp_rig.wire.encoding.generated import compile_function
 
 # Returns a dict with a value for every field.
@@ -89,10 +89,10 @@ def compile_writer(
         if field.is_fallback:
             names[f"unset_{number}"] = field.default
             body += [f"if {value} is not unset_{number}:", "    raise NeedsFallback"]
-        elif field.kind is not None:
+        elif field.pointer_type is not None:
             assert field.slot is not None
             word = words[field.slot] = f"p{field.slot}"
-            lines = field.kind.lines(word, data_words + field.slot, names)
+            lines = field.pointer_type.write_source(word, data_words + field.slot, names)
             body += [f"x = {value}", "if x is None:", f"    {word} = 0", "else:"]
             body += [f"    {line}" for line in lines]
     data_format, data = _data_section(fields, data_words, names)
@@ -102,10 +102,11 @@ def compile_writer(
     return _compiled(name, body, [*data, *pointers], names)
 
 
-def compile_element_writer(kind: PointerKind) -> Writer:
+def compile_element_writer(pointer_type: PointerType) -> Writer:
     """Return the writer of an element of a list of pointers."""
     names: dict[str, object] = {"pack": struct.Struct("<Q").pack}
-    return _compiled("element", ["x = v", *kind.lines("p0", 0, names)], ["p0"], names)
+    body = ["x = v", *pointer_type.write_source("p0", 0, names)]
+    return _compiled("element", body, ["p0"], names)
 
 
 def _compiled(
@@ -133,8 +134,8 @@ def _data_section(
             expression = f"{expression} << {atom.bit}"
         parts.setdefault(atom.byte, (atom.code, []))[1].append(expression)
     layout, expressions, end = "", [], 0
-    for byte, (code, found) in sorted(parts.items()):
+    for byte, (code, values) in sorted(parts.items()):
         layout += f"{byte - end}x{code}"
         end = byte + struct.calcsize(code)
-        expressions.append(" | ".join(found))
+        expressions.append(" | ".join(values))
     return f"{layout}{8 * data_words - end}x", expressions

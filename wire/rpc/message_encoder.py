@@ -49,6 +49,9 @@ def encode_bootstrap(question_id: int) -> bytes:
 
 # The words of a frame in front of the params or results.
 CALL_HEAD_WORDS, PROMISE_CALL_HEAD_WORDS, RESULTS_HEAD_WORDS = 14, 16, 9
+# Pointers from a Call to its target and its params, by what the target is.
+_CAP_TARGET, _CAP_PAYLOAD = _struct_word(2, 1, 1), _struct_word(3, 0, 2)
+_PROMISED_ANSWER, _PROMISE_PAYLOAD = _struct_word(0, 1, 1), _struct_word(5, 0, 2)
 _call_to_cap = struct.Struct("<II24sIIQQQQQQQQQ").pack
 _call_to_promise = struct.Struct("<II24sIIQQQQQQQQQQQ").pack
 
@@ -61,16 +64,40 @@ def encode_call(
     content = _content(sizes)
     if isinstance(target, ImportedCap):
         head = _call_to_cap(
-            *(0, words + 13, CALL_PREFIX, question_id, method_id, interface_id, 0),
-            *(_struct_word(2, 1, 1), _struct_word(3, 0, 2), 0),
-            *(target.import_id, 0, content, 0),
+            0,
+            words + 13,
+            CALL_PREFIX,
+            question_id,
+            method_id,
+            interface_id,
+            0,
+            _CAP_TARGET,
+            _CAP_PAYLOAD,
+            0,
+            target.import_id,
+            0,
+            content,
+            0,
         )
     else:
         assert not target.path, "Level 0 addresses bootstrap answers only"
         head = _call_to_promise(
-            *(0, words + 15, CALL_PREFIX, question_id, method_id, interface_id, 0),
-            *(_struct_word(2, 1, 1), _struct_word(5, 0, 2), 0),
-            *(1 << 32, _struct_word(0, 1, 1), target.question_id, 0, content, 0),
+            0,
+            words + 15,
+            CALL_PREFIX,
+            question_id,
+            method_id,
+            interface_id,
+            0,
+            _CAP_TARGET,
+            _PROMISE_PAYLOAD,
+            0,
+            1 << 32,
+            _PROMISED_ANSWER,
+            target.question_id,
+            0,
+            content,
+            0,
         )
     return [head, *parts]
 
@@ -80,7 +107,7 @@ _results_head = struct.Struct("<II24sIIQQQQ").pack
 
 def results_head(answer_id: int, sizes: int, words: int) -> bytes:
     """Return what stands in front of results of `words` words whose root has these `sizes`."""
-    # As `_content`, spelled out: a call less in every answer.
+    # The same as `_content`, written out: it saves a call in every answer.
     content = sizes << 32 | 4 if sizes else 0xFFFFFFFC
     return _results_head(0, words + 8, RETURN_PREFIX, answer_id, 2, 0, _PAYLOAD, content, 0)
 

@@ -204,7 +204,7 @@ def decode(message: Message) -> Incoming:
 
 
 def tag_of(message: Message) -> int:
-    """Return which message of rpc.capnp it is, for whoever needs to read some of them only.
+    """Return which message of rpc.capnp it is, for callers that read only some of them.
 
     Raises:
         MalformedMessage: It does not hold a Message of rpc.capnp.

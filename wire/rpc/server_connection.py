@@ -130,7 +130,7 @@ class ServerConnection(Connection):
         """
         return list(self.events(data))
 
-    # The loop of the whole server: spelled out, for a call per step would cost more than the step.
+    # The loop of the whole server, written out: a call per step would cost more than the step.
     def events(  # noqa: C901, PLR0912, PLR0915
         self, data: Buffer, inline: InlineMethods = NO_METHODS
     ) -> Generator[ServerEvent]:
@@ -185,7 +185,7 @@ class ServerConnection(Connection):
                 if (
                     method is None
                     or question_id in self._answers
-                    # As `_is_ours`, spelled out for the capability itself: a call less.
+                    # The same as `_is_ours` for the capability itself, written out to save a call.
                     or not (
                         (import_id == _BOOTSTRAP_EXPORT and self._references)
                         or self._is_ours(import_id, promise_id)
@@ -197,7 +197,7 @@ class ServerConnection(Connection):
                     continue
                 outcome = method(params)
                 if type(outcome) is tuple and outcome[2] <= max_results:
-                    # As `_answer`, spelled out: a call less in every call.
+                    # The same as `_answer`, written out: it saves a call in every call.
                     out.append(results_head(question_id, outcome[0], outcome[2]))
                     out += outcome[1]
                     words_left -= outcome[2] + RESULTS_HEAD_WORDS

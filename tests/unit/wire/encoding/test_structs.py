@@ -244,7 +244,7 @@ def test_a_buffer_of_another_type_is_converted() -> None:
         ({"u8": 256}, "Kinds.u8: "),
         ({"i8": "1"}, "Kinds.i8: "),
         ({"f32": 1e300}, "Kinds.f32: "),
-        ({"colour": "pink"}, "Kinds.colour: 'pink' is none of red, green, blue"),
+        ({"colour": "pink"}, "Kinds.colour: 'pink' is not one of red, green, blue"),
         ({"text": b"x"}, "Kinds.text: expected a str, not bytes"),
         ({"text": "\ud800"}, "Kinds.text: 'utf-8' codec can't encode"),
         ({"data": 1}, "Kinds.data: memoryview: a bytes-like object is required, not 'int'"),
@@ -412,7 +412,7 @@ def test_a_null_struct_has_all_defaults() -> None:
 
 @pytest.mark.parametrize(("name", "value", "count"), [("text", "ab", 3), ("data", b"ab", 2)])
 def test_what_is_too_long_for_its_pointer_is_told(name: str, value: Any, count: int) -> None:
-    (kind,) = (field.kind for field in KINDS.fields if field.name == name)
+    (kind,) = (field.pointer_type for field in KINDS.fields if field.name == name)
     assert kind is not None
     # A pointer with more than 29 bits of length is too large a number to be packed.
     _, said = kind.explain(value, struct.error("int too large"))
