@@ -1,8 +1,8 @@
 """The report page and its figures: results in, one offline HTML file, SVG, PNG and Markdown out.
 
     sources           reads result folders, the newest of each kind         files in
-    labels            says what a figure is of, also in older results
-    *_view, *_claims  figures in order, and the sentences that they support
+    *_view, ratios    figures in order, a ratio as a row
+    answers           the six lines that the page opens with
     size_sweep, share_sweep, codec_*    a bench as charts and tables
     spectrum, timeline, rate_curve      load runs and searches
     call_cpu, stack_ladder, end_to_end  servers and stacks

@@ -6,18 +6,19 @@ from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value
 from capnp_rig.loadtest.report.document import Part
 from capnp_rig.loadtest.report.figures import figure_table
 from capnp_rig.loadtest.report.line_styles import ENGINES, look_of
-from capnp_rig.loadtest.report.load_claims import load_text
+from capnp_rig.loadtest.report.ratios import ratio_row, ratio_table
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.spectrum import loop_text
 from capnp_rig.loadtest.report.units import (
+    capitalized,
     count_text,
     digits,
     interval_text,
     sentence,
     share_text,
 )
-from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import LoadRun
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.process_use import ProcessUse, add_up, workers_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS
 
@@ -33,17 +34,33 @@ def cpu_parts(source: Source) -> Iterator[Part]:
     if source.load is not None:
         yield from _worker_parts(source, source.load)
         return
+    rows = [ratio_row(pair_ratio_text(one), one) for one in pair_ratios(source.figures)]
+    if rows:
+        caption = "By connections x calls in flight; above 1 the first named is better"
+        yield ratio_table(f"ratios-{source.kind}", caption, rows)
     for what in (_CPU, _OWN_CPU):
         found = [
             one
             for one in source.figures
-            if one.labels.get("kind") == "value" and one.labels.get("what") == what
+            if one.kind is FigureKind.VALUE and one.labels.get("what") == what
         ]
         if found:
             yield _cpu_chart(source, what, found)
     yield figure_table(
         f"figures-{source.kind}", f"All figures of {source.kind}", source.figures, folded=True
     )
+
+
+def pair_ratios(figures: Sequence[Figure]) -> list[Figure]:
+    """Return the ratios of a bench-server or bench-locust."""
+    return [one for one in figures if one.kind is FigureKind.RATIO and one.value is not None]
+
+
+def pair_ratio_text(ratio: Figure) -> str:
+    """Return what a ratio of two servers or users compares."""
+    labels = ratio.labels
+    compared = f"{labels['subject']} over {labels['baseline']}"
+    return f"{capitalized(labels['what'])}, {labels['load']}: {compared}"
 
 
 def _cpu_chart(source: Source, what: str, found: Sequence[Figure]) -> RowChart:
@@ -127,9 +144,8 @@ def _cpu_finding(found: Sequence[Figure]) -> str:
         return "All of it is void."
     least = min(good, key=lambda one: one.value or 0.0)
     most = max(good, key=lambda one: one.value or 0.0)
-    where = [load_text(str(one.labels["load"])) for one in (least, most)]
-    said = (
-        f"least with {least.labels['subject']} and {where[0]}: {digits(least.value or 0)} µs; "
-        f"most with {most.labels['subject']} and {where[1]}: {digits(most.value or 0)} µs"
-    )
-    return sentence(said) + " Whiskers are 95 % intervals."
+    ends = [
+        f"{digits(one.value or 0)} µs ({one.labels['subject']}, {one.labels['load']})"
+        for one in (least, most)
+    ]
+    return f"From {ends[0]} to {ends[1]}. Whiskers are 95 % intervals."

@@ -9,7 +9,7 @@ from capnp_rig.loadtest.report.codec_view import CodecView, thing
 from capnp_rig.loadtest.report.document import Cell, Part, Row, Table
 from capnp_rig.loadtest.report.line_styles import look_of
 from capnp_rig.loadtest.report.units import NOTHING, digits, sentence, size_text
-from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 
 
 def copy_parts(view: CodecView, document: Mapping[str, Any]) -> Iterator[Part]:
@@ -17,7 +17,7 @@ def copy_parts(view: CodecView, document: Mapping[str, Any]) -> Iterator[Part]:
     copies = document.get("copies")
     if isinstance(copies, list) and copies:
         yield _ledger(copies)
-    memory = view.of_kind("memory")
+    memory = view.of_kind(FigureKind.MEMORY)
     if memory:
         yield _memory_chart(memory)
         yield _memory_table(view)
@@ -106,10 +106,10 @@ def _payloads(figure: Figure | None, size: float) -> Value:
 def _memory_table(view: CodecView) -> Table:
     allocated = {
         (one.labels.get("codec"), one.contract, one.labels.get("size_bytes")): one
-        for one in view.of_kind("allocated")
+        for one in view.of_kind(FigureKind.ALLOCATED)
     }
     rows = []
-    for one in view.of_kind("memory"):
+    for one in view.of_kind(FigureKind.MEMORY):
         labels = one.labels
         size = labels.get("size_bytes")
         python = allocated.get((labels.get("codec"), one.contract, size))

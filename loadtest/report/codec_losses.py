@@ -1,20 +1,21 @@
 """Where copying wins: every case in which another codec is ahead (no I/O)."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-from capnp_rig.loadtest.report.codec_claims import CAPNP_NAME, losses
 from capnp_rig.loadtest.report.codec_lines import sizes_of, time_cell, timed
-from capnp_rig.loadtest.report.codec_view import CodecView, Curve, by_size
+from capnp_rig.loadtest.report.codec_ratios import what_of
+from capnp_rig.loadtest.report.codec_view import CodecView, by_size
 from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
-from capnp_rig.loadtest.report.units import NOTHING, digits, interval_text, size_text
+from capnp_rig.loadtest.report.ratios import ratio_row, ratio_table, standing
+from capnp_rig.loadtest.report.units import NOTHING, digits, size_text
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
 
 def loss_parts(view: CodecView) -> Iterator[Part]:
     """Yield where a baseline is ahead, and the fastest codec of each case."""
-    found = list(losses(view))
-    if found:
-        yield _loss_table(view, found)
+    lost = list(_losses(view))
+    if lost:
+        yield ratio_table("loss-table", "Where another codec is faster than Cap'n Proto", lost)
     else:
         yield Paragraph("No baseline was ahead of Cap'n Proto in what was measured.")
     rows = list(_fastest_rows(view))
@@ -28,29 +29,13 @@ def loss_parts(view: CodecView) -> Iterator[Part]:
         )
 
 
-def _loss_table(view: CodecView, found: Sequence[tuple[Curve, Any]]) -> Table:
-    rows = [
-        Row(
-            [
-                Cell(curve.message),
-                Cell(curve.contract),
-                Cell(size_text(ratio.size_bytes), ratio.size_bytes),
-                Cell(curve.baseline),
-                Cell(digits(1 / ratio.value), 1 / ratio.value),
-                Cell(
-                    interval_text(
-                        None if ratio.high is None else 1 / ratio.high,
-                        None if ratio.low is None else 1 / ratio.low,
-                        digits,
-                    )
-                ),
-            ]
-        )
-        for curve, ratio in found
-    ]
-    headings = ["message", "contract", "size", "ahead", "times as fast", "95 % interval"]
-    caption = f"Where another codec is faster than {CAPNP_NAME} ({view.own_codec()})"
-    return Table("loss-table", caption, headings, rows)
+def _losses(view: CodecView) -> Iterator[Row]:
+    own = view.own_codec()
+    for baseline in view.baselines():
+        for curve in view.curves(own, baseline) if own is not None else ():
+            for ratio in curve.ratios:
+                if standing(ratio) is Verdict.SLOWER:
+                    yield ratio_row(what_of(curve, ratio), ratio)
 
 
 def _fastest_rows(view: CodecView) -> Iterator[Row]:

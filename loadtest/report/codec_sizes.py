@@ -15,12 +15,12 @@ from capnp_rig.loadtest.report.units import (
     size_text,
     time_text,
 )
-from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 
 
 def encoded_parts(view: CodecView) -> Iterator[Part]:
     """Yield a chart per message of the encoded sizes, and all of them as a table."""
-    sizes = [one for one in view.of_kind("size") if one.value is not None]
+    sizes = [one for one in view.of_kind(FigureKind.SIZE) if one.value is not None]
     places = dict.fromkeys(
         (str(one.labels.get("message")), one.labels.get("size_bytes") or 0) for one in sizes
     )

@@ -21,7 +21,6 @@ from capnp_rig.loadtest.report.chart import (
     Value,
     decade_ticks,
 )
-from capnp_rig.loadtest.report.codec_claims import CAPNP_NAME, ratio_detail
 from capnp_rig.loadtest.report.codec_lines import key_of, ordered, time_cell
 from capnp_rig.loadtest.report.codec_view import (
     EMPTY_CALL,
@@ -29,30 +28,27 @@ from capnp_rig.loadtest.report.codec_view import (
     IN_MEMORY,
     TRANSPORTS,
     CodecView,
-    Ratio,
     by_codec,
     over,
     thing,
 )
-from capnp_rig.loadtest.report.document import Cell, Claim, Fold, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.document import Cell, Fold, Paragraph, Part, Row, Table
 from capnp_rig.loadtest.report.line_styles import SHOWN_CODECS, STAGES, look_of
+from capnp_rig.loadtest.report.ratios import ratio_point, ratio_row, ratio_table
 from capnp_rig.loadtest.report.units import (
     NOTHING,
     capitalized,
     compact,
     digits,
-    interval_text,
     joined,
     ratio_text,
     sentence,
     share_text,
     size_text,
     time_text,
-    times_text,
 )
 from capnp_rig.loadtest.results import Figure
 
-TOPIC = "Messages between processes"
 # Each contract, where the message goes, and what the part of a bar is called.
 _WHERE = {IN_MEMORY: "in memory", **{over(one): f"over {one}" for one in TRANSPORTS}}
 _PARTS = ("codec", *(one.removeprefix("a ") for one in TRANSPORTS))
@@ -80,7 +76,7 @@ class Trip:
     message: str
     size_bytes: float
     times: Mapping[str, Mapping[str, Figure]]
-    ratios: Mapping[str, Ratio] = field(default_factory=dict)
+    ratios: Mapping[str, Figure] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -93,7 +89,7 @@ class Trip:
         return f"{thing(self.message)} ({size_text(self.size_bytes)})"
 
     @property
-    def stages(self) -> list[tuple[str, Ratio]]:
+    def stages(self) -> list[tuple[str, Figure]]:
         """Where the message goes, and the ratio there, in order."""
         return [(where, self.ratios[one]) for one, where in _WHERE.items() if one in self.ratios]
 
@@ -130,71 +126,31 @@ def _rival(view: CodecView) -> str:
     return (view.baselines() or [""])[0]
 
 
-def _ratios(view: CodecView) -> dict[tuple[str, float], dict[str, Ratio]]:
+def _ratios(view: CodecView) -> dict[tuple[str, float], dict[str, Figure]]:
     own = view.own_codec()
-    found: dict[tuple[str, float], dict[str, Ratio]] = {}
+    by_place: dict[tuple[str, float], dict[str, Figure]] = {}
     for curve in view.curves(own, _rival(view)) if own else ():
         if curve.contract in _WHERE:
             for ratio in curve.ratios:
-                place = (curve.message, ratio.size_bytes)
-                found.setdefault(place, {})[curve.contract] = ratio
-    return found
+                place = (curve.message, ratio.labels["size_bytes"])
+                by_place.setdefault(place, {})[curve.contract] = ratio
+    return by_place
 
 
-def trip_claims(view: CodecView) -> Iterator[Claim]:
-    """Yield a sentence per message and larger size: who is ahead at each stage."""
-    own, rival = view.own_codec(), _rival(view)
-    for trip in _telling(trips_of(view)):
-        if own is not None and trip.stages:
-            yield _claim(trip, own, rival)
-
-
-def _claim(trip: Trip, own: str, rival: str) -> Claim:
-    subject = f"{trip.title}, there and back"
-    details = [f"{where} {ratio_detail(ratio)}" for where, ratio in trip.stages]
-    detail = f"{own} over {rival}: {'; '.join(details)}"
-    if all(ratio.standing == "void" for _, ratio in trip.stages):
-        reason = trip.stages[0][1].reason or "no reason given"
-        return Claim(TOPIC, sentence(f"{subject}, against {rival}: no verdict"), detail, reason)
-    said = filter(None, [gain_clauses(trip.stages, rival), _shares(trip, own, rival)])
-    return Claim(TOPIC, sentence(f"{subject}: {'; '.join(said)}"), detail)
+def telling_trips(view: CodecView) -> list[Trip]:
+    """Return the larger half of each message's sizes: a call with a small one is all transport."""
+    return _telling(trips_of(view))
 
 
 def _telling(trips: Sequence[Trip]) -> list[Trip]:
-    """Return the larger half of each message's sizes: a call with a small one is all transport."""
     grouped = [list(some) for _, some in groupby(trips, key=lambda trip: trip.message)]
     return [trip for some in grouped for trip in some[len(some) // 2 :]]
 
 
-def gain_clauses(stages: Sequence[tuple[str, Ratio]], rival: str) -> str:
-    """Return who is ahead at each stage, and how far, stages of one kind told together."""
-    return "; ".join(
-        _clause(standing, list(some), rival)
-        for standing, some in groupby(stages, key=lambda stage: stage[1].standing)
-    )
-
-
-def _clause(standing: str, stages: Sequence[tuple[str, Ratio]], rival: str) -> str:
-    places = joined([where for where, _ in stages])
-    if standing in {"faster", "slower"}:
-        ahead, behind = (CAPNP_NAME, rival) if standing == "faster" else (rival, CAPNP_NAME)
-        (first, *rest) = [
-            (where, times_text(one.value if standing == "faster" else 1 / one.value))
-            for where, one in stages
-        ]
-        said = [f"{first[1]} times as fast as {behind} {first[0]}"]
-        return f"{ahead} is {joined([*said, *(f'{times} times {where}' for where, times in rest)])}"
-    if standing == "same":
-        return f"{CAPNP_NAME} and {rival} tie {places}"
-    if standing == "void":
-        return f"{places} the figure is void ({stages[0][1].reason or 'no reason given'})"
-    return f"{places} it cannot be told whether {CAPNP_NAME} or {rival} is ahead"
-
-
-def _shares(trip: Trip, own: str, rival: str) -> str:
+def _shares(trip: Trip, *codecs: str) -> str:
     shares = [
-        f"{share_text(share)} with {name}"
-        for codec, name in ((own, CAPNP_NAME), (rival, rival))
+        f"{share_text(share)} with {codec}"
+        for codec in codecs
         if (share := trip.codec_share(codec)) is not None
     ]
     return f"of the RPC, the codec is {joined(shares)}" if shares else ""
@@ -213,6 +169,7 @@ def trip_parts(view: CodecView) -> Iterator[Part]:
     compared = [trip for trip in trips if trip.ratios]
     if own is not None and compared:
         yield gain_chart(compared, own, rival)
+        yield _gain_table(compared, own, rival)
     telling = _telling(trips)
     yield from _stage_charts(view, telling)
     rest = list(_stage_charts(view, [trip for trip in trips if trip not in telling]))
@@ -228,6 +185,15 @@ def _stage_charts(view: CodecView, trips: Iterable[Trip]) -> Iterator[RowChart]:
     yield from (chart for chart in charts if chart.rows)
 
 
+def _gain_table(trips: Sequence[Trip], own: str, rival: str) -> Table:
+    rows = [
+        ratio_row(f"{capitalized(trip.title)}, {where}: {own} over {rival}", ratio)
+        for trip in trips
+        for where, ratio in trip.stages
+    ]
+    return ratio_table("trip-ratios", "Round trips, times as fast", rows)
+
+
 def gain_chart(trips: Sequence[Trip], own: str, rival: str) -> LineChart:
     """Return the ratio of Cap'n Proto to its rival from stage to stage, a line per message."""
     places = {where: place for place, where in enumerate(_WHERE.values())}
@@ -236,13 +202,13 @@ def gain_chart(trips: Sequence[Trip], own: str, rival: str) -> LineChart:
         for number, trip in enumerate(trips)
     ]
     values = [point.y for line in lines for point in line.points]
-    most = max(_telling(trips), key=lambda trip: trip.stages[0][1].value)
+    most = max(_telling(trips), key=lambda trip: trip.stages[0][1].value or 0.0)
+    gains = ", ".join(f"{ratio_text(ratio.value)} {where}" for where, ratio in most.stages)
     y = Axis(f"times as fast as {rival}", is_log=True, ticks=decade_ticks([*values, 1.0], compact))
     return LineChart(
         key="trip-gain",
         title=f"What is left of {own}'s gain over {rival}",
-        finding=f"{sentence(f'{most.title}: {gain_clauses(most.stages, rival)}')} Bands are 95 % "
-        "intervals.",
+        finding=f"{capitalized(most.title)}: {gains}. Bands are 95 % intervals.",
         x=Axis(
             "where the message goes",
             ticks=[(place, where) for where, place in places.items()],
@@ -256,16 +222,7 @@ def gain_chart(trips: Sequence[Trip], own: str, rival: str) -> LineChart:
 
 def _ratio_points(trip: Trip, places: Mapping[str, int]) -> list[Point]:
     return [
-        Point(
-            *(places[where], ratio.value, ratio.low, ratio.high),
-            void=ratio.reason if ratio.standing == "void" else "",
-            text=(
-                f"{trip.name}, {where}: {ratio_text(ratio.value)} "
-                f"({interval_text(ratio.low, ratio.high, digits) or 'no interval'}), "
-                f"{ratio.standing}"
-            ),
-        )
-        for where, ratio in trip.stages
+        ratio_point(places[where], ratio, f"{trip.name}, {where}") for where, ratio in trip.stages
     ]
 
 
@@ -285,11 +242,11 @@ def stage_chart(view: CodecView, trip: Trip) -> RowChart:
     longest = max(map(max, bars.values()), default=0.0)
     unit, scale = ("ms", 1e6) if longest >= _IN_MS_NS else ("µs", 1e3)
     own = view.own_codec()
-    said = _shares(trip, own, _rival(view)) if own is not None else ""
+    shares = _shares(trip, own, _rival(view)) if own is not None else ""
     return RowChart(
         key=key_of("trip", trip.message, size_text(trip.size_bytes)),
         title=capitalized(f"{trip.title}, there and back by RPC"),
-        finding=sentence(said or "each part is what its stage takes beyond the one before"),
+        finding=sentence(shares or "each part is what its stage takes beyond the one before"),
         x=Axis(f"{unit} per round trip", low=0),
         rows=list(bars),
         series=[

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from capnp_rig.loadtest.results import Figure
-from capnp_rig.loadtest.stats.pair_statistics import LEAST_MARGIN, Verdict
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 
 # What is shown as Cap'n Proto: our codec, or the reference's where ours was not timed.
 OWN, REFERENCE = "wire", "pycapnp"
@@ -19,38 +19,8 @@ TRANSPORTS = ("a socket pair", "TCP", "RPC")
 _TRIP, _ECHO = "round trip over ", "echo over "
 MEMCPY, EMPTY_CALL = "memcpy", "empty call"
 FLOOR = "floor"
-# As `loadtest compare` has it: beyond this floor everything would pass as the same.
-NOISY = 0.25
+HEADLINES = (READ_ONE, READ_ALL, OPEN, BUILD_ENCODE)
 _AGAIN = " again"
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """A candidate against a baseline at one size; above 1 the candidate is faster."""
-
-    size_bytes: float
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    verdict: str
-    reason: str
-    floor: float | None
-
-    @property
-    def margin(self) -> float:
-        """How far from 1 still counts as the same, as a share."""
-        return max(LEAST_MARGIN, self.floor or 0.0)
-
-    @property
-    def standing(self) -> str:
-        """``faster``, ``slower``, ``same``, ``inconclusive`` or ``void``.
-
-        What is the same only because the floor is so wide cannot be told.
-        """
-        if self.verdict == Verdict.SAME and self.margin > NOISY:
-            return str(Verdict.INCONCLUSIVE)
-        return self.verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +31,33 @@ class Curve:
     baseline: str
     message: str
     contract: str
-    ratios: Sequence[Ratio]
+    ratios: Sequence[Figure]
     crossover: Figure | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CodecView:
     """What a benchmark of codecs found."""
 
     figures: Sequence[Figure]
 
-    def of_kind(self, *kinds: str) -> list[Figure]:
-        """Return the figures of some kinds: time, ratio, crossover, memory, size, ..."""
-        return [one for one in self.figures if one.labels.get("kind") in kinds]
+    @cached_property
+    def _by_kind(self) -> Mapping[FigureKind, list[Figure]]:
+        # There are thousands, and each chart asks anew.
+        by_kind: dict[FigureKind, list[Figure]] = {}
+        for one in self.figures:
+            by_kind.setdefault(one.kind, []).append(one)
+        return by_kind
+
+    def of_kind(self, kind: FigureKind) -> list[Figure]:
+        """Return the figures of a kind."""
+        return self._by_kind.get(kind, [])
 
     def times(self) -> list[Figure]:
         """Return the times that compare: without second timings, and those with GC on."""
         return [
             one
-            for one in self.of_kind("time")
+            for one in self.of_kind(FigureKind.TIME)
             if not one.labels.get("gc") and not str(one.labels.get("subject", "")).endswith(_AGAIN)
         ]
 
@@ -102,28 +80,34 @@ class CodecView:
 
     def curves(self, codec: str, baseline: str) -> list[Curve]:
         """Return the ratios of a codec to a baseline, a curve per message and contract."""
-        grouped: dict[tuple[str, str], list[Ratio]] = {}
-        for one in self.of_kind("ratio"):
-            labels = one.labels
-            size = labels.get("size_bytes")
-            if (labels.get("codec"), labels.get("baseline")) != (codec, baseline) or size is None:
-                continue
-            if one.value is not None:
-                ratio = _ratio(one, size)
-                grouped.setdefault((str(labels.get("message")), one.contract), []).append(ratio)
+        grouped: dict[tuple[str, str], list[Figure]] = {}
+        for one in by_size(self.of_kind(FigureKind.RATIO)):
+            if (one.labels.get("codec"), one.labels.get("baseline")) == (codec, baseline):
+                place = (str(one.labels.get("message")), one.contract)
+                grouped.setdefault(place, []).append(one)
         return [
             Curve(
-                *(codec, baseline, message, contract),
-                sorted(ratios, key=lambda ratio: ratio.size_bytes),
-                self.crossing("crossover", codec, baseline, message, contract=contract),
+                *(codec, baseline, message, contract, ratios),
+                self._crossing(FigureKind.CROSSOVER, codec, baseline, message, contract=contract),
             )
             for (message, contract), ratios in grouped.items()
         ]
 
-    def crossing(
-        self, kind: str, codec: str, baseline: str, message: str, **more: object
+    def break_even(self, curve: Curve) -> Figure | None:
+        """Return up to which share of the fields the codec of a curve of one size is ahead."""
+        size = curve.ratios[0].labels["size_bytes"]
+        return self.break_even_at(curve.codec, curve.baseline, curve.message, size)
+
+    def break_even_at(
+        self, codec: str, baseline: str, message: str, size_bytes: float | None
     ) -> Figure | None:
-        """Return the figure that says where a curve crosses 1: a crossover, or a break-even."""
+        """Return up to which share of the fields of a message a codec is ahead."""
+        kind = FigureKind.BREAK_EVEN
+        return self._crossing(kind, codec, baseline, message, size_bytes=size_bytes)
+
+    def _crossing(
+        self, kind: FigureKind, codec: str, baseline: str, message: str, **more: object
+    ) -> Figure | None:
         wanted = {"codec": codec, "baseline": baseline, "message": message, **more}
         return next(
             (
@@ -141,16 +125,8 @@ class CodecView:
 
     def baselines(self) -> list[str]:
         """Return the baselines that there are ratios to, the headline's first."""
-        found = {str(one.labels.get("baseline")) for one in self.of_kind("ratio")}
-        return [name for name in BASELINES if name in found] + sorted(found - {*BASELINES})
-
-
-def _ratio(figure: Figure, size: float) -> Ratio:
-    assert figure.value is not None
-    return Ratio(
-        *(size, figure.value, figure.low, figure.high, figure.n),
-        *(figure.verdict, figure.reason, figure.labels.get("floor")),
-    )
+        names = {str(one.labels.get("baseline")) for one in self.of_kind(FigureKind.RATIO)}
+        return [name for name in BASELINES if name in names] + sorted(names - {*BASELINES})
 
 
 def by_size(figures: Iterable[Figure]) -> list[Figure]:

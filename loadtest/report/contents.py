@@ -6,19 +6,18 @@ section is absent, and a line at the end says which command makes it.
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from capnp_rig.loadtest.report.answers import answers
 from capnp_rig.loadtest.report.call_cpu import cpu_parts
-from capnp_rig.loadtest.report.codec_claims import codec_claims
+from capnp_rig.loadtest.report.chart import Chart
 from capnp_rig.loadtest.report.codec_copies import copy_parts
 from capnp_rig.loadtest.report.codec_losses import loss_parts
 from capnp_rig.loadtest.report.codec_sizes import encoded_parts
-from capnp_rig.loadtest.report.codec_trips import trip_claims
 from capnp_rig.loadtest.report.codec_view import CodecView
 from capnp_rig.loadtest.report.document import (
     Cell,
-    Claim,
     Commands,
     Document,
     Link,
@@ -31,25 +30,18 @@ from capnp_rig.loadtest.report.document import (
 )
 from capnp_rig.loadtest.report.end_to_end import end_to_end_parts
 from capnp_rig.loadtest.report.flight_curve import flight_parts
-from capnp_rig.loadtest.report.load_claims import (
-    load_claim,
-    pair_claims,
-    search_claim,
-    sweep_claim,
-    void_flags,
-)
 from capnp_rig.loadtest.report.plain_values import flat, plain_text
 from capnp_rig.loadtest.report.rate_curve import search_parts
 from capnp_rig.loadtest.report.share_sweep import share_parts
 from capnp_rig.loadtest.report.size_sweep import size_parts
 from capnp_rig.loadtest.report.sources import Found, Source
 from capnp_rig.loadtest.report.spectrum import spectrum_parts
-from capnp_rig.loadtest.report.stack_claims import stack_claims
 from capnp_rig.loadtest.report.stack_ladder import ladder_parts
 from capnp_rig.loadtest.report.timeline import time_parts
 from capnp_rig.loadtest.report.units import size_text
 from capnp_rig.loadtest.results import ResultError, run_file, sample_files
 from capnp_rig.loadtest.results.load_samples import damage
+from capnp_rig.loadtest.stats.reasons import likeness
 
 TITLE = "capnp-rig: what was measured"
 # The newest of each kind comes in this order, in tables and commands.
@@ -65,6 +57,10 @@ KINDS: Mapping[str, str] = {
     "demo": "loadtest demo",
 }
 _LOADS = ("run", "locust")
+# What is left of zero-copy from memory to RPC: the picture that the page opens with.
+_PICTURE = "trip-gain"
+# So many reasons why figures are void are named.
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +151,15 @@ def document_of(found: Found, path_to: Callable[[Source], str]) -> Document:
             continue
         intro = [Paragraph(plan.intro)] if plan.intro else []
         sections.append(Section(plan.key, plan.title, [*intro, *parts]))
+    opening = _opening(sources, sections)
     sections += _surroundings(sources, path_to)
     if absent:
         sections.append(_absent(absent))
     return Document(
         title=TITLE,
-        claims=list(_claims(sources)),
+        verdict=opening,
         machine=_machines(sources),
-        flags=[*void_flags(sources), *_unlike(sources)],
+        flags=[*_void_flags(sources), *_unlike(sources)],
         sections=sections,
     )
 
@@ -189,27 +186,18 @@ def _order(found: Found) -> list[str]:
     return [kind for kind in KINDS if kind in kinds] + sorted(kinds - KINDS.keys())
 
 
-def _claims(sources: Sequence[Source]) -> Iterator[Claim]:
-    claims = [claim for source in sources for claim in _claims_of(source)]
-    for topic in dict.fromkeys(claim.topic for claim in claims):
-        yield from (claim for claim in claims if claim.topic == topic)
-
-
-def _claims_of(source: Source) -> list[Claim]:
-    if source.kind == "bench":
-        view = CodecView(source.figures)
-        return [*codec_claims(view), *trip_claims(view)]
-    if source.kind in {"bench-server", "bench-locust"}:
-        return pair_claims(source)
-    if source.kind == "bench-stacks":
-        return list(stack_claims(source.figures))
-    if source.kind == "search":
-        return [search_claim(source)]
-    if source.kind == "sweep":
-        return [sweep_claim(source)]
-    if source.load is not None:
-        return [load_claim(source, source.load.summary())]
-    return []
+def _opening(sources: Sequence[Source], sections: list[Section]) -> list[Part]:
+    """Return the answers and one picture, which is taken out of its section."""
+    lines = answers(sources)
+    opening: list[Part] = [] if lines is None else [lines]
+    charts = [part for each in sections for part in each.parts if isinstance(part, Chart)]
+    picture = next((one for one in charts if one.key == _PICTURE), next(iter(charts), None))
+    if picture is not None:
+        opening.append(picture)
+        for at, each in enumerate(sections):
+            rest = [part for part in each.parts if part is not picture]
+            sections[at] = replace(each, parts=rest)
+    return opening
 
 
 def _absent(plans: Sequence[_Plan]) -> Section:
@@ -251,6 +239,22 @@ def _machine(environment: Mapping[str, Any]) -> str:
     commit = str(environment.get("commit", "unknown"))
     dirty = " with uncommitted changes" if environment.get("dirty") is True else ""
     return f"{', '.join(filter(None, parts))}; commit {commit}{dirty}"
+
+
+def _void_flags(sources: Sequence[Source]) -> Iterator[str]:
+    """Yield how many figures of each source are void, with the most common reasons."""
+    for source in sources:
+        voids = [one for one in source.figures if one.is_void]
+        # One example per kind of reason: the numbers differ.
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for one in voids:
+            alike.setdefault(likeness(one.reasons), []).append(one.void_text)
+        common = sorted(alike.values(), key=len, reverse=True)
+        told = "; ".join(f"{texts[0]} ({len(texts):,})" for texts in common[:_NAMED])
+        more = f"; and {len(common) - _NAMED} more reasons" if len(common) > _NAMED else ""
+        if voids:
+            share = f"{len(voids):,} of {len(source.figures):,} figures are void"
+            yield f"{source.kind}: {share}: {told}{more}"
 
 
 def _unlike(sources: Sequence[Source]) -> list[str]:

@@ -78,16 +78,6 @@ class Notes:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A sentence of the verdict box, the figures behind it in short, and why they are void."""
-
-    topic: str
-    text: str
-    detail: str = ""
-    void: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Commands:
     """Command lines to repeat, each with what it does; an empty text says nothing of it."""
 
@@ -137,7 +127,6 @@ class Document:
     """
 
     title: str
-    claims: Sequence[Claim] = ()
     machine: Sequence[str] = ()
     flags: Sequence[str] = ()
     sections: Sequence[Section] = ()

@@ -7,7 +7,6 @@ from capnp_rig.loadtest.report.codec_trips import trip_parts
 from capnp_rig.loadtest.report.codec_view import CodecView
 from capnp_rig.loadtest.report.document import Part
 from capnp_rig.loadtest.report.line_styles import STACKS, look_of
-from capnp_rig.loadtest.report.load_claims import load_text
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import digits, sentence, share_text, time_text
 
@@ -53,9 +52,7 @@ def cpu_share_parts(source: Source) -> Iterator[Part]:
         "frames, messages and the service, in memory": [own for _, own, _ in known],
         "sockets, event loop and kernel": [max(whole - own, 0.0) for _, own, whole in known],
     }
-    shares = [
-        f"{share_text(own / whole)} ({load_text(load)})" for load, own, whole in known if whole
-    ]
+    shares = [f"{share_text(own / whole)} at {load}" for load, own, whole in known if whole]
     yield RowChart(
         key="call-parts",
         title="What a call's CPU goes to, wire engine",

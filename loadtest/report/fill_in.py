@@ -2,12 +2,12 @@
 
 A part stands between two comments, which Markdown does not show::
 
-    <!-- report: claims -->
+    <!-- report: verdict -->
     ...
     <!-- end of report -->
 
-``verdict`` is what the verdict box says, ``claims`` the same with the figures behind it,
-``machine`` where it was measured; every table and chart has its own key.
+``verdict`` is what the page opens with, a table of six lines at most and one picture; ``machine``
+is where it was measured. Every table has its key, and every chart has its key with ``.svg``.
 """
 
 import re
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from capnp_rig.loadtest.report.chart import LineChart, RowChart
 from capnp_rig.loadtest.report.document import Document, Fold, Part, Table
-from capnp_rig.loadtest.report.markdown import bullets, claims, image, table
+from capnp_rig.loadtest.report.markdown import bullets, image, table
 
 _PLACE = re.compile(r"(<!-- report: (?P<key>\S+) -->\n).*?(<!-- end of report -->)", re.DOTALL)
 
@@ -30,19 +30,19 @@ def filled(text: str, document: Document, pictures: str) -> str:
     `pictures` is the folder of the charts' pictures, as a link from the text.
 
     Raises:
-        NoSuchPart: A place has a key that is none, or the text has no place.
+        NoSuchPart: A place has an unknown key, or the text has no place.
     """
     blocks = dict(_blocks(document, pictures))
 
     def fill(place: re.Match[str]) -> str:
         return f"{place[1]}{_block(blocks, place['key'])}\n{place[3]}"
 
-    found, count = _PLACE.subn(fill, text)
+    result, count = _PLACE.subn(fill, text)
     if not count:
         raise NoSuchPart(
             "no place to fill: write <!-- report: verdict --> and <!-- end of report -->"
         )
-    return found
+    return result
 
 
 def _block(blocks: Mapping[str, str], key: str) -> str:
@@ -52,16 +52,21 @@ def _block(blocks: Mapping[str, str], key: str) -> str:
 
 
 def _blocks(document: Document, pictures: str) -> Iterator[tuple[str, str]]:
-    yield "claims", "\n\n".join(claims(document))
-    yield "verdict", "\n\n".join(claims(document, details=False))
+    opening = [block for _, block in _parts(document.verdict, pictures)]
+    yield "verdict", "\n\n".join(opening)
     yield "machine", bullets(document.machine)
+    yield from _parts(document.verdict, pictures)
     for section in document.sections:
-        for part in _leaves(section.parts):
-            if isinstance(part, Table):
-                yield part.key, table(part)
-            elif isinstance(part, LineChart | RowChart):
-                # A chart may share its key with the table of its numbers.
-                yield f"{part.key}.svg", image(part, pictures)
+        yield from _parts(section.parts, pictures)
+
+
+def _parts(parts: Iterable[Part], pictures: str) -> Iterator[tuple[str, str]]:
+    for part in _leaves(parts):
+        if isinstance(part, Table):
+            yield part.key, table(part)
+        elif isinstance(part, LineChart | RowChart):
+            # A chart may share its key with the table of its numbers.
+            yield f"{part.key}.svg", image(part, pictures)
 
 
 def _leaves(parts: Iterable[Part]) -> Iterator[Part]:

@@ -27,7 +27,6 @@ def markdown(document: Document) -> str:
 def _blocks(document: Document) -> Iterator[str]:
     yield f"# {escaped(document.title)}"
     yield NOTE
-    yield from claims(document)
     notes = [
         Notes("Void, or to be read with care", document.flags),
         Notes("Measured on", document.machine),
@@ -39,21 +38,6 @@ def _blocks(document: Document) -> Iterator[str]:
         if shown:
             yield f"## {escaped(section.title)}"
             yield from shown
-
-
-def claims(document: Document, *, details: bool = True) -> Iterator[str]:
-    """Yield the verdict in words: each topic, and a list of what is claimed of it.
-
-    `details` are the figures behind each claim.
-    """
-    topics: dict[str, list[str]] = {}
-    for claim in document.claims:
-        void = f" **Void:** {escaped(claim.void)}." if claim.void else ""
-        detail = f" ({escaped(claim.detail)})" if details and claim.detail else ""
-        topics.setdefault(claim.topic, []).append(f"- {escaped(claim.text)}{void}{detail}")
-    for topic, lines in topics.items():
-        yield f"**{escaped(topic)}**"
-        yield "\n".join(lines)
 
 
 def bullets(texts: Iterable[str]) -> str:

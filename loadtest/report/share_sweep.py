@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from capnp_rig.loadtest.report.chart import Axis, LineChart, Mark, Panel, decade_ticks
-from capnp_rig.loadtest.report.codec_claims import break_even_clause
 from capnp_rig.loadtest.report.codec_lines import key_of, time_lines
 from capnp_rig.loadtest.report.codec_view import CodecView, thing
 from capnp_rig.loadtest.report.document import Part
-from capnp_rig.loadtest.report.units import capitalized, digits, sentence, size_text, time_text
+from capnp_rig.loadtest.report.ratios import ahead_up_to
+from capnp_rig.loadtest.report.units import capitalized, percent_text, size_text, time_text
 from capnp_rig.loadtest.results import Figure
 
 # Fewer shares make no sweep.
@@ -42,17 +42,19 @@ def share_chart(
     own, baselines = view.own_codec(), view.baselines()
     even = None
     if own is not None and baselines:
-        even = view.crossing("break-even", own, baselines[0], message, size_bytes=size)
+        even = view.break_even_at(own, baselines[0], message, size)
     marks = []
     if even is not None and even.value is not None:
-        text = f"{own} = {baselines[0]} at {digits(even.value, 2)} %"
+        text = f"{own} = {baselines[0]} at {percent_text(even.value)}"
         marks.append(Mark("x", even.value, text, even.low, even.high))
-    found = sentence(break_even_clause(even, baselines[0])) if even is not None else ""
+    finding = "At 0 % the message is only opened."
+    if even is not None:
+        finding = f"Against {baselines[0]}, {own} is {ahead_up_to(even)}. {finding}"
     ticks = [(share, f"{share} %") for share in (0, 25, 50, 75, 100)]
     return LineChart(
         key=key_of("share", message, size_text(size)),
         title=capitalized(f"{thing(message)}, {size_text(size)}"),
-        finding=f"{found} At 0 % the message is only opened.".strip(),
+        finding=finding,
         x=Axis("share of the fields that are read", ticks=ticks, low=0, high=100),
         panels=[
             Panel(

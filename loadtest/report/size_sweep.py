@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point, decade_ticks
-from capnp_rig.loadtest.report.codec_claims import crossover_clause, standing
+from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, decade_ticks
 from capnp_rig.loadtest.report.codec_lines import (
     key_of,
     ordered,
@@ -14,12 +13,10 @@ from capnp_rig.loadtest.report.codec_lines import (
     timed,
     title_of,
 )
+from capnp_rig.loadtest.report.codec_ratios import codec_ratio_table
 from capnp_rig.loadtest.report.codec_view import (
-    BUILD_ENCODE,
     CAPNP,
-    OPEN,
-    READ_ALL,
-    READ_ONE,
+    HEADLINES,
     CodecView,
     Curve,
     by_size,
@@ -27,21 +24,26 @@ from capnp_rig.loadtest.report.codec_view import (
 )
 from capnp_rig.loadtest.report.document import Cell, Fold, Part, Row, Table
 from capnp_rig.loadtest.report.line_styles import CODECS, FLOOR, SHOWN_CODECS, look_of
+from capnp_rig.loadtest.report.ratios import (
+    HEADINGS,
+    ahead_from,
+    ratio_cells,
+    ratio_line,
+    ratio_point,
+)
 from capnp_rig.loadtest.report.units import (
     NOTHING,
     compact,
-    digits,
     interval_text,
-    ratio_text,
     sentence,
-    share_text,
     size_text,
     time_text,
 )
+from capnp_rig.loadtest.stats.figure import FigureKind
 
+RATIO_HEADINGS = HEADINGS[2:]
 # Fewer sizes make no sweep.
 _LEAST_SIZES = 2
-_HEADLINES = (READ_ONE, READ_ALL, OPEN, BUILD_ENCODE)
 # With more, every other size has a tick.
 _MOST_TICKS = 6
 
@@ -56,7 +58,10 @@ def size_parts(view: CodecView) -> Iterator[Part]:
         for message, contract in view.places()
         if len(sizes_of(timed(view, message, contract))) >= _LEAST_SIZES
     ]
-    headlines = sorted((place for place in places if place[1] in _HEADLINES), key=_rank)
+    headlines = sorted((place for place in places if place[1] in HEADLINES), key=_rank)
+    ratios = codec_ratio_table(view)
+    if ratios.rows:
+        yield ratios
     yield from (size_chart(view, *place) for place in headlines)
     yield from (size_table(view, *place) for place in headlines)
     rest = [place for place in places if place not in headlines]
@@ -67,7 +72,7 @@ def size_parts(view: CodecView) -> Iterator[Part]:
 
 def _all_times(view: CodecView) -> Table:
     rows = []
-    for one in view.of_kind("time"):
+    for one in view.of_kind(FigureKind.TIME):
         labels = one.labels
         size = labels.get("size_bytes")
         cells = [
@@ -88,7 +93,7 @@ def _all_times(view: CodecView) -> Table:
 
 def _rank(place: tuple[str, str]) -> tuple[int, str]:
     message, contract = place
-    return _HEADLINES.index(contract), message
+    return HEADLINES.index(contract), message
 
 
 def size_chart(view: CodecView, message: str, contract: str) -> LineChart:
@@ -110,7 +115,7 @@ def size_chart(view: CodecView, message: str, contract: str) -> LineChart:
     return LineChart(
         key=key_of("size", message, contract),
         title=title_of(message, contract),
-        finding=_size_finding(view, message, contract),
+        finding=_size_finding(view, curves),
         x=Axis("size of the message", is_log=True, ticks=_size_ticks(sizes)),
         panels=panels,
     )
@@ -136,17 +141,12 @@ def _ratio_panel(curves: Sequence[Curve]) -> Panel:
         Line(
             curve.codec,
             [
-                Point(
-                    *(ratio.size_bytes, ratio.value, ratio.low, ratio.high),
-                    void=ratio.reason if ratio.standing == "void" else "",
-                    text=(
-                        f"{curve.codec} over {curve.baseline}, {size_text(ratio.size_bytes)}: "
-                        f"{ratio_text(ratio.value)} "
-                        f"({interval_text(ratio.low, ratio.high, digits) or 'no interval'}), "
-                        f"{ratio.standing}"
-                    ),
+                ratio_point(
+                    one.labels["size_bytes"],
+                    one,
+                    f"{curve.codec} over {curve.baseline}, {size_text(one.labels['size_bytes'])}",
                 )
-                for ratio in curve.ratios
+                for one in curve.ratios
             ],
             look_of(curve.codec, CODECS),
             curve.codec in SHOWN_CODECS,
@@ -164,23 +164,15 @@ def _ratio_panel(curves: Sequence[Curve]) -> Panel:
     return Panel(Axis(title, is_log=True, ticks=ticks), lines, marks, weight=0.6)
 
 
-def _size_finding(view: CodecView, message: str, contract: str) -> str:
-    own, baselines = view.own_codec(), view.baselines()
-    curve = next(
-        (
-            one
-            for one in (view.curves(own, baselines[0]) if own and baselines else ())
-            if (one.message, one.contract) == (message, contract)
-        ),
-        None,
-    )
-    if curve is None:
+def _size_finding(view: CodecView, curves: Sequence[Curve]) -> str:
+    """Return the ratio of Cap'n Proto at the largest size, and from which size it is ahead."""
+    own = next((curve for curve in curves if curve.codec == view.own_codec()), None)
+    if own is None:
         return "Bands are 95 % intervals."
-    last = curve.ratios[-1]
-    parts = [
-        f"at {size_text(last.size_bytes)} {standing(last, curve.baseline)}",
-        crossover_clause(curve.crossover, curve.baseline),
-    ]
+    last = own.ratios[-1]
+    size = size_text(last.labels["size_bytes"])
+    parts = [f"At {size}, {own.codec} over {own.baseline}: {ratio_line(last)}"]
+    parts.append(ahead_from(own.crossover))
     return sentence("; ".join(filter(None, parts))) + " Bands are 95 % intervals."
 
 
@@ -195,10 +187,12 @@ def size_table(view: CodecView, message: str, contract: str) -> Table:
     }
     own, baselines = view.own_codec(), view.baselines()
     curves = {one.codec: one for one in _curves_at(view, message, contract)}
-    ratios = {one.size_bytes: one for one in curves[own].ratios} if own in curves else {}
+    ratios = {}
+    if own in curves:
+        ratios = {one.labels["size_bytes"]: one for one in curves[own].ratios}
     headings = ["size", *codecs]
     if ratios:
-        headings += [f"{own} over {baselines[0]}", "95 % interval", "A/A floor", "verdict"]
+        headings += [f"{own} over {baselines[0]}", *RATIO_HEADINGS]
     rows = []
     for size in sizes_of(figures):
         cells = [Cell(size_text(size), size)]
@@ -206,16 +200,10 @@ def size_table(view: CodecView, message: str, contract: str) -> Table:
             one = by_place.get((codec, size))
             cells.append(time_cell(one))
         ratio = ratios.get(size)
-        if ratios and ratio is not None:
-            cells += [
-                Cell(ratio_text(ratio.value), ratio.value),
-                Cell(interval_text(ratio.low, ratio.high, digits) or NOTHING),
-                Cell(NOTHING if ratio.floor is None else share_text(ratio.floor), ratio.floor),
-                Cell(ratio.standing),
-            ]
-        elif ratios:
-            cells += [Cell(NOTHING)] * 4
-        void = ratio.reason if ratio is not None and ratio.standing == "void" else ""
+        if ratios:
+            nothing = [Cell(NOTHING)] * (1 + len(RATIO_HEADINGS))
+            cells += nothing if ratio is None else ratio_cells(ratio)
+        void = "" if ratio is None else ratio.void_text
         rows.append(Row(cells, void))
     return Table(
         key_of("table", message, contract),

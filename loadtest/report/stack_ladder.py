@@ -13,11 +13,14 @@ from capnp_rig.loadtest.report.document import Paragraph, Part
 from capnp_rig.loadtest.report.figures import figure_table
 from capnp_rig.loadtest.report.line_styles import PERCENTILES as LOOKS
 from capnp_rig.loadtest.report.line_styles import look_of
+from capnp_rig.loadtest.report.ratios import ratio_row, ratio_table
 from capnp_rig.loadtest.report.stack_view import (
     CALLS,
     CPU,
     OPEN,
     PERCENTILES,
+    RATIO_CALLS,
+    RATIO_CPU,
     Payload,
     payload_of,
     payloads_of,
@@ -34,18 +37,40 @@ from capnp_rig.loadtest.report.units import (
 )
 from capnp_rig.loadtest.results import Figure
 
+_RATIOS = {RATIO_CALLS: "Calls/s", RATIO_CPU: "Server CPU per call"}
+
 
 def ladder_parts(figures: Sequence[Figure], document: Mapping[str, Any]) -> Iterator[Part]:
     """Yield calls per second, CPU per call and percentiles of every stack, and a table."""
     for kind in dict.fromkeys(payload.kind for payload in payloads_of(select(figures, CALLS))):
         own = [one for one in figures if payload_of(one).kind == kind]
         yield from _charts(kind, own)
+    ratios = [ratio_row(stack_ratio_text(one), one) for one in telling_ratios(figures)]
+    if ratios:
+        yield ratio_table("stack-ratios", "Above 1 the first named is better", ratios)
     skipped = document.get("skipped")
     if isinstance(skipped, dict) and skipped:
         said = "; ".join(f"{stack}: {reason}" for stack, reason in skipped.items())
         yield Paragraph(f"Left out: {said}.", quiet=True)
     if figures:
         yield figure_table("stacks-table", "Every figure of every stack", figures, folded=True)
+
+
+def telling_ratios(figures: Sequence[Figure]) -> list[Figure]:
+    """Return the ratios of rates and CPU, of the smallest and the largest payload of each kind."""
+    ratios = [one for name in (RATIO_CALLS, RATIO_CPU) for one in select(figures, name)]
+    by_kind: dict[str, list[Payload]] = {}
+    for payload in payloads_of(ratios):
+        by_kind.setdefault(payload.kind, []).append(payload)
+    ends = [payload for some in by_kind.values() for payload in (some[0], some[-1])]
+    return [one for payload in dict.fromkeys(ends) for one in _of_payload(ratios, payload)]
+
+
+def stack_ratio_text(ratio: Figure) -> str:
+    """Return what a ratio of stacks compares."""
+    what = _RATIOS.get(ratio.labels["figure"], "")
+    over = ratio.labels.get("baseline", "the baseline")
+    return f"{what}, {payload_of(ratio).text}: {stack_of(ratio)} over {over}"
 
 
 def _charts(kind: str, figures: Sequence[Figure]) -> Iterator[RowChart]:

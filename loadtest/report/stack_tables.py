@@ -27,6 +27,7 @@ from capnp_rig.loadtest.report.stack_view import payload_of
 from capnp_rig.loadtest.report.units import NOTHING, size_text
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import Interval, noise_floor
+from capnp_rig.loadtest.stats.reasons import likeness
 
 # By stack and figure; a ratio by the stack that it is over.
 _Cells = Mapping[tuple[str, str], Figure]
@@ -62,11 +63,10 @@ def stack_parts(figures: Iterable[Figure], skipped: Mapping[str, str]) -> Iterat
 
 def _voids(figures: Iterable[Figure]) -> Iterator[Paragraph]:
     # One example per kind of reason; the others' numbers are in the result.
-    reasons: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    reasons: dict[tuple[str, ...], list[str]] = {}
     for figure in figures:
         if figure.is_void:
-            kind = tuple((each.code, each.subject) for each in figure.reasons)
-            reasons.setdefault(kind, []).append(figure.reason)
+            reasons.setdefault(likeness(figure.reasons), []).append(figure.reason)
     for alike in sorted(reasons.values(), key=lambda alike: -len(alike)):
         example = "" if len(set(alike)) == 1 else ", such as"
         yield Paragraph(f"Void figures, {len(alike):,}{example}: {alike[0]}")

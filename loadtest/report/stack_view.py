@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from capnp_rig.loadtest.report.units import size_text
 from capnp_rig.loadtest.results import Figure
 
-CALLS, CPU, RATIO_CALLS = "calls_per_s", "cpu_us_per_call", "ratio_calls_per_s"
+CALLS, CPU = "calls_per_s", "cpu_us_per_call"
+RATIO_CALLS, RATIO_CPU = "ratio_calls_per_s", "ratio_cpu"
 PERCENTILES = ("p50", "p99", "p99.9")
 CLOSED, OPEN = "closed", "open"
 # It reverses nothing: a floor, and no rival.

@@ -73,9 +73,14 @@ def number_text(value: float | None) -> str:
     return f"{value:,.0f}" if is_whole else digits(value, 4)
 
 
+def percent_text(percent: float) -> str:
+    """Return a percentage: 24 %, 0.4 %."""
+    return f"{digits(percent, 2)} %"
+
+
 def share_text(share: float) -> str:
     """Return a share in percent: 2 %, 0.4 %, 150 %."""
-    return f"{digits(100 * share, 2)} %"
+    return percent_text(100 * share)
 
 
 def interval_text(low: float | None, high: float | None, text: Text) -> str:

@@ -16,7 +16,6 @@ from urllib.parse import quote
 from capnp_rig.loadtest.report.chart import Chart, LineChart, Look, RowChart
 from capnp_rig.loadtest.report.document import (
     Cell,
-    Claim,
     Commands,
     Document,
     Fold,
@@ -100,6 +99,7 @@ def render(document: Document, vega_script: str = "", *, pictures: Pictures | No
 
 def charts_of(document: Document) -> Iterator[Chart]:
     """Yield the charts of a document."""
+    yield from _charts_in(document.verdict)
     for section in document.sections:
         yield from _charts_in(section.parts)
 
@@ -138,10 +138,7 @@ def _contents(sections: Iterable[Section]) -> Html:
 
 def _box(document: Document, pictures: Pictures | None) -> Html:
     content = [element("h2", "Verdict"), *_parts(document.verdict, pictures)]
-    for topic, claims in groupby(document.claims, key=lambda claim: claim.topic):
-        content.append(element("h3", topic))
-        content.append(element("ul", *map(_claim, claims)))
-    if not document.claims and not document.verdict:
+    if not document.verdict:
         content.append(element("p", "Nothing was measured that could be judged.", class_="quiet"))
     if document.flags:
         content.append(_notes(Notes("Void, or to be read with care", document.flags)))
@@ -149,14 +146,6 @@ def _box(document: Document, pictures: Pictures | None) -> Html:
         content.append(_notes(Notes("Measured on", document.machine)))
     look = "box bad" if document.is_void else "box"
     return element("section", *content, class_=look, id="verdict")
-
-
-def _claim(claim: Claim) -> Html:
-    void = Html("")
-    if claim.void:
-        void = joined([" ", element("strong", "Void:"), f" {claim.void}."])
-    detail = element("small", claim.detail) if claim.detail else Html("")
-    return element("li", claim.text, void, detail, class_="void" if claim.void else "")
 
 
 def _how() -> Html:

@@ -166,6 +166,14 @@ def codes_of(reasons: Iterable[Reason]) -> frozenset[ReasonCode]:
     return frozenset(reason.code for reason in reasons)
 
 
+def likeness(reasons: Iterable[Reason]) -> tuple[str, ...]:
+    """Return what reasons that differ in their numbers alone have in common."""
+    return tuple(
+        reason.text if reason.code is ReasonCode.OTHER else f"{reason.code} {reason.subject}"
+        for reason in reasons
+    )
+
+
 def reasons_of_text(text: str) -> tuple[Reason, ...]:
     """Return the reasons that `text_of` has put into words, in this version or an earlier one."""
     return tuple(

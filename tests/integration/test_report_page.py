@@ -74,7 +74,7 @@ def test_a_reference_is_drawn(browser: Page, tmp_path: Path, reference: Path) ->
     page = _written(tmp_path)
     _open(browser, page)
     assert browser.evaluate(_DRAWN) == str(browser.evaluate(_PLOTS)) != "0"
-    assert browser.evaluate("document.querySelectorAll('#verdict li').length") > 1
+    assert browser.evaluate("document.querySelectorAll('#verdict tr').length") > 1
     _assert_clean(browser, page)
 
 
@@ -127,7 +127,7 @@ def test_tables_sort_by_value_and_back(browser: Page, file: Path) -> None:
     assert _sorted(browser, table, 0) == ("descending", sizes[::-1])
     # By name; and the other column no longer says that it sorts.
     verdicts = ["faster", "faster", "faster", "slower", "void"]
-    assert _sorted(browser, table, 7) == ("ascending", verdicts)
+    assert _sorted(browser, table, 8) == ("ascending", verdicts)
     assert browser.evaluate(f"{_HEADING.format(table, 0)}.getAttribute('aria-sort')") == "none"
 
 

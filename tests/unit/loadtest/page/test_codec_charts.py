@@ -4,9 +4,9 @@ import pytest
 from sample_results import COPIES, SIZES, bench_figures, ratio, time
 
 from capnp_rig.loadtest.report.chart import LineChart, RowChart
-from capnp_rig.loadtest.report.codec_claims import codec_claims
 from capnp_rig.loadtest.report.codec_copies import copy_parts
 from capnp_rig.loadtest.report.codec_losses import loss_parts
+from capnp_rig.loadtest.report.codec_ratios import codec_ratio_table
 from capnp_rig.loadtest.report.codec_sizes import encoded_parts
 from capnp_rig.loadtest.report.codec_view import CodecView
 from capnp_rig.loadtest.report.document import Fold, Paragraph, Part, Table
@@ -26,10 +26,12 @@ def _table(parts: Iterable[Part], key: str) -> Table:
 
 
 def test_a_sweep_has_a_line_per_codec_a_floor_and_the_ratio_below() -> None:
-    chart, *_ = size_parts(_view())
+    ratios, chart, *_ = size_parts(_view())
+    assert isinstance(ratios, Table)
+    assert ratios.key == "codec-ratios"
     assert isinstance(chart, LineChart)
     assert chart.key == "size-text-open-read-100"
-    times, ratios = chart.panels
+    times, ratio_panel = chart.panels
     assert [(line.name, line.shown) for line in times.lines] == [
         ("wire", True),
         ("pycapnp", True),
@@ -40,14 +42,20 @@ def test_a_sweep_has_a_line_per_codec_a_floor_and_the_ratio_below() -> None:
     ]
     assert [point.x for point in times.lines[0].points] == [*SIZES]
     assert times.lines[0].points[0].low == pytest.approx(970)
-    assert [line.name for line in ratios.lines] == ["wire", "pycapnp"]
-    unity, crossed = ratios.marks
+    assert [line.name for line in ratio_panel.lines] == ["wire", "pycapnp"]
+    unity, crossed = ratio_panel.marks
     assert (unity.axis, unity.at) == ("y", 1.0)
     assert (crossed.axis, crossed.at, crossed.low, crossed.high) == ("x", 600.0, 550.0, 700.0)
-    assert [point.void for point in ratios.lines[0].points] == ["", "", "under 6 pairs", "", ""]
+    assert [point.void for point in ratio_panel.lines[0].points] == [
+        "",
+        "",
+        "under 6 pairs",
+        "",
+        "",
+    ]
     assert chart.finding == (
-        "At 4 MiB Cap'n Proto is 4,200 times as fast as orjson; below 600 B (550 to 700 B) "
-        "orjson wins. Bands are 95 % intervals."
+        "At 4 MiB, wire over orjson: 4,190 (3,990 to 4,400), faster; "
+        "ahead from 600 B (550 to 700 B). Bands are 95 % intervals."
     )
 
 
@@ -74,10 +82,12 @@ def test_contracts_that_are_no_headline_are_folded() -> None:
 def test_numbers_stand_beside_their_chart() -> None:
     table = _table(size_parts(_view()), "table-text-open-read-100")
     assert table.headings[:4] == ["size", "wire", "pycapnp", "orjson"]
-    assert table.headings[4:] == ["wire over orjson", "95 % interval", "A/A floor", "verdict"]
+    assert table.headings[4:] == [
+        *("wire over orjson", "95 % interval", "A/A floor", "n", "verdict"),
+    ]
     assert [cell.text for cell in table.rows[0].cells] == [
         *("64 B", "1 µs", "1.51 µs", "464 ns"),
-        *("0.464", "0.442 to 0.487", "1 %", "slower"),
+        *("0.464", "0.442 to 0.487", "1 %", "12", "slower"),
     ]
     assert table.rows[2].void == "under 6 pairs"
     assert table.rows[0].cells[0].value == 64
@@ -117,7 +127,9 @@ def test_a_sweep_by_shares_marks_where_it_breaks_even() -> None:
     assert [point.x for point in chart.lines[0].points] == [0, 1, 10, 50, 100]
     (mark,) = chart.panels[0].marks
     assert (mark.at, mark.text) == (22.0, "wire = orjson at 22 %")
-    assert chart.finding.startswith("Cap'n Proto wins up to 22 % of the fields (20 to 25 %).")
+    assert chart.finding.startswith(
+        "Against orjson, wire is ahead up to 22 % of the fields (20 to 25 %)."
+    )
 
 
 def test_the_copy_ledger_and_memory() -> None:
@@ -153,7 +165,10 @@ def test_where_copying_wins_is_listed() -> None:
     table = _table(loss_parts(_view()), "loss-table")
     # At 64 B; at 16 KiB the ratio is void, elsewhere Cap'n Proto is ahead.
     assert [[cell.text for cell in row.cells] for row in table.rows] == [
-        ["text", "open+read 100%", "64 B", "orjson", "2.16", "2.05 to 2.26"]
+        [
+            "Opening and reading all of a text, 64 B: wire over orjson",
+            *("0.464", "0.442 to 0.487", "1 %", "12", "slower"),
+        ]
     ]
     fastest = _table(loss_parts(_view()), "fastest")
     assert [cell.text for cell in fastest.rows[0].cells] == [
@@ -191,4 +206,4 @@ def test_what_a_benchmark_writes_is_what_the_page_reads() -> None:
         assert {"wire", "pycapnp", "orjson", "memcpy"} <= {line.name for line in chart.lines}
         assert len(chart.panels) == 2
     assert list(share_parts(view))
-    assert codec_claims(view)
+    assert codec_ratio_table(view).rows

@@ -5,9 +5,8 @@ from sample_results import ratio, time
 
 from capnp_rig.loadtest.report.chart import LineChart, RowChart
 from capnp_rig.loadtest.report.codec_trips import (
-    gain_clauses,
     increments,
-    trip_claims,
+    telling_trips,
     trip_parts,
     trips_of,
 )
@@ -50,6 +49,10 @@ def _view(figures: list[Figure] | None = None) -> CodecView:
     return CodecView(_figures() if figures is None else figures)
 
 
+def _table(parts: Iterator[Part], key: str) -> Table:
+    return next(part for part in parts if isinstance(part, Table) and part.key == key)
+
+
 def _bars(parts: Iterator[Part]) -> list[RowChart]:
     return [part for part in parts if isinstance(part, RowChart)]
 
@@ -75,68 +78,34 @@ def test_every_message_and_size_that_was_carried_is_a_trip() -> None:
 def test_without_transports_nothing_is_said() -> None:
     figures = [one for one in _figures() if not one.contract.startswith("round trip over")]
     assert list(trip_parts(_view(figures))) == []
-    assert list(trip_claims(_view(figures))) == []
+    assert telling_trips(_view(figures)) == []
 
 
-def _said(*ratios: Figure) -> str:
+def test_the_larger_half_of_each_messages_sizes_tells_something() -> None:
+    names = [trip.name for trip in telling_trips(_view())]
+    assert names == ["record 136 B", "tensor 64 KiB", "tensor 1 MiB"]
+
+
+def test_what_is_left_is_a_row_per_message_and_stage() -> None:
+    table = _table(trip_parts(_view()), "trip-ratios")
     places = ("in memory", "over a socket pair", "over TCP", "over RPC")
-    found = [CodecView([one]).curves("wire", "orjson")[0].ratios[0] for one in ratios]
-    return gain_clauses(list(zip(places, found, strict=False)), "orjson")
+    assert [row.cells[0].text for row in table.rows[:4]] == [
+        f"A record (136 B), {place}: wire over orjson" for place in places
+    ]
+    assert [cell.text for cell in table.rows[0].cells[1:]] == [
+        *("9", "8.57 to 9.45", "1 %", "12", "faster"),
+    ]
 
 
-AHEAD = "Cap'n Proto is 2 times as fast as orjson in memory"
-BEHIND = "orjson is 2 times as fast as Cap'n Proto in memory"
-ALL_AHEAD = (
-    "Cap'n Proto is 9 times as fast as orjson in memory, 3.2 times over a socket pair, "
-    "2.1 times over TCP and 1.30 times over RPC"
-)
-
-
-@pytest.mark.parametrize(
-    ("ratios", "said"),
-    [
-        ((ratio(9.0), ratio(3.2), ratio(2.1), ratio(1.3)), ALL_AHEAD),
-        (
-            (ratio(0.5), ratio(1.0, verdict="same"), ratio(1.0, verdict="same")),
-            f"{BEHIND}; Cap'n Proto and orjson tie over a socket pair and over TCP",
-        ),
-        (
-            (ratio(2.0), ratio(1.1, verdict="inconclusive")),
-            f"{AHEAD}; over a socket pair it cannot be told whether Cap'n Proto or orjson is ahead",
-        ),
-        (
-            (ratio(2.0), ratio(1.1, verdict="void", reason="under 6 pairs")),
-            f"{AHEAD}; over a socket pair the figure is void (under 6 pairs)",
-        ),
-    ],
-)
-def test_what_is_left_in_words(ratios: tuple[Figure, ...], said: str) -> None:
-    assert _said(*ratios) == said
-
-
-def test_each_message_has_a_claim_at_its_larger_sizes() -> None:
-    record, tensor, large = trip_claims(_view())
-    assert large.text.startswith("A tensor (1 MiB), there and back: ")
-    assert record.text.startswith("A record (136 B), there and back: ")
-    assert tensor.text == (
-        "A tensor (64 KiB), there and back: Cap'n Proto is 9 times as fast as orjson in memory, "
-        "2.3 times over a socket pair, 2.3 times over TCP and 1.80 times over RPC; of the RPC, "
-        "the codec is 10 % with Cap'n Proto and 50 % with orjson."
-    )
-    assert tensor.detail.startswith(
-        "wire over orjson: in memory 9 (8.57 to 9.45), A/A floor 1 %, 12 processes; over a socket"
-    )
-    assert tensor.void == ""
-
-
-def test_a_void_trip_claims_nothing() -> None:
+def test_a_void_ratio_of_a_trip_says_why() -> None:
     figures = [
         time("wire", "record", TCP, 64, 1.0),
         ratio(2.0, verdict="void", reason="under 6 pairs", message="record", contract=TCP),
     ]
-    (claim,) = trip_claims(_view(figures))
-    assert claim.text == "A record (64 B), there and back, against orjson: no verdict."
-    assert claim.void == "under 6 pairs"
+    (row,) = _table(trip_parts(_view(figures)), "trip-ratios").rows
+    assert (row.cells[0].text, row.void) == (
+        *("A record (64 B), over TCP: wire over orjson", "under 6 pairs"),
+    )
 
 
 def test_the_gain_is_a_line_per_message_from_stage_to_stage() -> None:
@@ -173,7 +142,7 @@ def test_a_bar_goes_from_a_function_call_to_rpc() -> None:
     assert chart.series[4].values[0].text == (
         "wire, there and back over RPC: 100 µs, 40 µs more than before"
     )
-    assert chart.finding == "Of the RPC, the codec is 10 % with Cap'n Proto and 50 % with orjson."
+    assert chart.finding == "Of the RPC, the codec is 10 % with wire and 50 % with orjson."
 
 
 def test_a_codec_that_lacks_a_stage_has_no_bar() -> None:
@@ -214,7 +183,7 @@ def test_a_codec_is_never_more_than_the_whole_call() -> None:
 
 
 def test_times_and_floors_have_tables() -> None:
-    times, floors = (part for part in trip_parts(_view()) if isinstance(part, Table))
+    _, times, floors = (part for part in trip_parts(_view()) if isinstance(part, Table))
     assert [cell.text for cell in times.rows[0].cells] == [
         *("record", "136 B", "wire", "10 µs", "60 µs", "58 µs", "100 µs", "10 %"),
     ]

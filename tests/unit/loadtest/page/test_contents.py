@@ -6,11 +6,15 @@ from references import REFERENCES
 from sample_results import STARTED, server_figures, write_figures, write_results, write_search
 from sample_runs import ENVIRONMENT
 
+from capnp_rig.loadtest.report.chart import LineChart, RowChart
 from capnp_rig.loadtest.report.contents import KINDS, document_of, usable
 from capnp_rig.loadtest.report.document import Commands, Document, Links, Paragraph, Table
 from capnp_rig.loadtest.report.sources import find_sources, read_sources
+from capnp_rig.loadtest.report.web import charts_of
 from capnp_rig.loadtest.results import Figure, run_document
 from capnp_rig.loadtest.results.writing import write_run
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
 _SECTIONS = (
     *("size", "share", "copies", "spectrum", "rate", "flight", "time", "cpu", "ladder"),
@@ -29,9 +33,36 @@ def _section(document: Document, key: str) -> list[object]:
 def test_all_that_was_measured_is_there_in_its_order(tmp_path: Path) -> None:
     document = _document(write_results(tmp_path))
     assert [section.key for section in document.sections] == [*_SECTIONS]
-    topics = [claim.topic for claim in document.claims]
-    assert topics == sorted(topics, key=["Messages", "Servers", "Load"].index)
-    assert {*topics} == {"Messages", "Servers", "Load"}
+
+
+def test_the_page_opens_with_answers_and_one_picture_that_is_nowhere_else(tmp_path: Path) -> None:
+    document = _document(write_results(tmp_path))
+    lines, picture = document.verdict
+    assert isinstance(lines, Table)
+    assert isinstance(picture, LineChart | RowChart)
+    assert picture.key == "size-text-open-read-100"
+    keys = [chart.key for chart in charts_of(document)]
+    assert keys[0] == picture.key
+    assert len(keys) == len({*keys})
+
+
+def test_void_figures_are_counted_by_kind_of_reason(tmp_path: Path) -> None:
+    kinds = [
+        *([Reason.of(ReasonCode.STEAL, share=share / 100)] for share in (5, 6, 7)),
+        *([Reason.of(ReasonCode.OTHER, text=text)] for text in ("few", "few", "a", "b")),
+        [],
+    ]
+    figures = [
+        Figure("x", 1.0, "µs", "round trip", 1, verdict=Verdict.VOID, reasons=tuple(reasons))
+        for reasons in kinds
+    ]
+    figures.append(Figure("y", 1.0, "µs", "round trip", 1))
+    write_figures(tmp_path / "a", "demo", figures)
+    (flag,) = _document(tmp_path).flags
+    assert flag == (
+        "demo: 8 of 9 figures are void: 5.0% of the CPU time was stolen by other machines (3); "
+        "few (2); a (1); and 2 more reasons"
+    )
 
 
 def test_what_was_not_measured_is_named_with_its_command(tmp_path: Path) -> None:
@@ -49,7 +80,7 @@ def test_what_was_not_measured_is_named_with_its_command(tmp_path: Path) -> None
 def test_figures_of_no_known_kind_do_no_harm(tmp_path: Path) -> None:
     write_figures(tmp_path / "a", "other", [Figure("x", 1.0, "µs", "c", 1)])
     document = _document(tmp_path)
-    assert document.claims == []
+    assert document.verdict == []
     assert ("loadtest other", "other, 2026-11-21 12:00:00 UTC") in _commands(document)
 
 
@@ -125,5 +156,7 @@ def test_a_reference_says_something(folder: Path) -> None:
     found = read_sources([folder])
     assert not found.skipped
     document = document_of(found, lambda source: source.name)
-    assert document.claims
-    assert not any(claim.void for claim in document.claims)
+    lines, picture = document.verdict
+    assert isinstance(lines, Table)
+    assert isinstance(picture, LineChart | RowChart)
+    assert not any(row.void for row in lines.rows)

@@ -1,14 +1,14 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sample_results import write_results
 
-from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Look, Panel, Point
+from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Look, Panel, Point, RowChart
 from capnp_rig.loadtest.report.contents import document_of
 from capnp_rig.loadtest.report.document import (
     Cell,
-    Claim,
     Document,
     Fold,
     Part,
@@ -27,11 +27,13 @@ CHART = LineChart(
     Axis("x"),
     [Panel(Axis("y"), [Line("a", [Point(1, 2)], Look("#000"))])],
 )
+ANSWERS = Table("answers", "Answers", ["what"], [Row([Cell("it pays")])])
+PICTURE = replace(CHART, key="gain", title="Gain", finding="it falls")
 
 
 def document(parts: Sequence[Part] = (TABLE, CHART)) -> Document:
-    claims = [Claim("Codecs", "wire wins", "n = 12"), Claim("Codecs", "orjson wins")]
-    return Document("Title", claims, ["a machine"], [], [Section("s", "S", [Fold("more", parts)])])
+    sections = [Section("s", "S", [Fold("more", parts)])]
+    return Document("Title", ["a machine"], [], sections, [ANSWERS, PICTURE])
 
 
 def place(key: str, inside: str) -> str:
@@ -41,8 +43,12 @@ def place(key: str, inside: str) -> str:
 @pytest.mark.parametrize(
     ("key", "shown"),
     [
-        ("claims", "**Codecs**\n\n- wire wins (n = 12)\n- orjson wins\n"),
-        ("verdict", "**Codecs**\n\n- wire wins\n- orjson wins\n"),
+        (
+            "verdict",
+            "Answers\n\n| what |\n| --- |\n| it pays |\n\n![Gain: it falls](pictures/gain.svg)\n",
+        ),
+        ("answers", "Answers\n\n| what |\n| --- |\n| it pays |\n"),
+        ("gain.svg", "![Gain: it falls](pictures/gain.svg)\n"),
         ("machine", "- a machine\n"),
         ("sizes", "Sizes\n\n| codec |\n| --- |\n| wire |\n"),
         ("sizes.svg", "![Time: it rises](pictures/sizes.svg)\n"),
@@ -64,7 +70,8 @@ def test_every_place_is_filled_by_itself() -> None:
 
 def test_a_key_that_is_none() -> None:
     with pytest.raises(
-        NoSuchPart, match=r"'size': there are claims, machine, sizes, sizes\.svg, verdict"
+        NoSuchPart,
+        match=r"'size': there are answers, gain\.svg, machine, sizes, sizes\.svg, verdict",
     ):
         filled(place("size", ""), document(), "")
 
@@ -77,5 +84,9 @@ def test_a_text_without_a_place() -> None:
 def test_real_results_have_parts_to_fill_in(tmp_path: Path) -> None:
     write_results(tmp_path)
     real = document_of(find_sources(tmp_path), lambda source: source.name)
-    text = filled(place("claims", "") + place("machine", ""), real, "")
-    assert all(claim.topic in text for claim in real.claims)
+    text = filled(place("verdict", "") + place("machine", ""), real, "")
+    answers, picture = real.verdict
+    assert isinstance(answers, Table)
+    assert isinstance(picture, LineChart | RowChart)
+    assert all(row.cells[1].text in text for row in answers.rows)
+    assert f"({picture.key}.svg)" in text

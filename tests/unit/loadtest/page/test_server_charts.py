@@ -20,22 +20,26 @@ def _source(folder: Path) -> Source:
 
 
 def test_cpu_per_call_has_a_bar_per_engine_and_load(tmp_path: Path) -> None:
-    chart, table = cpu_parts(_source(write_figures(tmp_path, "bench-server", server_figures())))
+    source = _source(write_figures(tmp_path, "bench-server", server_figures()))
+    ratios, chart, table = cpu_parts(source)
+    assert isinstance(ratios, Table)
+    assert [row.cells[0].text for row in ratios.rows][:2] == [
+        "Calls/s, 64 x 1: wire over pycapnp",
+        "Server CPU per call, 64 x 1: wire over pycapnp",
+    ]
     assert isinstance(chart, RowChart)
     assert chart.rows == ["64 x 1", "8 x 16"]
     assert [series.name for series in chart.series] == ["wire", "pycapnp"]
     first = chart.series[0].values[0]
     assert (first.value, first.low, first.high) == (9.0, 9.0 * 0.98, 9.0 * 1.02)
-    assert chart.finding.startswith(
-        "Least with wire and 64 connections with 1 call in flight each: 9 µs; most with pycapnp"
-    )
+    assert chart.finding.startswith("From 9 µs (wire, 64 x 1) to 20 µs (pycapnp, 64 x 1).")
     assert isinstance(table, Table)
     assert len(table.rows) == len(server_figures())
 
 
 def test_a_locust_comparison_shows_the_generators_cpu(tmp_path: Path) -> None:
     figures = pair_figures("ReverseUser", "FastHttpUser", "16 x 1", "generator CPU per call")
-    chart, _ = cpu_parts(_source(write_figures(tmp_path, "bench-locust", figures)))
+    _, chart, _ = cpu_parts(_source(write_figures(tmp_path, "bench-locust", figures)))
     assert isinstance(chart, RowChart)
     assert chart.title == "Generator CPU per call, ReverseUser and FastHttpUser"
     assert chart.x.title == "CPU µs per call, by users x calls in flight"
@@ -59,7 +63,11 @@ def test_one_worker_has_nothing_to_compare(tmp_path: Path, fake: Fake) -> None:
 
 
 def test_the_ladder_goes_from_the_best_down() -> None:
-    rates, cpu, table = ladder_parts(stack_figures(), {})
+    rates, cpu, ratios, table = ladder_parts(stack_figures(), {})
+    assert isinstance(ratios, Table)
+    assert [row.cells[0].text for row in ratios.rows] == [
+        f"Calls/s, 32 B text: capnp over {rival}" for rival in ("http1", "grpc")
+    ]
     assert isinstance(rates, RowChart)
     assert isinstance(cpu, RowChart)
     assert rates.rows == cpu.rows == ["capnp", "http1", "grpc"]
@@ -94,7 +102,7 @@ def test_an_open_loop_has_response_times_of_its_smallest_payload() -> None:
         for figure, value in (("p50", 100.0), ("p99", 900.0))
         for size in (32, 4096)
     ]
-    *_, chart, _ = ladder_parts([*stack_figures(), *more], {})
+    *_, chart, _, _ = ladder_parts([*stack_figures(), *more], {})
     assert isinstance(chart, RowChart)
     assert chart.key == "ladder-latency-text"
     assert chart.title.endswith("32 B text")
@@ -129,7 +137,9 @@ def test_what_is_left_of_a_call(tmp_path: Path) -> None:
     own, rest = chart.series
     assert [value.value for value in own.values] == [3.6, 3.6]
     assert [value.value for value in rest.values] == [pytest.approx(5.4)] * 2
-    assert chart.finding.startswith("Frames, messages and the service take 40 % (64 connections")
+    assert chart.finding.startswith(
+        "Frames, messages and the service take 40 % at 64 x 1 and 40 % at 8 x 16"
+    )
 
 
 def test_without_times_in_memory_nothing_is_said(tmp_path: Path) -> None:

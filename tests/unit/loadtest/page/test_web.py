@@ -13,7 +13,6 @@ from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Look, Panel, 
 from capnp_rig.loadtest.report.contents import document_of
 from capnp_rig.loadtest.report.document import (
     Cell,
-    Claim,
     Document,
     Fold,
     Link,
@@ -96,7 +95,7 @@ def _chart(key: str = "k", name: str = "a") -> LineChart:
 
 
 def _document(*parts: Any, **more: Any) -> Document:
-    known: dict[str, Any] = {"claims": [], "machine": [], "flags": [], **more}
+    known: dict[str, Any] = {"machine": [], "flags": [], **more}
     return Document("Title", sections=[Section("s", "Section", parts)], **known)
 
 
@@ -150,14 +149,13 @@ def test_what_is_folded_opens_on_demand() -> None:
     assert _charts(page).keys() == {"inner"}
 
 
-def test_the_box_has_claims_by_topic_void_flags_and_machines() -> None:
-    claims = [
-        Claim("Messages", "A wins.", "ratio 2"),
-        Claim("Load", "B loses.", void="late"),
-    ]
-    page = _page(_document(claims=claims, flags=["3 figures are void"], machine=["Some CPU"]))
-    for text in ("Messages", "A wins.", "ratio 2", "B loses.", "Void: late.", "3 figures", "Some"):
+def test_the_box_has_its_parts_void_flags_and_machines() -> None:
+    lines = Table("answers", "Answers", ["what"], [Row([Cell("it pays")])])
+    verdict = [lines, _chart("gain")]
+    page = _page(_document(verdict=verdict, flags=["3 figures are void"], machine=["Some CPU"]))
+    for text in ("Answers", "it pays", "3 figures", "Some"):
         assert text in page.text
+    assert json.loads(page.scripts[0]).keys() == {"gain"}
 
 
 def test_links_are_quoted() -> None:

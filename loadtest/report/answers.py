@@ -1,0 +1,157 @@
+"""What the page opens with: six lines at most that answer what this project asks (no I/O).
+
+When does zero-copy pay? What is left of it over RPC? What does a call cost on each stack? Each
+question has two lines: where Cap'n Proto gains the most, and where it gains the least or loses.
+Lines that are left over go to other ratios, then to loads.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from capnp_rig.loadtest.bench.sweep_figures import knee_of
+from capnp_rig.loadtest.report.call_cpu import pair_ratio_text, pair_ratios
+from capnp_rig.loadtest.report.codec_ratios import ahead_text, headline_curves, what_of
+from capnp_rig.loadtest.report.codec_trips import telling_trips
+from capnp_rig.loadtest.report.codec_view import IN_MEMORY, OPEN, CodecView, over
+from capnp_rig.loadtest.report.document import Cell, Row, Table
+from capnp_rig.loadtest.report.ratios import ratio_row
+from capnp_rig.loadtest.report.sources import Source
+from capnp_rig.loadtest.report.spectrum import clocks_of, loop_text
+from capnp_rig.loadtest.report.stack_ladder import stack_ratio_text, telling_ratios
+from capnp_rig.loadtest.report.stack_view import RATIO_CPU, payload_of
+from capnp_rig.loadtest.report.units import (
+    NOTHING,
+    capitalized,
+    count_text,
+    interval_text,
+    plural,
+    ratio_text,
+    time_text,
+)
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.results.load_samples import stored_verdict
+from capnp_rig.loadtest.stats.reasons import text_of
+from capnp_rig.loadtest.stats.run_summary import Summary, rank_interval_us
+
+_MOST_LINES = 6
+_HEADINGS = ("what", "ratio or value", "95 % interval", "A/A floor", "n", "verdict")
+
+
+def answers(sources: Sequence[Source]) -> Table | None:
+    """Return the lines that the page opens with, None if there is nothing to say."""
+    rows = [
+        row
+        for lines in (_codec_lines, _trip_lines, _stack_lines, _pair_lines, _load_lines)
+        for source in sources
+        for row in lines(source)
+    ]
+    if not rows:
+        return None
+    caption = "Above 1 the first named is faster, or costs less"
+    return Table("answers", caption, _HEADINGS, rows[:_MOST_LINES])
+
+
+def _extremes(ratios: Iterable[tuple[str, Figure]]) -> Iterator[Row]:
+    """Yield the highest and the lowest of named ratios, those that are not void if there are."""
+    named = list(ratios)
+    good = [each for each in named if not each[1].is_void] or named
+    ordered = sorted(good, key=lambda each: each[1].value or 0.0, reverse=True)
+    yield from (ratio_row(*each) for each in [*ordered[:1], *ordered[1:][-1:]])
+
+
+def _codec_lines(source: Source) -> Iterator[Row]:
+    """Yield when zero-copy pays."""
+    if source.kind == "bench":
+        view = CodecView(source.figures)
+        yield from _extremes(
+            ("; ".join(filter(None, [what_of(curve, ratio), ahead_text(view, curve)])), ratio)
+            for curve in headline_curves(view)
+            # What is opened only is of no use to anybody.
+            if curve.contract != OPEN and curve.baseline == view.baselines()[0]
+            for ratio in curve.ratios
+        )
+
+
+def _trip_lines(source: Source) -> Iterator[Row]:
+    """Yield what is left of it over RPC."""
+    if source.kind == "bench":
+        yield from _extremes(
+            (f"{capitalized(trip.title)}, there and back over RPC: {_gain(trip.ratios)}", ratio)
+            for trip in telling_trips(CodecView(source.figures))
+            if (ratio := trip.ratios.get(over("RPC"))) is not None
+        )
+
+
+def _gain(ratios: Mapping[str, Figure]) -> str:
+    labels = ratios[over("RPC")].labels
+    compared = f"{labels['codec']} over {labels['baseline']}"
+    memory = ratios.get(IN_MEMORY)
+    return compared if memory is None else f"{compared}; {ratio_text(memory.value)} in memory"
+
+
+def _stack_lines(source: Source) -> Iterator[Row]:
+    """Yield what a call costs the server, against the stacks that cost the most and the least."""
+    if source.kind == "bench-stacks":
+        ratios = telling_ratios(source.figures)
+        costs = [one for one in ratios if one.labels["figure"] == RATIO_CPU] or ratios
+        yield from _extremes(
+            (stack_ratio_text(one), one) for one in costs if payload_of(one) == payload_of(costs[0])
+        )
+
+
+def _pair_lines(source: Source) -> Iterator[Row]:
+    if source.kind in {"bench-server", "bench-locust"}:
+        yield from (ratio_row(pair_ratio_text(one), one) for one in pair_ratios(source.figures))
+
+
+def _load_lines(source: Source) -> Iterator[Row]:
+    if source.kind == "search":
+        yield _search_line(source)
+    elif source.kind == "sweep":
+        yield _sweep_line(source)
+    elif source.load is not None:
+        yield _run_line(source, source.load.summary())
+
+
+def _search_line(source: Source) -> Row:
+    answer, what = source.document["found"], f"Highest rate that keeps {source.config.get('slo')}"
+    rate, failing = answer["rate_hz"], answer["failing_hz"]
+    cells = [
+        Cell(NOTHING) if rate is None else Cell(f"{rate:,g} calls/s", rate),
+        # The truth lies between what was verified and what failed.
+        Cell(interval_text(rate, failing, count_text) or NOTHING),
+        Cell(NOTHING),
+        Cell(f"{answer['verified']:,}", answer["verified"]),
+        Cell(f"limit: {answer['limit']}"),
+    ]
+    return Row([Cell(what), *cells], "no rate was verified" if rate is None else "")
+
+
+def _sweep_line(source: Source) -> Row:
+    knee = knee_of(source.figures)
+    if knee is None:
+        cells = [Cell(NOTHING)] * (len(_HEADINGS) - 1)
+        return Row([Cell("Highest rate of callers that wait"), *cells], "all of it is void")
+    what = f"Highest rate of callers that wait, {plural(knee.in_flight, 'call')} in flight"
+    least = "≥ " if knee.is_least else ""
+    cells = [
+        Cell(f"{least}{count_text(knee.rate_hz)} calls/s", knee.rate_hz),
+        *(Cell(NOTHING), Cell(NOTHING), Cell(NOTHING)),
+        Cell("at least" if knee.is_least else "ok"),
+    ]
+    return Row([Cell(what), *cells])
+
+
+def _run_line(source: Source, summary: Summary) -> Row:
+    verdict, reasons = stored_verdict(source.document) or (summary.verdict, summary.reasons)
+    clock, times = next(iter(clocks_of(summary).items()))
+    low, high = rank_interval_us(times, 99)
+    p99_ns = times.percentile_ns(99)
+    cells = [
+        Cell(time_text(p99_ns), p99_ns),
+        Cell(interval_text(low, high, lambda us: time_text(us * 1000)) or NOTHING),
+        Cell(NOTHING),
+        Cell(f"{times.count:,}", times.count),
+        Cell(verdict),
+    ]
+    what = f"{loop_text(source, summary)}: {clock} time p99"
+    return Row([Cell(what), *cells], text_of(reasons))

@@ -1,0 +1,112 @@
+"""A ratio as a row of a table: what, ratio, interval, A/A floor, n, verdict (no I/O).
+
+Above 1 the first named is better. Ratios of codecs, servers and stacks all look like this.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from capnp_rig.loadtest.report.chart import Point
+from capnp_rig.loadtest.report.document import Cell, Row, Table
+from capnp_rig.loadtest.report.figures import tone_of
+from capnp_rig.loadtest.report.units import (
+    NOTHING,
+    Text,
+    digits,
+    interval_text,
+    percent_text,
+    ratio_text,
+    share_text,
+    size_text,
+)
+from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.pair_statistics import NOISY, Verdict
+from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
+
+HEADINGS = ("what", "ratio", "95 % interval", "A/A floor", "n", "verdict")
+_SIDES = {ReasonCode.AHEAD, ReasonCode.BEHIND}
+_OPEN = {ReasonCode.BELOW_MEASURED, ReasonCode.BEYOND_MEASURED}
+
+
+def standing(ratio: Figure) -> Verdict:
+    """Return the verdict on a ratio; earlier results call ties what only their noise made equal."""
+    floor = ratio.labels.get("floor")
+    if ratio.verdict is Verdict.SAME and floor is not None and floor > NOISY:
+        return Verdict.INCONCLUSIVE
+    return ratio.verdict
+
+
+def ratio_table(key: str, caption: str, rows: Iterable[Row]) -> Table:
+    """Return a table of rows that `ratio_row` made."""
+    return Table(key, caption, HEADINGS, list(rows))
+
+
+def ratio_row(what: str, ratio: Figure) -> Row:
+    """Return a ratio as a row; a void one says why."""
+    return Row([Cell(what), *ratio_cells(ratio)], ratio.void_text)
+
+
+def ratio_cells(ratio: Figure) -> list[Cell]:
+    """Return a ratio with what it rests on: interval, A/A floor, n and verdict."""
+    floor, verdict = ratio.labels.get("floor"), standing(ratio)
+    least = "≥ " if ReasonCode.LOWER_BOUND in codes_of(ratio.reasons) else ""
+    return [
+        Cell(f"{least}{ratio_text(ratio.value)}", ratio.value, tone_of(verdict)),
+        Cell(interval_text(ratio.low, ratio.high, digits) or NOTHING),
+        Cell(NOTHING if floor is None else share_text(floor), floor),
+        Cell(f"{ratio.n:,}", ratio.n),
+        Cell(verdict),
+    ]
+
+
+def ratio_line(ratio: Figure) -> str:
+    """Return a ratio with its interval and verdict in one line."""
+    interval = interval_text(ratio.low, ratio.high, digits) or "no interval"
+    return f"{ratio_text(ratio.value)} ({interval}), {standing(ratio)}"
+
+
+def ratio_point(x: float, ratio: Figure, what: str) -> Point:
+    """Return a ratio that has a value as a point of a chart."""
+    assert ratio.value is not None
+    text = f"{what}: {ratio_line(ratio)}"
+    return Point(x, ratio.value, ratio.low, ratio.high, ratio.void_text, text)
+
+
+def ahead_from(crossover: Figure | None) -> str:
+    """Return from which size on a codec is ahead, with its interval; empty if nobody looked."""
+    return "" if crossover is None else _crossing(crossover, "ahead from {}", size_text)
+
+
+def ahead_up_to(break_even: Figure | None) -> str:
+    """Return up to which share of the fields a codec is ahead; empty if nobody looked."""
+    if break_even is None:
+        return ""
+    return _crossing(break_even, "ahead up to {} of the fields", percent_text)
+
+
+def _crossing(crossing: Figure, words: str, text: Text) -> str:
+    """Return where a ratio crosses 1; a bound outside what was measured is open: ``≤ 2 KiB``."""
+    if crossing.value is not None:
+        return f"{words.format(text(crossing.value))} ({_bounds(crossing, text)})"
+    side = next((reason.text for reason in crossing.reasons if reason.code in _SIDES), None)
+    codes = codes_of(crossing.reasons)
+    if side is not None or not codes & _OPEN or codes >= _OPEN:
+        return side or "crossover not resolved"
+    return words.format(_bounds(crossing, text))
+
+
+def _bounds(crossing: Figure, text: Text) -> str:
+    if crossing.low is None or crossing.high is None:
+        return "no interval"
+    codes = codes_of(crossing.reasons)
+    if codes >= _OPEN:
+        return "not resolved"
+    if ReasonCode.BELOW_MEASURED in codes:
+        return f"≤ {text(crossing.high)}"
+    if ReasonCode.BEYOND_MEASURED in codes:
+        return f"≥ {text(crossing.low)}"
+    return interval_text(crossing.low, crossing.high, text)
+
+
+def end_ratios(ratios: Sequence[Figure]) -> list[Figure]:
+    """Return the last and the first of some ratios, one if they are the same."""
+    return [ratios[-1], ratios[0]][: len(ratios)]
