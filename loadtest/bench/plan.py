@@ -94,7 +94,7 @@ class Case:
     @property
     def transport(self) -> str:
         """What carries the frame, of `TRANSPORTS`; empty where nothing does."""
-        by_subject = {**ECHOES, EMPTY_RPC: RPC}
+        by_subject: dict[str, str] = {**ECHOES, EMPTY_RPC: RPC}
         return TRANSPORTED.get(self.contract) or by_subject.get(self.subject, "")
 
     def labels(self) -> dict[str, Any]:

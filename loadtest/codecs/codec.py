@@ -31,6 +31,7 @@ from typing import Any, TypeAlias
 
 from capnp_rig.loadtest.codecs.messages import Message
 from capnp_rig.loadtest.codecs.reading import ONE_FIELD, PERCENTS, Read, Share, checksum, same
+from capnp_rig.loadtest.stats.contracts import Contract, Stage
 
 # Types of the formats' own: values as `messages.native` returns them or equal ones, what a
 # format encodes, what it opened, and a frame: bytes or a buffer of them.
@@ -39,36 +40,33 @@ Built: TypeAlias = Any
 Opened: TypeAlias = Any
 Frame: TypeAlias = Any
 
-BUILD, ENCODE, BUILD_ENCODE = "build", "encode", "build+encode"
-SEGMENTS = "build+encode to segments"
-OPEN, TO_NATIVE, ROUND_TRIP = "open", "to native", "round trip in memory"
+BUILD, ENCODE, BUILD_ENCODE = Contract.BUILD, Contract.ENCODE, Contract.BUILD_ENCODE
+SEGMENTS, OPEN, TO_NATIVE = Contract.SEGMENTS, Contract.OPEN, Contract.TO_NATIVE
+READ_ONE, READ_ALL, COLD = Contract.READ_ONE, Contract.READ_ALL, Contract.COLD
+ROUND_TRIP = Contract.IN_MEMORY
 
 
-def reading(share: Share) -> str:
-    """Return the name of the contract that opens and reads a share of the fields."""
-    return f"open+read {share}" if share == ONE_FIELD else f"open+read {share}%"
+def reading(share: Share) -> Contract:
+    """Return the contract that opens and reads a share of the fields."""
+    return Contract(f"open+read {share}" if share == ONE_FIELD else f"open+read {share}%")
 
 
-OPEN_READS = {reading(share): share for share in (ONE_FIELD, *PERCENTS)}
-READ_ONE, READ_ALL = reading(ONE_FIELD), reading(100)
-COLD = f"{READ_ALL} cold"
+OPEN_READS: Mapping[str, Share] = {reading(share): share for share in (ONE_FIELD, *PERCENTS)}
 WRITING = (BUILD, ENCODE, BUILD_ENCODE)
-SOCKET_PAIR, TCP, RPC = "a socket pair", "TCP", "RPC"
-TRANSPORTS = (SOCKET_PAIR, TCP, RPC)
+SOCKET_PAIR, TCP, RPC = Stage
+TRANSPORTS = tuple(Stage)
 # The contracts with a transport in them, and which it is.
-TRANSPORTED = {f"round trip over {transport}": transport for transport in TRANSPORTS}
-CONTRACTS = (
-    *(*WRITING, SEGMENTS, OPEN, *OPEN_READS, COLD, TO_NATIVE),
-    *(ROUND_TRIP, *TRANSPORTED),
-)
+TRANSPORTED: Mapping[str, Stage] = {
+    each: each.stage for each in Contract if each.stage is not None
+}
+CONTRACTS: tuple[Contract, ...] = tuple(Contract)
 # More than the last-level caches of common servers.
 _COLD_BYTES = 128 << 20
 
 
 def percent_of(contract: str) -> int | None:
     """Return the k of a contract that reads k % of the fields, 0 for `open`, else None."""
-    share = 0 if contract == OPEN else OPEN_READS.get(contract.removesuffix(" cold"))
-    return share if isinstance(share, int) else None
+    return Contract(contract).percent if contract in CONTRACTS else None
 
 
 class CodecMismatch(Exception):

@@ -11,7 +11,7 @@ from capnp_rig.loadtest.bench.sweep_figures import knee_of
 from capnp_rig.loadtest.report.call_cpu import pair_ratio_text, pair_ratios
 from capnp_rig.loadtest.report.codec_ratios import ahead_text, headline_curves, what_of
 from capnp_rig.loadtest.report.codec_trips import telling_trips
-from capnp_rig.loadtest.report.codec_view import IN_MEMORY, OPEN, CodecView, over
+from capnp_rig.loadtest.report.codec_view import CodecView
 from capnp_rig.loadtest.report.document import Cell, Row, Table
 from capnp_rig.loadtest.report.ratios import ratio_row
 from capnp_rig.loadtest.report.sources import Source
@@ -29,6 +29,7 @@ from capnp_rig.loadtest.report.units import (
 )
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import stored_verdict
+from capnp_rig.loadtest.stats.contracts import Contract
 from capnp_rig.loadtest.stats.reasons import text_of
 from capnp_rig.loadtest.stats.run_summary import Summary, rank_interval_us
 
@@ -66,7 +67,7 @@ def _codec_lines(source: Source) -> Iterator[Row]:
             ("; ".join(filter(None, [what_of(curve, ratio), ahead_text(view, curve)])), ratio)
             for curve in headline_curves(view)
             # What is opened only is of no use to anybody.
-            if curve.contract != OPEN and curve.baseline == view.baselines()[0]
+            if curve.contract != Contract.OPEN and curve.baseline == view.baselines()[0]
             for ratio in curve.ratios
         )
 
@@ -77,14 +78,14 @@ def _trip_lines(source: Source) -> Iterator[Row]:
         yield from _extremes(
             (f"{capitalized(trip.title)}, there and back over RPC: {_gain(trip.ratios)}", ratio)
             for trip in telling_trips(CodecView(source.figures))
-            if (ratio := trip.ratios.get(over("RPC"))) is not None
+            if (ratio := trip.ratios.get(Contract.OVER_RPC)) is not None
         )
 
 
 def _gain(ratios: Mapping[str, Figure]) -> str:
-    labels = ratios[over("RPC")].labels
+    labels = ratios[Contract.OVER_RPC].labels
     compared = f"{labels['codec']} over {labels['baseline']}"
-    memory = ratios.get(IN_MEMORY)
+    memory = ratios.get(Contract.IN_MEMORY)
     return compared if memory is None else f"{compared}; {ratio_text(memory.value)} in memory"
 
 

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 from capnp_rig.loadtest.report.codec_view import (
     HEADLINES,
-    READ_ALL,
-    READ_ONE,
     CodecView,
     Curve,
     action,
@@ -21,10 +19,11 @@ from capnp_rig.loadtest.report.ratios import (
 )
 from capnp_rig.loadtest.report.units import capitalized, size_text
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.contracts import Contract
 
 # Shown in the other tables; beating the standard library's is no news.
 _NO_HEADLINE = "json"
-_READING = (READ_ONE, READ_ALL)
+_READING = (Contract.READ_ONE, Contract.READ_ALL)
 
 
 def codec_ratio_table(view: CodecView) -> Table:
@@ -48,7 +47,9 @@ def headline_curves(view: CodecView) -> Iterator[Curve]:
         if own is None or baseline == _NO_HEADLINE:
             continue
         curves = [one for one in view.curves(own, baseline) if one.contract in HEADLINES]
-        yield from sorted(curves, key=lambda one: (HEADLINES.index(one.contract), one.message))
+        yield from sorted(
+            curves, key=lambda one: (HEADLINES.index(Contract(one.contract)), one.message)
+        )
 
 
 def what_of(curve: Curve, ratio: Figure) -> str:

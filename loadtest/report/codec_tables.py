@@ -39,7 +39,7 @@ from capnp_rig.loadtest.stats.pair_statistics import Verdict
 _SHOWN = ("wire", "pycapnp")
 _BY_SIZE = (BUILD_ENCODE, READ_ONE, READ_ALL)
 _LEAST_SIZES = 3
-_SHORT = {SEGMENTS: "segments", COLD: "read 100% cold"}
+_SHORT: Mapping[str, str] = {SEGMENTS: "segments", COLD: "read 100% cold"}
 _TRIPS = (ROUND_TRIP, *TRANSPORTED)
 
 

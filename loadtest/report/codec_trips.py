@@ -25,11 +25,8 @@ from capnp_rig.loadtest.report.codec_lines import key_of, ordered, time_cell
 from capnp_rig.loadtest.report.codec_view import (
     EMPTY_CALL,
     FLOOR,
-    IN_MEMORY,
-    TRANSPORTS,
     CodecView,
     by_codec,
-    over,
     thing,
 )
 from capnp_rig.loadtest.report.document import Cell, Fold, Paragraph, Part, Row, Table
@@ -48,10 +45,14 @@ from capnp_rig.loadtest.report.units import (
     time_text,
 )
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.contracts import Contract, Stage
 
 # Each contract, where the message goes, and what the part of a bar is called.
-_WHERE = {IN_MEMORY: "in memory", **{over(one): f"over {one}" for one in TRANSPORTS}}
-_PARTS = ("codec", *(one.removeprefix("a ") for one in TRANSPORTS))
+_WHERE: Mapping[str, str] = {
+    Contract.IN_MEMORY: "in memory",
+    **{each: f"over {each.stage}" for each in Contract if each.stage is not None},
+}
+_PARTS = ("codec", *(each.removeprefix("a ") for each in Stage))
 _FUNCTION_CALL = "function call"
 _HOW = (
     "A message is written, goes to another process, comes back unchanged and is read, all of it; "
@@ -96,7 +97,7 @@ class Trip:
     def codec_share(self, codec: str) -> float | None:
         """Return which share of the trip over RPC writing and reading is, None if unknown."""
         times = self.times.get(codec, {})
-        own, call = (times.get(contract) for contract in (IN_MEMORY, over("RPC")))
+        own, call = (times.get(contract) for contract in (Contract.IN_MEMORY, Contract.OVER_RPC))
         if own is None or call is None or own.value is None or not call.value:
             return None
         # Of 1,000 records both take as long, and which is ahead is chance.
@@ -112,7 +113,9 @@ def trips_of(view: CodecView) -> list[Trip]:
             codecs.setdefault(one.labels["codec"], {})[one.contract] = one
     # A codec that stayed in memory has nothing to tell here.
     carried = {
-        place: {codec: times for codec, times in codecs.items() if times.keys() - {IN_MEMORY}}
+        place: {
+            codec: times for codec, times in codecs.items() if times.keys() - {Contract.IN_MEMORY}
+        }
         for place, codecs in found.items()
     }
     ratios = _ratios(view)

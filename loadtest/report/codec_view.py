@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from capnp_rig.loadtest.stats.contracts import Contract
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 
 # What is shown as Cap'n Proto: our codec, or the reference's where ours was not timed.
@@ -11,15 +12,10 @@ OWN, REFERENCE = "wire", "pycapnp"
 CAPNP = (OWN, REFERENCE, "pycapnp packed", "pycapnp keywords", "pycapnp view")
 # The rivals that ratios are taken against, the headline's first.
 BASELINES = ("orjson", "json", "pickle 5 out of band")
-BUILD_ENCODE, OPEN = "build+encode", "open"
-READ_ONE, READ_ALL = "open+read one field", "open+read 100%"
-IN_MEMORY = "round trip in memory"
-# What carries a message on the other round trips, the least first.
-TRANSPORTS = ("a socket pair", "TCP", "RPC")
-_TRIP, _ECHO = "round trip over ", "echo over "
 MEMCPY, EMPTY_CALL = "memcpy", "empty call"
 FLOOR = "floor"
-HEADLINES = (READ_ONE, READ_ALL, OPEN, BUILD_ENCODE)
+HEADLINES = (Contract.READ_ONE, Contract.READ_ALL, Contract.OPEN, Contract.BUILD_ENCODE)
+_CONTRACTS = frozenset(Contract)
 _AGAIN = " again"
 
 
@@ -143,42 +139,15 @@ def by_codec(figures: Iterable[Figure]) -> Mapping[str, list[Figure]]:
     return found
 
 
-def over(transport: str) -> str:
-    """Return the contract of a round trip over a transport."""
-    return f"{_TRIP}{transport}"
-
-
-def transport_of(contract: str) -> str:
-    """Return what a round trip goes over, empty for other contracts, and in memory."""
-    return contract.removeprefix(_TRIP) if contract.startswith(_TRIP) else ""
-
-
 def floor_of(contract: str) -> str:
     """Return the floor below which no codec can fall that copies, or sends, a message."""
-    transport = transport_of(contract)
-    return f"{_ECHO}{transport}" if transport else MEMCPY
+    stage = Contract(contract).stage if contract in _CONTRACTS else None
+    return MEMCPY if stage is None else f"echo over {stage}"
 
 
 def action(contract: str) -> str:
-    """Return what a contract does, in words."""
-    words = {
-        "build": "building",
-        "encode": "encoding what was built",
-        BUILD_ENCODE: "writing",
-        "build+encode to segments": "writing, in segments,",
-        OPEN: "opening",
-        READ_ONE: "opening and reading one field of",
-        READ_ALL: "opening and reading all of",
-        f"{READ_ALL} cold": "opening and reading all of, out of no cache,",
-        "to native": "turning into Python values",
-        IN_MEMORY: "writing and reading back",
-    }
-    found = words.get(contract)
-    if transport_of(contract):
-        found = f"writing, sending over {transport_of(contract)} and back, and reading"
-    if found is None and contract.startswith("open+read "):
-        return f"opening and reading {contract.removeprefix('open+read ').replace('%', ' %')} of"
-    return found or contract
+    """Return what a contract does, in words; an unknown one has its name."""
+    return Contract(contract).action if contract in _CONTRACTS else contract
 
 
 def thing(message: str) -> str:

@@ -9,6 +9,7 @@ from capnp_rig.loadtest.report.document import Part
 from capnp_rig.loadtest.report.ratios import ahead_up_to
 from capnp_rig.loadtest.report.units import capitalized, percent_text, size_text, time_text
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.contracts import Contract
 
 # Fewer shares make no sweep.
 _LEAST_SHARES = 3
@@ -27,7 +28,7 @@ def share_parts(view: CodecView) -> Iterator[Part]:
             for one in view.times()
             if (one.labels.get("message"), one.labels.get("size_bytes")) == (message, size)
             and one.labels.get("k") is not None
-            and not one.contract.endswith(" cold")
+            and one.contract != Contract.COLD
         ]
         if len({one.labels["k"] for one in figures}) >= _LEAST_SHARES:
             yield share_chart(view, message, size, figures)

@@ -39,6 +39,7 @@ from capnp_rig.loadtest.report.units import (
     size_text,
     time_text,
 )
+from capnp_rig.loadtest.stats.contracts import Contract
 from capnp_rig.loadtest.stats.figure import FigureKind
 
 RATIO_HEADINGS = HEADINGS[2:]
@@ -93,7 +94,7 @@ def _all_times(view: CodecView) -> Table:
 
 def _rank(place: tuple[str, str]) -> tuple[int, str]:
     message, contract = place
-    return HEADLINES.index(contract), message
+    return HEADLINES.index(Contract(contract)), message
 
 
 def size_chart(view: CodecView, message: str, contract: str) -> LineChart:

@@ -10,17 +10,18 @@ from capnp_rig.loadtest.report.codec_trips import (
     trip_parts,
     trips_of,
 )
-from capnp_rig.loadtest.report.codec_view import IN_MEMORY, CodecView
+from capnp_rig.loadtest.report.codec_view import CodecView
 from capnp_rig.loadtest.report.document import Fold, Part, Table
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.contracts import Contract
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import reasons_of_text
 
 PAIR, TCP, RPC = (f"round trip over {name}" for name in ("a socket pair", "TCP", "RPC"))
 # ns per stage: TCP is no slower than a socket pair.
 TIMES: Mapping[str, Mapping[str, float]] = {
-    "wire": {IN_MEMORY: 10_000, PAIR: 60_000, TCP: 58_000, RPC: 100_000},
-    "orjson": {IN_MEMORY: 90_000, PAIR: 140_000, TCP: 135_000, RPC: 180_000},
+    "wire": {Contract.IN_MEMORY: 10_000, PAIR: 60_000, TCP: 58_000, RPC: 100_000},
+    "orjson": {Contract.IN_MEMORY: 90_000, PAIR: 140_000, TCP: 135_000, RPC: 180_000},
 }
 
 
@@ -38,7 +39,7 @@ def _figures() -> list[Figure]:
         *_trip("record", 136),
         *(one for size in (64, 65536, 1 << 20) for one in _trip("tensor", size)),
         # A codec that went nowhere.
-        time("msgpack", "tensor", IN_MEMORY, 65536, 1.0),
+        time("msgpack", "tensor", Contract.IN_MEMORY, 65536, 1.0),
         time("empty call", "", "floor", 0, 60.0),
         time("echo over TCP", "", "floor", 64, 50_000.0),
         time("echo over TCP", "", "floor", 65536, 55_000.0),
@@ -177,7 +178,9 @@ def test_smaller_messages_are_folded() -> None:
 
 
 def test_a_codec_is_never_more_than_the_whole_call() -> None:
-    figures = [time("wire", "records", one, 136_000, 100.0) for one in (IN_MEMORY, PAIR, TCP)]
+    figures = [
+        time("wire", "records", one, 136_000, 100.0) for one in (Contract.IN_MEMORY, PAIR, TCP)
+    ]
     (trip,) = trips_of(_view([*figures, time("wire", "records", RPC, 136_000, 90.0)]))
     assert trip.codec_share("wire") == 1.0
 
