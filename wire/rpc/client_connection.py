@@ -60,10 +60,11 @@ _WAITING = _Question.WAITING
 class ClientConnection(Connection):
     """The caller's half: asks for the peer's bootstrap interface and calls its methods.
 
-    >>> connection = ClientConnection()
-    >>> question_id = connection.call(0x8d1fb6963814a44a, 0, params)   # doctest: +SKIP
-    >>> socket.sendall(connection.data_to_send())                      # doctest: +SKIP
-    >>> events = connection.receive_data(socket.recv(65536))           # doctest: +SKIP
+    Examples:
+        >>> connection = ClientConnection()
+        >>> question_id = connection.call(0x8D1FB6963814A44A, 0, params)  # doctest: +SKIP
+        >>> socket.sendall(connection.data_to_send())  # doctest: +SKIP
+        >>> events = connection.receive_data(socket.recv(65536))  # doctest: +SKIP
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
