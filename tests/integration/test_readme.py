@@ -19,6 +19,13 @@ def test_the_figures_are_those_of_the_reference_results() -> None:
     assert filled(README, document, "results/figures") == README
 
 
+def test_every_link_leads_somewhere() -> None:
+    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)#]*)", README)
+    assert "docs/index.md" in links
+    files = [link for link in links if not link.startswith("https://")]
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+
+
 def test_every_picture_is_there() -> None:
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", README)
     assert pictures
