@@ -7,7 +7,7 @@ from typing import Any
 from sample_runs import ENVIRONMENT, Fake, make_run, write_run_folder
 
 from capnp_rig.loadtest.bench.pair_figures import value_labels
-from capnp_rig.loadtest.bench.sweep_figures import Step
+from capnp_rig.loadtest.bench.sweep_figures import SweepStep
 from capnp_rig.loadtest.bench.sweep_figures import figures as figures_of_sweep
 from capnp_rig.loadtest.results import Figure, run_document
 from capnp_rig.loadtest.results.writing import write_run
@@ -335,7 +335,7 @@ def sweep_figures(**more: Any) -> list[Figure]:
             "failures": {},
             "service": Histogram.of([mean_ns] * calls).to_json(),
         }
-        steps += [Step(number, 0, 4, in_flight, **{**plain, **more}) for number in range(6)]
+        steps += [SweepStep(number, 0, 4, in_flight, **{**plain, **more}) for number in range(6)]
     return figures_of_sweep(steps)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from capnp_rig.loadtest.bench.rounds import BenchError, Turn, cpu_each, turns
-from capnp_rig.loadtest.bench.stacks_figures import CLOSED, OPEN, OPEN_SHARE, Sample, figures
+from capnp_rig.loadtest.bench.stacks_figures import CLOSED, OPEN, OPEN_SHARE, StackSample, figures
 from capnp_rig.loadtest.engine.child_process import Terminated
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed, EngineRun, run_engines
 from capnp_rig.loadtest.engine.process import EngineConfig
@@ -88,7 +88,7 @@ class _Unit:
     """
 
     stack: str
-    servers: tuple[tuple[tuple[str, ...], list[list[Sample]]], ...]
+    servers: tuple[tuple[tuple[str, ...], list[list[StackSample]]], ...]
 
     @property
     def steps(self) -> int:
@@ -99,7 +99,7 @@ class _Unit:
 def _units(config: BenchStacksConfig) -> Iterator[_Unit]:
     for stack in config.stacks:
         for again in (False, True) if stack == CAPNP else (False,):
-            servers: dict[tuple[str, ...], list[list[Sample]]] = {}
+            servers: dict[tuple[str, ...], list[list[StackSample]]] = {}
             for kind, size in config.payloads:
                 loops = _loops(config, stack, kind, size, again=again)
                 servers.setdefault(tuple(server_options(stack, kind)), []).append(loops)
@@ -108,10 +108,10 @@ def _units(config: BenchStacksConfig) -> Iterator[_Unit]:
 
 def _loops(
     config: BenchStacksConfig, stack: str, kind: str, size: int, *, again: bool
-) -> list[Sample]:
+) -> list[StackSample]:
     """Return the measurements of one payload; their round is not known yet."""
     count = config.connections if size <= _LARGE_BYTES else max(1, config.connections // 4)
-    closed = Sample(stack, kind, size, CLOSED, 0, 0, again, count, config.in_flight)
+    closed = StackSample(stack, kind, size, CLOSED, 0, 0, again, count, config.in_flight)
     # The second turn of capnp is there for the ratios, which are of the closed loop.
     is_open = size <= config.open_bytes and not again
     return [closed, replace(closed, loop=OPEN)] if is_open else [closed]
@@ -169,7 +169,7 @@ class _Bench:
         self._rng = random.Random(0)
         # By stack: why it was left out.
         self.skipped: dict[str, str] = {}
-        self.samples: list[Sample] = []
+        self.samples: list[StackSample] = []
         # Those that are over.
         self.rounds = 0
 
@@ -204,7 +204,7 @@ class _Bench:
                 steps.total -= config.rounds * unit.steps
         self.rounds = config.rounds
 
-    def _measure_unit(self, turn: Turn[None, _Unit]) -> Iterator[Sample]:
+    def _measure_unit(self, turn: Turn[None, _Unit]) -> Iterator[StackSample]:
         """Serve and measure one stack.
 
         Raises:
@@ -234,7 +234,9 @@ class _Bench:
             cpus={self._server_cpu},
         )
 
-    def _measure_payload(self, loops: Sequence[Sample], server: ServerProcess) -> Iterator[Sample]:
+    def _measure_payload(
+        self, loops: Sequence[StackSample], server: ServerProcess
+    ) -> Iterator[StackSample]:
         rate_hz = None
         for planned in loops:
             made = self._measure(replace(planned, rate_hz=rate_hz), server)
@@ -242,7 +244,7 @@ class _Bench:
             # Of the open loop that follows.
             rate_hz = max(1.0, OPEN_SHARE * made.calls / self._config.seconds)
 
-    def _measure(self, planned: Sample, server: ServerProcess) -> Sample:
+    def _measure(self, planned: StackSample, server: ServerProcess) -> StackSample:
         """Return a sample with what a generator saw."""
         config = self._config
         load = EngineConfig(

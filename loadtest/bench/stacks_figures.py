@@ -47,7 +47,7 @@ _OK = Judgement(Verdict.OK)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Cell:
+class StackLoad:
     """What is measured at a time: a stack under one load."""
 
     payload_kind: str
@@ -57,8 +57,8 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """What one generator process saw of one cell in one round.
+class StackSample:
+    """What one generator process saw of one load in one round.
 
     `again` is whether it is capnp's second turn of the round, `order` the position of the turn.
     `server_cpu_s` is what the server's processes used in the window, `steal` the share of CPU time
@@ -88,9 +88,9 @@ class Sample:
     lateness: Mapping[str, Any] | None = None
 
     @property
-    def cell(self) -> Cell:
+    def load(self) -> StackLoad:
         """Return where it belongs."""
-        return Cell(self.payload_kind, self.payload_bytes, self.loop, self.stack)
+        return StackLoad(self.payload_kind, self.payload_bytes, self.loop, self.stack)
 
     @property
     def calls_per_s(self) -> float:
@@ -118,28 +118,28 @@ class Sample:
         return Histogram() if plain is None else Histogram.from_json(plain)
 
 
-def figures(samples: Sequence[Sample]) -> list[Figure]:
-    """Return the figures of a run: those of each cell, then the ratios."""
-    own = _by_cell(sample for sample in samples if not sample.again)
-    again = _by_cell(sample for sample in samples if sample.again)
-    found = [figure for chosen in own.values() for figure in _of_cell(chosen)]
-    closed = [cell for cell in own if cell.loop == CLOSED]
-    for payload in dict.fromkeys((cell.payload_kind, cell.payload_bytes) for cell in closed):
+def figures(samples: Sequence[StackSample]) -> list[Figure]:
+    """Return the figures of a run: those of each load, then the ratios."""
+    own = _by_load(sample for sample in samples if not sample.again)
+    again = _by_load(sample for sample in samples if sample.again)
+    found = [figure for chosen in own.values() for figure in _of_load(chosen)]
+    closed = [load for load in own if load.loop == CLOSED]
+    for payload in dict.fromkeys((load.payload_kind, load.payload_bytes) for load in closed):
         found += _ratios(own, again, *payload)
     return found
 
 
-def _by_cell(samples: Iterable[Sample]) -> dict[Cell, list[Sample]]:
-    found: dict[Cell, list[Sample]] = {}
-    for sample in sorted(samples, key=lambda one: (one.payload_kind != TEXT, one.cell, one.round)):
-        found.setdefault(sample.cell, []).append(sample)
+def _by_load(samples: Iterable[StackSample]) -> dict[StackLoad, list[StackSample]]:
+    found: dict[StackLoad, list[StackSample]] = {}
+    for sample in sorted(samples, key=lambda one: (one.payload_kind != TEXT, one.load, one.round)):
+        found.setdefault(sample.load, []).append(sample)
     return found
 
 
-# --- one cell --------------------------------------------------------------------------------
+# --- one load --------------------------------------------------------------------------------
 
 
-def _of_cell(samples: Sequence[Sample]) -> Iterator[Figure]:
+def _of_load(samples: Sequence[StackSample]) -> Iterator[Figure]:
     broken = _broken(samples)
     good = [sample for sample in samples if sample.calls]
     if not good:
@@ -163,14 +163,14 @@ def _of_cell(samples: Sequence[Sample]) -> Iterator[Figure]:
 
 
 def _figure(
-    sample: Sample,
+    sample: StackSample,
     figure: str,
     unit: str,
     measured: Interval | None,
     judged: Judgement = _OK,
     **labels: object,
 ) -> Figure:
-    """Return a figure of the cell of `sample`."""
+    """Return a figure of the load of `sample`."""
     interval = measured or Interval(math.nan, None, None, 0)
     baseline = labels.get("baseline")
     over = f" over {baseline}" if baseline else ""
@@ -208,8 +208,8 @@ def _void(*problems: Reason | None) -> Judgement:
     return _OK if problem is None else Judgement(Verdict.VOID, (problem,))
 
 
-def _broken(samples: Sequence[Sample]) -> Reason | None:
-    """Return why nothing of a cell can be believed, None where that can."""
+def _broken(samples: Sequence[StackSample]) -> Reason | None:
+    """Return why nothing of a load can be believed, None where that can."""
     failures: Counter[str] = Counter()
     for sample in samples:
         failures.update(sample.failures)
@@ -226,15 +226,15 @@ def _broken(samples: Sequence[Sample]) -> Reason | None:
     return None
 
 
-def _is_generator_busy(samples: Sequence[Sample]) -> bool:
+def _is_generator_busy(samples: Sequence[StackSample]) -> bool:
     return median(sample.busy for sample in samples) > LIMITS["busy"]
 
 
-def _is_server_busy(samples: Sequence[Sample]) -> bool:
+def _is_server_busy(samples: Sequence[StackSample]) -> bool:
     return median(sample.server_busy for sample in samples) > LIMITS["busy"]
 
 
-def _busy_reason(samples: Sequence[Sample], subject: str = "") -> Reason:
+def _busy_reason(samples: Sequence[StackSample], subject: str = "") -> Reason:
     return Reason.of(
         ReasonCode.GENERATOR_LIMITED,
         subject=subject,
@@ -243,7 +243,7 @@ def _busy_reason(samples: Sequence[Sample], subject: str = "") -> Reason:
     )
 
 
-def _cpu(samples: Sequence[Sample], broken: Reason | None) -> Figure:
+def _cpu(samples: Sequence[StackSample], broken: Reason | None) -> Figure:
     costs = [cost for sample in samples if (cost := sample.cpu_us_per_call()) is not None]
     problem = None
     if len(costs) < len(samples):
@@ -253,7 +253,7 @@ def _cpu(samples: Sequence[Sample], broken: Reason | None) -> Figure:
     return _figure(samples[0], CPU, "µs", _median(costs) if costs else None, _void(broken, problem))
 
 
-def _little_cpu(samples: Sequence[Sample]) -> Reason | None:
+def _little_cpu(samples: Sequence[StackSample]) -> Reason | None:
     least_s = LIMITS["least_server_cpu_s"]
     used_s = sum(sample.server_cpu_s or 0.0 for sample in samples)
     return Reason.of(ReasonCode.LITTLE_CPU, least_s=least_s) if used_s < least_s else None
@@ -262,7 +262,7 @@ def _little_cpu(samples: Sequence[Sample]) -> Reason | None:
 # --- percentiles -----------------------------------------------------------------------------
 
 
-def _percentiles(samples: Sequence[Sample], broken: Reason | None) -> Iterator[Figure]:
+def _percentiles(samples: Sequence[StackSample], broken: Reason | None) -> Iterator[Figure]:
     """Yield the percentiles: of service times in a closed loop, of response times in an open."""
     is_open = samples[0].loop == OPEN
     times = [sample.times("response" if is_open else "service") for sample in samples]
@@ -281,7 +281,7 @@ def _percentiles(samples: Sequence[Sample], broken: Reason | None) -> Iterator[F
         yield _figure(samples[0], name, "µs", measured, _void(broken, late, few))
 
 
-def _late(samples: Sequence[Sample], response: Histogram) -> Reason | None:
+def _late(samples: Sequence[StackSample], response: Histogram) -> Reason | None:
     """Return why the times of an open loop cannot be believed, None where they can."""
     scheduled = sum(sample.scheduled or 0 for sample in samples)
     answered = sum(sample.calls for sample in samples)
@@ -321,24 +321,24 @@ def _us(value_ns: float | None) -> float | None:
 
 
 def _ratios(
-    own: Mapping[Cell, Sequence[Sample]],
-    again: Mapping[Cell, Sequence[Sample]],
+    own: Mapping[StackLoad, Sequence[StackSample]],
+    again: Mapping[StackLoad, Sequence[StackSample]],
     payload_kind: str,
     payload_bytes: int,
 ) -> Iterator[Figure]:
     """Yield capnp against itself and against the others, in the closed loop of one payload."""
-    base = Cell(payload_kind, payload_bytes, CLOSED, CAPNP)
+    base = StackLoad(payload_kind, payload_bytes, CLOSED, CAPNP)
     if base not in own:
         return
     candidate = own[base]
     for floor_name, name, cost in (
-        (FLOOR_CALLS, RATIO_CALLS, Sample.seconds_per_call),
-        (FLOOR_CPU, RATIO_CPU, Sample.cpu_us_per_call),
+        (FLOOR_CALLS, RATIO_CALLS, StackSample.seconds_per_call),
+        (FLOOR_CPU, RATIO_CPU, StackSample.cpu_us_per_call),
     ):
         same = _paired(again.get(base, ()), candidate, cost)
         floor = None if same is None else noise_floor(same)
         yield _figure(candidate[0], floor_name, "ratio", same, Judgement(Verdict.FLOOR))
-        for stack in dict.fromkeys(cell.stack for cell in own):
+        for stack in dict.fromkeys(load.stack for load in own):
             rival = own.get(replace(base, stack=stack))
             if rival is not None and stack not in {CAPNP, ECHO}:
                 ratio = _paired(rival, candidate, cost)
@@ -348,9 +348,9 @@ def _ratios(
 
 
 def _paired(
-    baseline: Sequence[Sample],
-    candidate: Sequence[Sample],
-    cost: Callable[[Sample], float | None],
+    baseline: Sequence[StackSample],
+    candidate: Sequence[StackSample],
+    cost: Callable[[StackSample], float | None],
 ) -> Interval | None:
     """Return how many times less the candidate costs, over the rounds that have both."""
     old = {sample.round: found for sample in baseline if (found := cost(sample))}
@@ -363,8 +363,8 @@ def _paired(
 
 def _judged(
     name: str,
-    rival: Sequence[Sample],
-    candidate: Sequence[Sample],
+    rival: Sequence[StackSample],
+    candidate: Sequence[StackSample],
     ratio: Interval | None,
     floor: float | None,
 ) -> Judgement:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from capnp_rig.loadtest.bench.rounds import rounds
-from capnp_rig.loadtest.bench.sweep_figures import Step, figures
+from capnp_rig.loadtest.bench.sweep_figures import SweepStep, figures
 from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.run import RunConfig, measure
 from capnp_rig.loadtest.engine.server_usage import local_server
@@ -74,7 +74,7 @@ def _plain(config: SweepConfig) -> dict[str, Any]:
     return {"load": load, "in_flight": list(config.in_flight), "rounds": config.rounds}
 
 
-def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[Step]:
+def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[SweepStep]:
     server = local_server(config.load.address)
     assert config.load.seconds is not None
     guess_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
@@ -89,7 +89,7 @@ def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[Step]:
         if measured.interrupted:
             raise KeyboardInterrupt
         seen = summarize([measured.part])
-        yield Step(
+        yield SweepStep(
             *(turn.number, turn.order, turn.unit, turn.role),
             calls=seen.calls,
             seconds=measured.part.seconds,

@@ -31,7 +31,7 @@ _CONTRACT = "round trip"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SweepStep:
     """A closed loop with `connections`, each with `in_flight` calls under way, in one round.
 
     `calls` were answered in `seconds`; `busy` is the largest share of them that a generator process
@@ -74,20 +74,20 @@ def _us(value_ns: int | None) -> float | None:
     return None if value_ns is None else value_ns / 1000
 
 
-def by_flight(steps: Sequence[Step]) -> dict[int, list[Step]]:
+def by_flight(steps: Sequence[SweepStep]) -> dict[int, list[SweepStep]]:
     """Return the steps of each number of calls in flight, by round, the fewest first."""
-    found: dict[int, list[Step]] = {}
+    found: dict[int, list[SweepStep]] = {}
     for step in sorted(steps, key=lambda step: (step.calls_in_flight, step.round)):
         found.setdefault(step.calls_in_flight, []).append(step)
     return found
 
 
-def figures(steps: Sequence[Step]) -> list[Figure]:
+def figures(steps: Sequence[SweepStep]) -> list[Figure]:
     """Return the figures of a sweep, those of each number of calls in flight together."""
     return [one for each in by_flight(steps).values() for one in _of_flight(each)]
 
 
-def _of_flight(steps: Sequence[Step]) -> Iterator[Figure]:
+def _of_flight(steps: Sequence[SweepStep]) -> Iterator[Figure]:
     first, seen = steps[0], [step.values() for step in steps]
     labels = {
         "kind": FigureKind.VALUE,
@@ -111,7 +111,7 @@ def _of_flight(steps: Sequence[Step]) -> Iterator[Figure]:
         )
 
 
-def judge_steps(what: str, steps: Sequence[Step]) -> Judgement:
+def judge_steps(what: str, steps: Sequence[SweepStep]) -> Judgement:
     """Return the rig's verdict on a figure of some steps with as many calls in flight."""
     failed = sum(sum(step.failures.values()) for step in steps)
     steal = max(step.steal or 0.0 for step in steps)
@@ -129,7 +129,7 @@ def judge_steps(what: str, steps: Sequence[Step]) -> Judgement:
     return Judgement(Verdict.OK)
 
 
-def _own_reasons(what: str, steps: Sequence[Step]) -> Iterator[Reason]:
+def _own_reasons(what: str, steps: Sequence[SweepStep]) -> Iterator[Reason]:
     if what in PERCENTILES:
         times = merge(Histogram.from_json(step.service) for step in steps)
         if times.beyond(PERCENTILES[what]) < LIMITS["least_beyond"]:

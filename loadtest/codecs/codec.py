@@ -56,9 +56,7 @@ WRITING = (BUILD, ENCODE, BUILD_ENCODE)
 SOCKET_PAIR, TCP, RPC = Stage
 TRANSPORTS = tuple(Stage)
 # The contracts with a transport in them, and which it is.
-TRANSPORTED: Mapping[str, Stage] = {
-    each: each.stage for each in Contract if each.stage is not None
-}
+TRANSPORTED: Mapping[str, Stage] = {each: each.stage for each in Contract if each.stage is not None}
 CONTRACTS: tuple[Contract, ...] = tuple(Contract)
 # More than the last-level caches of common servers.
 _COLD_BYTES = 128 << 20

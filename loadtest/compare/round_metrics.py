@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 from capnp_rig.loadtest.bench import locust as bench_locust
 from capnp_rig.loadtest.bench import sweep_figures
 from capnp_rig.loadtest.bench.rounds import BASELINE, CANDIDATE
-from capnp_rig.loadtest.bench.stacks_figures import CALLS, CPU, OPEN, PERCENTILES
-from capnp_rig.loadtest.bench.stacks_figures import Sample as StackSample
-from capnp_rig.loadtest.bench.sweep_figures import LITTLE, UNITS, Step, by_flight
+from capnp_rig.loadtest.bench.stacks_figures import CALLS, CPU, OPEN, PERCENTILES, StackSample
+from capnp_rig.loadtest.bench.sweep_figures import LITTLE, UNITS, SweepStep, by_flight
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
 from capnp_rig.loadtest.stats.histogram import Histogram
@@ -56,7 +55,7 @@ def sweep_metrics(
         ResultError: A sample is damaged.
     """
     with damage(SAMPLES):
-        steps = by_flight(_rounds(Step, samples))
+        steps = by_flight(_rounds(SweepStep, samples))
         figures = {
             (one.labels["calls_in_flight"], one.labels["what"]): one
             for each in steps.values()

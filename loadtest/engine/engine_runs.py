@@ -28,7 +28,7 @@ from capnp_rig.loadtest.stats.process_use import (
     steal_between,
     used_by_each,
 )
-from capnp_rig.loadtest.stats.run_summary import Part
+from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat
 from capnp_rig.rigcli.address import parse_address
 from capnp_rig.rigcli.malloc_settings import with_malloc_settings
 
@@ -70,9 +70,9 @@ class EngineRun:
         return any(result.interrupted for result in self.results)
 
     @property
-    def part(self) -> Part:
+    def part(self) -> MeasuredRepeat:
         """The run as one repeat of several."""
-        return Part(
+        return MeasuredRepeat(
             reports=[result.report for result in self.results],
             seconds=max(result.seconds for result in self.results),
             busy=max(result.busy for result in self.results),

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from capnp_rig.loadtest.stats.histogram import Histogram
-from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
+from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
 from capnp_rig.loadtest.stats.tally import (
     WARMUP,
     Clocks,
@@ -202,16 +202,18 @@ class LiveRun:
         """How long the run has lasted, by the process that knows of most."""
         return max((each.seconds for each in self.generators.values()), default=0.0)
 
-    def part(self, *, server_cpu_s: float | None = None, steal: float | None = None) -> Part:
+    def part(
+        self, *, server_cpu_s: float | None = None, steal: float | None = None
+    ) -> MeasuredRepeat:
         """Return the run as `summarize` takes it."""
         reports = [each.report for each in self.generators.values()]
-        return Part(reports or [Report()], self.seconds, self._busy, server_cpu_s, steal)
+        return MeasuredRepeat(reports or [Report()], self.seconds, self._busy, server_cpu_s, steal)
 
     def so_far(self, server_cpu_s: float | None) -> Summary:
         """Judge what there is by now; whether the run drifts is left for its end."""
         reports = [each.report_so_far for each in self.generators.values()] or [Report()]
         # As if it were one second: to go through all of a long run would take long.
-        found = summarize([Part(reports, 1.0, self._busy, server_cpu_s)])
+        found = summarize([MeasuredRepeat(reports, 1.0, self._busy, server_cpu_s)])
         return replace(found, calls_per_s=found.calls / self.seconds if self.seconds else 0.0)
 
     def between(self, first: int, last: int) -> Stretch:

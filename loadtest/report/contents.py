@@ -34,7 +34,7 @@ from capnp_rig.loadtest.report.plain_values import flat, plain_text
 from capnp_rig.loadtest.report.rate_curve import search_parts
 from capnp_rig.loadtest.report.share_sweep import share_parts
 from capnp_rig.loadtest.report.size_sweep import size_parts
-from capnp_rig.loadtest.report.sources import Found, Source
+from capnp_rig.loadtest.report.sources import Source, SourceSet
 from capnp_rig.loadtest.report.spectrum import spectrum_parts
 from capnp_rig.loadtest.report.stack_ladder import ladder_parts
 from capnp_rig.loadtest.report.timeline import time_parts
@@ -138,7 +138,7 @@ _PLANS = (
 )
 
 
-def document_of(found: Found, path_to: Callable[[Source], str]) -> Document:
+def document_of(found: SourceSet, path_to: Callable[[Source], str]) -> Document:
     """Return the document of some results; `path_to` tells where a result lies from the page."""
     sources = [source for kind in _order(found) for source in found.sources if source.kind == kind]
     sections, absent = [], []
@@ -164,7 +164,7 @@ def document_of(found: Found, path_to: Callable[[Source], str]) -> Document:
     )
 
 
-def usable(found: Found) -> Found:
+def usable(found: SourceSet) -> SourceSet:
     """Return those results of which all can be shown, the others named.
 
     A file may be well-formed, and yet lack what a section needs.
@@ -173,15 +173,15 @@ def usable(found: Found) -> Found:
     for source in found.sources:
         try:
             with damage(str(source.folder / "run.json")):
-                document_of(Found([source]), lambda one: one.name)
+                document_of(SourceSet([source]), lambda one: one.name)
         except ResultError as error:
             skipped.append(f"{source.folder} is skipped: {error}")
         else:
             sources.append(source)
-    return Found(sources, skipped)
+    return SourceSet(sources, skipped)
 
 
-def _order(found: Found) -> list[str]:
+def _order(found: SourceSet) -> list[str]:
     kinds = {source.kind for source in found.sources}
     return [kind for kind in KINDS if kind in kinds] + sorted(kinds - KINDS.keys())
 

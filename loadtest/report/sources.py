@@ -65,7 +65,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceSet:
     """Sources, newest first of each kind, and a line on each folder that was left out."""
 
     sources: Sequence[Source]
@@ -80,7 +80,7 @@ class Found:
         return [source for source in self.sources if source.kind in kinds]
 
 
-def find_sources(results: Path) -> Found:
+def find_sources(results: Path) -> SourceSet:
     """Return the newest result of each kind in a folder of results.
 
     Raises:
@@ -99,7 +99,7 @@ def find_sources(results: Path) -> Found:
     return _read_all(newest.values(), [*empty, *found.skipped])
 
 
-def read_sources(folders: Iterable[Path]) -> Found:
+def read_sources(folders: Iterable[Path]) -> SourceSet:
     """Return the results of some folders: all load runs, of other kinds the newest."""
     found = _read_heads(folders)
     chosen: list[tuple[Path, Mapping[str, Any]]] = []
@@ -145,7 +145,7 @@ def _read_document(folder: Path) -> Mapping[str, Any]:
     return document
 
 
-def _read_all(heads: Iterable[tuple[Path, Mapping[str, Any]]], skipped: Sequence[str]) -> Found:
+def _read_all(heads: Iterable[tuple[Path, Mapping[str, Any]]], skipped: Sequence[str]) -> SourceSet:
     sources: list[Source] = []
     lines = list(skipped)
     for folder, document in heads:
@@ -156,7 +156,7 @@ def _read_all(heads: Iterable[tuple[Path, Mapping[str, Any]]], skipped: Sequence
             sources.append(replace(source, slug=slug))
         except (ResultError, OSError) as error:
             lines.append(_why_skipped(folder, error))
-    return Found(sources, lines)
+    return SourceSet(sources, lines)
 
 
 def read_source(folder: Path) -> Source:

@@ -11,8 +11,8 @@ from capnp_rig.loadtest.report.fill_in import NoSuchPart, filled
 from capnp_rig.loadtest.report.markdown import markdown
 from capnp_rig.loadtest.report.result_page import PAGE, result_document
 from capnp_rig.loadtest.report.sources import (
-    Found,
     Source,
+    SourceSet,
     find_sources,
     read_sources,
     source_of,
@@ -24,7 +24,7 @@ from capnp_rig.loadtest.results.writing import WrittenResult
 FIGURES = "figures.md"
 
 
-def sources_of(results: Path, folders: Iterable[Path]) -> Found:
+def sources_of(results: Path, folders: Iterable[Path]) -> SourceSet:
     """Return the named results, or without names the newest of each kind in `results`.
 
     What cannot be shown is left out, and named in `skipped`.
@@ -36,7 +36,7 @@ def sources_of(results: Path, folders: Iterable[Path]) -> Found:
     return usable(read_sources(folders) if folders else find_sources(results))
 
 
-def write_page(found: Found, file: Path) -> Path:
+def write_page(found: SourceSet, file: Path) -> Path:
     """Write the page of some results into a file, and return its path.
 
     Raises:
@@ -90,7 +90,7 @@ def write_views(written: WrittenResult) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def write_figures(found: Found, folder: Path) -> list[Path]:
+def write_figures(found: SourceSet, folder: Path) -> list[Path]:
     """Write every chart as SVG and PNG, and a Markdown file that shows them; return the paths.
 
     Raises:
@@ -110,7 +110,7 @@ def write_figures(found: Found, folder: Path) -> list[Path]:
     return [*written, file]
 
 
-def fill_text(found: Found, file: Path, pictures: Path) -> Path:
+def fill_text(found: SourceSet, file: Path, pictures: Path) -> Path:
     """Fill the places for parts of the report in a text file, and return its path.
 
     `pictures` is where `write_figures` writes.

@@ -32,7 +32,7 @@ from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram,
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.process_use import MachineTime, ProcessUse, Usage
 from capnp_rig.loadtest.stats.reasons import Reason, reasons_of_text
-from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
+from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Window, add_windows
 from capnp_rig.rigcli.gc_page import GcUse
 
@@ -171,7 +171,7 @@ class LoadRun:
         """Add up the run, or some of its repeats, and judge it anew."""
         chosen = self.repeats if repeats is None else repeats
         parts = [
-            Part(
+            MeasuredRepeat(
                 self.reports_of(number),
                 *(self.repeats[number].seconds, self.repeats[number].busy),
                 *(self.repeats[number].server_cpu_s, self.repeats[number].steal),

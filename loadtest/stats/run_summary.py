@@ -30,7 +30,7 @@ _CONTRACT = "round trip"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MeasuredRepeat:
     """One repeat: what each process reported, over how many seconds of the measured window.
 
     `busy` is the largest share of a process that was at work. `server_cpu_s` is what the server
@@ -107,7 +107,7 @@ def _us(value_ns: int | None) -> float | None:
     return None if value_ns is None else value_ns / 1000
 
 
-def summarize(parts: Sequence[Part], *, interrupted: bool = False) -> Summary:
+def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> Summary:
     """Add up the repeats of a run, at least one, and judge it."""
     reports = [report for part in parts for report in part.reports]
     total = add_windows(report.total for report in reports)
@@ -145,7 +145,7 @@ def _zeros(count: int) -> Histogram:
     return Histogram(count=count, below=count, min_ns=0, max_ns=0) if count else Histogram()
 
 
-def _reasons(found: Summary, scheduled: int, parts: Sequence[Part]) -> Iterator[Reason]:
+def _reasons(found: Summary, scheduled: int, parts: Sequence[MeasuredRepeat]) -> Iterator[Reason]:
     if found.errors:
         yield Reason.of(ReasonCode.CALLS_FAILED, count=found.errors)
     if found.busy > LIMITS["busy"]:
@@ -176,7 +176,7 @@ def lateness_reason(lateness: Histogram, response: Histogram) -> Reason | None:
     return Reason.of(ReasonCode.GENERATOR_LATE, late_us=late_ns / 1000, median_us=median_ns / 1000)
 
 
-def drift(part: Part, is_open_loop: bool) -> Reason | None:
+def drift(part: MeasuredRepeat, is_open_loop: bool) -> Reason | None:
     """Return how the last third of a repeat differs from the first, None where it hardly does.
 
     Compared are the medians of the full seconds: of the rate in a closed loop, of the median
@@ -195,7 +195,7 @@ def drift(part: Part, is_open_loop: bool) -> Reason | None:
     return Reason.of(ReasonCode.DRIFTED, change=change, first=first, last=last, unit=unit)
 
 
-def _full_seconds(part: Part) -> list[Window]:
+def _full_seconds(part: MeasuredRepeat) -> list[Window]:
     windows: dict[int, list[Window]] = {second: [] for second in range(int(part.seconds))}
     for report in part.reports:
         for second, window in report.windows.items():

@@ -21,7 +21,7 @@ from capnp_rig.loadtest.bench.stacks_figures import (
     CPU,
     OPEN,
     RATIO_CALLS,
-    Sample,
+    StackSample,
     figures,
 )
 from capnp_rig.loadtest.cli.bench import bench_stacks
@@ -55,7 +55,7 @@ def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
     document, plain = read_run(result.written.folder), read_samples(result.written.folder)
     assert (document["kind"], document["skipped"]) == ("bench-stacks", {})
     assert document["libraries"]["pycapnp"]
-    samples = [Sample(**one) for one in plain]
+    samples = [StackSample(**one) for one in plain]
     # Two payloads closed, one of them open as well; capnp's second turn closed only.
     assert len(samples) == 2 * (3 * 3 + 2)
     assert [each.done for each in told] == list(range(len(samples) + 1))
@@ -159,7 +159,7 @@ def test_a_run_that_is_stopped_keeps_the_rounds_that_are_over(tmp_path: Path) ->
     result = run(brief(tmp_path, "selectors", rounds=3), stop_in_the_second_round)
     assert isinstance(result.stopped, KeyboardInterrupt)
     assert result.rounds == read_run(result.written.folder)["rounds"] == 1
-    samples = [Sample(**one) for one in read_samples(result.written.folder)]
+    samples = [StackSample(**one) for one in read_samples(result.written.folder)]
     assert [sample.round for sample in samples] == [0, 0, 0]
     assert list(result.written.figures) == figures(samples)
 

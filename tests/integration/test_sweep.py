@@ -9,7 +9,7 @@ import pytest
 from running_rig import command, environment, run_rig
 from running_server import running_server
 
-from capnp_rig.loadtest.bench.sweep_figures import Step, figures
+from capnp_rig.loadtest.bench.sweep_figures import SweepStep, figures
 from capnp_rig.loadtest.results import read_run, read_samples
 
 QUICK = ("--duration", "150ms", "--warmup", "50ms", "--connections", "2", "--no-pin")
@@ -26,7 +26,7 @@ def test_each_number_in_flight_is_measured_in_each_round(tmp_path: Path) -> None
     document, samples = read_run(folder), read_samples(folder)
     assert document["kind"] == "sweep"
     assert document["config"]["in_flight"] == [1, 4]
-    steps = [Step(**sample) for sample in samples]
+    steps = [SweepStep(**sample) for sample in samples]
     assert sorted((one.round, one.in_flight) for one in steps) == [(0, 1), (0, 4), (1, 1), (1, 4)]
     assert all(one.calls > 0 and not one.failures for one in steps)
     # Every printed figure can be rebuilt from the raw data.

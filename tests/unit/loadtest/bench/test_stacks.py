@@ -18,7 +18,7 @@ from capnp_rig.loadtest.bench.stacks_figures import (
     RATIO_CALLS,
     RATIO_CPU,
     SERVER_BUSY,
-    Sample,
+    StackSample,
     figures,
 )
 from capnp_rig.loadtest.report.document import Paragraph, Table
@@ -36,10 +36,10 @@ def histogram(*times_ns: int) -> dict[str, Any]:
     return recorder.take().to_json()
 
 
-def sample(stack: str, number: int, calls: int = 10_000, **changes: Any) -> Sample:
+def sample(stack: str, number: int, calls: int = 10_000, **changes: Any) -> StackSample:
     """Return a round of half a second: 10 µs of CPU a call, times from 1 to 2 ms."""
     times = histogram(*range(MS, 2 * MS, MS // calls)[:calls]) if calls else None
-    made = Sample(
+    made = StackSample(
         stack=stack,
         payload_kind="text",
         payload_bytes=32,
@@ -61,7 +61,7 @@ def sample(stack: str, number: int, calls: int = 10_000, **changes: Any) -> Samp
     return replace(made, **changes)
 
 
-def rounds(stack: str, *calls: int, **changes: Any) -> list[Sample]:
+def rounds(stack: str, *calls: int, **changes: Any) -> list[StackSample]:
     return [sample(stack, number, count, **changes) for number, count in enumerate(calls)]
 
 
@@ -80,7 +80,7 @@ def find(found: Sequence[Figure], stack: str, figure: str, **labels: Any) -> Fig
     return one
 
 
-def both(rival: list[Sample], own: list[Sample] | None = None) -> list[Figure]:
+def both(rival: list[StackSample], own: list[StackSample] | None = None) -> list[Figure]:
     """Return the figures of a rival and of capnp, whose second turns are as its first ones."""
     own = own or rounds("capnp", *FASTER)
     return figures([*rival, *own, *(replace(one, again=True) for one in own)])
@@ -287,7 +287,9 @@ def test_without_capnp_there_are_no_ratios() -> None:
 def test_figures_are_those_of_the_samples_that_were_written() -> None:
     own = rounds("capnp", *STEADY)
     samples = [*rounds("json", *STEADY), *own, *(replace(one, again=True) for one in own)]
-    read = [Sample(**plain) for plain in json.loads(json.dumps([asdict(one) for one in samples]))]
+    read = [
+        StackSample(**plain) for plain in json.loads(json.dumps([asdict(one) for one in samples]))
+    ]
     assert figures(read) == figures(samples)
 
 

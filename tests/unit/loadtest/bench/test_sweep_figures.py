@@ -9,7 +9,7 @@ from capnp_rig.loadtest.bench.sweep_figures import (
     P99,
     RATE,
     Knee,
-    Step,
+    SweepStep,
     figures,
     knee_of,
 )
@@ -19,10 +19,10 @@ from capnp_rig.loadtest.stats.histogram import Histogram
 ROUNDS = 6
 
 
-def step(number: int, in_flight: int, **more: object) -> Step:
+def step(number: int, in_flight: int, **more: object) -> SweepStep:
     """Return a step on 4 connections: 12,000 calls in 1.5 s, each as long as Little's law says."""
     mean_ns = 4 * in_flight * 1_500_000_000 // 12_000
-    plain = Step(
+    plain = SweepStep(
         *(number, 0, 4, in_flight),
         calls=12_000,
         seconds=1.5,
@@ -35,7 +35,7 @@ def step(number: int, in_flight: int, **more: object) -> Step:
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
-def steps(in_flight: int, **more: object) -> list[Step]:
+def steps(in_flight: int, **more: object) -> list[SweepStep]:
     return [step(number, in_flight, **more) for number in range(ROUNDS)]
 
 
@@ -102,7 +102,7 @@ def test_steps_without_an_answer_are_void() -> None:
     assert row.void.startswith("no call was answered")
 
 
-def _rates(by_flight: dict[int, int], **more: object) -> list[Step]:
+def _rates(by_flight: dict[int, int], **more: object) -> list[SweepStep]:
     return [
         one for flight, calls in by_flight.items() for one in steps(flight, calls=calls, **more)
     ]

@@ -10,9 +10,8 @@ from sample_runs import ENVIRONMENT
 from capnp_rig.loadtest.bench import locust as bench_locust
 from capnp_rig.loadtest.bench import stacks_figures as bench_stacks_figures
 from capnp_rig.loadtest.bench import sweep_figures
-from capnp_rig.loadtest.bench.stacks_figures import CLOSED, OPEN
-from capnp_rig.loadtest.bench.stacks_figures import Sample as StackSample
-from capnp_rig.loadtest.bench.sweep_figures import Step
+from capnp_rig.loadtest.bench.stacks_figures import CLOSED, OPEN, StackSample
+from capnp_rig.loadtest.bench.sweep_figures import SweepStep
 from capnp_rig.loadtest.compare import Comparison, compare
 from capnp_rig.loadtest.compare.round_metrics import locust_metrics, stack_metrics, sweep_metrics
 from capnp_rig.loadtest.results import ResultError, run_document
@@ -41,7 +40,7 @@ def _result(kind: str, config: dict[str, Any], figures: Sequence[Any], rounds: A
 
 def _sweep(slowness: float = 1.0, flights: Sequence[int] = (1, 4), **more: Any) -> Result:
     steps = [
-        Step(
+        SweepStep(
             *(number, 0, 4, in_flight),
             calls=round(12_000 / noise / slowness),
             seconds=1.0,

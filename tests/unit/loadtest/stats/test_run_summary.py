@@ -7,7 +7,13 @@ import pytest
 from capnp_rig.loadtest.engine.run import RunConfig, plan_engines
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.reasons import ReasonCode, text_of
-from capnp_rig.loadtest.stats.run_summary import Part, drift, figures, rank_interval_us, summarize
+from capnp_rig.loadtest.stats.run_summary import (
+    MeasuredRepeat,
+    drift,
+    figures,
+    rank_interval_us,
+    summarize,
+)
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window
 from capnp_rig.rigcli.address import parse_address
 
@@ -37,7 +43,7 @@ def part(
     server_cpu_s: float | None = 2.0,
     late_us: int = 1,
     failed: int = 0,
-) -> Part:
+) -> MeasuredRepeat:
     windows = {
         second: window(count, open_loop=open_loop, late_us=late_us, failed=0 if second else failed)
         for second, count in enumerate(counts)
@@ -45,7 +51,7 @@ def part(
     windows[WARMUP] = window(500, open_loop=open_loop, service_us=900_000)
     due = sum(counts) if scheduled is None else scheduled
     report = Report(windows, scheduled=due if open_loop else None, unfinished=unfinished)
-    return Part([report], float(len(counts)), busy, server_cpu_s, steal)
+    return MeasuredRepeat([report], float(len(counts)), busy, server_cpu_s, steal)
 
 
 def test_processes_are_added_up_and_their_histograms_merged() -> None:
@@ -97,7 +103,9 @@ def test_a_call_of_a_closed_loop_is_due_when_it_is_sent() -> None:
         ),
     ],
 )
-def test_what_cannot_be_believed_is_void_with_its_reason(found: Part, reason: str) -> None:
+def test_what_cannot_be_believed_is_void_with_its_reason(
+    found: MeasuredRepeat, reason: str
+) -> None:
     summary = summarize([found])
     assert summary.verdict == "void"
     assert any(each.text.startswith(reason) for each in summary.reasons)
@@ -130,7 +138,7 @@ def test_thirds_are_compared_by_the_medians_of_their_seconds(
 
 def test_an_open_loop_drifts_by_its_response_time() -> None:
     windows = {second: window(1000, service_us=100 + 20 * (second > 5)) for second in range(9)}
-    found = Part([Report(windows, scheduled=9000)], 9.0, 0.1)
+    found = MeasuredRepeat([Report(windows, scheduled=9000)], 9.0, 0.1)
     reason = drift(found, is_open_loop=True)
     assert reason is not None
     assert reason.code is ReasonCode.DRIFTED

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from capnp_rig.loadtest.stats.histogram import Histogram
-from capnp_rig.loadtest.stats.run_summary import Part, Summary, summarize
+from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
 from capnp_rig.loadtest.stats.slo import (
     Answer,
     Latency,
@@ -99,7 +99,7 @@ def summary(
     failures = {"Disconnected: gone": failed} if failed else {}
     window = Window({"read": Times(times, times, lateness)}, failures=failures)
     report = Report({0: window}, scheduled=fast + slow + failed)
-    return summarize([Part([report], 1.0, busy)])
+    return summarize([MeasuredRepeat([report], 1.0, busy)])
 
 
 P99 = parse_slo("p99<1ms")
