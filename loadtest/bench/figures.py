@@ -51,13 +51,13 @@ def figures(
             medians.setdefault(sample.case, {})[sample.process] = sample.median_ns
     # A codec that was wrong in one process is right in none.
     known = {case: times for case, times in medians.items() if case not in voids}
-    found = []
+    grouped = []
     for group in groups(plan):
-        found += [_time(case, known[case]) for case in group if case in known]
-        found += [_void(case, voids[case]) for case in group if case in voids]
-        found += _ratios([case for case in group if case in known], known)
-    found += _crossovers(plan, known)
-    return [*found, *_memory(memory), *_sizes(sizes)]
+        grouped += [_time(case, known[case]) for case in group if case in known]
+        grouped += [_void(case, voids[case]) for case in group if case in voids]
+        grouped += _ratios([case for case in group if case in known], known)
+    grouped += _crossovers(plan, known)
+    return [*grouped, *_memory(memory), *_sizes(sizes)]
 
 
 def _time(case: Case, by_process: Mapping[int, float]) -> Figure:
@@ -100,20 +100,20 @@ def _interval_reasons(interval: Interval) -> tuple[Reason, ...]:
 
 
 def _ratios(group: Sequence[Case], medians: _Medians) -> list[Figure]:
-    found = []
+    grouped = []
     for old, second, candidates in ratios_of(group):
         same = _ratio(medians, old, second)
         floor = noise_floor(same)
         labels = {"kind": FigureKind.FLOOR, **old.labels(), "baseline": old.codec}
         judged = Judgement(Verdict.AA, (Reason(ReasonCode.NOISE_FLOOR),))
-        found.append(_ratio_figure(f"A/A: {old.name}", old, same, judged, labels))
+        grouped.append(_ratio_figure(f"A/A: {old.name}", old, same, judged, labels))
         for new in candidates:
             ratio = _ratio(medians, old, new)
             name = f"ratio: {new.name}, against {old.subject}"
             labels = {"kind": FigureKind.RATIO, **new.labels()}
             labels |= {"baseline": old.codec, "floor": floor}
-            found.append(_ratio_figure(name, new, ratio, judge(ratio, floor), labels))
-    return found
+            grouped.append(_ratio_figure(name, new, ratio, judge(ratio, floor), labels))
+    return grouped
 
 
 def _ratio(medians: _Medians, old: Case, new: Case) -> Interval:
@@ -180,21 +180,21 @@ def _crossing_figures(
 ) -> Iterator[Figure]:
     for key, curve in curves.items():
         if len(curve) >= _LEAST_POINTS:
-            found = find_crossover(curve, is_rising=is_rising)
+            grouped = find_crossover(curve, is_rising=is_rising)
             own = {"kind": kind, **labels[key]}
-            yield _crossing_figure(f"{kind}: {', '.join(key)}", unit, found, own)
+            yield _crossing_figure(f"{kind}: {', '.join(key)}", unit, grouped, own)
 
 
-def _crossing_figure(name: str, unit: str, found: Crossover, labels: Mapping[str, Any]) -> Figure:
+def _crossing_figure(name: str, unit: str, grouped: Crossover, labels: Mapping[str, Any]) -> Figure:
     return Figure(
         name=name,
-        value=found.value,
+        value=grouped.value,
         unit=unit,
         contract=labels["contract"],
-        n=found.n,
-        low=found.low,
-        high=found.high,
-        reasons=found.reasons,
+        n=grouped.n,
+        low=grouped.low,
+        high=grouped.high,
+        reasons=grouped.reasons,
         labels=labels,
     )
 
@@ -205,9 +205,9 @@ def _crossing_figure(name: str, unit: str, found: Crossover, labels: Mapping[str
 def _memory(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
     """Yield the median over fresh processes of how far the peak of the RSS rose."""
     grouped: dict[tuple[str, str, int, str], list[Mapping[str, Any]]] = {}
-    for one in measured:
-        key = (one["message"], one["contract"], one["size_bytes"], one["codec"])
-        grouped.setdefault(key, []).append(one)
+    for each in measured:
+        key = (each["message"], each["contract"], each["size_bytes"], each["codec"])
+        grouped.setdefault(key, []).append(each)
     for (message, contract, size, codec), several in grouped.items():
         place = f"{message}, {contract}, {size} B, {codec}"
         labels = {
@@ -220,7 +220,7 @@ def _memory(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
             (FigureKind.MEMORY, "rss_bytes"),
             (FigureKind.ALLOCATED, "python_bytes"),
         ):
-            values = [one[field] for one in several if one[field] is not None]
+            values = [each[field] for each in several if each[field] is not None]
             value = median(values) if values else None
             yield Figure(
                 *(f"{kind}: {place}", value, "B", contract, len(values)),
@@ -231,10 +231,10 @@ def _memory(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
 
 
 def _sizes(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
-    for one in measured:
-        place = f"{one['message']}, {one['size_bytes']} B, {one['codec']}"
-        labels = {name: one[name] for name in ("message", "size_bytes", "codec", "method")}
+    for each in measured:
+        place = f"{each['message']}, {each['size_bytes']} B, {each['codec']}"
+        labels = {name: each[name] for name in ("message", "size_bytes", "codec", "method")}
         yield Figure(
-            *(f"size: {place}, {one['method']}", one["encoded_bytes"], "B", ENCODED_SIZE, 1),
-            labels={"kind": FigureKind.SIZE, **labels, "compress_ns": one["compress_ns"]},
+            *(f"size: {place}, {each['method']}", each["encoded_bytes"], "B", ENCODED_SIZE, 1),
+            labels={"kind": FigureKind.SIZE, **labels, "compress_ns": each["compress_ns"]},
         )

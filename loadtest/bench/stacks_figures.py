@@ -122,18 +122,20 @@ def figures(samples: Sequence[StackSample]) -> list[Figure]:
     """Return the figures of a run: those of each load, then the ratios."""
     own = _by_load(sample for sample in samples if not sample.again)
     again = _by_load(sample for sample in samples if sample.again)
-    found = [figure for chosen in own.values() for figure in _of_load(chosen)]
+    grouped = [figure for chosen in own.values() for figure in _of_load(chosen)]
     closed = [load for load in own if load.loop == CLOSED]
     for payload in dict.fromkeys((load.payload_kind, load.payload_bytes) for load in closed):
-        found += _ratios(own, again, *payload)
-    return found
+        grouped += _ratios(own, again, *payload)
+    return grouped
 
 
 def _by_load(samples: Iterable[StackSample]) -> dict[StackLoad, list[StackSample]]:
-    found: dict[StackLoad, list[StackSample]] = {}
-    for sample in sorted(samples, key=lambda one: (one.payload_kind != TEXT, one.load, one.round)):
-        found.setdefault(sample.load, []).append(sample)
-    return found
+    grouped: dict[StackLoad, list[StackSample]] = {}
+    for sample in sorted(
+        samples, key=lambda each: (each.payload_kind != TEXT, each.load, each.round)
+    ):
+        grouped.setdefault(sample.load, []).append(sample)
+    return grouped
 
 
 # --- one load --------------------------------------------------------------------------------
@@ -295,8 +297,8 @@ def _draws(times: Sequence[Histogram], whole: Histogram) -> Mapping[float, Seque
     if len(times) < BOOTSTRAP_PAIRS:
         return {}
     blocks = draw_blocks([len(times)], 1, seed=0)
-    found = resample_percentiles(times, whole, list(PERCENTILES.values()), blocks)
-    return {percent: sorted(one.draws) for percent, one in (found or {}).items()}
+    grouped = resample_percentiles(times, whole, list(PERCENTILES.values()), blocks)
+    return {percent: sorted(each.draws) for percent, each in (grouped or {}).items()}
 
 
 def _interval_ns(
@@ -307,7 +309,7 @@ def _interval_ns(
         return None, None
     drawn = draws.get(percent)
     if drawn is None:
-        each = [value for one in times if (value := one.percentile_ns(percent)) is not None]
+        each = [value for item in times if (value := item.percentile_ns(percent)) is not None]
         return min(each), max(each)
     cut = round((1 - _COVERED) / 2 * len(drawn))
     return drawn[cut], drawn[-1 - cut]
@@ -353,8 +355,8 @@ def _paired(
     cost: Callable[[StackSample], float | None],
 ) -> Interval | None:
     """Return how many times less the candidate costs, over the rounds that have both."""
-    old = {sample.round: found for sample in baseline if (found := cost(sample))}
-    new = {sample.round: found for sample in candidate if (found := cost(sample))}
+    old = {sample.round: grouped for sample in baseline if (grouped := cost(sample))}
+    new = {sample.round: grouped for sample in candidate if (grouped := cost(sample))}
     rounds = sorted(old.keys() & new.keys())
     if not rounds:
         return None

@@ -76,15 +76,15 @@ def _us(value_ns: int | None) -> float | None:
 
 def by_flight(steps: Sequence[SweepStep]) -> dict[int, list[SweepStep]]:
     """Return the steps of each number of calls in flight, by round, the fewest first."""
-    found: dict[int, list[SweepStep]] = {}
+    grouped: dict[int, list[SweepStep]] = {}
     for step in sorted(steps, key=lambda step: (step.calls_in_flight, step.round)):
-        found.setdefault(step.calls_in_flight, []).append(step)
-    return found
+        grouped.setdefault(step.calls_in_flight, []).append(step)
+    return grouped
 
 
 def figures(steps: Sequence[SweepStep]) -> list[Figure]:
     """Return the figures of a sweep, those of each number of calls in flight together."""
-    return [one for each in by_flight(steps).values() for one in _of_flight(each)]
+    return [figure for each in by_flight(steps).values() for figure in _of_flight(each)]
 
 
 def _of_flight(steps: Sequence[SweepStep]) -> Iterator[Figure]:
@@ -98,7 +98,7 @@ def _of_flight(steps: Sequence[SweepStep]) -> Iterator[Figure]:
     }
     for what, unit in UNITS.items():
         name = f"{labels['load']}: {what}"
-        values = [value for one in seen if (value := one[what]) is not None]
+        values = [value for each in seen if (value := each[what]) is not None]
         judged = judge_steps(what, steps)
         figure = Figure(name, None, unit, _CONTRACT, 0)
         if values:
@@ -136,7 +136,7 @@ def _own_reasons(what: str, steps: Sequence[SweepStep]) -> Iterator[Reason]:
             yield Reason.of(ReasonCode.FEW_BEYOND, least=LIMITS["least_beyond"])
     used = [step.server_cpu_s for step in steps]
     if what == CPU:
-        known_s = [one for one in used if one is not None]
+        known_s = [cpu_s for cpu_s in used if cpu_s is not None]
         if len(known_s) < len(used):
             yield Reason(ReasonCode.CPU_NOT_READABLE)
         elif sum(known_s) < LIMITS["least_server_cpu_s"]:
@@ -166,9 +166,9 @@ class Knee:
 def knee_of(figures: Sequence[Figure]) -> Knee | None:
     """Return where more calls in flight make no higher rate; None where all rates are void."""
     rates = [
-        (one.value, int(one.labels["calls_in_flight"]), one.verdict)
-        for one in figures
-        if one.labels.get("what") == RATE and one.value is not None and not one.is_void
+        (figure.value, int(figure.labels["calls_in_flight"]), figure.verdict)
+        for figure in figures
+        if figure.labels.get("what") == RATE and figure.value is not None and not figure.is_void
     ]
     if not rates:
         return None

@@ -93,15 +93,19 @@ def _stack_lines(source: Source) -> Iterator[Row]:
     """Yield what a call costs the server, against the stacks that cost the most and the least."""
     if source.kind == "bench-stacks":
         ratios = telling_ratios(source.figures)
-        costs = [one for one in ratios if one.labels["figure"] == RATIO_CPU] or ratios
+        costs = [figure for figure in ratios if figure.labels["figure"] == RATIO_CPU] or ratios
         yield from _extremes(
-            (stack_ratio_text(one), one) for one in costs if payload_of(one) == payload_of(costs[0])
+            (stack_ratio_text(figure), figure)
+            for figure in costs
+            if payload_of(figure) == payload_of(costs[0])
         )
 
 
 def _pair_lines(source: Source) -> Iterator[Row]:
     if source.kind in {"bench-server", "bench-locust"}:
-        yield from (ratio_row(pair_ratio_text(one), one) for one in pair_ratios(source.figures))
+        yield from (
+            ratio_row(pair_ratio_text(figure), figure) for figure in pair_ratios(source.figures)
+        )
 
 
 def _load_lines(source: Source) -> Iterator[Row]:

@@ -34,18 +34,18 @@ def cpu_parts(source: Source) -> Iterator[Part]:
     if source.load is not None:
         yield from _worker_parts(source, source.load)
         return
-    rows = [ratio_row(pair_ratio_text(one), one) for one in pair_ratios(source.figures)]
+    rows = [ratio_row(pair_ratio_text(figure), figure) for figure in pair_ratios(source.figures)]
     if rows:
         caption = "By connections x calls in flight; above 1 the first named is better"
         yield ratio_table(f"ratios-{source.kind}", caption, rows)
     for what in (_CPU, _OWN_CPU):
-        found = [
-            one
-            for one in source.figures
-            if one.kind is FigureKind.VALUE and one.labels.get("what") == what
+        grouped = [
+            figure
+            for figure in source.figures
+            if figure.kind is FigureKind.VALUE and figure.labels.get("what") == what
         ]
-        if found:
-            yield _cpu_chart(source, what, found)
+        if grouped:
+            yield _cpu_chart(source, what, grouped)
     yield figure_table(
         f"figures-{source.kind}", f"All figures of {source.kind}", source.figures, folded=True
     )
@@ -53,7 +53,9 @@ def cpu_parts(source: Source) -> Iterator[Part]:
 
 def pair_ratios(figures: Sequence[Figure]) -> list[Figure]:
     """Return the ratios of a bench-server or bench-locust."""
-    return [one for one in figures if one.kind is FigureKind.RATIO and one.value is not None]
+    return [
+        figure for figure in figures if figure.kind is FigureKind.RATIO and figure.value is not None
+    ]
 
 
 def pair_ratio_text(ratio: Figure) -> str:
@@ -63,10 +65,10 @@ def pair_ratio_text(ratio: Figure) -> str:
     return f"{capitalized(labels['what'])}, {labels['load']}: {compared}"
 
 
-def _cpu_chart(source: Source, what: str, found: Sequence[Figure]) -> RowChart:
-    loads = list(dict.fromkeys(str(one.labels["load"]) for one in found))
-    subjects = list(dict.fromkeys(str(one.labels["subject"]) for one in found))
-    by_place = {(one.labels["subject"], one.labels["load"]): one for one in found}
+def _cpu_chart(source: Source, what: str, grouped: Sequence[Figure]) -> RowChart:
+    loads = list(dict.fromkeys(str(figure.labels["load"]) for figure in grouped))
+    subjects = list(dict.fromkeys(str(figure.labels["subject"]) for figure in grouped))
+    by_place = {(figure.labels["subject"], figure.labels["load"]): figure for figure in grouped}
     series = [
         Series(
             subject,
@@ -79,7 +81,7 @@ def _cpu_chart(source: Source, what: str, found: Sequence[Figure]) -> RowChart:
     return RowChart(
         key=f"cpu-{source.kind}",
         title=f"{what[:1].upper()}{what[1:]}, {' and '.join(subjects)}",
-        finding=_cpu_finding(found),
+        finding=_cpu_finding(grouped),
         x=Axis(f"CPU µs per call, by {noun} x calls in flight", low=0),
         rows=loads,
         series=series,
@@ -89,31 +91,35 @@ def _cpu_chart(source: Source, what: str, found: Sequence[Figure]) -> RowChart:
 def _worker_parts(source: Source, load: LoadRun) -> Iterator[Part]:
     server = add_up(each.server for each in load.repeats.values())
     workers = workers_of(server)
-    calls = [one.calls for one in workers if one.calls is not None]
+    calls = [worker.calls for worker in workers if worker.calls is not None]
     if len(workers) < 2 or len(calls) < len(workers) or not sum(calls):
         return
     seconds = sum(each.seconds for each in load.repeats.values())
     rates = [Value(each / seconds, label=count_text(each / seconds)) for each in calls]
     costs = [
-        Value(one.cpu_us_per_call, label=digits(one.cpu_us_per_call or 0), void=_few(one))
-        for one in workers
+        Value(worker.cpu_us_per_call, label=digits(worker.cpu_us_per_call or 0), void=_few(worker))
+        for worker in workers
     ]
     title = loop_text(source, load.summary())
     for what, values, unit in (("Calls", rates, "calls/s"), ("CPU", costs, "CPU µs per call")):
         yield RowChart(
             key=f"workers-{what.lower()}-{source.slug}",
             title=f"{what} of each worker, {title[:1].lower()}{title[1:]}",
-            finding=_spread_finding(what, [one.value for one in values if one.value is not None])
-            + "".join(dict.fromkeys(f" Grey is void: {one.void}." for one in values if one.void)),
+            finding=_spread_finding(
+                what, [worker.value for worker in values if worker.value is not None]
+            )
+            + "".join(
+                dict.fromkeys(f" Grey is void: {value.void}." for value in values if value.void)
+            ),
             x=Axis(unit, low=0),
-            rows=[one.name for one in workers],
+            rows=[worker.name for worker in workers],
             series=[Series(unit, values, look_of(unit, {}, 0))],
         )
 
 
-def _few(one: ProcessUse) -> str:
+def _few(worker: ProcessUse) -> str:
     least_s = LIMITS["least_server_cpu_s"]
-    return f"under {least_s:g} s of CPU" if one.cpu_s < least_s else ""
+    return f"under {least_s:g} s of CPU" if worker.cpu_s < least_s else ""
 
 
 def _spread_finding(what: str, values: Sequence[float]) -> str:
@@ -138,14 +144,14 @@ def _us_value(figure: Figure | None) -> Value:
     )
 
 
-def _cpu_finding(found: Sequence[Figure]) -> str:
-    good = [one for one in found if one.value is not None and not one.is_void]
+def _cpu_finding(grouped: Sequence[Figure]) -> str:
+    good = [figure for figure in grouped if figure.value is not None and not figure.is_void]
     if not good:
         return "All of it is void."
-    least = min(good, key=lambda one: one.value or 0.0)
-    most = max(good, key=lambda one: one.value or 0.0)
+    least = min(good, key=lambda figure: figure.value or 0.0)
+    most = max(good, key=lambda figure: figure.value or 0.0)
     ends = [
-        f"{digits(one.value or 0)} µs ({one.labels['subject']}, {one.labels['load']})"
-        for one in (least, most)
+        f"{digits(figure.value or 0)} µs ({figure.labels['subject']}, {figure.labels['load']})"
+        for figure in (least, most)
     ]
     return f"From {ends[0]} to {ends[1]}. Whiskers are 95 % intervals."

@@ -25,17 +25,17 @@ def copy_parts(view: CodecView, document: Mapping[str, Any]) -> Iterator[Part]:
 
 def _ledger(copies: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
-    for one in copies:
-        allocated = one.get("allocated")
+    for path in copies:
+        allocated = path.get("allocated")
         rows.append(
             Row(
                 [
-                    Cell(str(one.get("codec", ""))),
-                    Cell(str(one.get("path", ""))),
-                    Cell(str(one.get("copies", NOTHING)), _number(one.get("copies"))),
+                    Cell(str(path.get("codec", ""))),
+                    Cell(str(path.get("path", ""))),
+                    Cell(str(path.get("copies", NOTHING)), _number(path.get("copies"))),
                     Cell(NOTHING if allocated is None else f"{allocated:.3g}", _number(allocated)),
-                    Cell("yes" if one.get("is_view") else "no"),
-                    Cell(str(one.get("note", ""))),
+                    Cell("yes" if path.get("is_view") else "no"),
+                    Cell(str(path.get("note", ""))),
                 ]
             )
         )
@@ -55,8 +55,12 @@ def _number(value: object) -> float | None:
 def _memory_places(figures: Iterable[Figure]) -> list[tuple[str, str, float]]:
     return list(
         dict.fromkeys(
-            (str(one.labels.get("message")), one.contract, one.labels.get("size_bytes") or 0)
-            for one in figures
+            (
+                str(figure.labels.get("message")),
+                figure.contract,
+                figure.labels.get("size_bytes") or 0,
+            )
+            for figure in figures
         )
     )
 
@@ -64,13 +68,13 @@ def _memory_places(figures: Iterable[Figure]) -> list[tuple[str, str, float]]:
 def _memory_chart(memory: Sequence[Figure]) -> RowChart:
     message, _, size = max(_memory_places(memory), key=lambda place: place[2])
     at_size = [
-        one
-        for one in memory
-        if (one.labels.get("message"), one.labels.get("size_bytes")) == (message, size)
+        figure
+        for figure in memory
+        if (figure.labels.get("message"), figure.labels.get("size_bytes")) == (message, size)
     ]
     codecs = [codec for codec, _ in ordered(at_size)]
-    contracts = list(dict.fromkeys(one.contract for one in at_size))
-    by_place = {(one.labels.get("codec"), one.contract): one for one in at_size}
+    contracts = list(dict.fromkeys(figure.contract for figure in at_size))
+    by_place = {(figure.labels.get("codec"), figure.contract): figure for figure in at_size}
     series = [
         Series(
             contract,
@@ -80,9 +84,11 @@ def _memory_chart(memory: Sequence[Figure]) -> RowChart:
         for number, contract in enumerate(contracts)
     ]
     none = [
-        str(one.labels.get("codec"))
-        for one in at_size
-        if one.contract == contracts[0] and one.value is not None and one.value < size / 100
+        str(figure.labels.get("codec"))
+        for figure in at_size
+        if figure.contract == contracts[0]
+        and figure.value is not None
+        and figure.value < size / 100
     ]
     finding = f"{contracts[0]}: no further memory with {', '.join(none)}" if none else ""
     return RowChart(
@@ -105,28 +111,28 @@ def _payloads(figure: Figure | None, size: float) -> Value:
 
 def _memory_table(view: CodecView) -> Table:
     allocated = {
-        (one.labels.get("codec"), one.contract, one.labels.get("size_bytes")): one
-        for one in view.of_kind(FigureKind.ALLOCATED)
+        (figure.labels.get("codec"), figure.contract, figure.labels.get("size_bytes")): figure
+        for figure in view.of_kind(FigureKind.ALLOCATED)
     }
     rows = []
-    for one in view.of_kind(FigureKind.MEMORY):
-        labels = one.labels
+    for figure in view.of_kind(FigureKind.MEMORY):
+        labels = figure.labels
         size = labels.get("size_bytes")
-        python = allocated.get((labels.get("codec"), one.contract, size))
+        python = allocated.get((labels.get("codec"), figure.contract, size))
         rows.append(
             Row(
                 [
                     Cell(str(labels.get("message"))),
-                    Cell(one.contract),
+                    Cell(figure.contract),
                     Cell(size_text(size), size),
                     Cell(str(labels.get("codec"))),
-                    Cell(size_text(one.value), one.value),
+                    Cell(size_text(figure.value), figure.value),
                     Cell(
                         size_text(None if python is None else python.value),
                         None if python is None else python.value,
                     ),
                 ],
-                one.void_text,
+                figure.void_text,
             )
         )
     headings = ["message", "contract", "size", "codec", "resident", "by Python's allocators"]

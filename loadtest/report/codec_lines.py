@@ -31,50 +31,54 @@ def title_of(message: str, contract: str) -> str:
 def timed(view: CodecView, message: str, contract: str) -> list[Figure]:
     """Return the times of a message under a contract, of all codecs and sizes."""
     return [
-        one
-        for one in view.times()
-        if one.labels.get("message") == message and one.contract == contract
+        figure
+        for figure in view.times()
+        if figure.labels.get("message") == message and figure.contract == contract
     ]
 
 
 def sizes_of(figures: Iterable[Figure]) -> list[float]:
     """Return the sizes that some figures have, each once, the smallest first."""
-    return sorted({one.labels["size_bytes"] for one in by_size(figures)})
+    return sorted({figure.labels["size_bytes"] for figure in by_size(figures)})
 
 
 def ordered(figures: Iterable[Figure]) -> list[tuple[str, list[Figure]]]:
     """Return the figures of each codec, those that are drawn from the start first."""
     order = list(CODECS)
-    found = by_codec(figures)
+    grouped = by_codec(figures)
     return sorted(
-        found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)
+        grouped.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)
     )
 
 
 def time_lines(figures: Iterable[Figure], along: str) -> list[Line]:
     """Return a line per codec along a label; what does not move along it has none."""
-    found = []
+    grouped = []
     for number, (codec, own) in enumerate(ordered(figures)):
         points = time_points(own, along)
         shown = codec in SHOWN_CODECS
         if len(points) > 1:
-            found.append(Line(codec, points, look_of(codec, CODECS, number), shown))
+            grouped.append(Line(codec, points, look_of(codec, CODECS, number), shown))
     # Of a benchmark of other codecs all are shown.
-    if any(line.shown for line in found):
-        return found
-    return [Line(line.name, line.points, line.look) for line in found]
+    if any(line.shown for line in grouped):
+        return grouped
+    return [Line(line.name, line.points, line.look) for line in grouped]
 
 
 def time_points(figures: Iterable[Figure], along: str) -> Sequence[Point]:
     """Return the times along a label, in its order."""
-    known = [one for one in figures if one.value is not None and one.labels.get(along) is not None]
+    known = [
+        figure
+        for figure in figures
+        if figure.value is not None and figure.labels.get(along) is not None
+    ]
     return [
         Point(
-            *(one.labels[along], one.value or 0.0, one.low, one.high),
-            void=one.void_text,
-            text=_said(one),
+            *(figure.labels[along], figure.value or 0.0, figure.low, figure.high),
+            void=figure.void_text,
+            text=_said(figure),
         )
-        for one in sorted(known, key=lambda one: one.labels[along])
+        for figure in sorted(known, key=lambda figure: figure.labels[along])
     ]
 
 

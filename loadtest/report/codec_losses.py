@@ -43,9 +43,9 @@ def _fastest_rows(view: CodecView) -> Iterator[Row]:
     for message, contract in view.places():
         figures = timed(view, message, contract)
         for size in sizes_of(figures):
-            here = [one for one in by_size(figures) if one.labels["size_bytes"] == size]
-            best = min(here, key=lambda one: one.value or 0.0)
-            ours = next((one for one in here if one.labels.get("codec") == own), None)
+            here = [figure for figure in by_size(figures) if figure.labels["size_bytes"] == size]
+            best = min(here, key=lambda figure: figure.value or 0.0)
+            ours = next((figure for figure in here if figure.labels.get("codec") == own), None)
             behind = None
             if ours is not None and ours.value and best.value:
                 behind = ours.value / best.value

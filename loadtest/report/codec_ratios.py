@@ -46,9 +46,9 @@ def headline_curves(view: CodecView) -> Iterator[Curve]:
     for baseline in view.baselines():
         if own is None or baseline == _NO_HEADLINE:
             continue
-        curves = [one for one in view.curves(own, baseline) if one.contract in HEADLINES]
+        curves = [figure for figure in view.curves(own, baseline) if figure.contract in HEADLINES]
         yield from sorted(
-            curves, key=lambda one: (HEADLINES.index(Contract(one.contract)), one.message)
+            curves, key=lambda figure: (HEADLINES.index(Contract(figure.contract)), figure.message)
         )
 
 

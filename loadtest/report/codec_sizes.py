@@ -20,9 +20,10 @@ from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 
 def encoded_parts(view: CodecView) -> Iterator[Part]:
     """Yield a chart per message of the encoded sizes, and all of them as a table."""
-    sizes = [one for one in view.of_kind(FigureKind.SIZE) if one.value is not None]
+    sizes = [figure for figure in view.of_kind(FigureKind.SIZE) if figure.value is not None]
     places = dict.fromkeys(
-        (str(one.labels.get("message")), one.labels.get("size_bytes") or 0) for one in sizes
+        (str(figure.labels.get("message")), figure.labels.get("size_bytes") or 0)
+        for figure in sizes
     )
     for message, size in places:
         yield _encoded_chart(message, size, sizes)
@@ -32,13 +33,15 @@ def encoded_parts(view: CodecView) -> Iterator[Part]:
 
 def _encoded_chart(message: str, size: float, sizes: Sequence[Figure]) -> RowChart:
     own = [
-        one
-        for one in sizes
-        if (one.labels.get("message"), one.labels.get("size_bytes")) == (message, size)
+        figure
+        for figure in sizes
+        if (figure.labels.get("message"), figure.labels.get("size_bytes")) == (message, size)
     ]
     codecs = [codec for codec, _ in ordered(own)]
-    methods = list(dict.fromkeys(str(one.labels.get("method")) for one in own))
-    by_place = {(one.labels.get("codec"), str(one.labels.get("method"))): one for one in own}
+    methods = list(dict.fromkeys(str(figure.labels.get("method")) for figure in own))
+    by_place = {
+        (figure.labels.get("codec"), str(figure.labels.get("method"))): figure for figure in own
+    }
     series = [
         Series(
             method,
@@ -47,8 +50,8 @@ def _encoded_chart(message: str, size: float, sizes: Sequence[Figure]) -> RowCha
         )
         for number, method in enumerate(methods)
     ]
-    least = min(own, key=lambda one: one.value or 0.0)
-    most = max(own, key=lambda one: one.value or 0.0)
+    least = min(own, key=lambda figure: figure.value or 0.0)
+    most = max(own, key=lambda figure: figure.value or 0.0)
     return RowChart(
         key=key_of("encoded", message, size_text(size)),
         title=capitalized(f"{thing(message)} of {size_text(size)}, encoded"),
@@ -78,8 +81,8 @@ def _share(figure: Figure | None, size: float) -> Value:
 
 def _encoded_table(sizes: Sequence[Figure]) -> Table:
     rows = []
-    for one in sizes:
-        labels = one.labels
+    for figure in sizes:
+        labels = figure.labels
         took = labels.get("compress_ns")
         rows.append(
             Row(
@@ -87,7 +90,7 @@ def _encoded_table(sizes: Sequence[Figure]) -> Table:
                     Cell(f"{labels.get('message')}, {size_text(labels.get('size_bytes'))}"),
                     Cell(str(labels.get("codec"))),
                     Cell(str(labels.get("method"))),
-                    Cell(count_text(one.value), one.value),
+                    Cell(count_text(figure.value), figure.value),
                     Cell(time_text(took), took),
                 ]
             )

@@ -61,14 +61,16 @@ def codec_parts(figures: Iterable[Figure]) -> Iterator[Part]:
 def _outcomes(figures: Sequence[Figure]) -> Iterator[Paragraph]:
     ratios = _ratios(figures, ORJSON)
     for name in CAPNP:
-        counts = Counter(one.verdict for one in ratios if one.labels["codec"] == name)
+        counts = Counter(figure.verdict for figure in ratios if figure.labels["codec"] == name)
         if counts:
-            told = ", ".join(f"{counts[one]} {one}" for one in Verdict if counts[one])
+            told = ", ".join(
+                f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]
+            )
             yield Paragraph(f"{name} against {ORJSON}: {told}.")
     voids = {
-        f"{one.labels['codec']} is void: {one.reason}"
-        for one in _of(figures, FigureKind.TIME)
-        if one.is_void
+        f"{figure.labels['codec']} is void: {figure.reason}"
+        for figure in _of(figures, FigureKind.TIME)
+        if figure.is_void
     }
     yield from map(Paragraph, sorted(voids))
 
@@ -78,13 +80,15 @@ def _outcomes(figures: Sequence[Figure]) -> Iterator[Paragraph]:
 
 def _by_size(figures: Sequence[Figure], baseline: str) -> Iterator[Table]:
     ratios = _ratios(figures, baseline)
-    for message, contract in _unique((one.labels["message"], one.contract) for one in ratios):
+    for message, contract in _unique(
+        (figure.labels["message"], figure.contract) for figure in ratios
+    ):
         here = [
-            one
-            for one in figures
-            if one.labels.get("message") == message and one.contract == contract
+            figure
+            for figure in figures
+            if figure.labels.get("message") == message and figure.contract == contract
         ]
-        sizes = sorted({one.labels["size_bytes"] for one in _ratios(here, baseline)})
+        sizes = sorted({figure.labels["size_bytes"] for figure in _ratios(here, baseline)})
         if contract in _BY_SIZE and len(sizes) >= _LEAST_SIZES:
             title = f"{message}, {contract}, by size: times as fast as {baseline}"
             yield _table(title, map(_size, sizes), _ratio_rows(here, baseline, "size_bytes", sizes))
@@ -93,7 +97,7 @@ def _by_size(figures: Sequence[Figure], baseline: str) -> Iterator[Table]:
 def _by_contract(figures: Sequence[Figure], baseline: str) -> Iterator[Table]:
     for message, size in _places(_ratios(figures, baseline)):
         here = _at(figures, message, size)
-        present = {one.contract for one in _ratios(here, baseline)}.difference(_TRIPS)
+        present = {figure.contract for figure in _ratios(here, baseline)}.difference(_TRIPS)
         contracts = [contract for contract in CONTRACTS if contract in present]
         if len(contracts) > len(_BY_SIZE):
             title = f"{message} of {_size(size)}: times as fast as {baseline}"
@@ -109,8 +113,8 @@ def _heading(contract: str) -> str:
 def _by_transport(figures: Sequence[Figure], baseline: str) -> Table:
     """Return what transports leave of a codec's gain, a row per message and codec."""
     headings = [contract.removeprefix("round trip ") for contract in _TRIPS]
-    trips = [one for one in figures if one.contract in _TRIPS]
-    carried = _ratios([one for one in trips if one.contract in TRANSPORTED], baseline)
+    trips = [figure for figure in figures if figure.contract in _TRIPS]
+    carried = _ratios([figure for figure in trips if figure.contract in TRANSPORTED], baseline)
     rows = [
         [f"{message} {_size(size)}", *cells]
         for message, size in _places(carried)
@@ -120,13 +124,15 @@ def _by_transport(figures: Sequence[Figure], baseline: str) -> Table:
 
 
 def _places(figures: Iterable[Figure]) -> list[tuple[str, int]]:
-    return _unique((one.labels["message"], one.labels["size_bytes"]) for one in figures)
+    return _unique((figure.labels["message"], figure.labels["size_bytes"]) for figure in figures)
 
 
 def _at(figures: Iterable[Figure], message: str, size: int) -> list[Figure]:
     place = (message, size)
     return [
-        one for one in figures if (one.labels.get("message"), one.labels.get("size_bytes")) == place
+        figure
+        for figure in figures
+        if (figure.labels.get("message"), figure.labels.get("size_bytes")) == place
     ]
 
 
@@ -135,12 +141,15 @@ def _ratio_rows(
 ) -> Iterator[list[Value]]:
     """Yield the baseline's times, and the ratios of each codec, behind their names."""
     times = {
-        one.labels[label]: one
-        for one in _of(figures, FigureKind.TIME)
-        if one.labels["subject"] == baseline and not one.labels["gc"]
+        figure.labels[label]: figure
+        for figure in _of(figures, FigureKind.TIME)
+        if figure.labels["subject"] == baseline and not figure.labels["gc"]
     }
     yield ["baseline", *(figure_cell(times.get(column), time_text) for column in columns)]
-    ratios = {(one.labels["codec"], one.labels[label]): one for one in _ratios(figures, baseline)}
+    ratios = {
+        (figure.labels["codec"], figure.labels[label]): figure
+        for figure in _ratios(figures, baseline)
+    }
     yield from _codec_rows(columns, ratios, digits)
 
 
@@ -155,20 +164,22 @@ def _codec_rows(
 
 
 def _ratios(figures: Iterable[Figure], baseline: str) -> list[Figure]:
-    return [one for one in _of(figures, FigureKind.RATIO) if one.labels["baseline"] == baseline]
+    return [
+        figure for figure in _of(figures, FigureKind.RATIO) if figure.labels["baseline"] == baseline
+    ]
 
 
 def _crossings(figures: Sequence[Figure]) -> Table:
     headings = ["contract", "codec", "over", "ahead", "95 % interval", "n", "reason"]
     # Those of the other codecs are in the result.
     rows = [
-        _crossing_cells(one, text, preposition)
+        _crossing_cells(figure, text, preposition)
         for kind, text, preposition in (
             (FigureKind.CROSSOVER, _size, "from"),
             (FigureKind.BREAK_EVEN, _percent, "up to"),
         )
-        for one in _of(figures, kind)
-        if one.labels["codec"] in _SHOWN
+        for figure in _of(figures, kind)
+        if figure.labels["codec"] in _SHOWN
     ]
     return _table("Where Cap'n Proto gets ahead", headings, rows)
 
@@ -193,19 +204,19 @@ def _percent(value: float) -> str:
 
 def _memory(figures: Sequence[Figure]) -> Table:
     cells = {
-        (one.labels["codec"], f"{_place(one)}, {one.contract}"): one
-        for one in _of(figures, FigureKind.MEMORY)
+        (figure.labels["codec"], f"{_place(figure)}, {figure.contract}"): figure
+        for figure in _of(figures, FigureKind.MEMORY)
     }
     return _by_place("Memory: how far the peak of the resident set rose", cells)
 
 
 def _sizes(figures: Sequence[Figure]) -> Iterator[Table]:
     known = _of(figures, FigureKind.SIZE)
-    for method in _unique(one.labels["method"] for one in known):
+    for method in _unique(figure.labels["method"] for figure in known):
         cells = {
-            (one.labels["codec"], _place(one)): one
-            for one in known
-            if one.labels["method"] == method
+            (figure.labels["codec"], _place(figure)): figure
+            for figure in known
+            if figure.labels["method"] == method
         }
         yield _by_place(f"Encoded size, {method}", cells)
 
@@ -220,12 +231,12 @@ def _place(figure: Figure) -> str:
 
 
 def _floors(figures: Sequence[Figure]) -> Table:
-    known = [one for one in _of(figures, FigureKind.TIME) if one.contract == FLOOR]
-    sizes = sorted({one.labels["size_bytes"] for one in known})
-    times = {(one.labels["subject"], one.labels["size_bytes"]): one for one in known}
+    known = [figure for figure in _of(figures, FigureKind.TIME) if figure.contract == FLOOR]
+    sizes = sorted({figure.labels["size_bytes"] for figure in known})
+    times = {(figure.labels["subject"], figure.labels["size_bytes"]): figure for figure in known}
     rows = [
         [subject, *(figure_cell(times.get((subject, size)), time_text) for size in sizes)]
-        for subject in _unique(one.labels["subject"] for one in known)
+        for subject in _unique(figure.labels["subject"] for figure in known)
     ]
     return _table("Floors: printed, never subtracted", map(_size, sizes), rows)
 

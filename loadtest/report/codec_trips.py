@@ -92,7 +92,11 @@ class Trip:
     @property
     def stages(self) -> list[tuple[str, Figure]]:
         """Where the message goes, and the ratio there, in order."""
-        return [(where, self.ratios[one]) for one, where in _WHERE.items() if one in self.ratios]
+        return [
+            (where, self.ratios[contract])
+            for contract, where in _WHERE.items()
+            if contract in self.ratios
+        ]
 
     def codec_share(self, codec: str) -> float | None:
         """Return which share of the trip over RPC writing and reading is, None if unknown."""
@@ -106,17 +110,17 @@ class Trip:
 
 def trips_of(view: CodecView) -> list[Trip]:
     """Return every message and size that went over a transport."""
-    found: dict[tuple[str, float], dict[str, dict[str, Figure]]] = {}
-    for one in view.times():
-        if one.contract in _WHERE:
-            codecs = found.setdefault((one.labels["message"], one.labels["size_bytes"]), {})
-            codecs.setdefault(one.labels["codec"], {})[one.contract] = one
+    grouped: dict[tuple[str, float], dict[str, dict[str, Figure]]] = {}
+    for figure in view.times():
+        if figure.contract in _WHERE:
+            codecs = grouped.setdefault((figure.labels["message"], figure.labels["size_bytes"]), {})
+            codecs.setdefault(figure.labels["codec"], {})[figure.contract] = figure
     # A codec that stayed in memory has nothing to tell here.
     carried = {
         place: {
             codec: times for codec, times in codecs.items() if times.keys() - {Contract.IN_MEMORY}
         }
-        for place, codecs in found.items()
+        for place, codecs in grouped.items()
     }
     ratios = _ratios(view)
     return [
@@ -231,13 +235,15 @@ def _ratio_points(trip: Trip, places: Mapping[str, int]) -> list[Point]:
 
 def stage_chart(view: CodecView, trip: Trip) -> RowChart:
     """Return a bar per codec: a function call, the codec, sockets, RPC."""
-    floors = {one.labels["codec"]: one.value for one in view.floors()}
+    floors = {figure.labels["codec"]: figure.value for figure in view.floors()}
     call_ns = floors.get(EMPTY_CALL)
     parts = dict(zip(_PARTS, (f"there and back {where}" for where in _WHERE.values()), strict=True))
     bars = {
         codec: [trip.times[codec][contract].value or 0.0 for contract in _WHERE]
-        for codec, _ in ordered(one for times in trip.times.values() for one in times.values())
-        if codec in SHOWN_CODECS and all(_is_known(trip.times[codec], one) for one in _WHERE)
+        for codec, _ in ordered(
+            figure for times in trip.times.values() for figure in times.values()
+        )
+        if codec in SHOWN_CODECS and all(_is_known(trip.times[codec], each) for each in _WHERE)
     }
     if call_ns is not None:
         parts = {_FUNCTION_CALL: "a call of a function that does nothing", **parts}
@@ -282,11 +288,11 @@ def increments(values: Sequence[float]) -> list[float]:
 
     For large messages TCP may be faster than a socket pair.
     """
-    found, largest = [], 0.0
+    grouped, largest = [], 0.0
     for value in values:
-        found.append(max(value - largest, 0.0))
+        grouped.append(max(value - largest, 0.0))
         largest = max(largest, value)
-    return found
+    return grouped
 
 
 def _times(trips: Sequence[Trip]) -> Table:
@@ -299,7 +305,7 @@ def _times(trips: Sequence[Trip]) -> Table:
                 *(time_cell(times.get(contract)) for contract in _WHERE),
                 _share_cell(trip.codec_share(codec)),
             ],
-            next(filter(None, (one.void_text for one in times.values())), ""),
+            next(filter(None, (figure.void_text for figure in times.values())), ""),
         )
         for trip in trips
         for codec, times in trip.times.items()
@@ -315,12 +321,12 @@ def _share_cell(share: float | None) -> Cell:
 def floors_table(view: CodecView) -> Table:
     """Return the times of what every codec is held against, by size."""
     floors = view.floors()
-    sizes = sorted({one.labels["size_bytes"] for one in floors})
+    sizes = sorted({figure.labels["size_bytes"] for figure in floors})
     by_name = by_codec(floors)
     rows = [
         Row([Cell(name), *(time_cell(times.get(size)) for size in sizes)])
         for name, times in (
-            (name, {one.labels["size_bytes"]: one for one in figures})
+            (name, {figure.labels["size_bytes"]: figure for figure in figures})
             for name, figures in by_name.items()
         )
     ]

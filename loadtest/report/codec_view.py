@@ -41,8 +41,8 @@ class CodecView:
     def _by_kind(self) -> Mapping[FigureKind, list[Figure]]:
         # There are thousands, and each chart asks anew.
         by_kind: dict[FigureKind, list[Figure]] = {}
-        for one in self.figures:
-            by_kind.setdefault(one.kind, []).append(one)
+        for figure in self.figures:
+            by_kind.setdefault(figure.kind, []).append(figure)
         return by_kind
 
     def of_kind(self, kind: FigureKind) -> list[Figure]:
@@ -52,35 +52,36 @@ class CodecView:
     def times(self) -> list[Figure]:
         """Return the times that compare: without second timings, and those with GC on."""
         return [
-            one
-            for one in self.of_kind(FigureKind.TIME)
-            if not one.labels.get("gc") and not str(one.labels.get("subject", "")).endswith(_AGAIN)
+            figure
+            for figure in self.of_kind(FigureKind.TIME)
+            if not figure.labels.get("gc")
+            and not str(figure.labels.get("subject", "")).endswith(_AGAIN)
         ]
 
     def floors(self) -> list[Figure]:
         """Return the times of what no codec is in."""
-        return [one for one in self.times() if one.labels.get("contract") == FLOOR]
+        return [figure for figure in self.times() if figure.labels.get("contract") == FLOOR]
 
     def floor_times(self, subject: str) -> list[Figure]:
         """Return the times of memcpy or another floor, by size."""
-        return by_size(one for one in self.floors() if one.labels.get("codec") == subject)
+        return by_size(figure for figure in self.floors() if figure.labels.get("codec") == subject)
 
     def places(self) -> list[tuple[str, str]]:
         """Return each message with each contract that was timed, the floors left out."""
-        found = dict.fromkeys(
-            (str(one.labels.get("message")), one.contract)
-            for one in self.times()
-            if one.contract != FLOOR
+        grouped = dict.fromkeys(
+            (str(figure.labels.get("message")), figure.contract)
+            for figure in self.times()
+            if figure.contract != FLOOR
         )
-        return list(found)
+        return list(grouped)
 
     def curves(self, codec: str, baseline: str) -> list[Curve]:
         """Return the ratios of a codec to a baseline, a curve per message and contract."""
         grouped: dict[tuple[str, str], list[Figure]] = {}
-        for one in by_size(self.of_kind(FigureKind.RATIO)):
-            if (one.labels.get("codec"), one.labels.get("baseline")) == (codec, baseline):
-                place = (str(one.labels.get("message")), one.contract)
-                grouped.setdefault(place, []).append(one)
+        for figure in by_size(self.of_kind(FigureKind.RATIO)):
+            if (figure.labels.get("codec"), figure.labels.get("baseline")) == (codec, baseline):
+                place = (str(figure.labels.get("message")), figure.contract)
+                grouped.setdefault(place, []).append(figure)
         return [
             Curve(
                 *(codec, baseline, message, contract, ratios),
@@ -107,36 +108,38 @@ class CodecView:
         wanted = {"codec": codec, "baseline": baseline, "message": message, **more}
         return next(
             (
-                one
-                for one in self.of_kind(kind)
-                if all(one.labels.get(name) == value for name, value in wanted.items())
+                figure
+                for figure in self.of_kind(kind)
+                if all(figure.labels.get(name) == value for name, value in wanted.items())
             ),
             None,
         )
 
     def own_codec(self) -> str | None:
         """Return what stands for Cap'n Proto here, None where it was not timed."""
-        timed = {one.labels.get("codec") for one in self.times()}
+        timed = {figure.labels.get("codec") for figure in self.times()}
         return next((codec for codec in (OWN, REFERENCE) if codec in timed), None)
 
     def baselines(self) -> list[str]:
         """Return the baselines that there are ratios to, the headline's first."""
-        names = {str(one.labels.get("baseline")) for one in self.of_kind(FigureKind.RATIO)}
+        names = {str(figure.labels.get("baseline")) for figure in self.of_kind(FigureKind.RATIO)}
         return [name for name in BASELINES if name in names] + sorted(names - {*BASELINES})
 
 
 def by_size(figures: Iterable[Figure]) -> list[Figure]:
     """Return those figures that have a value and a size above 0, the smallest first."""
-    found = [one for one in figures if one.value is not None and one.labels.get("size_bytes")]
-    return sorted(found, key=lambda one: one.labels["size_bytes"])
+    grouped = [
+        figure for figure in figures if figure.value is not None and figure.labels.get("size_bytes")
+    ]
+    return sorted(grouped, key=lambda figure: figure.labels["size_bytes"])
 
 
 def by_codec(figures: Iterable[Figure]) -> Mapping[str, list[Figure]]:
     """Return figures by the codec they are of."""
-    found: dict[str, list[Figure]] = {}
-    for one in figures:
-        found.setdefault(str(one.labels.get("codec")), []).append(one)
-    return found
+    grouped: dict[str, list[Figure]] = {}
+    for figure in figures:
+        grouped.setdefault(str(figure.labels.get("codec")), []).append(figure)
+    return grouped
 
 
 def floor_of(contract: str) -> str:

@@ -138,13 +138,18 @@ _PLANS = (
 )
 
 
-def document_of(found: SourceSet, path_to: Callable[[Source], str]) -> Document:
+def document_of(results: SourceSet, path_to: Callable[[Source], str]) -> Document:
     """Return the document of some results; `path_to` tells where a result lies from the page."""
-    sources = [source for kind in _order(found) for source in found.sources if source.kind == kind]
+    sources = [
+        source for kind in _order(results) for source in results.sources if source.kind == kind
+    ]
     sections, absent = [], []
     for plan in _PLANS:
         parts = [
-            part for kind in plan.kinds for one in found.all_of(kind) for part in plan.parts(one)
+            part
+            for kind in plan.kinds
+            for each in results.all_of(kind)
+            for part in plan.parts(each)
         ]
         if not parts:
             absent.append(plan)
@@ -164,16 +169,16 @@ def document_of(found: SourceSet, path_to: Callable[[Source], str]) -> Document:
     )
 
 
-def usable(found: SourceSet) -> SourceSet:
+def usable(results: SourceSet) -> SourceSet:
     """Return those results of which all can be shown, the others named.
 
     A file may be well-formed, and yet lack what a section needs.
     """
-    sources, skipped = [], list(found.skipped)
-    for source in found.sources:
+    sources, skipped = [], list(results.skipped)
+    for source in results.sources:
         try:
             with damage(str(source.folder / "run.json")):
-                document_of(SourceSet([source]), lambda one: one.name)
+                document_of(SourceSet([source]), lambda each: each.name)
         except ResultError as error:
             skipped.append(f"{source.folder} is skipped: {error}")
         else:
@@ -181,8 +186,8 @@ def usable(found: SourceSet) -> SourceSet:
     return SourceSet(sources, skipped)
 
 
-def _order(found: SourceSet) -> list[str]:
-    kinds = {source.kind for source in found.sources}
+def _order(results: SourceSet) -> list[str]:
+    kinds = {source.kind for source in results.sources}
     return [kind for kind in KINDS if kind in kinds] + sorted(kinds - KINDS.keys())
 
 
@@ -191,7 +196,7 @@ def _opening(sources: Sequence[Source], sections: list[Section]) -> list[Part]:
     lines = answers(sources)
     opening: list[Part] = [] if lines is None else [lines]
     charts = [part for each in sections for part in each.parts if isinstance(part, Chart)]
-    picture = next((one for one in charts if one.key == _PICTURE), next(iter(charts), None))
+    picture = next((item for item in charts if item.key == _PICTURE), next(iter(charts), None))
     if picture is not None:
         opening.append(picture)
         for at, each in enumerate(sections):
@@ -213,12 +218,12 @@ def _absent(plans: Sequence[_Plan]) -> Section:
 
 def _machines(sources: Sequence[Source]) -> list[str]:
     """Return the machines, each with the results that come from it."""
-    found: dict[str, list[str]] = {}
+    by_machine: dict[str, list[str]] = {}
     for source in sources:
-        found.setdefault(_machine(source.environment), []).append(_dated(source))
-    if len(found) == 1:
-        return list(found)
-    return [f"{machine}: {', '.join(names)}" for machine, names in found.items()]
+        by_machine.setdefault(_machine(source.environment), []).append(_dated(source))
+    if len(by_machine) == 1:
+        return list(by_machine)
+    return [f"{machine}: {', '.join(names)}" for machine, names in by_machine.items()]
 
 
 def _dated(source: Source) -> str:
@@ -244,11 +249,11 @@ def _machine(environment: Mapping[str, Any]) -> str:
 def _void_flags(sources: Sequence[Source]) -> Iterator[str]:
     """Yield how many figures of each source are void, with the most common reasons."""
     for source in sources:
-        voids = [one for one in source.figures if one.is_void]
+        voids = [each for each in source.figures if each.is_void]
         # One example per kind of reason: the numbers differ.
         alike: dict[tuple[str, ...], list[str]] = {}
-        for one in voids:
-            alike.setdefault(likeness(one.reasons), []).append(one.void_text)
+        for each in voids:
+            alike.setdefault(likeness(each.reasons), []).append(each.void_text)
         common = sorted(alike.values(), key=len, reverse=True)
         told = "; ".join(f"{texts[0]} ({len(texts):,})" for texts in common[:_NAMED])
         more = f"; and {len(common) - _NAMED} more reasons" if len(common) > _NAMED else ""

@@ -29,17 +29,17 @@ def end_to_end_parts(source: Source) -> Iterator[Part]:
 def cpu_share_parts(source: Source) -> Iterator[Part]:
     """Yield what of a call's CPU is the message and the protocol, and what sockets and loop."""
     in_memory = {
-        one.labels["case"]: one
-        for one in source.figures
-        if one.labels.get("kind") == "in memory" and one.value is not None
+        figure.labels["case"]: figure
+        for figure in source.figures
+        if figure.labels.get("kind") == "in memory" and figure.value is not None
     }
     totals = {
-        one.labels["load"]: one
-        for one in source.figures
-        if one.labels.get("kind") == "value"
-        and one.labels.get("what") == _CPU
-        and one.labels.get("subject") == "wire"
-        and one.value is not None
+        figure.labels["load"]: figure
+        for figure in source.figures
+        if figure.labels.get("kind") == "value"
+        and figure.labels.get("what") == _CPU
+        and figure.labels.get("subject") == "wire"
+        and figure.value is not None
     }
     known = [
         (load, in_memory[case].value or 0.0, totals[load].value or 0.0)

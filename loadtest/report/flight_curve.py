@@ -28,8 +28,8 @@ _RATE_LOOK, _CPU_LOOK = look_of(RATE, {}, 2), look_of(CPU, {}, 3)
 
 def flight_parts(source: Source) -> Iterator[Part]:
     """Yield the rate, service times and CPU per call by calls in flight, and a table of them."""
-    found = _by_subject(source.figures)
-    flights = [int(one.labels["calls_in_flight"]) for one in found[RATE]]
+    grouped = _by_subject(source.figures)
+    flights = [int(figure.labels["calls_in_flight"]) for figure in grouped[RATE]]
     if not flights:
         return
     knee = knee_of(source.figures)
@@ -37,19 +37,19 @@ def flight_parts(source: Source) -> Iterator[Part]:
     if knee is not None and knee.enough < knee.in_flight:
         marks.append(Mark("x", knee.enough, f"{knee.enough:,}: within 5 % of the highest"))
     times = [
-        Line(what, _points(found[what], 1000, time_text), PERCENTILES[what.rpartition(" ")[2]])
+        Line(what, _points(grouped[what], 1000, time_text), PERCENTILES[what.rpartition(" ")[2]])
         for what in (P50, P99)
     ]
     values = [point.y for line in times for point in line.points]
     panels = [
         Panel(
             Axis("calls/s", low=0),
-            [Line("calls/s", _points(found[RATE], 1, _rate_text), _RATE_LOOK)],
+            [Line("calls/s", _points(grouped[RATE], 1, _rate_text), _RATE_LOOK)],
             marks,
         ),
         Panel(Axis("service time", is_log=True, ticks=decade_ticks(values, time_text)), times),
     ]
-    cpu = _points(found[CPU], 1, _us_text)
+    cpu = _points(grouped[CPU], 1, _us_text)
     if cpu:
         axis = Axis("server CPU µs per call", low=0)
         panels.append(Panel(axis, [Line(CPU, cpu, _CPU_LOOK)], weight=0.7))
@@ -57,7 +57,9 @@ def flight_parts(source: Source) -> Iterator[Part]:
         key="rate-by-flight",
         title=f"Calls in flight, {plural(int(source.config['load']['connections']), 'connection')}",
         finding=_finding(knee, source.figures),
-        x=Axis("calls in flight", is_log=True, ticks=[(one, compact(one)) for one in flights]),
+        x=Axis(
+            "calls in flight", is_log=True, ticks=[(flight, compact(flight)) for flight in flights]
+        ),
         panels=panels,
     )
     yield flight_table(source.figures, folded=True)
@@ -72,7 +74,9 @@ def _us_text(value: float) -> str:
 
 
 def _points(figures: Sequence[Figure], factor: float, text: Text) -> list[Point]:
-    return [_point(one, one.value, factor, text) for one in figures if one.value is not None]
+    return [
+        _point(figure, figure.value, factor, text) for figure in figures if figure.value is not None
+    ]
 
 
 def _point(figure: Figure, value: float, factor: float, text: Text) -> Point:
@@ -92,12 +96,14 @@ def _finding(knee: Knee | None, figures: Sequence[Figure]) -> str:
     if knee is None:
         return "All of it is void."
     said = knee_text(knee)
-    limited = [int(one.labels["calls_in_flight"]) for one in figures if one.verdict == "at least"]
+    limited = [
+        int(figure.labels["calls_in_flight"]) for figure in figures if figure.verdict == "at least"
+    ]
     notes = [" Callers wait for replies, so these are service times, and no rate was demanded."]
     if limited:
         first = min(limited)
         notes.append(f" From {first:,} in flight on, the generator was the limit of some rates.")
-    if any(one.is_void for one in figures):
+    if any(figure.is_void for figure in figures):
         notes.append(" Grey points are void; the table says why.")
     return sentence(said) + "".join(notes)
 
@@ -117,17 +123,19 @@ def knee_text(knee: Knee) -> str:
 
 
 def _by_subject(figures: Sequence[Figure]) -> dict[str, list[Figure]]:
-    return {what: [one for one in figures if one.labels.get("what") == what] for what in UNITS}
+    return {
+        what: [figure for figure in figures if figure.labels.get("what") == what] for what in UNITS
+    }
 
 
 def flight_table(figures: Sequence[Figure], *, folded: bool = False) -> Table:
     """Return a row per number of calls in flight, with what is measured of it."""
     rows = []
     for each in zip(*_by_subject(figures).values(), strict=True):
-        reasons = list(dict.fromkeys(one.reason for one in each if one.reason))
-        is_void = all(one.is_void for one in each)
+        reasons = list(dict.fromkeys(figure.reason for figure in each if figure.reason))
+        is_void = all(figure.is_void for figure in each)
         labels = each[0].labels
-        shown = (figure_cell(one, _interval_text(one)) for one in each)
+        shown = (figure_cell(figure, _interval_text(figure)) for figure in each)
         load, reason = (labels["calls_in_flight"], labels["load"]), "; ".join(reasons)
         rows.append(row(*load, *shown, reason, void=reason if is_void else ""))
     headings = ["in flight", "connections x each", "calls/s", "p50", "p99", "CPU per call"]

@@ -28,8 +28,8 @@ def search_parts(source: Source) -> Iterator[Part]:
 
 
 def _rate_chart(source: Source, curve: Sequence[Mapping[str, float]]) -> LineChart:
-    found = source.document["found"]
-    rate, failing = found["rate_hz"], found["failing_hz"]
+    answer = source.document["found"]
+    rate, failing = answer["rate_hz"], answer["failing_hz"]
     limits = _limits(str(source.config.get("slo", "")))
     lines = []
     for name, part in (("p50", "p50"), ("p99", "p99"), ("p99.9", "p999")):
@@ -44,8 +44,8 @@ def _rate_chart(source: Source, curve: Sequence[Mapping[str, float]]) -> LineCha
         ]
         lines.append(Line(f"response {name}", points, PERCENTILES[name]))
     marks = [
-        Mark("y", one.limit_ns, f"objective: p{one.percent:g} < {time_text(one.limit_ns)}")
-        for one in limits
+        Mark("y", each.limit_ns, f"objective: p{each.percent:g} < {time_text(each.limit_ns)}")
+        for each in limits
     ]
     if rate is not None:
         marks.append(Mark("x", rate, f"verified: {rate:,g}/s"))
@@ -53,7 +53,7 @@ def _rate_chart(source: Source, curve: Sequence[Mapping[str, float]]) -> LineCha
     return LineChart(
         key="latency-by-rate",
         title=f"Response time against the offered rate, {source.config.get('slo', '')}",
-        finding=_rate_finding(rate, failing, found["limit"], lines, high),
+        finding=_rate_finding(rate, failing, answer["limit"], lines, high),
         x=Axis("offered calls per second", low=0),
         panels=[
             Panel(Axis("response time", low=0, high=high, ticks=_linear_ticks(high)), lines, marks)
@@ -72,7 +72,7 @@ def _frame(
     curve: Sequence[Mapping[str, float]], limits: Sequence[Latency], rate: float | None
 ) -> float:
     """Return up to which time the chart goes: what fails by orders of magnitude is cut off."""
-    highest = max((one.limit_ns for one in limits), default=0.0) * 2.0
+    highest = max((each.limit_ns for each in limits), default=0.0) * 2.0
     good = [
         point["p99"] * 1000
         for point in curve
@@ -90,8 +90,8 @@ def _linear_ticks(high_ns: float) -> list[tuple[float, str]]:
     rough = high_ns / 4
     power = 10 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
-    found = [(step * number, time_text(step * number)) for number in range(int(high_ns / step) + 1)]
-    return [(0.0, "0"), *found[1:]]
+    ticks = [(step * number, time_text(step * number)) for number in range(int(high_ns / step) + 1)]
+    return [(0.0, "0"), *ticks[1:]]
 
 
 def _rate_finding(

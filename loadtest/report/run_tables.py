@@ -38,17 +38,17 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
 
 
 def _worker_table(workers: Sequence[ProcessUse]) -> Table:
-    total = sum(one.calls or 0 for one in workers)
+    total = sum(each.calls or 0 for each in workers)
     rows = [
         row(
-            one.name,
-            one.calls,
-            None if one.calls is None or not total else f"{one.calls / total:.0%}",
-            number_cell(one.cpu_s, 2),
-            number_cell(one.cpu_us_per_call, 1),
-            None if one.gc is None else f"{one.gc.count:,}, {one.gc.pause_ns / 1e6:.1f} ms",
+            each.name,
+            each.calls,
+            None if each.calls is None or not total else f"{each.calls / total:.0%}",
+            number_cell(each.cpu_s, 2),
+            number_cell(each.cpu_us_per_call, 1),
+            None if each.gc is None else f"{each.gc.count:,}, {each.gc.pause_ns / 1e6:.1f} ms",
         )
-        for one in workers
+        for each in workers
     ]
     headings = ["worker", "calls", "share", "CPU s", "CPU µs per call", "GC pauses"]
     return Table("workers", "Workers", headings, rows)

@@ -18,19 +18,19 @@ _LEAST_SHARES = 3
 def share_parts(view: CodecView) -> Iterator[Part]:
     """Yield a chart per message and size that was read by shares."""
     places = dict.fromkeys(
-        (str(one.labels.get("message")), one.labels.get("size_bytes"))
-        for one in view.times()
-        if one.labels.get("k")
+        (str(figure.labels.get("message")), figure.labels.get("size_bytes"))
+        for figure in view.times()
+        if figure.labels.get("k")
     )
     for message, size in sorted(places, key=lambda place: (place[0], place[1] or 0)):
         figures = [
-            one
-            for one in view.times()
-            if (one.labels.get("message"), one.labels.get("size_bytes")) == (message, size)
-            and one.labels.get("k") is not None
-            and one.contract != Contract.COLD
+            figure
+            for figure in view.times()
+            if (figure.labels.get("message"), figure.labels.get("size_bytes")) == (message, size)
+            and figure.labels.get("k") is not None
+            and figure.contract != Contract.COLD
         ]
-        if len({one.labels["k"] for one in figures}) >= _LEAST_SHARES:
+        if len({figure.labels["k"] for figure in figures}) >= _LEAST_SHARES:
             yield share_chart(view, message, size, figures)
 
 

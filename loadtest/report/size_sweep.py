@@ -13,7 +13,7 @@ from capnp_rig.loadtest.report.codec_lines import (
     timed,
     title_of,
 )
-from capnp_rig.loadtest.report.codec_ratios import codec_ratio_table
+from capnp_rig.loadtest.report.codec_ratios import codec_ratio_table, what_of
 from capnp_rig.loadtest.report.codec_view import (
     CAPNP,
     HEADLINES,
@@ -73,21 +73,21 @@ def size_parts(view: CodecView) -> Iterator[Part]:
 
 def _all_times(view: CodecView) -> Table:
     rows = []
-    for one in view.of_kind(FigureKind.TIME):
-        labels = one.labels
+    for figure in view.of_kind(FigureKind.TIME):
+        labels = figure.labels
         size = labels.get("size_bytes")
         cells = [
             Cell(str(labels.get("message") or NOTHING)),
-            Cell(one.contract),
+            Cell(figure.contract),
             Cell(size_text(size), size),
             Cell(
                 f"{labels.get('subject', labels.get('codec'))}{', GC on' * bool(labels.get('gc'))}"
             ),
-            time_cell(one),
-            Cell(interval_text(one.low, one.high, time_text) or NOTHING),
-            Cell(f"{one.n:,}", one.n),
+            time_cell(figure),
+            Cell(interval_text(figure.low, figure.high, time_text) or NOTHING),
+            Cell(f"{figure.n:,}", figure.n),
         ]
-        rows.append(Row(cells, one.void_text))
+        rows.append(Row(cells, figure.void_text))
     headings = ["message", "contract", "size", "codec", "time", "95 % interval", "n"]
     return Table("times", "Every time that was measured", headings, rows, folded=True)
 
@@ -103,7 +103,7 @@ def size_chart(view: CodecView, message: str, contract: str) -> LineChart:
     sizes = sizes_of(figures)
     lines = time_lines(by_size(figures), "size_bytes")
     floor = floor_of(contract)
-    floors = [one for one in view.floor_times(floor) if one.labels["size_bytes"] in sizes]
+    floors = [figure for figure in view.floor_times(floor) if figure.labels["size_bytes"] in sizes]
     if len(floors) >= _LEAST_SIZES:
         lines.append(Line(floor, time_points(floors, "size_bytes"), FLOOR))
     times = [point.y for line in lines for point in line.points]
@@ -143,11 +143,11 @@ def _ratio_panel(curves: Sequence[Curve]) -> Panel:
             curve.codec,
             [
                 ratio_point(
-                    one.labels["size_bytes"],
-                    one,
-                    f"{curve.codec} over {curve.baseline}, {size_text(one.labels['size_bytes'])}",
+                    figure.labels["size_bytes"],
+                    figure,
+                    what_of(curve, figure),
                 )
-                for one in curve.ratios
+                for figure in curve.ratios
             ],
             look_of(curve.codec, CODECS),
             curve.codec in SHOWN_CODECS,
@@ -184,13 +184,14 @@ def size_table(view: CodecView, message: str, contract: str) -> Table:
     if not codecs:
         codecs = [name for name, _ in ordered(figures)]
     by_place = {
-        (one.labels.get("codec"), one.labels["size_bytes"]): one for one in by_size(figures)
+        (figure.labels.get("codec"), figure.labels["size_bytes"]): figure
+        for figure in by_size(figures)
     }
     own, baselines = view.own_codec(), view.baselines()
-    curves = {one.codec: one for one in _curves_at(view, message, contract)}
+    curves = {figure.codec: figure for figure in _curves_at(view, message, contract)}
     ratios = {}
     if own in curves:
-        ratios = {one.labels["size_bytes"]: one for one in curves[own].ratios}
+        ratios = {figure.labels["size_bytes"]: figure for figure in curves[own].ratios}
     headings = ["size", *codecs]
     if ratios:
         headings += [f"{own} over {baselines[0]}", *RATIO_HEADINGS]
@@ -198,8 +199,8 @@ def size_table(view: CodecView, message: str, contract: str) -> Table:
     for size in sizes_of(figures):
         cells = [Cell(size_text(size), size)]
         for codec in codecs:
-            one = by_place.get((codec, size))
-            cells.append(time_cell(one))
+            figure = by_place.get((codec, size))
+            cells.append(time_cell(figure))
         ratio = ratios.get(size)
         if ratios:
             nothing = [Cell(NOTHING)] * (1 + len(RATIO_HEADINGS))

@@ -92,20 +92,20 @@ def find_sources(results: Path) -> SourceSet:
         for each in sorted(results.iterdir())
         if each.is_dir() and _RESULT_NAME.fullmatch(each.name) and each not in folders
     ]
-    found = _read_heads(folders)
+    read = _read_heads(folders)
     newest: dict[str, tuple[Path, Mapping[str, Any]]] = {}
-    for folder, document in sorted(found.heads, key=_age, reverse=True):
+    for folder, document in sorted(read.heads, key=_age, reverse=True):
         newest.setdefault(str(document["kind"]), (folder, document))
-    return _read_all(newest.values(), [*empty, *found.skipped])
+    return _read_all(newest.values(), [*empty, *read.skipped])
 
 
 def read_sources(folders: Iterable[Path]) -> SourceSet:
     """Return the results of some folders: all load runs, of other kinds the newest."""
-    found = _read_heads(folders)
+    read = _read_heads(folders)
     chosen: list[tuple[Path, Mapping[str, Any]]] = []
-    skipped = list(found.skipped)
+    skipped = list(read.skipped)
     kinds: dict[str, Path] = {}
-    for folder, document in sorted(found.heads, key=_age, reverse=True):
+    for folder, document in sorted(read.heads, key=_age, reverse=True):
         kind = str(document["kind"])
         newer = kinds.setdefault(kind, folder)
         if newer is folder or kind in LOAD_KINDS:
@@ -151,7 +151,7 @@ def _read_all(heads: Iterable[tuple[Path, Mapping[str, Any]]], skipped: Sequence
     for folder, document in heads:
         try:
             source = _read_head(folder, document)
-            number = 1 + sum(one.kind == source.kind for one in sources)
+            number = 1 + sum(each.kind == source.kind for each in sources)
             slug = source.kind if number == 1 else f"{source.kind}-{number}"
             sources.append(replace(source, slug=slug))
         except (ResultError, OSError) as error:

@@ -36,8 +36,8 @@ def tail_of(percent: float) -> float:
 
 def nines_ticks(most: float) -> list[tuple[float, str]]:
     """Return ticks at the nines, up to the tail that `most` calls have."""
-    found = [(tail_of(percent), f"p{percent:.6g}") for percent in _NINES]
-    return [tick for tick in found if tick[0] <= most * 1.001]
+    ticks = [(tail_of(percent), f"p{percent:.6g}") for percent in _NINES]
+    return [tick for tick in ticks if tick[0] <= most * 1.001]
 
 
 def spectrum_points(times: Histogram, void: str = "", name: str = "") -> list[Point]:
@@ -52,7 +52,7 @@ def spectrum_points(times: Histogram, void: str = "", name: str = "") -> list[Po
     tails = {10 ** (step / _PER_DECADE) for step in range(steps + 1)} | {float(times.count)}
     percents = {tail: 100 * (1 - 1 / tail) for tail in tails}
     # These as they are: by way of their tails they may miss a call at the edge.
-    percents |= {tail_of(one): one for one in _NINES if tail_of(one) <= times.count}
+    percents |= {tail_of(each): each for each in _NINES if tail_of(each) <= times.count}
     points = []
     for tail, percent in sorted(percents.items()):
         value_ns = times.percentile_ns(percent)

@@ -43,9 +43,9 @@ _RATIOS = {RATIO_CALLS: "Calls/s", RATIO_CPU: "Server CPU per call"}
 def ladder_parts(figures: Sequence[Figure], document: Mapping[str, Any]) -> Iterator[Part]:
     """Yield calls per second, CPU per call and percentiles of every stack, and a table."""
     for kind in dict.fromkeys(payload.kind for payload in payloads_of(select(figures, CALLS))):
-        own = [one for one in figures if payload_of(one).kind == kind]
+        own = [figure for figure in figures if payload_of(figure).kind == kind]
         yield from _charts(kind, own)
-    ratios = [ratio_row(stack_ratio_text(one), one) for one in telling_ratios(figures)]
+    ratios = [ratio_row(stack_ratio_text(figure), figure) for figure in telling_ratios(figures)]
     if ratios:
         yield ratio_table("stack-ratios", "Above 1 the first named is better", ratios)
     skipped = document.get("skipped")
@@ -58,12 +58,12 @@ def ladder_parts(figures: Sequence[Figure], document: Mapping[str, Any]) -> Iter
 
 def telling_ratios(figures: Sequence[Figure]) -> list[Figure]:
     """Return the ratios of rates and CPU, of the smallest and the largest payload of each kind."""
-    ratios = [one for name in (RATIO_CALLS, RATIO_CPU) for one in select(figures, name)]
+    ratios = [figure for name in (RATIO_CALLS, RATIO_CPU) for figure in select(figures, name)]
     by_kind: dict[str, list[Payload]] = {}
     for payload in payloads_of(ratios):
         by_kind.setdefault(payload.kind, []).append(payload)
     ends = [payload for some in by_kind.values() for payload in (some[0], some[-1])]
-    return [one for payload in dict.fromkeys(ends) for one in _of_payload(ratios, payload)]
+    return [figure for payload in dict.fromkeys(ends) for figure in _of_payload(ratios, payload)]
 
 
 def stack_ratio_text(ratio: Figure) -> str:
@@ -79,15 +79,17 @@ def _charts(kind: str, figures: Sequence[Figure]) -> Iterator[RowChart]:
         (CALLS, "Answered calls per second, closed loop", "calls per second"),
         (CPU, "Server CPU per call", "CPU µs per call"),
     ):
-        found = select(figures, figure)
-        if found:
-            series = {payload.text: _of_payload(found, payload) for payload in payloads_of(found)}
+        grouped = select(figures, figure)
+        if grouped:
+            series = {
+                payload.text: _of_payload(grouped, payload) for payload in payloads_of(grouped)
+            }
             yield _ladder(
                 key_of("ladder", figure, kind),
                 f"{title}{of_kind}",
                 series,
-                Axis(unit, is_log=True, ticks=decade_ticks(_values(found), compact)),
-                finding=_finding(found, unit, is_most_best=figure == CALLS),
+                Axis(unit, is_log=True, ticks=decade_ticks(_values(grouped), compact)),
+                finding=_finding(grouped, unit, is_most_best=figure == CALLS),
                 is_most_best=figure == CALLS,
             )
     yield from _percentiles(kind, figures)
@@ -95,15 +97,17 @@ def _charts(kind: str, figures: Sequence[Figure]) -> Iterator[RowChart]:
 
 def _percentiles(kind: str, figures: Sequence[Figure]) -> Iterator[RowChart]:
     """Yield response times under half of what each stack can do, of the smallest payload."""
-    found = [one for name in PERCENTILES for one in select(figures, name, OPEN)]
-    if not found:
+    grouped = [figure for name in PERCENTILES for figure in select(figures, name, OPEN)]
+    if not grouped:
         return
-    payload = payloads_of(found)[0]
+    payload = payloads_of(grouped)[0]
     series = {
-        name: [one for one in _of_payload(found, payload) if one.labels["figure"] == name]
+        name: [
+            figure for figure in _of_payload(grouped, payload) if figure.labels["figure"] == name
+        ]
         for name in PERCENTILES
     }
-    values_us = _values(found)
+    values_us = _values(grouped)
     yield _ladder(
         key_of("ladder-latency", kind),
         f"Response time, open loop at half of each stack's own rate, {payload.text}",
@@ -120,11 +124,11 @@ def _percentiles(kind: str, figures: Sequence[Figure]) -> Iterator[RowChart]:
 
 
 def _values(figures: Sequence[Figure]) -> list[float]:
-    return [one.value or 0.0 for one in figures]
+    return [figure.value or 0.0 for figure in figures]
 
 
 def _of_payload(figures: Sequence[Figure], payload: Payload) -> list[Figure]:
-    return [one for one in figures if payload_of(one) == payload]
+    return [figure for figure in figures if payload_of(figure) == payload]
 
 
 def _ladder(
@@ -137,12 +141,12 @@ def _ladder(
     is_most_best: bool,
 ) -> RowChart:
     """Return a chart with a row per stack, the best one of the first series on top."""
-    first = {stack_of(one): one.value or 0.0 for one in next(iter(series.values()))}
-    every = dict.fromkeys(stack_of(one) for found in series.values() for one in found)
+    first = {stack_of(figure): figure.value or 0.0 for figure in next(iter(series.values()))}
+    every = dict.fromkeys(stack_of(figure) for grouped in series.values() for figure in grouped)
     stacks = sorted(every, key=lambda stack: first.get(stack, 0.0), reverse=is_most_best)
     drawn = []
-    for number, (name, found) in enumerate(series.items()):
-        by_stack = {stack_of(one): one for one in found}
+    for number, (name, grouped) in enumerate(series.items()):
+        by_stack = {stack_of(figure): figure for figure in grouped}
         values = [_value(by_stack.get(stack)) for stack in stacks]
         drawn.append(Series(name, values, look_of(name, LOOKS, number)))
     return RowChart(key, title, finding, axis, [row_text(stack) for stack in stacks], drawn, "dots")
@@ -167,12 +171,12 @@ def _text_of(figure: Figure) -> Callable[[float], str]:
     return count_text
 
 
-def _finding(found: Sequence[Figure], unit: str, *, is_most_best: bool) -> str:
-    payload = payloads_of(found)[0]
-    good = [one for one in _of_payload(found, payload) if not one.is_void]
+def _finding(grouped: Sequence[Figure], unit: str, *, is_most_best: bool) -> str:
+    payload = payloads_of(grouped)[0]
+    good = [figure for figure in _of_payload(grouped, payload) if not figure.is_void]
     if not good:
         return "A dot per payload; whiskers are 95 % intervals, grey dots are void."
-    ordered = sorted(good, key=lambda one: one.value or 0.0, reverse=is_most_best)
+    ordered = sorted(good, key=lambda figure: figure.value or 0.0, reverse=is_most_best)
     best, worst = ordered[0], ordered[-1]
     said = (
         f"with {payload.text} payloads from {row_text(stack_of(best))}, {count_text(best.value)}, "

@@ -97,7 +97,7 @@ def _ladder(payload: str, loop: str, figures: Sequence[Figure]) -> Table:
 
 
 def _by_rate(cells: _Cells) -> list[str]:
-    rates = {stack: one.value or 0.0 for (stack, name), one in cells.items() if name == CALLS}
+    rates = {stack: figure.value or 0.0 for (stack, name), figure in cells.items() if name == CALLS}
     return sorted(rates, key=lambda stack: -rates[stack])
 
 
@@ -105,7 +105,7 @@ def _floors(cells: _Cells) -> str:
     """Return the A/A floors of the ratios, to stand in a title."""
     told = []
     for name, what in ((FLOOR_CALLS, "calls"), (FLOOR_CPU, "CPU")):
-        figure = next((one for (_, known), one in cells.items() if known == name), None)
+        figure = next((each for (_, known), each in cells.items() if known == name), None)
         if figure is not None and figure.value is not None:
             floor = noise_floor(Interval(figure.value, figure.low, figure.high, figure.n))
             told.append(f"{what} {'unknown' if floor is None else f'{floor:.1%}'}")
@@ -115,5 +115,6 @@ def _floors(cells: _Cells) -> str:
 def _busy(cells: _Cells, stack: str) -> str:
     shares = [cells.get((stack, name)) for name in (GENERATOR_BUSY, SERVER_BUSY)]
     return "/".join(
-        NOTHING if one is None or one.value is None else f"{one.value:.0%}" for one in shares
+        NOTHING if figure is None or figure.value is None else f"{figure.value:.0%}"
+        for figure in shares
     )

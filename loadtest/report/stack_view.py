@@ -35,8 +35,8 @@ def payload_of(figure: Figure) -> Payload:
 
 def payloads_of(figures: Iterable[Figure]) -> list[Payload]:
     """Return each payload once: texts first, the smallest first."""
-    found = {payload_of(one) for one in figures}
-    return sorted(found, key=lambda one: (one.kind != "text", one))
+    grouped = {payload_of(figure) for figure in figures}
+    return sorted(grouped, key=lambda figure: (figure.kind != "text", figure))
 
 
 def stack_of(figure: Figure) -> str:
@@ -52,11 +52,11 @@ def row_text(stack: str) -> str:
 def select(figures: Iterable[Figure], figure: str, loop: str = CLOSED) -> Sequence[Figure]:
     """Return one sort of figures in one loop, those with a value that a log axis can show."""
     return [
-        one
-        for one in figures
-        if one.labels.get("figure") == figure
-        and one.labels.get("stack")
-        and one.labels.get("loop", CLOSED) == loop
-        and one.value is not None
-        and one.value > 0
+        each
+        for each in figures
+        if each.labels.get("figure") == figure
+        and each.labels.get("stack")
+        and each.labels.get("loop", CLOSED) == loop
+        and each.value is not None
+        and each.value > 0
     ]

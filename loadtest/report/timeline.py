@@ -116,16 +116,16 @@ def _heat(seconds: Sequence[tuple[float, Second]], clock: str) -> Heat | None:
 
 def _spread(times: Histogram, edges: Sequence[float]) -> list[float]:
     """Return the share of the values between each two edges, what lies outside in the last ones."""
-    found = [0.0] * (len(edges) - 1)
+    shares = [0.0] * (len(edges) - 1)
     if not times.count:
-        return found
+        return shares
     for bucket, count in times.counts.items():
         low, high = bucket_range_ns(bucket)
         at = math.log10((low + high) / 2 / edges[0]) * _HEAT_PER_DECADE
-        found[min(max(math.floor(at), 0), len(found) - 1)] += count / times.count
-    found[0] += times.below / times.count
-    found[-1] += times.above / times.count
-    return found
+        shares[min(max(math.floor(at), 0), len(shares) - 1)] += count / times.count
+    shares[0] += times.below / times.count
+    shares[-1] += times.above / times.count
+    return shares
 
 
 def _usage_panels(load: LoadRun, offsets: Mapping[int, float]) -> list[Panel]:
@@ -136,16 +136,16 @@ def _usage_panels(load: LoadRun, offsets: Mapping[int, float]) -> list[Panel]:
     for repeat, offset in offsets.items():
         for (role, name, _), intervals in usage_intervals(load, repeat).items():
             title = name if role in name else f"{role}: {name}"
-            for one in intervals:
-                if one.until_s < 0:
+            for each in intervals:
+                if each.until_s < 0:
                     continue
-                at = offset + max(one.until_s, 0.0)
-                used, held = one.cores, one.usage.rss_bytes / 1e6
+                at = offset + max(each.until_s, 0.0)
+                used, held = each.cores, each.usage.rss_bytes / 1e6
                 said = f"{title}, {digits(used)} cores, {count_text(held)} MB"
                 cores.setdefault(title, []).append(Point(at, used, text=said))
                 memory.setdefault(title, []).append(Point(at, held, text=said))
-                if one.gc is not None:
-                    pause = _pause_point(at, title, one.gc)
+                if each.gc is not None:
+                    pause = _pause_point(at, title, each.gc)
                     pauses.setdefault(title, []).append(pause)
         stolen += [
             Point(offset + at_s, 100 * share, text=f"{digits(100 * share)} % stolen")
@@ -157,7 +157,7 @@ def _usage_panels(load: LoadRun, offsets: Mapping[int, float]) -> list[Panel]:
         if points:
             panels.append(Panel(Axis(title, low=0), _plain_lines(points), weight=0.7))
     # A process that never collected would only add a line at 0.
-    collecting = {title for title, those in pauses.items() if any(one.y for one in those)}
+    collecting = {title for title, those in pauses.items() if any(each.y for each in those)}
     if collecting:
         axis = Axis("garbage collection, in ms of pause per sample", low=0)
         # Each process has the colour that it has above.
@@ -182,20 +182,20 @@ def _pause_point(at: float, title: str, gc: GcUse) -> Point:
 
 def _gc_finding(load: LoadRun) -> str:
     """Return what the collections took of each role, nothing where no process tells of them."""
-    found: dict[str, list[GcUse]] = {}
+    by_role: dict[str, list[GcUse]] = {}
     for repeat in load.repeats:
         for (role, _, _), intervals in usage_intervals(load, repeat).items():
-            known = [one.gc for one in intervals if one.gc is not None and one.until_s > 0]
+            known = [item.gc for item in intervals if item.gc is not None and item.until_s > 0]
             if known:
-                found.setdefault(role, []).extend(known)
-    return "".join(f" {_gc_sentence(role, each)}" for role, each in found.items())
+                by_role.setdefault(role, []).extend(known)
+    return "".join(f" {_gc_sentence(role, each)}" for role, each in by_role.items())
 
 
-def _gc_sentence(role: str, found: Sequence[GcUse]) -> str:
-    count = sum(one.count for one in found)
+def _gc_sentence(role: str, uses: Sequence[GcUse]) -> str:
+    count = sum(each.count for each in uses)
     if not count:
         return f"The {role} collected no garbage."
-    pause = time_text(sum(one.pause_ns for one in found))
+    pause = time_text(sum(each.pause_ns for each in uses))
     return f"The {role} collected garbage {count:,} times, and stood still for {pause}."
 
 
@@ -210,12 +210,12 @@ def _plain_lines(points: Mapping[str, Sequence[Point]]) -> list[Line]:
 
 
 def _time_finding(seconds: Sequence[tuple[float, Second]], clock: str) -> str:
-    found = [
+    tails = [
         (value_ns, second.second)
         for _, second in seconds
         if (value_ns := _times(second, clock).percentile_ns(99)) is not None
     ]
-    best, worst = min(found), max(found)
+    best, worst = min(tails), max(tails)
     said = (
         f"the p99 of a second was between {time_text(best[0])} and {time_text(worst[0])}, "
         f"that in second {worst[1]}"

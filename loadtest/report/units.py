@@ -27,7 +27,7 @@ def time_text(value_ns: float | None, count: int = 3) -> str:
         return f"{digits(value_ns, count)} ns"
     # As it will be shown: 999.9 ns is 1 µs.
     shown = abs(float(f"{value_ns:.{count}g}"))
-    factor, unit = next(one for one in reversed(_TIMES) if shown >= one[0])
+    factor, unit = next(each for each in reversed(_TIMES) if shown >= each[0])
     return f"{digits(value_ns / factor, count)} {unit}"
 
 
@@ -41,7 +41,7 @@ def size_text(size_bytes: float | None, count: int = 2) -> str:
     if size_bytes is None:
         return NOTHING
     factor, unit = next(
-        (one for one in reversed(_SIZES) if abs(round(size_bytes)) >= one[0]), _SIZES[0]
+        (each for each in reversed(_SIZES) if abs(round(size_bytes)) >= each[0]), _SIZES[0]
     )
     value = size_bytes / factor
     is_whole = value >= 10 ** (count - 1) or value == int(value)

@@ -99,8 +99,8 @@ class Summary:
 
 
 def _percentiles(times: Histogram) -> dict[str, float | None]:
-    found = {f"p{percent:g}": _us(times.percentile_ns(percent)) for percent in PERCENTILES}
-    return {**found, "max": _us(times.max_ns)}
+    summary = {f"p{percent:g}": _us(times.percentile_ns(percent)) for percent in PERCENTILES}
+    return {**summary, "max": _us(times.max_ns)}
 
 
 def _us(value_ns: int | None) -> float | None:
@@ -123,7 +123,7 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
         failures["unfinished"] += unfinished
     seconds = sum(part.seconds for part in parts)
     used = [part.server_cpu_s for part in parts if part.server_cpu_s is not None]
-    found = Summary(
+    summary = Summary(
         calls=total.answered,
         failures=dict(failures),
         calls_per_s=total.answered / seconds if seconds else 0.0,
@@ -138,30 +138,30 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
         reconnects=total.reconnects,
     )
     stopped = [Reason.of(ReasonCode.INTERRUPTED, seconds=seconds)] if interrupted else []
-    return replace(found, reasons=(*stopped, *_reasons(found, sum(scheduled), parts)))
+    return replace(summary, reasons=(*stopped, *_reasons(summary, sum(scheduled), parts)))
 
 
 def _zeros(count: int) -> Histogram:
     return Histogram(count=count, below=count, min_ns=0, max_ns=0) if count else Histogram()
 
 
-def _reasons(found: Summary, scheduled: int, parts: Sequence[MeasuredRepeat]) -> Iterator[Reason]:
-    if found.errors:
-        yield Reason.of(ReasonCode.CALLS_FAILED, count=found.errors)
-    if found.busy > LIMITS["busy"]:
-        yield Reason.of(ReasonCode.GENERATOR_BUSY, busy=found.busy)
-    if scheduled and found.calls < LIMITS["sent_share"] * scheduled:
-        yield Reason.of(ReasonCode.SCHEDULE_MISSED, share=found.calls / scheduled)
-    late = lateness_reason(found.lateness, found.response)
+def _reasons(summary: Summary, scheduled: int, parts: Sequence[MeasuredRepeat]) -> Iterator[Reason]:
+    if summary.errors:
+        yield Reason.of(ReasonCode.CALLS_FAILED, count=summary.errors)
+    if summary.busy > LIMITS["busy"]:
+        yield Reason.of(ReasonCode.GENERATOR_BUSY, busy=summary.busy)
+    if scheduled and summary.calls < LIMITS["sent_share"] * scheduled:
+        yield Reason.of(ReasonCode.SCHEDULE_MISSED, share=summary.calls / scheduled)
+    late = lateness_reason(summary.lateness, summary.response)
     if late is not None:
         yield late
-    if found.response.beyond(99) < LIMITS["least_beyond"]:
+    if summary.response.beyond(99) < LIMITS["least_beyond"]:
         yield Reason.of(ReasonCode.FEW_SAMPLES, least=LIMITS["least_beyond"])
     steal = max((part.steal or 0.0 for part in parts), default=0.0)
     if steal > LIMITS["steal"]:
         yield Reason.of(ReasonCode.STEAL, share=steal)
     for part in parts:
-        drifted = drift(part, found.is_open_loop)
+        drifted = drift(part, summary.is_open_loop)
         if drifted is not None:
             yield drifted
 
@@ -210,18 +210,18 @@ def _drifting(second: Window, is_open_loop: bool) -> float:
     return second.answered
 
 
-def figures(found: Summary) -> list[Figure]:
+def figures(summary: Summary) -> list[Figure]:
     """Return every figure of a run with its interval and its own verdict."""
-    listed = [_rate(found)]
-    clocks = {"service time": found.service}
-    if found.is_open_loop:
-        clocks = {"response time": found.response, **clocks, "lateness": found.lateness}
+    listed = [_rate(summary)]
+    clocks = {"service time": summary.service}
+    if summary.is_open_loop:
+        clocks = {"response time": summary.response, **clocks, "lateness": summary.lateness}
     for name, times in clocks.items():
-        listed += [_percentile(found, name, times, percent) for percent in PERCENTILES]
-    failed = Reason.of(ReasonCode.CALLS_FAILED, count=found.errors) if found.errors else None
-    calls = found.calls + found.errors
-    listed.append(_figure("failures", found.errors, "calls", calls, failed))
-    listed.append(_cpu_per_call(found))
+        listed += [_percentile(summary, name, times, percent) for percent in PERCENTILES]
+    failed = Reason.of(ReasonCode.CALLS_FAILED, count=summary.errors) if summary.errors else None
+    calls = summary.calls + summary.errors
+    listed.append(_figure("failures", summary.errors, "calls", calls, failed))
+    listed.append(_cpu_per_call(summary))
     return listed
 
 
@@ -232,18 +232,18 @@ def _figure(name: str, value: float | None, unit: str, n: int, *problems: Reason
     return Figure(name, value, unit, _CONTRACT, n, verdict=verdict, reasons=reasons)
 
 
-def _rate(found: Summary) -> Figure:
-    name = f"answered calls, {'open' if found.is_open_loop else 'closed'} loop"
-    problem = None if found.calls else Reason(ReasonCode.NO_CALLS)
-    figure = _figure(name, found.calls_per_s, "calls/s", found.calls, problem)
-    if found.calls and found.busy > LIMITS["busy"] and not found.is_open_loop:
-        busy = Reason.of(ReasonCode.GENERATOR_BUSY, busy=found.busy)
+def _rate(summary: Summary) -> Figure:
+    name = f"answered calls, {'open' if summary.is_open_loop else 'closed'} loop"
+    problem = None if summary.calls else Reason(ReasonCode.NO_CALLS)
+    figure = _figure(name, summary.calls_per_s, "calls/s", summary.calls, problem)
+    if summary.calls and summary.busy > LIMITS["busy"] and not summary.is_open_loop:
+        busy = Reason.of(ReasonCode.GENERATOR_BUSY, busy=summary.busy)
         return replace(figure, verdict=Verdict.AT_LEAST, reasons=(busy,))
     return figure
 
 
-def _percentile(found: Summary, name: str, times: Histogram, percent: float) -> Figure:
-    problems = [each for each in found.reasons if each.code is ReasonCode.GENERATOR_LATE]
+def _percentile(summary: Summary, name: str, times: Histogram, percent: float) -> Figure:
+    problems = [each for each in summary.reasons if each.code is ReasonCode.GENERATOR_LATE]
     if times.beyond(percent) < LIMITS["least_beyond"]:
         problems.append(Reason.of(ReasonCode.FEW_BEYOND, least=LIMITS["least_beyond"]))
     low, high = rank_interval_us(times, percent)
@@ -265,13 +265,13 @@ def rank_interval_us(times: Histogram, percent: float) -> tuple[float | None, fl
     return _us(times.percentile_ns(low)), _us(times.percentile_ns(high))
 
 
-def _cpu_per_call(found: Summary) -> Figure:
+def _cpu_per_call(summary: Summary) -> Figure:
     problem = None
-    if found.server_cpu_s is None:
+    if summary.server_cpu_s is None:
         problem = Reason(ReasonCode.CPU_NOT_READABLE)
-    elif not found.calls:
+    elif not summary.calls:
         problem = Reason(ReasonCode.NO_CALLS)
-    elif found.server_cpu_s < LIMITS["least_server_cpu_s"]:
+    elif summary.server_cpu_s < LIMITS["least_server_cpu_s"]:
         problem = Reason.of(ReasonCode.LITTLE_CPU, least_s=LIMITS["least_server_cpu_s"])
-    cpu_us = found.server_cpu_us_per_call
-    return _figure("server CPU per call", cpu_us, "µs", found.calls, problem)
+    cpu_us = summary.server_cpu_us_per_call
+    return _figure("server CPU per call", cpu_us, "µs", summary.calls, problem)

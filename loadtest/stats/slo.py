@@ -103,15 +103,15 @@ def judge(slo: Slo, summary: Summary, scheduled: int) -> Outcome:
     errors = summary.errors
     total = max(summary.calls + errors, scheduled)
     held = all(
-        proves(total, _over(one, summary) + total - summary.calls, one.percent)
-        for one in slo.latencies
+        proves(total, _over(each, summary) + total - summary.calls, each.percent)
+        for each in slo.latencies
     )
     if slo.error_share is not None and total:
         held = held and (total - summary.calls) / total <= slo.error_share
     if held:
         return Outcome.HELD
     late_ns = summary.lateness.percentile_ns(99) or 0
-    limit_ns = min(one.limit_ns for one in slo.latencies)
+    limit_ns = min(each.limit_ns for each in slo.latencies)
     blamed = summary.busy > LIMITS["busy"] or late_ns > LIMITS["lateness_share"] * limit_ns
     return Outcome.GENERATOR if blamed else Outcome.FAILED
 
@@ -128,7 +128,7 @@ def proves(calls: int, over: int, percent: float) -> bool:
 
 def least_calls(slo: Slo) -> int:
     """Return how many calls, none of them late, prove the objectives: 459 for p99."""
-    strictest = max(one.percent for one in slo.latencies)
+    strictest = max(each.percent for each in slo.latencies)
     return math.ceil(math.log(1 - _CONFIDENCE) / math.log(strictest / 100))
 
 
@@ -243,7 +243,7 @@ def _round(rate_hz: float) -> float:
 
 
 def _holds(probed: list[Outcome]) -> bool:
-    return sum(one is Outcome.HELD for one in probed) * 2 > len(probed)
+    return sum(each is Outcome.HELD for each in probed) * 2 > len(probed)
 
 
 def _candidates(outcomes: dict[float, list[Outcome]]) -> list[float]:
@@ -254,12 +254,12 @@ def _candidates(outcomes: dict[float, list[Outcome]]) -> list[float]:
 
 
 def _answer(outcomes: dict[float, list[Outcome]], rate: float | None, kept: int) -> Answer:
-    failing = [one for one, probed in outcomes.items() if not _holds(probed)]
+    failing = [each for each, probed in outcomes.items() if not _holds(probed)]
     # A candidate that was not verified has failed as well.
-    failing += [one for one in _candidates(outcomes) if rate is None or one > rate]
+    failing += [each for each in _candidates(outcomes) if rate is None or each > rate]
     lowest = min(failing, default=None)
     if lowest is None:
         return Answer(rate, None, "search", kept, outcomes)
-    bad = [one for one in outcomes[lowest] if one is not Outcome.HELD]
-    blamed = sum(one is Outcome.GENERATOR for one in bad) * 2 > len(bad)
+    bad = [each for each in outcomes[lowest] if each is not Outcome.HELD]
+    blamed = sum(each is Outcome.GENERATOR for each in bad) * 2 > len(bad)
     return Answer(rate, lowest, "generator" if blamed else "server", kept, outcomes)
