@@ -22,25 +22,28 @@ class ExtraMissing(Exception):
 
 
 def svg(chart: Chart) -> str:
-    """Return a chart as SVG: the same chart is the same text, so that git sees what changed.
+    """Return a chart as SVG, black on white; style sheets of a page may say otherwise.
 
-    Several of them may stand in one page, each with ids of its own.
+    The same chart is the same text, so that git sees what changed. Several of them may stand in
+    one page, each with ids of its own.
 
     Raises:
         ExtraMissing: There is no vl-convert.
     """
     text: str = _UNSEEN.sub("", _vl_convert().vegalite_to_svg(picture(chart)))
+    text = text.replace("<svg ", '<svg style="color:black;background:white" ', 1)
     numbers = list(dict.fromkeys(_CLIP.findall(text)))
     return _CLIP.sub(lambda clip: f"{chart.key}-clip{numbers.index(clip[1])}", text)
 
 
 def png(chart: Chart) -> bytes:
-    """Return a chart as PNG, with two dots per px.
+    """Return a chart as PNG, black on white, with two dots per px.
 
     Raises:
         ExtraMissing: There is no vl-convert.
     """
-    image: bytes = _vl_convert().vegalite_to_png(picture(chart), scale=_PNG_SCALE)
+    spec = {**picture(chart), "background": "white"}
+    image: bytes = _vl_convert().vegalite_to_png(spec, scale=_PNG_SCALE)
     return image
 
 

@@ -142,5 +142,5 @@
     if (button) copy(button);
   });
 
-  drawAll();
+  if (plots.length) drawAll();
 })();

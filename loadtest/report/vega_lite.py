@@ -85,13 +85,12 @@ def vega_lite(chart: Chart) -> Spec:
 
 
 def picture(chart: Chart) -> Spec:
-    """Return the specification of a chart as a picture by itself: with its title, on white.
+    """Return the specification of a chart as a picture by itself: with its title.
 
     Lines that are to be switched on are left out, since nobody can.
     """
     title = {"text": chart.title, "fontSize": 15, "fontWeight": "bold", "offset": 12}
-    alone = {"title": title, "background": "white", "padding": 10, "config": CONFIG}
-    return {**vega_lite(_as_shown(chart)), **alone}
+    return {**vega_lite(_as_shown(chart)), "title": title, "padding": 10, "config": CONFIG}
 
 
 def _as_shown(chart: Chart) -> Chart:

@@ -89,8 +89,8 @@ def render(document: Document, vega_script: str = "", *, pictures: Pictures | No
             _contents(document.sections),
             *(_section(section, pictures) for section in document.sections),
         ),
-        _packed("charts", json.dumps({"config": CONFIG, "charts": charts})),
-        _packed("vega", vega_script if charts else ""),
+        _packed("charts", json.dumps({"config": CONFIG, "charts": charts})) if charts else Html(""),
+        _packed("vega", vega_script) if charts else Html(""),
         Html(f"<script>{_own_file('page.js')}</script>"),
     ]
     html = element("html", element("head", *head), element("body", *body), lang="en")

@@ -43,6 +43,7 @@ def test_an_svg_has_title_axis_and_legend_but_no_hidden_line() -> None:
     assert {"Lines", "y", "x", "wire <1>", "other"} <= texts
     assert "hidden" not in texts
     assert "#123456" not in svg(_lines())
+    assert svg(_lines()).startswith('<svg style="color:black;background:white" ')
     # Nobody points at a picture.
     assert 'fill-opacity="0"' not in svg(_lines())
 

@@ -316,8 +316,8 @@ def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
     (folder / "<a href='http:x'>").touch()
     page = _page(folder)
     assert not {*page.tags} & {"b", "i", "iframe", "object"}
-    # The page's own data and script, and no icon.
-    assert (page.tags.count("script"), page.tags.count("link")) == (2, 1)
+    # The page's own script, and no icon.
+    assert (page.tags.count("script"), page.tags.count("link")) == (1, 1)
     assert _EVIL in page.text
 
 

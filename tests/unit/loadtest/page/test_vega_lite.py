@@ -129,7 +129,7 @@ def test_a_line_that_is_not_shown_can_be_switched_on_but_not_in_a_picture() -> N
     (panel,) = alone["vconcat"]
     assert {row["line"] for row in panel["data"]["values"]} == {"a"}
     assert _lines(panel)["encoding"]["color"]["scale"]["domain"] == ["a"]
-    assert (alone["title"]["text"], alone["background"]) == ("The title", "white")
+    assert alone["title"]["text"] == "The title"
 
 
 def test_an_axis_has_its_scale_its_ends_and_its_ticks() -> None:
