@@ -63,6 +63,8 @@ CONFIG: Spec = {
         "titleFontWeight": "normal",
     },
     "legend": {
+        # Fonts of readers may be wider than the one that was measured.
+        "columnPadding": 24,
         "columns": 4,
         "labelColor": _INK,
         "labelFontSize": 12,
