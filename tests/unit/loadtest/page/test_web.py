@@ -156,7 +156,7 @@ def test_the_box_has_its_parts_void_flags_and_machines() -> None:
     page = _page(_document(verdict=verdict, flags=["3 figures are void"], machine=["Some CPU"]))
     for text in ("Answers", "it pays", "3 figures", "Some"):
         assert text in page.text
-    assert json.loads(page.scripts[0]).keys() == {"gain"}
+    assert _charts(page).keys() == {"gain"}
 
 
 def test_links_are_quoted() -> None:
