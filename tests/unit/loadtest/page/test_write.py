@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 from sample_results import server_figures, write_figures, write_results
+from sample_runs import Fake, make_run, write_run_folder
 
 from capnp_rig.loadtest.report import write
+from capnp_rig.loadtest.report.chart import Chart
+from capnp_rig.loadtest.report.sources import read_source
 from capnp_rig.loadtest.report.write import sources_of, write_page
 from capnp_rig.loadtest.report.write import write_figures as write_pictures
 
@@ -51,3 +54,21 @@ def test_every_chart_has_its_picture(tmp_path: Path) -> None:
         path.read_bytes().startswith(b"\x89PNG") for path in pictures if path.suffix == ".png"
     )
     assert all(b"<svg" in path.read_bytes() for path in pictures if path.suffix == ".svg")
+
+
+def test_without_the_extra_a_report_says_how_to_get_its_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("vl_convert", reason="needs the extra report")
+    folder = write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50)))
+    drawn = write.write_report(read_source(folder)).read_text(encoding="utf-8")
+    assert "<svg" in drawn
+    assert "Install capnp-rig[report]" not in drawn
+
+    def missing(_chart: Chart) -> str:
+        raise write.ExtraMissing("vl-convert is missing: install capnp-rig[report]")
+
+    monkeypatch.setattr(write, "svg", missing)
+    text = write.write_report(read_source(folder)).read_text(encoding="utf-8")
+    assert "<svg" not in text
+    assert "Install capnp-rig[report]" in text
