@@ -41,10 +41,10 @@ from capnp_rig.wire.rpc.messages import (
 
 # The question or answer id stands behind table, root, discriminant and pointer in every peer's
 # layout; where it does not, a reply takes the slow path.
-_ID_AT = 32
-_BEHIND_ID = 36
-_u32_at = struct.Struct("<I").unpack_from
-_u32 = struct.Struct("<I").pack
+ID_AT = 32
+BEHIND_ID = 36
+u32_at = struct.Struct("<I").unpack_from
+u32 = struct.Struct("<I").pack
 
 Bytes = bytes | bytearray
 
@@ -61,10 +61,10 @@ class _Prepared:
             call = [b"".join(call)]
         # What is sent once keeps its parts: a large text is not copied before `output` joins it.
         first, *rest = call
-        self.head, self.tail = bytes(first[:_ID_AT]), [first[_BEHIND_ID:], *rest]
+        self.head, self.tail = bytes(first[:ID_AT]), [first[BEHIND_ID:], *rest]
         self.check = request.check
         # Not learned yet: no frame starts with this.
-        self.reply_head = b"\0" * (_ID_AT + 1)
+        self.reply_head = b"\0" * (ID_AT + 1)
         self.reply_tail = b""
         self.reply_bytes = 0
         # Whether the server wants a Finish after this reply.
@@ -72,12 +72,82 @@ class _Prepared:
 
     def learn(self, reply: Bytes, *, with_content: bool) -> None:
         """Take a reply that was found right as what all others must be."""
-        self.reply_head = bytes(reply[:_ID_AT])
-        self.reply_tail = bytes(reply[_BEHIND_ID:]) if with_content else b""
+        self.reply_head = bytes(reply[:ID_AT])
+        self.reply_tail = bytes(reply[BEHIND_ID:]) if with_content else b""
         self.reply_bytes = len(reply)
 
 
-class Exchange:
+class CapnpConnection:
+    """What every capnp exchange shares: the bootstrap, the bytes to send, how frames are read."""
+
+    def __init__(self) -> None:
+        # The server's bootstrap interface, None until it is known.
+        self._target: ImportedCap | None = None
+        self._out: list[Buffer] = [encode_bootstrap(0)]
+        self._decoder = FrameDecoder()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the server's interface is known, so that calls can be sent."""
+        return self._target is not None
+
+    def output(self) -> bytes:
+        """Return the bytes to send, and forget them."""
+        if not self._out:
+            return b""
+        out = b"".join(self._out)
+        self._out.clear()
+        return out
+
+    def _cut(self, data: Bytes, at: int) -> Message | None:
+        try:
+            return self._decoder.cut(data, at, len(data))
+        except WireError as error:
+            raise protocol_error(error, is_unheard=not self.is_ready) from error
+
+    def _take_interface(self, data: Bytes) -> int:
+        """Take the server's interface; return how many bytes its frame had, 0 if it is not whole.
+
+        Raises:
+            ClientError: The server gave no interface, aborted, or broke the protocol.
+        """
+        message = self._cut(data, 0)
+        if message is None:
+            return 0
+        answer = self._decode(message)
+        if not isinstance(answer.outcome, Results):
+            raise error_of(answer)
+        capabilities = answer.outcome.cap_table
+        if len(capabilities) != 1 or capabilities[0].export_id is None:
+            raise ProtocolError("the server offers no bootstrap interface")
+        self._target = ImportedCap(capabilities[0].export_id)
+        self._out.append(encode_finish(0, release_result_caps=False))
+        return message.bounds[-1][1]
+
+    def _decode(self, message: Message) -> Return:
+        try:
+            answer = decode(message)
+        except WireError as error:
+            raise ProtocolError(str(error)) from error
+        if isinstance(answer, Abort):
+            raise abort_error(answer.error, is_unheard=not self.is_ready)
+        if not isinstance(answer, Return):
+            raise ProtocolError(f"the server sent an unexpected {type(answer).__name__}")
+        return answer
+
+    def _open(self, message: Message) -> tuple[int, bool, StructTuple | ClientError | None]:
+        """Return the answer id, whether no Finish is needed, and the results or an error."""
+        answer = self._decode(message)
+        if not isinstance(answer.outcome, Results):
+            return answer.answer_id, answer.no_finish_needed, error_of(answer)
+        try:
+            content = content_of(answer.outcome.content)
+        except WireError as error:
+            raise ProtocolError(str(error)) from error
+        return answer.answer_id, answer.no_finish_needed, content
+
+
+class Exchange(CapnpConnection):
     """The calls of one connection: encoded, counted by `answered` and `failed`, checked.
 
     `answered` gets due, sent and received in ns of the owner's clock; `failed` the error, and
@@ -94,6 +164,7 @@ class Exchange:
         failed: Callable[[Exception, int, int], None],
         checks_content: bool = True,
     ) -> None:
+        super().__init__()
         self._workload = workload
         self._requests: Iterator[Request] = workload.requests(user, in_flight)
         self._answered = answered
@@ -103,14 +174,6 @@ class Exchange:
         # By slot: the request, when it was due, when it was sent. In the order of sending.
         self._flight: dict[int, tuple[_Prepared, int, int]] = {}
         self._prepared: dict[Request, _Prepared] = {}
-        self._target: ImportedCap | None = None
-        self._out: list[Buffer] = [encode_bootstrap(0)]
-        self._decoder = FrameDecoder()
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the server's interface is known, so that calls can be sent."""
-        return self._target is not None
 
     @property
     def free(self) -> int:
@@ -133,13 +196,7 @@ class Exchange:
         request = next(self._requests)
         prepared = self._prepared.get(request) or self._prepare(request)
         self._flight[slot] = (prepared, due_ns, now_ns)
-        self._out += (prepared.head, _u32(slot), *prepared.tail)
-
-    def output(self) -> bytes:
-        """Return the bytes to send, and forget them."""
-        out = b"".join(self._out)
-        self._out.clear()
-        return out
+        self._out += (prepared.head, u32(slot), *prepared.tail)
 
     def receive(self, data: bytes, now_ns: int) -> int:
         """Take received bytes; return how many slots they freed.
@@ -148,10 +205,14 @@ class Exchange:
             ClientError: The server gave no interface, aborted, or broke the protocol; the
                 connection is of no further use.
         """
-        whole = self._decoder.begin(data)
         # Received bytes, or those kept before with them: neither is a memoryview.
-        found = cast("Bytes", whole)
-        return self._begin(found) if self._target is None else self._replies(found, now_ns)
+        whole = cast("Bytes", self._decoder.begin(data))
+        if self._target is not None:
+            return self._replies(whole, now_ns)
+        if self._take_interface(whole):
+            return len(self._free)
+        self._decoder.keep(whole, 0, len(whole))
+        return 0
 
     def give_up(self, error: Exception, now_ns: int) -> int:
         """Count all calls in flight as failed; return how many they were."""
@@ -172,8 +233,8 @@ class Exchange:
     def _replies(self, data: Bytes, now_ns: int) -> int:
         flight, free, answered = self._flight, self._free, self._answered
         at, size, count = 0, len(data), len(free)
-        while at + _BEHIND_ID <= size:
-            slot = _u32_at(data, at + _ID_AT)[0]
+        while at + BEHIND_ID <= size:
+            slot = u32_at(data, at + ID_AT)[0]
             call = flight.get(slot)
             if call is not None:
                 prepared, due_ns, sent_ns = call
@@ -181,7 +242,7 @@ class Exchange:
                 if (
                     end <= size
                     and data.startswith(prepared.reply_head, at)
-                    and data.startswith(prepared.reply_tail, at + _BEHIND_ID)
+                    and data.startswith(prepared.reply_tail, at + BEHIND_ID)
                 ):
                     del flight[slot]
                     free.append(slot)
@@ -196,38 +257,6 @@ class Exchange:
             at += taken
         self._decoder.keep(data, at, size)
         return len(free) - count
-
-    def _cut(self, data: Bytes, at: int) -> Message | None:
-        try:
-            return self._decoder.cut(data, at, len(data))
-        except WireError as error:
-            raise protocol_error(error, is_unheard=not self.is_ready) from error
-
-    def _begin(self, data: Bytes) -> int:
-        message = self._cut(data, 0)
-        if message is None:
-            self._decoder.keep(data, 0, len(data))
-            return 0
-        answer = self._decode(message)
-        if not isinstance(answer.outcome, Results):
-            raise _error_of(answer)
-        capabilities = answer.outcome.cap_table
-        if len(capabilities) != 1 or capabilities[0].export_id is None:
-            raise ProtocolError("the server offers no bootstrap interface")
-        self._target = ImportedCap(capabilities[0].export_id)
-        self._out.append(encode_finish(0, release_result_caps=False))
-        return len(self._free)
-
-    def _decode(self, message: Message) -> Return:
-        try:
-            answer = decode(message)
-        except WireError as error:
-            raise ProtocolError(str(error)) from error
-        if isinstance(answer, Abort):
-            raise abort_error(answer.error, is_unheard=not self.is_ready)
-        if not isinstance(answer, Return):
-            raise ProtocolError(f"the server sent an unexpected {type(answer).__name__}")
-        return answer
 
     def _judge(self, data: Bytes, at: int, now_ns: int) -> int:
         """Decode the reply at `at` and check it; return its length, 0 if it is not whole yet."""
@@ -254,17 +283,6 @@ class Exchange:
             prepared.finish = not no_finish_needed
         return end - at
 
-    def _open(self, message: Message) -> tuple[int, bool, StructTuple | ClientError | None]:
-        """Return the answer id, whether no Finish is needed, and the results or an error."""
-        answer = self._decode(message)
-        if not isinstance(answer.outcome, Results):
-            return answer.answer_id, answer.no_finish_needed, _error_of(answer)
-        try:
-            content = content_of(answer.outcome.content)
-        except WireError as error:
-            raise ProtocolError(str(error)) from error
-        return answer.answer_id, answer.no_finish_needed, content
-
     def _check(self, prepared: _Prepared, content: StructTuple | None) -> Exception | None:
         """Return what is wrong with the results, or None."""
         try:
@@ -274,7 +292,7 @@ class Exchange:
         return None if fault is None else WrongReply(fault)
 
 
-def _error_of(answer: Return) -> ClientError:
+def error_of(answer: Return) -> ClientError:
     """Return an answer without results as the error that the client library has for it."""
     if isinstance(answer.outcome, RemoteError):
         return remote_error(answer.outcome)
