@@ -2,10 +2,10 @@
 
 A locustfile subclasses `CapnpUser`; `read_result` returns what a run left in its folder.
 
-Locust puts this folder first on `sys.path` while it loads ``capnp_user.py``, so no
-module here may bear the name of one that Python or a library imports; nor in ``locust_rig``,
-where a locustfile lies. Only the users (``*_user.py``), ``locust_rig`` and the shapes import
-locust, since that patches the process.
+Locust puts the folder of a locustfile first on `sys.path` while it loads it. So no module beside a
+locustfile, here and in ``locust_rig``, may have the name of one that Python or a library imports.
+Only the users (``*_user.py``), ``locust_rig`` and the shapes import locust, since that patches the
+process.
 """
 
 from capnp_rig._lazy import lazy_names

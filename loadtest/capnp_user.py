@@ -1,8 +1,7 @@
 """Locust users that call a Cap'n Proto server: ``locust -f loadtest/capnp_user.py -H ADDR``.
 
 `ReverseUser` calls the tutorial's ``MessageStream.read`` and compares every reply, or calls the
-method that ``--schema``, ``--interface`` and ``--method`` name. Its replies are taken in gevent's
-hub (`locust_rig.user_connection`), so one process makes more calls than most servers answer.
+method that ``--schema``, ``--interface`` and ``--method`` name.
 
 For a scenario of your own, subclass `CapnpUser` in your own locustfile::
 
@@ -20,9 +19,14 @@ For a scenario of your own, subclass `CapnpUser` in your own locustfile::
             self.expect(results.sum == 3)
 
 `call` counts the call in Locust's statistics and in the rig's microsecond histograms, and
-returns a view of the results. Where it fails, it is counted as failed, the task
-ends there, and Locust starts the next; catch `CallFailed` to go on instead. A lost
-connection is made anew before the next call, after a wait that grows and is jittered.
+returns a view of the results. A call that fails is counted as failed and ends the task; Locust
+starts the next one. Catch `CallFailed` to go on instead. A lost connection is made anew before the
+next call, after a wait that grows and is jittered.
+
+Both read their replies in gevent's hub (`locust_rig.user_connection`), so one process makes more
+calls than most servers answer. Without a `wait_time`, loop inside the task while `running`: Locust
+sleeps after each task. With 16 such users a process makes FIGURE of the calls that it makes
+with 16 `ReverseUser`, whose requests are encoded once (``loadtest bench-locust --calls``).
 
 Without ``--rate`` the loop is closed: a user waits for its replies, and then for `wait_time`, so a
 server that stalls is asked less, and the times are service times. With it the loop is open:
@@ -43,19 +47,20 @@ from locust.env import Environment
 from locust.exception import RescheduleTask, StopTest
 from locust.user.task import LOCUST_STATE_STOPPING
 
-from capnp_rig.client import Client, ClientError, Disconnected, ProtocolError
 from capnp_rig.client.connecting import connect_socket
+from capnp_rig.client.errors import ClientError, Disconnected, ProtocolError
 from capnp_rig.client.reverse import MESSAGE_STREAM
 from capnp_rig.client.timeouts import CONNECT_TIMEOUT_S
 from capnp_rig.loadtest.engine.backoff import Backoff
-from capnp_rig.loadtest.locust_rig import listeners as locust_report
-from capnp_rig.loadtest.locust_rig.run_context import CONNECT, Counts, crew
-from capnp_rig.loadtest.locust_rig.user_connection import Flow
+from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
+from capnp_rig.loadtest.locust_rig.listeners import context
+from capnp_rig.loadtest.locust_rig.user_connection import CallConnection, WorkloadConnection
+from capnp_rig.loadtest.locust_rig.user_group import CONNECT, CallCounter
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.rigcli.address import AddressError, parse_address
 from capnp_rig.wire.errors import WireError
-from capnp_rig.wire.rpc.interfaces import Interface, compile_interface
+from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
 
 _EXPECT = "expect"
 
@@ -65,18 +70,21 @@ class CallFailed(RescheduleTask):
 
 
 class CapnpUser(User):
-    """A user with one connection to the server at `host`; subclass it, see the module."""
+    """A user with one connection to the server at `host`; subclass it, see the module.
+
+    `interface` is what `capnp_rig.schema.load` returns of an interface, or that compiled.
+    """
 
     abstract = True
-    # What it speaks; `loadtest.stack_user` has users of others.
+    # The protocol, under which Locust lists the calls; `loadtest.stack_user` has the others.
     stack = "capnp"
-    interface: Interface = MESSAGE_STREAM
+    interface: Any = MESSAGE_STREAM
     connect_timeout_s = CONNECT_TIMEOUT_S
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.interface = compile_interface(cls.interface)
-        locust_report.needs_host(cls)
+        context.user_classes.append(cls)
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -84,20 +92,19 @@ class CapnpUser(User):
             self._address = parse_address(self.host or "")
         except AddressError as error:
             raise StopTest(f"no server to load: {error}") from error
-        self._crew = crew()
-        self.call_timeout_s: float = self._crew.options.call_timeout
+        assert context.users is not None, "users start after test_start"
+        self._users = context.users
+        self.call_timeout_s: float = self._users.options.call_timeout
         # Workers are forked: only what is made here differs between them.
         self.rng = random.Random()
         self._number = 0
         self._backoff = Backoff(self.rng)
         self._stopping = Event()
-        # Whether there was a connection before.
-        self._again = False
-        self._client: Client | None = None
-        self._turn: _Turn | None = None
-        self._in_flight = 0
-        self._connects = self._count(CONNECT)
-        self._by_method: dict[str, Counts] = {}
+        self._has_connected = False
+        self._connection: CallConnection | None = None
+        self._due_wait: _DueWait | None = None
+        self._connects = self._counter(CONNECT)
+        self._methods: dict[str, tuple[Method, CallCounter]] = {}
 
     @property
     def running(self) -> bool:
@@ -106,11 +113,11 @@ class CapnpUser(User):
 
     def start(self, group: Group) -> gevent.Greenlet:
         """Start the user's greenlet, as Locust's own, and count it in and out."""
-        self._number = self._crew.join()
+        self._number = self._users.join()
         greenlet = super().start(group)
         # Not `on_stop`, which subclasses override, and which Locust leaves out after an error. The
         # links run in order: this one before whoever waits for the user's end.
-        greenlet.rawlink(lambda _: self._crew.leave(self._give_up()))
+        greenlet.rawlink(lambda _: self._users.leave(self._give_up()))
         return greenlet
 
     def stop(self, force: bool = False) -> bool:
@@ -133,36 +140,27 @@ class CapnpUser(User):
         `check` gets the results and raises, `WrongReply` for example, where they are wrong.
 
         Raises:
+            AttributeError: The interface has no such method.
             CallFailed: The call failed, or `check` did; it is counted already.
         """
-        client = self.connected()
-        counts = self._by_method.get(method) or self._method(method)
-        due_ns = self._await_due()
-        self._in_flight = 1
+        compiled, counter = self._methods.get(method) or self._method(method)
+        connection = self._connection or self.connected()
+        pacer = self._users.pacer
+        due_ns = None if pacer is None else self._await_due(pacer)
         sent_ns = time.monotonic_ns()
         try:
-            results = client.call(method, params, timeout_s=self.call_timeout_s)
-            received_ns = time.monotonic_ns()
-            self._in_flight = 0
+            answered = connection.call(compiled, compiled.params.pack(params), sent_ns)
             if check is not None:
-                check(results)
-        except Exception as error:
-            # Unlike the end of the user, which is no Exception, and leaves it in flight.
-            self._in_flight = 0
-            if not isinstance(error, (ClientError, WireError, WrongReply)):
-                raise
-            counts.failed(error, sent_ns, time.monotonic_ns())
+                check(answered.results)
+        except (ClientError, WireError, WrongReply) as error:
+            counter.failed(error, sent_ns, time.monotonic_ns())
             self._tell()
             self._recover(error)
             raise CallFailed from error
         self._backoff.reset()
-        counts.answered(sent_ns if due_ns is None else due_ns, sent_ns, received_ns)
+        counter.answered(sent_ns if due_ns is None else due_ns, sent_ns, answered.received_ns)
         self._tell()
-        # Without this, a user whose reply is always there already keeps the others, and Locust's
-        # heartbeats, waiting. It also pays: replies come in meanwhile, and gevent's wait for
-        # a socket costs more than a sleep (15,100 calls/s with 16 users, 11,300 without).
-        gevent.sleep(0)
-        return results
+        return answered.results
 
     def expect(self, ok: bool, what: str = "the results are not as expected") -> None:
         """Count a failure where `ok` is false; `what` must not vary from call to call.
@@ -173,54 +171,60 @@ class CapnpUser(User):
         if not ok:
             now_ns = time.monotonic_ns()
             error = WrongReply(what)
-            self._count(_EXPECT).failed(error, now_ns, now_ns)
+            self._counter(_EXPECT).failed(error, now_ns, now_ns)
             self._tell()
             raise CallFailed from error
 
-    def connected(self) -> Client:
-        """Return the connection, made anew where it was lost.
+    def connected(self) -> CallConnection:
+        """Return the connection; connect if there is none.
 
         Raises:
             CallFailed: It cannot be made; counted, and waited for a moment.
         """
-        if self._client is not None:
-            return self._client
-        started_ns = time.monotonic_ns()
-        self._client = Client(self._connect(), interface=self.interface)
-        self._count_connect(started_ns, time.monotonic_ns())
-        return self._client
+        if self._connection is None:
+            started_ns = time.monotonic_ns()
+            self._connection = CallConnection(
+                self._connect(), bug=self._users.bug, timeout_s=self.call_timeout_s
+            )
+            self._connection.start()
+            self._count_connect(started_ns, time.monotonic_ns())
+        return self._connection
 
     def disconnect(self) -> None:
         """Close the connection; the next call makes a new one."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._close_connection()
 
-    def _count(self, name: str) -> Counts:
-        return self._crew.counts(type(self).__name__, name, self.stack)
+    def _close_connection(self) -> int:
+        """Close the connection; return how many calls are given up."""
+        connection, self._connection = self._connection, None
+        return 0 if connection is None else connection.close()
 
-    def _method(self, method: str) -> Counts:
-        counts = self._by_method[method] = self._count(f"{self.interface.name}.{method}")
-        return counts
+    def _counter(self, name: str) -> CallCounter:
+        return self._users.counter(type(self).__name__, name, self.stack)
 
-    def _await_due(self) -> int | None:
-        """Return when the next call is due, once it is; None at once in a closed loop.
+    def _method(self, name: str) -> tuple[Method, CallCounter]:
+        interface: Interface = self.interface
+        method = interface.methods.get(name)
+        if method is None:
+            raise AttributeError(f"{interface.name} has no method {name!r}")
+        entry = self._methods[name] = method, self._counter(f"{interface.name}.{name}")
+        return entry
+
+    def _await_due(self, pacer: CallPacer) -> int:
+        """Return when the next call is due, once it is.
 
         Raises:
             RescheduleTask: The user is to stop.
         """
-        pacer = self._crew.pacer
-        if pacer is None:
-            return None
         if self._stopping.is_set():
             raise RescheduleTask
-        self._turn = _Turn()
+        self._due_wait = _DueWait()
         try:
-            pacer.offer(self._turn, 1, time.monotonic_ns())
-            return self._turn.wait()
+            pacer.offer(self._due_wait, 1, time.monotonic_ns())
+            return self._due_wait.wait()
         finally:
-            pacer.withdraw(self._turn)
-            self._turn = None
+            pacer.withdraw(self._due_wait)
+            self._due_wait = None
 
     def _connect(self) -> Any:
         """Return a connected socket.
@@ -238,15 +242,15 @@ class CapnpUser(User):
             raise CallFailed from error
 
     def _count_connect(self, started_ns: int, now_ns: int) -> None:
-        self._crew.tally.connected(started_ns, now_ns, again=self._again)
-        self._again = True
+        self._users.tally.connected(started_ns, now_ns, again=self._has_connected)
+        self._has_connected = True
 
     def _recover(self, error: Exception) -> None:
         """Drop a lost connection, and wait a moment, so that no busy loop of reconnects results."""
         # Overloaded may be the answer to one call, or to the whole connection.
-        is_lost = self._client is not None and not self._client.is_open
+        is_lost = self._connection is not None and self._connection.error is not None
         if is_lost or isinstance(error, (Disconnected, ProtocolError)):
-            self.disconnect()
+            self._close_connection()
             self._pause()
 
     def _pause(self) -> None:
@@ -254,22 +258,20 @@ class CapnpUser(User):
 
     def _tell(self) -> None:
         # Here a listener may end the task, or stop the user, as Locust allows it to.
-        if self._crew.feed.is_heard:
-            self._crew.tell_locust()
+        if self._users.bridge.is_heard:
+            self._users.tell_locust()
 
     def _finish(self) -> None:
         """Come to an end soon: start no more calls."""
-        if self._turn is not None:
-            self._turn.cancel()
+        if self._due_wait is not None:
+            self._due_wait.cancel()
 
     def _give_up(self) -> int:
         """Close the connection; return how many calls are given up."""
-        self.disconnect()
-        unfinished, self._in_flight = self._in_flight, 0
-        return unfinished
+        return self._close_connection()
 
 
-class _Turn:
+class _DueWait:
     """The one slot of a user that waits until a call is due; a `Sender` for the pacer."""
 
     def __init__(self) -> None:
@@ -309,68 +311,66 @@ class ReverseUser(CapnpUser):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         try:
-            self._workload = self._crew.workload(self.stack)
+            self._workload = self._users.workload(self.stack)
         except WorkloadError as error:
             raise StopTest(str(error)) from error
-        self._depth: int = self._crew.options.in_flight
-        self._calls = self._count(self._workload.label)
-        self._flow: Flow | None = None
+        self._depth: int = self._users.options.in_flight
+        self._calls = self._counter(self._workload.label)
+        self._workload_connection: WorkloadConnection | None = None
         self._opened_ns = 0
-        is_paced = self._crew.pacer is not None
+        is_paced = self._users.pacer is not None
         waits = type(self).wait_time is not User.wait_time
         self._round = self._depth if waits and not is_paced else None
 
     @task
     def keep_calling(self) -> None:
         """Keep calls in flight until the user is stopped, or make a round of them."""
-        flow = self._flow or self._open()
+        connection = self._workload_connection or self._open()
         try:
-            flow.run(self._round)
+            connection.run(self._round)
         except ClientError as error:
-            if not flow.lost_calls:
+            if not connection.lost_calls:
                 # It never stood, or was lost while nothing was in flight.
                 now_ns = time.monotonic_ns()
-                started_ns = now_ns if flow.is_ready else self._opened_ns
+                started_ns = now_ns if connection.is_ready else self._opened_ns
                 self._connects.failed(error, started_ns, now_ns)
-            if flow.has_answered:
+            if connection.has_answered:
                 self._backoff.reset()
-            self._drop(flow)
+            self._drop(connection)
             self._pause()
 
     def ready(self, now_ns: int) -> None:
-        """Count the connection: its flow says that it can be called."""
+        """Count the connection: it says that it can be called."""
         self._count_connect(self._opened_ns, now_ns)
 
     def bug(self, error: Exception) -> None:
-        """End the run: its flow has met an error that no server can cause."""
-        self._crew.bug(error)
+        """End the run: the connection has met an error that no server can cause."""
+        self._users.bug(error)
 
-    def _open(self) -> Flow:
+    def _open(self) -> WorkloadConnection:
         self._opened_ns = time.monotonic_ns()
-        flow = self._flow = Flow(
+        connection = self._workload_connection = WorkloadConnection(
             self._connect(),
             self._workload,
             user=self._number,
             in_flight=self._depth,
             counts=self._calls,
             owner=self,
-            pacer=self._crew.pacer,
+            pacer=self._users.pacer,
             timeout_s=self.call_timeout_s,
         )
-        self._crew.watch(flow)
-        flow.start()
-        return flow
+        connection.start()
+        return connection
 
-    def _drop(self, flow: Flow) -> int:
-        self._crew.unwatch(flow)
-        self._flow = None
-        return flow.close()
+    def _drop(self, connection: WorkloadConnection) -> int:
+        self._workload_connection = None
+        return connection.close()
 
     def _finish(self) -> None:
         super()._finish()
-        if self._flow is not None:
-            self._flow.finish()
+        if self._workload_connection is not None:
+            self._workload_connection.finish()
 
     def _give_up(self) -> int:
-        unfinished = super()._give_up()
-        return unfinished if self._flow is None else unfinished + self._drop(self._flow)
+        connection = self._workload_connection
+        return super()._give_up() + (0 if connection is None else self._drop(connection))

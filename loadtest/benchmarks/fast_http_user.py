@@ -2,7 +2,7 @@
 
 ``locust -f loadtest/benchmarks/fast_http_user.py -H http://host:port`` posts texts to a server
 that answers with the text reversed, such as `loadtest.benchmarks.http_reverse`, and compares each
-reply. Locust alone counts, as for anyone's `FastHttpUser`; `loadtest.http_user` is the one that
+reply. Locust alone counts, as for anyone's `FastHttpUser`. ``loadtest/stack_user.py --stack http1``
 loads ``server run --stack http`` and counts as the rig does.
 """
 

@@ -1,9 +1,9 @@
 """The open loop under Locust: sends calls when they are due, whatever the server does.
 
-One pacer per process follows its part of the schedule: the rate of the run times the share of the
-run's users that live here now. So the rate grows with the users while they are started, and the
-processes' parts add up to it. Each call that is due goes to any slot that is free; where there is
-none it waits, keeps its due time, and leaves on the first slot that a reply frees.
+One pacer per process follows its share of the schedule: the rate of the run times the share of the
+run's users that live here now. So the rate grows while users are started, and the processes' rates
+add up to that of the run. A call that is due goes to any free slot. If there is none it waits,
+keeps its due time, and leaves on the first slot that a reply frees.
 
 The pacer runs inside gevent's hub, by a timer. Where the next call is due soon it comes back in
 the next turn of the loop, since libev's timers step by a millisecond. A greenlet with
@@ -37,8 +37,8 @@ class Sender(Protocol):
         """Let the calls taken leave."""
 
 
-class Pacer:
-    """Hands out the calls of one process; `pace` is that of its share of the run."""
+class CallPacer:
+    """Hands out the calls of one process, at the `pace` of its share of the run."""
 
     def __init__(
         self,
@@ -50,9 +50,11 @@ class Pacer:
         loop: Any = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Prepare; `not_sent` gets the error, and when the call was due and given up.
+        """Prepare; `set_rate` starts.
 
-        `loop` makes the timers, None for that of gevent's hub.
+        `not_sent` gets the error of a call that is given up, and when it was due and given up.
+        `bug` gets an exception that only a mistake in the program can cause. `loop` makes the
+        timers; None is that of gevent's hub.
         """
         self._pace = pace
         self._tally = tally

@@ -3,7 +3,7 @@
 from typing import Any
 
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
-from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, ServerWatch
+from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, ServerSampler
 from capnp_rig.loadtest.report.cells import number_cell, row
 from capnp_rig.loadtest.report.document import Cell, Table
 from capnp_rig.loadtest.report.html import Html
@@ -15,50 +15,55 @@ from capnp_rig.loadtest.stats.run_summary import Summary
 
 
 def panel(
-    live: LiveRun, watch: ServerWatch, now_s: float, summary: Summary | None, *, is_running: bool
+    live: LiveRun, server: ServerSampler, now_s: float, summary: Summary | None, *, is_running: bool
 ) -> dict[str, Any]:
     """Return the panel of a run; `summary` is its last word, None while there is none."""
     total = live.total
-    found = summary or live.so_far(watch.cpu_s)
+    judged = summary or live.so_far(server.cpu_s)
     return {
         "is_running": is_running,
         "loop": "open" if live.is_open_loop else "closed",
         "seconds": live.seconds,
         # The figures are as old as the oldest report in them.
         "age_s": max((now_s - each.heard_s for each in live.generators.values()), default=0.0),
-        "calls": found.calls,
-        "errors": found.errors,
-        "calls_per_s": found.calls_per_s,
+        "calls": judged.calls,
+        "errors": judged.errors,
+        "calls_per_s": judged.calls_per_s,
         "rate_now_hz": sum(each.rate_now_hz for each in live.generators.values()),
         "percentiles": list(_PERCENTS),
         "times": [row.to_json() for row in times_rows(total, live.seconds)],
         "failures": [
-            {"kind": kind, "count": count} for kind, count in sorted(found.failures.items())
+            {"kind": kind, "count": count} for kind, count in sorted(judged.failures.items())
         ],
-        "tables": _tables(live, watch, found, now_s),
-        "server": _server(watch),
+        "tables": _tables(live, server, judged, now_s),
+        "server": _server(server),
         "generators": _generators(live, now_s),
-        "verdict": found.verdict,
-        "reasons": [reason.text for reason in found.reasons],
+        "verdict": judged.verdict,
+        "reasons": [reason.text for reason in judged.reasons],
     }
 
 
-def _tables(live: LiveRun, watch: ServerWatch, found: Summary, now_s: float) -> dict[str, Html]:
+def _tables(live: LiveRun, server: ServerSampler, judged: Summary, now_s: float) -> dict[str, Html]:
     """Return the tables of the live page as HTML, by where they stand in it."""
     processes = [
-        row(one["name"], f"{one['pid']}", _percent(one["cpu"]), _megabytes(one["rss_bytes"]))
-        for one in _server(watch)["processes"]
+        row(
+            process["name"],
+            f"{process['pid']}",
+            _percent(process["cpu"]),
+            _megabytes(process["rss_bytes"]),
+        )
+        for process in _server(server)["processes"]
     ]
     generators = [
         row(
-            *(one["name"], _percent(one["cpu"]), _megabytes(one["rss_bytes"])),
-            number_cell(one["calls_per_s"]),
-            None if one["pinned"] is None else f"CPU {one['pinned']}",
-            *(f"{one['pid']}", one["host"], f"{one['age_s']:.0f} s ago"),
+            *(process["name"], _percent(process["cpu"]), _megabytes(process["rss_bytes"])),
+            number_cell(process["calls_per_s"]),
+            None if process["pinned"] is None else f"CPU {process['pinned']}",
+            *(f"{process['pid']}", process["host"], f"{process['age_s']:.0f} s ago"),
         )
-        for one in _generators(live, now_s)
+        for process in _generators(live, now_s)
     ]
-    failures = [row(kind, count) for kind, count in sorted(found.failures.items())]
+    failures = [row(kind, count) for kind, count in sorted(judged.failures.items())]
     use = ("CPU", "memory")
     headings = ("process", *use, "calls/s", "pinned to", "pid", "on", "reported")
     tables = (
@@ -80,19 +85,19 @@ def _megabytes(size_bytes: int | None) -> Cell:
     return Cell(NOTHING if size_bytes is None else f"{size_bytes / 1e6:.1f} MB", size_bytes)
 
 
-def _server(watch: ServerWatch) -> dict[str, Any]:
-    shares = watch.shares()
+def _server(server: ServerSampler) -> dict[str, Any]:
+    shares = server.shares()
     return {
-        "missing": None if watch.is_here else NOT_HERE,
-        "age_s": watch.age_s,
+        "missing": None if server.is_here else NOT_HERE,
+        "age_s": server.age_s,
         "processes": [
             {
-                "name": one.name,
-                "pid": one.pid,
-                "cpu": shares.get(one.pid),
-                "rss_bytes": one.rss_bytes,
+                "name": process.name,
+                "pid": process.pid,
+                "cpu": shares.get(process.pid),
+                "rss_bytes": process.rss_bytes,
             }
-            for one in watch.readings[-1].usages
+            for process in server.readings[-1].usages
         ],
     }
 
@@ -105,7 +110,7 @@ def _generators(live: LiveRun, now_s: float) -> list[dict[str, Any]]:
             "pid": each.pid,
             "pinned": each.cpu,
             "cpu": each.busy_now,
-            "rss_bytes": each.used[-1].rss_bytes if each.used else None,
+            "rss_bytes": each.use[-1].rss_bytes if each.use else None,
             "calls_per_s": each.rate_now_hz,
             "age_s": now_s - each.heard_s,
         }
@@ -154,22 +159,26 @@ def process_data(shown: dict[str, Any]) -> list[dict[str, Any]]:
     if not shown:
         return []
     server = shown["server"]
-    rows = [_process_row(f"server: {one['name']}", one, "") for one in server["processes"]]
+    rows = [
+        _process_row(f"server: {process['name']}", process, "") for process in server["processes"]
+    ]
     if server["missing"]:
         rows.append(
             {"process": "server", "pid": "", "cpu": "", "memory": "", "note": server["missing"]}
         )
-    for one in shown["generators"]:
-        pinned = "" if one["pinned"] is None else f"pinned to CPU {one['pinned']}, "
-        rows.append(_process_row(one["name"], one, f"{pinned}as of {one['age_s']:.0f} s ago"))
+    for process in shown["generators"]:
+        pinned = "" if process["pinned"] is None else f"pinned to CPU {process['pinned']}, "
+        rows.append(
+            _process_row(process["name"], process, f"{pinned}as of {process['age_s']:.0f} s ago")
+        )
     return rows
 
 
-def _process_row(name: str, one: dict[str, Any], note: str) -> dict[str, Any]:
+def _process_row(name: str, process: dict[str, Any], note: str) -> dict[str, Any]:
     return {
         "process": name,
-        "pid": one["pid"],
-        "cpu": "-" if one["cpu"] is None else f"{100 * one['cpu']:.0f}",
-        "memory": "-" if one["rss_bytes"] is None else f"{one['rss_bytes'] / 1e6:.1f}",
+        "pid": process["pid"],
+        "cpu": "-" if process["cpu"] is None else f"{100 * process['cpu']:.0f}",
+        "memory": "-" if process["rss_bytes"] is None else f"{process['rss_bytes'] / 1e6:.1f}",
         "note": note,
     }

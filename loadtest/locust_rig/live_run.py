@@ -1,8 +1,8 @@
 """A Locust run while it goes on: what its processes have reported, and what it says so far.
 
 It belongs to the process that collects, the master or the only one. Nothing here imports Locust.
-Reports come every few seconds, each with what is new since the last; totals are kept beside the
-windows, so that a look at a long run costs as little as at a short one.
+Reports come every few seconds, each with what is new since the last one. Totals are kept beside the
+windows, so that reading a long run costs as little as reading a short one.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from capnp_rig.rigcli.gc_page import GcUse
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class ResourceUse:
     """What a generator process had used by `t_s` of its run: CPU seconds in all, and memory now.
 
     `gc` has its garbage collections since the run began, None where they cannot be counted.
@@ -43,8 +43,8 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
-    """A report on its way to the collector, with what is known of its sender.
+class ProcessReport:
+    """A report on its way to the collector, with what is known of the process that sends it.
 
     `at_s` is when it was taken, `seconds` how much of the run there was to measure by then: less
     where the users have stopped since. Both count from the start of the run in that process.
@@ -57,28 +57,28 @@ class Envelope:
     pid: int = 0
     host: str = ""
     cpu: int | None = None
-    used: tuple[Used, ...] = ()
+    use: tuple[ResourceUse, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON and msgpack keep."""
         plain = {name: getattr(self, name) for name in _PLAIN}
-        used = [asdict(one) for one in self.used]
-        return {"report": self.report.to_json(), "used": used, **plain}
+        use = [asdict(sample) for sample in self.use]
+        return {"report": self.report.to_json(), "use": use, **plain}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """Return what `to_json` wrote."""
-        used = tuple(Used.from_json(one) for one in plain["used"])
+        use = tuple(ResourceUse.from_json(sample) for sample in plain["use"])
         report = Report.from_json(plain["report"])
-        return cls(report, used=used, **{name: plain[name] for name in _PLAIN})
+        return cls(report, use=use, **{name: plain[name] for name in _PLAIN})
 
 
 _PLAIN = ("at_s", "seconds", "pid", "host", "cpu")
 
 
 @dataclass(slots=True)
-class Generator:
-    """A process that makes load, as the collecting one knows it.
+class GeneratorProcess:
+    """A process that makes load, as the collecting process knows it.
 
     `number` is its worker index; `heard_s` is when it last reported, on the collecting process's
     clock. `busy_now` and `rate_now_hz` are those between its last two reports.
@@ -94,7 +94,7 @@ class Generator:
     busy_now: float | None = None
     rate_now_hz: float = 0.0
     total: Window = field(default_factory=Window)
-    used: list[Used] = field(default_factory=list)
+    use: list[ResourceUse] = field(default_factory=list)
     # Windows go into a dict of their own: adding whole reports would copy all that there are.
     _windows: PackedWindows = field(default_factory=PackedWindows)
     _plain: Report = field(default_factory=Report)
@@ -120,21 +120,21 @@ class Generator:
         return self._plain.cpu_ns / 1e9 / self.at_s if self.at_s else 0.0
 
     def busy_between(self, from_s: float, until_s: float) -> float:
-        """Return the share of a CPU that it used in a part of the run, as far as was noted."""
-        noted = [used for used in self.used if from_s - 1 <= used.t_s <= until_s]
-        if len(noted) < 2:
+        """Return the share of a CPU that it used in a part of the run, as far as was sampled."""
+        samples = [use for use in self.use if from_s - 1 <= use.t_s <= until_s]
+        if len(samples) < 2:
             return 0.0
-        return (noted[-1].cpu_s - noted[0].cpu_s) / (noted[-1].t_s - noted[0].t_s)
+        return (samples[-1].cpu_s - samples[0].cpu_s) / (samples[-1].t_s - samples[0].t_s)
 
-    def take(self, envelope: Envelope, now_s: float) -> None:
-        """Note what a report says."""
-        report, passed_s = envelope.report, envelope.at_s - self.at_s
+    def take(self, sent: ProcessReport, now_s: float) -> None:
+        """Add a report."""
+        report, passed_s = sent.report, sent.at_s - self.at_s
         if passed_s > 0:
             self.busy_now = report.cpu_ns / 1e9 / passed_s
             self.rate_now_hz = report.calls / passed_s
-        self.pid, self.host, self.cpu = envelope.pid, envelope.host, envelope.cpu
-        self.at_s, self.seconds, self.heard_s = envelope.at_s, envelope.seconds, now_s
-        self.used += envelope.used
+        self.pid, self.host, self.cpu = sent.pid, sent.host, sent.cpu
+        self.at_s, self.seconds, self.heard_s = sent.at_s, sent.seconds, now_s
+        self.use += sent.use
         self._plain = add(self._plain, replace(report, windows={}))
         fresh = [window for second, window in report.windows.items() if second != WARMUP]
         self.total = add_windows([self.total, *fresh])
@@ -143,7 +143,7 @@ class Generator:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class RunSegment:
     """A part of a run, measured; the times are histograms in ns.
 
     `busy` is the largest share of a CPU that a process of the generator used.
@@ -176,16 +176,16 @@ class LiveRun:
     def __init__(self, *, is_open_loop: bool = False) -> None:
         self.is_open_loop = is_open_loop
         # By the processes' ids.
-        self.generators: dict[str, Generator] = {}
+        self.generators: dict[str, GeneratorProcess] = {}
 
     def expect(self, process_id: str, number: int, now_s: float) -> None:
         """Know of a process, which is missed from now on until its last report."""
-        self.generators.setdefault(process_id, Generator(number, now_s))
+        self.generators.setdefault(process_id, GeneratorProcess(number, now_s))
 
-    def receive(self, process_id: str, number: int, envelope: Envelope, now_s: float) -> None:
+    def receive(self, process_id: str, number: int, report: ProcessReport, now_s: float) -> None:
         """Take a report that arrived at `now_s`."""
         self.expect(process_id, number, now_s)
-        self.generators[process_id].take(envelope, now_s)
+        self.generators[process_id].take(report, now_s)
 
     @property
     def missing(self) -> list[str]:
@@ -213,10 +213,10 @@ class LiveRun:
         """Judge what there is by now; whether the run drifts is left for its end."""
         reports = [each.report_so_far for each in self.generators.values()] or [Report()]
         # As if it were one second: to go through all of a long run would take long.
-        found = summarize([MeasuredRepeat(reports, 1.0, self._busy, server_cpu_s)])
-        return replace(found, calls_per_s=found.calls / self.seconds if self.seconds else 0.0)
+        summary = summarize([MeasuredRepeat(reports, 1.0, self._busy, server_cpu_s)])
+        return replace(summary, calls_per_s=summary.calls / self.seconds if self.seconds else 0.0)
 
-    def between(self, first: int, last: int) -> Stretch:
+    def between(self, first: int, last: int) -> RunSegment:
         """Return the seconds `first` to `last` of all processes together."""
         seconds = range(first, last + 1)
         window = add_windows(
@@ -227,7 +227,7 @@ class LiveRun:
         )
         shares = (each.busy_between(first, last + 1) for each in self.generators.values())
         busy = max(shares, default=0.0)
-        return Stretch.of(window, len(seconds), busy, is_open_loop=self.is_open_loop)
+        return RunSegment.of(window, len(seconds), busy, is_open_loop=self.is_open_loop)
 
     @property
     def _busy(self) -> float:

@@ -2,22 +2,22 @@
 
 Locust's --help does not know them: --rig-help shows them, those of shapes included.
 
-A user's mistake ends the command with one line before anything is forked: in `init` it would be
-too late, since with --processes the workers are forked by then and outlive a parent that exits.
+A user's mistake ends the command with one line, before anything is forked. In Locust's `init` event
+it would be too late: with --processes the workers are forked by then, and outlive their parent.
 
-What names a file, or a place to write to, is no business of whoever can open the web page: such
-options are not in its form, and a form that has them nevertheless is refused (Locust itself
-would take them).
+The web page's form has no option that names a file or a place to write to, since not everybody who
+can open the page may choose those. A form that has one all the same is refused; Locust itself would
+take it.
 
-On its way to the workers an option travels as what it is in the parsed options, so those are
-plain values: conditions and CPU lists stay text.
+The master sends the parsed options to its workers, so they are plain values: conditions and CPU
+lists stay text.
 """
 
 import math
 import os
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,10 @@ from typing import Any
 from locust.argument_parser import LocustArgumentParser, default_args_dict
 
 from capnp_rig.loadtest.engine.cpu_pin import PinError, parse_pin
+from capnp_rig.loadtest.locust_rig.workload import workload_config
+from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
+from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.rigcli.address import AddressError, parse_address
 
 CLOSED = "closed"
@@ -37,12 +40,23 @@ _STOP_TIMEOUT = "2s"
 # --- values ----------------------------------------------------------------------------------
 
 
-def _address(text: str) -> str:
-    try:
-        parse_address(text)
-    except AddressError as error:
-        raise ArgumentTypeError(str(error)) from error
-    return text
+def _checked(parse: Callable[[str], object], mistake: type[Exception]) -> Callable[[str], str]:
+    """Return a type for a text that `parse` reads without raising a `mistake`; it stays text."""
+
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except mistake as error:
+            raise ArgumentTypeError(str(error)) from error
+        return text
+
+    return check
+
+
+_address = _checked(parse_address, AddressError)
+_pin = _checked(parse_pin, PinError)
+# Such as ``p99>2ms``.
+condition = _checked(parse_threshold, ThresholdError)
 
 
 def at_least(least: int) -> Any:
@@ -94,23 +108,6 @@ def _rate(text: str) -> float | None:
     return rate_hz
 
 
-def condition(text: str) -> str:
-    """Read a condition such as ``p99>2ms``."""
-    try:
-        parse_threshold(text)
-    except ThresholdError as error:
-        raise ArgumentTypeError(str(error)) from error
-    return text
-
-
-def _pin(text: str) -> str:
-    try:
-        parse_pin(text)
-    except PinError as error:
-        raise ArgumentTypeError(str(error)) from error
-    return text
-
-
 def _readable_file(text: str) -> str:
     try:
         Path(text).read_text(encoding="utf-8")
@@ -132,13 +129,13 @@ def _folder(text: str) -> str:
 
 
 class _RigHelp(Action):
-    """Shows what --help does not: Locust answers that before it has read its locustfile."""
+    """Shows the options that --help lacks: Locust answers that before it reads its locustfile."""
 
     def __call__(self, parser: ArgumentParser, *_: object) -> None:
         known = {*default_args_dict(), "help", "version"}
         formatter = parser._get_formatter()
         formatter.start_section("Beside Locust's own options (locust --help)")
-        formatter.add_arguments([one for one in parser._actions if one.dest not in known])
+        formatter.add_arguments([action for action in parser._actions if action.dest not in known])
         formatter.end_section()
         sys.stdout.write(formatter.format_help())
         parser.exit()
@@ -147,8 +144,20 @@ class _RigHelp(Action):
 # --- declaring -------------------------------------------------------------------------------
 
 
-def add_options(parser: LocustArgumentParser) -> None:
-    """Declare what the rig adds; a host is an address, and calls under way are waited for."""
+def add_number(
+    parser: LocustArgumentParser, name: str, kind: Any, default: float, metavar: str, text: str
+) -> None:
+    """Declare a number, for the command line and the web form; `kind` reads and checks it."""
+    text = f"{text} (default: {default:g})"
+    parser.add_argument(name, type=kind, default=default, metavar=metavar, help=text)
+
+
+def add_options(parser: LocustArgumentParser, user_classes: Sequence[Any] | None = None) -> None:
+    """Declare what the rig adds; a host is an address, and calls under way are waited for.
+
+    `user_classes` are those that need an address: their own `host` may stand for -H. Without
+    them the options are not checked as a whole, which is done once per process.
+    """
     for action in parser._actions:
         if action.dest == "host":
             action.type = _address
@@ -172,18 +181,13 @@ def add_options(parser: LocustArgumentParser) -> None:
     _add_texts(parser)
     _add_method(parser)
     _add_outcome(parser)
-    _check_while_parsing(parser)
+    if user_classes is not None:
+        _check_while_parsing(parser, user_classes)
 
 
 def _add_load(parser: LocustArgumentParser) -> None:
-    parser.add_argument(
-        "--in-flight",
-        type=at_least(1),
-        default=1,
-        metavar="<int>",
-        help="Calls that each ReverseUser keeps in flight on its connection, or in an open loop "
-        "has at most (default: 1)",
-    )
+    text = "Calls that each ReverseUser keeps in flight on its connection, at most in an open loop"
+    add_number(parser, "--in-flight", at_least(1), 1, "<int>", text)
     parser.add_argument(
         "--rate",
         type=_rate,
@@ -197,13 +201,8 @@ def _add_load(parser: LocustArgumentParser) -> None:
         default="poisson",
         help="How the calls of an open loop are spread (default: poisson)",
     )
-    parser.add_argument(
-        "--call-timeout",
-        type=seconds,
-        default=15.0,
-        metavar="<seconds>",
-        help="Deadline of each call, in seconds (default: 15)",
-    )
+    text = "Deadline of each call, in seconds"
+    add_number(parser, "--call-timeout", seconds, 15.0, "<seconds>", text)
     parser.add_argument(
         "--pin",
         type=_pin,
@@ -215,18 +214,13 @@ def _add_load(parser: LocustArgumentParser) -> None:
 
 
 def _add_texts(parser: LocustArgumentParser) -> None:
-    parser.add_argument(
-        "--payload-bytes",
-        type=at_least(1),
-        default=32,
-        metavar="<int>",
-        help="Size of each generated text in bytes of UTF-8 (default: 32)",
-    )
+    text = "Size of each generated text in bytes of UTF-8"
+    add_number(parser, "--payload-bytes", at_least(1), 32, "<int>", text)
     parser.add_argument(
         "--payload-kind",
         choices=["text", "binary"],
         default="text",
-        help="binary sends bytes; on capnp to --service server.services.binary:Binary "
+        help="binary sends bytes; on capnp to --service capnp_rig.server.services.binary:Binary "
         "(default: text)",
     )
     parser.add_argument(
@@ -239,13 +233,8 @@ def _add_texts(parser: LocustArgumentParser) -> None:
         help="Send the lines of this file in turn, each after a nonce",
         include_in_web_ui=False,
     )
-    parser.add_argument(
-        "--data-seed",
-        type=int,
-        default=1,
-        metavar="<int>",
-        help="Seed of the generated texts, and of the UUIDs in params (default: 1)",
-    )
+    text = "Seed of the generated texts, and of the UUIDs in params"
+    add_number(parser, "--data-seed", int, 1, "<int>", text)
 
 
 def _add_method(parser: LocustArgumentParser) -> None:
@@ -283,31 +272,14 @@ def _add_outcome(parser: LocustArgumentParser) -> None:
 
 # --- mistakes --------------------------------------------------------------------------------
 
-_hosts: list[Any] = []
 
-
-def needs_host(user_class: Any) -> None:
-    """Register a class whose `host` is needed where -H is missing."""
-    _hosts.append(user_class)
-
-
-def _default_host() -> bool:
-    concrete = [one for one in _hosts if one.abstract is False]
-    return all(one.host is not None for one in concrete)
-
-
-_checked: list[bool] = []
-
-
-def _check_while_parsing(parser: LocustArgumentParser) -> None:
-    """Make what only all options together tell end as any other mistake in the usage does."""
+def _check_while_parsing(parser: LocustArgumentParser, user_classes: Sequence[Any]) -> None:
+    """Report a mistake in the options as a whole as argparse reports one in a single option."""
     parse: Any = parser.parse_args
 
     def parse_args(*args: Any, **kwargs: Any) -> Namespace:
         options: Namespace = parse(*args, **kwargs)
-        # The web UI parses the command line anew for each page.
-        mistake = None if _checked else _mistake(options)
-        _checked.append(True)
+        mistake = _mistake(options, user_classes)
         if mistake is not None:
             parser.exit(2, f"{parser.prog}: error: {mistake}\n")
         return options
@@ -315,22 +287,22 @@ def _check_while_parsing(parser: LocustArgumentParser) -> None:
     parser.parse_args = parse_args
 
 
-def _mistake(options: Namespace) -> str | None:
+def _mistake(options: Namespace, user_classes: Sequence[Any]) -> str | None:
     """Return what is wrong with the options as a whole, None where nothing is."""
+    concrete = [each for each in user_classes if each.abstract is False]
+    has_default_host = all(each.host is not None for each in concrete)
     # A worker gets all but its own --pin from the master.
     if options.worker:
         return None
-    if options.headless and not options.host and not _default_host():
+    if options.headless and not options.host and not has_default_host:
         return _NO_HOST
     return _workload_mistake(options)
 
 
 def _workload_mistake(options: Namespace) -> str | None:
-    from capnp_rig.loadtest.locust_rig.workload import workload_config
-    from capnp_rig.loadtest.workload import WorkloadError, load_workload
-
+    stack = getattr(options, "stack", CAPNP)
     try:
-        load_workload(workload_config(options))
+        load_any_workload(stack, workload_config(options))
     except WorkloadError as error:
         return str(error)
     return None
@@ -340,7 +312,7 @@ def _workload_mistake(options: Namespace) -> str | None:
 
 
 @cache
-def _own_actions() -> dict[str, Action]:
+def _rig_actions() -> dict[str, Action]:
     """Return the rig's options by name."""
     parser = LocustArgumentParser(add_help=False)
     add_options(parser)
@@ -352,16 +324,16 @@ class FormError(ValueError):
 
 
 def form_values(form: Mapping[str, str], options: Namespace) -> dict[str, Any]:
-    """Return what a form of the web UI says about the rig's own options, by name.
+    """Return the values that a form of the web UI gives to the rig's options, by name.
 
-    Locust would convert a field to the type of the old value, and None has none to go by.
+    Locust would convert a field to the type of its old value, which None does not tell.
 
     Raises:
         FormError: It names what only the command line may, or has a mistake as there.
     """
     values = {}
     for name, text in form.items():
-        action = _own_actions().get(name)
+        action = _rig_actions().get(name)
         if action is None:
             continue
         option = action.option_strings[0]
@@ -382,5 +354,6 @@ def _read(action: Action, text: str) -> Any:
     if not text:
         return action.default
     if action.choices is not None and text not in action.choices:
-        raise ArgumentTypeError(f"{text!r} is none of {', '.join(action.choices)}")
+        expected = ", ".join(action.choices)
+        raise ArgumentTypeError(f"unknown value {text!r}; expected one of {expected}")
     return action.type(text) if callable(action.type) else text

@@ -7,7 +7,6 @@ the run: it is over by the time that Locust begins to end it.
 """
 
 import json
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,11 +19,12 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
 from capnp_rig.loadtest.engine.server_usage import cpu_seconds
+from capnp_rig.loadtest.locust_rig.run_context import context
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What there was by an instant of the monotonic clock; the server's CPU over its processes."""
+class ProcessTotals:
+    """Totals at an instant of the monotonic clock; the server's CPU is over its processes."""
 
     seconds: float
     requests: int
@@ -32,15 +32,15 @@ class Reading:
     cpu_s: float
     server_cpu_s: float
 
-    def since(self, before: "Reading") -> "Reading":
-        """Return the differences to an earlier one."""
-        return Reading(
+    def since(self, before: "ProcessTotals") -> "ProcessTotals":
+        """Return the differences to earlier totals."""
+        return ProcessTotals(
             *(now - then for now, then in zip(_values(self), _values(before), strict=True))
         )
 
 
-def _values(reading: Reading) -> list[Any]:
-    return list(asdict(reading).values())
+def _values(totals: ProcessTotals) -> list[Any]:
+    return list(asdict(totals).values())
 
 
 def _add_options(parser: LocustArgumentParser) -> None:
@@ -63,13 +63,11 @@ def _add_options(parser: LocustArgumentParser) -> None:
     )
 
 
-def _read(environment: Environment, server: list[psutil.Process]) -> Reading:
-    # Users that feed Locust's statistics in bulk do so a little later.
-    crews: Any = sys.modules.get("capnp_rig.loadtest.locust_rig.run_context")
-    if crews is not None:
-        crews.crew().feed_locust()
+def _read(environment: Environment, server: list[psutil.Process]) -> ProcessTotals:
+    # The rig's users update Locust's statistics in bulk, a little later; others have none of it.
+    context.update_locust()
     total = environment.stats.total
-    return Reading(
+    return ProcessTotals(
         time.monotonic(),
         total.num_requests,
         total.num_failures,
@@ -84,27 +82,18 @@ def _measure(environment: Environment) -> None:
     gevent.sleep(options.meter_warmup)
     before = _read(environment, server)
     gevent.sleep(options.meter_seconds)
-    found = _read(environment, server).since(before)
-    options.meter_file.write_text(json.dumps(asdict(found)), encoding="utf-8")
+    used = _read(environment, server).since(before)
+    options.meter_file.write_text(json.dumps(asdict(used)), encoding="utf-8")
     assert environment.runner is not None
     environment.runner.quit()
 
 
-def _on_spawned(user_count: int, **_: object) -> None:
-    # Locust's hook does not say whose users they are; there is one environment in a process.
-    assert user_count
-    gevent.spawn(_measure, _environment[0])
-
-
-_environment: list[Environment] = []
-
-
 def _on_init(environment: Environment, **_: object) -> None:
-    _environment.append(environment)
+    # Locust says that all users are there, but not in which environment.
+    _events.spawning_complete.add_listener(lambda **_: gevent.spawn(_measure, environment))
 
 
 # Locust ships type information, but not for its hooks.
 _events: Any = events
 _events.init_command_line_parser.add_listener(_add_options)
 _events.init.add_listener(_on_init)
-_events.spawning_complete.add_listener(_on_spawned)

@@ -1,4 +1,4 @@
-"""What part of a Locust run falls to one of its processes. Does not import Locust."""
+"""Which share of a Locust run one of its processes has. Does not import Locust."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ _LATE_CALLS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """The part of one process: it counts users and ``{{i}}`` from the first on, in steps.
+class ProcessShare:
+    """The share of one process: it counts users and ``{{i}}`` from the first on, in steps.
 
     `users` is how many the whole run was started with, over all processes.
     """
@@ -26,9 +26,9 @@ class Part:
         return rate_hz * users / max(self.users, users, 1)
 
 
-def part_of(number: int, processes: int, users: int) -> Part:
-    """Return the part of a process; from number `processes` on, it joined the run later."""
+def share_of(number: int, processes: int, users: int) -> ProcessShare:
+    """Return the share of a process; from number `processes` on, it joined the run later."""
     late = number - processes
     if late < 0:
-        return Part(users, number, processes, number, number)
-    return Part(users, number, 1, _LATE_USERS + (late << 20), (late + 1) * _LATE_CALLS)
+        return ProcessShare(users, number, processes, number, number)
+    return ProcessShare(users, number, 1, _LATE_USERS + (late << 20), (late + 1) * _LATE_CALLS)

@@ -1,7 +1,7 @@
 """What server and generator use while Locust runs: CPU and memory, once a second.
 
-Reading another process's figures means reading files under /proc, and finding it means reading
-very many: both happen in a real thread, so that no user waits for it.
+Both finding the server and reading its figures mean reading files under /proc. That happens in a
+real thread, so that no user waits for it.
 """
 
 import time
@@ -18,7 +18,7 @@ from capnp_rig.loadtest.engine.server_usage import (
     machine_time,
     read_usage,
 )
-from capnp_rig.loadtest.locust_rig.live_run import Used
+from capnp_rig.loadtest.locust_rig.live_run import ResourceUse
 from capnp_rig.loadtest.stats.process_use import MachineTime, Usage, cpu_s_between, steal_between
 from capnp_rig.rigcli.address import AddressError, parse_address
 from capnp_rig.rigcli.gc_page import publish_gc
@@ -36,7 +36,7 @@ def in_thread(function: Callable[..., T], *arguments: object) -> T:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ServerReading:
     """What the server's processes and the machine had used, `t_s` after the run started."""
 
     t_s: float
@@ -45,14 +45,14 @@ class Reading:
 
 
 @dataclass(slots=True)
-class ServerWatch:
+class ServerSampler:
     """Reads the server's processes from the start of a run to its end.
 
-    `readings` has the first and the last, and where asked those of every second between.
+    `readings` has the first and the last one, and those of every second between if asked for.
     """
 
     host: str
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[ServerReading] = field(default_factory=list)
     _parts: list[WatchedProcess] = field(default_factory=list)
     _started_s: float = 0.0
     _greenlet: Any = None
@@ -95,7 +95,7 @@ class ServerWatch:
     def shares(self) -> dict[int, float]:
         """Return the share of a CPU that each process used lately, by pid."""
         now = self.readings[-1]
-        earlier = (one for one in reversed(self.readings) if now.t_s - one.t_s >= _EVERY_S / 2)
+        earlier = (each for each in reversed(self.readings) if now.t_s - each.t_s >= _EVERY_S / 2)
         before = next(earlier, now)
         if before is now:
             return {}
@@ -125,29 +125,29 @@ class ServerWatch:
     def _read(self) -> None:
         usages = in_thread(read_usage, self._parts)
         at_s = time.monotonic() - self._started_s
-        self.readings.append(Reading(at_s, tuple(usages), machine_time()))
+        self.readings.append(ServerReading(at_s, tuple(usages), machine_time()))
 
 
-class OwnUsage:
-    """Notes once a second what this process uses."""
+class ProcessSampler:
+    """Samples once a second what this process uses."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._started_s = time.monotonic()
-        self._noted: list[Used] = []
+        self._samples: list[ResourceUse] = []
         self._gc = publish_gc()
-        self._note()
+        self._sample()
         self._greenlet: Any = gevent.spawn(self._follow)
 
-    def take(self) -> tuple[Used, ...]:
+    def take(self) -> tuple[ResourceUse, ...]:
         """Return what is new since the last `take`."""
-        noted, self._noted = tuple(self._noted), []
-        return noted
+        samples, self._samples = tuple(self._samples), []
+        return samples
 
     def stop(self) -> None:
-        """Note it for the last time."""
+        """Take the last sample."""
         self._greenlet.kill()
-        self._note()
+        self._sample()
         if self._gc is not None:
             self._gc.close()
             self._gc = None
@@ -155,10 +155,10 @@ class OwnUsage:
     def _follow(self) -> None:
         while True:
             gevent.sleep(_EVERY_S)
-            self._note()
+            self._sample()
 
-    def _note(self) -> None:
+    def _sample(self) -> None:
         at_s = time.monotonic() - self._started_s
         rss_bytes = int(self._process.memory_info().rss)
         gc = None if self._gc is None else self._gc.use
-        self._noted.append(Used(at_s, time.process_time(), rss_bytes, gc))
+        self._samples.append(ResourceUse(at_s, time.process_time(), rss_bytes, gc))

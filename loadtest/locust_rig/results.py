@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
-from capnp_rig.loadtest.locust_rig.resource_sampler import ServerWatch
+from capnp_rig.loadtest.locust_rig.resource_sampler import ServerSampler
 from capnp_rig.loadtest.report.terminal import lines_of
 from capnp_rig.loadtest.report.times import times_table
 from capnp_rig.loadtest.report.write import write_views
@@ -40,11 +40,12 @@ _INTERNAL = "capnp_rig_"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How a run ended.
 
-    `problems` say why it does not count at all, `violations` which conditions it fails; a run
-    whose `summary` is merely void has neither. `figures` are those of its result.
+    `problems` say why it does not count at all, `violations` which conditions it fails. A run whose
+    `summary` is void, but counts, has neither. `lines` are its table of times, `figures` those of
+    its result.
     """
 
     summary: Summary
@@ -60,10 +61,10 @@ class Outcome:
 
 
 def conclude(
-    live: LiveRun, watch: ServerWatch, conditions: Sequence[str], *, is_shaped: bool
-) -> Outcome:
-    """Judge a run that has ended; under a load that was shaped, drift is no reason against it."""
-    summary = summarize([live.part(server_cpu_s=watch.cpu_s, steal=watch.steal)])
+    live: LiveRun, server: ServerSampler, conditions: Sequence[str], *, is_shaped: bool
+) -> RunOutcome:
+    """Judge a run that has ended; drift is no reason to void one whose load a shape changed."""
+    summary = summarize([live.part(server_cpu_s=server.cpu_s, steal=server.steal)])
     problems = tuple(_problems(live))
     reasons = [
         reason
@@ -71,11 +72,11 @@ def conclude(
         if not (is_shaped and reason.code is ReasonCode.DRIFTED)
     ]
     summary = replace(summary, reasons=(*problems, *reasons))
-    found = (parse_threshold(text).violation(summary) for text in conditions)
-    return Outcome(
+    violations = (parse_threshold(text).violation(summary) for text in conditions)
+    return RunOutcome(
         summary,
         problems,
-        tuple(violation for violation in found if violation is not None),
+        tuple(violation for violation in violations if violation is not None),
         tuple(lines_of(times_table(times_rows(live.total, live.seconds)))),
         tuple(_figures(live, summary)),
     )
@@ -115,12 +116,12 @@ def plain_options(options: Namespace) -> dict[str, Any]:
         for name, value in vars(options).items()
         if name not in _SECRET and not name.startswith(_INTERNAL)
     }
-    found: dict[str, Any] = json.loads(json.dumps(plain, default=str))
-    return found
+    copied: dict[str, Any] = json.loads(json.dumps(plain, default=str))
+    return copied
 
 
 def write_folder(
-    parent: Path, origin: Provenance, live: LiveRun, watch: ServerWatch, outcome: Outcome
+    parent: Path, origin: Provenance, live: LiveRun, server: ServerSampler, outcome: RunOutcome
 ) -> tuple[Path, tuple[str, ...]]:
     """Write a run into a new folder; return it, and notes on what could not be made.
 
@@ -136,11 +137,11 @@ def write_folder(
         folder,
         config=origin.config,
         figures=outcome.figures,
-        samples=_samples(live, watch),
+        samples=_samples(live, server),
         limits=dict(LIMITS),
         summary=outcome.summary.to_json(),
         violations=list(outcome.violations),
-        observed=[{"server_cpu_s": watch.cpu_s, "steal": watch.steal}],
+        observed=[{"server_cpu_s": server.cpu_s, "steal": server.steal}],
         generators=list(_generators(live)),
         **origin.more,
     )
@@ -160,14 +161,14 @@ def _generators(live: LiveRun) -> Iterator[dict[str, Any]]:
         yield entry | {"id": name, "host": each.host, "pid": each.pid, "cpu": each.cpu}
 
 
-def _samples(live: LiveRun, watch: ServerWatch) -> Iterator[dict[str, Any]]:
+def _samples(live: LiveRun, server: ServerSampler) -> Iterator[dict[str, Any]]:
     for each in live.generators.values():
         yield from window_samples(0, each.number, each.report)
         title = f"locust {each.number}"
-        for used in each.used:
-            usage = Usage(title, each.pid, used.cpu_s, used.rss_bytes, used.gc)
-            yield usage_sample(0, used.t_s, "generator", usage)
-    for reading in watch.readings:
+        for use in each.use:
+            usage = Usage(title, each.pid, use.cpu_s, use.rss_bytes, use.gc)
+            yield usage_sample(0, use.t_s, "generator", usage)
+    for reading in server.readings:
         for usage in reading.usages:
             yield usage_sample(0, reading.t_s, "server", usage)
         if reading.machine is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from capnp_rig.loadtest.locust_rig.live_run import Stretch
+from capnp_rig.loadtest.locust_rig.live_run import RunSegment
 from capnp_rig.loadtest.stats.run_summary import LIMITS
 from capnp_rig.loadtest.stats.thresholds import Threshold
 
@@ -76,7 +76,7 @@ class Step:
     users: int
     from_s: float
     until_s: float
-    seen: Stretch
+    seen: RunSegment
     violations: tuple[str, ...]
 
     @property
@@ -139,7 +139,7 @@ class Ramp:
         """The users of the step that is under way."""
         return min(self.users * (len(self.done) + 1), self.most)
 
-    def advance(self, at_s: float, see: Callable[[int, int], Stretch]) -> int | None:
+    def advance(self, at_s: float, see: Callable[[int, int], RunSegment]) -> int | None:
         """Return how many users there are, None when the ramp is over.
 
         `see` returns what the seconds from one to another, both included, have seen.
@@ -151,8 +151,8 @@ class Ramp:
         first = -int(-(self._began_s + _SETTLING_S) // 1)
         last = max(first, int(self._began_s + self.step_s) - 1)
         seen = see(first, last)
-        found = (condition.violation(seen) for condition in self.conditions)
-        violations = tuple(violation for violation in found if violation is not None)
+        checked = (condition.violation(seen) for condition in self.conditions)
+        violations = tuple(violation for violation in checked if violation is not None)
         self.done.append(Step(self.users_now, first, last + 1, seen, violations))
         self._began_s = at_s
         if violations or self.done[-1].users >= self.most:

@@ -1,10 +1,10 @@
 """Locust's own statistics, fed in bulk with the calls that the rig has recorded.
 
 Firing `events.request` costs 3.4 µs a call, a fifth of all that a call costs; in bulk it is 0.3.
-A `Feed` counts the calls, and adds them to Locust's entries every `FEED_EVERY_S` and before those
-are sent to the master, so that consoles, charts, CSV files and reports are as if each call had
-been fired. Where others listen to `events.request`, each call is fired, late by as much at most;
-the length that an event gives is then the mean of those fired with it.
+A `StatsBridge` counts the calls, and adds them to Locust's entries every `BRIDGE_EVERY_S` and
+before those are sent to the master. So consoles, charts, CSV files and reports are as if each call
+had been fired. Where others listen to `events.request`, each call is fired, late by as much at
+most; the length that an event gives is then the mean of those fired with it.
 """
 
 import time
@@ -26,7 +26,7 @@ from locust.stats import RequestStats, StatsEntry, StatsError
 
 REQUEST_TYPE = "capnp"
 # Adding takes up to 1 ms, which delays the calls under way; consoles and pages ask every second.
-FEED_EVERY_S = 0.2
+BRIDGE_EVERY_S = 0.2
 
 _SECOND_NS = 1_000_000_000
 _NO_CONTEXT: dict[str, Any] = {}
@@ -34,7 +34,7 @@ _NO_CONTEXT: dict[str, Any] = {}
 FOR_A_USER = (InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopUser)
 
 
-class Feed:
+class StatsBridge:
     """What one process adds to its Locust statistics."""
 
     def __init__(self, environment: Environment) -> None:
@@ -43,20 +43,27 @@ class Feed:
         self._event: Any = environment.events.request
         # Locust keeps time by the wall clock, which may be set during a run.
         self.epoch_ns = time.time_ns() - time.monotonic_ns()
-        self._named: dict[tuple[str, str], Named] = {}
+        self._entries: dict[tuple[str, str], UntoldCalls] = {}
+        self._handlers: list[Callable[..., object]] = self._event._handlers
+        self._known_handlers: list[Callable[..., object]] = []
+        self._is_heard = False
 
-    def named(self, name: str, request_type: str = REQUEST_TYPE) -> "Named":
+    def entry(self, name: str, request_type: str = REQUEST_TYPE) -> "UntoldCalls":
         """Return what counts the calls that Locust shows under this name and type."""
         key = (name, request_type)
-        if key not in self._named:
-            self._named[key] = Named(name, request_type, self)
-        return self._named[key]
+        if key not in self._entries:
+            self._entries[key] = UntoldCalls(name, request_type, self)
+        return self._entries[key]
 
     @property
     def is_heard(self) -> bool:
         """Whether others than Locust's statistics listen to each request."""
-        handlers: list[Callable[..., object]] = self._event._handlers
-        return any(getattr(each, "__module__", None) != "locust.runners" for each in handlers)
+        # Asked for every call: looking at each takes 1 µs.
+        if self._handlers != self._known_handlers:
+            self._known_handlers = list(self._handlers)
+            modules = [getattr(each, "__module__", None) for each in self._handlers]
+            self._is_heard = any(module != "locust.runners" for module in modules)
+        return self._is_heard
 
     def add(self) -> None:
         """Add what is new to Locust's entries, and fire what is to be fired.
@@ -67,9 +74,9 @@ class Feed:
                 nevertheless; the first of them is raised in the end.
         """
         raised: Exception | None = None
-        for named in list(self._named.values()):
-            named.add_to(self._stats)
-            for event in named.take_events():
+        for entry in list(self._entries.values()):
+            entry.add_to(self._stats)
+            for event in entry.take_events():
                 try:
                     self._fire(event)
                 except (*FOR_A_USER, StopTest) as wish:
@@ -81,12 +88,12 @@ class Feed:
         self._event.fire(response=None, context=_NO_CONTEXT, url=None, **event)
 
 
-class Named:
+class UntoldCalls:
     """The calls of one name that Locust does not know of yet."""
 
-    def __init__(self, name: str, request_type: str, feed: Feed) -> None:
+    def __init__(self, name: str, request_type: str, bridge: StatsBridge) -> None:
         self._name, self._type = name, request_type
-        self._feed = feed
+        self._bridge = bridge
         # Of replies, framing included.
         self.received_bytes = 0
         # To be fired: when each ended and was due, or sent where it failed, and the failure.
@@ -104,10 +111,10 @@ class Named:
 
     def answered(self, calls: list[tuple[int, int, int]]) -> None:
         """Count answered calls: when each was due, sent and answered, in ns."""
-        if self._feed.is_heard:
+        if self._bridge.is_heard:
             self._events += [(received, due, None) for due, _, received in calls]
             return
-        epoch_ns = self._feed.epoch_ns
+        epoch_ns = self._bridge.epoch_ns
         first = (calls[0][2] + epoch_ns) // _SECOND_NS
         # They come in the order in which they were answered.
         if first == (calls[-1][2] + epoch_ns) // _SECOND_NS:
@@ -118,10 +125,10 @@ class Named:
 
     def failed(self, error: Exception, started_ns: int, now_ns: int) -> None:
         """Count a failed call."""
-        if self._feed.is_heard:
+        if self._bridge.is_heard:
             self._events.append((now_ns, started_ns, error))
             return
-        ended_ns = now_ns + self._feed.epoch_ns
+        ended_ns = now_ns + self._bridge.epoch_ns
         self._count([now_ns - started_ns], ended_ns)
         self._ended[ended_ns // _SECOND_NS] += 1
         self._failed[ended_ns // _SECOND_NS] += 1
@@ -197,7 +204,7 @@ class Named:
         answered = sum(error is None for _, _, error in events)
         mean, more = divmod(self.received_bytes, max(answered, 1))
         self.received_bytes = 0
-        epoch_ns = self._feed.epoch_ns
+        epoch_ns = self._bridge.epoch_ns
         for now_ns, started_ns, error in events:
             length = 0
             if error is None:

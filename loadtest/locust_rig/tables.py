@@ -1,7 +1,7 @@
 """Locust's own tables below a millisecond.
 
 Locust counts times below 100 ms in buckets of whole milliseconds, and its tables print integers.
-Importing this replaces, in master and workers alike, what rounds: the buckets (documented as
+`mend_tables` replaces, in master and workers alike, what rounds: the buckets (documented as
 replaceable, Locust's PR #3373), the two rows of the console tables, the percentiles of the CSV
 files, and minimum and maximum of the web UI, its downloads and the HTML report.
 
@@ -75,13 +75,14 @@ def _to_dict(entry: Any, escape_string_values: bool = False) -> dict[str, Any]:
     }
 
 
-# Master and workers must agree on the buckets, so this happens at import. Locust declares whole
-# milliseconds for most of these.
-_stats: Any = stats
-_entry: Any = StatsEntry
-_csv: Any = StatsCSV
-_stats.bucket_response_time = bucket_ms
-_entry.to_string = _stats_row
-_entry.percentile = _percentile_row
-_entry.to_dict = _to_dict
-_csv._percentile_fields = _csv_percentiles
+def mend_tables() -> None:
+    """Replace what rounds; at import, since master and workers must agree on the buckets."""
+    # Locust declares whole milliseconds for most of these.
+    untyped: Any = stats
+    untyped.bucket_response_time = bucket_ms
+    entry: Any = StatsEntry
+    entry.to_string = _stats_row
+    entry.percentile = _percentile_row
+    entry.to_dict = _to_dict
+    csv: Any = StatsCSV
+    csv._percentile_fields = _csv_percentiles

@@ -1,8 +1,8 @@
 """The rig in Locust's web UI: two tabs of its own, and the page /rig with all there is.
 
-The tabs are Locust's: tables that its page fills from what comes with its own figures, every
-2 s. /rig is a page of ours, one file that asks for nothing but /rig/stats, each second. Both
-are behind the login where there is one. Forms are checked before Locust takes them.
+The tabs are tables of Locust's own page, which fills them every 2 s with rows that come along with
+its figures. /rig is a page of ours: one file that asks for nothing but /rig/stats, each second.
+Both are behind the login if there is one. Forms are checked before Locust takes them.
 """
 
 import json
@@ -31,18 +31,18 @@ _POLICY = (
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
 )
 
-Look = Callable[[], dict[str, Any]]
+PanelSource = Callable[[], dict[str, Any]]
 
 
-def add_panel(environment: Environment, look: Look) -> None:
-    """Add tabs, page and checks to the web UI; `look` returns what is to be shown."""
+def add_panel(environment: Environment, source: PanelSource) -> None:
+    """Add tabs, page and checks to the web UI; `source` returns what is to be shown."""
     ui: Any = environment.web_ui
     options = environment.parsed_options
     assert options is not None
     ui.template_args.update(_template_args())
     ui.app.before_request(lambda: _read_form(environment))
-    ui.app.after_request(lambda response: _add_tables(response, look))
-    ui.app.register_blueprint(_pages(environment, look), url_prefix=options.web_base_path or None)
+    ui.app.after_request(lambda response: _add_tables(response, source))
+    ui.app.register_blueprint(_pages(environment, source), url_prefix=options.web_base_path or None)
 
 
 def _template_args() -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _template_args() -> dict[str, Any]:
     }
 
 
-def _pages(environment: Environment, look: Look) -> Blueprint:
+def _pages(environment: Environment, source: PanelSource) -> Blueprint:
     ui: Any = environment.web_ui
     runner: Any = environment.runner
 
@@ -70,7 +70,7 @@ def _pages(environment: Environment, look: Look) -> Blueprint:
 
     def stats() -> Response:
         state = {"state": runner.state, "users": runner.user_count, "host": environment.host}
-        return jsonify({**state, **look()})
+        return jsonify({**state, **source()})
 
     blueprint = Blueprint("rig", __name__)
     for path, view in (("/rig", page), ("/rig/stats", stats)):
@@ -99,11 +99,11 @@ def _read_form(environment: Environment) -> Response | None:
     return None
 
 
-def _add_tables(response: Response, look: Look) -> Response:
+def _add_tables(response: Response, source: PanelSource) -> Response:
     """Send the rows of the tabs along with Locust's own figures."""
     if request.endpoint != "locust.request_stats" or not response.is_json:
         return response
-    shown = look()
+    shown = source()
     tables = [
         {"key": TIMES_TAB, "data": times_data(shown)},
         {"key": PROCESSES_TAB, "data": process_data(shown)},

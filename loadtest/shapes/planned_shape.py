@@ -22,7 +22,7 @@ class PlannedShape(LoadTestShape):
 
     abstract = True
     use_common_options = True
-    # Without a page, Locust takes one user a second where -r is not given.
+    # Whether -r was given. Without a web page, Locust's default is one user a second.
     has_spawn_rate = True
 
     @abstractmethod
@@ -75,19 +75,12 @@ class TimedShape(PlannedShape):
 
 
 def _on_init(environment: Environment, **_: object) -> None:
+    # Afterwards nobody knows any more whether -r was given.
     shape, options = environment.shape_class, environment.parsed_options
     if isinstance(shape, PlannedShape) and environment.web_ui is None:
         shape.has_spawn_rate = options is not None and options.spawn_rate is not None
 
 
-def _on_start(environment: Environment, **_: object) -> None:
-    # The seconds of the shape are those of the tallies, which start now: Locust counts from before
-    # the server was looked for.
-    if isinstance(environment.shape_class, PlannedShape):
-        environment.shape_class.reset_time()  # type: ignore[no-untyped-call]
-
-
 # Locust ships type information, but not for its hooks.
 _events: Any = events
 _events.init.add_listener(_on_init)
-_events.test_start.add_listener(_on_start)

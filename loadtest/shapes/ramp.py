@@ -1,8 +1,8 @@
 """Ramp to failure: the load grows in steps until a condition fails, and the run says what held.
 
-The steps and the answer go into the log and into ``run.json`` under ``ramp``. A limit that was
-found is a success, whatever failed there: exit status 0, unless a --fail-if holds for the run as a
-whole. It is 1 where even the first step fails. Where all steps hold, the usual rules apply.
+The steps and the answer go into the log and into ``run.json`` under ``ramp``. To find a limit is a
+success: the exit status is 0, unless a --fail-if holds for the run as a whole. It is 1 if even the
+first step fails. If all steps hold, the usual rules apply.
 """
 
 import logging
@@ -12,9 +12,10 @@ from typing import Any
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 
-from capnp_rig.loadtest.locust_rig import listeners as locust_report
-from capnp_rig.loadtest.locust_rig.live_run import Stretch
-from capnp_rig.loadtest.locust_rig.options import at_least, condition, number_above
+from capnp_rig.loadtest.locust_rig.listeners import context
+from capnp_rig.loadtest.locust_rig.live_run import RunSegment
+from capnp_rig.loadtest.locust_rig.options import add_number, at_least, condition, number_above
+from capnp_rig.loadtest.locust_rig.run_collector import RunCollector
 from capnp_rig.loadtest.locust_rig.shape_plan import Ramp
 from capnp_rig.loadtest.shapes.planned_shape import PlannedShape
 from capnp_rig.loadtest.stats.thresholds import parse_threshold
@@ -50,10 +51,10 @@ class RampShape(PlannedShape):
         """Return how many users there are; judge the step that is over, if one is."""
         ramp = self._ramp = self._ramp or self.plan(self.options)
         judged = len(ramp.done)
-        users = ramp.advance(at_s, _see)
+        users = ramp.advance(at_s, _measure)
         for step in ramp.done[judged:]:
             _logger.info("Ramp: %s%s", step, "" if step.held else ": " + "; ".join(step.violations))
-            locust_report.note("ramp", ramp.to_json())
+            _collector().notes["ramp"] = ramp.to_json()
         if users is None:
             self._finish(ramp)
         return users
@@ -65,37 +66,26 @@ class RampShape(PlannedShape):
     def _finish(self, ramp: Ramp) -> None:
         _logger.info("Ramp: %s", ramp.answer)
         if ramp.failed is not None:
-            locust_report.decide_exit(0 if ramp.highest else 1)
+            _collector().exit_status = 0 if ramp.highest else 1
 
 
-def _see(first: int, last: int) -> Stretch:
-    run = locust_report.fresh_run(_REPORT_S)
-    assert run is not None, "shapes run within a run"
-    return run.between(first, last)
+def _collector() -> RunCollector:
+    assert context.collector is not None, "shapes run within a run"
+    return context.collector
+
+
+def _measure(first: int, last: int) -> RunSegment:
+    return _collector().fresh(_REPORT_S).between(first, last)
 
 
 def _add_options(parser: LocustArgumentParser) -> None:
-    parser.add_argument(
-        "--ramp-rate",
-        type=number_above(0),
-        default=1.0,
-        metavar="<float>",
-        help="Users that come per second, those of a step at once (default: 1)",
-    )
-    parser.add_argument(
-        "--ramp-time",
-        type=number_above(_SHORTEST_S, inclusive=True),
-        default=10.0,
-        metavar="<seconds>",
-        help=f"How long a step lasts, at least {_SHORTEST_S:g} (default: 10)",
-    )
-    parser.add_argument(
-        "--ramp-max",
-        type=at_least(1),
-        default=200,
-        metavar="<int>",
-        help="Users with which the ramp ends if all steps hold (default: 200)",
-    )
+    text = "Users that come per second, those of a step at once"
+    add_number(parser, "--ramp-rate", number_above(0), 1.0, "<float>", text)
+    step_time = number_above(_SHORTEST_S, inclusive=True)
+    text = f"How long a step lasts, at least {_SHORTEST_S:g}"
+    add_number(parser, "--ramp-time", step_time, 10.0, "<seconds>", text)
+    text = "Users with which the ramp ends if all steps hold"
+    add_number(parser, "--ramp-max", at_least(1), 200, "<int>", text)
     parser.add_argument(
         "--ramp-fail-if",
         type=condition,

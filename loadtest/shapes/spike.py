@@ -6,7 +6,7 @@ from typing import Any
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 
-from capnp_rig.loadtest.locust_rig.options import at_least, seconds
+from capnp_rig.loadtest.locust_rig.options import add_number, at_least, seconds
 from capnp_rig.loadtest.locust_rig.shape_plan import Spike
 from capnp_rig.loadtest.shapes.planned_shape import TimedShape
 
@@ -21,34 +21,11 @@ class SpikeShape(TimedShape):
 
 
 def _add_options(parser: LocustArgumentParser) -> None:
-    parser.add_argument(
-        "--spike-base",
-        type=at_least(1),
-        default=10,
-        metavar="<int>",
-        help="Users before and after the spike (default: 10)",
-    )
-    parser.add_argument(
-        "--spike-users",
-        type=at_least(1),
-        default=100,
-        metavar="<int>",
-        help="Users in the spike (default: 100)",
-    )
-    parser.add_argument(
-        "--spike-at",
-        type=seconds,
-        default=30.0,
-        metavar="<seconds>",
-        help="When the spike begins; as long after its end the run is over (default: 30)",
-    )
-    parser.add_argument(
-        "--spike-for",
-        type=seconds,
-        default=10.0,
-        metavar="<seconds>",
-        help="How long the spike lasts (default: 10)",
-    )
+    add_number(parser, "--spike-base", at_least(1), 10, "<int>", "Users before and after the spike")
+    add_number(parser, "--spike-users", at_least(1), 100, "<int>", "Users in the spike")
+    text = "When the spike begins; as long after its end the run is over"
+    add_number(parser, "--spike-at", seconds, 30.0, "<seconds>", text)
+    add_number(parser, "--spike-for", seconds, 10.0, "<seconds>", "How long the spike lasts")
 
 
 # Locust ships type information, but not for its hooks.

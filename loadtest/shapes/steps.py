@@ -6,7 +6,7 @@ from typing import Any
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 
-from capnp_rig.loadtest.locust_rig.options import at_least, seconds
+from capnp_rig.loadtest.locust_rig.options import add_number, at_least, seconds
 from capnp_rig.loadtest.locust_rig.shape_plan import Steps
 from capnp_rig.loadtest.shapes.planned_shape import TimedShape
 
@@ -20,27 +20,9 @@ class StepsShape(TimedShape):
 
 
 def _add_options(parser: LocustArgumentParser) -> None:
-    parser.add_argument(
-        "--step-users",
-        type=at_least(1),
-        default=10,
-        metavar="<int>",
-        help="Users that each step adds (default: 10)",
-    )
-    parser.add_argument(
-        "--step-time",
-        type=seconds,
-        default=30.0,
-        metavar="<seconds>",
-        help="How long a step lasts (default: 30)",
-    )
-    parser.add_argument(
-        "--steps",
-        type=at_least(1),
-        default=5,
-        metavar="<int>",
-        help="How many steps there are (default: 5)",
-    )
+    add_number(parser, "--step-users", at_least(1), 10, "<int>", "Users that each step adds")
+    add_number(parser, "--step-time", seconds, 30.0, "<seconds>", "How long a step lasts")
+    add_number(parser, "--steps", at_least(1), 5, "<int>", "How many steps there are")
 
 
 # Locust ships type information, but not for its hooks.

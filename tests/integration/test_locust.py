@@ -236,8 +236,8 @@ def test_a_unix_socket_and_a_text_of_ones_own(tmp_path: Path) -> None:
 
 OWN_LOCUSTFILE = """
 from locust import task
-from loadtest.capnp_user import CapnpUser
-from loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.capnp_user import CapnpUser
+from capnp_rig.loadtest.stats.failures import WrongReply
 
 class OwnUser(CapnpUser):
     number = 0

@@ -19,7 +19,7 @@ import signal
 
 import gevent
 from locust import task
-from loadtest.capnp_user import CapnpUser
+from capnp_rig.loadtest.capnp_user import CapnpUser
 
 class OwnUser(CapnpUser):
     @task

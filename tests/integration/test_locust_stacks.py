@@ -1,4 +1,4 @@
-"""The Locust users of the stacks beside capnp, each against its server."""
+"""The Locust user of every stack, each against its server."""
 
 import csv
 import json
@@ -12,27 +12,22 @@ from running_locust import ROOT, run_locust
 from running_server import running_server
 from running_stack import served_by
 
-from capnp_rig.loadtest.protocols import missing_library, server_options
+from capnp_rig.loadtest.protocols import STACKS, missing_library, server_options
 
-# File, user class, stack.
-USERS = [
-    ("echo_user.py", "EchoUser", "echo"),
-    ("json_user.py", "JsonUser", "json"),
-    ("http_user.py", "HttpUser", "http1"),
-    ("http2_user.py", "Http2User", "http2"),
-    ("grpc_user.py", "GrpcUser", "grpc"),
-    ("selectors_user.py", "SelectorsUser", "selectors"),
-]
+LOCUSTFILE = ROOT / "loadtest" / "stack_user.py"
+# How the server calls a stack, where that is another name.
+SERVED_AS = {"http1": "http", "http2": "http"}
 
 
 def load_with(
-    address: str, folder: Path, file: str, *args: str, enough: int = 20
+    address: str, folder: Path, stack: str, *args: str, enough: int = 20
 ) -> tuple[int, dict[str, Any], set[str], list[dict[str, Any]], str]:
     """Return exit status, summary, labels, Locust's own entries, and what was printed."""
     done = run_locust(
         *("-H", address, "--headless", "--only-summary", "-u", "2", "-r", "2"),
         *("--results", str(folder / "results"), "--json-file", str(folder / "locust"), *args),
-        locustfile=ROOT / "loadtest" / file,
+        *("--stack", stack),
+        locustfile=LOCUSTFILE,
         enough=enough,
     )
     assert "Traceback" not in done.output, done.output
@@ -45,25 +40,23 @@ def load_with(
 
 
 @pytest.mark.parametrize("kind", ["text", "binary"])
-@pytest.mark.parametrize(("file", "user", "stack"), USERS)
-def test_a_user_makes_calls_that_are_all_right(
-    tmp_path: Path, file: str, user: str, stack: str, kind: str
-) -> None:
-    served_by({"http1": "http"}.get(stack, stack))
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_user_makes_calls_that_are_all_right(tmp_path: Path, stack: str, kind: str) -> None:
+    served_by(SERVED_AS.get(stack, stack))
     if missing_library(stack) is not None:
         pytest.skip("needs the extra stacks")
-    more = () if stack == "http1" else ("--in-flight", "2")
+    more: tuple[str, ...] = () if stack == "http1" else ("--in-flight", "2")
     if kind == "binary":
         more = (*more, "--rate", "100", "--payload-bytes", "3000")
     with running_server("--workers", "1", *server_options(stack, kind)) as server:
         status, summary, labels, entries, output = load_with(
-            f"127.0.0.1:{server.port}", tmp_path, file, "--payload-kind", kind, *more
+            f"127.0.0.1:{server.port}", tmp_path, stack, "--payload-kind", kind, *more
         )
     assert status == 0, output
     assert summary["calls"] > 0
     assert {kind for kind in summary["errors_by_kind"] if kind != "unfinished"} == set()
     # One class alone: what it is made of is no user.
-    assert {label.partition(" ")[0] for label in labels} - {"connections"} == {user}
+    assert {label.partition(" ")[0] for label in labels} - {"connections"} == {"StackUser"}
     (entry,) = entries
     assert entry["method"] == stack
     # All that were answered, the ramp-up among them.
@@ -76,10 +69,10 @@ def hang_up(_connection: socket.socket) -> None:
     """Do nothing: the connection is closed."""
 
 
-@pytest.mark.parametrize("file", ["json_user.py", "http_user.py", "grpc_user.py"])
-def test_a_server_that_hangs_up_is_counted_and_not_hammered(tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize("stack", ["json", "http1", "grpc"])
+def test_a_server_that_hangs_up_is_counted_and_not_hammered(tmp_path: Path, stack: str) -> None:
     with fake_server(hang_up) as address:
-        status, summary, _, _, output = load_with(address, tmp_path, file, enough=4)
+        status, summary, _, _, output = load_with(address, tmp_path, stack, enough=4)
     assert status == 1, output
     kinds = {kind.partition(":")[0] for kind in summary["errors_by_kind"]}
     assert kinds <= {"Disconnected", "unfinished"}
@@ -87,25 +80,17 @@ def test_a_server_that_hangs_up_is_counted_and_not_hammered(tmp_path: Path, file
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--schema", "schema/message.capnp"], "schema is for the stack capnp"),
-        (["--payload-kind", "binary", "--text", "x"], "text does not go with a binary payload"),
+        (["--payload-kind", "binary", "--text", "x"], "leave them out of a binary payload"),
     ],
 )
-def test_what_does_not_go_together_is_told(options: list[str], said: str) -> None:
+def test_options_that_do_not_go_together_are_one_line(options: list[str], message: str) -> None:
     done = run_locust(
-        *("-H", "127.0.0.1:1", "--headless", "-t", "1s", *options),
-        locustfile=ROOT / "loadtest" / "json_user.py",
+        *("-H", "127.0.0.1:1", "--headless", "-t", "1s", "--stack", "json", *options),
+        locustfile=LOCUSTFILE,
     )
-    assert done.status != 0
-    assert said in done.output
-
-
-def test_the_http_user_has_one_call_in_flight() -> None:
-    done = run_locust(
-        *("-H", "127.0.0.1:1", "--headless", "-t", "1s", "--in-flight", "2"),
-        locustfile=ROOT / "loadtest" / "http_user.py",
-    )
-    assert done.status != 0
-    assert "leave out --in-flight" in done.output
+    (line,) = done.output.splitlines()
+    assert (done.status, line.startswith("__main__.py: error: ")) == (2, True)
+    assert message in line

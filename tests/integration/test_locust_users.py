@@ -193,7 +193,7 @@ def test_a_wrong_byte_is_caught_whichever_reply_has_it(tmp_path: Path) -> None:
 
 SLOW_TO_IMPORT = """
 import time
-from loadtest.capnp_user import ReverseUser
+from capnp_rig.loadtest.capnp_user import ReverseUser
 
 until_s = time.monotonic() + 3
 while time.monotonic() < until_s:
@@ -425,7 +425,7 @@ def test_a_mistake_in_the_params_is_one_line() -> None:
 
 OWN = """
 from locust import constant, task
-from loadtest.capnp_user import CapnpUser
+from capnp_rig.loadtest.capnp_user import CapnpUser
 
 class OwnUser(CapnpUser):
     {attributes}
@@ -480,9 +480,51 @@ def test_calls_of_ones_own_count_from_when_they_were_due(tmp_path: Path) -> None
     assert times["lateness"]["max_us"] > 250_000
 
 
+OWN_SCHEMA = """
+from locust import task
+from capnp_rig.loadtest.capnp_user import CapnpUser
+from capnp_rig import load_schema
+
+class OwnUser(CapnpUser):
+    interface = load_schema({path!r}).Geometry
+
+    @task
+    def own(self):
+        while self.running:
+            results = self.call("move", {{"point": {{"x": 40}}, "by": 2, "far": 7, "name": "n"}})
+            self.expect(results.point.x == 42)
+"""
+
+
+def test_a_class_of_ones_own_has_the_interface_that_a_schema_has(tmp_path: Path) -> None:
+    seen: list[tuple[int, str]] = []
+    file = own_locustfile(tmp_path, OWN_SCHEMA.format(path=GEOMETRY))
+    with moving(seen) as address:
+        load = load_with(address, tmp_path, locustfile=file)
+    assert load.done.status == 0, load.done.output
+    assert load.count("OwnUser Geometry.move") == len(seen) - load.unfinished >= 250
+    assert set(load.entries) == {"Geometry.move"}
+    assert set(seen) == {(7, "n")}
+    load.assert_equal_counts()
+
+
+def test_an_overdue_call_of_ones_own_fails_and_the_connection_stays(tmp_path: Path) -> None:
+    file = own_locustfile(tmp_path, OWN.format(attributes="pass"))
+    with fake_server(answering(_never_after(30))) as address:
+        load = load_with(
+            *(address, tmp_path, "--call-timeout", "0.3"), users=1, enough=32, locustfile=file
+        )
+    assert load.count(OWN_LABEL) == 30
+    assert set(load.failures) == {"DeadlineExceeded: no answer within the deadline"}
+    assert load.times["connections", "connect"]["count"] == 1
+    assert ("connections", "reconnect") not in load.times
+    failed = load.times[OWN_LABEL, "failed"]
+    assert 300_000 <= failed["p50_us"] < 1_500_000
+
+
 TWICE = """
 from locust import task
-from loadtest.capnp_user import CapnpUser
+from capnp_rig.loadtest.capnp_user import CapnpUser
 
 class OwnUser(CapnpUser):
     @task
@@ -519,7 +561,7 @@ def test_a_user_that_waits_for_its_turn_stops_at_once(tmp_path: Path) -> None:
 
 WAITING = """
 from locust import constant
-from loadtest.capnp_user import ReverseUser
+from capnp_rig.loadtest.capnp_user import ReverseUser
 
 class SlowUser(ReverseUser):
     wait_time = constant(0.1)
@@ -545,7 +587,7 @@ def test_a_ready_user_with_a_wait_time_makes_rounds(server: str, tmp_path: Path)
 HEARD = """
 import json
 from locust import events
-from loadtest.capnp_user import ReverseUser
+from capnp_rig.loadtest.capnp_user import ReverseUser
 
 told = []
 
@@ -578,10 +620,10 @@ def test_who_listens_to_requests_hears_of_each(tmp_path: Path) -> None:
 
 
 BUGGY = """
-from loadtest.locust_rig import crew as locust_crew
-from loadtest.capnp_user import ReverseUser
+from capnp_rig.loadtest.locust_rig import user_group
+from capnp_rig.loadtest.capnp_user import ReverseUser
 
-workload = locust_crew.load_any_workload
+workload = user_group.load_any_workload
 
 def buggy(*args, **kwargs):
     made = workload(*args, **kwargs)
@@ -597,7 +639,7 @@ def buggy(*args, **kwargs):
 
     return Buggy()
 
-locust_crew.load_any_workload = buggy
+user_group.load_any_workload = buggy
 """
 
 
@@ -624,9 +666,9 @@ def test_a_bug_ends_the_run_and_says_so(
 
 @pytest.fixture(scope="module")
 def fed() -> list[Any]:
-    """What `feed_check` prints: the same calls, fired one by one and fed in bulk."""
+    """What `stats_bridge_check` prints: the same calls, fired one by one and fed in bulk."""
     done = subprocess.run(
-        [sys.executable, "-P", str(ROOT / "tests" / "feed_check.py")],
+        [sys.executable, "-P", str(ROOT / "tests" / "stats_bridge_check.py")],
         env={},
         capture_output=True,
         check=True,

@@ -157,7 +157,7 @@ def test_locusts_page_has_the_rigs_tabs(server: Running) -> None:
 
 HOSTILE_LOCUSTFILE = """
 from locust import task
-from loadtest.capnp_user import CapnpUser
+from capnp_rig.loadtest.capnp_user import CapnpUser
 
 class HostileUser(CapnpUser):
     @task
@@ -215,7 +215,10 @@ def test_each_run_of_a_page_has_its_own_folder(server: Running, tmp_path: Path) 
     [
         ({"rate": "-5"}, "--rate: bad rate '-5': expected calls per second, or closed"),
         ({"in_flight": "0"}, "--in-flight: 0 is less than 1"),
-        ({"arrivals": "sometimes"}, "--arrivals: 'sometimes' is none of poisson, fixed"),
+        (
+            {"arrivals": "sometimes"},
+            "--arrivals: unknown value 'sometimes'; expected one of poisson, fixed",
+        ),
         ({"payload_bytes": "1e3"}, "--payload-bytes: invalid literal for int()"),
         # Who can open the page may not say which files are read and written.
         ({"results": "/tmp"}, "--results can only be given on the command line"),  # noqa: S108
@@ -249,7 +252,7 @@ LOGIN_LOCUSTFILE = """
 from flask import redirect
 from flask_login import UserMixin, login_user
 from locust import events
-from loadtest.capnp_user import ReverseUser
+from capnp_rig.loadtest.capnp_user import ReverseUser
 
 class Somebody(UserMixin):
     id = "somebody"

@@ -8,8 +8,8 @@ from capnp_rig.loadtest.locust_rig.live_panel import (
     process_data,
     times_data,
 )
-from capnp_rig.loadtest.locust_rig.live_run import Envelope, LiveRun, Used
-from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, Reading, ServerWatch
+from capnp_rig.loadtest.locust_rig.live_run import LiveRun, ProcessReport, ResourceUse
+from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, ServerReading, ServerSampler
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.process_use import Usage
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
@@ -19,18 +19,18 @@ def live(host: str = "here", failure: str = "Overloaded: full") -> LiveRun:
     run = LiveRun()
     window = Window({"read": Times(Histogram.of([100_000] * 500))}, failures={failure: 2})
     report = Report({0: window}, cpu_ns=500_000_000)
-    used = (Used(0.0, 1.0, 10_000_000), Used(1.0, 1.5, 20_000_000))
-    run.receive("a", 0, Envelope(report, 2.0, 2.0, 7, host, 1, used), now_s=10)
+    used = (ResourceUse(0.0, 1.0, 10_000_000), ResourceUse(1.0, 1.5, 20_000_000))
+    run.receive("a", 0, ProcessReport(report, 2.0, 2.0, 7, host, 1, used), now_s=10)
     return run
 
 
-def watch(*usages: Usage) -> ServerWatch:
+def watch(*usages: Usage) -> ServerSampler:
     # A short last interval, as at the end of a run, tells little.
-    readings = [Reading(0.0, usages, None)]
+    readings = [ServerReading(0.0, usages, None)]
     for at_s, used_s in ((1.0, 0.5), (1.1, 0.5)):
         later = tuple(Usage(one.name, one.pid, one.cpu_s + used_s, 99_000_000) for one in usages)
-        readings.append(Reading(at_s, later, None))
-    found = ServerWatch("h:1", readings)
+        readings.append(ServerReading(at_s, later, None))
+    found = ServerSampler("h:1", readings)
     found._parts = [WatchedProcess(one.name, None) for one in usages]  # type: ignore[arg-type]
     return found
 

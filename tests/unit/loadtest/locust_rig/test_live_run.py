@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from capnp_rig.loadtest.locust_rig.live_run import Envelope, LiveRun, Used
+from capnp_rig.loadtest.locust_rig.live_run import LiveRun, ProcessReport, ResourceUse
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.tally import Report, Times, Window, add_windows
 
@@ -20,15 +20,15 @@ def envelope(
     seconds: float | None = None,
     cpu_s: float = 1.5,
     final: bool = False,
-    used: tuple[Used, ...] = (),
-) -> Envelope:
+    used: tuple[ResourceUse, ...] = (),
+) -> ProcessReport:
     report = Report(dict(windows), cpu_ns=round(cpu_s * 1e9), final=final)
-    return Envelope(report, at_s, at_s if seconds is None else seconds, 7, "here", 1, used)
+    return ProcessReport(report, at_s, at_s if seconds is None else seconds, 7, "here", 1, used)
 
 
 def test_an_envelope_travels_as_plain_values() -> None:
-    sent = envelope((0, window(3)), used=(Used(1.0, 0.5, 4096),), final=True)
-    assert Envelope.from_json(json.loads(json.dumps(sent.to_json()))) == sent
+    sent = envelope((0, window(3)), used=(ResourceUse(1.0, 0.5, 4096),), final=True)
+    assert ProcessReport.from_json(json.loads(json.dumps(sent.to_json()))) == sent
 
 
 def test_reports_of_all_processes_add_up() -> None:
@@ -75,7 +75,9 @@ def test_the_end_of_the_users_ends_the_run_not_its_last_report() -> None:
 
 def test_a_stretch_holds_its_own_seconds_only() -> None:
     run = LiveRun()
-    used = tuple(Used(float(at), cpu_s, 1) for at, cpu_s in enumerate((0, 0.1, 0.9, 1.7, 1.8)))
+    used = tuple(
+        ResourceUse(float(at), cpu_s, 1) for at, cpu_s in enumerate((0, 0.1, 0.9, 1.7, 1.8))
+    )
     windows = [(0, window(1)), (1, window(30)), (2, window(50, 500, failed=4)), (3, window(7))]
     run.receive("a", 0, envelope(*windows, used=used), now_s=4)
     run.receive("b", 1, envelope((2, window(20))), now_s=4)

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from capnp_rig.loadtest.locust_rig.live_run import Stretch
+from capnp_rig.loadtest.locust_rig.live_run import RunSegment
 from capnp_rig.loadtest.locust_rig.shape_plan import Ramp, Spike, Steps
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.thresholds import parse_threshold
@@ -24,9 +24,9 @@ def test_a_spike_goes_up_and_down_again() -> None:
     assert Spike(base=5, peak=1, at_s=1, for_s=1, after_s=1).peak_users == 5
 
 
-def stretch(*, errors: int = 0, calls: int = 1000, busy: float = 0.5) -> Stretch:
+def stretch(*, errors: int = 0, calls: int = 1000, busy: float = 0.5) -> RunSegment:
     times = Histogram.of([200_000] * calls)
-    return Stretch(times, times, Histogram(), calls, errors, calls / 2, busy)
+    return RunSegment(times, times, Histogram(), calls, errors, calls / 2, busy)
 
 
 def ramp(*conditions: str, most: int = 25) -> Ramp:
@@ -37,16 +37,16 @@ def ramp(*conditions: str, most: int = 25) -> Ramp:
 class Seen:
     """Notes which seconds are asked for, and answers with one stretch after the other."""
 
-    def __init__(self, *stretches: Stretch) -> None:
+    def __init__(self, *stretches: RunSegment) -> None:
         self.seconds: list[tuple[int, int]] = []
         self._stretches = list(stretches)
 
-    def __call__(self, first: int, last: int) -> Stretch:
+    def __call__(self, first: int, last: int) -> RunSegment:
         self.seconds.append((first, last))
         return self._stretches.pop(0)
 
 
-def follow(plan: Ramp, see: Callable[[int, int], Stretch], *times_s: float) -> list[int | None]:
+def follow(plan: Ramp, see: Callable[[int, int], RunSegment], *times_s: float) -> list[int | None]:
     return [plan.advance(at_s, see) for at_s in times_s]
 
 

@@ -1,14 +1,14 @@
 import pytest
 
-from capnp_rig.loadtest.locust_rig.live_run import Stretch
+from capnp_rig.loadtest.locust_rig.live_run import RunSegment
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 
 TIMES = Histogram.of([1_000_000] * 98 + [5_000_000] * 2)
 
 
-def measured(*, failures: int = 0, calls: int = 100, times: Histogram = TIMES) -> Stretch:
-    return Stretch(
+def measured(*, failures: int = 0, calls: int = 100, times: Histogram = TIMES) -> RunSegment:
+    return RunSegment(
         response=times,
         service=Histogram.of([200_000] * 100),
         lateness=Histogram.of([1_000] * 100),

@@ -1,4 +1,4 @@
-"""Feeds the same calls to Locust's statistics one by one and in bulk; prints both as JSON.
+"""Tells Locust's statistics of the same calls one by one and in bulk; prints both as JSON.
 
 In a process of its own: importing Locust patches the process.
 """
@@ -14,7 +14,7 @@ from locust.env import Environment
 
 from capnp_rig.client.errors import Disconnected, RemoteError
 from capnp_rig.loadtest.locust_rig.milliseconds import bucket_ms
-from capnp_rig.loadtest.locust_rig.stats_bridge import REQUEST_TYPE, Feed
+from capnp_rig.loadtest.locust_rig.stats_bridge import REQUEST_TYPE, StatsBridge
 from capnp_rig.loadtest.stats.failures import WrongReply
 
 locust.stats.bucket_response_time = bucket_ms  # type: ignore[assignment] # as the rig does
@@ -59,21 +59,21 @@ def one_by_one() -> dict[str, Any]:
 
 def in_bulk(every: int) -> dict[str, Any]:
     made = environment()
-    feed = Feed(made)
-    feed.epoch_ns = START_S * 1_000_000_000
+    bridge = StatsBridge(made)
+    bridge.epoch_ns = START_S * 1_000_000_000
     waiting: dict[str, list[tuple[int, int, int]]] = {name: [] for name in NAMES}
     for number, (name, time_ns, ended_ns, error) in enumerate(calls(), 1):
         if error is None:
             waiting[name].append((ended_ns - time_ns, ended_ns - 1, ended_ns))
         else:
-            feed.named(name).failed(error, ended_ns - time_ns, ended_ns)
+            bridge.entry(name).failed(error, ended_ns - time_ns, ended_ns)
         if number % every == 0:
             for each, found in waiting.items():
                 if found:
-                    feed.named(each).answered(found)
-                    feed.named(each).received_bytes += REPLY_BYTES * len(found)
+                    bridge.entry(each).answered(found)
+                    bridge.entry(each).received_bytes += REPLY_BYTES * len(found)
                     found.clear()
-            feed.add()
+            bridge.add()
     return plain(made)
 
 
@@ -101,13 +101,13 @@ def heard() -> list[Any]:
         told.append([name, response_time, response_length, repr(more["exception"])])
 
     made.events.request.add_listener(listen)
-    feed = Feed(made)
-    named = feed.named("Foo.bar")
-    named.failed(ERRORS[0], 1_000_000, 2_000_000)
-    named.answered([(0, 500_000, 1_500_000), (0, 600_000, 3_500_000)])
-    named.received_bytes += 7
-    feed.add()
-    feed.add()
+    bridge = StatsBridge(made)
+    entry = bridge.entry("Foo.bar")
+    entry.failed(ERRORS[0], 1_000_000, 2_000_000)
+    entry.answered([(0, 500_000, 1_500_000), (0, 600_000, 3_500_000)])
+    entry.received_bytes += 7
+    bridge.add()
+    bridge.add()
     told.append(made.stats.total.num_requests)
     return told
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from capnp_rig.loadtest.engine.schedule import Arrivals, NotSent, Pace
-from capnp_rig.loadtest.locust_rig import call_pacer as locust_pacer
-from capnp_rig.loadtest.locust_rig.call_pacer import Pacer
+from capnp_rig.loadtest.locust_rig import call_pacer
+from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
 from capnp_rig.loadtest.stats.tally import Tally
 
 MS = 1_000_000
@@ -75,7 +75,7 @@ class Rig:
         self.tally = Tally(is_open_loop=True)
         self.not_sent: list[tuple[str, int, int]] = []
         self.bugs: list[Exception] = []
-        self.pacer = Pacer(
+        self.pacer = CallPacer(
             Pace(Arrivals.FIXED, seed=0),
             self.tally,
             not_sent=lambda error, due, now: self.not_sent.append((type(error).__name__, due, now)),
@@ -198,7 +198,7 @@ def test_calls_that_wait_in_the_end_are_told() -> None:
 def test_the_queue_is_bounded_and_what_it_cannot_hold_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(locust_pacer, "MOST_WAITING", 5)
+    monkeypatch.setattr(call_pacer, "MOST_WAITING", 5)
     rig = Rig()
     rig.pacer.set_rate(1000)
     rig.loop.run(20 * MS)

@@ -1,4 +1,4 @@
-"""`Flow` on real sockets, in gevent's hub but without Locust, whose import would patch pytest."""
+"""Users' connections on real sockets, in gevent's hub, without Locust: it would patch pytest."""
 
 import socket
 import threading
@@ -11,11 +11,16 @@ import gevent
 import pytest
 from fake_server import Behaviour, answering, fake_server, reset, until_closed
 
-from capnp_rig.client.errors import ClientError, DeadlineExceeded, Disconnected
+from capnp_rig.client.errors import (
+    ClientError,
+    DeadlineExceeded,
+    Disconnected,
+    ProtocolError,
+)
 from capnp_rig.client.reverse import MESSAGE_STREAM
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
-from capnp_rig.loadtest.locust_rig.call_pacer import Pacer
-from capnp_rig.loadtest.locust_rig.user_connection import Flow
+from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
+from capnp_rig.loadtest.locust_rig.user_connection import CallConnection, WorkloadConnection
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.stats.tally import Tally
 from capnp_rig.loadtest.workload import WorkloadConfig, load_workload
@@ -28,7 +33,7 @@ WITHIN_S = 10.0
 
 
 class Watcher:
-    """Counts what a flow tells, as a user does."""
+    """Counts what a connection tells, as a user does."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int, int]] = []
@@ -60,17 +65,17 @@ class Watcher:
 
 
 @contextmanager
-def flow_to(
+def connection_to(
     address: str,
     watcher: Watcher,
     *,
     in_flight: int = 1,
     payload_bytes: int = 32,
     timeout_s: float = WITHIN_S,
-    pacer: Pacer | None = None,
-) -> Iterator[Flow]:
+    pacer: CallPacer | None = None,
+) -> Iterator[WorkloadConnection]:
     host, _, port = address.rpartition(":")
-    flow = Flow(
+    connection = WorkloadConnection(
         socket.create_connection((host, int(port)), timeout=WITHIN_S),
         load_workload(WorkloadConfig(payload_bytes=payload_bytes)),
         user=1,
@@ -80,12 +85,12 @@ def flow_to(
         pacer=pacer,
         timeout_s=timeout_s,
     )
-    flow.start()
+    connection.start()
     try:
         with gevent.Timeout(WITHIN_S):
-            yield flow
+            yield connection
     finally:
-        flow.close()
+        connection.close()
 
 
 def reversing(call: Called) -> EncodedStruct:
@@ -99,13 +104,15 @@ def test_a_number_of_calls_is_made_and_answered(in_flight: int, payload_bytes: i
     watcher = Watcher()
     with (
         fake_server(answering(reversing)) as address,
-        flow_to(address, watcher, in_flight=in_flight, payload_bytes=payload_bytes) as flow,
+        connection_to(
+            address, watcher, in_flight=in_flight, payload_bytes=payload_bytes
+        ) as connection,
     ):
-        flow.run(30)
-        assert (len(watcher.calls), watcher.readies, flow.exchange.in_flight) == (30, 1, 0)
-        flow.run(12)
+        connection.run(30)
+        assert (len(watcher.calls), watcher.readies, connection.exchange.in_flight) == (30, 1, 0)
+        connection.run(12)
         assert len(watcher.calls) == 42
-        assert flow.close() == 0
+        assert connection.close() == 0
     assert watcher.failures == watcher.bugs == []
     # Framing and nonce included, and the bootstrap left out.
     assert 42 * payload_bytes < watcher.bytes < 42 * (payload_bytes + 200)
@@ -129,17 +136,17 @@ def test_a_server_that_reads_late_gets_all_there_is() -> None:
     watcher = Watcher()
     with (
         fake_server(behave) as address,
-        flow_to(address, watcher, in_flight=40, payload_bytes=400_000) as flow,
+        connection_to(address, watcher, in_flight=40, payload_bytes=400_000) as connection,
     ):
-        running = gevent.spawn(flow.run, 20)
-        while not flow._unsent:
+        running = gevent.spawn(connection.run, 20)
+        while not connection._unsent:
             gevent.sleep(0.001)
-        # The hub goes on: this greenlet is woken while the flow waits for the server. What is
+        # The hub goes on: this greenlet is woken while the connection waits for the server. What is
         # sent meanwhile, as a pacer does, comes behind what is kept.
         for _ in range(20):
             gevent.sleep(0.001)
-            flow.send(time.monotonic_ns(), time.monotonic_ns())
-            flow.flush()
+            connection.send(time.monotonic_ns(), time.monotonic_ns())
+            connection.flush()
         assert watcher.calls == []
         go.set()
         running.get(timeout=WITHIN_S)
@@ -180,16 +187,16 @@ def test_a_lost_connection_fails_what_is_in_flight(end: Behaviour, kind: str) ->
     watcher = Watcher()
     with (
         fake_server(answering_then(5, end)) as address,
-        flow_to(address, watcher, in_flight=3) as flow,
+        connection_to(address, watcher, in_flight=3) as connection,
     ):
         with pytest.raises(ClientError):
-            flow.run(None)
-        assert flow.lost_calls == len(watcher.failures) > 0
-        assert flow.has_answered
-        assert flow.close() == 0
-        # A flow that has ended says so again, instead of waiting for ever.
+            connection.run(None)
+        assert connection.lost_calls == len(watcher.failures) > 0
+        assert connection.has_answered
+        assert connection.close() == 0
+        # A connection that has ended says so again, instead of waiting for ever.
         with pytest.raises(ClientError):
-            flow.run(1)
+            connection.run(1)
     assert 5 <= len(watcher.calls) + len(watcher.failures) <= 8
     assert watcher.bugs == []
     (found,) = watcher.kinds
@@ -200,14 +207,14 @@ def test_a_connection_that_never_stands_is_lost_without_calls() -> None:
     watcher = Watcher()
     with (
         fake_server(lambda _: None) as address,
-        flow_to(address, watcher) as flow,
+        connection_to(address, watcher) as connection,
         pytest.raises(Disconnected),
     ):
-        flow.run(None)
-    assert (flow.is_ready, flow.lost_calls, watcher.failures) == (False, 0, [])
+        connection.run(None)
+    assert (connection.is_ready, connection.lost_calls, watcher.failures) == (False, 0, [])
 
 
-def test_an_overdue_call_ends_the_flow_and_the_others_are_not_overdue() -> None:
+def test_an_overdue_call_ends_the_connection_and_the_others_are_not_overdue() -> None:
     first: list[int] = []
 
     def all_but_the_first(call: Called) -> EncodedStruct | None:
@@ -217,13 +224,12 @@ def test_an_overdue_call_ends_the_flow_and_the_others_are_not_overdue() -> None:
     watcher = Watcher()
     with (
         fake_server(answering(all_but_the_first)) as address,
-        flow_to(address, watcher, in_flight=4, timeout_s=0.3) as flow,
+        connection_to(address, watcher, in_flight=4, timeout_s=0.3) as connection,
     ):
-        running = gevent.spawn(flow.run, None)
+        running = gevent.spawn(connection.run, None)
         started_s = time.monotonic()
-        while flow.error is None:
+        while connection.error is None:
             gevent.sleep(0.01)
-            flow.expire(time.monotonic_ns())
         assert 0.3 <= time.monotonic() - started_s < 10
         with pytest.raises(DeadlineExceeded):
             running.get(timeout=WITHIN_S)
@@ -238,23 +244,25 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
     watcher = Watcher()
     with (
         fake_server(until_closed) as address,
-        flow_to(address, watcher, timeout_s=0.1) as flow,
+        connection_to(address, watcher, timeout_s=0.1) as connection,
     ):
-        running = gevent.spawn(flow.run, None)
-        while flow.error is None:
+        running = gevent.spawn(connection.run, None)
+        while connection.error is None:
             gevent.sleep(0.01)
-            flow.expire(time.monotonic_ns())
         with pytest.raises(DeadlineExceeded):
             running.get(timeout=WITHIN_S)
-    assert (flow.is_ready, watcher.failures) == (False, [])
+    assert (connection.is_ready, watcher.failures) == (False, [])
 
 
-def test_a_flow_that_is_to_finish_starts_no_more_calls() -> None:
+def test_a_connection_that_is_to_finish_starts_no_more_calls() -> None:
     watcher = Watcher()
-    with fake_server(answering(reversing)) as address, flow_to(address, watcher) as flow:
-        watcher.on_answer = lambda: flow.finish() if len(watcher.calls) == 50 else None
-        flow.run(None)
-        assert (len(watcher.calls), flow.exchange.in_flight) == (50, 0)
+    with (
+        fake_server(answering(reversing)) as address,
+        connection_to(address, watcher) as connection,
+    ):
+        watcher.on_answer = lambda: connection.finish() if len(watcher.calls) == 50 else None
+        connection.run(None)
+        assert (len(watcher.calls), connection.exchange.in_flight) == (50, 0)
     assert watcher.failures == []
 
 
@@ -262,18 +270,18 @@ def test_calls_given_up_are_told() -> None:
     watcher = Watcher()
     with (
         fake_server(answering(lambda _: None)) as address,
-        flow_to(address, watcher, in_flight=3) as flow,
+        connection_to(address, watcher, in_flight=3) as connection,
     ):
-        running = gevent.spawn(flow.run, None)
-        while flow.exchange.in_flight < 3:
+        running = gevent.spawn(connection.run, None)
+        while connection.exchange.in_flight < 3:
             gevent.sleep(0.001)
-        assert flow.close() == 3
+        assert connection.close() == 3
         with pytest.raises(Disconnected):
             running.get(timeout=WITHIN_S)
     assert watcher.failures == []
 
 
-def test_a_wrong_reply_is_counted_and_the_flow_goes_on() -> None:
+def test_a_wrong_reply_is_counted_and_the_connection_goes_on() -> None:
     seen: list[int] = []
 
     def lie(call: Called) -> EncodedStruct:
@@ -281,8 +289,8 @@ def test_a_wrong_reply_is_counted_and_the_flow_goes_on() -> None:
         return READ.results.write({"chunk": b"lie"}) if len(seen) == 4 else reversing(call)
 
     watcher = Watcher()
-    with fake_server(answering(lie)) as address, flow_to(address, watcher) as flow:
-        flow.run(10)
+    with fake_server(answering(lie)) as address, connection_to(address, watcher) as connection:
+        connection.run(10)
     assert len(watcher.calls) == 9
     assert [type(error) for error in watcher.failures] == [WrongReply]
 
@@ -294,21 +302,24 @@ def test_a_bug_does_not_vanish_in_the_hub() -> None:
         raise KeyError("bug")
 
     watcher.on_answer = fail
-    with fake_server(answering(reversing)) as address, flow_to(address, watcher) as flow:
-        running = gevent.spawn(flow.run, None)
+    with (
+        fake_server(answering(reversing)) as address,
+        connection_to(address, watcher) as connection,
+    ):
+        running = gevent.spawn(connection.run, None)
         while not watcher.bugs:
             gevent.sleep(0.001)
         assert [type(error) for error in watcher.bugs] == [KeyError]
         running.kill()
 
 
-def test_one_flow_does_not_keep_the_others_waiting() -> None:
+def test_one_connection_does_not_keep_the_others_waiting() -> None:
     """Replies without end on one connection: another, and a timer, get their turns."""
     greedy, modest = Watcher(), Watcher()
     with (
         fake_server(answering(reversing)) as address,
-        flow_to(address, greedy, in_flight=200) as first,
-        flow_to(address, modest) as second,
+        connection_to(address, greedy, in_flight=200) as first,
+        connection_to(address, modest) as second,
     ):
         gevent.spawn(first.run, None)
         wakes = 0
@@ -322,9 +333,128 @@ def test_one_flow_does_not_keep_the_others_waiting() -> None:
         assert len(greedy.calls) > 100
 
 
+# --- single calls ------------------------------------------------------------------------------
+
+
+@contextmanager
+def calls_to(address: str, *, timeout_s: float = WITHIN_S) -> Iterator[CallConnection]:
+    host, _, port = address.rpartition(":")
+    connection = CallConnection(
+        socket.create_connection((host, int(port)), timeout=WITHIN_S),
+        bug=lambda error: pytest.fail(str(error)),
+        timeout_s=timeout_s,
+    )
+    connection.start()
+    try:
+        with gevent.Timeout(WITHIN_S):
+            yield connection
+    finally:
+        connection.close()
+
+
+def read(connection: CallConnection, text: str) -> bytes:
+    params = READ.params.pack({"request": {"content": text}})
+    return bytes(connection.call(READ, params, time.monotonic_ns()).results.chunk)
+
+
+@pytest.mark.parametrize("text", ["abc", "x" * 200_000])
+def test_a_call_returns_its_results(text: str) -> None:
+    with fake_server(answering(reversing)) as address, calls_to(address) as connection:
+        for number in range(20):
+            assert read(connection, f"{number}{text}") == f"{number}{text}"[::-1].encode()
+        assert connection.close() == 0
+
+
+def test_greenlets_share_a_connection() -> None:
+    with fake_server(answering(reversing)) as address, calls_to(address) as connection:
+        texts = [f"text {number}" for number in range(30)]
+        reading = [gevent.spawn(read, connection, text) for text in texts]
+        assert [each.get() for each in reading] == [text[::-1].encode() for text in texts]
+
+
+def test_an_overdue_call_fails_alone_and_the_connection_lives_on() -> None:
+    def all_but_the_late(call: Called) -> EncodedStruct | None:
+        content: str = READ.params.open(call.params).request.content
+        return None if content == "late" else reversing(call)
+
+    with (
+        fake_server(answering(all_but_the_late)) as address,
+        calls_to(address, timeout_s=0.2) as connection,
+    ):
+        started_s = time.monotonic()
+        late = gevent.spawn(read, connection, "late")
+        assert read(connection, "abc") == b"cba"
+        with pytest.raises(DeadlineExceeded):
+            late.get()
+        assert 0.2 <= time.monotonic() - started_s < 5
+        assert read(connection, "def") == b"fed"
+        assert connection.close() == 0
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [(lambda _: None, Disconnected), (reset, Disconnected), (garbage, ProtocolError)],
+)
+def test_a_lost_connection_fails_the_calls_and_all_later_ones(
+    end: Behaviour, kind: type[ClientError]
+) -> None:
+    with fake_server(answering_then(3, end)) as address, calls_to(address) as connection:
+        for _ in range(3):
+            assert read(connection, "abc") == b"cba"
+        failing = [gevent.spawn(read, connection, "x") for _ in range(3)]
+        for each in failing:
+            with pytest.raises(kind):
+                each.get()
+        with pytest.raises(kind):
+            read(connection, "y")
+        assert isinstance(connection.error, kind)
+
+
+def test_who_closes_ends_the_calls_of_others() -> None:
+    with fake_server(answering(lambda _: None)) as address, calls_to(address) as connection:
+        waiting = [gevent.spawn(read, connection, "x") for _ in range(2)]
+        while connection.exchange.in_flight < 2:
+            gevent.sleep(0.001)
+        assert connection.close() == 2
+        for each in waiting:
+            with pytest.raises(Disconnected):
+                each.get()
+
+
+def test_a_greenlet_that_is_killed_in_a_call_leaves_it_unfinished() -> None:
+    with fake_server(answering(lambda _: None)) as address, calls_to(address) as connection:
+        waiting = gevent.spawn(read, connection, "x")
+        while not connection.exchange.in_flight:
+            gevent.sleep(0.001)
+        waiting.kill()
+        assert connection.close() == 1
+
+
+def test_a_greenlet_that_no_longer_waits_is_not_woken() -> None:
+    """Its reply comes while it waits for something else."""
+    replies: list[float] = []
+
+    def late(call: Called) -> EncodedStruct:
+        time.sleep(0.1)
+        replies.append(time.monotonic())
+        return reversing(call)
+
+    with fake_server(answering(late)) as address, calls_to(address) as connection:
+        with gevent.Timeout(0.02, exception=False):
+            read(connection, "x")
+        started_s = time.monotonic()
+        gevent.sleep(0.4)
+        assert time.monotonic() - started_s >= 0.4
+        assert len(replies) == 1
+        assert read(connection, "abc") == b"cba"
+
+
+# --- the open loop -----------------------------------------------------------------------------
+
+
 def test_in_an_open_loop_the_pacer_decides() -> None:
     watcher, tally = Watcher(), Tally(is_open_loop=True)
-    pacer = Pacer(
+    pacer = CallPacer(
         Pace(Arrivals.FIXED, seed=0),
         tally,
         not_sent=lambda *_: pytest.fail("not sent"),
@@ -332,14 +462,14 @@ def test_in_an_open_loop_the_pacer_decides() -> None:
     )
     with (
         fake_server(answering(reversing)) as address,
-        flow_to(address, watcher, in_flight=4, pacer=pacer) as flow,
+        connection_to(address, watcher, in_flight=4, pacer=pacer) as connection,
     ):
-        running = gevent.spawn(flow.run, None)
+        running = gevent.spawn(connection.run, None)
         pacer.set_rate(500)
         while len(watcher.calls) < 100:
             gevent.sleep(0.01)
         pacer.stop()
-        flow.finish()
+        connection.finish()
         running.get(timeout=WITHIN_S)
     assert len(watcher.calls) == tally.scheduled
     dues = [due for due, _, _ in watcher.calls]

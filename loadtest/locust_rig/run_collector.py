@@ -1,0 +1,221 @@
+"""A run as the collecting process sees it: the master, or the only process.
+
+It takes the reports of all processes, and in the end judges the run, writes its folder, prints the
+rig's table and decides the exit status. That is 1 where the run does not count (no call was
+answered, a worker's last report is missing), or where a --fail-if holds. With --fail-if and neither
+of these it is 0, however many calls failed; without --fail-if failed calls make it 1, as Locust has
+it.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import gevent
+import locust.log
+from gevent.event import Event
+from locust.env import Environment
+from locust.runners import LocalRunner, MasterRunner
+
+from capnp_rig.loadtest.locust_rig.live_panel import panel
+from capnp_rig.loadtest.locust_rig.live_run import LiveRun, ProcessReport
+from capnp_rig.loadtest.locust_rig.resource_sampler import ServerSampler
+from capnp_rig.loadtest.locust_rig.results import (
+    Provenance,
+    RunOutcome,
+    conclude,
+    plain_options,
+    write_folder,
+)
+from capnp_rig.loadtest.locust_rig.user_group import options_of
+from capnp_rig.loadtest.stats.reasons import text_of
+
+# The messages that ask a worker for its last report, and for one now.
+LAST_REPORT_MESSAGE, REPORT_MESSAGE = "capnp_rig_last_report", "capnp_rig_report"
+# Beyond --stop-timeout; a worker that is still silent then is reported as lost.
+_LAST_REPORT_TIMEOUT_S = 5.0
+# Judging and writing a long run; whoever quits meanwhile waits for it.
+_WRITE_TIMEOUT_S = 60.0
+_POLL_S = 0.02
+# In one process, whoever looks at the run makes it report, but not more often.
+_FRESH_S = 0.9
+
+_logger = logging.getLogger(__name__)
+# As Locust prints its own tables.
+_table_logger = logging.getLogger("locust.stats_logger")
+
+
+class RunCollector:
+    """The reports of one run, and what follows from them."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        runner: LocalRunner | MasterRunner,
+        facts: Mapping[str, Any],
+        report_here: Callable[[bool], ProcessReport],
+    ) -> None:
+        """Find the server and start to watch it.
+
+        `facts` are those of the machine, for the result. `report_here` returns what this process
+        itself has to report; it gets whether that is the last time.
+        """
+        options = options_of(environment)
+        hosts = [environment.host, *(each.host for each in environment.user_classes)]
+        self.live = LiveRun(is_open_loop=options.rate is not None)
+        # What shapes put into ``run.json``, each under a name of its own.
+        self.notes: dict[str, Any] = {}
+        # What a shape says that the exit status is, if the run counts and no --fail-if holds.
+        self.exit_status: int | None = None
+        self._environment = environment
+        self._options = options
+        self._runner = runner
+        self._facts = facts
+        self._report_here = report_here
+        self._server = ServerSampler(next((host for host in hosts if host), ""))
+        self._server.start(every_second=bool(options.results or environment.web_ui))
+        self._started = datetime.now(UTC)
+        self._is_ending = False
+        self._ended = Event()
+        self._outcome: RunOutcome | None = None
+        self._folder: Path | None = None
+        self._lines: tuple[str, ...] = ()
+
+    # --- reports ---------------------------------------------------------------------------
+
+    def receive(self, client_id: str, plain: Mapping[str, Any]) -> None:
+        """Take a worker's report."""
+        if not self._ended.is_set():
+            report = ProcessReport.from_json(plain)
+            self.live.receive(client_id, self._number(client_id), report, time.monotonic())
+
+    def _number(self, client_id: str) -> int:
+        # Locust's master numbers its workers, untyped.
+        runner: Any = self._runner
+        return int(runner.get_worker_index(client_id))
+
+    def _take_own(self, *, is_last: bool = False) -> None:
+        """Take what this process itself has seen, where it is the only one."""
+        assert isinstance(self._runner, LocalRunner)
+        report = self._report_here(is_last)
+        self.live.receive(self._runner.client_id, 0, report, time.monotonic())
+
+    def fresh(self, timeout_s: float) -> LiveRun:
+        """Return the run with what every process has seen up to now.
+
+        A worker that does not answer within `timeout_s` is taken as it last reported.
+        """
+        if isinstance(self._runner, LocalRunner):
+            self._take_own()
+            return self.live
+        asked_s = time.monotonic()
+        clients = [client.id for client in self._runner.clients.all]
+        for client_id in clients:
+            self._runner.send_message(REPORT_MESSAGE, None, client_id)
+        while time.monotonic() < asked_s + timeout_s:
+            known = [self.live.generators.get(client_id) for client_id in clients]
+            if all(each is not None and each.heard_s > asked_s for each in known):
+                break
+            gevent.sleep(_POLL_S)
+        return self.live
+
+    def panel(self) -> dict[str, Any]:
+        """Return what the web page shows of the run."""
+        is_running = not self._is_ending
+        if is_running and isinstance(self._runner, LocalRunner):
+            generator = self.live.generators.get(self._runner.client_id)
+            if generator is None or time.monotonic() - generator.heard_s > _FRESH_S:
+                self._take_own()
+        summary = None if self._outcome is None else self._outcome.summary
+        shown = panel(self.live, self._server, time.monotonic(), summary, is_running=is_running)
+        return shown | {"folder": None if self._folder is None else str(self._folder)}
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Collect the last reports, judge the run and write its folder; once."""
+        if self._is_ending:
+            return
+        self._is_ending = True
+        try:
+            if isinstance(self._runner, MasterRunner):
+                self._await_last_reports(self._runner)
+            else:
+                self._take_own(is_last=True)
+            self._conclude()
+        finally:
+            self._ended.set()
+
+    def _await_last_reports(self, runner: MasterRunner) -> None:
+        """Ask the workers for their last reports: Locust itself allows them half a second."""
+        for client in list(runner.clients.all):
+            self.live.expect(client.id, self._number(client.id), time.monotonic())
+            runner.send_message(LAST_REPORT_MESSAGE, None, client.id)
+        timeout_s = (self._environment.stop_timeout or 0) + _LAST_REPORT_TIMEOUT_S
+        deadline_s = time.monotonic() + timeout_s
+        while self.live.missing and time.monotonic() < deadline_s:
+            gevent.sleep(_POLL_S)
+
+    def _conclude(self) -> None:
+        self._server.stop()
+        is_shaped = self._environment.shape_class is not None
+        outcome = conclude(self.live, self._server, self._options.fail_if, is_shaped=is_shaped)
+        summary = outcome.summary
+        verdict = f"{summary.verdict}: {text_of(summary.reasons)}" if summary.reasons else "valid"
+        lines = [*outcome.lines, verdict]
+        if self._options.results:
+            lines += self._write(outcome)
+        self._outcome, self._lines = outcome, tuple(lines)
+        if self._environment.web_ui is not None:
+            self.print_table()
+
+    def _write(self, outcome: RunOutcome) -> list[str]:
+        """Write the run's folder; return what there is to say about that."""
+        shape = self._environment.shape_class
+        loop = "open" if self.live.is_open_loop else "closed"
+        config = {"loop": loop, **plain_options(self._options)}
+        more = {"shape": None if shape is None else type(shape).__name__, **self.notes}
+        origin = Provenance(self._started, config, self._facts, more)
+        try:
+            self._folder, notes = write_folder(
+                Path(self._options.results), origin, self.live, self._server, outcome
+            )
+        except OSError as error:
+            sys.stderr.write(f"locust: cannot write {error.filename}: {error.strerror}\n")
+            self._environment.process_exit_code = 1
+            return []
+        return [*notes, f"Results written to {self._folder}"]
+
+    def print_table(self) -> None:
+        """Print the rig's own table, as Locust does its own; once."""
+        lines, self._lines = self._lines, ()
+        for line in ("", *lines) if lines else ():
+            _table_logger.info(line)
+
+    def decide_exit(self) -> None:
+        """Set the exit status that the module's docstring promises, once all is written."""
+        self._ended.wait(_WRITE_TIMEOUT_S)
+        environment, outcome = self._environment, self._outcome
+        if outcome is None:
+            environment.process_exit_code = environment.process_exit_code or 1
+            return
+        for problem in outcome.problems:
+            _logger.error("The run does not count: %s", problem)
+        for violation in outcome.violations:
+            _logger.error("failed: %s", violation)
+        if environment.process_exit_code is not None:
+            return
+        status = self.exit_status
+        if self._options.fail_if:
+            status = 0
+        if outcome.is_bad:
+            status = 1
+        # An error in the code of a user, or of ours, stays one.
+        exceptions = self._runner.exceptions or locust.log.unhandled_greenlet_exception
+        if status == 0 and exceptions:
+            return
+        environment.process_exit_code = status

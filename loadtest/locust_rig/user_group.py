@@ -1,0 +1,252 @@
+"""The users of one Locust process, and what they share in the current run.
+
+What a callback in gevent's hub must not do itself, because it might block, a greenlet of the group
+does ten times a second: it logs, and brings Locust's statistics up to date.
+"""
+
+import logging
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from locust.env import Environment
+from locust.exception import StopTest
+from locust.runners import LocalRunner, WorkerRunner
+
+from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
+from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
+from capnp_rig.loadtest.locust_rig.process_recorder import ProcessRecorder
+from capnp_rig.loadtest.locust_rig.process_share import ProcessShare
+from capnp_rig.loadtest.locust_rig.stats_bridge import (
+    BRIDGE_EVERY_S,
+    FOR_A_USER,
+    REQUEST_TYPE,
+    StatsBridge,
+)
+from capnp_rig.loadtest.locust_rig.workload import workload_config
+from capnp_rig.loadtest.protocols import AnyWorkload, load_any_workload
+from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.stats.tally import Timer
+
+# The message that tells the master of a bug in a worker.
+BUG_MESSAGE = "capnp_rig_bug"
+# What is counted under the name alone, whichever user class it happened to.
+CONNECT, _NOT_SENT, _BUG = "connect", "not sent", "bug"
+_WITHOUT_CLASS = {CONNECT, _NOT_SENT, _BUG}
+_WATCH_S = 0.1
+_MOST_NOTES = 3
+
+_logger = logging.getLogger(__name__)
+
+
+class Bug(Exception):
+    """An error that no server can cause; it ends the run."""
+
+
+class CallCounter:
+    """Counts the calls of one user class and method, with the rig and with Locust.
+
+    `answered` gets due, sent and received, in ns. The rig's label is the class's name and
+    `name`; Locust's entry is `name`, of the type `request_type`.
+    """
+
+    def __init__(self, group: "UserGroup", user_class: str, name: str, request_type: str) -> None:
+        label = name if name in _WITHOUT_CLASS else f"{user_class} {name}"
+        self._group = group
+        self._label = label
+        self._entry = group.bridge.entry(name, request_type)
+        self.timer: Timer = group.tally.timer(label, self._entry.answered)
+        self.answered: Callable[[int, int, int], None] = self.timer.record
+
+    def failed(self, error: Exception, started_ns: int, now_ns: int) -> Exception:
+        """Count a failed call; return its exception, shortened so as to be counted."""
+        short = self._group.tally.failed(self._label, started_ns, now_ns, error)
+        self._entry.failed(short, started_ns, now_ns)
+        if isinstance(error, WrongReply):
+            self._group.log_soon(f"Wrong reply: {self._label}: {short}")
+        return short
+
+    def received(self, size: int) -> None:
+        """Count bytes of replies, framing included."""
+        self._entry.received_bytes += size
+
+
+class UserGroup:
+    """The users of this process from Locust's `test_start` to its `test_stop`."""
+
+    def __init__(
+        self, environment: Environment, share: ProcessShare, recorder: ProcessRecorder
+    ) -> None:
+        self.share = share
+        self.options = options_of(environment)
+        self.tally = recorder.tally
+        self.bridge = StatsBridge(environment)
+        self.pacer: CallPacer | None = None
+        self._environment = environment
+        self._recorder = recorder
+        self._counters: dict[tuple[str, str], CallCounter] = {}
+        self._workloads: dict[str, AnyWorkload] = {}
+        self._numbers = count(share.first_user, share.step)
+        self._size = 0
+        self._notes: list[str] = []
+        self._bug: Exception | None = None
+        self._has_ended = False
+        self._wake = Event()
+        # A user on its own, in a debugger, has no runner, and no schedule either.
+        if self.options.rate is not None and environment.runner is not None:
+            self.pacer = self._make_pacer()
+        gevent.spawn(self._watch)
+
+    def _make_pacer(self) -> CallPacer:
+        # One seed per process, so that the processes' calls do not come together.
+        seed = f"{self.options.data_seed} {self.share.number}"
+        pace = Pace(Arrivals(self.options.arrivals), seed=seed)
+        return CallPacer(pace, self.tally, not_sent=self._not_sent, bug=self.bug)
+
+    def _not_sent(self, error: Exception, due_ns: int, now_ns: int) -> None:
+        self.counter("", _NOT_SENT).failed(error, due_ns, now_ns)
+
+    def workload(self, stack: str) -> AnyWorkload:
+        """Return what the options ask to send on a stack.
+
+        Raises:
+            WorkloadError: That is unusable.
+        """
+        if stack not in self._workloads:
+            self._workloads[stack] = load_any_workload(
+                stack,
+                workload_config(self.options),
+                authority=self.options.host or "",
+                first=self.share.first_call,
+                step=self.share.step,
+            )
+        return self._workloads[stack]
+
+    def counter(self, user_class: str, name: str, request_type: str = REQUEST_TYPE) -> CallCounter:
+        """Return what counts the calls of a user class that have this name."""
+        key = (user_class, name)
+        if key not in self._counters:
+            self._counters[key] = CallCounter(self, user_class, name, request_type)
+        return self._counters[key]
+
+    def join(self) -> int:
+        """Count a user that starts; return a number that no other user of the run has."""
+        self._size += 1
+        self._set_rate()
+        return next(self._numbers)
+
+    def leave(self, unfinished: int) -> None:
+        """Count a user that has ended, and its calls that were given up."""
+        self._size -= 1
+        self.tally.unfinished += unfinished
+        self._set_rate()
+
+    def _set_rate(self) -> None:
+        if self.pacer is not None:
+            self.pacer.set_rate(self.share.rate_hz(self.options.rate, self._size))
+
+    def grow(self, users: int) -> None:
+        """Take note of how many users the whole run has, if it is more than it ever had."""
+        if users > self.share.users:
+            self.share = replace(self.share, users=users)
+            self._set_rate()
+
+    def log_soon(self, text: str) -> None:
+        """Log a line soon, one of few."""
+        if len(self._notes) < _MOST_NOTES:
+            self._notes.append(text)
+
+    def bug(self, error: Exception) -> None:
+        """End the run: this error can have no other cause than a mistake in the program."""
+        if self._bug is None:
+            self._bug = error
+            self._wake.set()
+
+    def tell_locust(self) -> None:
+        """Tell Locust of all calls so far.
+
+        Raises:
+            StopTest, StopUser, RescheduleTask, ...: As `StatsBridge.add`.
+        """
+        for counter in self._counters.values():
+            counter.timer.flush()
+        self.bridge.add()
+
+    def update_locust(self) -> None:
+        """Tell Locust of all calls so far, outside of a user: what is meant for one is dropped."""
+        try:
+            self.tell_locust()
+        except FOR_A_USER:
+            return
+        except StopTest as wish:
+            self.bug(wish)
+
+    def stop_sending(self) -> None:
+        """Start no more calls of an open loop; those that still wait for a slot are unfinished."""
+        if self.pacer is not None:
+            self.tally.unfinished += self.pacer.stop()
+
+    def stop(self) -> None:
+        """End; the users are gone."""
+        # Not killed: a listener that the group itself called may have ended the run.
+        self._has_ended = True
+        self._wake.set()
+        self._log_notes()
+        self.update_locust()
+
+    def _watch(self) -> None:
+        updated_s = time.monotonic()
+        while self._bug is None:
+            self._wake.wait(_WATCH_S)
+            if self._has_ended:
+                return
+            self._log_notes()
+            if isinstance(self._environment.runner, LocalRunner):
+                self.grow(self._environment.runner.target_user_count)
+            if time.monotonic() - updated_s >= BRIDGE_EVERY_S:
+                updated_s = time.monotonic()
+                self.update_locust()
+        if isinstance(self._bug, StopTest):
+            _logger.error("The run ends: %s", self._bug)
+            end_run(self._environment)
+        else:
+            self._report_bug(self._bug)
+
+    def _log_notes(self) -> None:
+        notes, self._notes = self._notes, []
+        for text in notes:
+            self._recorder.log_few(text)
+
+    def _report_bug(self, error: Exception) -> None:
+        text = f"{type(error).__name__}: {error}"
+        _logger.critical("The run ends: %s", text, exc_info=error)
+        now_ns = time.monotonic_ns()
+        self.counter("", _BUG).failed(Bug(text), now_ns, now_ns)
+        runner = self._environment.runner
+        if isinstance(runner, WorkerRunner):
+            # Its master ends the run, for all workers.
+            runner.send_message(BUG_MESSAGE, {"text": text})
+        else:
+            end_run(self._environment, exit_status=1)
+
+
+def options_of(environment: Environment) -> Namespace:
+    """Return the options of the run."""
+    options = environment.parsed_options
+    assert isinstance(options, Namespace)
+    return options
+
+
+def end_run(environment: Environment, *, exit_status: int | None = None) -> None:
+    """End the run in a while; a status of None leaves it to the verdict."""
+    runner: Any = environment.runner
+    assert runner is not None
+    if exit_status is not None:
+        environment.process_exit_code = exit_status
+    # In a greenlet of its own: ending a run ends the users'.
+    gevent.spawn(runner.quit if options_of(environment).headless else runner.stop)
