@@ -1,8 +1,9 @@
 """`ReverseUser` against Locust's `FastHttpUser`: how many calls one Locust process makes.
 
 Each turn of a round starts a fresh server and a fresh Locust process. Server and Locust have a CPU
-each. Both users send the same texts and compare each reply; Locust's own
-statistics do the counting (`loadtest.locust_rig.process_meter`).
+each. Both users send the same texts and compare each reply; Locust's own statistics do the counting
+(`loadtest.locust_rig.process_meter`). With `calls` it is `CapnpUser.call`, which users' own
+scenarios make, against `ReverseUser`.
 
 Neither server should be the limit: `server run` for one, for the other a minimal HTTP server
 (`loadtest.benchmarks.http_reverse`). Where one was over 90 % busy, its user could have done more:
@@ -11,8 +12,8 @@ that makes the ratio void if it was the baseline's, and a lower bound if it was 
 
 import json
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,6 @@ from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 _HERE = Path(__file__).resolve().parents[1]
 _METER = _HERE / "locust_rig" / "process_meter.py"
 _BUSY_LIMIT = 0.9
-NAMES = {CANDIDATE: "ReverseUser", BASELINE: "FastHttpUser"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class BenchLocustConfig:
     warmup_s: float = 0.5
     users: int = 16
     results: Path = Path("results")
+    calls: bool = False
 
     @property
     def title(self) -> str:
@@ -108,17 +109,18 @@ def run(config: BenchLocustConfig, show: ShowProgress) -> WrittenResult:
         origin,
         folder,
         config=asdict(config) | {"cpus": cpus},
-        figures=figures(measured, config.users),
+        figures=figures(measured, config.users, calls=config.calls),
         samples=map(asdict, measured),
     )
 
 
-def figures(measured: Sequence[Round], users: int) -> list[Figure]:
-    """Return the figures of a run, from its rounds alone."""
+def figures(measured: Sequence[Round], users: int, *, calls: bool = False) -> list[Figure]:
+    """Return the figures of a run, from its rounds alone; `calls` as in the config."""
+    names = {role: side.name for role, side in sides(calls=calls).items()}
     of_role = by_role(measured)
     load = f"{users} x 1"
     listed: list[Figure] = []
-    for role, name in NAMES.items():
+    for role, name in names.items():
         chosen = of_role[role]
         rates = [each.requests / each.seconds for each in chosen]
         costs = [each.cpu_s * 1e6 / each.requests for each in chosen]
@@ -127,15 +129,17 @@ def figures(measured: Sequence[Round], users: int) -> list[Figure]:
             value_figure(load, name, "generator CPU per call", "µs", costs),
             value_figure(load, name, "server busy", "share", [r.server_busy for r in chosen]),
         ]
-    return listed + _ratios(load, of_role)
+    return listed + _ratios(load, of_role, names)
 
 
-def _ratios(load: str, of_role: Mapping[str, list[Round]]) -> list[Figure]:
+def _ratios(
+    load: str, of_role: Mapping[str, list[Round]], names: Mapping[str, str]
+) -> list[Figure]:
     # Costs, since less is better: seconds per call, and CPU seconds per call.
     seconds = {r: [each.seconds / each.requests for each in of_role[r]] for r in ROLES}
     cpu = {r: [each.cpu_s / each.requests for each in of_role[r]] for r in ROLES}
     rates, costs = (
-        ratio_figures(load, what, NAMES, values)
+        ratio_figures(load, what, names, values)
         for what, values in (("calls/s", seconds), ("generator CPU per call", cpu))
     )
     # A slow rival would make us look fast. What limits us makes us look slow.
@@ -159,16 +163,14 @@ def _measure(
 ) -> dict[str, Any]:
     """Return what the meter of a fresh Locust process has read, against a fresh server."""
     server_cpu, own_cpu = cpus
-    serve, file = _capnp_server, "capnp_user.py"
-    if role != CANDIDATE:
-        serve, file = _http_server, "benchmarks/fast_http_user.py"
+    side = sides(calls=config.calls)[CANDIDATE if role == CANDIDATE else BASELINE]
     try:
-        with serve(server_cpu, folder) as (address, pids):
-            read = _run_locust(config, file, address, pids, own_cpu, folder)
+        with side.serve(server_cpu, folder) as (address, pids):
+            read = _run_locust(config, side.file, address, pids, own_cpu, folder)
     except ServerFailed as error:
         raise BenchError(str(error)) from error
     if read["failures"] or not read["requests"]:
-        raise BenchError(f"{file}: {read['failures']} of {read['requests']} calls failed")
+        raise BenchError(f"{side.file}: {read['failures']} of {read['requests']} calls failed")
     return read
 
 
@@ -194,6 +196,27 @@ def _http_server(cpu: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
         ) as process,
     ):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", [process.pid]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two that are compared: its locustfile, and what starts the server it calls."""
+
+    name: str
+    file: str
+    serve: Callable[[int, Path], AbstractContextManager[tuple[str, list[int]]]]
+
+
+_FAST_HTTP = Side("FastHttpUser", "benchmarks/fast_http_user.py", _http_server)
+_REVERSE = Side("ReverseUser", "capnp_user.py", _capnp_server)
+_CALLS = Side("CapnpUser.call", "benchmarks/call_user.py", _capnp_server)
+
+
+def sides(*, calls: bool) -> dict[str, Side]:
+    """Return the two users that are compared, by role; `calls` as in the config."""
+    if calls:
+        return {CANDIDATE: _CALLS, BASELINE: _REVERSE}
+    return {CANDIDATE: _REVERSE, BASELINE: _FAST_HTTP}
 
 
 def _run_locust(

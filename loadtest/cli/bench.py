@@ -97,6 +97,7 @@ def bench_server(*, quick: bool, rounds: int | None, **plain: Any) -> None:
 @_pair_options(2.0)
 @click.option("--users", type=click.IntRange(1, 1000), default=16, show_default=True)
 @results_option
+@click.option("--calls", is_flag=True, help="Compare CapnpUser.call with ReverseUser instead.")
 def bench_locust(*, quick: bool, rounds: int | None, **plain: Any) -> None:
     """Compare the Locust user with FastHttpUser, one Locust process each."""
     from capnp_rig.loadtest.bench.locust import BenchLocustConfig, run

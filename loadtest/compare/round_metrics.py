@@ -124,6 +124,7 @@ def locust_metrics(
     with damage(SAMPLES):
         rounds = sorted(_rounds(bench_locust.Round, samples), key=lambda each: each.number)
         load = f"{document['config']['users']} x 1"
+        sides = bench_locust.sides(calls=bool(document["config"].get("calls")))
         for role in (CANDIDATE, BASELINE):
             own = [each for each in rounds if each.role == role]
             values = {
@@ -131,7 +132,7 @@ def locust_metrics(
                 "generator CPU per call": [each.cpu_s * 1e6 / each.requests for each in own],
             }
             found += [
-                _metric(figures[f"{load}: {bench_locust.NAMES[role]} {what}"], each, seed)
+                _metric(figures[f"{load}: {sides[role].name} {what}"], each, seed)
                 for what, each in values.items()
             ]
     return found

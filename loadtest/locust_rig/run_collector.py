@@ -204,7 +204,7 @@ class RunCollector:
             environment.process_exit_code = environment.process_exit_code or 1
             return
         for problem in outcome.problems:
-            _logger.error("The run does not count: %s", problem)
+            _logger.error("The run does not count: %s", problem.text)
         for violation in outcome.violations:
             _logger.error("failed: %s", violation)
         if environment.process_exit_code is not None:

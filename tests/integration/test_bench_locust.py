@@ -16,9 +16,12 @@ from capnp_rig.loadtest.results import read_run, read_samples
 pytestmark = pytest.mark.timeout(240)
 
 
-def test_one_short_round_leaves_a_whole_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("calls", [False, True])
+def test_one_short_round_leaves_a_whole_result(tmp_path: Path, *, calls: bool) -> None:
     told: list[Progress] = []
-    config = BenchLocustConfig(rounds=1, seconds=0.5, warmup_s=0.1, users=4, results=tmp_path)
+    config = BenchLocustConfig(
+        rounds=1, seconds=0.5, warmup_s=0.1, users=4, results=tmp_path, calls=calls
+    )
     result = run(config, told.append)
     document = read_run(result.folder)
     assert document["kind"] == "bench-locust"
@@ -33,7 +36,8 @@ def test_one_short_round_leaves_a_whole_result(tmp_path: Path) -> None:
         assert 0 < sample["server_cpu_s"] < 5
     assert [each.done for each in told] == [0, 1, 2, 3]
     # One pair proves nothing.
-    ratio = next(figure for figure in result.figures if "over FastHttpUser, calls/s" in figure.name)
+    compared = "CapnpUser.call over ReverseUser" if calls else "ReverseUser over FastHttpUser"
+    (ratio,) = [each for each in result.figures if each.name == f"4 x 1: {compared}, calls/s"]
     assert ratio.verdict == "void"
 
 

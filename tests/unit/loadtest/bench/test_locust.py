@@ -1,4 +1,4 @@
-from capnp_rig.loadtest.bench.locust import Round, figures
+from capnp_rig.loadtest.bench.locust import Round, figures, sides
 from capnp_rig.loadtest.results import Figure
 
 REQUESTS = {"baseline": 10_000, "candidate": 60_000, "again": 10_200}
@@ -46,6 +46,16 @@ def test_figures_are_those_of_the_rounds() -> None:
         **load,
     }
     assert ratio.labels.items() >= {"kind": "ratio", "subject": "ReverseUser", **load}.items()
+
+
+def test_either_pair_of_users_is_compared() -> None:
+    pairs = [
+        {role: side.name for role, side in sides(calls=calls).items()} for calls in (False, True)
+    ]
+    assert pairs == [
+        {"candidate": "ReverseUser", "baseline": "FastHttpUser"},
+        {"candidate": "CapnpUser.call", "baseline": "ReverseUser"},
+    ]
 
 
 def test_few_rounds_make_no_ratio() -> None:
