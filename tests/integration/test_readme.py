@@ -26,6 +26,11 @@ def test_every_link_leads_somewhere() -> None:
     assert [name for name in files if not (ROOT / name).is_file()] == []
 
 
+def test_it_is_short_and_shows_one_picture() -> None:
+    assert len(README.splitlines()) <= 150
+    assert README.count("![") == 1
+
+
 def test_every_picture_is_there() -> None:
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", README)
     assert pictures
