@@ -22,6 +22,7 @@ from capnp_rig.loadtest.report.document import (
     Document,
     Link,
     Links,
+    Notes,
     Paragraph,
     Part,
     Row,
@@ -160,13 +161,14 @@ def document_of(results: SourceSet, path_to: Callable[[Source], str]) -> Documen
     sections += _surroundings(sources, path_to)
     if absent:
         sections.append(_absent(absent))
-    return Document(
-        title=TITLE,
-        verdict=opening,
-        machine=_machines(sources),
-        flags=[*_void_flags(sources), *_unlike(sources)],
-        sections=sections,
-    )
+    flags = [*_void_flags(sources), *_unlike(sources)]
+    notes = [
+        Notes("Void, or to be read with care", flags, "flags"),
+        Notes("Measured on", _machines(sources), "machine"),
+    ]
+    nothing = Paragraph("Nothing was measured that could be judged.", quiet=True)
+    verdict = [*(opening or [nothing]), *(note for note in notes if note.texts)]
+    return Document(TITLE, sections, verdict)
 
 
 def usable(results: SourceSet) -> SourceSet:

@@ -71,10 +71,11 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """A list of sentences, under a title where there is one."""
+    """A list of sentences, under a title where there is one; its `key` may be empty, too."""
 
     title: str
     texts: Sequence[str]
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +128,6 @@ class Document:
     """
 
     title: str
-    machine: Sequence[str] = ()
-    flags: Sequence[str] = ()
     sections: Sequence[Section] = ()
     verdict: Sequence[Part] = ()
     is_void: bool = False

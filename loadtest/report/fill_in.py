@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from capnp_rig.loadtest.report.chart import LineChart, RowChart
-from capnp_rig.loadtest.report.document import Document, Fold, Part, Table
+from capnp_rig.loadtest.report.document import Document, Fold, Notes, Part, Table
 from capnp_rig.loadtest.report.markdown import bullets, image, table
 
 _PLACE = re.compile(r"(<!-- report: (?P<key>\S+) -->\n).*?(<!-- end of report -->)", re.DOTALL)
@@ -52,9 +52,8 @@ def _block(blocks: Mapping[str, str], key: str) -> str:
 
 
 def _blocks(document: Document, pictures: str) -> Iterator[tuple[str, str]]:
-    opening = [block for _, block in _parts(document.verdict, pictures)]
-    yield "verdict", "\n\n".join(opening)
-    yield "machine", bullets(document.machine)
+    answers = [part for part in document.verdict if not isinstance(part, Notes)]
+    yield "verdict", "\n\n".join(block for _, block in _parts(answers, pictures))
     yield from _parts(document.verdict, pictures)
     for section in document.sections:
         yield from _parts(section.parts, pictures)
@@ -64,6 +63,8 @@ def _parts(parts: Iterable[Part], pictures: str) -> Iterator[tuple[str, str]]:
     for part in _leaves(parts):
         if isinstance(part, Table):
             yield part.key, table(part)
+        elif isinstance(part, Notes) and part.key:
+            yield part.key, bullets(part.texts)
         elif isinstance(part, LineChart | RowChart):
             # A chart may share its key with the table of its numbers.
             yield f"{part.key}.svg", image(part, pictures)

@@ -27,11 +27,7 @@ def markdown(document: Document) -> str:
 def _blocks(document: Document) -> Iterator[str]:
     yield f"# {escaped(document.title)}"
     yield NOTE
-    notes = [
-        Notes("Void, or to be read with care", document.flags),
-        Notes("Measured on", document.machine),
-    ]
-    for part in (*document.verdict, *(note for note in notes if note.texts)):
+    for part in document.verdict:
         yield from _part(part)
     for section in document.sections:
         shown = [block for part in section.parts for block in _part(part)]

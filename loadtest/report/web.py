@@ -137,13 +137,7 @@ def _contents(sections: Iterable[Section]) -> Html:
 
 
 def _box(document: Document, pictures: Pictures | None) -> Html:
-    content = [element("h2", "Verdict"), *_parts(document.verdict, pictures)]
-    if not document.verdict:
-        content.append(element("p", "Nothing was measured that could be judged.", class_="quiet"))
-    if document.flags:
-        content.append(_notes(Notes("Void, or to be read with care", document.flags)))
-    if document.machine:
-        content.append(_notes(Notes("Measured on", document.machine)))
+    content = (element("h2", "Verdict"), *_parts(document.verdict, pictures))
     look = "box bad" if document.is_void else "box"
     return element("section", *content, class_=look, id="verdict")
 

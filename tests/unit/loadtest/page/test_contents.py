@@ -8,7 +8,7 @@ from sample_runs import ENVIRONMENT
 
 from capnp_rig.loadtest.report.chart import LineChart, RowChart
 from capnp_rig.loadtest.report.contents import KINDS, document_of, usable
-from capnp_rig.loadtest.report.document import Commands, Document, Links, Paragraph, Table
+from capnp_rig.loadtest.report.document import Commands, Document, Links, Notes, Paragraph, Table
 from capnp_rig.loadtest.report.sources import find_sources, read_sources
 from capnp_rig.loadtest.report.web import charts_of
 from capnp_rig.loadtest.results import Figure, run_document
@@ -26,6 +26,11 @@ def _document(results: Path) -> Document:
     return document_of(find_sources(results), lambda source: f"../{source.name}")
 
 
+def _notes(document: Document, key: str) -> list[str]:
+    notes = [part for part in document.verdict if isinstance(part, Notes) and part.key == key]
+    return [text for part in notes for text in part.texts]
+
+
 def _section(document: Document, key: str) -> list[object]:
     return [*next(section.parts for section in document.sections if section.key == key)]
 
@@ -37,7 +42,7 @@ def test_all_that_was_measured_is_there_in_its_order(tmp_path: Path) -> None:
 
 def test_the_page_opens_with_answers_and_one_picture_that_is_nowhere_else(tmp_path: Path) -> None:
     document = _document(write_results(tmp_path))
-    lines, picture = document.verdict
+    lines, picture, *_ = document.verdict
     assert isinstance(lines, Table)
     assert isinstance(picture, LineChart | RowChart)
     assert picture.key == "size-text-open-read-100"
@@ -58,7 +63,7 @@ def test_void_figures_are_counted_by_kind_of_reason(tmp_path: Path) -> None:
     ]
     figures.append(Figure("y", 1.0, "µs", "round trip", 1))
     write_figures(tmp_path / "a", "demo", figures)
-    (flag,) = _document(tmp_path).flags
+    (flag,) = _notes(_document(tmp_path), "flags")
     assert flag == (
         "demo: 8 of 9 figures are void: 5.0% of the CPU time was stolen by other machines (3); "
         "few (2); a (1); and 2 more reasons"
@@ -80,7 +85,9 @@ def test_what_was_not_measured_is_named_with_its_command(tmp_path: Path) -> None
 def test_figures_of_no_known_kind_do_no_harm(tmp_path: Path) -> None:
     write_figures(tmp_path / "a", "other", [Figure("x", 1.0, "µs", "c", 1)])
     document = _document(tmp_path)
-    assert document.verdict == []
+    nothing = document.verdict[0]
+    assert isinstance(nothing, Paragraph)
+    assert nothing.text == "Nothing was measured that could be judged."
     assert ("loadtest other", "other, 2026-11-21 12:00:00 UTC") in _commands(document)
 
 
@@ -94,17 +101,17 @@ def test_one_machine_is_told_once_and_several_with_what_they_made(tmp_path: Path
     write_figures(tmp_path / "a", "bench-server", server_figures())
     write_figures(tmp_path / "b", "demo", [])
     machine = "Some CPU, 2 CPUs, Linux-6.18, CPython 3.11.7; commit 0123456789"
-    assert _document(tmp_path).machine == [machine]
-    assert _document(tmp_path).flags == []
+    assert _notes(_document(tmp_path), "machine") == [machine]
+    assert _notes(_document(tmp_path), "flags") == []
     other = {**ENVIRONMENT, "commit": "fedcba9876", "dirty": True}
     write_run(tmp_path / "b", run_document("demo", {}, other, (), started=STARTED))
     document = _document(tmp_path)
     dirty = "with uncommitted changes"
-    assert document.machine == [
+    assert _notes(document, "machine") == [
         f"{machine}: bench-server of 2026-11-21",
         f"{machine.replace('0123456789', 'fedcba9876')} {dirty}: demo of 2026-11-21",
     ]
-    assert document.flags[0].startswith("These results come from 2 machines or commits.")
+    assert _notes(document, "flags")[0].startswith("These results come from 2 machines or commits.")
 
 
 def test_the_environment_has_each_fact_once_per_value(tmp_path: Path) -> None:
@@ -156,7 +163,7 @@ def test_a_reference_says_something(folder: Path) -> None:
     found = read_sources([folder])
     assert not found.skipped
     document = document_of(found, lambda source: source.name)
-    lines, picture = document.verdict
+    lines, picture, *_ = document.verdict
     assert isinstance(lines, Table)
     assert isinstance(picture, LineChart | RowChart)
     assert not any(row.void for row in lines.rows)

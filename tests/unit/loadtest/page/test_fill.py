@@ -11,6 +11,7 @@ from capnp_rig.loadtest.report.document import (
     Cell,
     Document,
     Fold,
+    Notes,
     Part,
     Row,
     Section,
@@ -33,7 +34,8 @@ PICTURE = replace(CHART, key="gain", title="Gain", finding="it falls")
 
 def document(parts: Sequence[Part] = (TABLE, CHART)) -> Document:
     sections = [Section("s", "S", [Fold("more", parts)])]
-    return Document("Title", ["a machine"], [], sections, [ANSWERS, PICTURE])
+    machine = Notes("Measured on", ["a machine"], "machine")
+    return Document("Title", sections, [ANSWERS, PICTURE, machine])
 
 
 def place(key: str, inside: str) -> str:
@@ -85,7 +87,7 @@ def test_real_results_have_parts_to_fill_in(tmp_path: Path) -> None:
     write_results(tmp_path)
     real = document_of(find_sources(tmp_path), lambda source: source.name)
     text = filled(place("verdict", "") + place("machine", ""), real, "")
-    answers, picture = real.verdict
+    answers, picture, *_ = real.verdict
     assert isinstance(answers, Table)
     assert isinstance(picture, LineChart | RowChart)
     assert all(row.cells[1].text in text for row in answers.rows)

@@ -5,7 +5,7 @@ import pytest
 from sample_results import write_results
 
 from capnp_rig.loadtest.report.contents import document_of
-from capnp_rig.loadtest.report.document import Cell, Document, Row, Section, Table
+from capnp_rig.loadtest.report.document import Cell, Document, Notes, Row, Section, Table
 from capnp_rig.loadtest.report.markdown import NOTE, escaped, markdown, table
 from capnp_rig.loadtest.report.sources import find_sources
 
@@ -40,7 +40,8 @@ def test_a_table() -> None:
 def test_what_is_folded_and_what_is_void() -> None:
     long = Table("t", "Long", ["a"], [Row([Cell("1")])], folded=True)
     lines = Table("answers", "Answers", ["what", "verdict"], [Row([Cell("it"), Cell("-")], "late")])
-    document = Document("Title", ["Some CPU"], [], [Section("s", "Section", [long])], [lines])
+    machine = Notes("Measured on", ["Some CPU"])
+    document = Document("Title", [Section("s", "Section", [long])], [lines, machine])
     text = markdown(document)
     assert NOTE in text
     assert "| it | - (void: late) |" in text

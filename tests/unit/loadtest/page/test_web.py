@@ -17,6 +17,7 @@ from capnp_rig.loadtest.report.document import (
     Fold,
     Link,
     Links,
+    Notes,
     Row,
     Section,
     Table,
@@ -95,8 +96,7 @@ def _chart(key: str = "k", name: str = "a") -> LineChart:
 
 
 def _document(*parts: Any, **more: Any) -> Document:
-    known: dict[str, Any] = {"machine": [], "flags": [], **more}
-    return Document("Title", sections=[Section("s", "Section", parts)], **known)
+    return Document("Title", [Section("s", "Section", parts)], **more)
 
 
 def test_a_chart_has_a_legend_a_description_and_a_caption() -> None:
@@ -153,7 +153,8 @@ def test_what_is_folded_opens_on_demand() -> None:
 def test_the_box_has_its_parts_void_flags_and_machines() -> None:
     lines = Table("answers", "Answers", ["what"], [Row([Cell("it pays")])])
     verdict = [lines, _chart("gain")]
-    page = _page(_document(verdict=verdict, flags=["3 figures are void"], machine=["Some CPU"]))
+    notes = [Notes("Void", ["3 figures are void"]), Notes("Measured on", ["Some CPU"])]
+    page = _page(_document(verdict=[*verdict, *notes]))
     for text in ("Answers", "it pays", "3 figures", "Some"):
         assert text in page.text
     assert _charts(page).keys() == {"gain"}
