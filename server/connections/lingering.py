@@ -1,12 +1,12 @@
-"""The end of a connection that we break off, such that the peer can read why.
+"""How the server breaks off a connection so that the peer can read why.
 
 A socket that is closed with bytes unread resets the connection, and the reset overtakes what was
-sent before: of 20 C++ clients that were sending 5 MB, 16 never saw the reason. So our half ends
-first, and what the peer still sends is thrown away until it ends its own: for a bounded time and
-size (`server.connections.limits`), because the connection holds a slot as long.
+sent before: of 20 C++ clients that were sending 5 MB, 16 never saw the reason. So the server ends
+its half first, and drops what the peer still sends until the peer ends its half. Time and size are
+limited (`server.connections.limits`), because the connection takes a slot meanwhile.
 
-A drain ends connections so, too, but for those on which nothing is under way (`is_settled`): they
-close at once.
+A drain ends connections in the same way. Those on which nothing is under way (`is_settled`) close
+at once.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ def has_unread(transport: asyncio.Transport) -> bool:
 
 
 def is_settled(transport: asyncio.Transport) -> bool:
-    """Return whether a close takes nothing with it.
+    """Return whether a close would lose nothing.
 
-    All that was written has been delivered (over TCP acknowledged, over a Unix socket read), and
-    nothing is here unread.
+    Then all that was written has been delivered (acknowledged over TCP, read over a Unix socket),
+    and nothing that was received is unread.
     """
     return not (
         transport.get_write_buffer_size()
@@ -54,8 +54,8 @@ def _count(transport: asyncio.Transport, request: int) -> int:
 class Linger:
     """Ends our half of `transport`. The owner tells what it drops, and when all is over.
 
-    With `is_patient`, a peer may leave what was written to it before unread for as long as at any
-    other time; else for as long as the rest takes, which is less.
+    With `is_patient`, a peer may leave earlier answers unread for as long as at any other time;
+    otherwise for the time that the end may take, which is shorter.
     """
 
     def __init__(self, transport: asyncio.Transport, *, is_patient: bool = False) -> None:

@@ -1,10 +1,10 @@
-"""Which connection's call a worker is in, in memory that outlives it.
+"""Records in which connection's call a worker is, in memory that outlives the worker.
 
-The supervisor makes a page per worker and reads it after the worker's death: the connection
-that was being served then is the one to blame. The page is one number of 64 bits, a mark: of the
-connection and how often it has been served, or 0 for none. An engine writes the mark before the
-bytes that it serves and 0 behind them, and so around every step of an async method. One number,
-because each store takes a hundredth of the time of a small call.
+The supervisor makes a page per worker and reads it after the worker's death: the connection that
+was being served then is to blame. The page holds one number of 64 bits, the mark: the connection
+and how often it has been served, or 0 for none. An engine writes the mark before it serves bytes
+and 0 afterwards, and likewise around every step of an async method. It is one number because each
+store takes a hundredth of the time of a small call.
 """
 
 import mmap
@@ -18,7 +18,7 @@ MARK = 0
 # What a mark has room for. A connection with more reads is not young (`supervision.quarantine`).
 MAX_READS = 255
 _READS_BITS = 8
-# A view of the page; a list where nobody asks.
+# A view of the page; a list if there is no supervisor.
 Stamp = MutableSequence[int] | memoryview
 # As the worker's view has them: native.
 _LAYOUT = struct.Struct("=Q")

@@ -13,12 +13,12 @@ import signal
 from collections.abc import Callable, Iterable
 from types import FrameType
 
-# What the supervisor acts on: on the last if it is Ctrl-Z. A worker takes its orders from the
-# control socket only.
+# The supervisor acts on these; on the last one only if it is Ctrl-Z. A worker takes its orders
+# from the control socket alone.
 SUPERVISOR_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGTSTP)
 # By default, a process that reads from or writes to a terminal in the background is stopped.
 _TERMINAL_SIGNALS = (signal.SIGTTIN, signal.SIGTTOU)
-# These end a process by default, whoever sends them.
+# By default, these end a process.
 _DEADLY_SIGNALS = (
     signal.SIGHUP,
     signal.SIGUSR1,

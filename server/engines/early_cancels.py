@@ -1,9 +1,10 @@
 """When a peer cancels too much of what it starts: a pure policy.
 
-A Call with a Finish behind it costs the peer far less than it costs us (rapid reset,
-CVE-2023-44487), and an ordinary client with a short deadline sends such pairs as well. The share
-tells them apart. The rule is Envoy's since 1.24.11 (premature resets): a connection is closed when
-more than half of its calls were cancelled within a second of their start, once there were 500.
+A Call with a Finish behind it costs the peer far less than the server (rapid reset,
+CVE-2023-44487). An ordinary client with a short deadline sends such pairs, too, but they are a
+smaller share of its calls. The rule is Envoy's since 1.24.11 (premature resets): a connection is
+closed when more than half of its calls were cancelled within a second of their start, once there
+were 500.
 """
 
 MIN_CALLS = 500
@@ -13,7 +14,7 @@ EARLY_S = 1.0
 class EarlyCancels:
     """The share of early cancels among the latest calls of one connection.
 
-    Both counts are halved at 2 x `MIN_CALLS` calls, so a long good past is no licence.
+    Both counts are halved at 2 x `MIN_CALLS` calls, so that a long good past does not count.
     """
 
     __slots__ = ("_calls", "_cancels")

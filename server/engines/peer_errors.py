@@ -1,9 +1,9 @@
 """What a peer may know of an exception: one line of text, no traceback, no path.
 
-Both engines word it with `explain`. pycapnp takes only an exception to send, hence `peer_error`: it
-sends what `traceback.format_exception(type(e), e, e.__traceback__)` returns. So the
-exception hides its traceback behind a property, and its class is named after the message, because
-Python prints the class's name, then the (here empty) text.
+`explain` makes the text for both engines. pycapnp sends only exceptions: it sends what
+`traceback.format_exception(type(e), e, e.__traceback__)` returns. So the exception that
+`peer_error` makes hides its traceback behind a property, and its class is named after the message:
+Python prints the name of the class, then its text, which is empty.
 """
 
 import secrets
@@ -23,11 +23,11 @@ NOT_LOGGED = "internal error [not logged: there are too many like it]"
 def explain(method: str, error: BaseException, log: Log) -> str:
     """Return what the peer of a failed call may know, and log the rest.
 
-    `SystemExit` and its like are failures of the method as others are: it has no say over the
-    worker, in which other peers' calls run.
+    `SystemExit` and the like are failures of the method, too: a method must not end the worker, in
+    which other peers' calls run.
     """
     if isinstance(error, ServiceError):
-        # A class of the service's, whose text may be one more thing that fails, and in any way.
+        # The class may be the service's, and its text may raise anything.
         with suppress(BaseException):
             return cut(str(error))
     fault = _fault(error)
@@ -42,7 +42,7 @@ def explain(method: str, error: BaseException, log: Log) -> str:
         error_id=number,
         traceback=error,
     )
-    # A number that nobody finds in the log would be a lie.
+    # The number must be in the log, or the peer would quote it in vain.
     return NOT_LOGGED if written is False else f"internal error [id {number}]"
 
 

@@ -1,15 +1,14 @@
 """The buffer that all connections of a worker receive into, and those that a service still holds.
 
 What a service keeps of a call's Data shows the bytes where they were received. They must not
-change, so a read may only go where nobody looks. A `bytearray` knows whether somebody does: it
-refuses to be resized, and no other question to it is answered by the buffer alone (releasing a
-memoryview of it leaves its slices readable). So it is asked once before each read, unless nobody
-has a reference to it, as all have who look; to count those takes a quarter of the time. One that
-is still held is given away and another one takes its place. There are `_MAX_HELD` of those at
-most, until one is free again; beyond that each read is copied, so that what is kept holds its own
-read and no more.
+change, so a read may only go into a buffer that no view shows. A `bytearray` that a view shows
+refuses to be resized, and there is no other way to ask it (a released memoryview leaves its slices
+readable). So the buffer is resized once before each read, unless its reference count shows that
+there is no view; the count takes a quarter of the time.
 
-A small read is copied in any case, which costs less than asking.
+A buffer that a view still shows is given away, and another one takes its place. At most
+`_MAX_HELD` are given away at a time. Beyond that each read is copied, so that a kept view holds its
+own read and no more. A small read is always copied, which costs less than to ask.
 """
 
 from collections import deque
@@ -65,7 +64,7 @@ class ReceiveBuffers:
         return memoryview(self.current)[:size]
 
     def _look(self) -> None:
-        """Forget one of those given away if it is free by now; the others have their turns."""
+        """Look at one buffer that was given away; forget it if it is free by now."""
         buffer = self._held.popleft()
         if not _is_free(buffer):
             self._held.append(buffer)

@@ -1,8 +1,8 @@
 """Writes log lines to a descriptor that may be slow, full or gone, and never waits for it.
 
 A pipe that nobody reads must not stop the server, so its lines are dropped and counted. The
-descriptor is shared with whoever started us, so it is not made non-blocking itself: a pipe or a
-terminal is opened a second time, which gives a file description of our own.
+descriptor is shared with the process that started the server, so it is not made non-blocking. A
+pipe or a terminal is opened a second time instead, which gives a file description of our own.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """The log of one process: tutorial lines on stdout, warnings and errors on stderr.
 
-A line that peers can provoke has a `kind`, and lines of one kind are limited
-(`logs.log_limits`): whoever writes one is told whether it was written, and whoever has a clock
-calls `flush` now and then, so that the count of the others is told.
+A line that peers can provoke has a `kind`, and lines of one kind are limited (`logs.log_limits`).
+Its writer returns whether it was written. The owner of the log calls `flush` now and then, which
+logs how many lines were left out.
 
 structlog takes a tenth of a second to import (it brings rich along), so nothing here imports it
 before `open_log` is called, and callers open the log once they are ready to serve.
@@ -42,7 +42,7 @@ class Log(Protocol):
         """Log what failed."""
 
     def flush(self, *, last: bool = False) -> None:
-        """Tell what was left out a while ago; all of it, if this is the `last` time."""
+        """Log how many lines were left out a while ago; all of them if `last`."""
 
 
 class LimitedLog:
@@ -71,7 +71,7 @@ class LimitedLog:
         return self._log("error", event, fields)
 
     def flush(self, *, last: bool = False) -> None:
-        """Tell what was left out a while ago; all of it, if this is the `last` time."""
+        """Log how many lines were left out a while ago; all of them if `last`."""
         for left_out in self._limits.take_left_out(self._clock(), all_of_it=last):
             write = getattr(self._inner, left_out.level)
             write(str(left_out), kind=left_out.kind, suppressed=left_out.count)
@@ -96,13 +96,13 @@ def _trace_text(trace: object) -> str:
         return str(trace)
     try:
         return "".join(traceback.format_exception(trace))
-    # Of a class of the user's, which may fail at whatever is asked of it (its notes, its cause).
+    # It may be of a class of the user's, of which each attribute may raise (its notes, its cause).
     except BaseException as error:  # noqa: BLE001 - the log is where failures end
         return f"{type(trace).__name__}, whose traceback cannot be shown: {type(error).__name__}"
 
 
 class _Streams:
-    """What structlog writes to: each level goes to the stream a person expects it on."""
+    """What structlog writes to: stdout or stderr, by the level of the line."""
 
     def __init__(self, out: LineWriter, err: LineWriter) -> None:
         self.debug = self.info = out.write

@@ -1,4 +1,4 @@
-"""How much a log may hold of what peers can provoke: a pure limit on lines of one kind."""
+"""Limits the log lines that peers can provoke, by their kind: pure."""
 
 from dataclasses import dataclass
 
@@ -41,8 +41,8 @@ class _Bucket:
 class LineLimits:
     """Admits lines by kind: `BURST` in a row, then `LINES_PER_S`; the others are counted.
 
-    Of lines that tell of no fault, more: `CALM_BURST` and `CALM_LINES_PER_S`. There are as many
-    kinds as the program has: none may be made of what a peer sends.
+    Lines that report no fault may be more: `CALM_BURST` and `CALM_LINES_PER_S`. Kinds are fixed
+    texts of the program, never made from what a peer sends.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class LineLimits:
         return False
 
     def take_left_out(self, now_s: float, *, all_of_it: bool = False) -> list[LeftOut]:
-        """Return what was left out and not yet told, once it is old enough, or now."""
+        """Return what was left out and not yet logged, once it is old enough, or now."""
         found = []
         for kind, bucket in self._buckets.items():
             seconds = now_s - bucket.since_s

@@ -6,13 +6,14 @@ Wire format, the same for both versions, on one port and without TLS:
     POST /reverse-bytes {"data": "AQID"}   200 {"data":"AwIB"}, bytes as base64
     GET  /health                           200 {"status":"ok"}
 
-Bodies are JSON in UTF-8 both ways; the request's content type is not looked at, other members
-are ignored. Mistakes are answered with ``{"error":"..."}`` and 400 (no JSON, or no string
-``content``), 404, 405 or 413 (a body of more than `limits.MAX_MESSAGE_BYTES`). What is no
-HTTP at all gets a 400 in plain text, and the connection is closed. HTTP/1.1 connections stay open
-and may pipeline. HTTP/2 is spoken with prior knowledge (RFC 9113, 3.3): a connection that begins
-with ``PRI * HTTP/2.0`` is HTTP/2, any other is HTTP/1.1; there is no upgrade between them, and a
-request that offers one (``curl --http2``) is answered in HTTP/1.1.
+Bodies are JSON in UTF-8 both ways; the request's content type and other members are ignored.
+Mistakes are answered with ``{"error":"..."}`` and 400 (not JSON, or no string ``content``), 404,
+405 or 413 (a body of more than `limits.MAX_MESSAGE_BYTES`). Bytes that are not HTTP get a 400 in
+plain text, and the connection is closed. HTTP/1.1 connections stay open and may pipeline.
+
+HTTP/2 is spoken with prior knowledge (RFC 9113, 3.3): a connection that begins with
+``PRI * HTTP/2.0`` is HTTP/2, any other is HTTP/1.1. There is no upgrade between them; a request
+that offers one (``curl --http2``) is answered in HTTP/1.1.
 
 Both servers are run without their processes and listeners: uvicorn's httptools protocol takes a
 connection as it stands, and hypercorn's connection handler takes a pair of streams. Neither adds
@@ -94,7 +95,7 @@ class _HttpEngine:
             http=HttpToolsProtocol,
             ws="none",
             lifespan="off",
-            # Told, for uvicorn would look, and wrap the application.
+            # Named, because uvicorn would guess it otherwise and wrap the application.
             interface="asgi3",
             proxy_headers=False,
             access_log=False,

@@ -21,9 +21,9 @@ once per turn, into a buffer that all share, and writes at once. Only what the k
 take is kept; while there is any, the connection waits to write, and does not read above
 `_WRITE_LIMIT` of it.
 
-A peer that broke the protocol is told by the end of the stream, and what it still sends is thrown
-away, as `server.connections.lingering` explains. In a drain, what has arrived is
-answered: a connection is closed when it has nothing to send and `_DRAIN_QUIET_S` brought nothing.
+If a peer broke the protocol, the server ends the stream and drops what the peer still sends, as
+`server.connections.lingering` explains. In a drain, what has arrived is answered. A connection is
+closed when it has nothing to send and nothing came for `_DRAIN_QUIET_S`.
 """
 
 import os

@@ -1,11 +1,11 @@
 """What the stacks of plain byte streams share: flow control, and an end in good order.
 
 Back pressure: once `_WRITE_LIMIT` bytes wait for a peer that does not read, nothing more is read
-from it, so that what one connection can pile up is that and the answers to one read.
+from it. So one connection keeps that much and the answers to one read at most.
 
-The end: when the worker drains, what has arrived is answered first. A peer that broke the
-protocol is told by the end of the stream, and so is one that still sends or has not read its
-answers when a drain ends; what it still sends is thrown away (`server.connections.lingering`).
+The end: when the worker drains, what has arrived is answered first. If a peer broke the protocol,
+or still sends or has unread answers when a drain ends, the server ends the stream and drops what
+the peer still sends (`server.connections.lingering`).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _DRAIN_POLL_S = 0.02
 # Then a peer that never stops sending is read no more.
 _DRAIN_READ_LIMIT_S = 3.0
 
-# Takes one line about what was received; None when nobody wants to know.
+# Takes one log line about what was received; None if it is not logged.
 Note = Callable[[str], object] | None
 
 

@@ -1,4 +1,4 @@
-"""Opens the listening socket, and words what can go wrong for the person at the terminal."""
+"""Opens the listening socket; its errors say what to do."""
 
 import contextlib
 import errno
@@ -48,7 +48,7 @@ def open_listener(
 ) -> Listener:
     """Bind and listen; connections queue up from now on.
 
-    Where `workers_listen`, the TCP port is only held, so that workers can listen on it.
+    With `workers_listen`, the TCP port is only held, so that workers can listen on it.
 
     Raises:
         ListenError: The system refuses.
@@ -76,7 +76,7 @@ def peer_label(sock: socket.socket, name: tuple[str, int] | str | bytes) -> str:
 
 
 def peer_origin(sock: socket.socket, name: tuple[str, int] | str | bytes) -> str:
-    """Return whom a connection comes from: its host, or its user on a Unix socket."""
+    """Return the origin of a connection: its host, or its user on a Unix socket."""
     return name[0] if isinstance(name, tuple) else f"uid {_credentials(sock)[1]}"
 
 

@@ -1,7 +1,7 @@
 """Ends refused connections so that their peers can read why.
 
-A socket that is closed while bytes of the peer wait in it resets the connection, and the reset
-takes our last words with it. So writing ends first, and what the peer still sends is thrown away:
+A socket that is closed while bytes of the peer wait in it resets the connection, and the peer loses
+the reason that was sent. So the server ends its half first, and drops what the peer still sends
 until it closes, for `LINGER_S` and `LINGER_BYTES` at most. `MAX_LINGERING` connections may be in
 this state; one more ends the oldest.
 """

@@ -259,7 +259,7 @@ class ServerConnection(Connection):
             case Disembargo() | Other():
                 self._echo_unimplemented(message)
             case Unimplemented():
-                # A server sends Return and Abort only, which nobody can do without.
+                # A server sends Return and Abort only, and every peer implements those.
                 raise RemoteProtocolError("the peer does not implement a message it needs")
         return None
 
