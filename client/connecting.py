@@ -23,7 +23,7 @@ from capnp_rig.client.timeouts import check_timeout
 from capnp_rig.rigcli.address import Address
 
 # What `getaddrinfo` returns, or why it does not.
-_Found = Sequence[tuple[Any, ...]] | OSError | UnicodeError
+_LookUp = Sequence[tuple[Any, ...]] | OSError | UnicodeError
 
 
 def connect_socket(address: Address, timeout_s: float) -> socket.socket:
@@ -211,47 +211,49 @@ def _known(address: Address) -> list[Candidate] | None:
     return None
 
 
-def _candidates(found: Sequence[tuple[Any, ...]]) -> list[Candidate]:
-    return [Candidate(family, kind, protocol, where) for family, kind, protocol, _, where in found]
+def _candidates(answer: Sequence[tuple[Any, ...]]) -> list[Candidate]:
+    return [Candidate(family, kind, protocol, where) for family, kind, protocol, _, where in answer]
 
 
 def _look_up_within(address: Address, timeout_s: float) -> list[Candidate]:
-    answers: queue.SimpleQueue[_Found] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[_LookUp] = queue.SimpleQueue()
     _start_look_up(address, answers.put)
     try:
-        return _read_found(address, answers.get(timeout=timeout_s))
+        return _read_look_up(address, answers.get(timeout=timeout_s))
     except queue.Empty:
         raise _not_resolved(address, "no answer in time") from None
 
 
 async def _look_up(address: Address, deadline_s: float) -> list[Candidate]:
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[_Found] = loop.create_future()
+    future: asyncio.Future[_LookUp] = loop.create_future()
 
-    def settle(found: _Found) -> None:
-        if not answer.done():
-            answer.set_result(found)
+    def settle(answer: _LookUp) -> None:
+        if not future.done():
+            future.set_result(answer)
 
-    def report(found: _Found) -> None:
+    def report(answer: _LookUp) -> None:
         # The loop is closed where nobody waits any more.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, found)
+            loop.call_soon_threadsafe(settle, answer)
 
     _start_look_up(address, report)
     try:
         async with asyncio.timeout_at(deadline_s):
-            return _read_found(address, await answer)
+            return _read_look_up(address, await future)
     except TimeoutError:
         raise _not_resolved(address, "no answer in time") from None
 
 
-def _start_look_up(address: Address, report: Callable[[_Found], object]) -> None:
+def _start_look_up(address: Address, report: Callable[[_LookUp], object]) -> None:
     def look_up() -> None:
         try:
-            found: _Found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            answer: _LookUp = socket.getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM
+            )
         except (OSError, UnicodeError) as error:
-            found = error
-        report(found)
+            answer = error
+        report(answer)
 
     try:
         threading.Thread(target=look_up, name="look up a host name", daemon=True).start()
@@ -259,10 +261,10 @@ def _start_look_up(address: Address, report: Callable[[_Found], object]) -> None
         raise _not_resolved(address, error) from error
 
 
-def _read_found(address: Address, found: _Found) -> list[Candidate]:
-    if isinstance(found, (OSError, UnicodeError)):
-        raise _not_resolved(address, found) from found
-    return _candidates(found)
+def _read_look_up(address: Address, answer: _LookUp) -> list[Candidate]:
+    if isinstance(answer, (OSError, UnicodeError)):
+        raise _not_resolved(address, answer) from answer
+    return _candidates(answer)
 
 
 def _not_resolved(address: Address, reason: object) -> ConnectError:

@@ -87,7 +87,7 @@ _NEAREST = {"µ": "u", "\N{EN DASH}": "-", "\N{MULTIPLICATION SIGN}": "x", "…"
 def _nearest(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
     text = error.object[error.start : error.end]
-    return "".join(_NEAREST.get(one) or ascii(one)[1:-1] for one in text), error.end
+    return "".join(_NEAREST.get(char) or ascii(char)[1:-1] for char in text), error.end
 
 
 def _prepare_output(*, needed: bool) -> None:

@@ -173,9 +173,7 @@ def _loaded_modules() -> dict[Path, Any]:
 def _explain_duplicate(file: Path, name: str, number: str, loaded: Iterable[Path]) -> str:
     """Return the message about an id that two files have; the parser does not name the files."""
     declares = re.compile(rb"@%s\b" % number.encode(), re.IGNORECASE)
-    holders = [
-        found for found in _with_imports([file, *loaded]) if declares.search(_content(found))
-    ]
+    holders = [path for path in _with_imports([file, *loaded]) if declares.search(_content(path))]
     what = f"{name} is not a valid schema: Duplicate ID @{number}"
     return f"{what}, which is in {' and in '.join(map(str, holders))}" if holders else what
 
@@ -193,8 +191,8 @@ def _with_imports(files: Iterable[Path]) -> Iterator[Path]:
 
 
 def _imports_of(file: Path) -> Iterator[Path]:
-    for found in _IMPORT.findall(_content(file)):
-        target = os.fsdecode(found)
+    for name in _IMPORT.findall(_content(file)):
+        target = os.fsdecode(name)
         folder = Path(_IMPORTS[0]) if target.startswith("/") else file.parent
         yield Path(os.path.normpath(folder / target.lstrip("/")))
 

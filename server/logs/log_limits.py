@@ -66,13 +66,13 @@ class LineLimits:
 
     def take_left_out(self, now_s: float, *, all_of_it: bool = False) -> list[LeftOut]:
         """Return what was left out and not yet logged, once it is old enough, or now."""
-        found = []
+        left_out = []
         for kind, bucket in self._buckets.items():
             seconds = now_s - bucket.since_s
             if bucket.left_out and (all_of_it or seconds >= SUM_INTERVAL_S):
-                found.append(LeftOut(kind, bucket.level, bucket.left_out, max(seconds, 1.0)))
+                left_out.append(LeftOut(kind, bucket.level, bucket.left_out, max(seconds, 1.0)))
                 bucket.left_out = 0
-        return found
+        return left_out
 
 
 def _full_bucket(level: str, now_s: float) -> _Bucket:

@@ -133,7 +133,7 @@ class _HttpEngine:
 
     async def abandon(self) -> None:
         """Cancel what is left in the end, if anything is."""
-        left = [one.end() for one in self.connections if isinstance(one, _Http2)]
+        left = [http2.end() for http2 in self.connections if isinstance(http2, _Http2)]
         await asyncio.gather(*left)
 
     def remove(self, connection: _Connection) -> None:
