@@ -144,7 +144,7 @@ load_options = options(
         type=click.Choice(_PAYLOAD_KINDS),
         default="text",
         show_default=True,
-        help="binary sends bytes; on capnp to a server's --service capnp_rig.server.services.binary:Binary.",
+        help="binary sends bytes; on capnp, to --service capnp_rig.server.services.binary:Binary.",
     ),
     click.option("--text", default="", help="Send this text, after a nonce, instead."),
     click.option(

@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import gevent
+
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import ServerSampler
 from capnp_rig.loadtest.report.terminal import lines_of
@@ -145,7 +147,9 @@ def write_folder(
         generators=list(_generators(live)),
         **origin.more,
     )
-    return folder, write_views(written)
+    # Drawing takes a second. In a thread of its own, Locust's greenlets go on meanwhile: one that
+    # writes its CSV files every second would find them closed when it wakes too late.
+    return folder, gevent.get_hub().threadpool.apply(write_views, (written,))
 
 
 def _write_times(file: Path, live: LiveRun) -> None:

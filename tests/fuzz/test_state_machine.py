@@ -31,7 +31,7 @@ from raw_peer import (
 
 from capnp_rig.schema import message
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT
-from capnp_rig.wire.encoding.pointers import StructTuple, own
+from capnp_rig.wire.encoding.pointers import StructTuple, detached
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.connection import (
     Answered,
@@ -342,7 +342,7 @@ class JoinedMachine(RuleBasedStateMachine):
         for event in self.server.receive_data(part):
             match event:
                 case Called(question_id=question_id, params=params):
-                    self.running[question_id] = None if params is None else own(params)
+                    self.running[question_id] = None if params is None else detached(params)
                 case Cancelled(question_id):
                     assert question_id in self.running
                 case _:

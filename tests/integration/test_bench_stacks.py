@@ -70,17 +70,17 @@ def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
         assert 0 <= sample.server_cpu_s < 1
         assert (sample.scheduled is None) == (sample.loop == CLOSED)
     # Half of what the closed loop before it made.
-    closed = {(one.round, one.cell): one for one in samples if one.loop == CLOSED and not one.again}
+    closed = {(one.round, one.load): one for one in samples if one.loop == CLOSED and not one.again}
     for sample in samples:
         if sample.loop == OPEN:
-            cell = next(
-                cell
-                for number, cell in closed
+            load = next(
+                load
+                for number, load in closed
                 if number == sample.round
-                and (cell.stack, cell.payload_kind, cell.payload_bytes)
+                and (load.stack, load.payload_kind, load.payload_bytes)
                 == (sample.stack, sample.payload_kind, sample.payload_bytes)
             )
-            made = closed[sample.round, cell]
+            made = closed[sample.round, load]
             assert sample.rate_hz == pytest.approx(made.calls / 0.15 / 2)
     orders = {
         tuple(

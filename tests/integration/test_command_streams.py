@@ -141,11 +141,11 @@ sys.meta_path.insert(0, Interrupt())
     ("name", "module", "status"),
     [
         # Before the command is known the signal ends the process, as the shell sees in its status.
-        ("client", "rigcli", -signal.SIGINT),
+        ("client", "capnp_rig.rigcli", -signal.SIGINT),
         ("client", "click.core", -signal.SIGINT),
         ("client", "capnp", -signal.SIGINT),
         ("client", "capnp_rig.client.cli", -signal.SIGINT),
-        ("loadtest", "rigcli", -signal.SIGINT),
+        ("loadtest", "capnp_rig.rigcli", -signal.SIGINT),
         ("loadtest", "capnp_rig.loadtest.cli.sweep", -signal.SIGINT),
         # Click ends the line of a terminal's ^C.
         ("loadtest", "capnp_rig.loadtest.engine.run", 130),

@@ -30,7 +30,7 @@ from soak.census import Census
 from soak.kinds import KINDS, Kind, full_house
 from soak.stage import SOAK, Stage
 
-from capnp_rig.client import Client
+from capnp_rig.client import Client, RemoteError
 
 # Free lists, thread stacks and the heap take their time to be as large as they get.
 WARM_UP_ROUNDS = 3
@@ -179,6 +179,9 @@ class Watch:
         reports: dict[int, dict[str, Any]] = {}
         for _ in range(20 * len(self._workers)):
             with Client.connect(self._stage.address, interface=SOAK, connect_timeout_s=5) as client:
+                # Once a call is answered, the worker has done with taking the connection over.
+                with contextlib.suppress(RemoteError):
+                    client.call("fail", {"nonce": 0})
                 report = json.loads(client.call("census", {}).report)
             reports[report["pid"]] = report
             if reports.keys() == self._workers:
