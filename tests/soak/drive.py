@@ -68,6 +68,8 @@ TOTALS: Mapping[str, str] = {
     "server.engines.kj_gate.Gate._written_bytes": "as above",
     "server.engines.kj_meter.CallMeter._frame_bytes": "the size of the latest frame",
     "server.engines.kj_meter.CallMeter._reply_bytes": "the size of the latest reply",
+    # All of them are sent with the next call, which empties the list.
+    "len(wire.rpc.client_connection.ClientConnection._out)": "Finishes of the latest answers",
     # Each call in flight has an id of its own; ids come back, and there are as many as there ever
     # were calls at once.
     "wire.rpc.client_connection.ClientConnection._next_id": "the most calls in flight at once",
