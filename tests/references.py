@@ -1,7 +1,9 @@
 """The reference results: those that `results/README.md` names."""
 
 import re
+from typing import Any
 
+import pytest
 from running_rig import ROOT
 
 from capnp_rig.loadtest.results import read_run
@@ -12,3 +14,13 @@ REFERENCES = [
     for name in dict.fromkeys(re.findall(r"results/(\d{8}T\d{6}Z-\w+)", _README))
 ]
 KINDS = {folder: read_run(folder)["kind"] for folder in REFERENCES}
+# Their thousands of samples take seconds to read, and more to draw.
+_LARGE = {"bench", "bench-stacks"}
+
+
+def each_reference() -> list[Any]:
+    """Return the references as parameters of a test; the large ones are for the night."""
+    return [
+        pytest.param(folder, id=folder.name, marks=[pytest.mark.nightly] if kind in _LARGE else [])
+        for folder, kind in KINDS.items()
+    ]

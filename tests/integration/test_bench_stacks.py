@@ -99,7 +99,14 @@ def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
     assert (ratio.verdict, ratio.labels["baseline"]) == ("void", "selectors")
 
 
-@pytest.mark.parametrize("stack", ["json", "http1", "http2", "grpc"])
+@pytest.mark.parametrize(
+    "stack",
+    [
+        "json",
+        "http2",
+        *(pytest.param(each, marks=pytest.mark.nightly) for each in ("http1", "grpc")),
+    ],
+)
 def test_every_other_stack_is_driven(tmp_path: Path, stack: str) -> None:
     result = run(brief(tmp_path, stack), lambda _progress: None)
     if result.skipped:

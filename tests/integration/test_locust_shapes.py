@@ -29,7 +29,10 @@ def _targets(done: Finished) -> list[int]:
             [1, 5, 1],
         ),
         # -t ends a shape early.
-        ("steps", ("--step-users", "1", "--step-time", "1", "-t", "2s"), [1, 2]),
+        pytest.param(
+            *("steps", ("--step-users", "1", "--step-time", "1", "-t", "2s"), [1, 2]),
+            marks=pytest.mark.nightly,
+        ),
     ],
 )
 def test_a_shape_follows_its_plan(
@@ -67,6 +70,7 @@ def test_a_ramp_finds_the_limit(tmp_path: Path) -> None:
     assert "; at 3 users: errors>0: " in done.output
 
 
+@pytest.mark.nightly
 def test_a_ramp_over_workers_judges_on_the_master(tmp_path: Path) -> None:
     port = str(free_port())
     ports = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)

@@ -39,7 +39,7 @@ def load_with(
     return done.status, summary, labels, entries, done.output
 
 
-@pytest.mark.parametrize("kind", ["text", "binary"])
+@pytest.mark.parametrize("kind", ["text", pytest.param("binary", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_user_makes_calls_that_are_all_right(tmp_path: Path, stack: str, kind: str) -> None:
     served_by(SERVED_AS.get(stack, stack))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from deadline import eventually
-from references import REFERENCES
+from references import REFERENCES, each_reference
 from running_browser import Page, browser_page
 from sample_results import EVIL, write_results
 
@@ -68,7 +68,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(browser: Page, file: Path
     _assert_clean(browser, file)
 
 
-@pytest.mark.parametrize("reference", REFERENCES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("reference", each_reference())
 def test_a_reference_is_drawn(browser: Page, tmp_path: Path, reference: Path) -> None:
     shutil.copytree(reference, tmp_path / reference.name)
     page = _written(tmp_path)

@@ -81,7 +81,7 @@ def server_of() -> Iterator[Callable[[str], str]]:
     [
         ("wire", []),
         ("pycapnp", []),
-        ("pycapnp", ["--rate", "2000"]),
+        pytest.param("pycapnp", ["--rate", "2000"], marks=pytest.mark.nightly),
         ("wire", ["--rate", "2000", "--processes", "2"]),
         ("wire", ["--check", "id"]),
         ("wire", ["--payload", "300KiB"]),

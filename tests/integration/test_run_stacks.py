@@ -106,7 +106,9 @@ def test_the_server_of_another_stack_gives_no_answers(tmp_path: Path, stack: str
     assert summary["errors"] >= 1
 
 
-@pytest.mark.parametrize("stack", ["json", "http1", "grpc"])
+@pytest.mark.parametrize(
+    "stack", ["json", "grpc", pytest.param("http1", marks=pytest.mark.nightly)]
+)
 def test_a_server_that_is_stopped_is_told_of(tmp_path: Path, stack: str) -> None:
     served_by(stack)
     options = ("--workers", "1", "--log-level", "debug", *server_options(stack, "text"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from references import KINDS, REFERENCES
+from references import KINDS, REFERENCES, each_reference
 from sample_runs import Fake, make_run
 
 from capnp_rig.loadtest.compare import CompareError, Comparison, compare, differences
@@ -295,7 +295,7 @@ def test_a_comparison_survives_json() -> None:
     assert plain["rows"][0]["metric"] == "calls/s"
 
 
-@pytest.mark.parametrize("folder", REFERENCES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", each_reference())
 def test_a_reference_against_itself_is_the_same(folder: Path) -> None:
     result = read_result(folder)
     found = compare(result, result, force=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from references import KINDS, REFERENCES
+from references import KINDS, REFERENCES, each_reference
 from sample_runs import LABEL, Fake, Written, make_run, write_run_folder
 
 from capnp_rig.loadtest.report.result_page import result_document
@@ -321,7 +321,7 @@ def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
     assert _EVIL in page.text
 
 
-@pytest.mark.parametrize("folder", REFERENCES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", each_reference())
 def test_a_reference_is_shown_with_all_its_figures(folder: Path) -> None:
     page = _page(folder)
     document = read_run(folder)

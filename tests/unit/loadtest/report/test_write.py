@@ -44,6 +44,7 @@ def test_pictures_are_the_same_every_time(tmp_path: Path) -> None:
     assert _hashes(tmp_path / "a") == _hashes(tmp_path / "b")
 
 
+@pytest.mark.nightly
 def test_every_chart_has_its_picture(tmp_path: Path) -> None:
     pytest.importorskip("vl_convert", reason="needs the extra report")
     found = sources_of(write_results(tmp_path / "results"), [])
