@@ -122,7 +122,12 @@ class CapnpUser(User):
         return greenlet
 
     def stop(self, force: bool = False) -> bool:
-        """Stop as Locust's own, and let what waits know."""
+        """Stop as Locust's own, and let what waits know.
+
+        A worker may be told twice, by a terminal's Ctrl-C and by its master; Locust's own raises.
+        """
+        if not self.running and not force:
+            return False
         ended = bool(super().stop(force))
         self._stopping.set()
         if not ended:
