@@ -35,6 +35,7 @@ def run(command: click.Command, name: str, *, prints: bool = False) -> NoReturn:
     """
     try:
         _interrupts_raise()
+        _hold_input()
         _prepare_output(needed=prints)
         status = command.main(prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -55,6 +56,18 @@ def run(command: click.Command, name: str, *, prints: bool = False) -> NoReturn:
         click.echo(f"{name}: {os_error_text(error)}", err=True)
         _exit(1)
     _exit(status if isinstance(status, int) else 0, name)
+
+
+def _hold_input() -> None:
+    """Open nothing in place of a standard input that is closed.
+
+    Else the next file or socket has its number, and libraries take that for an input: vl-convert
+    ends in a panic.
+    """
+    try:
+        os.fstat(0)
+    except OSError:
+        os.open(os.devnull, os.O_RDONLY)
 
 
 def require_files(name: str, count: int) -> None:

@@ -65,10 +65,10 @@ def write_report(source: Source) -> Path:
 
 
 def _pictures(document: Document) -> dict[str, str]:
-    """Return the SVG of each chart by its key; none without vl-convert."""
+    """Return the SVG of each chart by its key; none without vl-convert, or where that fails."""
     try:
         return {chart.key: svg(chart) for chart in charts_of(document)}
-    except ExtraMissing:
+    except (ExtraMissing, ValueError):
         return {}
 
 

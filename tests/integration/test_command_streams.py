@@ -100,8 +100,8 @@ def test_a_load_without_an_output(
 
 
 def test_a_load_without_an_input_runs(address: str, tmp_path: Path) -> None:
-    status, out, _ = run('exec "$@" <&-', *load(address, tmp_path), "--json")
-    assert (status, json.loads(out)["calls"]) == (0, 20)
+    status, out, err = run('exec "$@" <&-', *load(address, tmp_path), "--json")
+    assert (status, json.loads(out)["calls"]) == (0, 20), err + out
 
 
 def test_an_output_in_ascii_gets_ascii(address: str, tmp_path: Path) -> None:
