@@ -157,6 +157,7 @@ class Watch:
 
     def look(self) -> dict[str, dict[str, Any]]:
         """Return the census of each process by its name."""
+        self._finish_answers()
         found = {f"worker {at}": each for at, each in enumerate(self._look_at_workers())}
         found["supervisor"] = {
             "pid": self._server.pid,
@@ -168,6 +169,14 @@ class Watch:
         }
         found["client"] = asdict(Census.take())
         return found
+
+    def _finish_answers(self) -> None:
+        """Call once on each lasting client: the Finishes of its latest answers go with that."""
+        for name in ("shared", "submits"):
+            client = self._stage.lasting.get(name)
+            if client is not None:
+                question = self._stage.ask("plain")
+                self._stage.check(question, client.call("plain", question.params))
 
     def memory(self) -> list[tuple[str, float]]:
         """Return the RSS of each process by its name, without a word to it."""
