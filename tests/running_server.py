@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -82,6 +83,16 @@ class Running:
 
     def wait(self, within_s: float = WITHIN_S) -> int:
         return self.process.wait(within_s)
+
+    def refuses(self) -> bool:
+        """Return whether nobody listens at its port any more."""
+        try:
+            socket.create_connection((self.host, self.port), 5).close()
+        except ConnectionRefusedError:
+            return True
+        except ConnectionResetError:  # It was closed between our SYN and its accept.
+            pass
+        return False
 
 
 def command(*args: str) -> list[str]:

@@ -3,23 +3,23 @@
 A line that peers can provoke has a `kind`, and lines of one kind are limited (`logs.log_limits`).
 Its writer returns whether it was written. The owner of the log calls `flush` now and then, which
 logs how many lines were left out.
-
-structlog takes a tenth of a second to import (it brings rich along), so nothing here imports it
-before `open_log` is called, and callers open the log once they are ready to serve.
 """
 
 import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
 
 from capnp_rig.server.logs.line_writer import LineWriter, open_sink
 from capnp_rig.server.logs.log_limits import LineLimits
 from capnp_rig.server.logs.log_lines import cut_middle, render_text
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+# Takes the level, the event and the fields of a line.
+Write = Callable[[str, str, Mapping[str, object]], None]
 
 
 class Log(Protocol):
@@ -48,9 +48,9 @@ class Log(Protocol):
 class LimitedLog:
     """A log that leaves out lines of a kind that come too often."""
 
-    def __init__(self, inner: Any, level: str, clock: Callable[[], float]) -> None:
-        self._inner = inner
-        self._least = _LEVELS[level]
+    def __init__(self, write: Write, least: str, clock: Callable[[], float]) -> None:
+        self._write = write
+        self._least = _LEVELS[least]
         self._clock = clock
         self._limits = LineLimits()
 
@@ -73,8 +73,8 @@ class LimitedLog:
     def flush(self, *, last: bool = False) -> None:
         """Log how many lines were left out a while ago; all of them if `last`."""
         for left_out in self._limits.take_left_out(self._clock(), all_of_it=last):
-            write = getattr(self._inner, left_out.level)
-            write(str(left_out), kind=left_out.kind, suppressed=left_out.count)
+            fields = {"kind": left_out.kind, "suppressed": left_out.count}
+            self._write(left_out.level, str(left_out), fields)
 
     def _log(self, level: str, event: str, fields: Mapping[str, object]) -> bool:
         if _LEVELS[level] < self._least:
@@ -87,7 +87,7 @@ class LimitedLog:
         trace = fields.get("traceback")
         if trace is not None:
             fields = {**fields, "traceback": cut_middle(_trace_text(trace))}
-        getattr(self._inner, level)(event, **fields)
+        self._write(level, event, fields)
         return True
 
 
@@ -101,50 +101,27 @@ def _trace_text(trace: object) -> str:
         return f"{type(trace).__name__}, whose traceback cannot be shown: {type(error).__name__}"
 
 
-class _Streams:
-    """What structlog writes to: stdout or stderr, by the level of the line."""
-
-    def __init__(self, out: LineWriter, err: LineWriter) -> None:
-        self.debug = self.info = out.write
-        self.warning = self.error = err.write
-
-
 def open_log(level: str, style: str) -> Log:
     """Return the log of this process, writing to its stdout and stderr without ever blocking."""
-    import structlog
+    render, notice = (_json, _json_notice) if style == "json" else (_text, _text_notice)
+    out = LineWriter(open_sink(1), notice)
+    err = LineWriter(open_sink(2), notice)
+    writers = {"debug": out, "info": out, "warning": err, "error": err}
 
-    notice = _json_notice if style == "json" else _text_notice
-    streams = _Streams(LineWriter(open_sink(1), notice), LineWriter(open_sink(2), notice))
-    inner = structlog.wrap_logger(
-        streams,
-        processors=_json_processors() if style == "json" else [_text],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        context_class=dict,
-        cache_logger_on_first_use=True,
-    )
-    return LimitedLog(inner, level, time.monotonic)
+    def write(level: str, event: str, fields: Mapping[str, object]) -> None:
+        writers[level].write(render(level, event, fields))
+
+    return LimitedLog(write, level, time.monotonic)
 
 
-def _text(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    return render_text(event)
+def _text(_level: str, event: str, fields: Mapping[str, object]) -> str:
+    return render_text({**fields, "event": event})
 
 
-def _json_processors() -> list[Any]:
-    import structlog
-
-    return [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_pid,
-        structlog.processors.JSONRenderer(),
-    ]
-
-
-def _add_pid(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    event["pid"] = os.getpid()
-    return event
+def _json(level: str, event: str, fields: Mapping[str, object]) -> str:
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    own = {"event": event, "level": level, "timestamp": now, "pid": os.getpid()}
+    return json.dumps({**fields, **own}, default=repr)
 
 
 def _text_notice(count: int) -> str:

@@ -1,7 +1,7 @@
 """From the options to a running server: the order is what makes the start quick.
 
 The address is bound first, so that its errors come at once. Then the workers are started, and only
-while they import their libraries does this process import asyncio and structlog.
+while they import their libraries does this process import asyncio.
 """
 
 import os

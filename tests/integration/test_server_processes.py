@@ -140,15 +140,6 @@ def test_a5_a_handler_that_blocks_its_loop_is_killed_and_others_serve() -> None:
         assert first not in server.workers()
 
 
-def is_refused(server: Running) -> bool:
-    """Return whether nobody listens any more."""
-    try:
-        socket.create_connection(("127.0.0.1", server.port), 5).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
 @pytest.mark.parametrize(("engine", "loop"), ENGINES)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a6_sigterm_delivers_the_reply_in_flight(
@@ -162,7 +153,7 @@ def test_a6_sigterm_delivers_the_reply_in_flight(
             idle.settimeout(20)
             assert idle.recv(1) == b""
             idle.close()
-            eventually(lambda: is_refused(server))
+            eventually(server.refuses)
             release.touch()
             assert server.wait() == 0
         assert outcome == [str(release)[::-1].encode()]
@@ -226,7 +217,7 @@ def test_a6_a_signal_that_is_sent_twice_is_one_order(again: int, tmp_path: Path)
     ):
         server.signal(signal.SIGTERM)
         server.signal(again)
-        eventually(lambda: is_refused(server))
+        eventually(server.refuses)
         release.touch()
         assert server.wait() == 0
     assert outcome == [str(release)[::-1].encode()]
@@ -276,7 +267,7 @@ def test_signals_to_the_whole_group_reach_only_the_supervisor(tmp_path: Path) ->
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
                 os.kill(worker, number)
             server.signal(signal.SIGINT)
-            eventually(lambda: is_refused(server))
+            eventually(server.refuses)
             release.touch()
             assert server.wait() == 0
         assert outcome == [str(release)[::-1].encode()]

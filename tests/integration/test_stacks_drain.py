@@ -25,15 +25,7 @@ from running_stack import (
 def begin_drain(server: Running) -> None:
     """Send SIGTERM and return when nobody listens any more."""
     server.signal(signal.SIGTERM)
-
-    def refused() -> bool:
-        try:
-            connect(server).close()
-        except ConnectionRefusedError:
-            return True
-        return False
-
-    eventually(refused)
+    eventually(server.refuses)
 
 
 @pytest.mark.parametrize("name", STACKS)

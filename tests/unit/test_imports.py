@@ -4,6 +4,7 @@ A unit is a folder of modules; a module that stands in one of the top packages i
 """
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,9 @@ def imports_of(module: str) -> set[str]:
     return ours & FILES.keys() - {module}
 
 
-MODULES = {module: imports_of(module) for module in FILES}
+@cache
+def modules() -> Graph:
+    return {module: imports_of(module) for module in FILES}
 
 
 def unit_of(module: str) -> str:
@@ -51,7 +54,7 @@ def unit_of(module: str) -> str:
 
 def units() -> Graph:
     graph: Graph = {}
-    for module, names in MODULES.items():
+    for module, names in modules().items():
         unit = unit_of(module)
         graph.setdefault(unit, set()).update({unit_of(name) for name in names} - {unit})
     return graph
@@ -83,7 +86,7 @@ def test_a_circle_is_found() -> None:
 
 
 def test_no_modules_import_each_other() -> None:
-    assert circles(MODULES) == []
+    assert circles(modules()) == []
 
 
 def test_no_packages_import_each_other() -> None:
@@ -93,7 +96,7 @@ def test_no_packages_import_each_other() -> None:
 def test_no_package_imports_what_stands_above_or_beside_it() -> None:
     trespassers = {
         module
-        for module, names in MODULES.items()
+        for module, names in modules().items()
         for name in names
         if (theirs := name.partition(".")[0]) != (ours := module.partition(".")[0])
         and theirs not in MAY_IMPORT[ours]
