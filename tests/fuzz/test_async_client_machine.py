@@ -5,7 +5,7 @@ answers in any order and late, bytes that arrive in any portions, a clock that o
 told. Nothing settles between two steps unless a step says so: answers, cancels and ends meet in
 one turn of the loop.
 
-A longer run: ``CLIENT_EXAMPLES=5000 CLIENT_SEED=7 pytest tests/fuzz/test_async_client_machine.py``.
+A longer run: ``MACHINE_EXAMPLES=5000 CLIENT_SEED=7 pytest tests/fuzz/test_async_client_machine.py``.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ from capnp_rig.wire.rpc.messages import ExceptionType
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
-EXAMPLES = int(os.environ.get("CLIENT_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "50"))
 SEED = os.environ.get("CLIENT_SEED")
 READ = MESSAGE_STREAM.methods["read"]
 LARGE = {"request": {"content": "x" * 4_200_000}}

@@ -4,6 +4,7 @@ Both are derandomised: the same cases every time, and a failing one prints its s
 """
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +49,7 @@ from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
 SETTINGS = settings(
-    max_examples=400,
+    max_examples=int(os.environ.get("MACHINE_EXAMPLES", "150")),
     stateful_step_count=60,
     derandomize=True,
     deadline=None,

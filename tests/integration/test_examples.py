@@ -30,6 +30,8 @@ _SHORTER = {
     re.compile(r"-t \d+s\b"): "-t 1s",
 }
 _WITHIN_S = 60
+# Half a minute each, of loads.
+_LONG = {f"docs/guides/{name}.md" for name in ("compare", "engine", "locust")}
 _INDENTED = re.compile(
     r"^ {4,}(?:\$ |\.venv/|(?:client|server|loadtest|locust|tox) ).*", re.MULTILINE
 )
@@ -151,7 +153,14 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.parametrize("name", [name for name, blocks in BLOCKS.items() if blocks])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.nightly] if name in _LONG else [])
+        for name, blocks in BLOCKS.items()
+        if blocks
+    ],
+)
 def test_the_examples_of_a_page_do_what_it_says(name: str, folder: Path) -> None:
     with ExitStack() as stack:
         page = Page(folder, stack)

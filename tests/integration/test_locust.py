@@ -310,11 +310,13 @@ def test_the_rigs_table_is_printed_and_written(server: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("conditions", "status", "said"),
     [
-        ((), 1, ""),
+        pytest.param((), 1, "", marks=pytest.mark.nightly),
         # 2 % are wrong.
         (("errors>5%",), 0, ""),
         (("errors>5%", "errors>1%"), 1, "failed: errors>1%: "),
-        (("response.p50>1us",), 1, "failed: response.p50>1us: "),
+        pytest.param(
+            ("response.p50>1us",), 1, "failed: response.p50>1us: ", marks=pytest.mark.nightly
+        ),
     ],
 )
 def test_conditions_decide_the_exit_status(

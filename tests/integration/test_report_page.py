@@ -68,6 +68,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_for(browser: Page, file: Path
     _assert_clean(browser, file)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("reference", each_reference())
 def test_a_reference_is_drawn(browser: Page, tmp_path: Path, reference: Path) -> None:
     shutil.copytree(reference, tmp_path / reference.name)
