@@ -5,7 +5,7 @@ answers in any order and late, bytes that arrive in any portions, a clock that o
 told. Nothing settles between two steps unless a step says so: answers, cancels and ends meet in
 one turn of the loop.
 
-A longer run: ``MACHINE_EXAMPLES=5000 CLIENT_SEED=7 pytest tests/fuzz/test_async_client_machine.py``.
+A longer run: ``MACHINE_EXAMPLES=5000 CLIENT_SEED=7 pytest`` and this file.
 """
 
 import asyncio
