@@ -132,7 +132,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
 def run(script: str, *args: object) -> list[str]:
     """Run Python in a process of its own, which has to live; return its lines."""
     done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, args)],
+        [sys.executable, "-P", "-c", script, *map(str, args)],
         capture_output=True,
         text=True,
         timeout=60,

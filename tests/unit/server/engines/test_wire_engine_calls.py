@@ -1,6 +1,7 @@
 """What methods may do to the wire engine, fail in any way and keep what they got; its ends."""
 
 import asyncio
+import sys
 import gc
 import time
 import traceback
@@ -270,6 +271,9 @@ def fail(failure: Any) -> None:
 @pytest.mark.parametrize("method", ["depth", "wait"])
 @pytest.mark.parametrize("failure", FAILURES, ids=range(len(FAILURES)))
 def test_h4_whatever_a_method_raises_is_an_internal_error(failure: Any, method: str) -> None:
+    if failure is recurse and sys.version_info[:3] == (3, 13, 0):
+        pytest.skip("a CPython 3.13.0 was seen to recurse without end, in six lines of Python")
+
     async def check(rig: Rig, service: Service) -> None:
         async def fail_later(_params: Any) -> None:
             await asyncio.sleep(0)
