@@ -1,8 +1,8 @@
 """What methods may do to the wire engine, fail in any way and keep what they got; its ends."""
 
 import asyncio
-import sys
 import gc
+import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
