@@ -161,7 +161,7 @@ def test_a_method_that_cannot_work_is_refused(read: object, reason: str) -> None
         (staticmethod(lambda _params: None), False),
         (classmethod(read_later), True),
         (property(lambda _self: lambda _params: None), False),
-        (functools.partial(read_later, None), True),
+        (staticmethod(functools.partial(read_later, None)), True),
         (functools.partialmethod(read_later), True),
         (PlainCallable(), False),
         (logged(read_now), False),
