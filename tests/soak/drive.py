@@ -68,8 +68,6 @@ TOTALS: Mapping[str, str] = {
     "server.engines.kj_gate.Gate._written_bytes": "as above",
     "server.engines.kj_meter.CallMeter._frame_bytes": "the size of the latest frame",
     "server.engines.kj_meter.CallMeter._reply_bytes": "the size of the latest reply",
-    # All of them are sent with the next call, which empties the list.
-    "len(wire.rpc.client_connection.ClientConnection._out)": "Finishes of the latest answers",
     # Each call in flight has an id of its own; ids come back, and there are as many as there ever
     # were calls at once.
     "wire.rpc.client_connection.ClientConnection._next_id": "the most calls in flight at once",
@@ -105,8 +103,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     found += [
         f"{name}: {own_before.get(name, 0)} before, {own.get(name, 0)} after"
         for name in sorted(own_before.keys() | own.keys())
-        # What has come down is no leak: a look may fall on what the next call would have ended.
-        if own_before.get(name, 0) < own.get(name, 0) and name not in TOTALS
+        if own_before.get(name, 0) != own.get(name, 0) and name not in TOTALS
     ]
     objects_before, objects = before["objects"], after["objects"]
     found += [
@@ -158,7 +155,7 @@ class Watch:
 
     def look(self) -> dict[str, dict[str, Any]]:
         """Return the census of each process by its name."""
-        self._finish_answers()
+        self._send_finishes()
         found = {f"worker {at}": each for at, each in enumerate(self._look_at_workers())}
         found["supervisor"] = {
             "pid": self._server.pid,
@@ -171,13 +168,11 @@ class Watch:
         found["client"] = asdict(Census.take())
         return found
 
-    def _finish_answers(self) -> None:
-        """Call once on each lasting client: the Finishes of its latest answers go with that."""
-        for name in ("shared", "submits"):
-            client = self._stage.lasting.get(name)
-            if client is not None:
-                question = self._stage.ask("plain")
-                self._stage.check(question, client.call("plain", question.params))
+    def _send_finishes(self) -> None:
+        """Send what the lasting blocking clients would send with their next call."""
+        for client in self._stage.lasting.values():
+            if isinstance(client, Client):
+                client._send()
 
     def memory(self) -> list[tuple[str, float]]:
         """Return the RSS of each process by its name, without a word to it."""
@@ -191,7 +186,7 @@ class Watch:
         reports: dict[int, dict[str, Any]] = {}
         for _ in range(20 * len(self._workers)):
             with Client.connect(self._stage.address, interface=SOAK, connect_timeout_s=5) as client:
-                # Once a call is answered, the worker has done with taking the connection over.
+                # The Finish of the bootstrap goes with the second call.
                 with contextlib.suppress(RemoteError):
                     client.call("fail", {"nonce": 0})
                 report = json.loads(client.call("census", {}).report)
@@ -201,10 +196,10 @@ class Watch:
         raise AssertionError(f"workers {self._workers} were, {set(reports)} answer")
 
     def at_rest(self, before: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
-        """Return the census that equals `before`, or that does not change; the last if none does.
+        """Return the census that equals `before`, or that does not change if there is none.
 
-        The end of a connection takes its moment on both sides; and now and then a look falls
-        into a heartbeat, which is a task for a moment: one equal look is not yet rest.
+        The end of a connection takes its moment on both sides, so one equal look is not yet rest.
+        If none equals `before`, the last is returned.
         """
         end_s = time.monotonic() + _REST_S
         last = before or self.look()
@@ -212,8 +207,12 @@ class Watch:
         while True:
             time.sleep(0.1)
             found = self.look()
-            equal = 0 if compare(last, found) else equal + 1
-            if equal == (1 if before else _RESTING_LOOKS) or time.monotonic() > end_s:
+            changes = compare(last, found)
+            equal = 0 if changes else equal + 1
+            if equal == (1 if before else _RESTING_LOOKS):
+                return found
+            if time.monotonic() > end_s:
+                assert before is not None, f"no rest before the first round: {changes}"
                 return found
             last = before or found
 

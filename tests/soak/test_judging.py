@@ -30,6 +30,7 @@ QUIET: Mapping[str, Any] = {
         ({"threads": 4}, "threads: 3 before, 4 after"),
         ({"files": 23}, "open files: 20 before, 23 after"),
         ({"own": {"wire.A": 1, "wire.A.count": 8}}, "wire.A.count: 7 before, 8 after"),
+        ({"own": {"wire.A": 1}}, "wire.A.count: 7 before, 0 after"),
         (
             {"own": {**QUIET["own"], "len(wire.A.table)": 3}},
             "len(wire.A.table): 0 before, 3 after",
