@@ -10,6 +10,7 @@ Packets keep their order, so a worker has adopted everything sent before `Drain`
 
 import json
 from dataclasses import astuple, dataclass
+from typing import get_args
 
 # One packet holds the longest message: a Setup with two paths, or a Failed with its cause.
 MAX_MESSAGE_BYTES = 65_536
@@ -138,24 +139,7 @@ Message = (
     | Left
 )
 
-_KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind
-    for kind in (
-        Setup,
-        Hand,
-        Drop,
-        Ping,
-        Drain,
-        Stop,
-        Ready,
-        Failed,
-        Taken,
-        Refused,
-        Ended,
-        Pong,
-        Left,
-    )
-}
+_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 def encode(message: Message) -> bytes:
