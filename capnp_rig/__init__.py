@@ -25,63 +25,33 @@ from capnp_rig._lazy import lazy_names
 # As type checkers know it, without the 5 ms that the import of typing takes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capnp_rig.client import (
-        AsyncClient,
-        AsyncReverseClient,
-        Client,
-        ClientError,
-        ConnectError,
-        DeadlineExceeded,
-        Disconnected,
-        Overloaded,
-        PendingCall,
-        ProtocolError,
-        RemoteError,
-        ReverseClient,
-        UsageError,
-        UsedAfterFork,
-    )
-    from capnp_rig.loadtest import Figure, Result, ResultError, read_result
-    from capnp_rig.rigcli.address import AddressError
-    from capnp_rig.schema import SchemaError, load_schema
-    from capnp_rig.server import ServiceError
-    from capnp_rig.wire import (
-        EncodeError,
-        InactiveMember,
-        MalformedMessage,
-        NotAnInterface,
-        ViewExpired,
-    )
-
-__all__ = [
-    "AddressError",
-    "AsyncClient",
-    "AsyncReverseClient",
-    "Client",
-    "ClientError",
-    "ConnectError",
-    "DeadlineExceeded",
-    "Disconnected",
-    "EncodeError",
-    "Figure",
-    "InactiveMember",
-    "MalformedMessage",
-    "NotAnInterface",
-    "Overloaded",
-    "PendingCall",
-    "ProtocolError",
-    "RemoteError",
-    "Result",
-    "ResultError",
-    "ReverseClient",
-    "SchemaError",
-    "ServiceError",
-    "UsageError",
-    "UsedAfterFork",
-    "ViewExpired",
-    "load_schema",
-    "read_result",
-]
+    from capnp_rig.client import AsyncClient as AsyncClient
+    from capnp_rig.client import AsyncReverseClient as AsyncReverseClient
+    from capnp_rig.client import Client as Client
+    from capnp_rig.client import ClientError as ClientError
+    from capnp_rig.client import ConnectError as ConnectError
+    from capnp_rig.client import DeadlineExceeded as DeadlineExceeded
+    from capnp_rig.client import Disconnected as Disconnected
+    from capnp_rig.client import Overloaded as Overloaded
+    from capnp_rig.client import PendingCall as PendingCall
+    from capnp_rig.client import ProtocolError as ProtocolError
+    from capnp_rig.client import RemoteError as RemoteError
+    from capnp_rig.client import ReverseClient as ReverseClient
+    from capnp_rig.client import UsageError as UsageError
+    from capnp_rig.client import UsedAfterFork as UsedAfterFork
+    from capnp_rig.loadtest import Figure as Figure
+    from capnp_rig.loadtest import Result as Result
+    from capnp_rig.loadtest import ResultError as ResultError
+    from capnp_rig.loadtest import read_result as read_result
+    from capnp_rig.rigcli.address import AddressError as AddressError
+    from capnp_rig.schema import SchemaError as SchemaError
+    from capnp_rig.schema import load_schema as load_schema
+    from capnp_rig.server import ServiceError as ServiceError
+    from capnp_rig.wire import EncodeError as EncodeError
+    from capnp_rig.wire import InactiveMember as InactiveMember
+    from capnp_rig.wire import MalformedMessage as MalformedMessage
+    from capnp_rig.wire import NotAnInterface as NotAnInterface
+    from capnp_rig.wire import ViewExpired as ViewExpired
 
 __getattr__ = lazy_names(
     __name__,

@@ -14,14 +14,20 @@ if TYPE_CHECKING:
 
 
 def lazy_names(package: str, names: "Mapping[str, Sequence[str]]") -> "Callable[[str], object]":
-    """Return the ``__getattr__`` of `package`; `names` are what it exports, by their module."""
+    """Return the ``__getattr__`` of `package`, and set its ``__all__``.
+
+    `names` are what it exports, by their module. Type checkers see them as imports under the same
+    name, which export it.
+    """
     modules = {name: module for module, exported in names.items() for name in exported}
+    exports = vars(sys.modules[package])
+    exports["__all__"] = sorted(modules)
 
     def import_name(name: str) -> object:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value: object = getattr(importlib.import_module(modules[name]), name)
-        setattr(sys.modules[package], name, value)
+        exports[name] = value
         return value
 
     return import_name

@@ -18,40 +18,22 @@ from capnp_rig._lazy import lazy_names
 # As type checkers know it, without the 5 ms that the import of typing takes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capnp_rig.client.asyncio_client import AsyncClient
-    from capnp_rig.client.blocking_client import Client, PendingCall
-    from capnp_rig.client.errors import (
-        ClientError,
-        ConnectError,
-        DeadlineExceeded,
-        Disconnected,
-        Overloaded,
-        ProtocolError,
-        RemoteError,
-        UsageError,
-        UsedAfterFork,
-    )
-    from capnp_rig.client.reverse import AsyncReverseClient, ReverseClient
-    from capnp_rig.wire.errors import EncodeError, NotAnInterface
-
-__all__ = [
-    "AsyncClient",
-    "AsyncReverseClient",
-    "Client",
-    "ClientError",
-    "ConnectError",
-    "DeadlineExceeded",
-    "Disconnected",
-    "EncodeError",
-    "NotAnInterface",
-    "Overloaded",
-    "PendingCall",
-    "ProtocolError",
-    "RemoteError",
-    "ReverseClient",
-    "UsageError",
-    "UsedAfterFork",
-]
+    from capnp_rig.client.asyncio_client import AsyncClient as AsyncClient
+    from capnp_rig.client.blocking_client import Client as Client
+    from capnp_rig.client.blocking_client import PendingCall as PendingCall
+    from capnp_rig.client.errors import ClientError as ClientError
+    from capnp_rig.client.errors import ConnectError as ConnectError
+    from capnp_rig.client.errors import DeadlineExceeded as DeadlineExceeded
+    from capnp_rig.client.errors import Disconnected as Disconnected
+    from capnp_rig.client.errors import Overloaded as Overloaded
+    from capnp_rig.client.errors import ProtocolError as ProtocolError
+    from capnp_rig.client.errors import RemoteError as RemoteError
+    from capnp_rig.client.errors import UsageError as UsageError
+    from capnp_rig.client.errors import UsedAfterFork as UsedAfterFork
+    from capnp_rig.client.reverse import AsyncReverseClient as AsyncReverseClient
+    from capnp_rig.client.reverse import ReverseClient as ReverseClient
+    from capnp_rig.wire.errors import EncodeError as EncodeError
+    from capnp_rig.wire.errors import NotAnInterface as NotAnInterface
 
 __getattr__ = lazy_names(
     __name__,

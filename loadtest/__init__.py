@@ -13,19 +13,13 @@ from capnp_rig._lazy import lazy_names
 # As type checkers know it, without the 5 ms that the import of typing takes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capnp_rig.loadtest.capnp_user import CallFailed, CapnpUser, ReverseUser
-    from capnp_rig.loadtest.results import Figure, ResultError
-    from capnp_rig.loadtest.results.load_samples import Result, read_result
-
-__all__ = [
-    "CallFailed",
-    "CapnpUser",
-    "Figure",
-    "Result",
-    "ResultError",
-    "ReverseUser",
-    "read_result",
-]
+    from capnp_rig.loadtest.capnp_user import CallFailed as CallFailed
+    from capnp_rig.loadtest.capnp_user import CapnpUser as CapnpUser
+    from capnp_rig.loadtest.capnp_user import ReverseUser as ReverseUser
+    from capnp_rig.loadtest.results import Figure as Figure
+    from capnp_rig.loadtest.results import ResultError as ResultError
+    from capnp_rig.loadtest.results.load_samples import Result as Result
+    from capnp_rig.loadtest.results.load_samples import read_result as read_result
 
 __getattr__ = lazy_names(
     __name__,

@@ -11,69 +11,37 @@ from capnp_rig._lazy import lazy_names
 # As type checkers know it, without the 5 ms that the import of typing takes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capnp_rig.wire.encoding.frames import FrameDecoder, FrameLimits
-    from capnp_rig.wire.encoding.structs import StructCodec, StructView, compile_struct
-    from capnp_rig.wire.errors import (
-        EncodeError,
-        FrameTooLarge,
-        InactiveMember,
-        LocalProtocolError,
-        MalformedMessage,
-        NotAFrame,
-        NotAnInterface,
-        RemoteProtocolError,
-        ViewExpired,
-        WireError,
-    )
-    from capnp_rig.wire.rpc.client_connection import ClientConnection
-    from capnp_rig.wire.rpc.connection import (
-        Answered,
-        Answers,
-        BootstrapFailed,
-        Called,
-        Cancelled,
-        Ended,
-        Failed,
-        Limits,
-        Unreadable,
-    )
-    from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
-    from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
-    from capnp_rig.wire.rpc.server_connection import ServerConnection
-
-__all__ = [
-    "Answered",
-    "Answers",
-    "BootstrapFailed",
-    "Called",
-    "Cancelled",
-    "ClientConnection",
-    "EncodeError",
-    "Ended",
-    "ExceptionType",
-    "Failed",
-    "FrameDecoder",
-    "FrameLimits",
-    "FrameTooLarge",
-    "InactiveMember",
-    "Interface",
-    "Limits",
-    "LocalProtocolError",
-    "MalformedMessage",
-    "Method",
-    "NotAFrame",
-    "NotAnInterface",
-    "RemoteError",
-    "RemoteProtocolError",
-    "ServerConnection",
-    "StructCodec",
-    "StructView",
-    "Unreadable",
-    "ViewExpired",
-    "WireError",
-    "compile_interface",
-    "compile_struct",
-]
+    from capnp_rig.wire.encoding.frames import FrameDecoder as FrameDecoder
+    from capnp_rig.wire.encoding.frames import FrameLimits as FrameLimits
+    from capnp_rig.wire.encoding.structs import StructCodec as StructCodec
+    from capnp_rig.wire.encoding.structs import StructView as StructView
+    from capnp_rig.wire.encoding.structs import compile_struct as compile_struct
+    from capnp_rig.wire.errors import EncodeError as EncodeError
+    from capnp_rig.wire.errors import FrameTooLarge as FrameTooLarge
+    from capnp_rig.wire.errors import InactiveMember as InactiveMember
+    from capnp_rig.wire.errors import LocalProtocolError as LocalProtocolError
+    from capnp_rig.wire.errors import MalformedMessage as MalformedMessage
+    from capnp_rig.wire.errors import NotAFrame as NotAFrame
+    from capnp_rig.wire.errors import NotAnInterface as NotAnInterface
+    from capnp_rig.wire.errors import RemoteProtocolError as RemoteProtocolError
+    from capnp_rig.wire.errors import ViewExpired as ViewExpired
+    from capnp_rig.wire.errors import WireError as WireError
+    from capnp_rig.wire.rpc.client_connection import ClientConnection as ClientConnection
+    from capnp_rig.wire.rpc.connection import Answered as Answered
+    from capnp_rig.wire.rpc.connection import Answers as Answers
+    from capnp_rig.wire.rpc.connection import BootstrapFailed as BootstrapFailed
+    from capnp_rig.wire.rpc.connection import Called as Called
+    from capnp_rig.wire.rpc.connection import Cancelled as Cancelled
+    from capnp_rig.wire.rpc.connection import Ended as Ended
+    from capnp_rig.wire.rpc.connection import Failed as Failed
+    from capnp_rig.wire.rpc.connection import Limits as Limits
+    from capnp_rig.wire.rpc.connection import Unreadable as Unreadable
+    from capnp_rig.wire.rpc.interfaces import Interface as Interface
+    from capnp_rig.wire.rpc.interfaces import Method as Method
+    from capnp_rig.wire.rpc.interfaces import compile_interface as compile_interface
+    from capnp_rig.wire.rpc.messages import ExceptionType as ExceptionType
+    from capnp_rig.wire.rpc.messages import RemoteError as RemoteError
+    from capnp_rig.wire.rpc.server_connection import ServerConnection as ServerConnection
 
 __getattr__ = lazy_names(
     __name__,
