@@ -10,7 +10,7 @@ import uvloop
 from running_server import Running
 
 from capnp_rig.schema import message
-from capnp_rig.server.engines.kj_gate import gated
+from capnp_rig.server.engines.kj_gate import Gate
 
 Work = Callable[[Any], Awaitable[Any]]
 
@@ -27,9 +27,9 @@ async def connected(
     loop = asyncio.get_running_loop()
     made: asyncio.Future[Any] = loop.create_future()
     if path is None:
-        await loop.create_connection(lambda: gated(made.set_result), host, port)
+        await loop.create_connection(lambda: Gate(made.set_result), host, port)
     else:
-        await loop.create_unix_connection(lambda: gated(made.set_result), path)
+        await loop.create_unix_connection(lambda: Gate(made.set_result), path)
     stream = await made
     client = capnp.TwoPartyClient(stream)
     try:

@@ -4,8 +4,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
+
 # Called once when a connection is over: None when it ended cleanly, else a short reason.
 OnEnd = Callable[[str | None], None]
+
+MAX_WORKER_CALLS = 4096
+SHUTTING_DOWN = RemoteError(
+    "the server is shutting down: this call was not started", ExceptionType.OVERLOADED
+)
+WORKER_FULL = RemoteError(
+    f"more than {MAX_WORKER_CALLS} calls in flight on this worker", ExceptionType.OVERLOADED
+)
 
 
 class Engine(Protocol):
@@ -23,3 +33,10 @@ class Engine(Protocol):
 
     async def drain(self) -> None:
         """Start no more calls, deliver the replies of those in flight, close every connection."""
+
+
+def end_reason(error: Exception | None) -> str | None:
+    """Return why a connection was lost, in a few words, or None when it ended as it should."""
+    if error is None:
+        return None
+    return (isinstance(error, OSError) and error.strerror) or "broken"

@@ -46,16 +46,11 @@ def _ignore(_error: Exception | None) -> None:
     pass
 
 
-def gated(on_stream: Callable[[Any], None]) -> "Gate":
-    """Return the protocol for one connection of either side; needs a running KJ loop.
-
-    `on_stream` gets the pycapnp stream as soon as the connection is made.
-    """
-    return Gate(on_stream)
-
-
 class Gate(asyncio.BufferedProtocol):
-    """The protocol of a connection, and the transport that pycapnp sees."""
+    """The protocol of a connection of either side, and the transport that pycapnp sees.
+
+    It needs a running KJ loop. `on_stream` gets pycapnp's stream as soon as the connection is made.
+    """
 
     def __init__(
         self,

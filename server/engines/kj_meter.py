@@ -16,6 +16,7 @@ from enum import Enum, auto
 from typing import Final
 
 from capnp_rig.server.engines.early_cancels import EarlyCancels
+from capnp_rig.server.engines.engine import MAX_WORKER_CALLS, SHUTTING_DOWN, WORKER_FULL
 from capnp_rig.wire.encoding.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, Message
 from capnp_rig.wire.errors import MalformedMessage, RemoteProtocolError
@@ -37,16 +38,9 @@ from capnp_rig.wire.rpc.messages import (
 )
 
 MAX_PARAMS_BYTES: Final = 8_388_608
-MAX_WORKER_CALLS: Final = 4_096
 # What the plain calls in flight may answer together, and what one is thought to answer at first.
 _REPLIES_BYTES: Final = 1_048_576
 _REPLY_BYTES: Final = 16_384
-_SHUTTING_DOWN = RemoteError(
-    "the server is shutting down: this call was not started", ExceptionType.OVERLOADED
-)
-_WORKER_FULL = RemoteError(
-    f"more than {MAX_WORKER_CALLS} calls in flight on this worker", ExceptionType.OVERLOADED
-)
 # KJ's own replies are judged whatever their size.
 _ANY_SIZE: Final = FrameLimits(max_words=2**28 - 1)
 _MAX_REASON_CHARS: Final = 200
@@ -316,7 +310,7 @@ class CallMeter:
     def _refusal(self, *, is_plain: bool) -> RemoteError | None:
         """Return why a call is not started."""
         if self._worker.draining:
-            return _SHUTTING_DOWN
+            return SHUTTING_DOWN
         if is_plain:
             return None
         limit = self._max_in_flight
@@ -324,7 +318,7 @@ class CallMeter:
             return RemoteError(
                 f"more than {limit} calls in flight on this connection", ExceptionType.OVERLOADED
             )
-        return _WORKER_FULL if self._worker.running >= MAX_WORKER_CALLS else None
+        return WORKER_FULL if self._worker.running >= MAX_WORKER_CALLS else None
 
     def _has_room(self) -> bool:
         """Tell whether one more answer may be open; if not, the connection ends."""

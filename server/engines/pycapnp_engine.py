@@ -11,19 +11,19 @@ are lost.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import capnp
 
 from capnp_rig.schema import message
-from capnp_rig.server.control.call_stamp import Stamp, mark_of, no_stamp, stamped
-from capnp_rig.server.engines.engine import Engine, OnEnd
+from capnp_rig.server.control.call_stamp import Stamp, mark_of, stamped
+from capnp_rig.server.engines.engine import Engine, OnEnd, end_reason
 from capnp_rig.server.engines.kj_gate import MeteredGate
 from capnp_rig.server.engines.kj_meter import CallMeter, Served, WorkerCalls
 from capnp_rig.server.engines.kj_results import ResultWriter
 from capnp_rig.server.engines.peer_errors import explain, peer_error
 from capnp_rig.server.logs.log import Log
-from capnp_rig.server.service import BoundMethod, bind_methods, unusable
+from capnp_rig.server.service import bind_methods, unusable
 from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.encoding.pointers import TRAVERSAL_LIMIT_WORDS
 from capnp_rig.wire.errors import EncodeError
@@ -39,18 +39,10 @@ Handler = Callable[[Any, Any], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
-async def open_pycapnp_engine(
-    service: Any,
-    log: Log,
-    *,
-    debug: bool,
-    stamp: Stamp,
-) -> AsyncIterator[Engine]:
+async def open_pycapnp_engine(service: Any, log: Log, stamp: Stamp) -> AsyncIterator[Engine]:
     """Run the KJ loop for the worker's life and serve `service` on it."""
     async with capnp.kj_loop():
-        engine = _PycapnpEngine(service, log, debug=debug)
-        engine.stamp = stamp
-        yield engine
+        yield _PycapnpEngine(service, log, stamp)
 
 
 class _Beat(message.MessageStream.Server):  # type: ignore[misc]
@@ -61,11 +53,9 @@ class _Beat(message.MessageStream.Server):  # type: ignore[misc]
 
 
 class _PycapnpEngine:
-    def __init__(self, service: Any, log: Log, *, debug: bool) -> None:
-        if debug and hasattr(service, "note"):
-            service.note = log.debug
+    def __init__(self, service: Any, log: Log, stamp: Stamp) -> None:
         self.log = log
-        self.stamp = no_stamp()
+        self.stamp = stamp
         self.calls = WorkerCalls()
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.methods, self._adapter_type = _adapt(service)
@@ -235,23 +225,13 @@ class _Connection:
             await asyncio.sleep(_FLUSH_POLL_S)
 
 
-def end_reason(error: Exception | None) -> str | None:
-    """Return why a connection was lost, in a few words, or None when it ended as it should."""
-    if error is None:
-        return None
-    return error.strerror or "broken" if isinstance(error, OSError) else "broken"
-
-
-class _Method:
+class _Method(NamedTuple):
     """A method of the service, and what writes its results."""
 
-    __slots__ = ("call", "is_async", "name", "write")
-
-    def __init__(self, bound: BoundMethod, write: Callable[[Any, Any], None]) -> None:
-        self.name = bound.name
-        self.call: Callable[[Any], Any] = bound.call
-        self.is_async = bound.is_async
-        self.write = write
+    name: str
+    call: Callable[[Any], Any]
+    is_async: bool
+    write: Callable[[Any, Any], None]
 
 
 def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:
@@ -268,7 +248,9 @@ def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:
         key = (method.interface_id, method.method_id)
         served[key] = Served(bound.name, is_plain=not bound.is_async)
         write = ResultWriter(method.results).write
-        handlers[f"{bound.name}_context"] = _handler(_Method(bound, write))
+        handlers[f"{bound.name}_context"] = _handler(
+            _Method(bound.name, bound.call, bound.is_async, write)
+        )
     return served, type("Adapter", (service.interface.Server,), {"__init__": init, **handlers})
 
 

@@ -23,9 +23,16 @@ from capnp_rig.server.connections.limits import STALL_LIMIT_S as _STALL_LIMIT_S
 from capnp_rig.server.connections.limits import UNREAD_LIMIT_BYTES as _UNREAD_LIMIT
 from capnp_rig.server.connections.limits import WRITE_LIMIT_BYTES as _WRITE_LIMIT
 from capnp_rig.server.connections.lingering import Linger, is_settled
-from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, no_stamp, stamped
+from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, stamped
 from capnp_rig.server.engines.early_cancels import EarlyCancels
-from capnp_rig.server.engines.engine import Engine, OnEnd
+from capnp_rig.server.engines.engine import (
+    MAX_WORKER_CALLS,
+    SHUTTING_DOWN,
+    WORKER_FULL,
+    Engine,
+    OnEnd,
+    end_reason,
+)
 from capnp_rig.server.engines.peer_errors import explain
 from capnp_rig.server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
 from capnp_rig.server.logs.log import Log
@@ -45,32 +52,14 @@ _LARGE_WORDS = 8_192
 _PARAMS_LIMIT = 8_388_608
 _DRAIN_POLL_S = 0.005
 
-_TASKS_LIMIT = 4096
-_OVERLOADED = RemoteError(
-    f"more than {_TASKS_LIMIT} calls in flight on this worker", ExceptionType.OVERLOADED
-)
 _CANCELLED = RemoteError("the call was cancelled")
 Inline = Callable[[StructTuple | None], EncodedTuple | RemoteError]
 
-_SHUTTING_DOWN = RemoteError(
-    "the server is shutting down: this call was not started", ExceptionType.OVERLOADED
-)
-
 
 @asynccontextmanager
-async def open_wire_engine(
-    service: Any,
-    log: Log,
-    *,
-    debug: bool,
-    stamp: Stamp,
-) -> AsyncIterator[Engine]:
+async def open_wire_engine(service: Any, log: Log, stamp: Stamp) -> AsyncIterator[Engine]:
     """Serve `service` on the running event loop."""
-    if debug and hasattr(service, "note"):
-        service.note = log.debug
-    engine = _WireEngine(service, log)
-    engine.stamp = stamp
-    yield engine
+    yield _WireEngine(service, log, stamp)
 
 
 class _AsyncMethod:
@@ -121,9 +110,9 @@ def _too_large(results: EncodedTuple) -> EncodeError:
 
 
 class _WireEngine:
-    def __init__(self, service: Any, log: Log) -> None:
+    def __init__(self, service: Any, log: Log, stamp: Stamp) -> None:
         interface = compile_interface(service.interface)
-        self.stamp = no_stamp()
+        self.stamp = stamp
         self.log = log
         self.draining = False
         # Async calls that run now, over all connections; each leaves as it ends.
@@ -152,9 +141,9 @@ class _WireEngine:
     def refusal(self, called: Called) -> RemoteError:
         """Return why a call is not run."""
         if self.draining:
-            return _SHUTTING_DOWN
+            return SHUTTING_DOWN
         if (called.interface_id, called.method_id) in self.async_methods:
-            return _OVERLOADED
+            return WORKER_FULL
         what = "method" if called.interface_id in self._interface_ids else "interface"
         return RemoteError(f"this {what} is not implemented", ExceptionType.UNIMPLEMENTED)
 
@@ -288,9 +277,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._is_over = True
         if self._over is not None:
             self._over.set_result(None)
-        if exc is not None and self._fault is None:
-            self._fault = exc.strerror if isinstance(exc, OSError) else "broken"
-        self._on_end(self._fault)
+        self._on_end(self._fault or end_reason(exc))
 
     # --- the path of a call
 
@@ -328,7 +315,7 @@ class _Connection(asyncio.BufferedProtocol):
     def _run(self, called: Called) -> None:
         """Start the task of an async method, or refuse the call."""
         method = self._engine.async_methods.get((called.interface_id, called.method_id))
-        if method is None or self._engine.draining or len(self._engine.tasks) >= _TASKS_LIMIT:
+        if method is None or self._engine.draining or len(self._engine.tasks) >= MAX_WORKER_CALLS:
             self._wire.send_exception(called.question_id, self._engine.refusal(called))
         else:
             self._start(method, called)

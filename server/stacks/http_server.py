@@ -41,7 +41,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from capnp_rig.server.connections.lingering import Lingering
-from capnp_rig.server.engines.engine import Engine, OnEnd
+from capnp_rig.server.engines.engine import Engine, OnEnd, end_reason
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.stacks.http_app import make_app
 from capnp_rig.server.stacks.library_logs import lead_to
@@ -186,7 +186,7 @@ class _Undecided(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._engine.remove(self)
-        self._on_end(_reason(exc))
+        self._on_end(end_reason(exc))
 
     def shut_down(self) -> None:
         self._transport.close()
@@ -295,7 +295,7 @@ class _Http1(HttpToolsProtocol):
 
     def _lost(self, exc: Exception | None) -> None:
         self._engine.remove(self)
-        self._on_end(self._fault or _reason(exc))
+        self._on_end(self._fault or end_reason(exc))
 
     def shut_down(self) -> None:
         self.shutdown()
@@ -359,7 +359,7 @@ class _Http2:
             self._on_end(self._fault)
 
     def _lost(self, error: Exception | None) -> None:
-        self._fault = self._fault or _reason(error)
+        self._fault = self._fault or end_reason(error)
         # Kept here: the loop does not keep its tasks alive.
         self._ending = asyncio.get_running_loop().create_task(self.end())
 
@@ -381,9 +381,3 @@ class _Streams(asyncio.StreamReaderProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._on_lost(exc)
-
-
-def _reason(error: Exception | None) -> str | None:
-    if error is None:
-        return None
-    return (isinstance(error, OSError) and error.strerror) or "broken"

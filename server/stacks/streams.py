@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from capnp_rig.server.connections.lingering import Lingering, has_unread, is_settled
-from capnp_rig.server.engines.engine import OnEnd
+from capnp_rig.server.engines.engine import OnEnd, end_reason
 from capnp_rig.server.stacks.limits import CUT_OFF
 
 _WRITE_LIMIT = 1_048_576
@@ -83,10 +83,8 @@ class Stream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell of the end."""
         self._streams.discard(self)
-        if exc is not None and self._fault is None:
-            self._fault = (isinstance(exc, OSError) and exc.strerror) or "broken"
         self._over.set()
-        self._on_end(self._fault)
+        self._on_end(self._fault or end_reason(exc))
 
     def break_off(self, fault: str) -> None:
         """Deliver what was written, then end the connection: the peer broke the protocol."""

@@ -87,10 +87,9 @@ class Worker:
 
     def _open(self) -> AbstractAsyncContextManager[Engine]:
         if self._setup.stack == "capnp":
-            debug = self._setup.log_level == "debug"
-            return open_engine(
-                self._setup.engine, self._service, self._log, debug=debug, stamp=self._stamp
-            )
+            if self._setup.log_level == "debug" and hasattr(self._service, "note"):
+                self._service.note = self._log.debug
+            return open_engine(self._setup.engine, self._service, self._log, self._stamp)
         from capnp_rig.server.stacks.registry import open_stack
 
         return open_stack(self._setup, self._log)

@@ -31,7 +31,7 @@ async def open_engine(name: str, stack: AsyncExitStack) -> Engine:
     if name == "echo":
         return await stack.enter_async_context(open_echo_stack(None))
     opened = open_wire_engine if name == "wire" else open_pycapnp_engine
-    return await stack.enter_async_context(opened(Binary(), LOG, debug=False, stamp=no_stamp()))
+    return await stack.enter_async_context(opened(Binary(), LOG, no_stamp()))
 
 
 def request_of(name: str, size: int) -> bytes:

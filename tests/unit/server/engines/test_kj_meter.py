@@ -7,9 +7,9 @@ from fuzz.mutate import split
 from raw_peer import RPC, STREAM_ID, abort, bootstrap, call, decoded, encoded, finish
 
 from capnp_rig.server.engines.early_cancels import MIN_CALLS
+from capnp_rig.server.engines.engine import MAX_WORKER_CALLS
 from capnp_rig.server.engines.kj_meter import (
     MAX_PARAMS_BYTES,
-    MAX_WORKER_CALLS,
     CallMeter,
     Ending,
     Served,

@@ -2,8 +2,8 @@ import traceback
 
 import pytest
 
+from capnp_rig.server.engines.engine import end_reason
 from capnp_rig.server.engines.peer_errors import PeerError, peer_error
-from capnp_rig.server.engines.pycapnp_engine import end_reason
 
 
 def as_pycapnp_sends(error: Exception) -> str:

@@ -16,7 +16,9 @@ from fuzz.mutate import split
 from raw_peer import RPC, Reply, abort, bootstrap, call_builder, decoded, encoded, finish
 
 from capnp_rig.server.connections.lingering import Linger
+from capnp_rig.server.control.call_stamp import no_stamp
 from capnp_rig.server.engines import wire_engine
+from capnp_rig.server.engines.engine import MAX_WORKER_CALLS
 from capnp_rig.server.engines.receive_buffers import RECEIVE_BYTES
 from capnp_rig.server.engines.wire_engine import _Connection, _WireEngine
 from capnp_rig.server.service import ServiceError
@@ -143,7 +145,7 @@ def rigged(check: Callable[[Rig, Service], Awaitable[None]]) -> list[Line]:
     async def body() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
         service = Service()
-        rig = Rig(_WireEngine(service, log))
+        rig = Rig(_WireEngine(service, log, no_stamp()))
         await check(rig, service)
         rig.lose()
         for _ in range(5):
@@ -176,7 +178,7 @@ def test_d9_tens_of_thousands_of_async_calls_leave_everything_at_its_start() -> 
             await rig.until_quiet()
             done += len(split(rig.transport.read()))
         service.act_later = service.sleep
-        assert done == 20_000 > 4 * wire_engine._TASKS_LIMIT
+        assert done == 20_000 > 4 * MAX_WORKER_CALLS
         assert (connection._calls, connection._params_bytes, connection.calls_in_flight) == (
             {},
             0,
@@ -193,7 +195,7 @@ def test_d9_tens_of_thousands_of_async_calls_leave_everything_at_its_start() -> 
 def test_d9_calls_of_all_connections_share_the_limit_of_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wire_engine, "_TASKS_LIMIT", 10)
+    monkeypatch.setattr(wire_engine, "MAX_WORKER_CALLS", 10)
 
     async def check(rig: Rig, service: Service) -> None:
         go = asyncio.Event()
