@@ -16,14 +16,15 @@ from collections.abc import Callable
 Sink = Callable[[bytes], int]
 
 
-def _dropped(count: int) -> str:
+def dropped(count: int) -> str:
+    """Return the line that tells of lost ones."""
     return f"{count} log lines dropped"
 
 
 class LineWriter:
     """Writes each line with one system call, or drops it; `notice` words the drops."""
 
-    def __init__(self, sink: Sink, notice: Callable[[int], str] = _dropped) -> None:
+    def __init__(self, sink: Sink, notice: Callable[[int], str] = dropped) -> None:
         self._sink = sink
         self._notice = notice
         self._torn = False
@@ -51,16 +52,13 @@ def open_sink(fd: int) -> Sink:
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
-        return _discard
+        # Closed: the lines go nowhere.
+        return len
     if stat.S_ISSOCK(mode):
         return _socket_sink(fd)
     if stat.S_ISFIFO(mode) or os.isatty(fd):
         return _reopened_sink(fd)
     return lambda data: os.write(fd, data)
-
-
-def _discard(data: bytes) -> int:
-    return len(data)
 
 
 def _socket_sink(fd: int) -> Sink:

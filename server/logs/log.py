@@ -11,9 +11,8 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Protocol
 
-from capnp_rig.server.logs.line_writer import LineWriter, open_sink
+from capnp_rig.server.logs.line_writer import LineWriter, dropped, open_sink
 from capnp_rig.server.logs.log_limits import LineLimits
 from capnp_rig.server.logs.log_lines import cut_middle, render_text
 
@@ -22,31 +21,12 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 Write = Callable[[str, str, Mapping[str, object]], None]
 
 
-class Log(Protocol):
-    """What the server asks of its log; the fields show in the JSON format.
+class Log:
+    """Leaves out lines of a kind that come too often; the fields show in the JSON format.
 
-    Two of them are special: `kind` limits the lines of that kind, and a `traceback` may be an
-    exception, which is formatted only if the line is written. Only False means that it was not.
+    Two fields are special: `kind` limits the lines of that kind, and a `traceback` may be an
+    exception, which is formatted only if the line is written.
     """
-
-    def debug(self, event: str, /, **fields: object) -> object:
-        """Log what only someone looking for a fault wants to see."""
-
-    def info(self, event: str, /, **fields: object) -> object:
-        """Log what the tutorial prints."""
-
-    def warning(self, event: str, /, **fields: object) -> object:
-        """Log what an operator should know."""
-
-    def error(self, event: str, /, **fields: object) -> object:
-        """Log what failed."""
-
-    def flush(self, *, last: bool = False) -> None:
-        """Log how many lines were left out a while ago; all of them if `last`."""
-
-
-class LimitedLog:
-    """A log that leaves out lines of a kind that come too often."""
 
     def __init__(self, write: Write, least: str, clock: Callable[[], float]) -> None:
         self._write = write
@@ -103,7 +83,7 @@ def _trace_text(trace: object) -> str:
 
 def open_log(level: str, style: str) -> Log:
     """Return the log of this process, writing to its stdout and stderr without ever blocking."""
-    render, notice = (_json, _json_notice) if style == "json" else (_text, _text_notice)
+    render, notice = (_json, _json_notice) if style == "json" else (_text, dropped)
     out = LineWriter(open_sink(1), notice)
     err = LineWriter(open_sink(2), notice)
     writers = {"debug": out, "info": out, "warning": err, "error": err}
@@ -111,7 +91,7 @@ def open_log(level: str, style: str) -> Log:
     def write(level: str, event: str, fields: Mapping[str, object]) -> None:
         writers[level].write(render(level, event, fields))
 
-    return LimitedLog(write, level, time.monotonic)
+    return Log(write, level, time.monotonic)
 
 
 def _text(_level: str, event: str, fields: Mapping[str, object]) -> str:
@@ -124,9 +104,5 @@ def _json(level: str, event: str, fields: Mapping[str, object]) -> str:
     return json.dumps({**fields, **own}, default=repr)
 
 
-def _text_notice(count: int) -> str:
-    return f"{count} log lines dropped"
-
-
 def _json_notice(count: int) -> str:
-    return json.dumps({"event": _text_notice(count), "level": "warning", "dropped": count})
+    return json.dumps({"event": dropped(count), "level": "warning", "dropped": count})

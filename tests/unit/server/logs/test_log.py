@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from capnp_rig.server.logs.log import LimitedLog, open_log
+from capnp_rig.server.logs.log import Log, open_log
 from capnp_rig.server.logs.log_limits import BURST
 from capnp_rig.server.logs.log_lines import MAX_TRACE_CHARS
 
@@ -32,7 +32,7 @@ def inner() -> Inner:
 
 def test_h5_a_flood_is_cut_and_its_rest_told_once(inner: Inner) -> None:
     clock = Clock()
-    log = LimitedLog(inner.write, "info", clock)
+    log = Log(inner.write, "info", clock)
     written = [log.error("oops", kind="oopses") for _ in range(BURST + 5)]
     assert written == [True] * BURST + [False] * 5
     log.flush()
@@ -52,27 +52,27 @@ class UnknowableError(Exception):
 
 
 def test_h4_a_traceback_that_cannot_be_formatted_is_told_in_a_line(inner: Inner) -> None:
-    log = LimitedLog(inner.write, "info", Clock())
+    log = Log(inner.write, "info", Clock())
     assert log.error("oops", traceback=UnknowableError())
     trace = "UnknowableError, whose traceback cannot be shown: SystemExit"
     assert inner.lines == [("error", "oops", {"traceback": trace})]
 
 
 def test_h5_lines_of_no_kind_are_all_written(inner: Inner) -> None:
-    log = LimitedLog(inner.write, "info", Clock())
+    log = Log(inner.write, "info", Clock())
     assert all(log.warning("important") for _ in range(1_000))
     assert len(inner.lines) == 1_000
 
 
 def test_lines_below_the_level_count_for_nothing(inner: Inner) -> None:
-    log = LimitedLog(inner.write, "error", Clock())
+    log = Log(inner.write, "error", Clock())
     assert not any(log.warning("w", kind="k") for _ in range(100))
     log.flush(last=True)
     assert inner.lines == []
 
 
 def test_h5_a_traceback_is_cut_in_its_middle(inner: Inner) -> None:
-    log = LimitedLog(inner.write, "info", Clock())
+    log = Log(inner.write, "info", Clock())
     log.error("oops", kind="k", traceback=ValueError("a" * 100_000 + "end"))
     ((_, _, fields),) = inner.lines
     trace = str(fields["traceback"])
@@ -87,7 +87,7 @@ class SecretError(Exception):
 
 
 def test_h5_what_is_left_out_is_not_formatted(inner: Inner) -> None:
-    log = LimitedLog(inner.write, "info", Clock())
+    log = Log(inner.write, "info", Clock())
     for _ in range(BURST):
         log.error("oops", kind="k")
     assert not log.error("oops", kind="k", traceback=SecretError())
