@@ -11,6 +11,7 @@ at once.
 
 import asyncio
 import fcntl
+import select
 import sys
 import termios
 from collections.abc import Callable
@@ -38,6 +39,19 @@ def is_settled(transport: asyncio.Transport) -> bool:
         or _count(transport, termios.TIOCOUTQ)
         or has_unread(transport)
     )
+
+
+def has_hung_up(transport: asyncio.Transport) -> bool:
+    """Return whether the peer has ended its half of a connection, or all of it.
+
+    A transport that is paused does not notice.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _count(transport: asyncio.Transport, request: int) -> int:

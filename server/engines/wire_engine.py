@@ -18,11 +18,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from capnp_rig.server.connections.hang_up import has_hung_up
 from capnp_rig.server.connections.limits import STALL_LIMIT_S as _STALL_LIMIT_S
 from capnp_rig.server.connections.limits import UNREAD_LIMIT_BYTES as _UNREAD_LIMIT
 from capnp_rig.server.connections.limits import WRITE_LIMIT_BYTES as _WRITE_LIMIT
-from capnp_rig.server.connections.lingering import Linger, is_settled
+from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settled
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, stamped
 from capnp_rig.server.engines.early_cancels import EarlyCancels
 from capnp_rig.server.engines.engine import (

@@ -14,11 +14,10 @@ import socket
 from collections import deque
 
 from capnp_rig.server.config import ServerConfig
-from capnp_rig.server.connections.overload_replies import overload_reply
 from capnp_rig.server.logs.log import Log, open_log
 from capnp_rig.server.supervision.listener import Listener, peer_label, peer_origin
 from capnp_rig.server.supervision.quarantine import DEATHS, QUARANTINE_S, Quarantine, is_suspect
-from capnp_rig.server.supervision.refused_connections import RefusedConnections
+from capnp_rig.server.supervision.refused_connections import RefusedConnections, overload_reply
 from capnp_rig.server.supervision.slots import round_robin
 from capnp_rig.server.supervision.worker_process import Connection
 from capnp_rig.server.supervision.workers import EndedWorker, Workers

@@ -7,15 +7,19 @@ while they import their libraries does this process import asyncio.
 import os
 import resource
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 from capnp_rig.server.config import ServerConfig
-from capnp_rig.server.connections.limits import least_nofile, plan_connections
 from capnp_rig.server.control.messages import Setup
 from capnp_rig.server.control.signals import IDLE_SIGNALS, SUPERVISOR_SIGNALS, survive_signals
-from capnp_rig.server.supervision.affinity import plan_affinity
 from capnp_rig.server.supervision.listener import Listener, open_listener
 from capnp_rig.server.supervision.worker_process import WorkerProcess
+
+# Listener, control sockets, log files, libraries.
+_RESERVED_FDS = 64
+# A worker starts with 25 of them; the supervisor has two for each worker.
+_LEAST_FDS = 32
 
 
 class ScarceFilesError(Exception):
@@ -117,12 +121,36 @@ def _current_folder() -> str | None:
 def _claim_connections(config: ServerConfig) -> int:
     """Raise the open-files limit as far as needed and return how many connections to admit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = plan_connections(config.max_connections, soft, hard)
-    least = least_nofile(config.workers)
-    if limit.nofile < least:
+    connections, nofile = plan_connections(config.max_connections, soft, hard)
+    least = _LEAST_FDS + 2 * config.workers
+    if nofile < least:
         raise ScarceFilesError(
-            f"the open-files limit of {limit.nofile} is too low: raise it to {least} at least "
+            f"the open-files limit of {nofile} is too low: raise it to {least} at least "
             "(ulimit -n), or start fewer workers"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit.nofile, hard))
-    return limit.connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, hard))
+    return connections
+
+
+def plan_connections(wanted: int, soft_nofile: int, hard_nofile: int) -> tuple[int, int]:
+    """Return how many of the `wanted` connections to admit, and the open-files limit to set first.
+
+    They are at most half of the open files. The soft limit is raised as far as that needs and the
+    hard limit allows, never lowered.
+    """
+    nofile = max(soft_nofile, min(2 * wanted + _RESERVED_FDS, hard_nofile))
+    return max(1, min(wanted, nofile // 2)), nofile
+
+
+def plan_affinity(cpus: Iterable[int], workers: int) -> tuple[int, ...]:
+    """Return the CPU of each worker, lowest number first.
+
+    More workers than CPUs share them evenly, in turns.
+
+    Raises:
+        ValueError: There is no CPU, or no worker.
+    """
+    ordered = sorted(set(cpus))
+    if not ordered or workers < 1:
+        raise ValueError("a plan needs at least one CPU and one worker")
+    return tuple(ordered[index % len(ordered)] for index in range(workers))

@@ -8,7 +8,11 @@ this state; one more ends the oldest.
 
 import asyncio
 import contextlib
+import json
 import socket
+
+from capnp_rig.wire.rpc.message_encoder import encode_abort
+from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
 LINGER_S = 1.0
 # A peer may write its first calls before it reads: two frames at the limit, and some.
@@ -68,3 +72,30 @@ class RefusedConnections:
             # Unless more came than may be read, nothing is left that would cause a reset.
             sock.recv(_RECEIVE_BYTES)
         sock.close()
+
+
+def overload_reply(
+    stack: str, reason: str, type_: ExceptionType = ExceptionType.OVERLOADED
+) -> bytes:
+    """Return the bytes that tell a client of `stack` why its connection is closed.
+
+    `type_` is sent where the protocol has types of errors. The result is empty where the protocol
+    has no error messages.
+    """
+    match stack:
+        case "capnp":
+            return encode_abort(RemoteError(reason, type_))
+        case "json":
+            return _error_object(reason, id=None) + b"\n"
+        case "http":
+            body = _error_object(reason)
+            return (
+                b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
+                b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+            )
+        case _:
+            return b""
+
+
+def _error_object(reason: str, **fields: None) -> bytes:
+    return json.dumps({**fields, "error": reason}).encode()

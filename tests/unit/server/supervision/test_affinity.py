@@ -1,6 +1,6 @@
 import pytest
 
-from capnp_rig.server.supervision.affinity import plan_affinity
+from capnp_rig.server.supervision.launch import plan_affinity
 
 
 @pytest.mark.parametrize(

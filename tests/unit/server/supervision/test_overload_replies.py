@@ -3,7 +3,7 @@ import json
 import pytest
 
 from capnp_rig.server.config import STACKS
-from capnp_rig.server.connections.overload_replies import overload_reply
+from capnp_rig.server.supervision.refused_connections import overload_reply
 from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.rpc.messages import Abort, ExceptionType, RemoteError, decode
 
