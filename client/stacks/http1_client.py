@@ -12,12 +12,7 @@ from http.client import (
 from typing import Any, cast
 
 from capnp_rig.client.errors import Disconnected, ProtocolError
-from capnp_rig.client.stacks.http_messages import (
-    check_status,
-    host_name,
-    read_answer,
-    request_body,
-)
+from capnp_rig.client.stacks.http_messages import JsonOverHttp
 from capnp_rig.client.stacks.stack_socket import StackSocket
 from capnp_rig.rigcli.address import Address
 
@@ -25,26 +20,14 @@ from capnp_rig.rigcli.address import Address
 _MOST_SAID = 80
 
 
-class HttpClient:
-    """One connection that stays open between its requests."""
+class HttpClient(JsonOverHttp):
+    """The client over HTTP/1.1."""
 
     def __init__(self, sock: socket.socket, address: Address, timeout_s: float) -> None:
-        self._socket = StackSocket(sock, timeout_s)
-        self._http = HTTPConnection(host_name(address))
+        super().__init__(sock, address, timeout_s)
+        self._http = HTTPConnection(self._host)
         self._http.auto_open = 0
         self._http.sock = cast("socket.socket", _FileSocket(self._socket))
-
-    def read(self, text: str) -> bytes:
-        """Return the text reversed."""
-        return read_answer(*self._request("POST", "/reverse", request_body(text)))
-
-    def ping(self) -> None:
-        """Ask for the server's health."""
-        check_status(*self._request("GET", "/health", b""))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
 
     def _request(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         self._socket.start()

@@ -16,31 +16,17 @@ from h2.events import (
 from h2.exceptions import ProtocolError as H2ProtocolError
 
 from capnp_rig.client.errors import Disconnected, ProtocolError
-from capnp_rig.client.stacks.http_messages import check_status, host_name, read_answer, request_body
-from capnp_rig.client.stacks.stack_socket import StackSocket
+from capnp_rig.client.stacks.http_messages import JsonOverHttp
 from capnp_rig.rigcli.address import Address
 
 
-class Http2Client:
-    """One connection; each request is a stream of its own."""
+class Http2Client(JsonOverHttp):
+    """The client over HTTP/2; each request is a stream of its own."""
 
     def __init__(self, sock: socket.socket, address: Address, timeout_s: float) -> None:
-        self._socket = StackSocket(sock, timeout_s)
-        self._host = host_name(address)
+        super().__init__(sock, address, timeout_s)
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None))
         self._h2.initiate_connection()
-
-    def read(self, text: str) -> bytes:
-        """Return the text reversed."""
-        return read_answer(*self._request("POST", "/reverse", request_body(text)))
-
-    def ping(self) -> None:
-        """Ask for the server's health."""
-        check_status(*self._request("GET", "/health", b""))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
 
     def _request(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         self._socket.start()

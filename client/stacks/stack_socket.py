@@ -37,7 +37,7 @@ class StackSocket:
             Disconnected: The one before did not come to its end.
             UsedAfterFork: The connection was made in another process.
         """
-        self._socket.check_process()
+        self._socket.owner.check()
         if self._is_closed:
             raise Disconnected("the client is closed")
         if self._is_unfinished:
