@@ -29,7 +29,7 @@ _MUCH_BYTES = 16_384
 class AsyncClient:
     """A connection to a server, for any number of concurrent calls in one event loop.
 
-    `interface` says which methods `call` knows, as that of `client.Client`.
+    Arguments and errors are those of `Client`, and `interface` is.
 
     Works on asyncio and uvloop. After `Disconnected` or `ProtocolError`, or whenever `is_open`
     is false, it is of no further use; connect anew. A forked child cannot use it: its calls
@@ -52,18 +52,7 @@ class AsyncClient:
         timeout_s: float = CALL_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> Self:
-        """Connect to ``host:port``, ``[ipv6]:port`` or ``unix:/path``.
-
-        `interface` is the class's own if it is None; `timeout_s` is the default deadline of a
-        call, in seconds.
-
-        Raises:
-            AddressError: `address` is not an address.
-            NotAnInterface: `interface` is no interface of a schema.
-            ConnectError: Nobody answers there within `connect_timeout_s`, over all addresses
-                that the host name has.
-            UsageError: A timeout is not 0 to a year.
-        """
+        """Connect as `Client.connect` does."""
         compiled = compile_interface(cls.interface if interface is None else interface)
         timeout_s = check_timeout(timeout_s)
         if isinstance(address, str):
@@ -99,20 +88,9 @@ class AsyncClient:
     async def call(
         self, method: str, params: Mapping[str, Any], *, timeout_s: float | None = None
     ) -> Any:
-        """Call a method by its schema name; return a view of its results.
+        """Call a method by its schema name, as `Client.call`; return a view of its results.
 
         A task that is cancelled while it waits cancels the call.
-
-        Raises:
-            AttributeError: The interface has no such method.
-            EncodeError: The params do not fit the schema or the message limit.
-            UsageError: `timeout_s` is not 0 to a year.
-            DeadlineExceeded: No answer within `timeout_s`; the call is cancelled.
-            RemoteError: The server answered with an exception.
-            Overloaded: It refused the call, or the connection.
-            Disconnected: The connection ended first.
-            ProtocolError: The server broke the protocol.
-            UsedAfterFork: This is a forked child.
         """
         timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
         return await self._protocol.call(method, params, timeout_s)

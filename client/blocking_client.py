@@ -48,11 +48,6 @@ class PendingCall:
         self.is_submitted = is_submitted
         self.question_id: int | None = None
 
-    def settle(self, results: Any, error: ClientError | None, now_ns: int) -> None:
-        """Take how the call ended."""
-        self.results, self.error, self.received_ns = results, error, now_ns
-        self.done = True
-
 
 class _Failure(NamedTuple):
     """A regular end of a call that is no result."""
@@ -150,7 +145,7 @@ class Client:
     @property
     def is_open(self) -> bool:
         """Whether calls can be made: the connection stands, as far as is known here."""
-        return self._session.error is None and self._socket.is_ours
+        return self._session.error is None and self._socket.owner.is_here
 
     def __enter__(self) -> Self:
         return self
@@ -168,7 +163,7 @@ class Client:
 
         The child of a fork closes its descriptor only: the connection is its parent's.
         """
-        if not self._socket.is_ours:
+        if not self._socket.owner.is_here:
             self._socket.close()
             return
         self._session.lose(Disconnected("the client is closed"))
@@ -186,6 +181,7 @@ class Client:
             UsageError: `timeout_s` is not 0 to a year.
             DeadlineExceeded: No answer within `timeout_s`; the call is cancelled.
             RemoteError: The server answered with an exception.
+            Overloaded: It refused the call, or the connection.
             Disconnected: The connection ended first.
             ProtocolError: The server broke the protocol.
             UsedAfterFork: The connection was made in another process.
@@ -241,7 +237,7 @@ class Client:
         self, deadline_s: float, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
     ) -> Result:
         """Return what `work` does while no other thread touches the connection."""
-        self._socket.check_process()
+        self._socket.owner.check()
         try:
             self._enter(deadline_s)
             outcome = _outcome(work, *args, **kwargs)
@@ -383,13 +379,10 @@ class Client:
             del self._pending[question_id]
 
     def _settle(
-        self,
-        pending: PendingCall,
-        results: Any,
-        error: ClientError | None,
-        now_ns: int,
+        self, pending: PendingCall, results: Any, error: ClientError | None, now_ns: int
     ) -> None:
-        pending.settle(results, error, now_ns)
+        pending.results, pending.error, pending.received_ns = results, error, now_ns
+        pending.done = True
         if pending.is_submitted:
             self._finished[pending] = None
 

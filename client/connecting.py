@@ -158,7 +158,8 @@ class _Race:
 
     def _failed(self, candidate: Candidate, error: OSError, now_s: float) -> None:
         self._error = error
-        self._plan.failed(candidate, now_s, is_busy=_is_backlog_full(candidate, error))
+        is_backlog_full = candidate.family == socket.AF_UNIX and isinstance(error, BlockingIOError)
+        self._plan.failed(candidate, now_s, is_busy=is_backlog_full)
 
     def _failure(self, *, is_late: bool) -> ConnectError:
         reason: object = "no answer in time"
@@ -168,10 +169,6 @@ class _Race:
             elif not is_late:
                 reason = self._error.strerror or self._error
         return ConnectError(f"cannot connect to {self._address}: {reason}")
-
-
-def _is_backlog_full(candidate: Candidate, error: OSError) -> bool:
-    return candidate.family == socket.AF_UNIX and isinstance(error, BlockingIOError)
 
 
 async def _first_ready(descriptors: list[int], wake_s: float) -> list[int]:

@@ -1,6 +1,5 @@
 """The socket of a blocking client: it sends while it waits, and serves one process only."""
 
-import os
 import select
 import socket
 import sys
@@ -8,7 +7,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from capnp_rig.client.errors import DeadlineExceeded, Disconnected, UsedAfterFork
+from capnp_rig.client.errors import DeadlineExceeded, Disconnected
+from capnp_rig.client.forks import Owner
 
 # poll(2) takes milliseconds in an int.
 _LONGEST_POLL_S = 86_400.0
@@ -38,7 +38,7 @@ class DuplexSocket:
         self._socket = sock
         # gevent's sockets wait for bytes in 20 µs less than its poll.
         self._waits_itself = _is_gevents(sock)
-        self._process_id = os.getpid()
+        self.owner = Owner()
         self._unsent = _NOTHING
         # Made once: it takes 1 µs.
         self._arriving = select.poll()
@@ -49,23 +49,9 @@ class DuplexSocket:
         self._overdue_s: float | None = None
 
     @property
-    def is_ours(self) -> bool:
-        """Whether the connection was made in this process."""
-        return os.getpid() == self._process_id
-
-    @property
     def is_blocked(self) -> bool:
         """Whether nothing can be sent now: the server does not read, or the connection is lost."""
         return bool(self._unsent) or self._failure is not None
-
-    def check_process(self) -> None:
-        """Refuse to be used by the child of a fork.
-
-        Raises:
-            UsedAfterFork: The connection was made in another process.
-        """
-        if os.getpid() != self._process_id:
-            raise UsedAfterFork("the connection was made in another process: connect anew")
 
     def queue(self, data: bytes) -> None:
         """Send `data` with the next `flush`."""
@@ -180,7 +166,7 @@ class DuplexSocket:
 
     def shut_down(self) -> None:
         """End the connection; every thread that waits for it wakes up."""
-        if self.is_ours:
+        if self.owner.is_here:
             # It may have ended already.
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)

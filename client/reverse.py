@@ -42,21 +42,11 @@ class AsyncReverseClient(AsyncClient):
     interface = MESSAGE_STREAM
 
     async def read(self, text: str, *, timeout_s: float | None = None) -> bytes:
-        """Call ``MessageStream.read``: return the text reversed, as UTF-8.
-
-        Raises:
-            EncodeError: The text holds a lone surrogate, or is over the message limit.
-            ClientError: As `AsyncClient.call`.
-        """
+        """Call ``MessageStream.read``, as `ReverseClient.read`."""
         return _chunk(await self.call("read", _params(text), timeout_s=timeout_s))
 
     async def reverse(self, text: str, *, timeout_s: float | None = None) -> str:
-        """Return `text` reversed.
-
-        Raises:
-            ProtocolError: The answer is not UTF-8.
-            ClientError: As `AsyncClient.call`.
-        """
+        """Return `text` reversed, as `ReverseClient.reverse`."""
         return _text(await self.read(text, timeout_s=timeout_s))
 
 
