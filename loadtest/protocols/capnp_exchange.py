@@ -118,9 +118,9 @@ class CapnpConnection:
         if not isinstance(answer.outcome, Results):
             raise error_of(answer)
         capabilities = answer.outcome.cap_table
-        if len(capabilities) != 1 or capabilities[0].export_id is None:
+        if len(capabilities) != 1 or capabilities[0] is None:
             raise ProtocolError("the server offers no bootstrap interface")
-        self._target = ImportedCap(capabilities[0].export_id)
+        self._target = ImportedCap(capabilities[0])
         self._out.append(encode_finish(0, release_result_caps=False))
         return message.bounds[-1][1]
 

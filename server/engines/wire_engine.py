@@ -94,7 +94,7 @@ def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
         else:
             return packed
         finally:
-            # The same as `wire.encoding.pointers.expire`, written out: it saves a call per call.
+            # Views that are still held no longer keep the bytes alive.
             message = content[0]
             message.buffer = b""
             message.__class__ = ExpiredMessage

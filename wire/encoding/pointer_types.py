@@ -10,6 +10,7 @@ and no data (encoding.html#lists); it is read and written as such a struct.
 import struct
 from collections.abc import Callable
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 from capnp_rig.wire.encoding.accessors import (
@@ -41,7 +42,6 @@ from capnp_rig.wire.encoding.field_types import (
     Mistake,
     NativeSource,
     PointerType,
-    View,
     Writer,
 )
 from capnp_rig.wire.encoding.lists import BoolList, EnumList, PointerList, StructList
@@ -50,10 +50,6 @@ from capnp_rig.wire.encoding.writers import compile_element_writer, write_elemen
 
 # The zeros that close a text and fill its last word, by its length modulo 8.
 _CLOSING = tuple(ZEROS[8 - length] for length in range(8))
-
-
-def _to_dict(view: View) -> dict[str, Any]:
-    return view.to_dict()
 
 
 def _to_dicts(views: StructList) -> list[dict[str, Any]]:
@@ -217,7 +213,7 @@ class _Struct(PointerType):
     """A mapping of a struct's fields; read as a view."""
 
     is_struct = True
-    to_native = staticmethod(_to_dict)
+    to_native = methodcaller("to_dict")
 
     def __init__(self, codec: Codec) -> None:
         self.codecs = (codec,)
@@ -385,14 +381,10 @@ def is_plain(schema: Any, seen: set[int]) -> bool:
     return all(
         field.proto.which() == "slot"
         and field.proto.discriminantValue == 0xFFFF
-        and _is_plain_type(field.proto.slot.type, partial(_schema_of, field), seen)
+        and _is_plain_type(field.proto.slot.type, partial(getattr, field, "schema"), seen)
         and not (field.proto.slot.hadExplicitDefault and _is_pointer(field.proto.slot.type))
         for field in schema.fields_list
     )
-
-
-def _schema_of(field: Any) -> Any:
-    return field.schema
 
 
 def _is_pointer(type_: Any) -> bool:

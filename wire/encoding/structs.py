@@ -11,8 +11,8 @@ so do lists of structs that have such fields.
 A view is a value to write, too, and so are its lists.
 
 A view is valid as long as the buffer it was read from: one of a plain method's params expires
-with the call, and raises `ViewExpired` afterwards (`pointers.expire`). An attribute that the
-sender left out, or that its older schema lacks, reads as the schema's default.
+with the call, and raises `ViewExpired` afterwards (`pointers.ExpiredMessage`). An attribute that
+the sender left out, or that its older schema lacks, reads as the schema's default.
 """
 
 import struct
@@ -318,12 +318,7 @@ class StructCodec:
         return write_or_build
 
     def _complete(self, values: Any) -> dict[str, Any]:
-        """Return a value for each field; of no values at all there is nothing to write.
-
-        Raises:
-            TypeError: `values` are no mapping.
-            KeyError: A name is no field.
-        """
+        """Return a value for each field; of no values at all there is nothing to write."""
         if isinstance(values, StructView):
             values = values.to_dict()
         elif not isinstance(values, Mapping):

@@ -203,9 +203,9 @@ class ClientConnection(Connection):
         self._out.append(encode_finish(question_id, release_result_caps=False))
         self._free_ids.append(question_id)
         if isinstance(outcome, Results):
-            for descriptor in outcome.cap_table:
-                if descriptor.export_id is not None:
-                    self._target = ImportedCap(descriptor.export_id)
+            for export_id in outcome.cap_table:
+                if export_id is not None:
+                    self._target = ImportedCap(export_id)
                     self._head_words = CALL_HEAD_WORDS
                     return None
             outcome = RemoteError("the answer holds no capability")

@@ -112,17 +112,13 @@ class Canceled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The results of a call: `content` points to the result struct or capability, unread."""
+    """The results of a call: `content` points to the result struct or capability, unread.
+
+    `cap_table` has the export of each capability that the sender hosts, None for others.
+    """
 
     content: Pointer | None
-    cap_table: tuple["CapDescriptor", ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CapDescriptor:
-    """An entry of a capability table; `id` is an export where the sender hosts it, else None."""
-
-    export_id: int | None
+    cap_table: tuple[int | None, ...]
 
 
 Outcome = Results | RemoteError | Canceled
@@ -344,10 +340,6 @@ def _field(parent: StructAt, index: int) -> StructAt:
     )
 
 
-def _read_bootstrap(body: StructAt) -> Bootstrap:
-    return Bootstrap(body.bits(0, 4))
-
-
 def _read_call(body: StructAt) -> Call:
     return Call(
         question_id=body.bits(0, 4),
@@ -408,8 +400,8 @@ def _read_outcome(body: StructAt) -> Outcome:
     if which == 0:
         payload = _field(body, 0)
         table = payload.pointer(1)
-        caps = () if table is None else tuple(map(_read_descriptor, _structs(table)))
-        return Results(payload.pointer(0), caps)
+        hosted = () if table is None else tuple(map(_export_id, _structs(table)))
+        return Results(payload.pointer(0), hosted)
     if which == 1:
         return _read_exception(_field(body, 0))
     if which == 2:
@@ -419,12 +411,9 @@ def _read_outcome(body: StructAt) -> Outcome:
     raise MalformedMessage(f"message has a return of kind {which}, which was not asked for")
 
 
-def _read_descriptor(body: StructAt) -> CapDescriptor:
-    which = body.bits(0, 2)
+def _export_id(descriptor: StructAt) -> int | None:
     # senderHosted, senderPromise
-    if which in {1, 2}:
-        return CapDescriptor(body.bits(4, 4))
-    return CapDescriptor(None)
+    return descriptor.bits(4, 4) if descriptor.bits(0, 2) in {1, 2} else None
 
 
 def _read_exception(body: StructAt) -> RemoteError:
@@ -436,19 +425,6 @@ def _read_exception(body: StructAt) -> RemoteError:
     return RemoteError(text or "(no reason given)", known)
 
 
-def _read_finish(body: StructAt) -> Finish:
-    # The bit is stored inverted, because the field's default is true.
-    return Finish(body.bits(0, 4), release_result_caps=not body.bits(4, 1) & 1)
-
-
-def _read_release(body: StructAt) -> Release:
-    return Release(body.bits(0, 4), body.bits(4, 4))
-
-
-def _read_abort(body: StructAt) -> Abort:
-    return Abort(_read_exception(body))
-
-
 def _read_unimplemented(body: StructAt) -> Unimplemented:
     tag = body.bits(0, 2)
     if tag not in {Tag.CALL, Tag.BOOTSTRAP}:
@@ -456,17 +432,14 @@ def _read_unimplemented(body: StructAt) -> Unimplemented:
     return Unimplemented(tag, _field(body, 0).bits(0, 4))
 
 
-def _read_disembargo(body: StructAt) -> Disembargo:
-    return Disembargo(body.bits(4, 2))
-
-
 _READERS: dict[int, Callable[[StructAt], Incoming]] = {
     Tag.UNIMPLEMENTED: _read_unimplemented,
-    Tag.ABORT: _read_abort,
+    Tag.ABORT: lambda body: Abort(_read_exception(body)),
     Tag.CALL: _read_call,
     Tag.RETURN: _read_return,
-    Tag.FINISH: _read_finish,
-    Tag.RELEASE: _read_release,
-    Tag.BOOTSTRAP: _read_bootstrap,
-    Tag.DISEMBARGO: _read_disembargo,
+    # The bit is stored inverted, because the field's default is true.
+    Tag.FINISH: lambda body: Finish(body.bits(0, 4), not body.bits(4, 1) & 1),
+    Tag.RELEASE: lambda body: Release(body.bits(0, 4), body.bits(4, 4)),
+    Tag.BOOTSTRAP: lambda body: Bootstrap(body.bits(0, 4)),
+    Tag.DISEMBARGO: lambda body: Disembargo(body.bits(4, 2)),
 }

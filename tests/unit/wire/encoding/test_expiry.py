@@ -10,13 +10,20 @@ import pytest
 
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.lists import LazyList
-from capnp_rig.wire.encoding.pointers import expire
+from capnp_rig.wire.encoding.pointers import ExpiredMessage, Message
 from capnp_rig.wire.encoding.structs import StructView, compile_struct
 from capnp_rig.wire.errors import MalformedMessage, ViewExpired, WireError
 
 DATA = Path(__file__).parents[3] / "data"
 KINDS = load_schema(DATA / "kinds.capnp")
 LISTS = load_schema(DATA / "lists.capnp")
+
+
+def expire(message: Message) -> None:
+    """End the life of all views of `message`, as the wire engine does."""
+    message.buffer = b""
+    message.__class__ = ExpiredMessage
+
 
 INNER = {"number": 7, "name": "inner"}
 ITEM = {"number": 3, "name": "item", "part": {"size": 1}, "children": [{"number": 4}]}

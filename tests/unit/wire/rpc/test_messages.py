@@ -26,7 +26,6 @@ from capnp_rig.wire.rpc.messages import (
     Bootstrap,
     Call,
     Canceled,
-    CapDescriptor,
     Disembargo,
     ExceptionType,
     Finish,
@@ -278,10 +277,10 @@ def test_results_and_their_capabilities_are_read() -> None:
     assert answer.no_finish_needed
     assert isinstance(answer.outcome, Results)
     assert answer.outcome.cap_table == (
-        CapDescriptor(5),
-        CapDescriptor(6),
-        CapDescriptor(None),
-        CapDescriptor(None),
+        5,
+        6,
+        None,
+        None,
     )
 
 
