@@ -17,6 +17,7 @@ from typing import Final
 
 from capnp_rig.server.engines.early_cancels import EarlyCancels
 from capnp_rig.server.engines.engine import MAX_WORKER_CALLS, SHUTTING_DOWN, WORKER_FULL
+from capnp_rig.server.engines.peer_errors import unmarked
 from capnp_rig.wire.encoding.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, Message
 from capnp_rig.wire.errors import MalformedMessage, RemoteProtocolError
@@ -442,10 +443,7 @@ def _bare(message: Message) -> RemoteError:
     decoded = decode(message)
     assert isinstance(decoded, Return)
     assert isinstance(decoded.outcome, RemoteError)
-    error = decoded.outcome
-    # What KJ_EXCEPTION makes of pycapnp's variable, and the end of Python's line.
-    text = error.reason.removeprefix("message = ").removesuffix("\n")
-    return RemoteError(text, error.type)
+    return RemoteError(unmarked(decoded.outcome.reason), decoded.outcome.type)
 
 
 def _exception(answer_id: int, flags: int, error: RemoteError) -> list[Buffer]:

@@ -17,6 +17,8 @@ from capnp_rig.server.service import ServiceError
 from capnp_rig.wire.errors import MalformedMessage
 
 MAX_TEXT_CHARS = 500
+# Start and end of text, in ASCII.
+_BEGIN, _END = "\x02", "\x03"
 NOT_LOGGED = "internal error [not logged: there are too many like it]"
 
 
@@ -76,12 +78,21 @@ class PeerError(Exception):
 
 
 def peer_error(text: str) -> PeerError:
-    """Return the exception that shows the peer exactly `text`, cut if it is long."""
-    safe = cut(text)
+    """Return the exception that sends `text`, cut if it is long, between two marks of ours.
+
+    pycapnp and KJ put words of their own around it. `unmarked` finds it again.
+    """
+    safe = f"{_BEGIN}{cut(text)}{_END}"
     # Python prints no module for a class of builtins.
     kind = type("PeerError", (PeerError,), {"__qualname__": safe, "__module__": "builtins"})
     error: PeerError = kind()
     return error
+
+
+def unmarked(sent: str) -> str:
+    """Return the text that `peer_error` marked in what is `sent`; one of KJ's own as it is."""
+    _, mark, marked = sent.partition(_BEGIN)
+    return marked.rpartition(_END)[0] if mark else sent
 
 
 def error_id() -> str:

@@ -28,6 +28,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from traceback import walk_tb
 from typing import Any, Protocol, cast
 
 import httptools
@@ -37,7 +38,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.events import Closed
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from capnp_rig.server.connections.lingering import Lingering
@@ -74,7 +75,11 @@ async def open_http_stack(note: Note, log: Log) -> AsyncIterator[Engine]:
 
 def _is_of_closed_transport(error: BaseException) -> bool:
     # uvloop's, between the end of a connection and `connection_lost`, by which uvicorn knows.
-    return isinstance(error, RuntimeError) and "the handler is closed" in str(error)
+    if not isinstance(error, RuntimeError):
+        return False
+    callers = [frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__)]
+    cycles = [caller for caller in callers if isinstance(caller, RequestResponseCycle)]
+    return any(cycle.transport.is_closing() for cycle in cycles)
 
 
 class _Connection(Protocol):

@@ -212,16 +212,26 @@ def answered_with(number: int, size: int) -> bytes:
     return b"".join(encode_results(number, EncodedStruct(1, [bytes(size)], size // 8)))
 
 
-def test_h4_pycapnps_own_words_are_taken_from_an_error() -> None:
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        ("message = \x02message = no such word\n\x03\n", "message = no such word\n"),
+        ("message = \x02a\x03b\x02c\x03\n", "a\x03b\x02c"),
+        ("message = \x02\x03\n", ""),
+        # KJ's own.
+        ("message = not marked\n", "message = not marked\n"),
+    ],
+)
+def test_h4_pycapnps_own_words_are_taken_from_an_error(sent: str, text: str) -> None:
     subject = meter()
     subject.receive(call(1), 0.0)
     build = RPC.Message.new_message()
     body = build.init("return")
     body.answerId = 1
     body.releaseParamCaps = False
-    body.init("exception").reason = "message = message = no such word\n\n"
+    body.init("exception").reason = sent
     (reply,) = map(decoded, split(send(subject, encoded(build))))
-    assert (reply.kind, reply.id, reply.text) == ("exception", 1, "message = no such word\n")
+    assert (reply.kind, reply.id, reply.text) == ("exception", 1, text)
     # What KJ decided stays: it sends Release messages, and waits for a Finish.
     assert not reply.releases_params
     assert subject.receive(finish(1), 0.0) == finish(1)

@@ -3,7 +3,7 @@ import traceback
 import pytest
 
 from capnp_rig.server.engines.engine import end_reason
-from capnp_rig.server.engines.peer_errors import PeerError, peer_error
+from capnp_rig.server.engines.peer_errors import PeerError, peer_error, unmarked
 
 
 def as_pycapnp_sends(error: Exception) -> str:
@@ -26,16 +26,18 @@ def raised(text: str) -> Exception:
 @pytest.mark.parametrize(
     ("text", "sent"),
     [
-        ("no such word", "no such word\n"),
-        ("", "\n"),
-        ("naïve", "naïve\n"),
-        ("nul\0", "nul\\x00\n"),
-        ("\udcff", "\\udcff\n"),
-        ("x" * 600, "x" * 500 + "\n"),
+        ("no such word", "no such word"),
+        ("", ""),
+        ("naïve", "naïve"),
+        ("nul\0", "nul\\x00"),
+        ("\udcff", "\\udcff"),
+        ("x" * 600, "x" * 500 + ""),
     ],
 )
 def test_h4_the_peer_sees_the_text_and_nothing_else(text: str, sent: str) -> None:
-    assert as_pycapnp_sends(raised(text)) == sent
+    whole = as_pycapnp_sends(raised(text))
+    assert whole == f"\x02{sent}\x03\n"
+    assert unmarked(whole) == sent
 
 
 @pytest.mark.parametrize(
