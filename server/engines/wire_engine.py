@@ -8,8 +8,8 @@ of its params expire when it returns, and Data that it took from them stays as i
 
 What bounds a connection: a batch of calls stops after `Limits.inline_calls`, to let others
 have their turn, and after `Limits.inline_words` of results. Nothing more is decoded or read
-while `_WRITE_LIMIT` bytes of answers wait for the peer, which is cut off when it reads none
-of them for `_STALL_LIMIT_S` or when running calls bring them to `_UNREAD_LIMIT`; nor while
+while `WRITE_LIMIT_BYTES` bytes of answers wait for the peer, which is cut off when it reads none
+of them for `STALL_LIMIT_S` or when running calls bring them to `UNREAD_LIMIT_BYTES`; nor while
 the params of running async calls hold `_PARAMS_LIMIT` bytes.
 """
 
@@ -18,9 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from capnp_rig.server.connections.limits import STALL_LIMIT_S as _STALL_LIMIT_S
-from capnp_rig.server.connections.limits import UNREAD_LIMIT_BYTES as _UNREAD_LIMIT
-from capnp_rig.server.connections.limits import WRITE_LIMIT_BYTES as _WRITE_LIMIT
+from capnp_rig.server.connections.limits import STALL_LIMIT_S, UNREAD_LIMIT_BYTES, WRITE_LIMIT_BYTES
 from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settled
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, stamped
 from capnp_rig.server.engines.early_cancels import EarlyCancels
@@ -226,7 +224,7 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not asserted: uvloop's transports do not derive from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=_WRITE_LIMIT)
+        self._transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
         self._engine.connections.add(self)
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -397,8 +395,8 @@ class _Connection(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             return
         self._flush()
-        if self._transport.get_write_buffer_size() > _UNREAD_LIMIT:
-            self._fault = f"the peer left {_UNREAD_LIMIT >> 20} MiB of its replies unread"
+        if self._transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES:
+            self._fault = f"the peer left {UNREAD_LIMIT_BYTES >> 20} MiB of its replies unread"
             self._transport.abort()
 
     def _cancel(self, question_id: int) -> None:
@@ -439,14 +437,14 @@ class _Connection(asyncio.BufferedProtocol):
     def _watch_for_stall(self) -> None:
         self._added_bytes = 0
         waiting = self._transport.get_write_buffer_size()
-        self._stall_timer = self._loop.call_later(_STALL_LIMIT_S, self._check_stall, waiting)
+        self._stall_timer = self._loop.call_later(STALL_LIMIT_S, self._check_stall, waiting)
 
     def _check_stall(self, waiting_before: int) -> None:
         # Answers of calls that ran already may have come on top of what waits.
         if self._transport.get_write_buffer_size() < waiting_before + self._added_bytes:
             self._watch_for_stall()
             return
-        self._fault = f"the peer read none of its replies for {_STALL_LIMIT_S:g} s"
+        self._fault = f"the peer read none of its replies for {STALL_LIMIT_S:g} s"
         self._transport.abort()
 
     # --- the end

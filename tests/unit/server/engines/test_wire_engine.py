@@ -95,7 +95,7 @@ def test_an_id_that_comes_again_before_its_answer_has_left_is_another_call() -> 
 
 
 def test_b8_what_running_calls_add_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire_engine, "_STALL_LIMIT_S", 0.05)
+    monkeypatch.setattr(wire_engine, "STALL_LIMIT_S", 0.05)
 
     async def check(connection: _Connection, transport: Transport, service: Service) -> None:
         connection._serve(b"".join(call(number) for number in range(1, 11)))
