@@ -5,11 +5,8 @@ text itself. ``server/stacks`` describes the wire formats.
 """
 
 from collections.abc import Callable
-from socket import socket
-from typing import Protocol
+from typing import Any, Protocol
 
-from capnp_rig.client.connecting import connect_socket
-from capnp_rig.client.stacks.byte_clients import EchoClient, FrameClient, JsonClient
 from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
 from capnp_rig.rigcli.address import Address
 
@@ -73,10 +70,13 @@ def connect_stack(
         raise LibraryMissingError(
             f"--stack {stack} needs {error.name}: pip install 'capnp-rig[stacks]'"
         ) from error
+    from capnp_rig.client.connecting import connect_socket
+
     return kind(connect_socket(address, connect_timeout_s), address, timeout_s)
 
 
-def _client_type(stack: str, *, http2: bool) -> Callable[[socket, Address, float], StackClient]:
+def _client_type(stack: str, *, http2: bool) -> Callable[[Any, Address, float], StackClient]:
+    """Return what makes a client of a stack from its connected socket."""
     if http2:
         from capnp_rig.client.stacks.http2_client import Http2Client
 
@@ -85,9 +85,8 @@ def _client_type(stack: str, *, http2: bool) -> Callable[[socket, Address, float
         from capnp_rig.client.stacks.http1_client import HttpClient
 
         return HttpClient
-    others: dict[str, Callable[[socket, Address, float], StackClient]] = {
-        "echo": EchoClient,
-        "json": JsonClient,
-        "selectors": FrameClient,
-    }
-    return others[stack]
+    from capnp_rig.client.stacks import byte_clients
+
+    if stack == "echo":
+        return byte_clients.EchoClient
+    return byte_clients.JsonClient if stack == "json" else byte_clients.FrameClient

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
 
 from capnp_rig import rigcli
 from capnp_rig.loadtest.engine.child_process import Terminated, unwinding_on_sigterm
 from capnp_rig.loadtest.engine.progress import ShowProgress
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from capnp_rig.loadtest.results.writing import WrittenResult
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -87,6 +88,8 @@ def failures_in_one_line(*kinds: type[Exception]) -> Iterator[None]:
         sys.exit(143)
 
 
-def stdout() -> Console:
+def stdout() -> "Console":
     """Return a console on stdout, wide enough where it is no terminal."""
+    from rich.console import Console
+
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_COLUMNS)
