@@ -11,7 +11,7 @@ from locust.env import Environment
 
 # Not by name: Locust runs every user class that it finds in a locustfile, imported ones included.
 from capnp_rig.loadtest import capnp_user
-from capnp_rig.loadtest.workload.texts import generate
+from capnp_rig.loadtest.workload.bodies import random_texts
 
 _PAYLOAD_BYTES = 32
 _SEED = 1
@@ -26,7 +26,7 @@ class CallUser(capnp_user.CapnpUser):
         super().__init__(environment)
         texts = [
             f"{self._number:016x}{body}"
-            for body in generate(_PAYLOAD_BYTES, seed=_SEED, count=_TEXTS)
+            for body in random_texts(_PAYLOAD_BYTES, seed=_SEED, count=_TEXTS)
         ]
         self._texts = cycle([(text, text[::-1].encode()) for text in texts])
 

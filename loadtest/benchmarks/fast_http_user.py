@@ -14,7 +14,7 @@ from locust.contrib.fasthttp import FastHttpUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
 from capnp_rig.loadtest.stats.failures import WrongReply, check_reply
-from capnp_rig.loadtest.workload.texts import generate
+from capnp_rig.loadtest.workload.bodies import random_texts
 
 _PAYLOAD_BYTES = 32
 _SEED = 1
@@ -28,7 +28,7 @@ class HttpReverseUser(FastHttpUser):
 
     def on_start(self) -> None:
         """Prepare the texts; no other user has the same."""
-        bodies = generate(_PAYLOAD_BYTES, seed=_SEED, count=_TEXTS)
+        bodies = random_texts(_PAYLOAD_BYTES, seed=_SEED, count=_TEXTS)
         texts = [f"{next(_numbers):016x}{body}" for body in bodies]
         self._texts = cycle([(text.encode(), text[::-1].encode()) for text in texts])
 

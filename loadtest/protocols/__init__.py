@@ -30,6 +30,7 @@ from capnp_rig.loadtest.protocols.payloads import (
     Payloads,
     RawBody,
     json_text,
+    read_payloads,
 )
 from capnp_rig.loadtest.workload import (
     BINARY,
@@ -39,7 +40,6 @@ from capnp_rig.loadtest.workload import (
     WorkloadError,
     load_workload,
 )
-from capnp_rig.loadtest.workload.texts import TextError
 
 CAPNP, ECHO, JSON, HTTP1, HTTP2, GRPC, SELECTORS = STACKS = (
     *("capnp", "echo", "json", "http1", "http2", "grpc", "selectors"),
@@ -135,10 +135,7 @@ def load_any_workload(
     if missing is not None:
         raise WorkloadError(f"the stack {stack} needs {missing}: pip install 'capnp-rig[stacks]'")
     rival, kind = _RIVALS[stack], config.payload_kind
-    try:
-        payloads = Payloads(config, rival.forms[kind])
-    except TextError as error:
-        raise WorkloadError(str(error)) from error
+    payloads = read_payloads(config, rival.forms[kind])
     label = rival.labels[kind]
     return StackWorkload(label, payloads, _maker(stack, kind, label, authority or "localhost"))
 

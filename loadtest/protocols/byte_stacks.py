@@ -12,7 +12,7 @@ from capnp_rig.loadtest.protocols.ordered import (
 )
 from capnp_rig.loadtest.protocols.payloads import Payload
 from capnp_rig.loadtest.stats.failures import WrongReply
-from capnp_rig.loadtest.workload.texts import WRONG_REPLY
+from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
 
 _LENGTH = struct.Struct("<I")
 # In the length: the payload is bytes, to be reversed as such.

@@ -18,7 +18,7 @@ from capnp_rig.loadtest.protocols.ordered import (
 )
 from capnp_rig.loadtest.protocols.payloads import Payload, Payloads
 from capnp_rig.loadtest.stats.failures import WrongReply
-from capnp_rig.loadtest.workload.texts import WRONG_REPLY
+from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
 
 _OK = 200
 _HEAD_END = b"\r\n\r\n"

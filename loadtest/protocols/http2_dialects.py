@@ -11,7 +11,7 @@ from capnp_rig.client.errors import ProtocolError, RemoteError
 from capnp_rig.loadtest.protocols.http1_stack import JsonBody
 from capnp_rig.loadtest.protocols.payloads import Payload
 from capnp_rig.loadtest.stats.failures import WrongReply
-from capnp_rig.loadtest.workload.texts import WRONG_REPLY
+from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
 
 Bytes = bytes | bytearray
 

@@ -13,7 +13,7 @@ from capnp_rig.loadtest.protocols.ordered import (
 )
 from capnp_rig.loadtest.protocols.payloads import Payload
 from capnp_rig.loadtest.stats.failures import WrongReply
-from capnp_rig.loadtest.workload.texts import WRONG_REPLY
+from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
 
 # Longer than any error; a line without an end is no reply.
 _SPARE_BYTES = 65_536

@@ -4,9 +4,9 @@
 each connection: params that are packed already, and a check for the results. There are three
 kinds:
 
-- **texts**, for the tutorial's ``MessageStream.read`` without params (`workload.texts`): each
+- **texts**, for the tutorial's ``MessageStream.read`` without params (`workload.bodies`): each
   with a nonce of its own, so that crossed replies are noticed;
-- **bytes**, for ``Binary.reverse`` (`loadtest.workload.binaries`), with nonces as well;
+- **bytes**, for ``Binary.reverse``, with nonces as well;
 - **params** as JSON (`workload.json_params`), sent line by line, with templates that each request
   fills in (`loadtest.workload.templates`), and fields that the results must have
   (`loadtest.workload.expectations`).
@@ -17,11 +17,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, cycle, starmap
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any, TypeVar
 
-from capnp_rig.loadtest.workload.binaries import Binaries
+from capnp_rig.loadtest.workload.bodies import (
+    NONCE_BYTES,
+    WRONG_REPLY,
+    Bodies,
+    random_bytes,
+    random_texts,
+)
 from capnp_rig.loadtest.workload.expectations import Expectation, compile_expectation
 from capnp_rig.loadtest.workload.json_params import (
     MAX_WORDS,
@@ -34,16 +40,6 @@ from capnp_rig.loadtest.workload.json_params import (
     too_large,
 )
 from capnp_rig.loadtest.workload.templates import WIDEST, Source, Values
-from capnp_rig.loadtest.workload.texts import (
-    KEPT_REQUESTS,
-    KEPT_WORDS,
-    WRONG_REPLY,
-    ShortTexts,
-    TextError,
-    Texts,
-    generated_texts,
-    parse_corpus,
-)
 from capnp_rig.schema import SchemaError, load_schema, message
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.foreign_protocols import Foreign, recognise
@@ -93,6 +89,11 @@ class WorkloadConfig:
     corpus: str | None = None
     seed: int = 1
     payload_kind: str = TEXT
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the texts to send are given, so that none are generated."""
+        return bool(self.text) or self.corpus is not None
 
 
 @dataclass(eq=False, slots=True)
@@ -178,7 +179,7 @@ def load_workload(
         else:
             source = partial(Source, first=first, step=step, seed=config.seed, clock=clock)
             is_repeating, start = _lines(config, method, schema, source)
-    except (SchemaError, ParamsError, TextError) as error:
+    except (SchemaError, ParamsError) as error:
         raise WorkloadError(" ".join(str(error).split())) from error
     label = f"{interface.name}.{method.name}"
     return Workload(interface, method, label, is_repeating, start)
@@ -278,55 +279,115 @@ def _refuse_capabilities(label: str, params: Any) -> None:
 _Start = Callable[[int, int], Iterator[Request]]
 
 
+# Callers may keep a frame and a reply for each request of a cycle, in every connection: at most
+# 1 MiB of each, or as much as is in flight twice. That is a body of 4 KiB and what it stands in.
+_KEPT_WORDS = 520
+_KEPT_REQUESTS = 256
+
+
+def read_contents(config: WorkloadConfig, most_bytes: int) -> list[tuple[bytes, bytes]]:
+    """Return the bodies that a config asks for, each with its reverse.
+
+    Generated ones fill no more than `most_bytes` and one with their nonce.
+
+    Raises:
+        WorkloadError: They cannot be sent.
+    """
+    if config.payload_bytes < 1:
+        raise WorkloadError(f"the payload must be at least 1 byte, not {config.payload_bytes}")
+    size = min(config.payload_bytes, most_bytes + 1)
+    if config.payload_kind == BINARY:
+        if config.has_texts:
+            raise WorkloadError("text and corpus are texts: leave them out of a binary payload")
+        return [(body, body[::-1]) for body in random_bytes(size, seed=config.seed)]
+    if config.text and config.corpus is not None:
+        raise WorkloadError("text and corpus exclude each other: give one of them")
+    if config.text:
+        texts = [config.text]
+    elif config.corpus is not None:
+        texts = [line for line in config.corpus.splitlines() if line]
+    else:
+        texts = random_texts(size, seed=config.seed)
+    if not texts:
+        raise WorkloadError("no text to send")
+    try:
+        return [(text.encode(), text[::-1].encode()) for text in texts]
+    except UnicodeEncodeError as error:
+        raise WorkloadError(f"a text is not valid Unicode: {error.reason}") from error
+
+
+class _Body:
+    """A body in the params of a call, encoded but for the nonce in front of it."""
+
+    __slots__ = ("_field", "_head", "_pack", "_reverse", "_sizes", "_tail", "words")
+
+    def __init__(
+        self, pack: Callable[[bytes], EncodedTuple], field: str, content: bytes, reverse: bytes
+    ) -> None:
+        nonce = b"0" * NONCE_BYTES
+        self._pack, self._field, self._reverse = pack, field, reverse
+        self._sizes, parts, self.words = pack(nonce + content)
+        self._head, _, self._tail = b"".join(parts).partition(nonce)
+
+    def behind(self, nonce: bytes) -> Request:
+        """Return the request that sends the body behind a nonce; a short one is sent alone."""
+        if len(nonce) == NONCE_BYTES:
+            params: EncodedTuple = (self._sizes, [self._head + nonce, self._tail], self.words)
+        else:
+            params = self._pack(nonce)
+        return Request(params, partial(self._fault, nonce[::-1]))
+
+    def _fault(self, end: bytes, results: Any) -> str | None:
+        # As bytes: a memoryview is compared element by element.
+        reply, start = bytes(getattr(results, self._field)), self._reverse
+        if len(reply) == len(start) + len(end) and reply.startswith(start) and reply.endswith(end):
+            return None
+        return WRONG_REPLY
+
+
 def _texts(config: WorkloadConfig, method: Method) -> tuple[bool, _Start]:
     if config.expect is not None:
         raise WorkloadError("expect goes with params: generated texts have replies of their own")
-    if config.text and config.corpus is not None:
-        raise WorkloadError("text and corpus exclude each other: give one of them")
-    _check_size(config.payload_bytes)
-    texts: Texts | ShortTexts
-    if config.text:
-        texts = Texts(method.params, [config.text], is_corpus=True)
-    elif config.corpus is not None:
-        texts = Texts(method.params, parse_corpus(config.corpus), is_corpus=True)
-    else:
-        texts = generated_texts(method.params, config.payload_bytes, seed=config.seed)
-    if texts.words > MAX_WORDS:
-        raise WorkloadError(f"the text: {too_large(8 * texts.words)}")
-    return texts.is_repeating, partial(_text_requests, texts)
+    pack = method.params.pack
+    return _bodies(config, lambda data: pack({"request": {"content": data.decode()}}), "chunk")
 
 
-def _text_requests(
-    texts: Texts | ShortTexts | Binaries, user: int, in_flight: int
-) -> Iterator[Request]:
-    lap = starmap(Request, texts.lap(user, in_flight))
-    return cycle(lap) if texts.is_repeating else lap
+def _bodies(
+    config: WorkloadConfig, pack: Callable[[bytes], EncodedTuple], field: str
+) -> tuple[bool, _Start]:
+    """Return the requests that `pack` makes of bodies; the results have the reverse in `field`."""
+    # Before it is generated.
+    if config.payload_bytes > 8 * MAX_WORDS:
+        raise WorkloadError(f"the payload: {too_large(config.payload_bytes)}")
+    contents = read_contents(config, 8 * MAX_WORDS)
+    bodies = [_Body(pack, field, content, reverse) for content, reverse in contents]
+    words = max(body.words for body in bodies)
+    if words > MAX_WORDS:
+        what = "text" if config.has_texts else "payload"
+        raise WorkloadError(f"the {what}: {too_large(8 * words)}")
+    requests = Bodies(
+        bodies,
+        payload_bytes=config.payload_bytes,
+        is_corpus=config.has_texts,
+        is_repeating=words <= _KEPT_WORDS and len(bodies) <= _KEPT_REQUESTS,
+    )
+    if requests.is_repeating:
+        return True, lambda user, in_flight: cycle(requests.lap(user, in_flight))
+    return False, requests.lap
 
 
 def _binary_workload(config: WorkloadConfig) -> Workload:
     given = [name for name in _NOT_BINARY if getattr(config, name)]
     if given:
         raise WorkloadError(f"{given[0]} does not go with a binary payload: leave it out")
-    _check_size(config.payload_bytes)
     interface = compile_interface(load_schema(_BINARY_SCHEMA).Binary)
     method = interface.methods["reverse"]
-    bodies = Binaries(method.params, config.payload_bytes, seed=config.seed)
-    if bodies.words > MAX_WORDS:
-        raise WorkloadError(f"the payload: {too_large(8 * bodies.words)}")
-    label = f"{interface.name}.{method.name}"
-    start = partial(_text_requests, bodies)
-    return Workload(interface, method, label, bodies.is_repeating, start)
+    pack = method.params.pack
+    is_repeating, start = _bodies(config, lambda data: pack({"data": data}), "data")
+    return Workload(interface, method, f"{interface.name}.{method.name}", is_repeating, start)
 
 
 _NOT_BINARY = ("schema", "interface", "method", "params", "expect", "text", "corpus")
-
-
-def _check_size(payload_bytes: int) -> None:
-    if payload_bytes < 1:
-        raise WorkloadError(f"the payload must be at least 1 byte, not {payload_bytes}")
-    # Before it is generated.
-    if payload_bytes > 8 * MAX_WORDS:
-        raise WorkloadError(f"the payload: {too_large(payload_bytes)}")
 
 
 # --- params ---------------------------------------------------------------------------------
@@ -356,7 +417,7 @@ def _lines(
     schema: Any,
     make_source: Callable[[frozenset[str]], Source],
 ) -> tuple[bool, _Start]:
-    if config.text or config.corpus is not None:
+    if config.has_texts:
         given = "text" if config.text else "corpus"
         raise WorkloadError(f"{given} is for MessageStream.read without params: leave it out")
     params = _read("params", config.params, schema.param_type, method)
@@ -407,7 +468,7 @@ def _in_turn(items: Sequence[_Item], user: int) -> Iterator[_Item]:
 
 
 def _constant_requests(requests: Sequence[Request]) -> tuple[bool, _Start]:
-    if len(requests) > KEPT_REQUESTS or any(made.params[2] > KEPT_WORDS for made in requests):
+    if len(requests) > _KEPT_REQUESTS or any(made.params[2] > _KEPT_WORDS for made in requests):
         return False, lambda user, _in_flight: (
             Request(made.params, made.check) for made in _in_turn(requests, user)
         )

@@ -1,4 +1,3 @@
-import itertools
 import random
 
 import pytest
@@ -6,49 +5,18 @@ import pytest
 from capnp_rig.client.errors import ConnectError
 from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.stats.failures import WrongReply, check_reply, describe_mismatch, kind_of
-from capnp_rig.loadtest.workload.texts import (
-    NONCE_CHARS,
-    TextError,
-    generate,
-    parse_corpus,
-    prepare,
-    requests,
-)
+from capnp_rig.loadtest.workload.bodies import NONCE_BYTES, random_texts
 
 
 @pytest.mark.parametrize("size_bytes", [16, 17, 19, 32, 1_000])
 def test_generated_texts_fill_their_size_and_repeat(size_bytes: int) -> None:
-    texts = generate(size_bytes, seed=7)
-    assert texts == generate(size_bytes, seed=7)
-    assert {len(text.encode()) for text in texts} == {size_bytes - NONCE_CHARS}
+    texts = random_texts(size_bytes, seed=7)
+    assert texts == random_texts(size_bytes, seed=7)
+    assert {len(text.encode()) for text in texts} == {size_bytes - NONCE_BYTES}
 
 
 def test_generated_texts_are_not_only_ascii() -> None:
-    assert not all(text.isascii() for text in generate(64, seed=1))
-
-
-def test_a_payload_without_room_for_its_nonce_is_refused() -> None:
-    with pytest.raises(TextError, match="at least 16"):
-        generate(15, seed=1)
-
-
-def test_each_request_is_its_own_and_expects_its_own_reverse() -> None:
-    texts = prepare(["abc", "grün 🙂"])
-    sent = list(itertools.islice(requests(texts, 1), 50))
-    sent += itertools.islice(requests(texts, 2), 50)
-    assert len({content for content, _ in sent}) == 100
-    for content, reply in sent:
-        assert reply == content[::-1].encode()
-
-
-@pytest.mark.parametrize(("contents", "what"), [([], "no text"), (["\ud800"], "not valid")])
-def test_unusable_texts_are_refused(contents: list[str], what: str) -> None:
-    with pytest.raises(TextError, match=what):
-        prepare(contents)
-
-
-def test_a_corpus_has_a_text_per_line() -> None:
-    assert parse_corpus("one\n\ntwo\r\n") == ["one", "two"]
+    assert not all(text.isascii() for text in random_texts(64, seed=1))
 
 
 @pytest.mark.parametrize(
