@@ -3,11 +3,12 @@
 import struct
 
 from capnp_rig.client.errors import ProtocolError
+from capnp_rig.loadtest.protocols.exchange import Bytes
 from capnp_rig.loadtest.protocols.ordered import (
     NOT_WHOLE,
-    Bytes,
     Judgement,
     OrderedExchange,
+    Parts,
     Prepared,
 )
 from capnp_rig.loadtest.protocols.payloads import Payload
@@ -23,9 +24,9 @@ _SPARE_BYTES = 65_536
 class EchoExchange(OrderedExchange):
     """Sends payloads back to back; as many bytes come back for each."""
 
-    def prepare(self, number: int, payload: Payload) -> Prepared:
+    def encode(self, number: int, payload: Payload) -> tuple[Parts, Parts]:
         """Return the payload as it is."""
-        return Prepared(payload, payload.request, payload.reply)
+        return payload.request, payload.reply
 
     def judge(self, prepared: Prepared, data: Bytes, at: int) -> Judgement:
         """Judge as many bytes as were sent."""
@@ -40,11 +41,11 @@ class FrameExchange(OrderedExchange):
 
     _flag = 0
 
-    def prepare(self, number: int, payload: Payload) -> Prepared:
+    def encode(self, number: int, payload: Payload) -> tuple[Parts, Parts]:
         """Return the payload behind its length."""
-        return Prepared(payload, self._frame(payload.request), self._frame(payload.reply))
+        return self._frame(payload.request), self._frame(payload.reply)
 
-    def _frame(self, parts: tuple[bytes, bytes]) -> tuple[bytes, ...]:
+    def _frame(self, parts: tuple[bytes, bytes]) -> Parts:
         first, second = parts
         return _LENGTH.pack(len(first) + len(second) | self._flag), first, second
 

@@ -15,11 +15,11 @@ from capnp_rig.client.errors import ClientError, ProtocolError
 from capnp_rig.loadtest.protocols.capnp_exchange import (
     BEHIND_ID,
     ID_AT,
-    Bytes,
     CapnpConnection,
     u32,
     u32_at,
 )
+from capnp_rig.loadtest.protocols.exchange import Bytes
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
 from capnp_rig.wire.encoding.pointers import Message, StructTuple

@@ -12,7 +12,7 @@ length.
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import cast
 
 from capnp_rig.client.errors import (
@@ -22,6 +22,7 @@ from capnp_rig.client.errors import (
     protocol_error,
     remote_error,
 )
+from capnp_rig.loadtest.protocols.exchange import Answered, AnyExchange, Bytes, Failed
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload import Request, Workload
 from capnp_rig.wire.encoding.frames import FrameDecoder
@@ -45,8 +46,6 @@ ID_AT = 32
 BEHIND_ID = 36
 u32_at = struct.Struct("<I").unpack_from
 u32 = struct.Struct("<I").pack
-
-Bytes = bytes | bytearray
 
 
 class _Prepared:
@@ -81,20 +80,15 @@ class CapnpConnection:
     """What every capnp exchange shares: the bootstrap, the bytes to send, how frames are read."""
 
     def __init__(self) -> None:
+        # Whether the server's interface is known, so that calls can be sent.
+        self.is_ready = False
         # The server's bootstrap interface, None until it is known.
         self._target: ImportedCap | None = None
         self._out: list[Buffer] = [encode_bootstrap(0)]
         self._decoder = FrameDecoder()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the server's interface is known, so that calls can be sent."""
-        return self._target is not None
-
     def output(self) -> bytes:
         """Return the bytes to send, and forget them."""
-        if not self._out:
-            return b""
         out = b"".join(self._out)
         self._out.clear()
         return out
@@ -121,6 +115,7 @@ class CapnpConnection:
         if len(capabilities) != 1 or capabilities[0] is None:
             raise ProtocolError("the server offers no bootstrap interface")
         self._target = ImportedCap(capabilities[0])
+        self.is_ready = True
         self._out.append(encode_finish(0, release_result_caps=False))
         return message.bounds[-1][1]
 
@@ -147,12 +142,8 @@ class CapnpConnection:
         return answer.answer_id, answer.no_finish_needed, content
 
 
-class Exchange(CapnpConnection):
-    """The calls of one connection: encoded, counted by `answered` and `failed`, checked.
-
-    `answered` gets due, sent and received in ns of the owner's clock; `failed` the error, and
-    when the call was sent and failed.
-    """
+class Exchange(CapnpConnection, AnyExchange):
+    """The calls of one connection: encoded, counted, checked."""
 
     def __init__(
         self,
@@ -160,8 +151,8 @@ class Exchange(CapnpConnection):
         user: int,
         in_flight: int,
         *,
-        answered: Callable[[int, int, int], None],
-        failed: Callable[[Exception, int, int], None],
+        answered: Answered,
+        failed: Failed,
         checks_content: bool = True,
     ) -> None:
         super().__init__()
@@ -179,11 +170,6 @@ class Exchange(CapnpConnection):
     def free(self) -> int:
         """How many more calls may be sent now."""
         return len(self._free)
-
-    @property
-    def in_flight(self) -> int:
-        """How many calls wait for their reply."""
-        return len(self._flight)
 
     def waiting(self) -> Iterator[tuple[int, int]]:
         """Yield when each call in flight was due and sent, the longest in flight first."""
@@ -216,12 +202,8 @@ class Exchange(CapnpConnection):
 
     def give_up(self, error: Exception, now_ns: int) -> int:
         """Count all calls in flight as failed; return how many they were."""
-        count = len(self._flight)
-        for _, _, sent_ns in self._flight.values():
-            self._failed(error, sent_ns, now_ns)
         self._free += self._flight
-        self._flight.clear()
-        return count
+        return super().give_up(error, now_ns)
 
     def _prepare(self, request: Request) -> _Prepared:
         assert self._target is not None

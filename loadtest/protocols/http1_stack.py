@@ -8,12 +8,12 @@ import json
 import re
 
 from capnp_rig.client.errors import ProtocolError, RemoteError
-from capnp_rig.loadtest.protocols.exchange import Answered, Failed
+from capnp_rig.loadtest.protocols.exchange import Answered, Bytes, Failed, has_parts
 from capnp_rig.loadtest.protocols.ordered import (
     NOT_WHOLE,
-    Bytes,
     Judgement,
     OrderedExchange,
+    Parts,
     Prepared,
 )
 from capnp_rig.loadtest.protocols.payloads import Payload, Payloads
@@ -77,7 +77,7 @@ class Http1Exchange(OrderedExchange):
         super().__init__(payloads, user, in_flight, answered=answered, failed=failed)
         self._body, self._authority = body, authority
 
-    def prepare(self, number: int, payload: Payload) -> Prepared:
+    def encode(self, number: int, payload: Payload) -> tuple[Parts, Parts]:
         """Return the request; what its reply has for a head is learned from the first one."""
         parts = self._body.request(payload)
         head = (
@@ -87,7 +87,7 @@ class Http1Exchange(OrderedExchange):
             f"Content-Length: {sum(map(len, parts))}\r\n\r\n"
         )
         # Until then: no reply starts with this.
-        return Prepared(payload, (head.encode(), *parts), (b"\0", *self._body.reply(payload)))
+        return (head.encode(), *parts), (b"\0", *self._body.reply(payload))
 
     def judge(self, prepared: Prepared, data: Bytes, at: int) -> Judgement:
         """Judge a reply.
@@ -107,22 +107,13 @@ class Http1Exchange(OrderedExchange):
         if len(data) - at < self.needed:
             return NOT_WHOLE
         expected = self._body.reply(prepared.payload)
-        if status == _OK and length == sum(map(len, expected)) and _has(data, start, expected):
+        if status == _OK and length == sum(map(len, expected)) and has_parts(data, start, expected):
             failure = None
         else:
             failure = self._body.judge(status, prepared.payload, data[start : start + length])
         if failure is None and self.is_repeating:
             prepared.expect(bytes(data[at : start + length]))
         return self.needed, failure
-
-
-def _has(data: Bytes, at: int, parts: tuple[bytes, ...]) -> bool:
-    """Tell whether `parts` stand at `at`, one after the other."""
-    for part in parts:
-        if not data.startswith(part, at):
-            return False
-        at += len(part)
-    return True
 
 
 def _read_head(head: bytes) -> tuple[int, int]:

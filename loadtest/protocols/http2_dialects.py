@@ -8,12 +8,11 @@ one field of bytes or text.
 from collections.abc import Mapping, Sequence
 
 from capnp_rig.client.errors import ProtocolError, RemoteError
+from capnp_rig.loadtest.protocols.exchange import Bytes
 from capnp_rig.loadtest.protocols.http1_stack import JsonBody
 from capnp_rig.loadtest.protocols.payloads import Payload
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
-
-Bytes = bytes | bytearray
 
 _STATUS, _GRPC_STATUS, _GRPC_MESSAGE = b":status", b"grpc-status", b"grpc-message"
 _OK, _GRPC_OK = b"200", b"0"

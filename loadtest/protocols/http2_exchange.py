@@ -14,11 +14,16 @@ of it might still be answered.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle
 from typing import Protocol
 
 from capnp_rig.client.errors import Disconnected, ProtocolError, RemoteError
-from capnp_rig.loadtest.protocols.exchange import Answered, Failed
+from capnp_rig.loadtest.protocols.exchange import (
+    Answered,
+    Bytes,
+    Failed,
+    PayloadExchange,
+    has_parts,
+)
 from capnp_rig.loadtest.protocols.http2_frames import (
     ACK,
     CANCEL,
@@ -54,8 +59,6 @@ from capnp_rig.loadtest.protocols.http2_frames import (
     window_frame,
 )
 from capnp_rig.loadtest.protocols.payloads import Payload, Payloads
-
-Bytes = bytes | bytearray
 
 # Far from the largest, 2 ** 31 - 1, which no sum may exceed.
 _WINDOW = 1 << 30
@@ -125,8 +128,8 @@ class _Stream:
         self.received = 0
 
 
-class Http2Exchange:
-    """The calls of one connection; `answered` and `failed` are told of each call's end."""
+class Http2Exchange(PayloadExchange):
+    """The calls of one connection, as a dialect has them."""
 
     def __init__(
         self,
@@ -138,18 +141,10 @@ class Http2Exchange:
         failed: Failed,
         dialect: Dialect,
     ) -> None:
+        super().__init__(payloads, user, in_flight, answered=answered, failed=failed)
         # Set by the server's settings, which it sends first, and which calls must keep to.
         self.is_ready = False
         self._dialect = dialect
-        self._slots = in_flight
-        self._answered = answered
-        self._failed = failed
-        kept = payloads.is_repeating
-        prepared = (
-            _Prepared(dialect, payload, is_kept=kept) for payload in payloads.lap(user, in_flight)
-        )
-        # Prepared when first sent, and kept from then on.
-        self._requests = cycle(prepared) if kept else prepared
         self._encode = RequestHeaders()
         self._decode = ReplyHeaders()
         # By the number of the stream, in the order of sending.
@@ -165,21 +160,16 @@ class Http2Exchange:
         # Headers whose end is still to come: the stream, the flags, and the block.
         self._headers: tuple[int, int, bytes] | None = None
         own = {ENABLE_PUSH: 0, INITIAL_WINDOW_SIZE: _WINDOW, MAX_FRAME_SIZE: _FRAME_BYTES}
-        self._out: list[bytes | memoryview] = [
-            *(PREFACE, settings_frame(own), window_frame(0, _WINDOW - DEFAULT_WINDOW))
-        ]
-        self._kept: Bytes = b""
-        self._needed = 0
+        self._out += (PREFACE, settings_frame(own), window_frame(0, _WINDOW - DEFAULT_WINDOW))
+
+    def prepare(self, number: int, payload: Payload) -> _Prepared:
+        """Encode the body of a request; its stream has a number of its own."""
+        return _Prepared(self._dialect, payload, is_kept=self.is_repeating)
 
     @property
     def free(self) -> int:
         """How many more calls may be sent now."""
         return max(0, min(self._slots, self._most_streams) - len(self._flight))
-
-    @property
-    def in_flight(self) -> int:
-        """How many calls wait for their reply."""
-        return len(self._flight)
 
     def waiting(self) -> Iterator[tuple[int, int]]:
         """Yield when each call in flight was due and sent, the longest in flight first."""
@@ -205,12 +195,6 @@ class Http2Exchange:
         self._blocked[number] = stream
         self._send_body(number, stream)
 
-    def output(self) -> bytes:
-        """Return the bytes to send, and forget them."""
-        out = b"".join(self._out)
-        self._out.clear()
-        return out
-
     def receive(self, data: bytes, now_ns: int) -> int:
         """Take received bytes; return how many slots they freed, all when it has become ready.
 
@@ -220,43 +204,28 @@ class Http2Exchange:
         """
         whole, count, was_ready = self._whole(data), len(self._flight), self.is_ready
         at, size = 0, len(whole)
-        while size - at >= HEAD.size and size >= self._needed:
+        while size - at >= HEAD.size and size >= self.needed:
             word, flags, number = HEAD.unpack_from(whole, at)
             length, kind = word >> 8, word & 0xFF
             if length > _FRAME_BYTES or not (self.is_ready or kind == SETTINGS):
                 raise ProtocolError("the server speaks no HTTP/2")
             start, end = at + HEAD.size, at + HEAD.size + length
             if end > size:
-                self._needed = end - at
+                self.needed = end - at
                 break
-            self._needed = 0
+            self.needed = 0
             with memoryview(whole) as view:
                 payload = bytes(view[start:end])
             self._take(kind, flags, number & 0x7FFF_FFFF, payload, now_ns)
             at = end
         if at < size:
-            # A large frame of many reads is not copied at each of them.
-            self._kept = whole if at == 0 else whole[at:]
+            self._keep(whole, at)
         return count - len(self._flight) if was_ready or not self.is_ready else self.free
 
     def give_up(self, error: Exception, now_ns: int) -> int:
         """Count all calls in flight as failed; return how many they were."""
-        count = len(self._flight)
-        for stream in self._flight.values():
-            self._failed(error, stream.sent_ns, now_ns)
-        self._flight.clear()
         self._blocked.clear()
-        return count
-
-    def _whole(self, data: bytes) -> Bytes:
-        """Return what was kept with `data` behind it; nothing is kept any more."""
-        kept = self._kept
-        if not kept:
-            return data
-        self._kept = b""
-        whole = kept if isinstance(kept, bytearray) else bytearray(kept)
-        whole += data
-        return whole
+        return super().give_up(error, now_ns)
 
     # --- what comes ----------------------------------------------------------------------------
 
@@ -353,7 +322,7 @@ class Http2Exchange:
         """Judge an answer that is complete."""
         prepared, parts = stream.prepared, stream.body
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        is_expected = len(body) == prepared.reply_bytes and _has(body, prepared.reply)
+        is_expected = len(body) == prepared.reply_bytes and has_parts(body, 0, prepared.reply)
         failure = self._dialect.judge(
             stream.headers, prepared.payload, body, is_expected=is_expected
         )
@@ -398,13 +367,3 @@ class Http2Exchange:
             flags = 0 if stream.unsent else END_STREAM
             self._out += (head_before_stream(DATA, flags, size), name, part)
         del self._blocked[number]
-
-
-def _has(data: bytes, parts: Sequence[bytes]) -> bool:
-    """Tell whether `data` begins with `parts`, one after the other."""
-    at = 0
-    for part in parts:
-        if not data.startswith(part, at):
-            return False
-        at += len(part)
-    return True

@@ -4,11 +4,12 @@ import json
 from typing import Any
 
 from capnp_rig.client.errors import ProtocolError, RemoteError
+from capnp_rig.loadtest.protocols.exchange import Bytes
 from capnp_rig.loadtest.protocols.ordered import (
     NOT_WHOLE,
-    Bytes,
     Judgement,
     OrderedExchange,
+    Parts,
     Prepared,
 )
 from capnp_rig.loadtest.protocols.payloads import Payload
@@ -24,14 +25,11 @@ class JsonExchange(OrderedExchange):
 
     _start = b'{"method":"read","params":{"content":"'
 
-    def prepare(self, number: int, payload: Payload) -> Prepared:
+    def encode(self, number: int, payload: Payload) -> tuple[Parts, Parts]:
         """Return the call with its number as id."""
         sent, back = payload.request, payload.reply
-        return Prepared(
-            payload,
-            (self._start, *sent, b'"},"id":%d}\n' % number),
-            (b'{"id":%d,"result":"' % number, *back, b'"}\n'),
-        )
+        request = (self._start, *sent, b'"},"id":%d}\n' % number)
+        return request, (b'{"id":%d,"result":"' % number, *back, b'"}\n')
 
     def judge(self, prepared: Prepared, data: Bytes, at: int) -> Judgement:
         """Judge a line.
@@ -47,10 +45,8 @@ class JsonExchange(OrderedExchange):
                 raise ProtocolError("the reply has no end")
             return NOT_WHOLE
         line = bytes(data[at:end])
-        answer, right = (
-            _object(line),
-            _object(b"".join((prepared.reply_head, *prepared.reply_rest))),
-        )
+        right = _object(b"".join((prepared.reply_head, *prepared.reply_rest)))
+        answer = _object(line)
         if "error" in answer:
             return end - at, RemoteError(str(answer["error"]))
         if answer.get("id") != right["id"]:

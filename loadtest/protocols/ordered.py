@@ -6,20 +6,24 @@ apart by the protocol's `judge`, which finds its end and what is wrong with it; 
 after all, say with a header of its own, it is what replies to that request are held against next.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from itertools import cycle, starmap
 
 from capnp_rig.client.errors import ProtocolError
-from capnp_rig.loadtest.protocols.exchange import Answered, Failed
+from capnp_rig.loadtest.protocols.exchange import (
+    Answered,
+    Bytes,
+    Failed,
+    PayloadExchange,
+    has_parts,
+)
 from capnp_rig.loadtest.protocols.payloads import Payload, Payloads
-
-Bytes = bytes | bytearray
 
 # Two ways to judge: not all of the reply is here; or its length, and what is wrong with it.
 NOT_WHOLE = 0, None
 Judgement = tuple[int, Exception | None]
+Parts = tuple[bytes, ...]
 
 
 class Prepared:
@@ -27,9 +31,7 @@ class Prepared:
 
     __slots__ = ("payload", "reply_bytes", "reply_head", "reply_rest", "request")
 
-    def __init__(
-        self, payload: Payload, request: tuple[bytes, ...], reply: tuple[bytes, ...]
-    ) -> None:
+    def __init__(self, payload: Payload, request: Parts, reply: Parts) -> None:
         self.payload = payload
         self.request = request
         self.expect(*reply)
@@ -46,11 +48,8 @@ class Prepared:
         self.expect(b"".join((self.reply_head, *self.reply_rest)))
 
 
-class OrderedExchange(ABC):
-    """The calls of one connection; a protocol says how they are encoded and judged.
-
-    `answered` and `failed` are told of each call's end.
-    """
+class OrderedExchange(PayloadExchange):
+    """The calls of one connection; a protocol says how they are encoded and judged."""
 
     def __init__(
         self,
@@ -61,24 +60,21 @@ class OrderedExchange(ABC):
         answered: Answered,
         failed: Failed,
     ) -> None:
+        super().__init__(payloads, user, in_flight, answered=answered, failed=failed)
         self.is_ready = True
-        self.is_repeating = payloads.is_repeating
-        # Length that must be there before another look at the next reply brings anything.
-        self.needed = 0
-        self._slots = in_flight
-        self._answered = answered
-        self._failed = failed
-        prepared = starmap(self._prepared, enumerate(payloads.lap(user, in_flight)))
-        # Prepared when first sent, and kept from then on.
-        self._requests = cycle(prepared) if self.is_repeating else prepared
         # The request, when it was due, when it was sent.
         self._flight: deque[tuple[Prepared, int, int]] = deque()
-        self._out: list[bytes] = []
-        self._kept: Bytes = b""
+
+    def prepare(self, number: int, payload: Payload) -> Prepared:
+        """Encode a request, in one piece where it is used again."""
+        prepared = Prepared(payload, *self.encode(number, payload))
+        if self.is_repeating:
+            prepared.join()
+        return prepared
 
     @abstractmethod
-    def prepare(self, number: int, payload: Payload) -> Prepared:
-        """Encode a request; no other in flight has its `number`."""
+    def encode(self, number: int, payload: Payload) -> tuple[Parts, Parts]:
+        """Return the parts of a request and of its reply; no other in flight has its `number`."""
 
     @abstractmethod
     def judge(self, prepared: Prepared, data: Bytes, at: int) -> Judgement:
@@ -93,11 +89,6 @@ class OrderedExchange(ABC):
         """How many more calls may be sent now."""
         return self._slots - len(self._flight)
 
-    @property
-    def in_flight(self) -> int:
-        """How many calls wait for their reply."""
-        return len(self._flight)
-
     def waiting(self) -> Iterator[tuple[int, int]]:
         """Yield when each call in flight was due and sent, the longest in flight first."""
         for _, due_ns, sent_ns in self._flight:
@@ -108,12 +99,6 @@ class OrderedExchange(ABC):
         prepared = next(self._requests)
         self._flight.append((prepared, due_ns, now_ns))
         self._out += prepared.request
-
-    def output(self) -> bytes:
-        """Return the bytes to send, and forget them."""
-        out = b"".join(self._out)
-        self._out.clear()
-        return out
 
     def receive(self, data: bytes, now_ns: int) -> int:
         """Take received bytes; return how many slots they freed.
@@ -132,7 +117,8 @@ class OrderedExchange(ABC):
                 raise ProtocolError("the server answered a call that was not made, or twice")
             prepared, due_ns, sent_ns = flight[0]
             if whole.startswith(prepared.reply_head, at) and (
-                not prepared.reply_rest or _follow(prepared, whole, at)
+                not prepared.reply_rest
+                or has_parts(whole, at + len(prepared.reply_head), prepared.reply_rest)
             ):
                 taken, failure = prepared.reply_bytes, None
             else:
@@ -148,41 +134,3 @@ class OrderedExchange(ABC):
             else:
                 self._failed(failure, sent_ns, now_ns)
         return count - len(flight)
-
-    def give_up(self, error: Exception, now_ns: int) -> int:
-        """Count all calls in flight as failed; return how many they were."""
-        count = len(self._flight)
-        for _, _, sent_ns in self._flight:
-            self._failed(error, sent_ns, now_ns)
-        self._flight.clear()
-        return count
-
-    def _prepared(self, number: int, payload: Payload) -> Prepared:
-        prepared = self.prepare(number, payload)
-        if self.is_repeating:
-            prepared.join()
-        return prepared
-
-    def _whole(self, data: bytes) -> Bytes:
-        """Return what was kept with `data` behind it; nothing is kept any more."""
-        kept = self._kept
-        if not kept:
-            return data
-        self._kept = b""
-        whole = kept if isinstance(kept, bytearray) else bytearray(kept)
-        whole += data
-        return whole
-
-    def _keep(self, data: Bytes, at: int) -> None:
-        # A large reply of many reads is not copied at each of them.
-        self._kept = data if at == 0 else data[at:]
-
-
-def _follow(prepared: Prepared, data: Bytes, at: int) -> bool:
-    """Tell whether the parts of the expected reply follow its head at `at`."""
-    at += len(prepared.reply_head)
-    for part in prepared.reply_rest:
-        if not data.startswith(part, at):
-            return False
-        at += len(part)
-    return True
