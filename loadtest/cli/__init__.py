@@ -15,7 +15,15 @@ def cli() -> None:
 
 
 for _command in (
-    *(bench, bench_server, demo, run_command, bench_locust, bench_stacks),
-    *(search_command, sweep_command, report, compare_results),
+    bench,
+    bench_server,
+    demo,
+    run_command,
+    bench_locust,
+    bench_stacks,
+    search_command,
+    sweep_command,
+    report,
+    compare_results,
 ):
     cli.add_command(_command)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -149,7 +149,7 @@ load_options = options(
     click.option("--text", default="", help="Send this text, after a nonce, instead."),
     click.option(
         "--corpus",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=click.Path(dir_okay=False),
         help="Send the lines of this file in turn, each after a nonce.",
     ),
     click.option(
@@ -196,29 +196,26 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
     """
     from capnp_rig.loadtest.engine.run import RunConfig
     from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
-    from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError, read_params_argument
+    from capnp_rig.loadtest.workload import (
+        WorkloadConfig,
+        WorkloadError,
+        read_corpus,
+        read_params_argument,
+    )
 
     plain = dict(asked)
-    corpus: Path | None = plain.pop("corpus")
+    sent = {each.name: plain.pop(each.name) for each in fields(WorkloadConfig)}
     try:
-        params, expect = plain.pop("params"), plain.pop("expect")
-        workload = WorkloadConfig(
-            schema=plain.pop("schema"),
-            interface=plain.pop("interface"),
-            method=plain.pop("method"),
-            params=None if params is None else read_params_argument(params),
-            expect=None if expect is None else read_params_argument(expect),
-            text=plain.pop("text"),
-            payload_bytes=plain.pop("payload_bytes"),
-            corpus=None if corpus is None else corpus.read_text(encoding="utf-8"),
-            seed=plain["seed"],
-            payload_kind=plain.pop("payload_kind"),
-        )
+        for name, read in {
+            "params": read_params_argument,
+            "expect": read_params_argument,
+            "corpus": read_corpus,
+        }.items():
+            sent[name] = None if sent[name] is None else read(sent[name])
+        workload = WorkloadConfig(**sent)
         load_any_workload(plain["stack"], workload)
     except WorkloadError as error:
         raise click.UsageError(str(error)) from error
-    except (OSError, UnicodeError) as error:
-        raise click.UsageError(f"cannot read {corpus}: {error}") from error
     warmup_s = plain.pop("warmup_s")
     if warmup_s is None:
         warmup_s = 0.0 if more.get("calls") else 0.5
@@ -226,14 +223,20 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
     if not checks_content and plain["stack"] != CAPNP:
         raise click.UsageError("--check id is for --stack capnp: the others compare all bytes")
     return RunConfig(
-        workload=workload, warmup_s=warmup_s, checks_content=checks_content, **plain, **more
+        workload=workload,
+        seed=workload.seed,
+        warmup_s=warmup_s,
+        checks_content=checks_content,
+        **plain,
+        **more,
     )
 
 
 @click.command("run")
 @rigcli.address_argument
 @click.option(
-    *("--rate", "rate_hz"),
+    "--rate",
+    "rate_hz",
     default="closed",
     show_default=True,
     metavar="CALLS_PER_S",
@@ -311,16 +314,15 @@ def run_command(
     "--slo", required=True, metavar="OBJECTIVE", help="As 'p99<1ms' or 'p99<2ms and errors<0.1%'."
 )
 @click.option(
-    *("--probe", "seconds"),
+    "--probe",
+    "seconds",
     default="2s",
     show_default=True,
     callback=read_seconds,
     help="Measured time of each probe.",
 )
-@click.option(*("--start", "start_hz"), type=FiniteFloat(1, 1e6), default=1000.0, show_default=True)
-@click.option(
-    *("--highest", "highest_hz"), type=FiniteFloat(1, 1e7), default=1e6, show_default=True
-)
+@click.option("--start", "start_hz", type=FiniteFloat(1, 1e6), default=1000.0, show_default=True)
+@click.option("--highest", "highest_hz", type=FiniteFloat(1, 1e7), default=1e6, show_default=True)
 @_pace_options
 @load_options
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")

@@ -40,7 +40,8 @@ def _read_in_flight(
 @connections_option(8)
 @click.option("--rounds", type=click.IntRange(1, 99), default=6, show_default=True)
 @click.option(
-    *("--duration", "seconds"),
+    "--duration",
+    "seconds",
     default="1s",
     show_default=True,
     callback=read_seconds,

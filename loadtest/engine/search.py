@@ -189,12 +189,9 @@ def figures(answer: Answer, curve: Sequence[Point]) -> list[Figure]:
     ]
     for point in curve:
         for name, value in (("p50", point.p50), ("p99", point.p99), ("p99.9", point.p999)):
+            label = f"{point.rate_hz:,g} calls/s: response time {name}"
             listed.append(
-                Figure(
-                    f"{point.rate_hz:,g} calls/s: response time {name}",
-                    *(value, "µs", _CONTRACT, point.probes),
-                    reasons=point.reasons,
-                )
+                Figure(label, value, "µs", _CONTRACT, point.probes, reasons=point.reasons)
             )
     return listed
 

@@ -1,9 +1,8 @@
 """What the options of a Locust run ask to send. Does not import Locust."""
 
 from argparse import Namespace
-from pathlib import Path
 
-from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError, read_params_argument
+from capnp_rig.loadtest.workload import WorkloadConfig, read_corpus, read_params_argument
 
 
 def workload_config(options: Namespace) -> WorkloadConfig:
@@ -20,7 +19,7 @@ def workload_config(options: Namespace) -> WorkloadConfig:
         expect=_argument(options.expect),
         payload_bytes=options.payload_bytes,
         text=options.text,
-        corpus=_content(options.corpus),
+        corpus=read_corpus(options.corpus) if options.corpus else None,
         seed=options.data_seed,
         payload_kind=options.payload_kind,
     )
@@ -29,14 +28,3 @@ def workload_config(options: Namespace) -> WorkloadConfig:
 def _argument(text: str | None) -> str | None:
     # The web form sends an empty text for what is not given.
     return read_params_argument(text) if text else None
-
-
-def _content(path: str | None) -> str | None:
-    if not path:
-        return None
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise WorkloadError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeError as error:
-        raise WorkloadError(f"cannot read {path}: it is not UTF-8 text") from error

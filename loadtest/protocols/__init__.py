@@ -41,9 +41,9 @@ from capnp_rig.loadtest.workload import (
     load_workload,
 )
 
-CAPNP, ECHO, JSON, HTTP1, HTTP2, GRPC, SELECTORS = STACKS = (
-    *("capnp", "echo", "json", "http1", "http2", "grpc", "selectors"),
-)
+CAPNP, ECHO, JSON = "capnp", "echo", "json"
+HTTP1, HTTP2, GRPC, SELECTORS = "http1", "http2", "grpc", "selectors"
+STACKS = (CAPNP, ECHO, JSON, HTTP1, HTTP2, GRPC, SELECTORS)
 # What a config says of the capnp stack alone.
 _OF_CAPNP = ("schema", "interface", "method", "params", "expect")
 
@@ -104,13 +104,7 @@ class StackWorkload:
 
     label: str
     payloads: Payloads
-    _make: Callable[..., AnyExchange] = field(repr=False)
-
-    def exchange(
-        self, user: int, in_flight: int, *, answered: Answered, failed: Failed
-    ) -> AnyExchange:
-        """Return the calls of a new connection."""
-        return self._make(self.payloads, user, in_flight, answered=answered, failed=failed)
+    make: Callable[..., AnyExchange] = field(repr=False)
 
 
 AnyWorkload = Workload | StackWorkload
@@ -178,7 +172,7 @@ def make_exchange(
     Without `checks_content` the capnp stack compares less; of the others all is compared anyway.
     """
     if isinstance(workload, StackWorkload):
-        return workload.exchange(user, in_flight, answered=answered, failed=failed)
+        return workload.make(workload.payloads, user, in_flight, answered=answered, failed=failed)
     return Exchange(
         workload,
         user,

@@ -6,6 +6,7 @@ one field of bytes or text.
 """
 
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 
 from capnp_rig.client.errors import ProtocolError, RemoteError
 from capnp_rig.loadtest.protocols.exchange import Bytes
@@ -18,11 +19,12 @@ _STATUS, _GRPC_STATUS, _GRPC_MESSAGE = b":status", b"grpc-status", b"grpc-messag
 _OK, _GRPC_OK = b"200", b"0"
 # The first field of a message, of the kind that has a length.
 _FIELD = b"\x0a"
-_STATUSES = (
-    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND"),
-    *("ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"),
-    *("ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
-    "UNAUTHENTICATED",
+_Status = IntEnum(
+    "_Status",
+    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS "
+    "PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED "
+    "INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED",
+    start=0,
 )
 
 
@@ -112,7 +114,7 @@ def _refusal(headers: Mapping[bytes, bytes]) -> Exception:
     if not status.isdigit():
         return ProtocolError("the reply has no gRPC status")
     number = int(status)
-    name = _STATUSES[number] if number < len(_STATUSES) else str(number)
+    name = _Status(number).name if number < len(_Status) else str(number)
     said = headers.get(_GRPC_MESSAGE, b"no reason given").decode(errors="replace")
     return RemoteError(f"gRPC status {name}: {said}")
 

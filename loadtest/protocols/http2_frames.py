@@ -6,6 +6,7 @@ as it is, so it means the same until another block changes the table: until then
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
 from struct import Struct
 
 import hpack
@@ -14,20 +15,20 @@ from capnp_rig.client.errors import ProtocolError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
-    *(0x0, 0x1, 0x3, 0x4, 0x5, 0x6, 0x7, 0x8, 0x9),
-)
+DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE = 0x0, 0x1, 0x3, 0x4, 0x5
+PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0x6, 0x7, 0x8, 0x9
 ACK = END_STREAM = 0x1
 END_HEADERS, PADDED, HAS_PRIORITY = 0x4, 0x8, 0x20
-HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = (
-    *(0x1, 0x2, 0x3, 0x4, 0x5),
-)
+HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS = 0x1, 0x2, 0x3
+INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 0x4, 0x5
 DEFAULT_WINDOW, DEFAULT_FRAME_BYTES = 65_535, 16_384
 CANCEL = 0x8
-_ERRORS = (
-    *("NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT"),
-    *("STREAM_CLOSED", "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR"),
-    *("CONNECT_ERROR", "ENHANCE_YOUR_CALM", "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED"),
+_Error = IntEnum(
+    "_Error",
+    "NO_ERROR PROTOCOL_ERROR INTERNAL_ERROR FLOW_CONTROL_ERROR SETTINGS_TIMEOUT STREAM_CLOSED "
+    "FRAME_SIZE_ERROR REFUSED_STREAM CANCEL COMPRESSION_ERROR CONNECT_ERROR ENHANCE_YOUR_CALM "
+    "INADEQUATE_SECURITY HTTP_1_1_REQUIRED",
+    start=0,
 )
 # Where it begins, every field of a block that changes nothing has the highest bit set.
 _INDEXED = 0x80
@@ -84,7 +85,7 @@ def read_u32(payload: bytes, at: int = 0) -> int:
 
 def error_name(code: int) -> str:
     """Return the name of an error code."""
-    return _ERRORS[code] if code < len(_ERRORS) else f"error {code}"
+    return _Error(code).name if code < len(_Error) else f"error {code}"
 
 
 def content_of(flags: int, payload: bytes, *, has_priority: bool = False) -> bytes:

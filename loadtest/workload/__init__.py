@@ -155,6 +155,20 @@ def read_params_argument(text: str) -> str:
         raise WorkloadError(f"cannot read {text[1:]}: it is not UTF-8 text") from error
 
 
+def read_corpus(path: str) -> str:
+    """Return the content of a corpus file.
+
+    Raises:
+        WorkloadError: The file cannot be read, or is not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise WorkloadError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise WorkloadError(f"cannot read {path}: it is not UTF-8 text") from error
+
+
 def load_workload(
     config: WorkloadConfig,
     *,
