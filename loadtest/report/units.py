@@ -48,11 +48,6 @@ def size_text(size_bytes: float | None, count: int = 2) -> str:
     return f"{f'{value:,.0f}' if is_whole else digits(value, count)} {unit}"
 
 
-def times_text(ratio: float) -> str:
-    """Return how many times: 1.16, 5.2, 34, 2,200; two digits where they are meant to be read."""
-    return f"{ratio:.2f}" if ratio < 2 else digits(ratio, 2)
-
-
 def ratio_text(ratio: float | None) -> str:
     """Return a ratio for a table: three digits."""
     return NOTHING if ratio is None else digits(ratio)

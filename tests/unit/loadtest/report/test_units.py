@@ -14,7 +14,6 @@ from capnp_rig.loadtest.report.units import (
     share_text,
     size_text,
     time_text,
-    times_text,
 )
 
 
@@ -42,10 +41,6 @@ from capnp_rig.loadtest.report.units import (
         (size_text, 1147.7, "1.1 KiB"),
         (size_text, 136_000, "133 KiB"),
         (size_text, 4 << 20, "4 MiB"),
-        (times_text, 1.156, "1.16"),
-        (times_text, 5.21, "5.2"),
-        (times_text, 33.9, "34"),
-        (times_text, 2180.8, "2,200"),
         (ratio_text, None, "-"),
         (ratio_text, 2.0893, "2.09"),
         (count_text, None, "-"),
