@@ -3,7 +3,7 @@
     sources           reads result folders, the newest of each kind         files in
     *_view, ratios    figures in order, a ratio as a row
     answers           the six lines that the page opens with
-    size_sweep, share_sweep, codec_*    a bench as charts and tables
+    codec_*           a bench as charts and tables
     spectrum, timeline, rate_curve      load runs and searches
     call_cpu, stack_ladder, end_to_end  servers and stacks
     contents          puts all of it in order, as a `document` of `chart`s and tables

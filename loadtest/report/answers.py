@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from capnp_rig.loadtest.bench.sweep_figures import knee_of
 from capnp_rig.loadtest.report.call_cpu import pair_ratio_text, pair_ratios
-from capnp_rig.loadtest.report.codec_ratios import ahead_text, headline_curves, what_of
-from capnp_rig.loadtest.report.codec_trips import telling_trips
+from capnp_rig.loadtest.report.cells import cell, row
+from capnp_rig.loadtest.report.codec_lines import what_of
+from capnp_rig.loadtest.report.codec_ratios import ahead_of, headline_curves
+from capnp_rig.loadtest.report.codec_trips import telling_trips, trips_of
 from capnp_rig.loadtest.report.codec_view import CodecView
 from capnp_rig.loadtest.report.document import Cell, Row, Table
 from capnp_rig.loadtest.report.ratios import ratio_row
@@ -26,6 +28,7 @@ from capnp_rig.loadtest.report.units import (
     plural,
     ratio_text,
     time_text,
+    us_text,
 )
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import stored_verdict
@@ -64,11 +67,11 @@ def _codec_lines(source: Source) -> Iterator[Row]:
     if source.kind == "bench":
         view = CodecView(source.figures)
         yield from _extremes(
-            ("; ".join(filter(None, [what_of(curve, ratio), ahead_text(view, curve)])), ratio)
+            ("; ".join(filter(None, [what_of(ratio), ahead_of(view, curve)])), ratio)
             for curve in headline_curves(view)
+            for ratio in curve
             # What is opened only is of no use to anybody.
-            if curve.contract != Contract.OPEN and curve.baseline == view.baselines()[0]
-            for ratio in curve.ratios
+            if ratio.contract != Contract.OPEN and ratio.labels["baseline"] == view.rival
         )
 
 
@@ -77,7 +80,7 @@ def _trip_lines(source: Source) -> Iterator[Row]:
     if source.kind == "bench":
         yield from _extremes(
             (f"{capitalized(trip.title)}, there and back over RPC: {_gain(trip.ratios)}", ratio)
-            for trip in telling_trips(CodecView(source.figures))
+            for trip in telling_trips(trips_of(CodecView(source.figures)))
             if (ratio := trip.ratios.get(Contract.OVER_RPC)) is not None
         )
 
@@ -120,43 +123,39 @@ def _load_lines(source: Source) -> Iterator[Row]:
 def _search_line(source: Source) -> Row:
     answer, what = source.document["found"], f"Highest rate that keeps {source.config.get('slo')}"
     rate, failing = answer["rate_hz"], answer["failing_hz"]
-    cells = [
-        Cell(NOTHING) if rate is None else Cell(f"{rate:,g} calls/s", rate),
+    return row(
+        what,
+        cell(rate, "{:,g} calls/s".format),
         # The truth lies between what was verified and what failed.
-        Cell(interval_text(rate, failing, count_text) or NOTHING),
-        Cell(NOTHING),
-        Cell(f"{answer['verified']:,}", answer["verified"]),
-        Cell(f"limit: {answer['limit']}"),
-    ]
-    return Row([Cell(what), *cells], "no rate was verified" if rate is None else "")
+        interval_text(rate, failing, count_text) or NOTHING,
+        NOTHING,
+        answer["verified"],
+        f"limit: {answer['limit']}",
+        void="no rate was verified" if rate is None else "",
+    )
 
 
 def _sweep_line(source: Source) -> Row:
     knee = knee_of(source.figures)
     if knee is None:
-        cells = [Cell(NOTHING)] * (len(_HEADINGS) - 1)
-        return Row([Cell("Highest rate of callers that wait"), *cells], "all of it is void")
+        nothing = [NOTHING] * (len(_HEADINGS) - 1)
+        return row("Highest rate of callers that wait", *nothing, void="all of it is void")
     what = f"Highest rate of callers that wait, {plural(knee.in_flight, 'call')} in flight"
-    least = "≥ " if knee.is_least else ""
-    cells = [
-        Cell(f"{least}{count_text(knee.rate_hz)} calls/s", knee.rate_hz),
-        *(Cell(NOTHING), Cell(NOTHING), Cell(NOTHING)),
-        Cell("at least" if knee.is_least else "ok"),
-    ]
-    return Row([Cell(what), *cells])
+    least, verdict = ("≥ ", "at least") if knee.is_least else ("", "ok")
+    rate = Cell(f"{least}{count_text(knee.rate_hz)} calls/s", knee.rate_hz)
+    return row(what, rate, NOTHING, NOTHING, NOTHING, verdict)
 
 
 def _run_line(source: Source, summary: Summary) -> Row:
     verdict, reasons = stored_verdict(source.document) or (summary.verdict, summary.reasons)
     clock, times = next(iter(clocks_of(summary).items()))
     low, high = rank_interval_us(times, 99)
-    p99_ns = times.percentile_ns(99)
-    cells = [
-        Cell(time_text(p99_ns), p99_ns),
-        Cell(interval_text(low, high, lambda us: time_text(us * 1000)) or NOTHING),
-        Cell(NOTHING),
-        Cell(f"{times.count:,}", times.count),
-        Cell(verdict),
-    ]
-    what = f"{loop_text(source, summary)}: {clock} time p99"
-    return Row([Cell(what), *cells], text_of(reasons))
+    return row(
+        f"{loop_text(source, summary)}: {clock} time p99",
+        cell(times.percentile_ns(99), time_text),
+        interval_text(low, high, us_text) or NOTHING,
+        NOTHING,
+        times.count,
+        verdict,
+        void=text_of(reasons),
+    )

@@ -171,3 +171,19 @@ def decade_ticks(
         digits = [digit * power for power in powers for digit in (1, 2, 5)]
         powers = [tick for tick in digits if tick <= powers[-1]]
     return tuple((value, text(value)) for value in powers)
+
+
+def log_panel(
+    title: str,
+    lines: Sequence[Line],
+    text: Callable[[float], str],
+    marks: Sequence[Mark] = (),
+    *,
+    most: int = 8,
+    weight: float = 1.0,
+) -> Panel:
+    """Return lines over a logarithmic axis, with ticks around their points and marks across."""
+    values = [point.y for line in lines for point in line.points]
+    values += [mark.at for mark in marks if mark.axis == "y"]
+    axis = Axis(title, is_log=True, ticks=decade_ticks(values, text, most=most))
+    return Panel(axis, lines, marks, weight=weight)

@@ -1,13 +1,16 @@
-"""What the charts and tables of codecs share: their order, their lines, their cells (no I/O)."""
+"""What the charts and tables of codecs share: their titles, lines, cells and marks (no I/O)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from capnp_rig.loadtest.report.chart import Line, Point
-from capnp_rig.loadtest.report.codec_view import CodecView, action, by_codec, by_size, thing
+from capnp_rig.loadtest.report.cells import cell
+from capnp_rig.loadtest.report.chart import Line, Mark, Point
+from capnp_rig.loadtest.report.codec_view import action, by_codec, thing
 from capnp_rig.loadtest.report.document import Cell
 from capnp_rig.loadtest.report.line_styles import CODECS, SHOWN_CODECS, look_of
 from capnp_rig.loadtest.report.units import (
-    NOTHING,
+    Text,
     capitalized,
     interval_text,
     plural,
@@ -28,62 +31,45 @@ def title_of(message: str, contract: str) -> str:
     return capitalized(f"{action(contract)} {thing(message)}")
 
 
-def timed(view: CodecView, message: str, contract: str) -> list[Figure]:
-    """Return the times of a message under a contract, of all codecs and sizes."""
-    return [
-        figure
-        for figure in view.times()
-        if figure.labels.get("message") == message and figure.contract == contract
-    ]
-
-
-def sizes_of(figures: Iterable[Figure]) -> list[float]:
-    """Return the sizes that some figures have, each once, the smallest first."""
-    return sorted({figure.labels["size_bytes"] for figure in by_size(figures)})
-
-
-def ordered(figures: Iterable[Figure]) -> list[tuple[str, list[Figure]]]:
-    """Return the figures of each codec, those that are drawn from the start first."""
-    order = list(CODECS)
-    grouped = by_codec(figures)
-    return sorted(
-        grouped.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)
-    )
+def what_of(ratio: Figure) -> str:
+    """Return what a ratio compares: what is done to what, and by which two codecs."""
+    labels = ratio.labels
+    done = title_of(labels["message"], labels["contract"])
+    return f"{done}, {size_text(labels['size_bytes'])}: {labels['codec']} over {labels['baseline']}"
 
 
 def time_lines(figures: Iterable[Figure], along: str) -> list[Line]:
     """Return a line per codec along a label; what does not move along it has none."""
-    grouped = []
-    for number, (codec, own) in enumerate(ordered(figures)):
+    lines = []
+    for number, (codec, own) in enumerate(by_codec(figures).items()):
         points = time_points(own, along)
-        shown = codec in SHOWN_CODECS
         if len(points) > 1:
-            grouped.append(Line(codec, points, look_of(codec, CODECS, number), shown))
+            look = look_of(codec, CODECS, number)
+            lines.append(Line(codec, points, look, codec in SHOWN_CODECS))
     # Of a benchmark of other codecs all are shown.
-    if any(line.shown for line in grouped):
-        return grouped
-    return [Line(line.name, line.points, line.look) for line in grouped]
+    if any(line.shown for line in lines):
+        return lines
+    return [replace(line, shown=True) for line in lines]
 
 
-def time_points(figures: Iterable[Figure], along: str) -> Sequence[Point]:
+def time_points(figures: Iterable[Figure], along: str) -> list[Point]:
     """Return the times along a label, in its order."""
-    known = [
-        figure
+    points = [
+        Point(
+            figure.labels[along],
+            figure.value,
+            figure.low,
+            figure.high,
+            figure.void_text,
+            _point_text(figure, figure.labels),
+        )
         for figure in figures
         if figure.value is not None and figure.labels.get(along) is not None
     ]
-    return [
-        Point(
-            *(figure.labels[along], figure.value or 0.0, figure.low, figure.high),
-            void=figure.void_text,
-            text=_said(figure),
-        )
-        for figure in sorted(known, key=lambda figure: figure.labels[along])
-    ]
+    return sorted(points, key=lambda point: point.x)
 
 
-def _said(figure: Figure) -> str:
-    labels = figure.labels
+def _point_text(figure: Figure, labels: Mapping[str, Any]) -> str:
     interval = interval_text(figure.low, figure.high, time_text)
     shown = f"{time_text(figure.value)}{f' ({interval})' if interval else ''}"
     place = f"{labels.get('codec', '')}, {figure.contract}, {size_text(labels.get('size_bytes'))}"
@@ -92,6 +78,13 @@ def _said(figure: Figure) -> str:
 
 def time_cell(figure: Figure | None) -> Cell:
     """Return a time as a cell, a dash where there is none."""
-    if figure is None or figure.value is None:
-        return Cell(NOTHING)
-    return Cell(time_text(figure.value), figure.value)
+    return cell(None if figure is None else figure.value, time_text)
+
+
+def crossing_mark(crossing: Figure | None, text: Text) -> list[Mark]:
+    """Return where two codecs take the same time, as a mark with its interval; none if unknown."""
+    if crossing is None or crossing.value is None:
+        return []
+    labels = crossing.labels
+    said = f"{labels['codec']} = {labels['baseline']} at {text(crossing.value)}"
+    return [Mark("x", crossing.value, said, crossing.low, crossing.high)]

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+from capnp_rig.loadtest.report.line_styles import CODECS
 from capnp_rig.loadtest.stats.contracts import Contract
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 
@@ -16,19 +18,8 @@ MEMCPY, EMPTY_CALL = "memcpy", "empty call"
 FLOOR = "floor"
 HEADLINES = (Contract.READ_ONE, Contract.READ_ALL, Contract.OPEN, Contract.BUILD_ENCODE)
 _CONTRACTS = frozenset(Contract)
+_CROSSED = {FigureKind.CROSSOVER: "contract", FigureKind.BREAK_EVEN: "size_bytes"}
 _AGAIN = " again"
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """The ratios of one codec to a baseline, smallest size first, and where they cross 1."""
-
-    codec: str
-    baseline: str
-    message: str
-    contract: str
-    ratios: Sequence[Figure]
-    crossover: Figure | None = None
 
 
 @dataclass(frozen=True)
@@ -45,101 +36,84 @@ class CodecView:
             by_kind.setdefault(figure.kind, []).append(figure)
         return by_kind
 
-    def of_kind(self, kind: FigureKind) -> list[Figure]:
-        """Return the figures of a kind."""
-        return self._by_kind.get(kind, [])
+    def of_kind(self, kind: FigureKind, **labels: object) -> list[Figure]:
+        """Return the figures of a kind that have all of these labels."""
+        return matching(self._by_kind.get(kind, []), **labels)
 
-    def times(self) -> list[Figure]:
+    def times(self, **labels: object) -> list[Figure]:
         """Return the times that compare: without second timings, and those with GC on."""
         return [
             figure
-            for figure in self.of_kind(FigureKind.TIME)
+            for figure in self.of_kind(FigureKind.TIME, **labels)
             if not figure.labels.get("gc")
             and not str(figure.labels.get("subject", "")).endswith(_AGAIN)
         ]
 
-    def floors(self) -> list[Figure]:
-        """Return the times of what no codec is in."""
-        return [figure for figure in self.times() if figure.labels.get("contract") == FLOOR]
-
-    def floor_times(self, subject: str) -> list[Figure]:
-        """Return the times of memcpy or another floor, by size."""
-        return by_size(figure for figure in self.floors() if figure.labels.get("codec") == subject)
-
     def places(self) -> list[tuple[str, str]]:
         """Return each message with each contract that was timed, the floors left out."""
-        grouped = dict.fromkeys(
-            (str(figure.labels.get("message")), figure.contract)
-            for figure in self.times()
-            if figure.contract != FLOOR
-        )
-        return list(grouped)
-
-    def curves(self, codec: str, baseline: str) -> list[Curve]:
-        """Return the ratios of a codec to a baseline, a curve per message and contract."""
-        grouped: dict[tuple[str, str], list[Figure]] = {}
-        for figure in by_size(self.of_kind(FigureKind.RATIO)):
-            if (figure.labels.get("codec"), figure.labels.get("baseline")) == (codec, baseline):
-                place = (str(figure.labels.get("message")), figure.contract)
-                grouped.setdefault(place, []).append(figure)
         return [
-            Curve(
-                *(codec, baseline, message, contract, ratios),
-                self._crossing(FigureKind.CROSSOVER, codec, baseline, message, contract=contract),
-            )
-            for (message, contract), ratios in grouped.items()
+            (message, contract)
+            for message, contract in grouped(self.times(), "message", "contract")
+            if contract != FLOOR
         ]
 
-    def break_even(self, curve: Curve) -> Figure | None:
-        """Return up to which share of the fields the codec of a curve of one size is ahead."""
-        size = curve.ratios[0].labels["size_bytes"]
-        return self.break_even_at(curve.codec, curve.baseline, curve.message, size)
+    def curves(self, codec: str, baseline: str) -> list[list[Figure]]:
+        """Return the ratios of a codec to a baseline, a list per message and contract, by size."""
+        ratios = by_size(self.of_kind(FigureKind.RATIO, codec=codec, baseline=baseline))
+        return list(grouped(ratios, "message", "contract").values())
 
-    def break_even_at(
-        self, codec: str, baseline: str, message: str, size_bytes: float | None
-    ) -> Figure | None:
-        """Return up to which share of the fields of a message a codec is ahead."""
-        kind = FigureKind.BREAK_EVEN
-        return self._crossing(kind, codec, baseline, message, size_bytes=size_bytes)
+    def crossing(self, kind: FigureKind, labels: Mapping[str, object]) -> Figure | None:
+        """Return where the ratio that has some labels crosses 1, None if nobody looked.
 
-    def _crossing(
-        self, kind: FigureKind, codec: str, baseline: str, message: str, **more: object
-    ) -> Figure | None:
-        wanted = {"codec": codec, "baseline": baseline, "message": message, **more}
-        return next(
-            (
-                figure
-                for figure in self.of_kind(kind)
-                if all(figure.labels.get(name) == value for name, value in wanted.items())
-            ),
-            None,
-        )
+        A crossover lies between sizes, a break-even between shares of the fields at one size.
+        """
+        names = ("codec", "baseline", "message", _CROSSED[kind])
+        return next(iter(self.of_kind(kind, **{name: labels[name] for name in names})), None)
 
-    def own_codec(self) -> str | None:
-        """Return what stands for Cap'n Proto here, None where it was not timed."""
+    @cached_property
+    def own_codec(self) -> str:
+        """What stands for Cap'n Proto here, empty where it was not timed."""
         timed = {figure.labels.get("codec") for figure in self.times()}
-        return next((codec for codec in (OWN, REFERENCE) if codec in timed), None)
+        return next((codec for codec in (OWN, REFERENCE) if codec in timed), "")
 
+    @cached_property
     def baselines(self) -> list[str]:
-        """Return the baselines that there are ratios to, the headline's first."""
+        """The baselines that there are ratios to, the headline's first."""
         names = {str(figure.labels.get("baseline")) for figure in self.of_kind(FigureKind.RATIO)}
         return [name for name in BASELINES if name in names] + sorted(names - {*BASELINES})
+
+    @property
+    def rival(self) -> str:
+        """The headline's baseline, empty where there are no ratios."""
+        return next(iter(self.baselines), "")
+
+
+def matching(figures: Iterable[Figure], **labels: object) -> list[Figure]:
+    """Return those figures that have all of these labels."""
+    return [figure for figure in figures if labels.items() <= figure.labels.items()]
+
+
+def grouped(figures: Iterable[Figure], *names: str) -> dict[tuple[Any, ...], list[Figure]]:
+    """Return figures by what some of their labels say, in the order in which they come."""
+    groups: dict[tuple[Any, ...], list[Figure]] = {}
+    for figure in figures:
+        groups.setdefault(tuple(figure.labels.get(name) for name in names), []).append(figure)
+    return groups
 
 
 def by_size(figures: Iterable[Figure]) -> list[Figure]:
     """Return those figures that have a value and a size above 0, the smallest first."""
-    grouped = [
+    known = [
         figure for figure in figures if figure.value is not None and figure.labels.get("size_bytes")
     ]
-    return sorted(grouped, key=lambda figure: figure.labels["size_bytes"])
+    return sorted(known, key=lambda figure: figure.labels["size_bytes"])
 
 
-def by_codec(figures: Iterable[Figure]) -> Mapping[str, list[Figure]]:
-    """Return figures by the codec they are of."""
-    grouped: dict[str, list[Figure]] = {}
-    for figure in figures:
-        grouped.setdefault(str(figure.labels.get("codec")), []).append(figure)
-    return grouped
+def by_codec(figures: Iterable[Figure]) -> dict[str, list[Figure]]:
+    """Return figures by the codec they are of, the codecs that are drawn first in front."""
+    groups = {str(codec): some for (codec,), some in grouped(figures, "codec").items()}
+    order = [*CODECS, *groups]
+    return dict(sorted(groups.items(), key=lambda item: order.index(item[0])))
 
 
 def floor_of(contract: str) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 
 from capnp_rig.loadtest.report.answers import answers
 from capnp_rig.loadtest.report.call_cpu import cpu_parts
+from capnp_rig.loadtest.report.cells import flat, plain_text
 from capnp_rig.loadtest.report.chart import Chart
-from capnp_rig.loadtest.report.codec_copies import copy_parts
-from capnp_rig.loadtest.report.codec_losses import loss_parts
-from capnp_rig.loadtest.report.codec_sizes import encoded_parts
+from capnp_rig.loadtest.report.codec_ratios import loss_parts
+from capnp_rig.loadtest.report.codec_sweeps import share_parts, size_parts
 from capnp_rig.loadtest.report.codec_view import CodecView
+from capnp_rig.loadtest.report.codec_weights import copy_parts, encoded_parts
 from capnp_rig.loadtest.report.document import (
     Cell,
     Commands,
@@ -31,10 +32,7 @@ from capnp_rig.loadtest.report.document import (
 )
 from capnp_rig.loadtest.report.end_to_end import end_to_end_parts
 from capnp_rig.loadtest.report.flight_curve import flight_parts
-from capnp_rig.loadtest.report.plain_values import flat, plain_text
 from capnp_rig.loadtest.report.rate_curve import search_parts
-from capnp_rig.loadtest.report.share_sweep import share_parts
-from capnp_rig.loadtest.report.size_sweep import size_parts
 from capnp_rig.loadtest.report.sources import Source, SourceSet
 from capnp_rig.loadtest.report.spectrum import spectrum_parts
 from capnp_rig.loadtest.report.stack_ladder import ladder_parts

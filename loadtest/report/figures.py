@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from capnp_rig.loadtest.report.cells import cell
 from capnp_rig.loadtest.report.document import Cell, Row, Table, Tone
-from capnp_rig.loadtest.report.units import NOTHING, interval_text, number_text, share_text
+from capnp_rig.loadtest.report.units import NOTHING, Text, interval_text, number_text, share_text
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
@@ -28,7 +29,7 @@ def tone_of(verdict: Verdict) -> Tone:
     return _TONES.get(verdict, Tone.PLAIN)
 
 
-def figure_cell(figure: Figure | None, text: Callable[[float], str] = number_text) -> Cell:
+def figure_cell(figure: Figure | None, text: Text = number_text) -> Cell:
     """Return a figure's value behind the mark of its verdict; a dash if there is no value."""
     if figure is None or figure.value is None:
         return Cell(NOTHING)
@@ -43,36 +44,26 @@ def figure_table(
 
     The contract has a column if there are several, the A/A floor if a figure has one.
     """
-    left_out = set()
+    columns = dict(_COLUMNS)
     if len({figure.contract for figure in figures}) < 2:
-        left_out.add("contract")
+        del columns["contract"]
     if not any("floor" in figure.labels for figure in figures):
-        left_out.add("A/A floor")
-    shown = [heading for heading in _COLUMNS if heading not in left_out]
+        del columns["A/A floor"]
     rows = [
-        Row(
-            [_COLUMNS[heading](figure) for heading in shown],
-            figure.void_text,
-            tone_of(figure.verdict),
-        )
+        Row([of(figure) for of in columns.values()], figure.void_text, tone_of(figure.verdict))
         for figure in figures
     ]
-    return Table(key, caption, shown, rows, folded)
-
-
-def _floor_cell(figure: Figure) -> Cell:
-    floor = figure.labels.get("floor")
-    return Cell(NOTHING) if floor is None else Cell(share_text(floor), floor)
+    return Table(key, caption, [*columns], rows, folded)
 
 
 _COLUMNS: Mapping[str, Callable[[Figure], Cell]] = {
     "figure": lambda figure: Cell(figure.name),
-    "value": lambda figure: Cell(number_text(figure.value), figure.value),
+    "value": lambda figure: cell(figure.value),
     "unit": lambda figure: Cell(figure.unit),
     "contract": lambda figure: Cell(figure.contract),
     "95 % interval": lambda figure: Cell(interval_text(figure.low, figure.high, number_text)),
-    "A/A floor": _floor_cell,
-    "n": lambda figure: Cell(f"{figure.n:,}", figure.n),
+    "A/A floor": lambda figure: cell(figure.labels.get("floor"), share_text),
+    "n": lambda figure: cell(figure.n),
     "verdict": lambda figure: Cell(figure.verdict),
     "reason": lambda figure: Cell(figure.reason),
 }

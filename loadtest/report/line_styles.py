@@ -33,7 +33,7 @@ SHOWN_CODECS = (
     *("wire", "pycapnp", "orjson", "msgspec MessagePack", "protobuf"),
     *("pickle 5 out of band", "flatbuffers"),
 )
-FLOOR = Look(GREY, DASH, "")
+FLOOR_LOOK = Look(GREY, DASH, "")
 STACKS: Mapping[str, Look] = {
     "capnp": Look(_BLUE),
     "echo": Look(GREY),

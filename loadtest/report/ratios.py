@@ -3,8 +3,9 @@
 Above 1 the first named is better. Ratios of codecs, servers and stacks all look like this.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
+from capnp_rig.loadtest.report.cells import cell, row
 from capnp_rig.loadtest.report.chart import Point
 from capnp_rig.loadtest.report.document import Cell, Row, Table
 from capnp_rig.loadtest.report.figures import tone_of
@@ -18,12 +19,16 @@ from capnp_rig.loadtest.report.units import (
     share_text,
     size_text,
 )
-from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.pair_statistics import NOISY, Verdict
 from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
 
 HEADINGS = ("what", "ratio", "95 % interval", "A/A floor", "n", "verdict")
 _SIDES = {ReasonCode.AHEAD, ReasonCode.BEHIND}
+_CROSSINGS: Mapping[FigureKind, tuple[str, Text]] = {
+    FigureKind.CROSSOVER: ("ahead from {}", size_text),
+    FigureKind.BREAK_EVEN: ("ahead up to {} of the fields", percent_text),
+}
 _OPEN = {ReasonCode.BELOW_MEASURED, ReasonCode.BEYOND_MEASURED}
 
 
@@ -40,20 +45,20 @@ def ratio_table(key: str, caption: str, rows: Iterable[Row]) -> Table:
     return Table(key, caption, HEADINGS, list(rows))
 
 
-def ratio_row(what: str, ratio: Figure) -> Row:
+def ratio_row(what: str, ratio: Figure, *more: str) -> Row:
     """Return a ratio as a row; a void one says why."""
-    return Row([Cell(what), *ratio_cells(ratio)], ratio.void_text)
+    return row(what, *ratio_cells(ratio), *more, void=ratio.void_text)
 
 
 def ratio_cells(ratio: Figure) -> list[Cell]:
     """Return a ratio with what it rests on: interval, A/A floor, n and verdict."""
-    floor, verdict = ratio.labels.get("floor"), standing(ratio)
+    verdict = standing(ratio)
     least = "≥ " if ReasonCode.LOWER_BOUND in codes_of(ratio.reasons) else ""
     return [
         Cell(f"{least}{ratio_text(ratio.value)}", ratio.value, tone_of(verdict)),
         Cell(interval_text(ratio.low, ratio.high, digits) or NOTHING),
-        Cell(NOTHING if floor is None else share_text(floor), floor),
-        Cell(f"{ratio.n:,}", ratio.n),
+        cell(ratio.labels.get("floor"), share_text),
+        cell(ratio.n),
         Cell(verdict),
     ]
 
@@ -71,20 +76,14 @@ def ratio_point(x: float, ratio: Figure, what: str) -> Point:
     return Point(x, ratio.value, ratio.low, ratio.high, ratio.void_text, text)
 
 
-def ahead_from(crossover: Figure | None) -> str:
-    """Return from which size on a codec is ahead, with its interval; empty if nobody looked."""
-    return "" if crossover is None else _crossing(crossover, "ahead from {}", size_text)
+def ahead_text(crossing: Figure | None) -> str:
+    """Return from which size, or up to which share of the fields, a codec is ahead.
 
-
-def ahead_up_to(break_even: Figure | None) -> str:
-    """Return up to which share of the fields a codec is ahead; empty if nobody looked."""
-    if break_even is None:
+    Empty if nobody looked. A bound outside what was measured is open: ``≤ 2 KiB``.
+    """
+    if crossing is None:
         return ""
-    return _crossing(break_even, "ahead up to {} of the fields", percent_text)
-
-
-def _crossing(crossing: Figure, words: str, text: Text) -> str:
-    """Return where a ratio crosses 1; a bound outside what was measured is open: ``≤ 2 KiB``."""
+    words, text = _CROSSINGS[crossing.kind]
     if crossing.value is not None:
         return f"{words.format(text(crossing.value))} ({_bounds(crossing, text)})"
     side = next((reason.text for reason in crossing.reasons if reason.code in _SIDES), None)
@@ -105,8 +104,3 @@ def _bounds(crossing: Figure, text: Text) -> str:
     if ReasonCode.BEYOND_MEASURED in codes:
         return f"≥ {text(crossing.low)}"
     return interval_text(crossing.low, crossing.high, text)
-
-
-def end_ratios(ratios: Sequence[Figure]) -> list[Figure]:
-    """Return the last and the first of some ratios, one if they are the same."""
-    return [ratios[-1], ratios[0]][: len(ratios)]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from capnp_rig.loadtest.report.cells import row
+from capnp_rig.loadtest.report.cells import flat, plain_table, row
 from capnp_rig.loadtest.report.document import (
     Cell,
     Commands,
@@ -26,7 +26,6 @@ from capnp_rig.loadtest.report.document import (
     Table,
 )
 from capnp_rig.loadtest.report.figures import figure_table
-from capnp_rig.loadtest.report.plain_values import flat, plain_table
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.timeline import time_parts
 from capnp_rig.loadtest.report.times import percentile_cell, times_table

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Panel, Point, decade_ticks
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Row, Table
+from capnp_rig.loadtest.report.cells import cell, row
+from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Point, log_panel
+from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
 from capnp_rig.loadtest.report.line_styles import CLOCKS
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import (
@@ -14,6 +15,7 @@ from capnp_rig.loadtest.report.units import (
     plural,
     sentence,
     time_text,
+    us_text,
 )
 from capnp_rig.loadtest.results.load_samples import stored_verdict
 from capnp_rig.loadtest.stats.histogram import LOWEST_NS, Histogram
@@ -89,29 +91,16 @@ def spectrum_parts(source: Source, summary: Summary) -> Iterator[Part]:
     if not lines:
         yield Paragraph(f"{source.name}: no call was answered.", quiet=True)
         return
-    values = [point.y for line in lines for point in line.points]
+    clock = "time" if len(clocks) > 1 else f"{next(iter(clocks))} time"
     most = max(point.x for line in lines for point in line.points)
     yield LineChart(
         key=f"spectrum-{source.slug}",
-        title=f"{loop_text(source, summary)}",
+        title=loop_text(source, summary),
         finding=_spectrum_finding(summary, void),
         x=Axis("share of the calls that were faster", is_log=True, ticks=nines_ticks(most)),
-        panels=[
-            Panel(
-                Axis(
-                    f"{_time_of(clocks)} of a call",
-                    is_log=True,
-                    ticks=decade_ticks(values, time_text),
-                ),
-                lines,
-            )
-        ],
+        panels=[log_panel(f"{clock} of a call", lines, time_text)],
     )
     yield _percentile_table(source, clocks, void)
-
-
-def _time_of(clocks: Mapping[str, Histogram]) -> str:
-    return "time" if len(clocks) > 1 else f"{next(iter(clocks))} time"
 
 
 def loop_text(source: Source, summary: Summary) -> str:
@@ -143,20 +132,17 @@ def _percentile_table(source: Source, clocks: Mapping[str, Histogram], void: str
     rows = []
     for name, times in clocks.items():
         for percent in _TABLED:
-            value_ns = times.percentile_ns(percent)
             low, high = rank_interval_us(times, percent)
             few = times.beyond(percent) < LIMITS["least_beyond"]
             reasons = [void] * bool(void) + ["too few calls beyond it"] * few
             rows.append(
-                Row(
-                    [
-                        Cell(name),
-                        Cell(f"p{percent:g}", percent),
-                        Cell(time_text(value_ns), value_ns),
-                        Cell(interval_text(low, high, lambda us: time_text(us * 1000)) or NOTHING),
-                        Cell(count_text(times.beyond(percent)), times.beyond(percent)),
-                    ],
-                    "; ".join(reasons),
+                row(
+                    name,
+                    Cell(f"p{percent:g}", percent),
+                    cell(times.percentile_ns(percent), time_text),
+                    interval_text(low, high, us_text) or NOTHING,
+                    cell(times.beyond(percent), count_text),
+                    void="; ".join(reasons),
                 )
             )
     return Table(

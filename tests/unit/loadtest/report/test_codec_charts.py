@@ -4,14 +4,11 @@ import pytest
 from sample_results import COPIES, SIZES, bench_figures, ratio, time
 
 from capnp_rig.loadtest.report.chart import LineChart, RowChart
-from capnp_rig.loadtest.report.codec_copies import copy_parts
-from capnp_rig.loadtest.report.codec_losses import loss_parts
-from capnp_rig.loadtest.report.codec_ratios import codec_ratio_table
-from capnp_rig.loadtest.report.codec_sizes import encoded_parts
+from capnp_rig.loadtest.report.codec_ratios import codec_ratio_table, loss_parts
+from capnp_rig.loadtest.report.codec_sweeps import share_parts, size_parts
 from capnp_rig.loadtest.report.codec_view import CodecView
+from capnp_rig.loadtest.report.codec_weights import copy_parts, encoded_parts
 from capnp_rig.loadtest.report.document import Fold, Paragraph, Part, Table
-from capnp_rig.loadtest.report.share_sweep import share_parts
-from capnp_rig.loadtest.report.size_sweep import size_parts
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import reasons_of_text

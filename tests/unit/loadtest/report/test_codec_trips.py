@@ -79,11 +79,11 @@ def test_every_message_and_size_that_was_carried_is_a_trip() -> None:
 def test_without_transports_nothing_is_said() -> None:
     figures = [one for one in _figures() if not one.contract.startswith("round trip over")]
     assert list(trip_parts(_view(figures))) == []
-    assert telling_trips(_view(figures)) == []
+    assert trips_of(_view(figures)) == []
 
 
 def test_the_larger_half_of_each_messages_sizes_tells_something() -> None:
-    names = [trip.name for trip in telling_trips(_view())]
+    names = [trip.name for trip in telling_trips(trips_of(_view()))]
     assert names == ["record 136 B", "tensor 64 KiB", "tensor 1 MiB"]
 
 

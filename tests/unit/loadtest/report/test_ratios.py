@@ -6,8 +6,7 @@ from sample_results import crossover, ratio
 from capnp_rig.loadtest.report.document import Tone
 from capnp_rig.loadtest.report.ratios import (
     HEADINGS,
-    ahead_from,
-    ahead_up_to,
+    ahead_text,
     ratio_line,
     ratio_point,
     ratio_row,
@@ -101,7 +100,7 @@ def test_from_which_size_a_codec_is_ahead(
     reasons: tuple[Reason, ...],
     text: str,
 ) -> None:
-    assert ahead_from(_crossing("crossover", value, low, high, *reasons)) == text
+    assert ahead_text(_crossing("crossover", value, low, high, *reasons)) == text
 
 
 @pytest.mark.parametrize(
@@ -121,8 +120,8 @@ def test_up_to_which_share_of_the_fields_a_codec_is_ahead(
     reasons: tuple[Reason, ...],
     text: str,
 ) -> None:
-    assert ahead_up_to(_crossing("break-even", value, low, high, *reasons)) == text
+    assert ahead_text(_crossing("break-even", value, low, high, *reasons)) == text
 
 
 def test_where_nobody_looked_nothing_is_said() -> None:
-    assert (ahead_from(None), ahead_up_to(None)) == ("", "")
+    assert ahead_text(None) == ""
