@@ -1,21 +1,22 @@
 """What a codec leaves of a call: round trips, and its share of the server's CPU (no I/O)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value
 from capnp_rig.loadtest.report.codec_trips import trip_parts
-from capnp_rig.loadtest.report.codec_view import CodecView
+from capnp_rig.loadtest.report.codec_view import CodecView, matching
 from capnp_rig.loadtest.report.document import Part
 from capnp_rig.loadtest.report.line_styles import STACKS, look_of
 from capnp_rig.loadtest.report.sources import Source
-from capnp_rig.loadtest.report.units import digits, sentence, share_text, time_text
+from capnp_rig.loadtest.report.units import digits, sentence, share_text, us_text
+from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 
 _CPU = "server CPU per call"
 # How a case in memory and a load over sockets belong together.
-_IN_MEMORY = (
-    ("64 x 1", "served call, alone in its read"),
-    ("8 x 16", "served call, 16 in a read"),
-)
+_IN_MEMORY: Mapping[str, str] = {
+    "64 x 1": "served call, alone in its read",
+    "8 x 16": "served call, 16 in a read",
+}
 
 
 def end_to_end_parts(source: Source) -> Iterator[Part]:
@@ -23,36 +24,35 @@ def end_to_end_parts(source: Source) -> Iterator[Part]:
     if source.kind == "bench":
         yield from trip_parts(CodecView(source.figures))
     else:
-        yield from cpu_share_parts(source)
+        yield from _call_parts(source.figures)
 
 
-def cpu_share_parts(source: Source) -> Iterator[Part]:
+def _call_parts(figures: Sequence[Figure]) -> Iterator[RowChart]:
     """Yield what of a call's CPU is the message and the protocol, and what sockets and loop."""
     in_memory = {
-        figure.labels["case"]: figure
-        for figure in source.figures
-        if figure.labels.get("kind") == "in memory" and figure.value is not None
+        figure.labels["case"]: figure.value or 0.0
+        for figure in figures
+        if figure.kind is FigureKind.IN_MEMORY and figure.value is not None
     }
     totals = {
-        figure.labels["load"]: figure
-        for figure in source.figures
-        if figure.labels.get("kind") == "value"
-        and figure.labels.get("what") == _CPU
-        and figure.labels.get("subject") == "wire"
-        and figure.value is not None
+        figure.labels["load"]: figure.value or 0.0
+        for figure in matching(figures, kind="value", what=_CPU, subject="wire")
+        if figure.value is not None
     }
-    known = [
-        (load, in_memory[case].value or 0.0, totals[load].value or 0.0)
-        for load, case in _IN_MEMORY
+    known = {
+        load: (in_memory[case], totals[load])
+        for load, case in _IN_MEMORY.items()
         if load in totals and case in in_memory
-    ]
+    }
     if not known:
         return
     parts = {
-        "frames, messages and the service, in memory": [own for _, own, _ in known],
-        "sockets, event loop and kernel": [max(whole - own, 0.0) for _, own, whole in known],
+        "frames, messages and the service, in memory": [own for own, _ in known.values()],
+        "sockets, event loop and kernel": [max(whole - own, 0.0) for own, whole in known.values()],
     }
-    shares = [f"{share_text(own / whole)} at {load}" for load, own, whole in known if whole]
+    shares = [
+        f"{share_text(own / whole)} at {load}" for load, (own, whole) in known.items() if whole
+    ]
     yield RowChart(
         key="call-parts",
         title="What a call's CPU goes to, wire engine",
@@ -61,17 +61,14 @@ def cpu_share_parts(source: Source) -> Iterator[Part]:
             "a codec that cost nothing could save no more"
         ),
         x=Axis("CPU µs per call", low=0),
-        rows=[load for load, _, _ in known],
+        rows=[*known],
         series=[
-            Series(
-                name,
-                [
-                    Value(value, text=f"{name}: {time_text(value * 1000)}", label=digits(value))
-                    for value in values
-                ],
-                look_of(name, STACKS, number),
-            )
+            Series(name, [_part(name, value) for value in values], look_of(name, STACKS, number))
             for number, (name, values) in enumerate(parts.items())
         ],
         kind="stack",
     )
+
+
+def _part(name: str, value_us: float) -> Value:
+    return Value(value_us, text=f"{name}: {us_text(value_us)}", label=digits(value_us))

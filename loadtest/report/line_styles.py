@@ -30,8 +30,13 @@ CODECS: Mapping[str, Look] = {
 }
 # Drawn from the start: one of each family, at its best.
 SHOWN_CODECS = (
-    *("wire", "pycapnp", "orjson", "msgspec MessagePack", "protobuf"),
-    *("pickle 5 out of band", "flatbuffers"),
+    "wire",
+    "pycapnp",
+    "orjson",
+    "msgspec MessagePack",
+    "protobuf",
+    "pickle 5 out of band",
+    "flatbuffers",
 )
 FLOOR_LOOK = Look(GREY, DASH, "")
 STACKS: Mapping[str, Look] = {
