@@ -21,7 +21,6 @@ from capnp_rig.loadtest.report.document import (
     Cell,
     Commands,
     Document,
-    Link,
     Links,
     Notes,
     Paragraph,
@@ -279,11 +278,7 @@ def _surroundings(sources: Sequence[Source], path_to: Callable[[Source], str]) -
         for source in sources
     ]
     page = ("loadtest report", "This page, from the newest result of each kind")
-    links = [
-        Link(f"{path_to(source)}/{name}", f"{path_to(source)}/{name}")
-        for source in sources
-        for name in _files(source)
-    ]
+    links = [f"{path_to(source)}/{name}" for source in sources for name in _files(source)]
     return [
         Section("environment", "Environment", [_environment_table(sources)]),
         Section("reproduce", "Reproduce", [Commands([*commands, page])]),

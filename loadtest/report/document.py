@@ -86,18 +86,10 @@ class Commands:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A file beside the page: its text, and its path relative to the page."""
-
-    text: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
 class Links:
-    """Files that the page was made of."""
+    """Files that the page was made of, by their paths relative to it."""
 
-    links: Sequence[Link]
+    paths: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

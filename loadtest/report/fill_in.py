@@ -13,7 +13,7 @@ is where it was measured. Every table has its key, and every chart has its key w
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from capnp_rig.loadtest.report.chart import LineChart, RowChart
+from capnp_rig.loadtest.report.chart import Chart
 from capnp_rig.loadtest.report.document import Document, Fold, Notes, Part, Table
 from capnp_rig.loadtest.report.markdown import bullets, image, table
 
@@ -65,7 +65,7 @@ def _parts(parts: Iterable[Part], pictures: str) -> Iterator[tuple[str, str]]:
             yield part.key, table(part)
         elif isinstance(part, Notes) and part.key:
             yield part.key, bullets(part.texts)
-        elif isinstance(part, LineChart | RowChart):
+        elif isinstance(part, Chart):
             # A chart may share its key with the table of its numbers.
             yield f"{part.key}.svg", image(part, pictures)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
-from capnp_rig.loadtest.report.chart import Chart, LineChart, RowChart
+from capnp_rig.loadtest.report.chart import Chart
 from capnp_rig.loadtest.report.document import (
     Commands,
     Document,
@@ -48,7 +48,7 @@ def image(chart: Chart, folder: str = "") -> str:
 
 
 def _part(part: Part) -> Iterator[str]:
-    if isinstance(part, LineChart | RowChart):
+    if isinstance(part, Chart):
         yield image(part)
         yield f"**{escaped(part.title)}.** {escaped(part.finding)}"
     elif isinstance(part, Table) and not part.folded:
@@ -63,7 +63,9 @@ def _part(part: Part) -> Iterator[str]:
     elif isinstance(part, Commands):
         yield "\n".join(f"    {command}" for command, _ in part.lines)
     elif isinstance(part, Links):
-        yield "\n".join(f"- [{escaped(one.text)}]({quote(one.path)})" for one in part.links)
+        yield "\n".join(
+            f"- [{escaped(path.removeprefix('./'))}]({quote(path)})" for path in part.paths
+        )
 
 
 def table(part: Table) -> str:

@@ -16,7 +16,6 @@ from capnp_rig.loadtest.report.document import (
     Cell,
     Commands,
     Document,
-    Link,
     Links,
     Notes,
     Paragraph,
@@ -269,5 +268,5 @@ def _origin(source: Source) -> Iterator[Section]:
 
 
 def _files(names: frozenset[str]) -> Section:
-    links = [Link(name, f"./{name}") for name in sorted(names) if name != PAGE]
+    links = [f"./{name}" for name in sorted(names - {PAGE})]
     return Section("files", "Files", [Links(links)])

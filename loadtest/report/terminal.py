@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from capnp_rig.loadtest.report.chart import LineChart, RowChart
+from capnp_rig.loadtest.report.chart import Chart
 from capnp_rig.loadtest.report.document import (
     Cell,
     Commands,
@@ -70,7 +70,7 @@ def _text(cell: Cell) -> Text:
 
 
 def _lines(part: Part) -> Iterator[str]:
-    if isinstance(part, LineChart | RowChart):
+    if isinstance(part, Chart):
         yield f"{part.title}: {part.finding}"
     elif isinstance(part, Paragraph):
         yield part.text
@@ -80,7 +80,7 @@ def _lines(part: Part) -> Iterator[str]:
     elif isinstance(part, Commands):
         yield from (command for command, _ in part.lines)
     elif isinstance(part, Links):
-        yield from (link.path for link in part.links)
+        yield from part.paths
     elif isinstance(part, Fold):
         yield part.title
 

@@ -9,11 +9,12 @@ import gzip
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from html import escape
 from importlib import resources
 from itertools import groupby
 from urllib.parse import quote
 
-from capnp_rig.loadtest.report.chart import Chart, LineChart, Look, RowChart
+from capnp_rig.loadtest.report.chart import Chart, Look, RowChart
 from capnp_rig.loadtest.report.document import (
     Cell,
     Commands,
@@ -26,7 +27,6 @@ from capnp_rig.loadtest.report.document import (
     Section,
     Table,
 )
-from capnp_rig.loadtest.report.html import Html, element, joined
 from capnp_rig.loadtest.report.vega_lite import CONFIG, entries, height_px, vega_lite
 
 _NAMESPACES = re.compile(r' xmlns(:\w+)?="[^"]*"')
@@ -57,10 +57,32 @@ _HOW = {
         "Where only Cap'n Proto is said, it is the first."
     ),
 }
-
-
 # SVG by the key of its chart.
 Pictures = Mapping[str, str]
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def element(tag: str, *content: str, **attributes: str) -> Html:
+    """Return an element; text in it is escaped, `Html` is not.
+
+    ``class_`` is the class; an attribute with an empty value is left out.
+    """
+    plain = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        for name, value in attributes.items()
+        if value
+    )
+    return Html(f"<{tag}{plain}>{joined(content)}</{tag}>")
+
+
+def joined(content: Iterable[str]) -> Html:
+    """Return content one after the other, escaped where it is text."""
+    return Html("".join(part if isinstance(part, Html) else escape(part) for part in content))
 
 
 def render(document: Document, vega_script: str = "", *, pictures: Pictures | None = None) -> str:
@@ -106,14 +128,10 @@ def charts_of(document: Document) -> Iterator[Chart]:
 
 def _charts_in(parts: Iterable[Part]) -> Iterator[Chart]:
     for part in parts:
-        if isinstance(part, LineChart | RowChart):
+        if isinstance(part, Chart):
             yield part
         elif isinstance(part, Fold):
             yield from _charts_in(part.parts)
-
-
-def _is_chart(part: Part) -> bool:
-    return isinstance(part, LineChart | RowChart)
 
 
 def _own_file(name: str) -> str:
@@ -163,13 +181,13 @@ def _section(section: Section, pictures: Pictures | None) -> Html:
 
 
 def _parts(parts: Iterable[Part], pictures: Pictures | None) -> Iterator[Html]:
-    for is_chart, some in groupby(parts, key=_is_chart):
+    for is_chart, some in groupby(parts, key=lambda part: isinstance(part, Chart)):
         shown = [_part(part, pictures) for part in some]
         yield from [element("div", *shown, class_="charts")] if is_chart else shown
 
 
 def _part(part: Part, pictures: Pictures | None) -> Html:
-    if isinstance(part, LineChart | RowChart):
+    if isinstance(part, Chart):
         return _chart(part) if pictures is None else _picture(part, pictures.get(part.key, ""))
     if isinstance(part, Fold):
         parts = _parts(part.parts, pictures)
@@ -177,25 +195,15 @@ def _part(part: Part, pictures: Pictures | None) -> Html:
     if isinstance(part, Table):
         return _table(part)
     if isinstance(part, Commands):
-        return _commands(part)
+        return element("div", *(line for pair in part.lines for line in _command(*pair)))
     if isinstance(part, Notes):
-        return _notes(part)
+        title = element("h3", part.title) if part.title else ""
+        return joined([title, element("ul", *(element("li", text) for text in part.texts))])
     if isinstance(part, Links):
-        links = [
-            element("li", element("a", link.text, href=quote(link.path))) for link in part.links
-        ]
-        return element("ul", *links)
+        links = [element("a", path.removeprefix("./"), href=quote(path)) for path in part.paths]
+        return element("ul", *(element("li", link) for link in links))
     assert isinstance(part, Paragraph)
     return element("p", part.text, class_="quiet" if part.quiet else "")
-
-
-def _notes(part: Notes) -> Html:
-    title = element("h3", part.title) if part.title else ""
-    return joined([title, element("ul", *(element("li", text) for text in part.texts))])
-
-
-def _commands(part: Commands) -> Html:
-    return element("div", *(line for pair in part.lines for line in _command(*pair)))
 
 
 def _command(command: str, what: str) -> Iterator[Html]:
@@ -225,13 +233,9 @@ def _chart(chart: Chart) -> Html:
         role="img",
         aria_label=f"{chart.title}: {chart.finding}",
     )
-    content = (
-        element("h3", chart.title),
-        _legend(chart),
-        plot,
-        element("figcaption", chart.finding),
-    )
-    return element("figure", *content, id=chart.key, class_="chart")
+    caption = element("figcaption", chart.finding)
+    title = element("h3", chart.title)
+    return element("figure", title, _legend(chart), plot, caption, id=chart.key, class_="chart")
 
 
 def _legend(chart: Chart) -> Html:

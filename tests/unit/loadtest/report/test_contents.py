@@ -136,10 +136,9 @@ def test_commands_and_files_of_each_result(tmp_path: Path) -> None:
     assert commands[-1][0] == "loadtest report"
     _, links = _section(document, "data")
     assert isinstance(links, Links)
-    paths = [link.path for link in links.links]
-    assert paths[0] == "../bench/run.json"
-    assert "../run/samples.jsonl.gz" in paths
-    assert "../bench/samples.jsonl.gz" not in paths
+    assert links.paths[0] == "../bench/run.json"
+    assert "../run/samples.jsonl.gz" in links.paths
+    assert "../bench/samples.jsonl.gz" not in links.paths
 
 
 @pytest.mark.parametrize("missing", ["found", "curve"])

@@ -8,7 +8,6 @@ from capnp_rig.loadtest.report.document import (
     Cell,
     Commands,
     Fold,
-    Link,
     Links,
     Notes,
     Paragraph,
@@ -65,7 +64,7 @@ def test_every_other_part_is_lines_of_text() -> None:
         Paragraph("Said [red]plainly[/red], at a length that is over the width of the terminal."),
         Notes("Title", ["one", "two"]),
         Commands([("loadtest demo", "The demo")]),
-        Links([Link("samples", "a/samples.jsonl.gz")]),
+        Links(["a/samples.jsonl.gz"]),
         Fold("More", [Paragraph("inside"), LineChart("k", "Chart", "It rises.", Axis("x"), [])]),
     ]
     assert shown(*parts).splitlines() == [
