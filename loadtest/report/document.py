@@ -5,7 +5,7 @@ stands in a part as it is meant to be read; a renderer escapes it, and decides o
 the types and enums here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -123,3 +123,22 @@ class Document:
     sections: Sequence[Section] = ()
     verdict: Sequence[Part] = ()
     is_void: bool = False
+
+    @property
+    def parts(self) -> list[Part]:
+        """All of its parts in their order, those of folds in place of the folds."""
+        of_sections = (part for section in self.sections for part in section.parts)
+        return [*_leaves(self.verdict), *_leaves(of_sections)]
+
+    @property
+    def charts(self) -> list[Chart]:
+        """All of its charts in their order."""
+        return [part for part in self.parts if isinstance(part, Chart)]
+
+
+def _leaves(parts: Iterable[Part]) -> Iterator[Part]:
+    for part in parts:
+        if isinstance(part, Fold):
+            yield from _leaves(part.parts)
+        else:
+            yield part

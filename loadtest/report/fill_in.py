@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from capnp_rig.loadtest.report.chart import Chart
-from capnp_rig.loadtest.report.document import Document, Fold, Notes, Part, Table
+from capnp_rig.loadtest.report.document import Document, Notes, Part, Table
 from capnp_rig.loadtest.report.markdown import bullets, image, table
 
 _PLACE = re.compile(r"(<!-- report: (?P<key>\S+) -->\n).*?(<!-- end of report -->)", re.DOTALL)
@@ -54,13 +54,11 @@ def _block(blocks: Mapping[str, str], key: str) -> str:
 def _blocks(document: Document, pictures: str) -> Iterator[tuple[str, str]]:
     answers = [part for part in document.verdict if not isinstance(part, Notes)]
     yield "verdict", "\n\n".join(block for _, block in _parts(answers, pictures))
-    yield from _parts(document.verdict, pictures)
-    for section in document.sections:
-        yield from _parts(section.parts, pictures)
+    yield from _parts(document.parts, pictures)
 
 
 def _parts(parts: Iterable[Part], pictures: str) -> Iterator[tuple[str, str]]:
-    for part in _leaves(parts):
+    for part in parts:
         if isinstance(part, Table):
             yield part.key, table(part)
         elif isinstance(part, Notes) and part.key:
@@ -68,11 +66,3 @@ def _parts(parts: Iterable[Part], pictures: str) -> Iterator[tuple[str, str]]:
         elif isinstance(part, Chart):
             # A chart may share its key with the table of its numbers.
             yield f"{part.key}.svg", image(part, pictures)
-
-
-def _leaves(parts: Iterable[Part]) -> Iterator[Part]:
-    for part in parts:
-        if isinstance(part, Fold):
-            yield from _leaves(part.parts)
-        else:
-            yield part

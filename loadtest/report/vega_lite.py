@@ -16,7 +16,7 @@ page of the reference results. So Altair checks the specifications in the tests 
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -91,17 +91,14 @@ def picture(chart: Chart) -> Spec:
 
     Lines that are to be switched on are left out, since nobody can.
     """
+    if isinstance(chart, LineChart):
+        panels = [
+            replace(panel, lines=[line for line in panel.lines if line.shown])
+            for panel in chart.panels
+        ]
+        chart = replace(chart, panels=panels)
     title = {"text": chart.title, "fontSize": 15, "fontWeight": "bold", "offset": 12}
-    return {**vega_lite(_as_shown(chart)), "title": title, "padding": 10, "config": CONFIG}
-
-
-def _as_shown(chart: Chart) -> Chart:
-    if isinstance(chart, RowChart):
-        return chart
-    panels = [
-        replace(panel, lines=[line for line in panel.lines if line.shown]) for panel in chart.panels
-    ]
-    return replace(chart, panels=panels)
+    return {**vega_lite(chart), "title": title, "padding": 10, "config": CONFIG}
 
 
 def height_px(chart: Chart) -> int:
@@ -141,20 +138,20 @@ def _if_shown(encoding: Spec, layers: Sequence[Spec]) -> Spec:
     return {"transform": filters, "encoding": encoding, "layer": layers}
 
 
-def _by_line(chart: Chart, looks: Sequence[object]) -> Spec:
+def _by_line(chart: Chart, drawn: Callable[[Look], object]) -> Spec:
     """Return a channel that has a look per line, in the legend where there are several lines."""
     names = [name for name, _, _ in entries(chart)]
-    no_legend = {"legend": None} if len(names) < 2 else {}
-    return _name("line", scale={"domain": names, "range": looks}, **no_legend)
+    scale = {"domain": names, "range": [drawn(look) for _, look, _ in entries(chart)]}
+    return _name("line", scale=scale, **({"legend": None} if len(names) < 2 else {}))
 
 
 def _color(chart: Chart) -> Spec:
     grey = {"test": "datum.void", "value": GREY}
-    return {"condition": grey, **_by_line(chart, [look.color for _, look, _ in entries(chart)])}
+    return {"condition": grey, **_by_line(chart, lambda look: look.color)}
 
 
 def _shape(chart: Chart) -> Spec:
-    return _by_line(chart, [look.marker or "stroke" for _, look, _ in entries(chart)])
+    return _by_line(chart, lambda look: look.marker or "stroke")
 
 
 def _axis(axis: Axis, count: int) -> Spec:
@@ -244,7 +241,7 @@ def _line_layers(chart: LineChart, panel: Panel) -> Iterator[Spec]:
         band = {"y": _number("low"), "y2": {"field": "high"}}
         area = {"type": "area", "opacity": 1, "fillOpacity": 0.18, **clip}
         yield _layer(area, band, "isValid(datum.low)")
-    dash = _by_line(chart, [look.dash for _, look, _ in entries(chart)])
+    dash = _by_line(chart, lambda look: look.dash)
     yield _layer({"type": "line", **clip}, {"strokeDash": dash, "detail": _name("run")})
     marked = [line.name for line in panel.lines if line.look.marker]
     if marked:

@@ -91,7 +91,7 @@ def render(document: Document, vega_script: str = "", *, pictures: Pictures | No
     With `pictures` the charts are drawn already, and the page needs no such script; a chart that
     has no picture is described in words.
     """
-    drawn_here = () if pictures is not None else charts_of(document)
+    drawn_here = () if pictures is not None else document.charts
     charts = {chart.key: vega_lite(chart) for chart in drawn_here}
     head = [
         Html('<meta charset="utf-8">'),
@@ -106,7 +106,11 @@ def render(document: Document, vega_script: str = "", *, pictures: Pictures | No
         element("header", element("h1", document.title)),
         element(
             "main",
-            _box(document, pictures),
+            _section(
+                Section("verdict", "Verdict", document.verdict),
+                pictures,
+                "box bad" if document.is_void else "box",
+            ),
             _how(),
             _contents(document.sections),
             *(_section(section, pictures) for section in document.sections),
@@ -117,21 +121,6 @@ def render(document: Document, vega_script: str = "", *, pictures: Pictures | No
     ]
     html = element("html", element("head", *head), element("body", *body), lang="en")
     return f"<!DOCTYPE html>\n{html}\n"
-
-
-def charts_of(document: Document) -> Iterator[Chart]:
-    """Yield the charts of a document."""
-    yield from _charts_in(document.verdict)
-    for section in document.sections:
-        yield from _charts_in(section.parts)
-
-
-def _charts_in(parts: Iterable[Part]) -> Iterator[Chart]:
-    for part in parts:
-        if isinstance(part, Chart):
-            yield part
-        elif isinstance(part, Fold):
-            yield from _charts_in(part.parts)
 
 
 def _own_file(name: str) -> str:
@@ -151,15 +140,6 @@ def _contents(sections: Iterable[Section]) -> Html:
     return element("nav", element("ul", *links), aria_label="Sections") if links else Html("")
 
 
-# --- the verdict -----------------------------------------------------------------------------
-
-
-def _box(document: Document, pictures: Pictures | None) -> Html:
-    content = (element("h2", "Verdict"), *_parts(document.verdict, pictures))
-    look = "box bad" if document.is_void else "box"
-    return element("section", *content, class_=look, id="verdict")
-
-
 def _how() -> Html:
     entries = [
         part for term, text in _HOW.items() for part in (element("dt", term), element("dd", text))
@@ -175,9 +155,9 @@ def _how() -> Html:
 # --- sections --------------------------------------------------------------------------------
 
 
-def _section(section: Section, pictures: Pictures | None) -> Html:
-    parts = _parts(section.parts, pictures)
-    return element("section", element("h2", section.title), *parts, id=section.key)
+def _section(section: Section, pictures: Pictures | None, look: str = "") -> Html:
+    content = (element("h2", section.title), *_parts(section.parts, pictures))
+    return element("section", *content, class_=look, id=section.key)
 
 
 def _parts(parts: Iterable[Part], pictures: Pictures | None) -> Iterator[Html]:

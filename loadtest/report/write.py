@@ -17,7 +17,7 @@ from capnp_rig.loadtest.report.sources import (
     read_sources,
     source_of,
 )
-from capnp_rig.loadtest.report.web import charts_of, render
+from capnp_rig.loadtest.report.web import render
 from capnp_rig.loadtest.results.hdr_files import HdrMissing, write_hdr_files
 from capnp_rig.loadtest.results.writing import WrittenResult
 
@@ -67,7 +67,7 @@ def write_report(source: Source) -> Path:
 def _pictures(document: Document) -> dict[str, str]:
     """Return the SVG of each chart by its key; none without vl-convert, or where that fails."""
     try:
-        return {chart.key: svg(chart) for chart in charts_of(document)}
+        return {chart.key: svg(chart) for chart in document.charts}
     except (ExtraMissing, ValueError):
         return {}
 
@@ -101,7 +101,7 @@ def write_figures(found: SourceSet, folder: Path) -> list[Path]:
     document = document_of(found, _path_from(folder))
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for chart in charts_of(document):
+    for chart in document.charts:
         written += [folder / f"{chart.key}.svg", folder / f"{chart.key}.png"]
         written[-2].write_text(svg(chart), encoding="utf-8")
         written[-1].write_bytes(png(chart))

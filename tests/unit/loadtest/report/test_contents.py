@@ -10,7 +10,6 @@ from capnp_rig.loadtest.report.chart import LineChart, RowChart
 from capnp_rig.loadtest.report.contents import KINDS, document_of, usable
 from capnp_rig.loadtest.report.document import Commands, Document, Links, Notes, Paragraph, Table
 from capnp_rig.loadtest.report.sources import find_sources, read_sources
-from capnp_rig.loadtest.report.web import charts_of
 from capnp_rig.loadtest.results import Figure, run_document
 from capnp_rig.loadtest.results.writing import write_run
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
@@ -46,7 +45,7 @@ def test_the_page_opens_with_answers_and_one_picture_that_is_nowhere_else(tmp_pa
     assert isinstance(lines, Table)
     assert isinstance(picture, LineChart | RowChart)
     assert picture.key == "size-text-open-read-100"
-    keys = [chart.key for chart in charts_of(document)]
+    keys = [chart.key for chart in document.charts]
     assert keys[0] == picture.key
     assert len(keys) == len({*keys})
 

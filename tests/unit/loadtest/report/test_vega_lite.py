@@ -24,7 +24,6 @@ from capnp_rig.loadtest.report.chart import (
 from capnp_rig.loadtest.report.contents import document_of
 from capnp_rig.loadtest.report.sources import find_sources
 from capnp_rig.loadtest.report.vega_lite import height_px, picture, vega_lite
-from capnp_rig.loadtest.report.web import charts_of
 
 _BLUE = Look("#0072b2")
 
@@ -219,7 +218,7 @@ def test_altair_knows_all_that_it_is_given(tmp_path: Path) -> None:
 
     schema = load_schema()
     document = document_of(find_sources(write_results(tmp_path)), lambda source: source.name)
-    charts = list(charts_of(document))
+    charts = document.charts
     assert len({chart.key for chart in charts}) == len(charts) > 10
     for chart in charts:
         spec = json.loads(json.dumps(picture(chart), allow_nan=False))
