@@ -6,7 +6,7 @@ is compared.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 
 from capnp_rig.loadtest.report.cells import cell, row
@@ -78,7 +78,7 @@ class Trip:
     message: str
     size_bytes: float
     times: Mapping[str, Mapping[str, Figure]]
-    ratios: Mapping[str, Figure] = field(default_factory=dict)
+    ratios: Mapping[str, Figure]
 
     @property
     def name(self) -> str:

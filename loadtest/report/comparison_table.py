@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from capnp_rig.loadtest.compare import Comparison
-from capnp_rig.loadtest.report.cells import number_cell, row
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
+from capnp_rig.loadtest.report.cells import cell, number_cell, row
+from capnp_rig.loadtest.report.document import Paragraph, Part, Table
 from capnp_rig.loadtest.report.figures import tone_of
-from capnp_rig.loadtest.report.units import NOTHING, interval_text
+from capnp_rig.loadtest.report.units import interval_text
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
 # The doubt itself is long.
@@ -28,11 +28,16 @@ def comparison_parts(found: Comparison) -> Iterator[Part]:
         (*headings, "n", "verdict", "reason"),
         [
             row(
-                *(one.metric, one.unit, one.baseline, one.candidate),
+                one.metric,
+                one.unit,
+                one.baseline,
+                one.candidate,
                 number_cell(one.ratio, 3),
                 interval_text(one.low, one.high, "{:.3f}".format) or "none",
-                Cell(NOTHING if one.floor is None else f"{one.floor:.1%}", one.floor),
-                *(one.n, one.verdict, found.reason_of(one, _DOUBTED)),
+                cell(one.floor, "{:.1%}".format),
+                one.n,
+                one.verdict,
+                found.reason_of(one, _DOUBTED),
                 tone=tone_of(one.verdict),
             )
             for one in found.rows

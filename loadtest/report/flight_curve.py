@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from capnp_rig.loadtest.bench.sweep_figures import CPU, P50, P99, RATE, UNITS, Knee, knee_of
 from capnp_rig.loadtest.report.cells import row
-from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point, decade_ticks
+from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point, log_panel
 from capnp_rig.loadtest.report.document import Paragraph, Part, Table
 from capnp_rig.loadtest.report.figures import figure_cell
 from capnp_rig.loadtest.report.line_styles import PERCENTILES, look_of
@@ -40,14 +40,13 @@ def flight_parts(source: Source) -> Iterator[Part]:
         Line(what, _points(grouped[what], 1000, time_text), PERCENTILES[what.rpartition(" ")[2]])
         for what in (P50, P99)
     ]
-    values = [point.y for line in times for point in line.points]
     panels = [
         Panel(
             Axis("calls/s", low=0),
             [Line("calls/s", _points(grouped[RATE], 1, _rate_text), _RATE_LOOK)],
             marks,
         ),
-        Panel(Axis("service time", is_log=True, ticks=decade_ticks(values, time_text)), times),
+        log_panel("service time", times, time_text),
     ]
     cpu = _points(grouped[CPU], 1, _us_text)
     if cpu:

@@ -18,7 +18,11 @@ def times_table(times: Iterable[Times]) -> Table:
     headings = ["label", "clock", "count", "per s", "mean", *percentiles, "max"]
     rows = [
         row(
-            *(one.label, one.clock, one.count, number_cell(one.per_s), us_cell(one.times.mean_ns)),
+            one.label,
+            one.clock,
+            one.count,
+            number_cell(one.per_s),
+            us_cell(one.times.mean_ns),
             *(percentile_cell(one.times, percent) for percent in PERCENTILES),
             us_cell(one.times.max_ns),
         )

@@ -19,21 +19,19 @@ def digits(value: float, count: int = 3) -> str:
     return text.rstrip("0").rstrip(".") if decimals else text
 
 
-def time_text(value_ns: float | None, count: int = 3) -> str:
+def time_text(value_ns: float | None) -> str:
     """Return a time with its unit: 745 ns, 1.02 µs, 3.05 ms, 2 s."""
     if value_ns is None:
         return NOTHING
-    if abs(value_ns) < 1:
-        return f"{digits(value_ns, count)} ns"
     # As it will be shown: 999.9 ns is 1 µs.
-    shown = abs(float(f"{value_ns:.{count}g}"))
-    factor, unit = next(each for each in reversed(_TIMES) if shown >= each[0])
-    return f"{digits(value_ns / factor, count)} {unit}"
+    shown = abs(float(f"{value_ns:.3g}"))
+    factor, unit = next((each for each in reversed(_TIMES) if shown >= each[0]), _TIMES[0])
+    return f"{digits(value_ns / factor)} {unit}"
 
 
-def us_text(value_us: float | None, count: int = 3) -> str:
+def us_text(value_us: float | None) -> str:
     """Return a time that is given in µs, with its unit."""
-    return time_text(None if value_us is None else value_us * 1000, count)
+    return time_text(None if value_us is None else value_us * 1000)
 
 
 def size_text(size_bytes: float | None, count: int = 2) -> str:
