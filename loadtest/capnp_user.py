@@ -35,7 +35,9 @@ calls are due on a schedule, and times count from then (`locust_rig.call_pacer`)
 waits until one is due; there must be enough users for the rate.
 """
 
+import os
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -47,6 +49,11 @@ from locust import User, task
 from locust.env import Environment
 from locust.exception import RescheduleTask, StopTest
 from locust.user.task import LOCUST_STATE_STOPPING
+
+# Nothing is opened in place of a standard input that is closed: not the schema, which comes with
+# the imports that follow, and no connection. Locust itself reads keys from it, and fails on None.
+if sys.stdin is None:
+    sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
 
 from capnp_rig.client.connecting import connect_socket
 from capnp_rig.client.errors import ClientError, Disconnected, ProtocolError

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from deadline import eventually
 from lying_server import hanging_up, lying_server
 from running_locust import (
     Finished,
+    command,
     finish,
     free_port,
     locust,
@@ -353,3 +355,31 @@ def test_a_folder_that_cannot_be_written_is_one_line(server: str, tmp_path: Path
     assert done.status == 1
     assert f"locust: cannot write {parent}: File exists" in done.output
     assert "Traceback" not in done.output
+
+
+WATCHES_INPUT = """
+import os
+from capnp_rig.loadtest.capnp_user import ReverseUser
+from locust import events
+
+def tell(**_):
+    print("descriptor 0 is", os.readlink("/proc/self/fd/0"), flush=True)
+
+events.quitting.add_listener(tell)
+"""
+
+
+def test_nothing_is_opened_in_place_of_a_closed_input(server: str, tmp_path: Path) -> None:
+    file = tmp_path / "watching.py"
+    file.write_text(WATCHES_INPUT)
+    load = command("-H", server, *HEADLESS, "-u", "1", "-t", "1s", locustfile=file)
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *load],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "descriptor 0 is /dev/null" in done.stdout
+    assert "Traceback" not in done.stderr
