@@ -22,18 +22,6 @@ def check_reply(reply: bytes | memoryview, expected: bytes) -> None:
         raise WrongReply(f"the reply has {what} than expected")
 
 
-def describe_mismatch(reply: bytes | memoryview, expected: bytes) -> str:
-    """Return where two byte strings differ, short enough for a log line."""
-    pairs = zip(bytes(reply), expected, strict=False)
-    shorter = min(len(reply), len(expected))
-    at = next((at for at, (got, want) in enumerate(pairs) if got != want), shorter)
-    around = slice(max(0, at - 8), at + 8)
-    return (
-        f"byte {at} of {len(expected)}: got {bytes(reply[around])!r}, "
-        f"expected {expected[around]!r} ({len(reply)} bytes in all)"
-    )
-
-
 class FailureNames:
     """Shortens exceptions to one line, and their reasons to a bounded number per type."""
 

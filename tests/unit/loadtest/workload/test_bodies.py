@@ -4,7 +4,7 @@ import pytest
 
 from capnp_rig.client.errors import ConnectError
 from capnp_rig.loadtest.engine.backoff import Backoff
-from capnp_rig.loadtest.stats.failures import WrongReply, check_reply, describe_mismatch, kind_of
+from capnp_rig.loadtest.stats.failures import WrongReply, check_reply, kind_of
 from capnp_rig.loadtest.workload.bodies import NONCE_BYTES, random_texts
 
 
@@ -26,12 +26,6 @@ def test_a_wrong_reply_is_named_without_its_payload(reply: bytes, what: str) -> 
     with pytest.raises(WrongReply, match=what):
         check_reply(reply, b"abc")
     check_reply(b"abc", b"abc")
-
-
-def test_a_mismatch_says_where() -> None:
-    said = describe_mismatch(b"abXdef", b"abcdef")
-    assert said == "byte 2 of 6: got b'abXdef', expected b'abcdef' (6 bytes in all)"
-    assert describe_mismatch(b"ab", b"abc").startswith("byte 2 of 3")
 
 
 def test_kinds_have_type_and_reason() -> None:
