@@ -1,6 +1,7 @@
 """What is inside the clock of a timed codec, and what carries a message (no I/O)."""
 
 from enum import StrEnum
+from typing import Self
 
 
 class Stage(StrEnum):
@@ -11,71 +12,48 @@ class Stage(StrEnum):
     RPC = "RPC"
 
 
+_OVER = "writing, sending over {} and back, and reading"
+
+
 class Contract(StrEnum):
-    """What is timed of a codec; `loadtest.codecs.codec` says what each covers."""
+    """What is timed of a codec; `loadtest.codecs.codec` says what each covers.
 
-    BUILD = "build"
-    ENCODE = "encode"
-    BUILD_ENCODE = "build+encode"
-    SEGMENTS = "build+encode to segments"
-    OPEN = "open"
-    READ_ONE = "open+read one field"
-    READ_1 = "open+read 1%"
-    READ_10 = "open+read 10%"
-    READ_50 = "open+read 50%"
-    READ_ALL = "open+read 100%"
-    COLD = "open+read 100% cold"
-    TO_NATIVE = "to native"
-    IN_MEMORY = "round trip in memory"
-    OVER_SOCKET_PAIR = "round trip over a socket pair"
-    OVER_TCP = "round trip over TCP"
-    OVER_RPC = "round trip over RPC"
+    `action` is what is done to a message, in words. `percent` is how many of 100 fields are read,
+    0 of a message that is only opened; `stage` is what carries the message. None where that does
+    not apply.
+    """
 
-    @property
-    def stage(self) -> Stage | None:
-        """What carries the message; None if nothing does."""
-        return _STAGES.get(self)
+    action: str
+    percent: int | None
+    stage: Stage | None
 
-    @property
-    def percent(self) -> int | None:
-        """How many of 100 fields are read, 0 of a message that is only opened; else None."""
-        return _PERCENTS.get(self)
+    def __new__(
+        cls, name: str, action: str = "", percent: int | None = None, stage: Stage | None = None
+    ) -> Self:
+        """Make the member whose value is `name`."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.action, member.percent, member.stage = action, percent, stage
+        return member
 
-    @property
-    def action(self) -> str:
-        """What is done to a message, in words."""
-        return _ACTIONS[self]
-
-
-_STAGES = {
-    Contract.OVER_SOCKET_PAIR: Stage.SOCKET_PAIR,
-    Contract.OVER_TCP: Stage.TCP,
-    Contract.OVER_RPC: Stage.RPC,
-}
-_PERCENTS = {
-    Contract.OPEN: 0,
-    Contract.READ_1: 1,
-    Contract.READ_10: 10,
-    Contract.READ_50: 50,
-    Contract.READ_ALL: 100,
-    Contract.COLD: 100,
-}
-_ACTIONS = {
-    Contract.BUILD: "building",
-    Contract.ENCODE: "encoding what was built",
-    Contract.BUILD_ENCODE: "writing",
-    Contract.SEGMENTS: "writing, in segments,",
-    Contract.OPEN: "opening",
-    Contract.READ_ONE: "opening and reading one field of",
-    Contract.READ_1: "opening and reading 1 % of",
-    Contract.READ_10: "opening and reading 10 % of",
-    Contract.READ_50: "opening and reading 50 % of",
-    Contract.READ_ALL: "opening and reading all of",
-    Contract.COLD: "opening and reading all of, out of no cache,",
-    Contract.TO_NATIVE: "turning into Python values",
-    Contract.IN_MEMORY: "writing and reading back",
-    **{
-        contract: f"writing, sending over {stage} and back, and reading"
-        for contract, stage in _STAGES.items()
-    },
-}
+    BUILD = ("build", "building")
+    ENCODE = ("encode", "encoding what was built")
+    BUILD_ENCODE = ("build+encode", "writing")
+    SEGMENTS = ("build+encode to segments", "writing, in segments,")
+    OPEN = ("open", "opening", 0)
+    READ_ONE = ("open+read one field", "opening and reading one field of")
+    READ_1 = ("open+read 1%", "opening and reading 1 % of", 1)
+    READ_10 = ("open+read 10%", "opening and reading 10 % of", 10)
+    READ_50 = ("open+read 50%", "opening and reading 50 % of", 50)
+    READ_ALL = ("open+read 100%", "opening and reading all of", 100)
+    COLD = ("open+read 100% cold", "opening and reading all of, out of no cache,", 100)
+    TO_NATIVE = ("to native", "turning into Python values")
+    IN_MEMORY = ("round trip in memory", "writing and reading back")
+    OVER_SOCKET_PAIR = (
+        "round trip over a socket pair",
+        _OVER.format(Stage.SOCKET_PAIR),
+        None,
+        Stage.SOCKET_PAIR,
+    )
+    OVER_TCP = ("round trip over TCP", _OVER.format(Stage.TCP), None, Stage.TCP)
+    OVER_RPC = ("round trip over RPC", _OVER.format(Stage.RPC), None, Stage.RPC)

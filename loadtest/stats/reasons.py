@@ -10,101 +10,90 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from string import Formatter
-from typing import Any
+from typing import Any, Self
 
 Value = float | str
 
 
 class ReasonCode(StrEnum):
-    """What is to be said of a figure, or of a run as a whole."""
+    """What is to be said of a figure, or of a run as a whole: a code, and its words."""
+
+    template: str
+
+    def __new__(cls, code: str, template: str = "") -> Self:
+        """Make the member whose value is `code`."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.template = template
+        return member
 
     # The load.
-    INTERRUPTED = "interrupted"
-    CALLS_FAILED = "calls-failed"
-    CALLS_FAILED_MOSTLY = "calls-failed-mostly"
-    NO_CALLS = "no-calls"
-    EMPTY_ROUND = "empty-round"
-    SCHEDULE_MISSED = "schedule-missed"
-    GENERATOR_BUSY = "generator-busy"
-    GENERATOR_LIMITED = "generator-limited"
-    GENERATOR_LATE = "generator-late"
-    GENERATOR_LATE_OR_BUSY = "generator-late-or-busy"
-    SERVER_BUSY = "server-busy"
-    LOWER_BOUND = "lower-bound"
-    FEW_SAMPLES = "few-samples"
-    FEW_BEYOND = "few-beyond"
-    STEAL = "steal"
-    DRIFTED = "drifted"
-    CPU_NOT_READABLE = "cpu-not-readable"
-    LITTLE_CPU = "little-cpu"
-    OFF_LITTLES_LAW = "off-littles-law"
-    NO_VERIFIED_RATE = "no-verified-rate"
-    REPORTS_MISSING = "reports-missing"
+    INTERRUPTED = ("interrupted", "interrupted after {seconds:.1f} s")
+    CALLS_FAILED = ("calls-failed", "{count:,} calls failed")
+    CALLS_FAILED_MOSTLY = (
+        "calls-failed-mostly",
+        "{count:,} calls failed, {most:,} of them: {kind}",
+    )
+    NO_CALLS = ("no-calls", "no call was answered")
+    EMPTY_ROUND = ("empty-round", "a round had no calls")
+    SCHEDULE_MISSED = ("schedule-missed", "{share:.1%} of the schedule was answered")
+    GENERATOR_BUSY = (
+        "generator-busy",
+        "the generator was {busy:.0%} busy: the rate is a lower bound",
+    )
+    GENERATOR_LIMITED = (
+        "generator-limited",
+        "the generator was {busy:.0%} busy, the server {server:.0%}",
+    )
+    GENERATOR_LATE = (
+        "generator-late",
+        (
+            "the generator was late: p99 {late_us:,.0f} µs, over a tenth of the median response, "
+            "{median_us:,.0f} µs"
+        ),
+    )
+    GENERATOR_LATE_OR_BUSY = ("generator-late-or-busy", "the generator was late or busy")
+    SERVER_BUSY = ("server-busy", "the server was {busy:.0%} busy")
+    LOWER_BOUND = ("lower-bound", "a lower bound")
+    FEW_SAMPLES = ("few-samples", "too few samples: under {least:g} calls beyond p99")
+    FEW_BEYOND = ("few-beyond", "under {least:g} calls beyond it")
+    STEAL = ("steal", "{share:.1%} of the CPU time was stolen by other machines")
+    DRIFTED = (
+        "drifted",
+        "the run drifted by {change:.0%}: {first:,.0f} {unit} at first, {last:,.0f} at the end",
+    )
+    CPU_NOT_READABLE = (
+        "cpu-not-readable",
+        "not readable: the server is elsewhere, or a worker came or went",
+    )
+    LITTLE_CPU = ("little-cpu", "under {least_s:g} s of server CPU")
+    OFF_LITTLES_LAW = (
+        "off-littles-law",
+        "over {margin:.0%} from the {asked:,} that were asked for",
+    )
+    NO_VERIFIED_RATE = ("no-verified-rate", "no rate was verified")
+    REPORTS_MISSING = ("reports-missing", "{count:,} worker(s) did not send their last report")
     # Ratios and intervals.
-    NO_PAIRS = "no-pairs"
-    FEW_PAIRS = "few-pairs"
-    NO_FLOOR = "no-floor"
-    NEAR_MARGIN = "near-margin"
-    NOISY = "noisy"
-    NOISE_FLOOR = "noise-floor"
-    PLAIN_RANGE = "plain-range"
-    FEW_PROCESSES = "few-processes"
+    NO_PAIRS = ("no-pairs", "no pairs")
+    FEW_PAIRS = ("few-pairs", "under {least:g} pairs")
+    NO_FLOOR = ("no-floor", "no A/A pairs")
+    NEAR_MARGIN = ("near-margin", "within or too near the margin of {margin:.1%}")
+    NOISY = ("noisy", "too noisy: A/A differs by {floor:.0%}")
+    NOISE_FLOOR = ("noise-floor", "noise floor")
+    PLAIN_RANGE = ("plain-range", "interval is the plain range")
+    FEW_PROCESSES = ("few-processes", "too few processes for an interval")
     # Where a ratio crosses 1.
-    AHEAD = "ahead"
-    AHEAD_BY_ESTIMATE = "ahead-by-estimate"
-    BEHIND = "behind"
-    BEHIND_BY_ESTIMATE = "behind-by-estimate"
-    BELOW_MEASURED = "below-measured"
-    BEYOND_MEASURED = "beyond-measured"
+    AHEAD = ("ahead", "ahead throughout")
+    AHEAD_BY_ESTIMATE = ("ahead-by-estimate", "ahead throughout, by the estimate alone")
+    BEHIND = ("behind", "behind throughout")
+    BEHIND_BY_ESTIMATE = ("behind-by-estimate", "behind throughout, by the estimate alone")
+    BELOW_MEASURED = ("below-measured", "the interval reaches below what was measured")
+    BEYOND_MEASURED = ("beyond-measured", "the interval reaches beyond what was measured")
     # The rest.
-    NOT_READABLE = "not-readable"
-    OTHER = "other"
+    NOT_READABLE = ("not-readable", "not readable")
+    OTHER = ("other", "{text}")
 
 
-_TEXTS: Mapping[ReasonCode, str] = {
-    ReasonCode.INTERRUPTED: "interrupted after {seconds:.1f} s",
-    ReasonCode.CALLS_FAILED: "{count:,} calls failed",
-    ReasonCode.CALLS_FAILED_MOSTLY: "{count:,} calls failed, {most:,} of them: {kind}",
-    ReasonCode.NO_CALLS: "no call was answered",
-    ReasonCode.EMPTY_ROUND: "a round had no calls",
-    ReasonCode.SCHEDULE_MISSED: "{share:.1%} of the schedule was answered",
-    ReasonCode.GENERATOR_BUSY: "the generator was {busy:.0%} busy: the rate is a lower bound",
-    ReasonCode.GENERATOR_LIMITED: "the generator was {busy:.0%} busy, the server {server:.0%}",
-    ReasonCode.GENERATOR_LATE: (
-        "the generator was late: p99 {late_us:,.0f} µs, over a tenth of the median response, "
-        "{median_us:,.0f} µs"
-    ),
-    ReasonCode.GENERATOR_LATE_OR_BUSY: "the generator was late or busy",
-    ReasonCode.SERVER_BUSY: "the server was {busy:.0%} busy",
-    ReasonCode.LOWER_BOUND: "a lower bound",
-    ReasonCode.FEW_SAMPLES: "too few samples: under {least:g} calls beyond p99",
-    ReasonCode.FEW_BEYOND: "under {least:g} calls beyond it",
-    ReasonCode.STEAL: "{share:.1%} of the CPU time was stolen by other machines",
-    ReasonCode.DRIFTED: (
-        "the run drifted by {change:.0%}: {first:,.0f} {unit} at first, {last:,.0f} at the end"
-    ),
-    ReasonCode.CPU_NOT_READABLE: "not readable: the server is elsewhere, or a worker came or went",
-    ReasonCode.LITTLE_CPU: "under {least_s:g} s of server CPU",
-    ReasonCode.OFF_LITTLES_LAW: "over {margin:.0%} from the {asked:,} that were asked for",
-    ReasonCode.NO_VERIFIED_RATE: "no rate was verified",
-    ReasonCode.REPORTS_MISSING: "{count:,} worker(s) did not send their last report",
-    ReasonCode.NO_PAIRS: "no pairs",
-    ReasonCode.FEW_PAIRS: "under {least:g} pairs",
-    ReasonCode.NO_FLOOR: "no A/A pairs",
-    ReasonCode.NEAR_MARGIN: "within or too near the margin of {margin:.1%}",
-    ReasonCode.NOISY: "too noisy: A/A differs by {floor:.0%}",
-    ReasonCode.NOISE_FLOOR: "noise floor",
-    ReasonCode.PLAIN_RANGE: "interval is the plain range",
-    ReasonCode.FEW_PROCESSES: "too few processes for an interval",
-    ReasonCode.AHEAD: "ahead throughout",
-    ReasonCode.AHEAD_BY_ESTIMATE: "ahead throughout, by the estimate alone",
-    ReasonCode.BEHIND: "behind throughout",
-    ReasonCode.BEHIND_BY_ESTIMATE: "behind throughout, by the estimate alone",
-    ReasonCode.BELOW_MEASURED: "the interval reaches below what was measured",
-    ReasonCode.BEYOND_MEASURED: "the interval reaches beyond what was measured",
-    ReasonCode.NOT_READABLE: "not readable",
-    ReasonCode.OTHER: "{text}",
-}
 # Words that results of earlier versions have for the same.
 _EARLIER_TEXTS: tuple[tuple[ReasonCode, str], ...] = (
     (ReasonCode.GENERATOR_BUSY, "the generator was {busy:.0%} busy"),
@@ -133,7 +122,7 @@ class Reason:
     @property
     def text(self) -> str:
         """The reason in words."""
-        words = _TEXTS[self.code].format(**dict(self.values))
+        words = self.code.template.format(**dict(self.values))
         return f"{self.subject}{_SUBJECT_END}{words}" if self.subject else words
 
     def to_json(self) -> dict[str, Any]:
@@ -186,7 +175,7 @@ def _reasons_of_part(text: str) -> list[Reason]:
     if reason is not None:
         return [reason]
     subject, colon, rest = text.partition(_SUBJECT_END)
-    if colon and subject == _TEXTS[ReasonCode.LOWER_BOUND]:
+    if colon and subject == ReasonCode.LOWER_BOUND.template:
         # Earlier versions joined the two by a colon.
         return [Reason(ReasonCode.LOWER_BOUND), *_reasons_of_part(rest)]
     reason = _known(rest) if colon else None
@@ -206,7 +195,7 @@ def _known(text: str) -> Reason | None:
 
 @cache
 def _patterns() -> tuple[tuple[ReasonCode, re.Pattern[str]], ...]:
-    texts = [(code, text) for code, text in _TEXTS.items() if code is not ReasonCode.OTHER]
+    texts = [(code, code.template) for code in ReasonCode if code is not ReasonCode.OTHER]
     return tuple((code, _pattern(text)) for code, text in (*texts, *_EARLIER_TEXTS))
 
 
