@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
-from capnp_rig.loadtest.stats.histogram import Histogram, merge
-from capnp_rig.loadtest.stats.metric import Metric, metric_of_values, tail_problem, us_of
+from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
+from capnp_rig.loadtest.stats.metric import Metric, metric_of_values, tail_problem
 
 # A second timing of the baseline in a bench, which only serves its own A/A rows.
 _AGAIN = " again"

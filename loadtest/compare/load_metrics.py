@@ -15,8 +15,8 @@ from capnp_rig.loadtest.results.load_series import (
     usage_intervals,
     used_between,
 )
-from capnp_rig.loadtest.stats.histogram import Histogram, merge
-from capnp_rig.loadtest.stats.metric import Metric, floor_of, metric_of_values, tail_problem, us_of
+from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
+from capnp_rig.loadtest.stats.metric import Metric, floor_of, metric_of_values, tail_problem
 from capnp_rig.loadtest.stats.resampling import (
     LEAST_SECONDS,
     Blocks,

@@ -15,8 +15,8 @@ from capnp_rig.loadtest.bench.stacks_figures import CALLS, CPU, OPEN, PERCENTILE
 from capnp_rig.loadtest.bench.sweep_figures import LITTLE, UNITS, SweepStep, by_flight
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
-from capnp_rig.loadtest.stats.histogram import Histogram
-from capnp_rig.loadtest.stats.metric import Metric, metric_of_values, us_of
+from capnp_rig.loadtest.stats.histogram import Histogram, us_of
+from capnp_rig.loadtest.stats.metric import Metric, metric_of_values
 from capnp_rig.loadtest.stats.resampling import RESAMPLES, Resampled
 
 _DOUBTED = {"void", "at least"}

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.histogram import Histogram, us_of
 from capnp_rig.loadtest.stats.tally import Times, Window
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 99.99)
@@ -37,12 +37,12 @@ class Row:
     @property
     def percentiles_us(self) -> tuple[float | None, ...]:
         """The `PERCENTILES`, in µs."""
-        return tuple(_us(self.times.percentile_ns(percent)) for percent in PERCENTILES)
+        return tuple(us_of(self.times.percentile_ns(percent)) for percent in PERCENTILES)
 
     @property
     def max_us(self) -> float | None:
         """The longest time, in µs."""
-        return _us(self.times.max_ns)
+        return us_of(self.times.max_ns)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -74,10 +74,6 @@ def _label_rows(label: str, times: Times, seconds: float) -> Iterable[Row]:
         part: Histogram = getattr(times, clock)
         if part.count:
             yield Row(label, clock, part, seconds)
-
-
-def _us(value_ns: int | None) -> float | None:
-    return None if value_ns is None else value_ns / 1000
 
 
 def shown_us(value_us: float | None) -> str:

@@ -125,6 +125,11 @@ _EDGES = {
 _EXACT = ("count", "sum_ns", "min_ns", "max_ns", "below", "above")
 
 
+def us_of(value_ns: int | None) -> float | None:
+    """Return µs, None where there is no value."""
+    return None if value_ns is None else value_ns / 1000
+
+
 def merge(parts: Iterable[Histogram]) -> Histogram:
     """Add histograms into one, as if their values had been recorded together."""
     counts: Counter[int] = Counter()

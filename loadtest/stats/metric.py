@@ -54,11 +54,6 @@ def floor_of(odd: Resampled, even: Resampled) -> float | None:
     return None if same is None else noise_floor(same)
 
 
-def us_of(value_ns: int | None) -> float | None:
-    """Return µs, None where there is no value."""
-    return None if value_ns is None else value_ns / 1000
-
-
 def tail_problem(times: Histogram, percent: float) -> str:
     """Return why a percentile is not to be believed, empty where it is."""
     least = LIMITS["least_beyond"]

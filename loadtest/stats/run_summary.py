@@ -8,10 +8,10 @@ from statistics import median
 from typing import Any
 
 from capnp_rig.loadtest.stats.figure import Figure
-from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.histogram import Histogram, us_of
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
-from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window, add_windows
+from capnp_rig.loadtest.stats.tally import WARMUP, Clocks, Report, Times, Window, add_windows
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 # When a figure is void: measuring.md's rules.
@@ -99,24 +99,17 @@ class Summary:
 
 
 def _percentiles(times: Histogram) -> dict[str, float | None]:
-    summary = {f"p{percent:g}": _us(times.percentile_ns(percent)) for percent in PERCENTILES}
-    return {**summary, "max": _us(times.max_ns)}
-
-
-def _us(value_ns: int | None) -> float | None:
-    return None if value_ns is None else value_ns / 1000
+    summary = {f"p{percent:g}": us_of(times.percentile_ns(percent)) for percent in PERCENTILES}
+    return {**summary, "max": us_of(times.max_ns)}
 
 
 def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> Summary:
     """Add up the repeats of a run, at least one, and judge it."""
     reports = [report for part in parts for report in part.reports]
     total = add_windows(report.total for report in reports)
-    times = total.times
     scheduled = [report.scheduled for report in reports if report.scheduled is not None]
     is_open_loop = bool(scheduled)
-    # A call of a closed loop is due when it is sent.
-    response = times.response if is_open_loop else times.service
-    lateness = times.lateness if is_open_loop else _zeros(times.service.count)
+    clocks = Clocks.of(total.times, is_open_loop=is_open_loop)
     failures = Counter(total.failures)
     unfinished = sum(report.unfinished for report in reports)
     if unfinished:
@@ -127,9 +120,9 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
         calls=total.answered,
         failures=dict(failures),
         calls_per_s=total.answered / seconds if seconds else 0.0,
-        response=response,
-        service=times.service,
-        lateness=lateness,
+        response=clocks.response,
+        service=clocks.service,
+        lateness=clocks.lateness,
         is_open_loop=is_open_loop,
         server_cpu_s=sum(used) if len(used) == len(parts) else None,
         busy=max(part.busy for part in parts),
@@ -139,10 +132,6 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
     )
     stopped = [Reason.of(ReasonCode.INTERRUPTED, seconds=seconds)] if interrupted else []
     return replace(summary, reasons=(*stopped, *_reasons(summary, sum(scheduled), parts)))
-
-
-def _zeros(count: int) -> Histogram:
-    return Histogram(count=count, below=count, min_ns=0, max_ns=0) if count else Histogram()
 
 
 def _reasons(summary: Summary, scheduled: int, parts: Sequence[MeasuredRepeat]) -> Iterator[Reason]:
@@ -247,7 +236,7 @@ def _percentile(summary: Summary, name: str, times: Histogram, percent: float) -
     if times.beyond(percent) < LIMITS["least_beyond"]:
         problems.append(Reason.of(ReasonCode.FEW_BEYOND, least=LIMITS["least_beyond"]))
     low, high = rank_interval_us(times, percent)
-    value_us = _us(times.percentile_ns(percent))
+    value_us = us_of(times.percentile_ns(percent))
     figure = _figure(f"{name} p{percent:g}", value_us, "µs", times.count, *problems)
     return replace(figure, low=low, high=high)
 
@@ -262,7 +251,7 @@ def rank_interval_us(times: Histogram, percent: float) -> tuple[float | None, fl
     share = percent / 100
     spread = 100 * 1.96 * math.sqrt(share * (1 - share) / times.count)
     low, high = max(percent - spread, 0.0), min(percent + spread, 100.0)
-    return _us(times.percentile_ns(low)), _us(times.percentile_ns(high))
+    return us_of(times.percentile_ns(low)), us_of(times.percentile_ns(high))
 
 
 def _cpu_per_call(summary: Summary) -> Figure:
