@@ -7,8 +7,7 @@ import csv
 import json
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +100,6 @@ def _figures(live: LiveRun, summary: Summary) -> Iterator[Figure]:
             yield figure
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """When and with what a run was made; `more` goes into ``run.json`` as it is."""
-
-    started: datetime
-    config: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-
 def plain_options(options: Namespace) -> dict[str, Any]:
     """Return the options as a result keeps them: plain values, no secrets."""
     plain = {
@@ -123,21 +112,29 @@ def plain_options(options: Namespace) -> dict[str, Any]:
 
 
 def write_folder(
-    parent: Path, origin: Provenance, live: LiveRun, server: ServerSampler, outcome: RunOutcome
+    parent: Path,
+    origin: Origin,
+    live: LiveRun,
+    server: ServerSampler,
+    outcome: RunOutcome,
+    *,
+    config: Mapping[str, Any],
+    **more: object,
 ) -> tuple[Path, tuple[str, ...]]:
     """Write a run into a new folder; return it, and notes on what could not be made.
+
+    `more` goes into ``run.json`` as it is.
 
     Raises:
         OSError: It cannot be written.
     """
-    begun = Origin(origin.started, origin.environment)
-    folder = begun.make_folder(parent)
+    folder = origin.make_folder(parent)
     _write_times(folder / TIMES_FILE, live)
     written = write_result(
         "locust",
-        begun,
+        origin,
         folder,
-        config=origin.config,
+        config=config,
         figures=outcome.figures,
         samples=_samples(live, server),
         limits=dict(LIMITS),
@@ -145,7 +142,7 @@ def write_folder(
         violations=list(outcome.violations),
         observed=[{"server_cpu_s": server.cpu_s, "steal": server.steal}],
         generators=list(_generators(live)),
-        **origin.more,
+        **more,
     )
     # Drawing takes a second. In a thread of its own, Locust's greenlets go on meanwhile: one that
     # writes its CSV files every second would find them closed when it wakes too late.

@@ -25,13 +25,13 @@ from capnp_rig.loadtest.locust_rig.live_panel import panel
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun, ProcessReport
 from capnp_rig.loadtest.locust_rig.resource_sampler import ServerSampler
 from capnp_rig.loadtest.locust_rig.results import (
-    Provenance,
     RunOutcome,
     conclude,
     plain_options,
     write_folder,
 )
 from capnp_rig.loadtest.locust_rig.user_group import options_of
+from capnp_rig.loadtest.results.writing import Origin
 from capnp_rig.loadtest.stats.reasons import text_of
 
 # The messages that ask a worker for its last report, and for one now.
@@ -74,11 +74,10 @@ class RunCollector:
         self._environment = environment
         self._options = options
         self._runner = runner
-        self._facts = facts
+        self._origin = Origin(datetime.now(UTC), facts)
         self._report_here = report_here
         self._server = ServerSampler(next((host for host in hosts if host), ""))
         self._server.start(every_second=bool(options.results or environment.web_ui))
-        self._started = datetime.now(UTC)
         self._is_ending = False
         self._ended = Event()
         self._outcome: RunOutcome | None = None
@@ -178,11 +177,16 @@ class RunCollector:
         shape = self._environment.shape_class
         loop = "open" if self.live.is_open_loop else "closed"
         config = {"loop": loop, **plain_options(self._options)}
-        more = {"shape": None if shape is None else type(shape).__name__, **self.notes}
-        origin = Provenance(self._started, config, self._facts, more)
         try:
             self._folder, notes = write_folder(
-                Path(self._options.results), origin, self.live, self._server, outcome
+                Path(self._options.results),
+                self._origin,
+                self.live,
+                self._server,
+                outcome,
+                config=config,
+                shape=None if shape is None else type(shape).__name__,
+                **self.notes,
             )
         except OSError as error:
             sys.stderr.write(f"locust: cannot write {error.filename}: {error.strerror}\n")
