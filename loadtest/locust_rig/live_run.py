@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
 from capnp_rig.loadtest.stats.tally import (
     WARMUP,
-    Clocks,
     PackedWindows,
     Report,
     Window,
@@ -142,34 +140,6 @@ class GeneratorProcess:
             self._windows.add(second, window)
 
 
-@dataclass(frozen=True, slots=True)
-class RunSegment:
-    """A part of a run, measured; the times are histograms in ns.
-
-    `busy` is the largest share of a CPU that a process of the generator used.
-    """
-
-    response: Histogram
-    service: Histogram
-    lateness: Histogram
-    calls: int
-    errors: int
-    calls_per_s: float
-    busy: float
-
-    @classmethod
-    def of(cls, window: Window, seconds: int, busy: float, *, is_open_loop: bool) -> Self:
-        """Return what a window of this many seconds holds."""
-        clocks = Clocks.of(window.times, is_open_loop=is_open_loop)
-        return cls(
-            *(clocks.response, clocks.service, clocks.lateness),
-            calls=window.answered,
-            errors=window.failed,
-            calls_per_s=window.answered / seconds,
-            busy=busy,
-        )
-
-
 class LiveRun:
     """The reports of one run, and what follows from them."""
 
@@ -216,7 +186,7 @@ class LiveRun:
         summary = summarize([MeasuredRepeat(reports, 1.0, self._busy, server_cpu_s)])
         return replace(summary, calls_per_s=summary.calls / self.seconds if self.seconds else 0.0)
 
-    def between(self, first: int, last: int) -> RunSegment:
+    def between(self, first: int, last: int) -> Summary:
         """Return the seconds `first` to `last` of all processes together."""
         seconds = range(first, last + 1)
         window = add_windows(
@@ -225,9 +195,9 @@ class LiveRun:
             for second in seconds
             if second in each.report.windows
         )
+        report = Report({0: window}, scheduled=0 if self.is_open_loop else None)
         shares = (each.busy_between(first, last + 1) for each in self.generators.values())
-        busy = max(shares, default=0.0)
-        return RunSegment.of(window, len(seconds), busy, is_open_loop=self.is_open_loop)
+        return summarize([MeasuredRepeat([report], len(seconds), max(shares, default=0.0))])
 
     @property
     def _busy(self) -> float:

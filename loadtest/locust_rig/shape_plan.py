@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from capnp_rig.loadtest.locust_rig.live_run import RunSegment
-from capnp_rig.loadtest.stats.run_summary import LIMITS
+from capnp_rig.loadtest.stats.histogram import us_of
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary
 from capnp_rig.loadtest.stats.thresholds import Threshold
 
 
@@ -18,10 +18,6 @@ class Plan(Protocol):
     @property
     def peak_users(self) -> int:
         """The most users that there are at a time."""
-
-
-class TimedPlan(Plan, Protocol):
-    """A plan that goes by the time alone."""
 
     def users_at(self, at_s: float) -> int | None:
         """Return how many users there are, None when it is over."""
@@ -76,7 +72,7 @@ class Step:
     users: int
     from_s: float
     until_s: float
-    seen: RunSegment
+    seen: Summary
     violations: tuple[str, ...]
 
     @property
@@ -93,21 +89,17 @@ class Step:
             "calls": self.seen.calls,
             "errors": self.seen.errors,
             "calls_per_s": self.seen.calls_per_s,
-            "response_p50_us": _us(self.seen.response.percentile_ns(50)),
-            "response_p99_us": _us(self.seen.response.percentile_ns(99)),
+            "response_p50_us": us_of(self.seen.response.percentile_ns(50)),
+            "response_p99_us": us_of(self.seen.response.percentile_ns(99)),
             "generator_busy": self.seen.busy,
             "held": self.held,
             "violations": list(self.violations),
         }
 
     def __str__(self) -> str:
-        p99_us = _us(self.seen.response.percentile_ns(99))
+        p99_us = us_of(self.seen.response.percentile_ns(99))
         times = "" if p99_us is None else f", p99 {p99_us:,.0f} µs"
         return f"{self.users} users, {self.seen.calls_per_s:,.0f} calls/s{times}"
-
-
-def _us(value_ns: int | None) -> float | None:
-    return None if value_ns is None else value_ns / 1000
 
 
 # A step's first second is its users' arrival.
@@ -118,7 +110,8 @@ _SETTLING_S = 1
 class Ramp:
     """Steps of `users` more each, until a condition fails or there are `most` users.
 
-    `done` has the steps that were judged. The seconds that a step is judged by are whole ones,
+    `see` returns what the seconds from one to another, both included, have seen. `done` has the
+    steps that were judged. The seconds that a step is judged by are whole ones,
     from its second second on.
     """
 
@@ -126,6 +119,7 @@ class Ramp:
     step_s: float
     most: int
     conditions: tuple[Threshold, ...]
+    see: Callable[[int, int], Summary]
     done: list[Step] = field(default_factory=list)
     _began_s: float | None = None
 
@@ -139,18 +133,15 @@ class Ramp:
         """The users of the step that is under way."""
         return min(self.users * (len(self.done) + 1), self.most)
 
-    def advance(self, at_s: float, see: Callable[[int, int], RunSegment]) -> int | None:
-        """Return how many users there are, None when the ramp is over.
-
-        `see` returns what the seconds from one to another, both included, have seen.
-        """
+    def users_at(self, at_s: float) -> int | None:
+        """Return how many users there are, None when it is over; judge a step that has ended."""
         if self._began_s is None:
             self._began_s = at_s
         if at_s < self._began_s + self.step_s:
             return self.users_now
         first = -int(-(self._began_s + _SETTLING_S) // 1)
         last = max(first, int(self._began_s + self.step_s) - 1)
-        seen = see(first, last)
+        seen = self.see(first, last)
         checked = (condition.violation(seen) for condition in self.conditions)
         violations = tuple(violation for violation in checked if violation is not None)
         self.done.append(Step(self.users_now, first, last + 1, seen, violations))

@@ -7,7 +7,7 @@ from typing import Any
 from locust import LoadTestShape, events
 from locust.env import Environment
 
-from capnp_rig.loadtest.locust_rig.shape_plan import Plan, TimedPlan
+from capnp_rig.loadtest.locust_rig.shape_plan import Plan
 
 # Locust warns above that.
 _MOST_SPAWNED_PER_S = 100.0
@@ -29,9 +29,9 @@ class PlannedShape(LoadTestShape):
     def plan(self, options: Namespace) -> Plan:
         """Return the plan that the options ask for."""
 
-    @abstractmethod
     def users_at(self, at_s: float) -> int | None:
         """Return how many users there are, None when the run is over."""
+        return self.plan(self.options).users_at(at_s)
 
     @property
     def peak_users(self) -> int:
@@ -58,20 +58,6 @@ class PlannedShape(LoadTestShape):
         """Return how many users come or go per second."""
         rate = self.options.spawn_rate if self.has_spawn_rate else None
         return float(rate or _MOST_SPAWNED_PER_S)
-
-
-class TimedShape(PlannedShape):
-    """A shape whose plan goes by the time alone."""
-
-    abstract = True
-
-    @abstractmethod
-    def plan(self, options: Namespace) -> TimedPlan:
-        """Return the plan that the options ask for."""
-
-    def users_at(self, at_s: float) -> int | None:
-        """Return how many users there are, None when the run is over."""
-        return self.plan(self.options).users_at(at_s)
 
 
 def _on_init(environment: Environment, **_: object) -> None:

@@ -13,11 +13,11 @@ from locust import events
 from locust.argument_parser import LocustArgumentParser
 
 from capnp_rig.loadtest.locust_rig.listeners import context
-from capnp_rig.loadtest.locust_rig.live_run import RunSegment
 from capnp_rig.loadtest.locust_rig.options import add_number, at_least, condition, number_above
 from capnp_rig.loadtest.locust_rig.run_collector import RunCollector
 from capnp_rig.loadtest.locust_rig.shape_plan import Ramp
 from capnp_rig.loadtest.shapes.planned_shape import PlannedShape
+from capnp_rig.loadtest.stats.run_summary import Summary
 from capnp_rig.loadtest.stats.thresholds import parse_threshold
 
 _CONDITION = "errors>1%"
@@ -40,7 +40,7 @@ class RampShape(PlannedShape):
         """Return a ramp that has not begun."""
         users = max(1, round(options.ramp_rate * options.ramp_time))
         conditions = tuple(map(parse_threshold, options.ramp_fail_if or [_CONDITION]))
-        return Ramp(users, options.ramp_time, options.ramp_max, conditions)
+        return Ramp(users, options.ramp_time, options.ramp_max, conditions, _measure)
 
     def reset_time(self) -> None:
         """Begin anew, as Locust says at the start of each run."""
@@ -51,7 +51,7 @@ class RampShape(PlannedShape):
         """Return how many users there are; judge the step that is over, if one is."""
         ramp = self._ramp = self._ramp or self.plan(self.options)
         judged = len(ramp.done)
-        users = ramp.advance(at_s, _measure)
+        users = ramp.users_at(at_s)
         for step in ramp.done[judged:]:
             _logger.info("Ramp: %s%s", step, "" if step.held else ": " + "; ".join(step.violations))
             _collector().notes["ramp"] = ramp.to_json()
@@ -74,7 +74,7 @@ def _collector() -> RunCollector:
     return context.collector
 
 
-def _measure(first: int, last: int) -> RunSegment:
+def _measure(first: int, last: int) -> Summary:
     return _collector().fresh(_REPORT_S).between(first, last)
 
 

@@ -8,10 +8,10 @@ from locust.argument_parser import LocustArgumentParser
 
 from capnp_rig.loadtest.locust_rig.options import add_number, at_least, seconds
 from capnp_rig.loadtest.locust_rig.shape_plan import Spike
-from capnp_rig.loadtest.shapes.planned_shape import TimedShape
+from capnp_rig.loadtest.shapes.planned_shape import PlannedShape
 
 
-class SpikeShape(TimedShape):
+class SpikeShape(PlannedShape):
     """``--spike-base`` users, but ``--spike-users`` from ``--spike-at`` on for ``--spike-for``."""
 
     def plan(self, options: Namespace) -> Spike:

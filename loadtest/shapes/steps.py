@@ -8,10 +8,10 @@ from locust.argument_parser import LocustArgumentParser
 
 from capnp_rig.loadtest.locust_rig.options import add_number, at_least, seconds
 from capnp_rig.loadtest.locust_rig.shape_plan import Steps
-from capnp_rig.loadtest.shapes.planned_shape import TimedShape
+from capnp_rig.loadtest.shapes.planned_shape import PlannedShape
 
 
-class StepsShape(TimedShape):
+class StepsShape(PlannedShape):
     """``--step-users`` more every ``--step-time``, ``--steps`` times."""
 
     def plan(self, options: Namespace) -> Steps:

@@ -10,9 +10,9 @@ Percentiles without a prefix are of the response time.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.histogram import Histogram, us_of
+from capnp_rig.loadtest.stats.run_summary import Summary
 
 _CONDITION = re.compile(
     r"\s*(?:(?:(?P<clock>response|service|lateness)\.)?(?P<time>p[0-9.]+|max)|(?P<other>errors|calls/s))"
@@ -20,34 +20,6 @@ _CONDITION = re.compile(
 )
 _EXPECTED = "expected for example p99>2ms, service.max>1s, errors>0.1% or calls/s<20000"
 _US = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
-
-
-class Measured(Protocol):
-    """What conditions judge: a run, or a part of one."""
-
-    @property
-    def response(self) -> Histogram:
-        """Times from due to answered, in ns."""
-
-    @property
-    def service(self) -> Histogram:
-        """Times from sent to answered, in ns."""
-
-    @property
-    def lateness(self) -> Histogram:
-        """Times from due to sent, in ns."""
-
-    @property
-    def calls(self) -> int:
-        """Calls that were answered rightly."""
-
-    @property
-    def errors(self) -> int:
-        """Calls that failed."""
-
-    @property
-    def calls_per_s(self) -> float:
-        """Answered calls per second."""
 
 
 class ThresholdError(ValueError):
@@ -59,18 +31,18 @@ class Threshold:
     """A condition under which a run fails, as the user wrote it."""
 
     text: str
-    measure: Callable[[Measured], float | None]
+    measure: Callable[[Summary], float | None]
     is_upper: bool
     limit: float
     unit: str
     is_of_errors: bool = False
 
-    def violation(self, measured: Measured) -> str | None:
+    def violation(self, run: Summary) -> str | None:
         """Return what was measured if the condition holds, else None.
 
         A figure that was not measured fails it: nobody knows that it would pass.
         """
-        value = self.measure(measured)
+        value = self.measure(run)
         if value is None:
             return f"{self.text}: not measured"
         fails = value > self.limit if self.is_upper else value < self.limit
@@ -95,10 +67,10 @@ def parse_threshold(text: str) -> Threshold:
     if match["other"] == "calls/s":
         if unit:
             raise ThresholdError(f"bad condition {text!r}: a rate has no unit")
-        return Threshold(text, lambda measured: measured.calls_per_s, is_upper, value, "calls/s")
+        return Threshold(text, lambda run: run.calls_per_s, is_upper, value, "calls/s")
     if unit not in {"", "%"}:
         raise ThresholdError(f"bad condition {text!r}: errors are a count or a share with %")
-    measure = _error_share if unit else _error_count
+    measure = _error_share if unit else lambda run: run.errors
     return Threshold(text, measure, is_upper, value, unit, is_of_errors=True)
 
 
@@ -115,19 +87,14 @@ def _percent(name: str, text: str) -> float | None:
     return percent
 
 
-def _time_of(clock: str, percent: float | None) -> Callable[[Measured], float | None]:
-    def measure(measured: Measured) -> float | None:
-        times: Histogram = getattr(measured, clock)
-        time_ns = times.max_ns if percent is None else times.percentile_ns(percent)
-        return None if time_ns is None else time_ns / 1000
+def _time_of(clock: str, percent: float | None) -> Callable[[Summary], float | None]:
+    def measure(run: Summary) -> float | None:
+        times: Histogram = getattr(run, clock)
+        return us_of(times.max_ns if percent is None else times.percentile_ns(percent))
 
     return measure
 
 
-def _error_count(measured: Measured) -> float:
-    return measured.errors
-
-
-def _error_share(measured: Measured) -> float | None:
-    total = measured.calls + measured.errors
-    return 100 * measured.errors / total if total else None
+def _error_share(run: Summary) -> float | None:
+    total = run.calls + run.errors
+    return 100 * run.errors / total if total else None

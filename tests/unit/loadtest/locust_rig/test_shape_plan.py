@@ -1,10 +1,8 @@
-from collections.abc import Callable
-
 import pytest
 
-from capnp_rig.loadtest.locust_rig.live_run import RunSegment
 from capnp_rig.loadtest.locust_rig.shape_plan import Ramp, Spike, Steps
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.run_summary import Summary
 from capnp_rig.loadtest.stats.thresholds import parse_threshold
 
 
@@ -24,36 +22,47 @@ def test_a_spike_goes_up_and_down_again() -> None:
     assert Spike(base=5, peak=1, at_s=1, for_s=1, after_s=1).peak_users == 5
 
 
-def stretch(*, errors: int = 0, calls: int = 1000, busy: float = 0.5) -> RunSegment:
+def stretch(*, errors: int = 0, calls: int = 1000, busy: float = 0.5) -> Summary:
     times = Histogram.of([200_000] * calls)
-    return RunSegment(times, times, Histogram(), calls, errors, calls / 2, busy)
-
-
-def ramp(*conditions: str, most: int = 25) -> Ramp:
-    found = conditions or ("errors>1%",)
-    return Ramp(users=10, step_s=5, most=most, conditions=tuple(map(parse_threshold, found)))
+    return Summary(
+        calls=calls,
+        failures={"WrongReply: wrong": errors},
+        calls_per_s=calls / 2,
+        response=times,
+        service=times,
+        lateness=Histogram(),
+        is_open_loop=True,
+        server_cpu_s=None,
+        busy=busy,
+    )
 
 
 class Seen:
     """Notes which seconds are asked for, and answers with one stretch after the other."""
 
-    def __init__(self, *stretches: RunSegment) -> None:
+    def __init__(self, *stretches: Summary) -> None:
         self.seconds: list[tuple[int, int]] = []
         self._stretches = list(stretches)
 
-    def __call__(self, first: int, last: int) -> RunSegment:
+    def __call__(self, first: int, last: int) -> Summary:
         self.seconds.append((first, last))
         return self._stretches.pop(0)
 
 
-def follow(plan: Ramp, see: Callable[[int, int], RunSegment], *times_s: float) -> list[int | None]:
-    return [plan.advance(at_s, see) for at_s in times_s]
+def ramp(see: Seen, *conditions: str, most: int = 25) -> Ramp:
+    judged = tuple(map(parse_threshold, conditions or ("errors>1%",)))
+    return Ramp(users=10, step_s=5, most=most, conditions=judged, see=see)
+
+
+def follow(plan: Ramp, *times_s: float) -> list[int | None]:
+    return [plan.users_at(at_s) for at_s in times_s]
 
 
 def test_a_ramp_ends_with_the_first_step_that_fails() -> None:
-    plan, see = ramp(), Seen(stretch(), stretch(errors=50))
+    see = Seen(stretch(), stretch(errors=50))
+    plan = ramp(see)
     # The clock of a shape ticks about once a second.
-    found = follow(plan, see, 0.0, 1.0, 4.9, 5.3, 6.3, 10.2, 10.4)
+    found = follow(plan, 0.0, 1.0, 4.9, 5.3, 6.3, 10.2, 10.4)
     assert found == [10, 10, 10, 20, 20, 20, None]
     # The first second of a step, in which its users come, is left out.
     assert see.seconds == [(1, 4), (7, 9)]
@@ -70,35 +79,35 @@ def test_a_ramp_ends_with_the_first_step_that_fails() -> None:
 
 
 def test_a_ramp_whose_steps_all_hold_ends_at_its_most() -> None:
-    plan, see = ramp(), Seen(stretch(), stretch(), stretch())
-    assert follow(plan, see, 0, 5, 10, 15) == [10, 20, 25, None]
+    plan = ramp(Seen(stretch(), stretch(), stretch()))
+    assert follow(plan, 0, 5, 10, 15) == [10, 20, 25, None]
     assert plan.failed is None
     assert plan.answer == ("all held, up to 25 users, 500 calls/s, p99 200 µs; no limit was found")
 
 
 def test_a_ramp_whose_first_step_fails_has_no_highest() -> None:
-    plan = ramp("p50>100us", "errors>0")
-    assert follow(plan, Seen(stretch(errors=1)), 0, 5) == [10, None]
+    plan = ramp(Seen(stretch(errors=1)), "p50>100us", "errors>0")
+    assert follow(plan, 0, 5) == [10, None]
     assert plan.highest is None
     assert plan.answer == "even 10 users failed: p50>100us: 200 µs; errors>0: 1"
 
 
 def test_a_server_that_does_not_answer_any_more_fails_the_step() -> None:
-    plan = ramp()
-    assert follow(plan, Seen(stretch(calls=0)), 0, 5) == [10, None]
+    plan = ramp(Seen(stretch(calls=0)))
+    assert follow(plan, 0, 5) == [10, None]
     assert plan.answer == "even 10 users failed: errors>1%: not measured"
 
 
 def test_a_busy_generator_is_named() -> None:
-    plan = ramp()
-    follow(plan, Seen(stretch(), stretch(errors=50, busy=0.97)), 0, 5, 10)
+    plan = ramp(Seen(stretch(), stretch(errors=50, busy=0.97)))
+    follow(plan, 0, 5, 10)
     assert plan.answer.endswith("(the generator was 97% busy: the server may hold more)")
 
 
 @pytest.mark.parametrize("began_s", [0.0, 0.2, 1.0])
 def test_a_step_of_three_seconds_has_one_to_judge(began_s: float) -> None:
-    plan = Ramp(users=1, step_s=3, most=9, conditions=(parse_threshold("errors>0"),))
     see = Seen(stretch())
-    follow(plan, see, began_s, began_s + 3.1)
+    plan = Ramp(users=1, step_s=3, most=9, conditions=(parse_threshold("errors>0"),), see=see)
+    follow(plan, began_s, began_s + 3.1)
     first, last = see.seconds[0]
     assert began_s + 1 <= first <= last < began_s + 3

@@ -1,20 +1,22 @@
 import pytest
 
-from capnp_rig.loadtest.locust_rig.live_run import RunSegment
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.run_summary import Summary
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 
 TIMES = Histogram.of([1_000_000] * 98 + [5_000_000] * 2)
 
 
-def measured(*, failures: int = 0, calls: int = 100, times: Histogram = TIMES) -> RunSegment:
-    return RunSegment(
+def measured(*, failures: int = 0, calls: int = 100, times: Histogram = TIMES) -> Summary:
+    return Summary(
         response=times,
         service=Histogram.of([200_000] * 100),
         lateness=Histogram.of([1_000] * 100),
         calls=calls,
-        errors=failures,
+        failures={"WrongReply: wrong": failures},
         calls_per_s=calls / 2,
+        is_open_loop=True,
+        server_cpu_s=None,
         busy=0.0,
     )
 
