@@ -55,10 +55,14 @@ def _tables(live: LiveRun, server: ServerSampler, judged: Summary, now_s: float)
     ]
     generators = [
         row(
-            *(process["name"], _percent(process["cpu"]), _megabytes(process["rss_bytes"])),
+            process["name"],
+            _percent(process["cpu"]),
+            _megabytes(process["rss_bytes"]),
             number_cell(process["calls_per_s"]),
             None if process["pinned"] is None else f"CPU {process['pinned']}",
-            *(f"{process['pid']}", process["host"], f"{process['age_s']:.0f} s ago"),
+            f"{process['pid']}",
+            process["host"],
+            f"{process['age_s']:.0f} s ago",
         )
         for process in _generators(live, now_s)
     ]

@@ -8,7 +8,6 @@ the run: it is over by the time that Locust begins to end it.
 
 import json
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +21,6 @@ from capnp_rig.loadtest.engine.server_usage import cpu_seconds
 from capnp_rig.loadtest.locust_rig.run_context import context
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessTotals:
-    """Totals at an instant of the monotonic clock; the server's CPU is over its processes."""
-
-    seconds: float
-    requests: int
-    failures: int
-    cpu_s: float
-    server_cpu_s: float
-
-    def since(self, before: "ProcessTotals") -> "ProcessTotals":
-        """Return the differences to earlier totals."""
-        return ProcessTotals(
-            *(now - then for now, then in zip(_values(self), _values(before), strict=True))
-        )
-
-
-def _values(totals: ProcessTotals) -> list[Any]:
-    return list(asdict(totals).values())
-
-
 def _add_options(parser: LocustArgumentParser) -> None:
     for name, kind, text in (
         ("file", Path, "where to write what was measured"),
@@ -53,7 +31,7 @@ def _add_options(parser: LocustArgumentParser) -> None:
             f"--meter-{name}", type=kind, required=True, help=text, include_in_web_ui=False
         )
     parser.add_argument(
-        *("--meter-server",),
+        "--meter-server",
         type=int,
         action="append",
         default=[],
@@ -63,17 +41,18 @@ def _add_options(parser: LocustArgumentParser) -> None:
     )
 
 
-def _read(environment: Environment, server: list[psutil.Process]) -> ProcessTotals:
+def _read(environment: Environment, server: list[psutil.Process]) -> dict[str, float]:
+    """Return totals at an instant of the monotonic clock."""
     # The rig's users update Locust's statistics in bulk, a little later; others have none of it.
     context.update_locust()
     total = environment.stats.total
-    return ProcessTotals(
-        time.monotonic(),
-        total.num_requests,
-        total.num_failures,
-        time.process_time(),
-        sum(map(cpu_seconds, server)),
-    )
+    return {
+        "seconds": time.monotonic(),
+        "requests": total.num_requests,
+        "failures": total.num_failures,
+        "cpu_s": time.process_time(),
+        "server_cpu_s": sum(map(cpu_seconds, server)),
+    }
 
 
 def _measure(environment: Environment) -> None:
@@ -82,8 +61,8 @@ def _measure(environment: Environment) -> None:
     gevent.sleep(options.meter_warmup)
     before = _read(environment, server)
     gevent.sleep(options.meter_seconds)
-    used = _read(environment, server).since(before)
-    options.meter_file.write_text(json.dumps(asdict(used)), encoding="utf-8")
+    used = {name: now - before[name] for name, now in _read(environment, server).items()}
+    options.meter_file.write_text(json.dumps(used), encoding="utf-8")
     assert environment.runner is not None
     environment.runner.quit()
 

@@ -16,7 +16,6 @@ from capnp_rig.loadtest.locust_rig.live_run import ProcessReport
 from capnp_rig.loadtest.locust_rig.resource_sampler import ProcessSampler
 from capnp_rig.loadtest.stats.tally import Tally
 
-_LINES_LOGGED = 3
 # The CPUs that there are before anything is pinned.
 _CPUS = sorted(os.sched_getaffinity(0))
 
@@ -30,7 +29,6 @@ class ProcessRecorder:
     tally: Tally = field(default_factory=Tally)
     is_running: bool = False
     cpu: int | None = None
-    logged: int = 0
     _sampler: ProcessSampler | None = None
     _started_s: float = field(default_factory=time.monotonic)
     _stopped_s: float | None = None
@@ -65,13 +63,6 @@ class ProcessRecorder:
             cpu=self.cpu,
             use=() if self._sampler is None else self._sampler.take(),
         )
-
-    def log_few(self, text: str) -> None:
-        """Log a line, but only a few: a broken server breaks every call."""
-        self.logged += 1
-        if self.logged <= _LINES_LOGGED:
-            last = " (no more such lines follow)" if self.logged == _LINES_LOGGED else ""
-            _logger.error("%s%s", text, last)
 
 
 def _pin(pin: str | None, number: int) -> int | None:

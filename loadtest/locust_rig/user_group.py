@@ -20,7 +20,6 @@ from locust.runners import LocalRunner, WorkerRunner
 
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
-from capnp_rig.loadtest.locust_rig.process_recorder import ProcessRecorder
 from capnp_rig.loadtest.locust_rig.process_share import ProcessShare
 from capnp_rig.loadtest.locust_rig.stats_bridge import (
     BRIDGE_EVERY_S,
@@ -31,7 +30,7 @@ from capnp_rig.loadtest.locust_rig.stats_bridge import (
 from capnp_rig.loadtest.locust_rig.workload import workload_config
 from capnp_rig.loadtest.protocols import AnyWorkload, load_any_workload
 from capnp_rig.loadtest.stats.failures import WrongReply
-from capnp_rig.loadtest.stats.tally import Timer
+from capnp_rig.loadtest.stats.tally import Tally, Timer
 
 # The message that tells the master of a bug in a worker.
 BUG_MESSAGE = "capnp_rig_bug"
@@ -39,6 +38,7 @@ BUG_MESSAGE = "capnp_rig_bug"
 CONNECT, _NOT_SENT, _BUG = "connect", "not sent", "bug"
 _WITHOUT_CLASS = {CONNECT, _NOT_SENT, _BUG}
 _WATCH_S = 0.1
+# In a run: a broken server breaks every call.
 _MOST_NOTES = 3
 
 _logger = logging.getLogger(__name__)
@@ -79,21 +79,19 @@ class CallCounter:
 class UserGroup:
     """The users of this process from Locust's `test_start` to its `test_stop`."""
 
-    def __init__(
-        self, environment: Environment, share: ProcessShare, recorder: ProcessRecorder
-    ) -> None:
+    def __init__(self, environment: Environment, share: ProcessShare, tally: Tally) -> None:
         self.share = share
         self.options = options_of(environment)
-        self.tally = recorder.tally
+        self.tally = tally
         self.bridge = StatsBridge(environment)
         self.pacer: CallPacer | None = None
         self._environment = environment
-        self._recorder = recorder
         self._counters: dict[tuple[str, str], CallCounter] = {}
         self._workloads: dict[str, AnyWorkload] = {}
         self._numbers = count(share.first_user, share.step)
         self._size = 0
         self._notes: list[str] = []
+        self._logged = 0
         self._bug: Exception | None = None
         self._has_ended = False
         self._wake = Event()
@@ -218,9 +216,11 @@ class UserGroup:
             self._report_bug(self._bug)
 
     def _log_notes(self) -> None:
-        notes, self._notes = self._notes, []
-        for text in notes:
-            self._recorder.log_few(text)
+        # Those that were logged stay, so that few are kept.
+        for text in self._notes[self._logged :]:
+            self._logged += 1
+            last = " (no more such lines follow)" if self._logged == _MOST_NOTES else ""
+            _logger.error("%s%s", text, last)
 
     def _report_bug(self, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -180,8 +180,13 @@ class Recorder:
         """Return what was recorded since the last `take`, and forget it."""
         self._bin()
         done = Histogram(
-            *(self._counts, self._count, self._sum_ns, self._min_ns, self._max_ns),
-            *(self._below, self._above),
+            self._counts,
+            self._count,
+            self._sum_ns,
+            self._min_ns,
+            self._max_ns,
+            self._below,
+            self._above,
         )
         self._reset()
         return done

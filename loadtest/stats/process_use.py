@@ -88,7 +88,9 @@ def used_by_each(
     is_known = bool(made) and calls.keys() <= first.keys()
     return [
         ProcessUse(
-            *(usage.name, usage.pid, usage.cpu_s - first[usage.pid].cpu_s),
+            usage.name,
+            usage.pid,
+            usage.cpu_s - first[usage.pid].cpu_s,
             calls=calls[usage.pid] if is_known else None,
             gc=gc_between(first[usage.pid].gc, usage.gc),
         )
@@ -112,7 +114,9 @@ def _sum(uses: Sequence[ProcessUse]) -> ProcessUse:
     calls = [use.calls for use in uses if use.calls is not None]
     collected = [use.gc for use in uses if use.gc is not None]
     return ProcessUse(
-        *(uses[0].name, uses[0].pid, sum(use.cpu_s for use in uses)),
+        uses[0].name,
+        uses[0].pid,
+        sum(use.cpu_s for use in uses),
         calls=sum(calls) if len(calls) == len(uses) else None,
         gc=GcUse(
             count=sum(each.count for each in collected),
