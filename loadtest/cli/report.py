@@ -73,13 +73,16 @@ def report(
 
 
 def _write_reports(folders: Sequence[Path]) -> None:
+    from capnp_rig.loadtest.report.result_page import PAGE
     from capnp_rig.loadtest.report.sources import read_source
     from capnp_rig.loadtest.report.write import write_report
     from capnp_rig.loadtest.results import ResultError
 
     for folder in folders:
         with failures_in_one_line(ResultError):
-            click.echo(write_report(read_source(folder)))
+            for note in write_report(read_source(folder)):
+                click.echo(f"warning: {note}", err=True)
+            click.echo(folder / PAGE)
 
 
 class _Wanted(NamedTuple):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from capnp_rig.loadtest.report.chart_images import ExtraMissing, png, svg, vega_script
 from capnp_rig.loadtest.report.contents import document_of, usable
-from capnp_rig.loadtest.report.document import Document
 from capnp_rig.loadtest.report.fill_in import NoSuchPart, filled
 from capnp_rig.loadtest.report.markdown import markdown
 from capnp_rig.loadtest.report.result_page import PAGE, result_document
@@ -50,32 +49,36 @@ def write_page(found: SourceSet, file: Path) -> Path:
     return file
 
 
-def write_report(source: Source) -> Path:
-    """Write ``report.html`` of a result into its folder, and return its path.
+def write_report(source: Source) -> list[str]:
+    """Write ``report.html`` of a result into its folder.
+
+    Returns a line on each picture that could not be drawn. Without vl-convert there are no
+    pictures, and the page says how to get them.
 
     Raises:
         OSError: It cannot be written.
         ResultError: The result is damaged.
     """
     document = result_document(source)
-    text = render(document, pictures=_pictures(document))
-    file = source.folder / PAGE
-    file.write_text(text, encoding="utf-8")
-    return file
-
-
-def _pictures(document: Document) -> dict[str, str]:
-    """Return the SVG of each chart by its key; none without vl-convert, or where that fails."""
-    try:
-        return {chart.key: svg(chart) for chart in document.charts}
-    except (ExtraMissing, ValueError):
-        return {}
+    pictures, notes = {}, []
+    for chart in document.charts:
+        try:
+            pictures[chart.key] = svg(chart)
+        except ExtraMissing:
+            break
+        except ValueError as error:
+            # Below that is the stack of the JavaScript.
+            why = " ".join(str(error).splitlines()[:2])
+            notes.append(f"{source.folder / PAGE} lacks the picture {chart.key}: {why}")
+    text = render(document, pictures=pictures)
+    (source.folder / PAGE).write_text(text, encoding="utf-8")
+    return notes
 
 
 def write_views(written: WrittenResult) -> tuple[str, ...]:
     """Write ``report.html`` of a result, of a load run also the histogram log.
 
-    Returns a line on each file that could not be made.
+    Returns a line on each file or picture that could not be made.
 
     Raises:
         OSError: A file cannot be written.
@@ -86,7 +89,7 @@ def write_views(written: WrittenResult) -> tuple[str, ...]:
             write_hdr_files(written.folder, written.result)
         except HdrMissing as error:
             notes.append(str(error))
-    write_report(source_of(written.folder, written.result))
+    notes += write_report(source_of(written.folder, written.result))
     return tuple(notes)
 
 

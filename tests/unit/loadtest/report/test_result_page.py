@@ -365,8 +365,9 @@ def test_a_page_asks_for_nothing_from_anywhere(tmp_path: Path, fake: Fake | None
 
 def test_the_page_is_the_same_every_time(tmp_path: Path) -> None:
     folder = write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50)))
-    first = write_report(read_source(folder)).read_text(encoding="utf-8")
-    assert write_report(read_source(folder)) == folder / "report.html"
+    write_report(read_source(folder))
+    first = (folder / "report.html").read_text(encoding="utf-8")
+    write_report(read_source(folder))
     assert (folder / "report.html").read_text(encoding="utf-8") == first
 
 

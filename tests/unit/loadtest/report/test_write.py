@@ -3,14 +3,18 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from sample_results import server_figures, write_figures, write_results
 from sample_runs import Fake, make_run, write_run_folder
 
+from capnp_rig.loadtest.cli.report import report
 from capnp_rig.loadtest.report import write
 from capnp_rig.loadtest.report.chart import Chart
 from capnp_rig.loadtest.report.sources import read_source
 from capnp_rig.loadtest.report.write import sources_of, write_page
 from capnp_rig.loadtest.report.write import write_figures as write_pictures
+from capnp_rig.loadtest.results.load_samples import read_result
+from capnp_rig.loadtest.results.writing import WrittenResult
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -62,7 +66,8 @@ def test_without_the_extra_a_report_says_how_to_get_its_pictures(
 ) -> None:
     pytest.importorskip("vl_convert", reason="needs the extra report")
     folder = write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50)))
-    drawn = write.write_report(read_source(folder)).read_text(encoding="utf-8")
+    assert write.write_report(read_source(folder)) == []
+    drawn = (folder / "report.html").read_text(encoding="utf-8")
     assert "<svg" in drawn
     assert "Install capnp-rig[report]" not in drawn
 
@@ -70,6 +75,26 @@ def test_without_the_extra_a_report_says_how_to_get_its_pictures(
         raise write.ExtraMissing("vl-convert is missing: install capnp-rig[report]")
 
     monkeypatch.setattr(write, "svg", missing)
-    text = write.write_report(read_source(folder)).read_text(encoding="utf-8")
+    assert write.write_report(read_source(folder)) == []
+    text = (folder / "report.html").read_text(encoding="utf-8")
     assert "<svg" not in text
     assert "Install capnp-rig[report]" in text
+
+
+def test_a_picture_that_cannot_be_drawn_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_chart: Chart) -> str:
+        raise ValueError("Vega-Lite to SVG conversion failed:\nError: no such mark\n    at oi")
+
+    monkeypatch.setattr(write, "svg", fail)
+    folder = write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50)))
+    why = "Vega-Lite to SVG conversion failed: Error: no such mark"
+    said = [f"{folder / 'report.html'} lacks the picture time-run: {why}"]
+    assert write.write_report(read_source(folder)) == said
+    assert "<svg" not in (folder / "report.html").read_text(encoding="utf-8")
+    shown = CliRunner().invoke(report, [str(folder)])
+    assert shown.stderr == f"warning: {said[0]}\n"
+    assert shown.stdout == f"{folder / 'report.html'}\n"
+    result = read_result(folder)
+    assert write.write_views(WrittenResult(folder, (), result))[-1] == said[0]
