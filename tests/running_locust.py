@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.results.load_samples import read_load, read_reports, read_result
+from capnp_rig.loadtest.results.load_samples import read_load, read_result
 from capnp_rig.loadtest.stats.run_summary import Summary
 from capnp_rig.loadtest.stats.tally import Report, Window, add_windows
 
@@ -96,8 +96,8 @@ def read_results(parent: Path) -> Written:
     (folder,) = parent.iterdir()
     result = read_result(folder)
     assert result.samples is not None
-    reports = read_reports(result.document, result.samples)
-    return Written(folder, dict(result.document), list(result.samples), list(reports.values()))
+    reports = list(result.load.reports.values())
+    return Written(folder, dict(result.document), list(result.samples), reports)
 
 
 def read_requests(prefix: Path) -> int:

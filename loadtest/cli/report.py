@@ -74,13 +74,14 @@ def report(
 
 def _write_reports(folders: Sequence[Path]) -> None:
     from capnp_rig.loadtest.report.result_page import PAGE
-    from capnp_rig.loadtest.report.sources import read_source
+    from capnp_rig.loadtest.report.sources import source_of
     from capnp_rig.loadtest.report.write import write_report
     from capnp_rig.loadtest.results import ResultError
+    from capnp_rig.loadtest.results.load_samples import read_result
 
     for folder in folders:
         with failures_in_one_line(ResultError):
-            for note in write_report(read_source(folder)):
+            for note in write_report(source_of(folder, read_result(folder))):
                 click.echo(f"warning: {note}", err=True)
             click.echo(folder / PAGE)
 

@@ -13,12 +13,12 @@ raises a `ResultError` that names the file.
 import lzma
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from capnp_rig.loadtest.results import (
     SAMPLES_FILE,
@@ -181,6 +181,9 @@ class LoadRun:
         return summarize(parts, interrupted=self.interrupted)
 
 
+_Kind = TypeVar("_Kind", Figure, GcUse, MachineSample, ProcessUse, Report, UsageSample)
+
+
 def window_samples(repeat: int, process: int, report: Report) -> Iterator[dict[str, Any]]:
     """Yield the sample of each second of a process."""
     for second, window in sorted(report.windows.items()):
@@ -206,6 +209,21 @@ def generator_entry(
     return {"repeat": repeat, "process": process, **plain, "busy": busy, "seconds": seconds}
 
 
+def read_document(folder: Path) -> dict[str, Any]:
+    """Read a result's ``run.json``, and check that it has what every result has.
+
+    Raises:
+        OSError: It cannot be read; `FileNotFoundError` where there is none.
+        ResultError: It is damaged, or of another major version.
+    """
+    with damage(str(run_file(folder))):
+        document = read_run(folder)
+        for part, kind in _DOCUMENT_PARTS.items():
+            if not isinstance(document.get(part), kind):
+                raise TypeError(f"{part} is missing, or no {kind.__name__}")
+    return document
+
+
 def read_result(folder: str | Path) -> Result:
     """Read a result's ``run.json`` and samples.
 
@@ -214,11 +232,7 @@ def read_result(folder: str | Path) -> Result:
         ResultError: A file is damaged, or of another major version.
     """
     folder = Path(folder)
-    with damage(str(run_file(folder))):
-        document = read_run(folder)
-        for part, kind in _DOCUMENT_PARTS.items():
-            if not isinstance(document.get(part), kind):
-                raise TypeError(f"{part} is missing")
+    document = read_document(folder)
     try:
         read_figures(document)
         stored_verdict(document)
@@ -243,13 +257,13 @@ def read_figures(document: Mapping[str, Any]) -> list[Figure]:
         ResultError: One is not as it was written.
     """
     with damage("run.json"):
+        is_bench = document.get("kind") == "bench"
         return [
-            Figure(
-                *(str(plain["name"]), _number_or_none(plain["value"]), str(plain["unit"])),
-                *(str(plain["contract"]), _count(plain["n"])),
-                *(_number_or_none(plain["low"]), _number_or_none(plain["high"])),
-                *(Verdict(plain["verdict"]), _figure_reasons(plain)),
-                labels=_labels(plain, is_bench=document.get("kind") == "bench"),
+            _read(
+                Figure,
+                plain,
+                reasons=_figure_reasons(plain),
+                labels=_labels(plain, is_bench=is_bench),
             )
             for plain in document["figures"]
         ]
@@ -332,17 +346,28 @@ def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]])
     Raises:
         ResultError: Something is missing, or not as it was written.
     """
-    samples = list(samples)
-    reports = read_reports(document, samples)
+    windows: dict[tuple[int, int], dict[int, Window]] = {}
     with damage("run.json"):
+        for entry in document["generators"]:
+            windows[_count(entry["repeat"]), _count(entry["process"])] = {}
+        if len(windows) != len(document["generators"]) or not windows:
+            raise ValueError("generators is empty, or names a process twice")
         repeats = _repeats(document)
     usage, machine = [], []
     for line, sample in enumerate(samples, start=1):
         with damage(SAMPLES, line):
-            if sample["sample"] == "usage":
-                usage.append(_usage(sample))
+            if sample["sample"] == "window":
+                _add_window(windows, sample)
+            elif sample["sample"] == "usage":
+                # Older samples tell nothing of garbage collections.
+                usage.append(_read(UsageSample, {"gc": None, **sample}))
             elif sample["sample"] == "machine":
-                machine.append(_machine(sample))
+                machine.append(_read(MachineSample, sample))
+    with damage("run.json"):
+        reports = {
+            key: _read(Report, entry, windows=windows[key])
+            for key, entry in zip(windows, document["generators"], strict=True)
+        }
     interrupted = bool(document.get("interrupted"))
     return LoadRun(reports, repeats, interrupted, tuple(usage), tuple(machine))
 
@@ -360,105 +385,14 @@ def _repeats(document: Mapping[str, Any]) -> dict[int, Repeat]:
         known = repeats.get(number, Repeat(0.0, 0.0))
         seen = by_repeat[number]
         repeats[number] = Repeat(
-            *(max(seconds, known.seconds), max(busy, known.busy)),
+            max(seconds, known.seconds),
+            max(busy, known.busy),
             server_cpu_s=_number_or_none(seen["server_cpu_s"]),
             steal=_number_or_none(seen["steal"]),
             # Older results, and those of Locust, have none.
-            server=tuple(_process(plain) for plain in seen.get("server", ())),
+            server=tuple(_read(ProcessUse, plain) for plain in seen.get("server", ())),
         )
     return dict(sorted(repeats.items()))
-
-
-def _process(plain: Mapping[str, Any]) -> ProcessUse:
-    calls = plain["calls"]
-    return ProcessUse(
-        *(str(plain["name"]), _count(plain["pid"]), _number(plain["cpu_s"])),
-        calls=None if calls is None else _count(calls),
-        gc=_gc(plain["gc"]),
-    )
-
-
-def _gc(plain: Mapping[str, Any] | None) -> GcUse | None:
-    if plain is None:
-        return None
-    return GcUse(*(_count(plain[name]) for name in ("count", "pause_ns", "longest_ns")))
-
-
-def _usage(plain: Mapping[str, Any]) -> UsageSample:
-    return UsageSample(
-        *(_count(plain["repeat"]), _instant(plain["t_s"]), str(plain["role"]), str(plain["name"])),
-        *(_count(plain["pid"]), _number(plain["cpu_s"]), _count(plain["rss_bytes"])),
-        # Older samples tell nothing of it.
-        gc=_gc(plain.get("gc")),
-    )
-
-
-def _machine(plain: Mapping[str, Any]) -> MachineSample:
-    times = (_number(plain[name]) for name in ("steal_s", "total_s"))
-    return MachineSample(_count(plain["repeat"]), _instant(plain["t_s"]), *times)
-
-
-def _instant(value: object) -> float:
-    seconds = _number(value)
-    if abs(seconds) > _MOST_SECONDS:
-        raise ValueError(f"{seconds:g} s is far from the run")
-    return seconds
-
-
-def _number(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a finite number")
-    return float(value)
-
-
-def _number_or_none(value: object) -> float | None:
-    return None if value is None else _number(value)
-
-
-def read_reports(
-    document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]
-) -> dict[tuple[int, int], Report]:
-    """Return the report of each generator process, by its repeat and number.
-
-    Raises:
-        ResultError: Something is missing, or not as it was written.
-    """
-    windows: dict[tuple[int, int], dict[int, Window]] = {}
-    with damage("run.json"):
-        for entry in document["generators"]:
-            windows[_count(entry["repeat"]), _count(entry["process"])] = {}
-        if len(windows) != len(document["generators"]) or not windows:
-            raise ValueError("generators is empty, or names a process twice")
-    for line, sample in enumerate(samples, start=1):
-        with damage(SAMPLES, line):
-            if sample["sample"] == "window":
-                _add_window(windows, sample)
-    with damage("run.json"):
-        return {
-            (entry["repeat"], entry["process"]): _report(
-                windows[entry["repeat"], entry["process"]], entry
-            )
-            for entry in document["generators"]
-        }
-
-
-def _report(windows: Mapping[int, Window], entry: Mapping[str, Any]) -> Report:
-    return Report(
-        windows,
-        scheduled=None if entry["scheduled"] is None else _count(entry["scheduled"]),
-        held=_count(entry["held"]),
-        unfinished=_count(entry["unfinished"]),
-        cpu_ns=_count(entry["cpu_ns"]),
-        first_ns=None if entry["first_ns"] is None else _count(entry["first_ns"]),
-        last_ns=None if entry["last_ns"] is None else _count(entry["last_ns"]),
-        final=bool(entry["final"]),
-    )
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is not a non-negative integer")
-    return value
 
 
 def _add_window(
@@ -498,3 +432,46 @@ def check_histogram(times: Histogram) -> None:
     edges = (times.min_ns, times.max_ns)
     if not all(isinstance(edge, int) for edge in edges) if times.count else edges != (None, None):
         raise ValueError("minimum or maximum is not what the count allows")
+
+
+# --- plain values as dataclasses -------------------------------------------------------------
+
+
+def _read(kind: type[_Kind], plain: Mapping[str, Any], **known: Any) -> _Kind:
+    """Return a dataclass of plain values by its fields' names, each checked as its type demands.
+
+    Fields that are `known` are taken as they are.
+    """
+    unknown = (each for each in fields(kind) if each.name not in known)
+    values = {each.name: _CHECKS[each.type](plain[each.name]) for each in unknown}
+    if abs(values.get("t_s", 0.0)) > _MOST_SECONDS:
+        raise ValueError(f"{values['t_s']:g} s is far from the run")
+    return kind(**values, **known)
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def _number_or_none(value: object) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is not a non-negative integer")
+    return value
+
+
+_CHECKS: Mapping[Any, Callable[[Any], Any]] = {
+    int: _count,
+    int | None: lambda value: None if value is None else _count(value),
+    float: _number,
+    float | None: _number_or_none,
+    str: str,
+    bool: bool,
+    Verdict: Verdict,
+    GcUse | None: lambda value: None if value is None else _read(GcUse, value),
+}

@@ -12,10 +12,11 @@ from references import KINDS, REFERENCES, each_reference
 from sample_runs import LABEL, Fake, Written, make_run, write_run_folder
 
 from capnp_rig.loadtest.report.result_page import result_document
-from capnp_rig.loadtest.report.sources import read_source
+from capnp_rig.loadtest.report.sources import source_of
 from capnp_rig.loadtest.report.web import render
 from capnp_rig.loadtest.report.write import write_report
 from capnp_rig.loadtest.results import ResultError, read_run
+from capnp_rig.loadtest.results.load_samples import read_result
 
 _VOID_TAGS = {"meta", "br", "hr", "img", "link", "input"}
 _EVIL = "<script>alert('x')</script>\"&"
@@ -87,7 +88,7 @@ class _Page(HTMLParser):
 
 
 def _text(folder: Path) -> str:
-    return render(result_document(read_source(folder)), pictures={})
+    return render(result_document(source_of(folder, read_result(folder))), pictures={})
 
 
 def _page(folder: Path) -> _Page:
@@ -365,9 +366,9 @@ def test_a_page_asks_for_nothing_from_anywhere(tmp_path: Path, fake: Fake | None
 
 def test_the_page_is_the_same_every_time(tmp_path: Path) -> None:
     folder = write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50)))
-    write_report(read_source(folder))
+    write_report(source_of(folder, read_result(folder)))
     first = (folder / "report.html").read_text(encoding="utf-8")
-    write_report(read_source(folder))
+    write_report(source_of(folder, read_result(folder)))
     assert (folder / "report.html").read_text(encoding="utf-8") == first
 
 
@@ -378,7 +379,10 @@ def test_the_page_is_the_same_every_time(tmp_path: Path) -> None:
             lambda document: document.pop("generators"),
             "run.json is damaged: 'generators' is missing",
         ),
-        (lambda document: document.update(figures=[{}]), "run.json is damaged: 'name' is missing"),
+        (
+            lambda document: document.update(figures=[{}]),
+            "run.json is damaged: 'reason' is missing",
+        ),
         (lambda document: document.update(version="9.0"), "is not a 'capnp-rig run' of version"),
     ],
 )
@@ -389,6 +393,6 @@ def test_a_damaged_result_is_named(
     change(written.document)
     folder = write_run_folder(tmp_path, written)
     with pytest.raises(ResultError, match=message) as raised:
-        write_report(read_source(folder))
+        write_report(source_of(folder, read_result(folder)))
     assert str(folder) in str(raised.value)
     assert not (folder / "report.html").exists()

@@ -10,7 +10,7 @@ from sample_runs import Fake, make_run, write_run_folder
 from capnp_rig.loadtest.cli.report import report
 from capnp_rig.loadtest.report import write
 from capnp_rig.loadtest.report.chart import Chart
-from capnp_rig.loadtest.report.sources import read_source
+from capnp_rig.loadtest.report.sources import source_of
 from capnp_rig.loadtest.report.write import sources_of, write_page
 from capnp_rig.loadtest.report.write import write_figures as write_pictures
 from capnp_rig.loadtest.results.load_samples import read_result
@@ -66,7 +66,7 @@ def test_without_the_extra_a_report_says_how_to_get_its_pictures(
 ) -> None:
     pytest.importorskip("vl_convert", reason="needs the extra report")
     folder = write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50)))
-    assert write.write_report(read_source(folder)) == []
+    assert write.write_report(source_of(folder, read_result(folder))) == []
     drawn = (folder / "report.html").read_text(encoding="utf-8")
     assert "<svg" in drawn
     assert "Install capnp-rig[report]" not in drawn
@@ -75,7 +75,7 @@ def test_without_the_extra_a_report_says_how_to_get_its_pictures(
         raise write.ExtraMissing("vl-convert is missing: install capnp-rig[report]")
 
     monkeypatch.setattr(write, "svg", missing)
-    assert write.write_report(read_source(folder)) == []
+    assert write.write_report(source_of(folder, read_result(folder))) == []
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "<svg" not in text
     assert "Install capnp-rig[report]" in text
@@ -91,7 +91,7 @@ def test_a_picture_that_cannot_be_drawn_is_named(
     folder = write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50)))
     why = "Vega-Lite to SVG conversion failed: Error: no such mark"
     said = [f"{folder / 'report.html'} lacks the picture time-run: {why}"]
-    assert write.write_report(read_source(folder)) == said
+    assert write.write_report(source_of(folder, read_result(folder))) == said
     assert "<svg" not in (folder / "report.html").read_text(encoding="utf-8")
     shown = CliRunner().invoke(report, [str(folder)])
     assert shown.stderr == f"warning: {said[0]}\n"

@@ -12,7 +12,6 @@ from capnp_rig.loadtest.results import ResultError
 from capnp_rig.loadtest.results.load_samples import (
     read_figures,
     read_load,
-    read_reports,
     read_result,
     stored_verdict,
     window_samples,
@@ -46,9 +45,10 @@ def _entry(repeat: int, process: int, report: Report) -> dict[str, Any]:
 def test_reports_come_back_whole() -> None:
     reports = {(0, 0): _report(), (0, 1): _report(final=False), (1, 0): Report(scheduled=5, held=2)}
     generators = [_entry(*key, report) for key, report in reports.items()]
+    observed = [{"server_cpu_s": None, "steal": None}] * 2
     samples = [one for key, report in reports.items() for one in window_samples(*key, report)]
-    plain = json.loads(json.dumps([{"generators": generators}, samples]))
-    assert read_reports(*plain) == reports
+    plain = json.loads(json.dumps([{"generators": generators, "observed": observed}, samples]))
+    assert read_load(*plain).reports == reports
 
 
 def test_warm_up_and_seconds_are_marked() -> None:
