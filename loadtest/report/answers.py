@@ -7,6 +7,7 @@ Lines that are left over go to other ratios, then to loads.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from capnp_rig.loadtest.bench.stacks_figures import RATIO_CPU
 from capnp_rig.loadtest.bench.sweep_figures import knee_of
 from capnp_rig.loadtest.report.call_cpu import pair_ratio_text, pair_ratios
 from capnp_rig.loadtest.report.cells import cell, row
@@ -18,8 +19,11 @@ from capnp_rig.loadtest.report.document import Cell, Row, Table
 from capnp_rig.loadtest.report.ratios import ratio_row
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.spectrum import clocks_of, loop_text
-from capnp_rig.loadtest.report.stack_ladder import stack_ratio_text, telling_ratios
-from capnp_rig.loadtest.report.stack_view import RATIO_CPU, payload_of
+from capnp_rig.loadtest.report.stack_ladder import (
+    payload_of,
+    stack_ratio_text,
+    telling_ratios,
+)
 from capnp_rig.loadtest.report.units import (
     NOTHING,
     capitalized,

@@ -78,27 +78,11 @@ def _codecs(
     return lambda source: parts(CodecView(source.figures))
 
 
-def _copies(source: Source) -> Iterator[Part]:
-    return copy_parts(CodecView(source.figures), source.document)
-
-
-def _ladder(source: Source) -> Iterator[Part]:
-    return ladder_parts(source.figures, source.document)
-
-
-def _spectrum(source: Source) -> Iterator[Part]:
-    if source.load is not None:
-        yield from spectrum_parts(source, source.load.summary())
-
-
-def _over_time(source: Source) -> Iterator[Part]:
-    if source.load is not None:
-        yield from time_parts(source, source.load)
-
-
 _PLANS = (
     _Plan(
-        *("size", "Time by the size of the message", ("bench",)),
+        "size",
+        "Time by the size of the message",
+        ("bench",),
         _codecs(size_parts),
         "Each line is a codec; press its name to show or hide it. Both axes are logarithmic: a "
         "codec that copies rises with the size, one that does not stays level. memcpy is the "
@@ -107,40 +91,52 @@ _PLANS = (
         "kernel in each call, and its times jump.",
     ),
     _Plan(
-        *("share", "Time by how much of the message is read", ("bench",)),
+        "share",
+        "Time by how much of the message is read",
+        ("bench",),
         _codecs(share_parts),
         "A copying codec decodes all of a message, however little of it is wanted.",
     ),
-    _Plan(*("copies", "Copies and memory", ("bench",)), _copies),
     _Plan(
-        *("spectrum", "Latency by percentile", _LOADS),
-        _spectrum,
+        "copies",
+        "Copies and memory",
+        ("bench",),
+        lambda source: copy_parts(CodecView(source.figures), source.document),
+    ),
+    _Plan(
+        "spectrum",
+        "Latency by percentile",
+        _LOADS,
+        spectrum_parts,
         "The further right, the rarer: each tick has ten times fewer calls beyond it.",
     ),
-    _Plan(*("rate", "Latency against the rate", ("search",)), search_parts),
-    _Plan(*("flight", "Rate against calls in flight", ("sweep",)), flight_parts),
-    _Plan(*("time", "Latency, CPU and memory over time", _LOADS), _over_time),
-    _Plan(*("cpu", "CPU per call", ("bench-server", "bench-locust", "run")), cpu_parts),
+    _Plan("rate", "Latency against the rate", ("search",), search_parts),
+    _Plan("flight", "Rate against calls in flight", ("sweep",), flight_parts),
+    _Plan("time", "Latency, CPU and memory over time", _LOADS, time_parts),
+    _Plan("cpu", "CPU per call", ("bench-server", "bench-locust", "run"), cpu_parts),
     _Plan(
-        *("ladder", "The ladder of stacks", ("bench-stacks",)),
-        _ladder,
+        "ladder",
+        "The ladder of stacks",
+        ("bench-stacks",),
+        lambda source: ladder_parts(source.figures, source.document),
         "The same service over each layer, from a bare socket up to RPC frameworks, on one CPU; "
         "an echo, which reverses nothing, is the floor.",
     ),
     _Plan(
-        *("end-to-end", "What the codec leaves of a call", ("bench", "bench-server")),
+        "end-to-end",
+        "What the codec leaves of a call",
+        ("bench", "bench-server"),
         end_to_end_parts,
     ),
-    _Plan(*("encoded", "Encoded sizes", ("bench",)), _codecs(encoded_parts)),
-    _Plan(*("losses", "Where copying wins", ("bench",)), _codecs(loss_parts)),
+    _Plan("encoded", "Encoded sizes", ("bench",), _codecs(encoded_parts)),
+    _Plan("losses", "Where copying wins", ("bench",), _codecs(loss_parts)),
 )
 
 
 def document_of(results: SourceSet, path_to: Callable[[Source], str]) -> Document:
     """Return the document of some results; `path_to` tells where a result lies from the page."""
-    sources = [
-        source for kind in _order(results) for source in results.sources if source.kind == kind
-    ]
+    kinds = [*KINDS, *sorted({source.kind for source in results.sources} - KINDS.keys())]
+    sources = [source for kind in kinds for source in results.all_of(kind)]
     sections, absent = [], []
     for plan in _PLANS:
         parts = [
@@ -183,11 +179,6 @@ def usable(results: SourceSet) -> SourceSet:
         else:
             sources.append(source)
     return SourceSet(sources, skipped)
-
-
-def _order(results: SourceSet) -> list[str]:
-    kinds = {source.kind for source in results.sources}
-    return [kind for kind in KINDS if kind in kinds] + sorted(kinds - KINDS.keys())
 
 
 def _opening(sources: Sequence[Source], sections: list[Section]) -> list[Part]:

@@ -155,7 +155,7 @@ def _load_sections(source: Source, load: LoadRun, summary: Summary) -> Iterator[
     seconds = sum(repeat.seconds for repeat in load.repeats.values())
     yield Section("times", "Times", [times_table(times_rows(total, seconds))])
     yield Section("failures", "Failures", [_failures(summary)])
-    yield Section("over-time", "Over time", list(time_parts(source, load)))
+    yield Section("over-time", "Over time", list(time_parts(source)))
     for repeat in load.repeats:
         title = "Every second" if len(load.repeats) == 1 else f"Every second of repeat {repeat}"
         parts = [_second_table(load, repeat), *_usage_parts(load, repeat)]

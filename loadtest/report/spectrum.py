@@ -79,8 +79,10 @@ def clocks_of(summary: Summary) -> dict[str, Histogram]:
     }
 
 
-def spectrum_parts(source: Source, summary: Summary) -> Iterator[Part]:
-    """Yield the curves of a run's clocks, and their percentiles as a table."""
+def spectrum_parts(source: Source) -> Iterator[Part]:
+    """Yield the curves of a load run's clocks, and their percentiles as a table."""
+    assert source.load is not None
+    summary = source.load.summary()
     clocks = clocks_of(summary)
     void = _void_of(source, summary)
     lines = [

@@ -4,9 +4,20 @@ Payloads lie orders of magnitude apart, so the axes are logarithmic, and there a
 bar on such an axis has no foot.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from capnp_rig.loadtest.bench.stacks_figures import (
+    CALLS,
+    CLOSED,
+    CPU,
+    OPEN,
+    PERCENTILES,
+    RATIO_CALLS,
+    RATIO_CPU,
+)
+from capnp_rig.loadtest.protocols import ECHO
 from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value, decade_ticks
 from capnp_rig.loadtest.report.codec_lines import key_of
 from capnp_rig.loadtest.report.document import Paragraph, Part
@@ -14,35 +25,42 @@ from capnp_rig.loadtest.report.figures import figure_table
 from capnp_rig.loadtest.report.line_styles import PERCENTILES as LOOKS
 from capnp_rig.loadtest.report.line_styles import look_of
 from capnp_rig.loadtest.report.ratios import ratio_row, ratio_table
-from capnp_rig.loadtest.report.stack_view import (
-    CALLS,
-    CPU,
-    OPEN,
-    PERCENTILES,
-    RATIO_CALLS,
-    RATIO_CPU,
-    Payload,
-    payload_of,
-    payloads_of,
-    row_text,
-    select,
-    stack_of,
-)
 from capnp_rig.loadtest.report.units import (
+    Text,
     compact,
     count_text,
     interval_text,
     sentence,
-    time_text,
+    size_text,
+    us_text,
 )
 from capnp_rig.loadtest.results import Figure
 
 _RATIOS = {RATIO_CALLS: "Calls/s", RATIO_CPU: "Server CPU per call"}
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Payload:
+    """What is sent: a kind, empty where it is not known, and a size."""
+
+    kind: str
+    size_bytes: float
+
+    @property
+    def text(self) -> str:
+        """Its size and kind in words."""
+        return f"{size_text(self.size_bytes)} {self.kind}".strip()
+
+
+def payload_of(figure: Figure) -> Payload:
+    """Return the payload of a figure."""
+    labels = figure.labels
+    return Payload(str(labels.get("payload_kind") or ""), labels.get("payload_bytes") or 0)
+
+
 def ladder_parts(figures: Sequence[Figure], document: Mapping[str, Any]) -> Iterator[Part]:
     """Yield calls per second, CPU per call and percentiles of every stack, and a table."""
-    for kind in dict.fromkeys(payload.kind for payload in payloads_of(select(figures, CALLS))):
+    for kind in dict.fromkeys(payload.kind for payload in _by_payload(_select(figures, CALLS))):
         own = [figure for figure in figures if payload_of(figure).kind == kind]
         yield from _charts(kind, own)
     ratios = [ratio_row(stack_ratio_text(figure), figure) for figure in telling_ratios(figures)]
@@ -56,130 +74,134 @@ def ladder_parts(figures: Sequence[Figure], document: Mapping[str, Any]) -> Iter
         yield figure_table("stacks-table", "Every figure of every stack", figures, folded=True)
 
 
+def _select(figures: Iterable[Figure], what: str, loop: str = CLOSED) -> list[Figure]:
+    """Return one sort of figures in one loop, those with a value that a log axis can show."""
+    return [
+        figure
+        for figure in figures
+        if figure.labels.get("figure") == what
+        and figure.labels.get("stack")
+        and figure.labels.get("loop", CLOSED) == loop
+        and figure.value is not None
+        and figure.value > 0
+    ]
+
+
+def _by_payload(figures: Iterable[Figure]) -> dict[Payload, list[Figure]]:
+    """Return figures by their payload: texts first, the smallest first."""
+    grouped: dict[Payload, list[Figure]] = {}
+    for figure in figures:
+        grouped.setdefault(payload_of(figure), []).append(figure)
+    return dict(sorted(grouped.items(), key=lambda item: (item[0].kind != "text", item[0])))
+
+
 def telling_ratios(figures: Sequence[Figure]) -> list[Figure]:
     """Return the ratios of rates and CPU, of the smallest and the largest payload of each kind."""
-    ratios = [figure for name in (RATIO_CALLS, RATIO_CPU) for figure in select(figures, name)]
+    grouped = _by_payload([*_select(figures, RATIO_CALLS), *_select(figures, RATIO_CPU)])
     by_kind: dict[str, list[Payload]] = {}
-    for payload in payloads_of(ratios):
+    for payload in grouped:
         by_kind.setdefault(payload.kind, []).append(payload)
-    ends = [payload for some in by_kind.values() for payload in (some[0], some[-1])]
-    return [figure for payload in dict.fromkeys(ends) for figure in _of_payload(ratios, payload)]
+    ends = (payload for some in by_kind.values() for payload in (some[0], some[-1]))
+    return [figure for payload in dict.fromkeys(ends) for figure in grouped[payload]]
 
 
 def stack_ratio_text(ratio: Figure) -> str:
     """Return what a ratio of stacks compares."""
     what = _RATIOS.get(ratio.labels["figure"], "")
     over = ratio.labels.get("baseline", "the baseline")
-    return f"{what}, {payload_of(ratio).text}: {stack_of(ratio)} over {over}"
+    return f"{what}, {payload_of(ratio).text}: {_stack_of(ratio)} over {over}"
 
 
 def _charts(kind: str, figures: Sequence[Figure]) -> Iterator[RowChart]:
     of_kind = f", {kind} payloads" if kind else ""
-    for figure, title, unit in (
+    for what, title, unit in (
         (CALLS, "Answered calls per second, closed loop", "calls per second"),
         (CPU, "Server CPU per call", "CPU µs per call"),
     ):
-        grouped = select(figures, figure)
-        if grouped:
-            series = {
-                payload.text: _of_payload(grouped, payload) for payload in payloads_of(grouped)
-            }
+        by_payload = _by_payload(_select(figures, what))
+        if by_payload:
             yield _ladder(
-                key_of("ladder", figure, kind),
+                key_of("ladder", what, kind),
                 f"{title}{of_kind}",
-                series,
-                Axis(unit, is_log=True, ticks=decade_ticks(_values(grouped), compact)),
-                finding=_finding(grouped, unit, is_most_best=figure == CALLS),
-                is_most_best=figure == CALLS,
+                {payload.text: grouped for payload, grouped in by_payload.items()},
+                unit,
+                compact,
+                finding=_finding(*next(iter(by_payload.items())), unit, is_most_best=what == CALLS),
+                is_most_best=what == CALLS,
             )
-    yield from _percentiles(kind, figures)
-
-
-def _percentiles(kind: str, figures: Sequence[Figure]) -> Iterator[RowChart]:
-    """Yield response times under half of what each stack can do, of the smallest payload."""
-    grouped = [figure for name in PERCENTILES for figure in select(figures, name, OPEN)]
-    if not grouped:
-        return
-    payload = payloads_of(grouped)[0]
-    series = {
-        name: [
-            figure for figure in _of_payload(grouped, payload) if figure.labels["figure"] == name
-        ]
-        for name in PERCENTILES
-    }
-    values_us = _values(grouped)
-    yield _ladder(
-        key_of("ladder-latency", kind),
-        f"Response time, open loop at half of each stack's own rate, {payload.text}",
-        series,
-        Axis(
-            "response time",
-            is_log=True,
-            ticks=decade_ticks(values_us, lambda value_us: time_text(value_us * 1000)),
-        ),
-        finding="Every stack is asked for half of the calls that it has just made. "
-        "Whiskers are 95 % intervals; grey dots are void.",
-        is_most_best=False,
+    # Of the smallest payload only.
+    by_payload = _by_payload(
+        figure for name in PERCENTILES for figure in _select(figures, name, OPEN)
     )
-
-
-def _values(figures: Sequence[Figure]) -> list[float]:
-    return [figure.value or 0.0 for figure in figures]
-
-
-def _of_payload(figures: Sequence[Figure], payload: Payload) -> list[Figure]:
-    return [figure for figure in figures if payload_of(figure) == payload]
+    for payload, grouped in list(by_payload.items())[:1]:
+        yield _ladder(
+            key_of("ladder-latency", kind),
+            f"Response time, open loop at half of each stack's own rate, {payload.text}",
+            {name: _select(grouped, name, OPEN) for name in PERCENTILES},
+            "response time",
+            us_text,
+            finding="Every stack is asked for half of the calls that it has just made. "
+            "Whiskers are 95 % intervals; grey dots are void.",
+            is_most_best=False,
+        )
 
 
 def _ladder(
     key: str,
     title: str,
     series: Mapping[str, Sequence[Figure]],
-    axis: Axis,
+    x_title: str,
+    tick_text: Text,
     *,
     finding: str,
     is_most_best: bool,
 ) -> RowChart:
     """Return a chart with a row per stack, the best one of the first series on top."""
-    first = {stack_of(figure): figure.value or 0.0 for figure in next(iter(series.values()))}
-    every = dict.fromkeys(stack_of(figure) for grouped in series.values() for figure in grouped)
+    first = {_stack_of(figure): figure.value or 0.0 for figure in next(iter(series.values()))}
+    every = dict.fromkeys(_stack_of(figure) for grouped in series.values() for figure in grouped)
     stacks = sorted(every, key=lambda stack: first.get(stack, 0.0), reverse=is_most_best)
     drawn = []
     for number, (name, grouped) in enumerate(series.items()):
-        by_stack = {stack_of(figure): figure for figure in grouped}
+        by_stack = {_stack_of(figure): figure for figure in grouped}
         values = [_value(by_stack.get(stack)) for stack in stacks]
         drawn.append(Series(name, values, look_of(name, LOOKS, number)))
-    return RowChart(key, title, finding, axis, [row_text(stack) for stack in stacks], drawn, "dots")
+    every_value = [figure.value or 0.0 for grouped in series.values() for figure in grouped]
+    axis = Axis(x_title, is_log=True, ticks=decade_ticks(every_value, tick_text))
+    return RowChart(
+        key, title, finding, axis, [_row_text(stack) for stack in stacks], drawn, "dots"
+    )
 
 
 def _value(figure: Figure | None) -> Value:
     if figure is None or figure.value is None:
         return Value(None)
-    text = _text_of(figure)
+    text = us_text if figure.unit == "µs" else count_text
     interval = interval_text(figure.low, figure.high, text)
     least = "at least " if figure.verdict == "at least" else ""
     said = (
-        f"{stack_of(figure)}, {payload_of(figure).text}: {least}{text(figure.value)}"
+        f"{_stack_of(figure)}, {payload_of(figure).text}: {least}{text(figure.value)}"
         f"{f' ({interval})' if interval else ''}"
     )
     return Value(figure.value, figure.low, figure.high, figure.void_text, said)
 
 
-def _text_of(figure: Figure) -> Callable[[float], str]:
-    if figure.unit == "µs":
-        return lambda value_us: time_text(value_us * 1000)
-    return count_text
-
-
-def _finding(grouped: Sequence[Figure], unit: str, *, is_most_best: bool) -> str:
-    payload = payloads_of(grouped)[0]
-    good = [figure for figure in _of_payload(grouped, payload) if not figure.is_void]
+def _finding(payload: Payload, figures: Sequence[Figure], unit: str, *, is_most_best: bool) -> str:
+    good = [figure for figure in figures if not figure.is_void]
     if not good:
         return "A dot per payload; whiskers are 95 % intervals, grey dots are void."
     ordered = sorted(good, key=lambda figure: figure.value or 0.0, reverse=is_most_best)
-    best, worst = ordered[0], ordered[-1]
-    said = (
-        f"with {payload.text} payloads from {row_text(stack_of(best))}, {count_text(best.value)}, "
-        f"to {row_text(stack_of(worst))}, {count_text(worst.value)} {unit}"
+    best, worst = (
+        f"{_row_text(_stack_of(figure))}, {count_text(figure.value)}"
+        for figure in (ordered[0], ordered[-1])
     )
+    said = f"with {payload.text} payloads from {best}, to {worst} {unit}"
     return sentence(said) + " Whiskers are 95 % intervals; grey dots are void."
+
+
+def _stack_of(figure: Figure) -> str:
+    return str(figure.labels.get("stack", ""))
+
+
+def _row_text(stack: str) -> str:
+    # It reverses nothing: a floor, and no rival.
+    return f"{stack} (floor)" if stack == ECHO else stack

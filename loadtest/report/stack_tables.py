@@ -23,7 +23,7 @@ from capnp_rig.loadtest.bench.stacks_figures import (
 from capnp_rig.loadtest.report.cells import row
 from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
 from capnp_rig.loadtest.report.figures import figure_cell
-from capnp_rig.loadtest.report.stack_view import payload_of
+from capnp_rig.loadtest.report.stack_ladder import payload_of
 from capnp_rig.loadtest.report.units import NOTHING, size_text
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import Interval, noise_floor

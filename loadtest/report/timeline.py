@@ -28,8 +28,10 @@ from capnp_rig.rigcli.gc_page import GcUse
 _HEAT_PER_DECADE = 10
 
 
-def time_parts(source: Source, load: LoadRun) -> Iterator[Part]:
-    """Yield latency over time with what the processes used, all repeats one after the other."""
+def time_parts(source: Source) -> Iterator[Part]:
+    """Yield latency of a load run over time with what its processes used, repeat after repeat."""
+    load = source.load
+    assert load is not None
     offsets, offset_s = {}, 0.0
     for repeat, each in load.repeats.items():
         offsets[repeat] = offset_s

@@ -30,8 +30,7 @@ def _run(tmp_path: Path, fake: Fake) -> Source:
 
 def test_an_open_loop_has_three_clocks(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=10, calls=900))
-    assert source.load is not None
-    chart, table = spectrum_parts(source, source.load.summary())
+    chart, table = spectrum_parts(source)
     assert isinstance(chart, LineChart)
     assert [line.name for line in chart.lines] == [
         "response (n = 18,000)",
@@ -45,8 +44,7 @@ def test_an_open_loop_has_three_clocks(tmp_path: Path) -> None:
 
 def test_a_closed_loop_has_service_times(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=10, calls=900, is_open_loop=False))
-    assert source.load is not None
-    chart, _ = spectrum_parts(source, source.load.summary())
+    chart, _ = spectrum_parts(source)
     assert isinstance(chart, LineChart)
     assert [line.name.partition(" ")[0] for line in chart.lines] == ["service"]
     assert chart.panels[0].y.title == "service time of a call"
@@ -54,8 +52,7 @@ def test_a_closed_loop_has_service_times(tmp_path: Path) -> None:
 
 def test_a_void_run_is_grey_throughout(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=10, calls=900, failures=(("gone", 1),)))
-    assert source.load is not None
-    chart, _ = spectrum_parts(source, source.load.summary())
+    chart, _ = spectrum_parts(source)
     assert isinstance(chart, LineChart)
     assert all(point.void for line in chart.lines for point in line.points)
     assert "Void: 2 calls failed." in chart.finding
@@ -63,10 +60,9 @@ def test_a_void_run_is_grey_throughout(tmp_path: Path) -> None:
 
 def test_a_run_without_an_answer_has_no_curve(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=3, calls=0))
-    assert source.load is not None
-    (said,) = spectrum_parts(source, source.load.summary())
+    (said,) = spectrum_parts(source)
     assert isinstance(said, Paragraph)
-    assert list(time_parts(source, source.load)) == []
+    assert list(time_parts(source)) == []
 
 
 # --- over time -------------------------------------------------------------------------------
@@ -74,8 +70,7 @@ def test_a_run_without_an_answer_has_no_curve(tmp_path: Path) -> None:
 
 def test_every_second_has_its_place(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=4, calls=200))
-    assert source.load is not None
-    (chart,) = time_parts(source, source.load)
+    (chart,) = time_parts(source)
     assert isinstance(chart, LineChart)
     latency, rate, cpu, memory = chart.panels
     assert [line.name for line in latency.lines] == ["response p50", "response p99"]
@@ -94,8 +89,7 @@ def test_every_second_has_its_place(tmp_path: Path) -> None:
 
 def test_repeats_stand_one_after_the_other(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=3, calls=50, repeats=2))
-    assert source.load is not None
-    (chart,) = time_parts(source, source.load)
+    (chart,) = time_parts(source)
     assert isinstance(chart, LineChart)
     points = chart.panels[0].lines[0].points
     assert [point.x for point in points] == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
@@ -104,8 +98,7 @@ def test_repeats_stand_one_after_the_other(tmp_path: Path) -> None:
 
 def test_collections_have_a_panel_of_those_that_tell_of_them(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=4, calls=200, gc_every_s=1.0))
-    assert source.load is not None
-    (chart,) = time_parts(source, source.load)
+    (chart,) = time_parts(source)
     assert isinstance(chart, LineChart)
     panel = chart.panels[-1]
     assert panel.y.title == "garbage collection, in ms of pause per sample"
@@ -124,8 +117,7 @@ def test_collections_have_a_panel_of_those_that_tell_of_them(tmp_path: Path) -> 
 
 def test_without_collections_there_is_no_such_panel(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=4, calls=200, gc_every_s=99.0))
-    assert source.load is not None
-    (chart,) = time_parts(source, source.load)
+    (chart,) = time_parts(source)
     assert isinstance(chart, LineChart)
     assert [panel.y.title for panel in chart.panels[1:]] == [
         "answered, in calls/s",
@@ -137,8 +129,7 @@ def test_without_collections_there_is_no_such_panel(tmp_path: Path) -> None:
 
 def test_a_server_elsewhere_leaves_its_panels_out(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=3, calls=50, server=False))
-    assert source.load is not None
-    (chart,) = time_parts(source, source.load)
+    (chart,) = time_parts(source)
     assert isinstance(chart, LineChart)
     titles = [panel.y.title for panel in chart.panels]
     assert titles == ["response time", "answered, in calls/s"]
