@@ -35,7 +35,8 @@ def _rate_chart(source: Source, curve: Sequence[Mapping[str, float]]) -> LineCha
     for name, part in (("p50", "p50"), ("p99", "p99"), ("p99.9", "p999")):
         points = [
             Point(
-                *(point["rate_hz"], point[part] * 1000),
+                point["rate_hz"],
+                point[part] * 1000,
                 void=str(point.get("note") or ""),
                 text=f"{point['rate_hz']:,g} calls/s: {name} {time_text(point[part] * 1000)}",
             )

@@ -173,8 +173,10 @@ class LoadRun:
         parts = [
             MeasuredRepeat(
                 self.reports_of(number),
-                *(self.repeats[number].seconds, self.repeats[number].busy),
-                *(self.repeats[number].server_cpu_s, self.repeats[number].steal),
+                self.repeats[number].seconds,
+                self.repeats[number].busy,
+                self.repeats[number].server_cpu_s,
+                self.repeats[number].steal,
             )
             for number in chosen
         ]

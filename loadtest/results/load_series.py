@@ -72,7 +72,9 @@ def usage_intervals(load: LoadRun, repeat: int) -> dict[tuple[str, str, int], li
     return {
         key: [
             UsageInterval(
-                *(now, before.t_s, (now.cpu_s - before.cpu_s) / (now.t_s - before.t_s)),
+                now,
+                before.t_s,
+                (now.cpu_s - before.cpu_s) / (now.t_s - before.t_s),
                 gc_between(before.gc, now.gc),
             )
             for before, now in pairwise(sorted(usages, key=lambda usage: usage.t_s))
