@@ -143,11 +143,11 @@ sys.meta_path.insert(0, Interrupt())
         # Before the command is known the signal ends the process, as the shell sees in its status.
         ("client", "capnp_rig.rigcli", -signal.SIGINT),
         ("client", "click.core", -signal.SIGINT),
-        ("client", "capnp", -signal.SIGINT),
         ("client", "capnp_rig.client.cli", -signal.SIGINT),
         ("loadtest", "capnp_rig.rigcli", -signal.SIGINT),
         ("loadtest", "capnp_rig.loadtest.cli.sweep", -signal.SIGINT),
         # Click ends the line of a terminal's ^C.
+        ("client", "capnp", 130),
         ("loadtest", "capnp_rig.loadtest.engine.run", 130),
     ],
 )
