@@ -68,7 +68,7 @@ def case_times_to_json(times: CaseTimes) -> dict[str, Any]:
 def case_times_from_json(plain: Mapping[str, Any]) -> CaseTimes:
     """Return what `case_times_to_json` wrote."""
     case = Case(
-        *(plain["subject"], plain["message"], plain["contract"], plain["size_bytes"], plain["gc"])
+        plain["subject"], plain["message"], plain["contract"], plain["size_bytes"], plain["gc"]
     )
     return CaseTimes(
         process=plain["process"],

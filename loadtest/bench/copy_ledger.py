@@ -39,7 +39,10 @@ LEDGER = (
     CopyPath("pycapnp packed", SEND, 2, None, note="into the builder, then packed"),
     CopyPath("pycapnp packed", RECEIVE, 2, 1, note="unpacked, then read as bytes"),
     CopyPath(
-        *("pycapnp view", RECEIVE, 0, 0),
+        "pycapnp view",
+        RECEIVE,
+        0,
+        0,
         is_view=True,
         note="get_data_as_view leaks a reference to the frame per call (pycapnp #406)",
     ),

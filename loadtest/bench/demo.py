@@ -75,12 +75,16 @@ def run(config: DemoConfig, *, say: Callable[[str], None]) -> DemoResult:
 
 
 def _run_locust(config: DemoConfig, address: str, here: Path) -> int:
+    options = (
+        f"--headless --only-summary -u {config.users} -r {config.users} -t {config.seconds}s "
+        f"--in-flight {config.in_flight} --payload-bytes {config.payload_bytes}"
+    )
+    files = ("-f", _LOCUSTFILE, "--csv", here / "locust", "--results", here)
     return run_locust(
-        *("-f", str(_LOCUSTFILE), "-H", address),
-        *("--headless", "-u", str(config.users), "-r", str(config.users)),
-        *("-t", f"{config.seconds}s", "--only-summary"),
-        *("--in-flight", str(config.in_flight), "--payload-bytes", str(config.payload_bytes)),
-        *("--csv", str(here / "locust"), "--results", str(here)),
+        *map(str, files),
+        *options.split(),
+        "-H",
+        address,
         log=here / "locust.log",
         seconds=config.seconds,
     )

@@ -77,7 +77,11 @@ def _time(case: Case, by_process: Mapping[int, float]) -> Figure:
 
 def _void(case: Case, reason: str) -> Figure:
     return Figure(
-        *(f"time: {case.name}", None, "ns", case.contract, 0),
+        f"time: {case.name}",
+        None,
+        "ns",
+        case.contract,
+        0,
         verdict=Verdict.VOID,
         reasons=(Reason.of(ReasonCode.OTHER, text=reason),),
         labels=_time_labels(case),
@@ -223,7 +227,11 @@ def _memory(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
             values = [each[field] for each in several if each[field] is not None]
             value = median(values) if values else None
             yield Figure(
-                *(f"{kind}: {place}", value, "B", contract, len(values)),
+                f"{kind}: {place}",
+                value,
+                "B",
+                contract,
+                len(values),
                 verdict=Verdict.OK if values else Verdict.VOID,
                 reasons=() if values else (Reason(ReasonCode.NOT_READABLE),),
                 labels={"kind": kind, **labels},
@@ -235,6 +243,10 @@ def _sizes(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
         place = f"{each['message']}, {each['size_bytes']} B, {each['codec']}"
         labels = {name: each[name] for name in ("message", "size_bytes", "codec", "method")}
         yield Figure(
-            *(f"size: {place}, {each['method']}", each["encoded_bytes"], "B", ENCODED_SIZE, 1),
+            f"size: {place}, {each['method']}",
+            each["encoded_bytes"],
+            "B",
+            ENCODED_SIZE,
+            1,
             labels={"kind": FigureKind.SIZE, **labels, "compress_ns": each["compress_ns"]},
         )

@@ -224,11 +224,17 @@ def _run_locust(
 ) -> dict[str, Any]:
     meter, log = folder / "meter.json", folder / "locust.log"
     meter.unlink(missing_ok=True)
+    options = (
+        f"--headless --only-summary -u {config.users} -r 100 "
+        f"--meter-warmup {config.warmup_s} --meter-seconds {config.seconds}"
+    )
+    files = ("-f", f"{_HERE / file},{_METER}", "--meter-file", str(meter))
     run_locust(
-        *("-f", f"{_HERE / file},{_METER}", "-H", address, "--headless", "--only-summary"),
-        *("-u", str(config.users), "-r", "100", "--meter-file", str(meter)),
-        *("--meter-warmup", str(config.warmup_s), "--meter-seconds", str(config.seconds)),
+        *files,
+        *options.split(),
         *(f"--meter-server={pid}" for pid in pids),
+        "-H",
+        address,
         log=log,
         seconds=config.warmup_s + config.seconds,
         cpus={cpu},

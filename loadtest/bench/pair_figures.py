@@ -33,7 +33,15 @@ def median_figure(
     """Return the median of one value per process, with its interval."""
     middle = interval_of_median(values, seed=0)
     return Figure(
-        *(name, middle.value, unit, contract, middle.n, middle.low, middle.high, verdict, reasons),
+        name,
+        middle.value,
+        unit,
+        contract,
+        middle.n,
+        middle.low,
+        middle.high,
+        verdict,
+        reasons,
         labels=dict(labels),
     )
 
@@ -43,7 +51,10 @@ def value_figure(
 ) -> Figure:
     """Return the median of what `subject` did; where something limited it, a lower bound."""
     return median_figure(
-        *(f"{load}: {subject} {what}", values, unit, CONTRACT),
+        f"{load}: {subject} {what}",
+        values,
+        unit,
+        CONTRACT,
         verdict=Verdict.AT_LEAST if limits else Verdict.OK,
         reasons=limits,
         labels=value_labels(load, subject, what),
@@ -74,12 +85,16 @@ def ratio_figures(
     judgement = judge(ratio, floor)
     return [
         Figure(
-            *(f"{load}: A/A, {what}", *_ratio(same), Verdict.FLOOR),
+            f"{load}: A/A, {what}",
+            *_ratio(same),
+            Verdict.FLOOR,
             labels={"kind": "A/A", "subject": baseline, **place},
         ),
         Figure(
             f"{load}: {subject} over {baseline}, {what}",
-            *(*_ratio(ratio), judgement.verdict, judgement.reasons),
+            *_ratio(ratio),
+            judgement.verdict,
+            judgement.reasons,
             labels={"kind": "ratio", "subject": subject, **place, "floor": floor},
         ),
     ]

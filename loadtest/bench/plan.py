@@ -49,8 +49,14 @@ ECHOES = {f"echo over {transport}": transport for transport in TRANSPORTS}
 EMPTY_RPC = "empty RPC"
 # The best of each family, and what most people have.
 TRAVELLERS = (
-    *("wire", "pycapnp", "json", ORJSON, "msgspec MessagePack", "protobuf"),
-    *(OUT_OF_BAND, "flatbuffers"),
+    "wire",
+    "pycapnp",
+    "json",
+    ORJSON,
+    "msgspec MessagePack",
+    "protobuf",
+    OUT_OF_BAND,
+    "flatbuffers",
 )
 _COLD_SIZE_BYTES = 1 << 20
 # A frame of 4 MiB is over the limit of an RPC connection; base64 adds a third.

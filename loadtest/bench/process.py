@@ -141,7 +141,8 @@ def weigh_sizes(message: str, size_bytes: int) -> Sequence[dict[str, Any]]:
 
 def _weigh(*arguments: str) -> Any:
     return json_output(
-        *("capnp_rig.loadtest.benchmarks.weigh_codec", *arguments),
+        "capnp_rig.loadtest.benchmarks.weigh_codec",
+        *arguments,
         within_s=_WEIGH_TIMEOUT_S,
         PYTHONHASHSEED="0",
         MALLOC_MMAP_THRESHOLD_=str(_MAPPED_FROM_BYTES),

@@ -28,8 +28,15 @@ from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_resu
 
 _SCHEMAS = Path(__file__).resolve().parents[2] / "schema"
 _CODEC_PACKAGES = (
-    *("orjson", "pybase64", "msgspec", "msgpack", "protobuf", "flatbuffers", "numpy"),
-    *("zstandard", "pycapnp"),
+    "orjson",
+    "pybase64",
+    "msgspec",
+    "msgpack",
+    "protobuf",
+    "flatbuffers",
+    "numpy",
+    "zstandard",
+    "pycapnp",
 )
 # What a weighing takes, mostly imports, until one was timed.
 _WEIGHING_S = 0.6

@@ -195,7 +195,10 @@ def in_memory_figures(processes: list[dict[str, float]]) -> list[Figure]:
     times_us = {case: [times[case] / 1000 for times in processes] for case in processes[0]}
     return [
         median_figure(
-            *(f"in memory: {case}", values, "µs", CONTRACT),
+            f"in memory: {case}",
+            values,
+            "µs",
+            CONTRACT,
             labels={"kind": "in memory", "case": case},
         )
         for case, values in times_us.items()
@@ -235,7 +238,11 @@ def _p99(load: str, engine: str, measured: list[Round]) -> Figure:
     value_ns, what = times.percentile_ns(99), "service time p99"
     value_us = None if value_ns is None else value_ns / 1000
     return Figure(
-        *(f"{load}: {engine} {what}", value_us, "µs", CONTRACT, times.count),
+        f"{load}: {engine} {what}",
+        value_us,
+        "µs",
+        CONTRACT,
+        times.count,
         labels=value_labels(load, engine, what),
     )
 
@@ -258,7 +265,11 @@ def _idle_memory(engine: str, count: int, server_cpu: int, folder: Path) -> Figu
                 stack.enter_context(socket.create_connection(where, timeout=10))
         except OSError as error:
             return Figure(
-                *(name, None, "kB each", "idle", count),
+                name,
+                None,
+                "kB each",
+                "idle",
+                count,
                 verdict=Verdict.VOID,
                 reasons=(Reason.of(ReasonCode.OTHER, text=str(error)),),
                 labels=labels,

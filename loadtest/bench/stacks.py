@@ -37,8 +37,17 @@ from capnp_rig.loadtest.stats.tally import Clocks
 from capnp_rig.loadtest.workload import BINARY, PAYLOAD_KINDS, TEXT, WorkloadConfig
 
 _LIBRARIES = (
-    *("pycapnp", "uvloop", "orjson", "uvicorn", "httptools", "hypercorn", "h2", "hpack", "grpcio"),
-    *("protobuf", "pybase64"),
+    "pycapnp",
+    "uvloop",
+    "orjson",
+    "uvicorn",
+    "httptools",
+    "hypercorn",
+    "h2",
+    "hpack",
+    "grpcio",
+    "protobuf",
+    "pybase64",
 )
 _LARGE_BYTES = 65_536
 # What a measurement takes beside its own time, until the first is done.

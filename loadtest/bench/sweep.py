@@ -79,7 +79,10 @@ def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[SweepStep]:
     assert config.load.seconds is not None
     guess_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
     chosen = rounds(
-        *(config.rounds, (config.load.connections,), config.in_flight, show),
+        config.rounds,
+        (config.load.connections,),
+        config.in_flight,
+        show,
         seed=config.load.seed,
         guess_s=guess_s,
     )
@@ -90,7 +93,10 @@ def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[SweepStep]:
             raise KeyboardInterrupt
         seen = summarize([measured.part])
         yield SweepStep(
-            *(turn.number, turn.order, turn.unit, turn.role),
+            turn.number,
+            turn.order,
+            turn.unit,
+            turn.role,
             calls=seen.calls,
             seconds=measured.part.seconds,
             busy=seen.busy,

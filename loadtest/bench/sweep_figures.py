@@ -18,8 +18,11 @@ from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import LIMITS
 
 RATE, P50, P99, CPU, LITTLE = (
-    *("calls/s", "service p50", "service p99"),
-    *("server CPU per call", "in flight, by Little's law"),
+    "calls/s",
+    "service p50",
+    "service p99",
+    "server CPU per call",
+    "in flight, by Little's law",
 )
 PERCENTILES: Mapping[str, float] = {P50: 50.0, P99: 99.0}
 UNITS: Mapping[str, str] = {RATE: "calls/s", P50: "µs", P99: "µs", CPU: "µs", LITTLE: "calls"}

@@ -32,14 +32,14 @@ _EXIT = {Verdict.FASTER: 0, Verdict.SAME: 0, Verdict.SLOWER: 3, Verdict.INCONCLU
 # What is measured may differ: it is what a comparison is for.
 _OWN_PACKAGE = "capnp-rig"
 # What of a config makes another load; where, how long and how often may differ.
-_LOAD_OPTIONS = {
-    *("connections", "in_flight", "rate", "rate_hz", "arrivals", "pin", "processes", "workload"),
-    *("checks_content", "payload_bytes", "text", "corpus", "schema", "interface", "method"),
-    *("params", "expect", "num_users", "users", "spawn_rate", "user_classes", "shape_class"),
-    *("tags", "exclude_tags", "expect_workers"),
-    # Of a bench, where `processes` only says how often, a bench-server, and a bench-stacks.
-    *("case_s", "min_rounds", "cpus", "open_share", "slo"),
-}
+_ENGINE = {"connections", "in_flight", "rate", "rate_hz", "arrivals", "pin", "processes"}
+_CALLS = {"workload", "checks_content", "payload_bytes", "text", "corpus", "schema"}
+_METHOD = {"interface", "method", "params", "expect"}
+_LOCUST = {"num_users", "users", "spawn_rate", "user_classes", "shape_class"}
+_CHOSEN = {"tags", "exclude_tags", "expect_workers"}
+# `processes` of a bench only says how often.
+_BENCH = {"case_s", "min_rounds", "cpus", "open_share", "slo"}
+_LOAD_OPTIONS = _ENGINE | _CALLS | _METHOD | _LOCUST | _CHOSEN | _BENCH
 # Where what differs makes metrics of other names, or says only how often.
 _MAY_DIFFER = {"bench": {"processes"}, "sweep": {"in_flight"}}
 
