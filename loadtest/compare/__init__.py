@@ -202,14 +202,14 @@ def _metrics(baseline: Result, candidate: Result) -> tuple[str, list[list[Metric
     if baseline.is_load:
         return _load_metrics(sides)
     kind = _KINDS.get(baseline.kind)
-    found = []
+    metrics = []
     for name, result, seed in sides:
         if result.samples is None or kind is None:
             raise CompareError(f"a {result.kind} has no samples that compare")
         with _named(name):
-            found.append(kind.metrics(result.document, result.samples, seed=seed))
+            metrics.append(kind.metrics(result.document, result.samples, seed=seed))
     assert kind is not None
-    return kind.unit, found
+    return kind.unit, metrics
 
 
 def _load_metrics(sides: Sequence[tuple[str, Result, int]]) -> tuple[str, list[list[Metric]]]:
@@ -241,8 +241,8 @@ def _chosen(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
         # As in a condition, a percentile alone is of the response time; in a closed loop that
         # is the service time.
         meant = [pattern, f"response.{pattern}", f"service.{pattern}"]
-        found = [[name for name in names if fnmatchcase(name, one)] for one in meant]
-        first = next((some for some in found if some), None)
+        named = [[name for name in names if fnmatchcase(name, pattern)] for pattern in meant]
+        first = next((some for some in named if some), None)
         if first is None:
             known = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
             raise CompareError(f"no metric {pattern!r}: there is {known or 'none'}")
@@ -319,11 +319,11 @@ def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> li
     old, new = _environment(baseline["environment"]), _environment(candidate["environment"])
     # A fact that only one of the two recorded says nothing.
     names = [name for name in old if name in new]
-    found = [_difference(name, old, new) for name in names if old[name] != new[name]]
+    unlike = [_difference(name, old, new) for name in names if old[name] != new[name]]
     kind = baseline["kind"]
     old, new = _load(baseline["config"], kind), _load(candidate["config"], kind)
     names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
-    return found + [_difference(name, old, new) for name in names]
+    return unlike + [_difference(name, old, new) for name in names]
 
 
 def _difference(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -348,7 +348,7 @@ def _environment(environment: Mapping[str, Any]) -> dict[str, Any]:
 def _load(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Return what of a config is the load, flat."""
     chosen = _LOAD_OPTIONS - _MAY_DIFFER.get(kind, set())
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     load = config.get("load")
     # A search and a sweep have the options of their load by themselves.
     config = {**load, **config} if isinstance(load, dict) else config
@@ -356,10 +356,10 @@ def _load(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
         if name not in chosen:
             continue
         if isinstance(value, dict):
-            found |= {f"{name}.{part}": one for part, one in value.items() if part != _SEED}
+            flat |= {f"{name}.{part}": option for part, option in value.items() if part != _SEED}
         else:
-            found[name] = value
-    return found
+            flat[name] = value
+    return flat
 
 
 def _shown(value: object) -> str:

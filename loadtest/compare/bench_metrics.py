@@ -60,19 +60,21 @@ def bench_server_metrics(
         for figure in read_figures(document)
         if figure.verdict in {"void", "at least"}
     }
-    found = []
+    metrics = []
     for name, by_number in sorted(rounds.items()):
         each = _in_order(by_number)
-        times = merge(one.service for one in each)
-        p99_us = [us_of(one.service.percentile_ns(99)) for one in each]
+        times = merge(turn.service for turn in each)
+        p99_us = [us_of(turn.service.percentile_ns(99)) for turn in each]
         rate, cpu = f"{name} calls/s", f"{name} server CPU per call"
-        rates: list[float | None] = [one.calls_per_s for one in each]
-        found += [
+        rates: list[float | None] = [turn.calls_per_s for turn in each]
+        metrics += [
             metric_of_values(rate, "calls/s", rates, seed, problems.get(rate, "")),
-            metric_of_values(cpu, "µs", [one.cpu_us for one in each], seed, problems.get(cpu, "")),
+            metric_of_values(
+                cpu, "µs", [turn.cpu_us for turn in each], seed, problems.get(cpu, "")
+            ),
             metric_of_values(f"{name} service p99", "µs", p99_us, seed, tail_problem(times, 99)),
         ]
-    return found + _in_memory(document, seed)
+    return metrics + _in_memory(document, seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,11 @@ def _pieces_of(load: LoadRun, repeat: int, count: int, each: int) -> list[_Piece
         if second.second != WARMUP:
             by_piece[min(second.second // each, count - 1)].append(second)
     intervals = [
-        found for (role, _, _), found in usage_intervals(load, repeat).items() if role == "server"
+        of_process
+        for (role, _, _), of_process in usage_intervals(load, repeat).items()
+        if role == "server"
     ]
-    found = []
+    pieces = []
     for number, seconds in enumerate(by_piece):
         from_s, length_s = number * each, sum(second.length_s for second in seconds)
         cpu_s, watched_s = _server_use(intervals, from_s, from_s + length_s)
@@ -102,8 +104,8 @@ def _pieces_of(load: LoadRun, repeat: int, count: int, each: int) -> list[_Piece
             for clock in ("response", "service")
         }
         calls = sum(second.window.answered for second in seconds)
-        found.append(_Piece(length_s, calls, clocks, cpu_s, watched_s))
-    return found
+        pieces.append(_Piece(length_s, calls, clocks, cpu_s, watched_s))
+    return pieces
 
 
 def _server_use(
@@ -188,9 +190,9 @@ def _metrics(
     yield _metric(RATE, "calls/s", whole.calls_per_s, n, rates)
     for clock in _clocks(load):
         times: Histogram = getattr(whole, clock)
-        found = [None if each is None else each.percentiles(clock) for each in drawn]
+        resampled = [None if each is None else each.percentiles(clock) for each in drawn]
         for percent in PERCENTILES:
-            each_ns = [None if each is None else each[percent] for each in found]
+            each_ns = [None if each is None else each[percent] for each in resampled]
             value, problem = us_of(times.percentile_ns(percent)), tail_problem(times, percent)
             yield _metric(f"{clock}.p{percent:g}", "µs", value, n, each_ns, problem)
     cpu = [None if each is None else each.cpu() for each in drawn]

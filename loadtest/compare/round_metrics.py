@@ -31,14 +31,14 @@ def _rounds(kind: type[_T], samples: Iterable[Mapping[str, Any]]) -> list[_T]:
     Raises:
         ResultError: A sample is damaged.
     """
-    found = []
+    rounds = []
     for line, sample in enumerate(samples, start=1):
         with damage(SAMPLES, line):
-            found.append(kind(**sample))
+            rounds.append(kind(**sample))
             for part in ("service", "response", "lateness"):
                 if sample.get(part) is not None:
                     check_histogram(Histogram.from_json(sample[part]))
-    return found
+    return rounds
 
 
 def _metric(figure: Figure, values: Sequence[float | None], seed: int) -> Metric:
@@ -57,9 +57,9 @@ def sweep_metrics(
     with damage(SAMPLES):
         steps = by_flight(_rounds(SweepStep, samples))
         figures = {
-            (one.labels["calls_in_flight"], one.labels["what"]): one
+            (figure.labels["calls_in_flight"], figure.labels["what"]): figure
             for each in steps.values()
-            for one in sweep_figures.figures(each)
+            for figure in sweep_figures.figures(each)
         }
         return [
             _metric(figures[in_flight, what], [step.values()[what] for step in each], seed)
@@ -82,10 +82,10 @@ def stack_metrics(
     # The second turn of a stack only serves the floor.
     turns = [each for each in _rounds(StackSample, samples) if not each.again]
     with damage(SAMPLES):
-        for each in sorted(turns, key=lambda one: one.round):
+        for each in sorted(turns, key=lambda turn: turn.round):
             place = (each.stack, each.payload_kind, each.payload_bytes, each.loop)
             cells.setdefault(place, []).append(each)
-    found = []
+    metrics = []
     for figure in read_figures(document):
         labels = figure.labels
         where = (labels.get(name) for name in ("stack", "payload_kind", "payload_bytes", "loop"))
@@ -93,8 +93,8 @@ def stack_metrics(
             rounds = cells.get(tuple(where), [])
             values = _stack_values(labels.get("figure"), rounds)
         if values and labels.get("baseline") is None:
-            found.append(_metric(figure, values, seed))
-    return found
+            metrics.append(_metric(figure, values, seed))
+    return metrics
 
 
 def _stack_values(what: object, rounds: Sequence[StackSample]) -> list[float | None]:
@@ -102,12 +102,12 @@ def _stack_values(what: object, rounds: Sequence[StackSample]) -> list[float | N
     is_open = bool(rounds) and rounds[0].loop == OPEN
     # An open loop has the rate that it was given.
     if what == CALLS and not is_open:
-        return [one.calls_per_s if one.calls else None for one in rounds]
+        return [turn.calls_per_s if turn.calls else None for turn in rounds]
     if what == CPU:
-        return [one.cpu_us_per_call() for one in rounds]
+        return [turn.cpu_us_per_call() for turn in rounds]
     if isinstance(what, str) and what in PERCENTILES:
         clock = "response" if is_open else "service"
-        return [us_of(one.times(clock).percentile_ns(PERCENTILES[what])) for one in rounds]
+        return [us_of(turn.times(clock).percentile_ns(PERCENTILES[what])) for turn in rounds]
     return []
 
 
@@ -119,8 +119,8 @@ def locust_metrics(
     Raises:
         ResultError: A sample is damaged.
     """
-    figures = {one.name: one for one in read_figures(document)}
-    found = []
+    figures = {figure.name: figure for figure in read_figures(document)}
+    metrics = []
     with damage(SAMPLES):
         rounds = sorted(_rounds(bench_locust.Round, samples), key=lambda each: each.number)
         load = f"{document['config']['users']} x 1"
@@ -131,11 +131,11 @@ def locust_metrics(
                 "calls/s": [each.requests / each.seconds for each in own],
                 "generator CPU per call": [each.cpu_s * 1e6 / each.requests for each in own],
             }
-            found += [
+            metrics += [
                 _metric(figures[f"{load}: {sides[role].name} {what}"], each, seed)
                 for what, each in values.items()
             ]
-    return found
+    return metrics
 
 
 def search_metrics(
@@ -147,7 +147,7 @@ def search_metrics(
         ResultError: It is damaged.
     """
     with damage("run.json"):
-        found = [_answer(document["found"], seed)]
+        metrics = [_answer(document["found"], seed)]
         by_rate: dict[float, list[Mapping[str, Any]]] = {}
         for probe in document["probes"]:
             by_rate.setdefault(float(probe["rate_hz"]), []).append(probe["summary"])
@@ -156,23 +156,23 @@ def search_metrics(
             for name in _PROBED:
                 values = [each["response_us"][name] for each in summaries]
                 title = f"{rate_hz:,g} calls/s: response {name}"
-                found.append(metric_of_values(title, "µs", values, seed, notes.get(rate_hz, "")))
-    return found
+                metrics.append(metric_of_values(title, "µs", values, seed, notes.get(rate_hz, "")))
+    return metrics
 
 
-def _answer(found: Mapping[str, Any], seed: int) -> Metric:
+def _answer(answer: Mapping[str, Any], seed: int) -> Metric:
     """Return the highest rate; it may be anything between the verified and the failing one.
 
     That range is also how far two searches of the same server may be apart.
     """
     name, unit = "highest verified rate", "calls/s"
-    rate_hz, failing_hz, n = found["rate_hz"], found["failing_hz"], int(found["verified"])
+    rate_hz, failing_hz, n = answer["rate_hz"], answer["failing_hz"], int(answer["verified"])
     if rate_hz is None:
         return Metric(name, unit, None, n, problem="no rate was verified")
     rate_hz = float(rate_hz)
     if failing_hz is None:
         return Metric(name, unit, rate_hz, n, problem="at least: no higher rate was allowed")
-    problem = "at least: the limit was the generator" if found["limit"] == "generator" else ""
+    problem = "at least: the limit was the generator" if answer["limit"] == "generator" else ""
     rng = random.Random(seed)
     draws = [rng.uniform(rate_hz, float(failing_hz)) for _ in range(RESAMPLES)]
     floor = float(failing_hz) / rate_hz - 1

@@ -177,10 +177,10 @@ class _Load:
 
     def by_port(self) -> Counter[int]:
         """Return how many calls were answered so far, by the local port of their connection."""
-        found = self.ended.copy()
+        failures = self.ended.copy()
         for connection in self.connections.values():
-            connection.add_to(found)
-        return found
+            connection.add_to(failures)
+        return failures
 
     def lost(self, number: int) -> None:
         """Make a connection anew, after a wait that grows with each failure."""

@@ -200,13 +200,13 @@ def _patterns() -> tuple[tuple[ReasonCode, re.Pattern[str]], ...]:
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    found = ""
+    pattern = ""
     for literal, name, spec, _ in Formatter().parse(template):
-        found += re.escape(literal)
+        pattern += re.escape(literal)
         if name:
             percent = "%" if spec and spec.endswith("%") else ""
-            found += f"(?P<{name}>{f'[0-9][0-9.,]*{percent}' if spec else '.+'})"
-    return re.compile(found)
+            pattern += f"(?P<{name}>{f'[0-9][0-9.,]*{percent}' if spec else '.+'})"
+    return re.compile(pattern)
 
 
 def _value(shown: str) -> Value:

@@ -67,9 +67,9 @@ def ratio_of(old: Resampled, new: Resampled, n: int) -> Interval | None:
     None where a value of zero leaves no ratio.
     """
     draws = list(zip(old.draws, new.draws, strict=True))
-    if min(old.value, new.value) <= 0 or any(one <= 0 or other <= 0 for one, other in draws):
+    if min(old.value, new.value) <= 0 or any(top <= 0 or bottom <= 0 for top, bottom in draws):
         return None
-    ratios = sorted(one / other for one, other in draws)
+    ratios = sorted(top / bottom for top, bottom in draws)
     cut = round((1 - _COVERED) / 2 * len(ratios))
     return Interval(old.value / new.value, ratios[cut], ratios[-1 - cut], n)
 
@@ -86,11 +86,11 @@ def resample_median(values: Sequence[float], *, seed: int) -> Resampled:
 @lru_cache(maxsize=64)
 def _middles(count: int, seed: int) -> list[tuple[int, int]]:
     """Return the ranks of the two middle values of each resample of `count` values."""
-    found = []
+    middles = []
     for pick in _picks(count, seed):
         ranks = sorted(pick(range(count)))
-        found.append((ranks[(len(ranks) - 1) // 2], ranks[len(ranks) // 2]))
-    return found
+        middles.append((ranks[(len(ranks) - 1) // 2], ranks[len(ranks) // 2]))
+    return middles
 
 
 @lru_cache(maxsize=64)
@@ -171,8 +171,8 @@ def _bounds(rows: Sequence[Sequence[int]], percent: float) -> tuple[int, int]:
 
     That of blocks drawn together cannot lie outside.
     """
-    found = [bisect_left(row, _rank(percent, row[-1])) for row in rows if row[-1]]
-    return min(found, default=0), max(found, default=0)
+    bins = [bisect_left(row, _rank(percent, row[-1])) for row in rows if row[-1]]
+    return min(bins, default=0), max(bins, default=0)
 
 
 def _rows(times: Sequence[Histogram], blocks: Blocks) -> tuple[list[int], list[list[int]]]:

@@ -218,24 +218,24 @@ class Report:
 _PLAIN = ("scheduled", "held", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
 
 
-def add(one: Report, other: Report) -> Report:
+def add(report: Report, other: Report) -> Report:
     """Return two reports as one."""
-    seconds = dict.fromkeys([*one.windows, *other.windows])
-    scheduled = [part for part in (one.scheduled, other.scheduled) if part is not None]
+    seconds = dict.fromkeys([*report.windows, *other.windows])
+    scheduled = [part for part in (report.scheduled, other.scheduled) if part is not None]
     return Report(
         windows={
             second: add_windows(
-                part.windows[second] for part in (one, other) if second in part.windows
+                part.windows[second] for part in (report, other) if second in part.windows
             )
             for second in seconds
         },
         scheduled=sum(scheduled) if scheduled else None,
-        held=one.held + other.held,
-        unfinished=one.unfinished + other.unfinished,
-        cpu_ns=one.cpu_ns + other.cpu_ns,
-        first_ns=_chosen(min, one.first_ns, other.first_ns),
-        last_ns=_chosen(max, one.last_ns, other.last_ns),
-        final=one.final or other.final,
+        held=report.held + other.held,
+        unfinished=report.unfinished + other.unfinished,
+        cpu_ns=report.cpu_ns + other.cpu_ns,
+        first_ns=_chosen(min, report.first_ns, other.first_ns),
+        last_ns=_chosen(max, report.last_ns, other.last_ns),
+        final=report.final or other.final,
     )
 
 

@@ -207,11 +207,11 @@ def _find(config: WorkloadConfig) -> tuple[Interface, Method, Any]:
     path = config.schema or _RIG_SCHEMA
     module = _load(path)
     modules = dict(_interfaces(module, ""))
-    found = _choose("interface", config.interface, modules, Path(path).name)
-    interface = compile_interface(found)
+    chosen = _choose("interface", config.interface, modules, Path(path).name)
+    interface = compile_interface(chosen)
     name = config.interface or interface.name
     method = _choose("method", config.method, interface.methods, name)
-    schema = _declaration(found.schema, method)
+    schema = _declaration(chosen.schema, method)
     _refuse_capabilities(f"{name}.{method.name}", schema.param_type)
     return interface, method, schema
 
@@ -220,17 +220,17 @@ def _declaration(schema: Any, method: Method) -> Any:
     """Return pycapnp's schema of a method of this interface or of one that it extends."""
     if schema.node.id == method.interface_id:
         return schema.methods[method.name]
-    found = (_declaration(superclass, method) for superclass in schema.superclasses)
-    return next((declared for declared in found if declared is not None), None)
+    inherited = (_declaration(superclass, method) for superclass in schema.superclasses)
+    return next((declared for declared in inherited if declared is not None), None)
 
 
 def _load(path: str) -> Any:
     # A user of the tutorial has a copy of ours, and a process loads one file per id.
     try:
-        found = _FILE_ID.search(Path(path).read_text(encoding="utf-8", errors="replace"))
+        file_id = _FILE_ID.search(Path(path).read_text(encoding="utf-8", errors="replace"))
     except OSError:
-        found = None
-    is_copy = found is not None and int(found[1], 16) == message.schema.node.id
+        file_id = None
+    is_copy = file_id is not None and int(file_id[1], 16) == message.schema.node.id
     return message if is_copy else load_schema(path)
 
 
@@ -442,15 +442,15 @@ def _lines(
         )
     expectations: list[Expectation | None] = [None]
     if config.expect is not None:
-        expectations = [compile_expectation(found) for found in expected]
+        expectations = [compile_expectation(each) for each in expected]
     elif _is_tutorial(method):
-        expectations = [_expect_reversed(found) for found in params]
+        expectations = [_expect_reversed(each) for each in params]
     # One that goes with all lines is taken for each.
     lines = [
-        _Line(Params(method.params, found), expectation)
-        for found, expectation in zip(params, cycle(expectations), strict=False)
+        _Line(Params(method.params, each), expectation)
+        for each, expectation in zip(params, cycle(expectations), strict=False)
     ]
-    names = frozenset[str]().union(*(found.names for found in params + expected))
+    names = frozenset[str]().union(*(each.names for each in params + expected))
     if names:
         return False, partial(_templated_requests, lines, make_source(names))
     return _constant_requests([line.request(WIDEST) for line in lines])

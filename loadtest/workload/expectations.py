@@ -48,12 +48,12 @@ def _struct_matcher(schema: Any, fields: dict[str, Any], path: str, place: str) 
         is_member = name in schema.union_fields
         parts.append((name, inner, is_member, _matcher(nested, value, inner, place)))
 
-    def match(found: Any, values: Values) -> str | None:
+    def match(value: Any, values: Values) -> str | None:
         for name, inner, is_member, match_field in parts:
             # Reading another member than the active one is an error.
-            if is_member and _active(found) != name:
+            if is_member and _active(value) != name:
                 return inner
-            wrong = match_field(getattr(found, name), values)
+            wrong = match_field(getattr(value, name), values)
             if wrong is not None:
                 return wrong
         return None
@@ -68,10 +68,10 @@ def _matcher(schema: Any, expected: Any, path: str, place: str) -> _Matcher:
         return _list_matcher(schema, expected, path, place)
     if isinstance(expected, Slot):
         render = expected.render
-        return lambda found, values: None if _same(found, render(values)) else path
+        return lambda value, values: None if _same(value, render(values)) else path
     if isinstance(expected, float) and math.isnan(expected):
         raise ParamsError(f"{place}: {path}: NaN equals nothing, itself included: leave it out")
-    return lambda found, _values: None if _same(found, expected) else path
+    return lambda value, _values: None if _same(value, expected) else path
 
 
 def _list_matcher(schema: Any, expected: list[Any], path: str, place: str) -> _Matcher:
@@ -81,10 +81,10 @@ def _list_matcher(schema: Any, expected: list[Any], path: str, place: str) -> _M
         _matcher(nested, item, f"{path}[{index}]", place) for index, item in enumerate(expected)
     ]
 
-    def match(found: Any, values: Values) -> str | None:
-        if len(found) != len(parts):
+    def match(value: Any, values: Values) -> str | None:
+        if len(value) != len(parts):
             return path
-        for item, match_item in zip(found, parts, strict=True):
+        for item, match_item in zip(value, parts, strict=True):
             wrong = match_item(item, values)
             if wrong is not None:
                 return wrong
@@ -93,16 +93,16 @@ def _list_matcher(schema: Any, expected: list[Any], path: str, place: str) -> _M
     return match
 
 
-def _same(found: Any, expected: object) -> bool:
+def _same(value: Any, expected: object) -> bool:
     if isinstance(expected, bytes):
         # A memoryview would be compared element by element.
-        return bytes(found) == expected
-    return bool(found == expected)
+        return bytes(value) == expected
+    return bool(value == expected)
 
 
-def _active(found: Any) -> str | None:
+def _active(value: Any) -> str | None:
     """Return the active member of a union, None where a newer schema added it."""
     try:
-        return str(found.which())
+        return str(value.which())
     except MalformedMessage:
         return None

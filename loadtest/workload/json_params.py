@@ -126,10 +126,10 @@ def _parse(text: str, place: str, what: str, first_line: int) -> Item:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    repeated = _Repeated(found)
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    repeated = _Repeated(members)
     (repeated.key, _) = Counter(key for key, _ in pairs).most_common(1)[0]
     return repeated
 
@@ -326,18 +326,18 @@ def _float(which: str, value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise _Misfit(_expected(f'a number, "NaN", "Infinity" or "-Infinity" for {name}', value))
     try:
-        found = _FLOATS[which](value)
+        number = _FLOATS[which](value)
     except OverflowError:
-        found = math.inf
-    if math.isinf(found):
+        number = math.inf
+    if math.isinf(number):
         raise _Misfit(f"{_shown(value)} is out of range for {name}")
-    return found
+    return number
 
 
 def _to_float32(value: float) -> float:
     """Return the nearest number that a Float32 holds, as which a reply brings it back."""
-    (found,) = _float32.unpack(_float32.pack(value))
-    return float(found)
+    (number,) = _float32.unpack(_float32.pack(value))
+    return float(number)
 
 
 def _text(value: object) -> str:

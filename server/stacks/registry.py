@@ -30,11 +30,11 @@ def missing_library(stack: str) -> str | None:
     """Return the name of a library that `stack` needs and this Python lacks, or None."""
     for module, name in _LIBRARIES.get(stack, []):
         try:
-            found = find_spec(module)
+            spec = find_spec(module)
         except ModuleNotFoundError:
             # The package around it is missing already.
-            found = None
-        if found is None:
+            spec = None
+        if spec is None:
             return name
     return None
 

@@ -112,14 +112,14 @@ def _open_tcp(address: Address, backlog: int | None, *, insecure: bool) -> Liste
 
 def _resolve(address: Address) -> tuple[int, tuple[str, int]]:
     try:
-        found = socket.getaddrinfo(
+        answers = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (socket.gaierror, UnicodeError) as error:
         raise ListenError(
             f"cannot find the host of {address}: check its name, or use an IP address"
         ) from error
-    family, _, _, _, sockaddr = found[0]
+    family, _, _, _, sockaddr = answers[0]
     return family, sockaddr  # type: ignore[return-value] # IPv6 addresses are longer tuples
 
 

@@ -327,8 +327,8 @@ def content_of(pointer: Pointer | None) -> StructTuple | None:
 
 def _follow(pointer: Pointer) -> StructAt:
     """Return the struct; for a null pointer, one without any field, which reads as all defaults."""
-    found = follow_struct(pointer)
-    return StructAt(pointer.message, 0, 0, 0, 0, 0, 0, pointer.depth) if found is None else found
+    at = follow_struct(pointer)
+    return StructAt(pointer.message, 0, 0, 0, 0, 0, 0, pointer.depth) if at is None else at
 
 
 def _field(parent: StructAt, index: int) -> StructAt:
