@@ -6,12 +6,17 @@ from typing import Any
 from capnp_rig.schema import message
 from capnp_rig.server.logs.log_lines import shorten
 
+# Takes one log line about what was received; None if it is not logged.
+Note = Callable[[str], object] | None
 
-def reverse(text: str) -> str:
+
+def reverse(text: str, note: Note = None) -> str:
     """Return the code points of `text` in reverse order, as the tutorial does.
 
     Combining marks and joined emoji therefore come apart; reversing twice restores the text.
     """
+    if note is not None:
+        note(received_line(text))
     return text[::-1]
 
 
@@ -24,12 +29,8 @@ class Reverse:
     """`MessageStream` as in the tutorial; empty content gives an empty chunk."""
 
     interface = message.MessageStream
-    note: Callable[[str], None] | None = None
+    note: Note = None
 
     def read(self, params: Any) -> Mapping[str, bytes]:
         """Answer with the content reversed, as UTF-8."""
-        # Read once: each read of a text copies it, and counts against the traversal limit.
-        content: str = params.request.content
-        if self.note is not None:
-            self.note(received_line(content))
-        return {"chunk": reverse(content).encode()}
+        return {"chunk": reverse(params.request.content, self.note).encode()}

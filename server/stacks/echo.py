@@ -5,26 +5,15 @@ n bytes reads n bytes. When the peer ends its half of the connection, what is le
 sent, and the connection is closed.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.services.reverse import received_line
-from capnp_rig.server.stacks.streams import Note, Stream, StreamEngine
+from capnp_rig.server.stacks.streams import Stream
 
 
-@asynccontextmanager
-async def open_echo_stack(note: Note) -> AsyncIterator[Engine]:
-    """Serve on the running event loop."""
-    yield StreamEngine(lambda streams, on_end: _Echo(streams, on_end, note))
-
-
-class _Echo(Stream):
-    def __init__(self, streams: set[Stream], on_end: OnEnd, note: Note) -> None:
-        super().__init__(streams, on_end)
-        self._note = note
+class Echo(Stream):
+    """One connection."""
 
     def data_received(self, data: bytes) -> None:
+        """Send it back."""
         self.received = True
         if self._note is not None:
             self._note(received_line(data.decode(errors="replace")))

@@ -27,11 +27,10 @@ from google.protobuf.message import DecodeError
 from capnp_rig.schema.reverse_proto import READ, REVERSE_BYTES, SERVICE, Blob, Chunk, MessageContent
 from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.logs.log import Log
-from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
-from capnp_rig.server.services.reverse import received_line, reverse
+from capnp_rig.server.services.binary import reverse_bytes
+from capnp_rig.server.services.reverse import Note, reverse
 from capnp_rig.server.stacks.library_logs import lead_to
 from capnp_rig.server.stacks.limits import MAX_MESSAGE_BYTES
-from capnp_rig.server.stacks.streams import Note
 
 # For the first frames of a connection; as long at most, one that says nothing holds up a drain.
 _HANDSHAKE_MS = 5_000
@@ -50,7 +49,8 @@ async def open_grpc_stack(
     Raises:
         RuntimeError: gRPC cannot listen there.
     """
-    lead_to(log, "grpc", is_peers=_is_of_lost_peer)
+    # An answer that could not be sent any more.
+    lead_to(log, "grpc", is_peers=lambda error: isinstance(error, grpc.aio.InternalError))
     engine = _GrpcEngine(note)
     server = grpc.aio.server(
         options=[
@@ -79,11 +79,6 @@ async def open_grpc_stack(
         yield engine
     finally:
         await server.stop(None)
-
-
-def _is_of_lost_peer(error: BaseException) -> bool:
-    # An answer that could not be sent any more.
-    return isinstance(error, grpc.aio.InternalError)
 
 
 class _GrpcEngine:
@@ -115,15 +110,11 @@ class _GrpcEngine:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT, "the message is no MessageContent in UTF-8"
             )
-        if self._note is not None:
-            self._note(received_line(content))
-        return Chunk(chunk=reverse(content).encode())
+        return Chunk(chunk=reverse(content, self._note).encode())
 
     async def reverse_bytes(self, data: bytes, context: Any) -> Any:
         try:
             content: bytes = Blob.FromString(data).data
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no Blob")
-        if self._note is not None:
-            self._note(received_bytes_line(content))
-        return Blob(data=bytes(reverse_bytes(content)))
+        return Blob(data=bytes(reverse_bytes(content, self._note)))

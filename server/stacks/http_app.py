@@ -4,12 +4,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
-import pybase64
 
-from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
-from capnp_rig.server.services.reverse import received_line, reverse
+from capnp_rig.server.services.reverse import Note
+from capnp_rig.server.stacks.json_jobs import UnfitError, reverse_content, reverse_data
 from capnp_rig.server.stacks.limits import MAX_MESSAGE_BYTES
-from capnp_rig.server.stacks.streams import Note
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -56,11 +54,7 @@ def make_app(note: Note) -> App:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """Return the whole body, or None if the peer went away.
-
-    Raises:
-        _Refused: It is over the limit; the rest was read, and not kept.
-    """
+    """Return the whole body, or None if the peer went away."""
     parts: list[bytes] = []
     size, more = 0, True
     while more:
@@ -70,6 +64,7 @@ async def _read(receive: Receive) -> bytes | None:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > MAX_MESSAGE_BYTES:
+            # The rest is read, and not kept.
             parts.clear()
         more = message.get("more_body", False)
     if size > MAX_MESSAGE_BYTES:
@@ -87,25 +82,10 @@ def _serve(method: str, path: str, body: bytes, note: Note) -> dict[str, str]:
         return {"status": "ok"}
     try:
         request = orjson.loads(body)
+        if path == "/reverse":
+            return {"chunk": reverse_content(request, note)}
+        return {"data": reverse_data(request, note)}
     except orjson.JSONDecodeError as error:
         raise _Refused(400, "the body is not JSON") from error
-    if path != "/reverse":
-        return _serve_bytes(request, note)
-    content = request.get("content") if type(request) is dict else None
-    if type(content) is not str:
-        raise _Refused(400, "content must be a string")
-    if note is not None:
-        note(received_line(content))
-    return {"chunk": reverse(content)}
-
-
-def _serve_bytes(request: Any, note: Note) -> dict[str, str]:
-    text = request.get("data") if type(request) is dict else None
-    try:
-        # The standard library's takes fifty times as long for large ones.
-        data = pybase64.b64decode(text, validate=True)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise _Refused(400, "data must be base64") from error
-    if note is not None:
-        note(received_bytes_line(data))
-    return {"data": pybase64.b64encode_as_string(reverse_bytes(data))}
+    except UnfitError as error:
+        raise _Refused(400, str(error)) from error

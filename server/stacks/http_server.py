@@ -29,7 +29,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from traceback import walk_tb
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import httptools
 import hypercorn
@@ -44,9 +44,9 @@ from uvicorn.server import ServerState
 from capnp_rig.server.connections.lingering import Lingering
 from capnp_rig.server.engines.engine import Engine, OnEnd, end_reason
 from capnp_rig.server.logs.log import Log
+from capnp_rig.server.services.reverse import Note
 from capnp_rig.server.stacks.http_app import make_app
 from capnp_rig.server.stacks.library_logs import lead_to
-from capnp_rig.server.stacks.streams import Note
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 # 5 s, their default, would cut off users that think.
@@ -82,18 +82,11 @@ def _is_of_closed_transport(error: BaseException) -> bool:
     return any(cycle.transport.is_closing() for cycle in cycles)
 
 
-class _Connection(Protocol):
-    """What the engine asks of a connection, whatever it speaks."""
-
-    def shut_down(self) -> None:
-        """Close as soon as no request is being served."""
-
-
 class _HttpEngine:
     def __init__(self, note: Note, log: Log) -> None:
         app = make_app(note)
         self.log = log
-        self.connections: set[_Connection] = set()
+        self.connections: set[_Undecided | _Http1 | _Http2] = set()
         self._empty = asyncio.Event()
         self.http1_config = uvicorn.Config(
             cast("Any", app),
@@ -131,7 +124,7 @@ class _HttpEngine:
         await asyncio.sleep(0)
         await self.http2_context.terminated.set()
         for connection in tuple(self.connections):
-            connection.shut_down()
+            connection.shutdown()
         self._empty.clear()
         if self.connections:
             await self._empty.wait()
@@ -141,7 +134,7 @@ class _HttpEngine:
         left = [http2.end() for http2 in self.connections if isinstance(http2, _Http2)]
         await asyncio.gather(*left)
 
-    def remove(self, connection: _Connection) -> None:
+    def remove(self, connection: "_Undecided | _Http1 | _Http2") -> None:
         self.connections.discard(connection)
         if not self.connections:
             self._empty.set()
@@ -185,7 +178,7 @@ class _Undecided(asyncio.Protocol):
             self._become(http1)
             http1.data_received(self._first)
 
-    def _become(self, connection: _Connection) -> None:
+    def _become(self, connection: "_Http1 | _Http2") -> None:
         self._engine.connections.add(connection)
         self._engine.connections.discard(self)
 
@@ -193,7 +186,7 @@ class _Undecided(asyncio.Protocol):
         self._engine.remove(self)
         self._on_end(end_reason(exc))
 
-    def shut_down(self) -> None:
+    def shutdown(self) -> None:
         self._transport.close()
 
 
@@ -302,9 +295,6 @@ class _Http1(HttpToolsProtocol):
         self._engine.remove(self)
         self._on_end(self._fault or end_reason(exc))
 
-    def shut_down(self) -> None:
-        self.shutdown()
-
 
 class _Http2:
     """hypercorn's connection handler on a transport that has read the preface."""
@@ -333,7 +323,7 @@ class _Http2:
         self._task = loop.create_task(self._serve())
         self._ending: asyncio.Task[None] | None = None
 
-    def shut_down(self) -> None:
+    def shutdown(self) -> None:
         """Do nothing: hypercorn watches its context."""
 
     async def end(self) -> None:

@@ -25,30 +25,22 @@ connection is closed without a word, as in the tutorial. So is the value of more
 `limits.MAX_MESSAGE_BYTES`, after `{"id":null,"error":"..."}\n`.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-import pybase64
 
-from capnp_rig.server.engines.engine import Engine, OnEnd
-from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
-from capnp_rig.server.services.reverse import received_line, reverse
+from capnp_rig.server.engines.engine import OnEnd
+from capnp_rig.server.services.reverse import Note
+from capnp_rig.server.stacks.json_jobs import UnfitError, reverse_content, reverse_data
 from capnp_rig.server.stacks.json_values import UNREADABLE, JsonReader
 from capnp_rig.server.stacks.limits import MAX_MESSAGE_BYTES
-from capnp_rig.server.stacks.streams import Note, Stream, StreamEngine
+from capnp_rig.server.stacks.streams import Stream
 
 _ACK = b'"Ack"'
 # Of one connection, as many as of the wire engine's.
 _ANSWERS_PER_TURN = 256
+_JOBS = {"read": reverse_content, "reverse_bytes": reverse_data}
 _ID_TYPES = (int, str, type(None), float)
-
-
-@asynccontextmanager
-async def open_json_stack(note: Note) -> AsyncIterator[Engine]:
-    """Serve on the running event loop."""
-    yield StreamEngine(lambda streams, on_end: _JsonConnection(streams, on_end, note))
 
 
 def answer(value: Any, note: Note = None) -> bytes | None:
@@ -65,41 +57,28 @@ def _call(call: dict[str, Any], note: Note) -> dict[str, Any]:
     # Not isinstance: True is an int to it.
     if type(number) not in _ID_TYPES:
         return {"id": None, "error": "id must be a string, a number or null"}
-    params = call.get("params")
-    if call.get("method") != "read":
-        return {"id": number, **_other_call(call.get("method"), params, note)}
-    content = params.get("content") if type(params) is dict else None
-    if type(content) is not str:
-        return {"id": number, "error": "params.content must be a string"}
-    if note is not None:
-        note(received_line(content))
-    return {"id": number, "result": reverse(content)}
-
-
-def _other_call(method: Any, params: Any, note: Note) -> dict[str, str]:
-    if method != "reverse_bytes":
-        return {"error": "no such method: there are read and reverse_bytes"}
-    text = params.get("data") if type(params) is dict else None
+    method = call.get("method")
+    if type(method) is not str or method not in _JOBS:
+        return {"id": number, "error": "no such method: there are read and reverse_bytes"}
     try:
-        # The standard library's takes fifty times as long for large ones.
-        data = pybase64.b64decode(text, validate=True)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return {"error": "params.data must be base64"}
-    if note is not None:
-        note(received_bytes_line(data))
-    return {"result": pybase64.b64encode_as_string(reverse_bytes(data))}
+        return {"id": number, "result": _JOBS[method](call.get("params"), note)}
+    except UnfitError as error:
+        return {"id": number, "error": f"params.{error}"}
 
 
-class _JsonConnection(Stream):
+class JsonConnection(Stream):
+    """One connection."""
+
     def __init__(self, streams: set[Stream], on_end: OnEnd, note: Note) -> None:
-        super().__init__(streams, on_end)
-        self._note = note
+        super().__init__(streams, on_end, note)
         self._reader = JsonReader(MAX_MESSAGE_BYTES)
 
     def is_within_message(self) -> bool:
+        """Return whether a value is only partly here."""
         return self._reader.is_within_value
 
     def data_received(self, data: bytes) -> None:
+        """Answer the values that end in it."""
         self.received = True
         answers = []
         fault = None

@@ -52,8 +52,8 @@ from capnp_rig.server.control.messages import (
     Taken,
 )
 from capnp_rig.server.logs.log import open_log
-from capnp_rig.server.services.binary import received_bytes_line, reverse_bytes
-from capnp_rig.server.services.reverse import received_line, reverse
+from capnp_rig.server.services.binary import reverse_bytes
+from capnp_rig.server.services.reverse import Note, reverse
 from capnp_rig.server.stacks.length_frames import BinaryPayload, FrameReader, binary_frame, frame
 from capnp_rig.server.stacks.limits import CUT_OFF, MAX_TEXT_BYTES
 
@@ -70,8 +70,6 @@ _DRAIN_QUIET_S = 0.02
 # Then a peer that never stops sending is read no more.
 _DRAIN_READ_LIMIT_S = 3.0
 _NOT_UTF8 = "a text is not UTF-8"
-
-Note = Callable[[str], object] | None
 
 
 class ReadinessWorker:
@@ -307,24 +305,17 @@ class _Connection:
         answers = []
         for payload in self._reader.feed(data):
             if type(payload) is BinaryPayload:
-                answers.append(self._reverse_bytes(payload))
+                answers.append(binary_frame(reverse_bytes(payload, self._note)))
                 continue
             try:
                 text = payload.decode()
             except UnicodeDecodeError:
                 self._fault = _NOT_UTF8
                 break
-            if self._note is not None:
-                self._note(received_line(text))
-            answers.append(frame(reverse(text).encode()))
+            answers.append(frame(reverse(text, self._note).encode()))
         self._fault = self._fault or self._reader.fault
         self._ending = self._fault is not None
         return answers
-
-    def _reverse_bytes(self, payload: bytes) -> bytes:
-        if self._note is not None:
-            self._note(received_bytes_line(payload))
-        return binary_frame(reverse_bytes(payload))
 
     def _send(self, data: bytes) -> None:
         self._unsent.append(memoryview(data))

@@ -1,16 +1,17 @@
 """The stacks by name, and the libraries that they need.
 
-To add one: write a module with an async context manager like `open_echo_stack`, and name it in
-`server.config.STACKS` and in `open_stack`.
+To add one: write a module with a `Stream` such as `echo.Echo`, or with an async context manager
+like `open_http_stack`, and name it in `server.config.STACKS` and in `open_stack`.
 """
 
 import os
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib.util import find_spec
 
 from capnp_rig.server.control.messages import Setup
 from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.logs.log import Log
+from capnp_rig.server.stacks.streams import StreamEngine
 
 # Module to look for, and the name it is installed by.
 _LIBRARIES = {
@@ -45,13 +46,13 @@ def open_stack(setup: Setup, log: Log) -> AbstractAsyncContextManager[Engine]:
     note = log.debug if setup.log_level == "debug" else None
     match setup.stack:
         case "echo":
-            from capnp_rig.server.stacks.echo import open_echo_stack
+            from capnp_rig.server.stacks.echo import Echo
 
-            return open_echo_stack(note)
+            return nullcontext(StreamEngine(Echo, note))
         case "json":
-            from capnp_rig.server.stacks.json_rpc import open_json_stack
+            from capnp_rig.server.stacks.json_rpc import JsonConnection
 
-            return open_json_stack(note)
+            return nullcontext(StreamEngine(JsonConnection, note))
         case "http":
             from capnp_rig.server.stacks.http_server import open_http_stack
 

@@ -9,11 +9,11 @@ the peer still sends (`server.connections.lingering`).
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import cast
 
 from capnp_rig.server.connections.lingering import Lingering, has_unread, is_settled
 from capnp_rig.server.engines.engine import OnEnd, end_reason
+from capnp_rig.server.services.reverse import Note
 from capnp_rig.server.stacks.limits import CUT_OFF
 
 _WRITE_LIMIT = 1_048_576
@@ -21,16 +21,14 @@ _DRAIN_POLL_S = 0.02
 # Then a peer that never stops sending is read no more.
 _DRAIN_READ_LIMIT_S = 3.0
 
-# Takes one log line about what was received; None if it is not logged.
-Note = Callable[[str], object] | None
-
 
 class Stream(asyncio.Protocol):
     """One connection. A subclass answers in `data_received`, and sets `received` there."""
 
-    def __init__(self, streams: "set[Stream]", on_end: OnEnd) -> None:
+    def __init__(self, streams: "set[Stream]", on_end: OnEnd, note: Note) -> None:
         self._streams = streams
         self._on_end = on_end
+        self._note = note
         self._transport: asyncio.Transport
         self._unwritable = False
         self._fault: str | None = None
@@ -120,10 +118,11 @@ class Stream(asyncio.Protocol):
 
 
 class StreamEngine:
-    """The engine of such a stack: `make` returns the protocol of a new connection."""
+    """The engine of such a stack, whose connections are of the type `stream`."""
 
-    def __init__(self, make: Callable[[set[Stream], OnEnd], Stream]) -> None:
-        self._make = make
+    def __init__(self, stream: type[Stream], note: Note) -> None:
+        self._stream = stream
+        self._note = note
         self._streams: set[Stream] = set()
 
     @property
@@ -133,7 +132,7 @@ class StreamEngine:
 
     def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
         """Return the asyncio protocol for one new connection."""
-        return self._make(self._streams, on_end)
+        return self._stream(self._streams, on_end, self._note)
 
     async def heartbeat(self) -> None:
         """Return: that the loop runs this is the sign of life."""

@@ -18,7 +18,8 @@ from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.engines.pycapnp_engine import open_pycapnp_engine
 from capnp_rig.server.engines.wire_engine import open_wire_engine
 from capnp_rig.server.services.binary import Binary
-from capnp_rig.server.stacks.echo import open_echo_stack
+from capnp_rig.server.stacks.echo import Echo
+from capnp_rig.server.stacks.streams import StreamEngine
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
@@ -29,7 +30,7 @@ METHOD = compile_interface(Binary.interface).methods["reverse"]
 
 async def open_engine(name: str, stack: AsyncExitStack) -> Engine:
     if name == "echo":
-        return await stack.enter_async_context(open_echo_stack(None))
+        return StreamEngine(Echo, None)
     opened = open_wire_engine if name == "wire" else open_pycapnp_engine
     return await stack.enter_async_context(opened(Binary(), LOG, no_stamp()))
 
