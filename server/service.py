@@ -21,7 +21,7 @@ import importlib
 import inspect
 import os
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,8 @@ Results = Mapping[str, Any] | None
 Packed = TypeVar("Packed")
 Method = Callable[[Any], Results | Awaitable[Results]]
 
-
 _WHAT_TO_WRITE = "write def, or async def and return"
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 # The frames of Python's import machinery in a traceback.
 _IMPORT_FILES = frozenset(
     {importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"}
@@ -110,8 +110,11 @@ def load_service(path: str) -> Any:
     interface = getattr(service_type, "interface", None)
     if interface is None:
         raise BadServiceError(f"{path} is no service: it names no interface")
-    _check_interface(path, interface)
-    missing = _needed_arguments(service_type)
+    if not hasattr(getattr(interface, "schema", None), "method_names_inherited"):
+        raise BadServiceError(
+            f"the interface of {path} is no interface of a schema, it is {_a(interface)}"
+        )
+    missing = _needed(_parameters(service_type) or [])
     if missing:
         raise BadServiceError(f"{path} cannot be made without arguments: it needs {missing}")
     with _users_code(f"{path} cannot be made"):
@@ -180,36 +183,29 @@ def _is_ours(filename: str) -> bool:
     return is_package and not filename.startswith(f"{_ROOT / 'server' / 'services'}{os.sep}")
 
 
-def _check_interface(path: str, interface: Any) -> None:
-    schema = getattr(interface, "schema", None)
-    if not hasattr(schema, "method_names_inherited"):
-        raise BadServiceError(
-            f"the interface of {path} is no interface of a schema, it is {_a(interface)}"
-        )
-
-
 def _a(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _needed_arguments(call: Callable[..., Any], given: int = 0) -> str:
-    """Return the names of the arguments that `call` needs beyond `given`, as text."""
+def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
     try:
-        parameters = inspect.signature(call).parameters.values()
+        return list(inspect.signature(call).parameters.values())
     except (ValueError, TypeError):
         # Written in C, perhaps.
-        return ""
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    places = [parameter for parameter in parameters if parameter.kind in positional]
-    needed = [
+        return None
+
+
+def _needed(parameters: Sequence[inspect.Parameter], given: int = 0) -> str:
+    """Return the names of those that need an argument, after `given` positional ones, as text."""
+    return ", ".join(
         parameter.name
-        for parameter in [
-            *places[given:],
-            *(p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY),
-        ]
+        for place, parameter in enumerate(parameters)
         if parameter.default is inspect.Parameter.empty
-    ]
-    return ", ".join(needed)
+        and (
+            parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            or (parameter.kind in _POSITIONAL and place >= given)
+        )
+    )
 
 
 def bind_methods(service: Any) -> tuple[BoundMethod, ...]:
@@ -230,18 +226,21 @@ def _bind(service: Any, name: str) -> BoundMethod:
         raise BadServiceError(f"{kind} lacks the method {name}")
     reason = _reason_against(method)
     if reason is not None:
-        where = _place_of(method)
+        code = getattr(inspect.unwrap(method), "__code__", None)
+        where = "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"
         raise BadServiceError(f"{kind}.{name}{where} cannot be served: {reason}")
     return BoundMethod(name=name, call=method, is_async=inspect.iscoroutinefunction(method))
 
 
 def _reason_against(method: Callable[..., Any]) -> str | None:
     """Return why a method cannot be served, as far as it can be told without a call."""
-    needed = _needed_arguments(method, given=1)
-    if needed:
-        return f"it gets the params only, and needs {needed} as well"
-    if not _takes_one(method):
-        return "it takes no params"
+    parameters = _parameters(method)
+    if parameters is not None:
+        needed = _needed(parameters, given=1)
+        if needed:
+            return f"it gets the params only, and needs {needed} as well"
+        if not any(p.kind in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL) for p in parameters):
+            return "it takes no params"
     what = _what_it_returns(method)
     return None if what is None else f"{what}; {_WHAT_TO_WRITE}"
 
@@ -267,18 +266,6 @@ def _is_async_kind(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
-def _takes_one(method: Callable[..., Any]) -> bool:
-    try:
-        signature = inspect.signature(method)
-    except (ValueError, TypeError):
-        return True
-    try:
-        signature.bind(None)
-    except TypeError:
-        return False
-    return True
-
-
 def _says_awaitable(method: Callable[..., Any]) -> bool:
     try:
         says = get_type_hints(method).get("return")
@@ -286,9 +273,3 @@ def _says_awaitable(method: Callable[..., Any]) -> bool:
         return False
     origin = get_origin(says) or says
     return inspect.isclass(origin) and issubclass(origin, Awaitable)
-
-
-def _place_of(method: Callable[..., Any]) -> str:
-    """Return file and line of a method, empty where it has none."""
-    code = getattr(inspect.unwrap(method), "__code__", None)
-    return "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"

@@ -1,7 +1,5 @@
 """Which peers are refused because their calls killed workers: a pure policy."""
 
-from collections.abc import Iterator
-
 DEATHS = 2
 QUARANTINE_S = 60.0
 # A killed worker tells nothing of who killed it: a request whose memory ran out, or an operator
@@ -26,7 +24,11 @@ class Quarantine:
 
     def blame(self, origin: str, now_s: float) -> bool:
         """Count one death; return whether `origin` is refused from now on."""
-        self._forget(now_s)
+        self._deaths_s = {
+            known: deaths_s
+            for known, deaths_s in self._deaths_s.items()
+            if now_s < deaths_s[-1] + QUARANTINE_S
+        }
         deaths_s = self._deaths_s.setdefault(origin, [])
         deaths_s.append(now_s)
         del deaths_s[:-DEATHS]
@@ -38,12 +40,3 @@ class Quarantine:
         if len(deaths_s) < DEATHS or now_s >= deaths_s[-1] + QUARANTINE_S:
             return None
         return deaths_s[-1] + QUARANTINE_S - now_s
-
-    def _forget(self, now_s: float) -> None:
-        for origin in tuple(self._expired(now_s)):
-            del self._deaths_s[origin]
-
-    def _expired(self, now_s: float) -> Iterator[str]:
-        for origin, deaths_s in self._deaths_s.items():
-            if now_s >= deaths_s[-1] + QUARANTINE_S:
-                yield origin

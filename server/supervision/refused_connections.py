@@ -86,16 +86,12 @@ def overload_reply(
         case "capnp":
             return encode_abort(RemoteError(reason, type_))
         case "json":
-            return _error_object(reason, id=None) + b"\n"
+            return json.dumps({"id": None, "error": reason}).encode() + b"\n"
         case "http":
-            body = _error_object(reason)
+            body = json.dumps({"error": reason}).encode()
             return (
                 b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
                 b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
             )
         case _:
             return b""
-
-
-def _error_object(reason: str, **fields: None) -> bytes:
-    return json.dumps({**fields, "error": reason}).encode()

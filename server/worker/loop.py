@@ -28,7 +28,6 @@ from capnp_rig.server.control.messages import (
     Taken,
 )
 from capnp_rig.server.engines.engine import Engine
-from capnp_rig.server.engines.registry import open_engine
 from capnp_rig.server.logs.log import Log, open_log
 
 # Handed connections wait for the next turn of the loop beyond this many.
@@ -89,7 +88,14 @@ class Worker:
         if self._setup.stack == "capnp":
             if self._setup.log_level == "debug" and hasattr(self._service, "note"):
                 self._service.note = self._log.debug
-            return open_engine(self._setup.engine, self._service, self._log, self._stamp)
+            # Only the one used is imported.
+            if self._setup.engine == "wire":
+                from capnp_rig.server.engines.wire_engine import open_wire_engine as open_engine
+            else:
+                from capnp_rig.server.engines.pycapnp_engine import (
+                    open_pycapnp_engine as open_engine,
+                )
+            return open_engine(self._service, self._log, self._stamp)
         from capnp_rig.server.stacks.registry import open_stack
 
         return open_stack(self._setup, self._log)
