@@ -10,14 +10,18 @@ Packets keep their order, so a worker has adopted everything sent before `Drain`
 
 import json
 from dataclasses import astuple, dataclass
-from typing import get_args
 
 # One packet holds the longest message: a Setup with two paths, or a Failed with its cause.
 MAX_MESSAGE_BYTES = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
+@dataclass(frozen=True)
+class Message:
+    """The base of all. Without slots, for which every class would be made a second time."""
+
+
+@dataclass(frozen=True)
+class Setup(Message):
     """The first message: who the worker is and how it serves. `core` None means unpinned.
 
     `folder` is searched for the service; None where the server was started in none that exists.
@@ -38,47 +42,47 @@ class Setup:
     max_connections: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Hand:
+@dataclass(frozen=True)
+class Hand(Message):
     """A connection, its descriptor travelling with the packet."""
 
     connection: int
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+@dataclass(frozen=True)
+class Drop(Message):
     """End a connection at once."""
 
     connection: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+@dataclass(frozen=True)
+class Ping(Message):
     """Asks for a `Pong`, answered through the worker's engine."""
 
     beat: int
 
 
-@dataclass(frozen=True, slots=True)
-class Drain:
+@dataclass(frozen=True)
+class Drain(Message):
     """Finish the calls in flight, then exit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+@dataclass(frozen=True)
+class Stop(Message):
     """Cancel the calls in flight, say how many, and exit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+@dataclass(frozen=True)
+class Ready(Message):
     """The worker serves; `pin_error` says why it is not pinned to its core."""
 
     pin_error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+@dataclass(frozen=True)
+class Failed(Message):
     """The worker cannot start, in one line; `trace` are the user's own frames if it is their code.
 
     Both are cut: a packet holds them.
@@ -88,58 +92,42 @@ class Failed:
     trace: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+@dataclass(frozen=True)
+class Taken(Message):
     """The worker owns this connection now; the supervisor closes its copy."""
 
     connection: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+@dataclass(frozen=True)
+class Refused(Message):
     """The descriptor did not arrive: the worker is out of open files."""
 
     connection: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+@dataclass(frozen=True)
+class Ended(Message):
     """A taken connection is over."""
 
     connection: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pong:
+@dataclass(frozen=True)
+class Pong(Message):
     """The answer to the `Ping` of the same number."""
 
     beat: int
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+@dataclass(frozen=True)
+class Left(Message):
     """The worker is about to exit; `cancelled` calls were given up."""
 
     cancelled: int
 
 
-Message = (
-    Setup
-    | Hand
-    | Drop
-    | Ping
-    | Drain
-    | Stop
-    | Ready
-    | Failed
-    | Taken
-    | Refused
-    | Ended
-    | Pong
-    | Left
-)
-
-_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
+_KINDS = {kind.__name__: kind for kind in Message.__subclasses__()}
 
 
 def encode(message: Message) -> bytes:

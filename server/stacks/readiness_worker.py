@@ -36,21 +36,8 @@ from collections.abc import Callable
 from capnp_rig.server.connections.connection_log import ConnectionLog
 from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_S
 from capnp_rig.server.connections.socket_options import set_options
+from capnp_rig.server.control import messages
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
-from capnp_rig.server.control.messages import (
-    Drain,
-    Ended,
-    Hand,
-    Left,
-    Message,
-    Ping,
-    Pong,
-    Ready,
-    Refused,
-    Setup,
-    Stop,
-    Taken,
-)
 from capnp_rig.server.logs.log import open_log
 from capnp_rig.server.services.binary import reverse_bytes
 from capnp_rig.server.services.reverse import Note, reverse
@@ -75,10 +62,10 @@ _NOT_UTF8 = "a text is not UTF-8"
 class ReadinessWorker:
     """Serves what the supervisor hands over, until it says otherwise or is gone."""
 
-    def __init__(self, channel: Channel, setup: Setup, pin_error: str | None) -> None:
+    def __init__(self, channel: Channel, setup: messages.Setup, pin_error: str | None) -> None:
         self._channel = channel
         self._pin_error = pin_error
-        self._outbox: deque[Message] = deque()
+        self._outbox: deque[messages.Message] = deque()
         self._log = open_log(setup.log_level, setup.log_format)
         self._lines = ConnectionLog(self._log, setup, pin_error)
         self._note: Note = self._log.debug if setup.log_level == "debug" else None
@@ -95,7 +82,7 @@ class ReadinessWorker:
     def run(self) -> int:
         """Serve; return the exit status."""
         self._selector.register(self._channel, _READ, self._on_control)
-        self._send(Ready(pin_error=self._pin_error))
+        self._send(messages.Ready(pin_error=self._pin_error))
         while self._status is None:
             for key, events in self._selector.select(self._patience_s()):
                 key.data(events)
@@ -126,26 +113,26 @@ class ReadinessWorker:
             # The supervisor is gone, and with it everyone who could restart us in good order.
             os._exit(CANCELLED)
 
-    def _obey(self, order: Message, fd: int | None) -> None:
+    def _obey(self, order: messages.Message, fd: int | None) -> None:
         match order:
-            case Hand():
+            case messages.Hand():
                 self._take(order, fd)
-            case Ping():
-                self._send(Pong(order.beat))
+            case messages.Ping():
+                self._send(messages.Pong(order.beat))
                 self._log.flush()
-            case Drain():
+            case messages.Drain():
                 self._draining = True
                 self._read_limit_s = time.monotonic() + _DRAIN_READ_LIMIT_S
-            case Stop():
+            case messages.Stop():
                 self._leave(len(self._connections))
             case _:
                 raise AssertionError(order)
 
-    def _take(self, hand: Hand, fd: int | None) -> None:
+    def _take(self, hand: messages.Hand, fd: int | None) -> None:
         if fd is None:
-            self._send(Refused(hand.connection))
+            self._send(messages.Refused(hand.connection))
             return
-        self._send(Taken(hand.connection))
+        self._send(messages.Taken(hand.connection))
         sock = socket.socket(fileno=fd)
         self._lines.received(hand.peer)
         try:
@@ -167,13 +154,13 @@ class ReadinessWorker:
         )
         self._connections.add(connection)
 
-    def _ended(self, connection: "_Connection", hand: Hand, reason: str | None) -> None:
+    def _ended(self, connection: "_Connection", hand: messages.Hand, reason: str | None) -> None:
         self._connections.discard(connection)
         self._tell_end(hand, reason)
 
-    def _tell_end(self, hand: Hand, reason: str | None) -> None:
+    def _tell_end(self, hand: messages.Hand, reason: str | None) -> None:
         self._lines.ended(hand.peer, reason)
-        self._send(Ended(hand.connection))
+        self._send(messages.Ended(hand.connection))
 
     def _close_finished(self) -> None:
         """Close those that have nothing left to do; leave when all have."""
@@ -186,11 +173,11 @@ class ReadinessWorker:
             self._leave(0)
 
     def _leave(self, cancelled: int) -> None:
-        self._send(Left(cancelled))
+        self._send(messages.Left(cancelled))
         self._log.flush(last=True)
         self._status = CANCELLED if cancelled else LEFT
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: messages.Message) -> None:
         """Send in order, and keep what the supervisor has no room for."""
         if self._outbox or not self._channel.send(message):
             self._outbox.append(message)

@@ -14,24 +14,9 @@ from dataclasses import dataclass
 
 from capnp_rig.rigcli.malloc_settings import with_malloc_settings
 from capnp_rig.rigcli.source_path import importing
+from capnp_rig.server.control import messages
 from capnp_rig.server.control.call_stamp import StampPage
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
-from capnp_rig.server.control.messages import (
-    Drain,
-    Drop,
-    Ended,
-    Failed,
-    Hand,
-    Left,
-    Message,
-    Ping,
-    Pong,
-    Ready,
-    Refused,
-    Setup,
-    Stop,
-    Taken,
-)
 from capnp_rig.server.control.signals import HANDLED
 from capnp_rig.server.supervision.slots import Slot
 
@@ -63,7 +48,7 @@ class WorkerProcess:
         OSError: The system starts no process.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: messages.Setup) -> None:
         self.index = setup.worker
         self.ready = False
         self.blocked = False
@@ -123,7 +108,7 @@ class WorkerProcess:
 
     def hand(self, connection: Connection) -> bool:
         """Send a connection, or return False if the worker does not keep up."""
-        message = Hand(connection=connection.number, peer=connection.peer)
+        message = messages.Hand(connection=connection.number, peer=connection.peer)
         if not self._send(message, connection.sock.fileno()):
             return False
         self._in_transit[connection.number] = connection
@@ -139,21 +124,21 @@ class WorkerProcess:
             return
         self._beat += 1
         self._awaiting_pong = True
-        self._send(Ping(self._beat))
+        self._send(messages.Ping(self._beat))
 
     def drain(self) -> bool:
         """Tell it to finish its calls and leave; return False if it does not keep up."""
-        return self._send(Drain())
+        return self._send(messages.Drain())
 
     def drop(self, origin: str) -> None:
         """Tell it to end the connections of one origin at once."""
         for number, (_, theirs) in self._served.items():
             if theirs == origin:
-                self._send(Drop(number))
+                self._send(messages.Drop(number))
 
     def stop(self) -> None:
         """Tell it to cancel its calls and leave."""
-        self._send(Stop())
+        self._send(messages.Stop())
 
     def kill(self) -> None:
         """End it at once, with what it has started."""
@@ -169,7 +154,7 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
-    def read(self) -> Iterator[Message]:
+    def read(self) -> Iterator[messages.Message]:
         """Yield what the worker said, after noting it here."""
         while True:
             try:
@@ -205,7 +190,7 @@ class WorkerProcess:
         orphans, self._in_transit = list(self._in_transit.values()), {}
         return orphans
 
-    def _send(self, message: Message, fd: int | None = None) -> bool:
+    def _send(self, message: messages.Message, fd: int | None = None) -> bool:
         try:
             sent = self.channel.send(message, fd)
         except ChannelClosedError:
@@ -213,23 +198,23 @@ class WorkerProcess:
         self.blocked = not sent
         return sent
 
-    def _note(self, message: Message) -> None:
+    def _note(self, message: messages.Message) -> None:
         match message:
-            case Ready():
+            case messages.Ready():
                 self.ready = True
-            case Taken() | Refused():
+            case messages.Taken() | messages.Refused():
                 connection = self._in_transit.pop(message.connection)
                 connection.sock.close()
-                if isinstance(message, Taken):
+                if isinstance(message, messages.Taken):
                     self._served[message.connection] = connection.peer, connection.origin
-            case Ended():
+            case messages.Ended():
                 del self._served[message.connection]
-            case Pong():
+            case messages.Pong():
                 self._awaiting_pong = False
                 self.missed_beats = 0
-            case Failed():
+            case messages.Failed():
                 self.failure, self.failure_trace = message.cause, message.trace
-            case Left():
+            case messages.Left():
                 self.cancelled = message.cancelled
             case _:
                 raise AssertionError(message)

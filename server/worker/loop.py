@@ -10,23 +10,9 @@ from typing import Any
 
 from capnp_rig.server.connections.connection_log import ConnectionLog
 from capnp_rig.server.connections.socket_options import set_options
+from capnp_rig.server.control import messages
 from capnp_rig.server.control.call_stamp import Stamp
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
-from capnp_rig.server.control.messages import (
-    Drain,
-    Drop,
-    Ended,
-    Hand,
-    Left,
-    Message,
-    Ping,
-    Pong,
-    Ready,
-    Refused,
-    Setup,
-    Stop,
-    Taken,
-)
 from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.logs.log import Log, open_log
 
@@ -45,7 +31,7 @@ class Worker:
     def __init__(
         self,
         channel: Channel,
-        setup: Setup,
+        setup: messages.Setup,
         service: Any,
         pin_error: str | None,
         stamp: Stamp,
@@ -56,7 +42,7 @@ class Worker:
         self._pin_error = pin_error
         self._stamp = stamp
         self._name = f"[Worker {setup.worker}]"
-        self._outbox: deque[Message] = deque()
+        self._outbox: deque[messages.Message] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transports: dict[int, asyncio.BaseTransport] = {}
         self._dropped: set[int] = set()
@@ -73,7 +59,7 @@ class Worker:
         self._lines = ConnectionLog(self._log, self._setup, self._pin_error)
         async with self._open() as self._engine:
             await self._engine.heartbeat()
-            self._send(Ready(pin_error=self._pin_error))
+            self._send(messages.Ready(pin_error=self._pin_error))
             if self._setup.listen is not None:
                 self._lines.running()
                 self._lines.listening(self._setup.listen)
@@ -111,30 +97,30 @@ class Worker:
             # The supervisor is gone, and with it everyone who could restart us in good order.
             os._exit(CANCELLED)
 
-    def _obey(self, order: Message, fd: int | None) -> None:
+    def _obey(self, order: messages.Message, fd: int | None) -> None:
         match order:
-            case Hand():
+            case messages.Hand():
                 self._take(order, fd)
-            case Drop():
+            case messages.Drop():
                 self._drop(order.connection)
-            case Ping():
+            case messages.Ping():
                 self._spawn(self._beat(order.beat))
-            case Drain():
+            case messages.Drain():
                 self._spawn(self._drain())
-            case Stop():
+            case messages.Stop():
                 # A drain that has nothing to wait for ends before.
                 asyncio.get_running_loop().call_later(_LAST_TURNS_S, self._stop)
             case _:
                 raise AssertionError(order)
 
-    def _take(self, hand: Hand, fd: int | None) -> None:
+    def _take(self, hand: messages.Hand, fd: int | None) -> None:
         if fd is None:
-            self._send(Refused(hand.connection))
+            self._send(messages.Refused(hand.connection))
             return
-        self._send(Taken(hand.connection))
+        self._send(messages.Taken(hand.connection))
         self._spawn(self._adopt(hand, socket.socket(fileno=fd)))
 
-    async def _adopt(self, hand: Hand, sock: socket.socket) -> None:
+    async def _adopt(self, hand: messages.Hand, sock: socket.socket) -> None:
         self._lines.received(hand.peer)
 
         is_over = False
@@ -147,7 +133,7 @@ class Worker:
                 reason = _REFUSED
             self._transports.pop(hand.connection, None)
             self._lines.ended(hand.peer, reason)
-            self._send(Ended(hand.connection))
+            self._send(messages.Ended(hand.connection))
 
         try:
             set_options(sock)
@@ -170,7 +156,7 @@ class Worker:
 
     async def _beat(self, beat: int) -> None:
         await self._engine.heartbeat()
-        self._send(Pong(beat))
+        self._send(messages.Pong(beat))
         self._log.flush()
 
     async def _drain(self) -> None:
@@ -186,7 +172,7 @@ class Worker:
     def _leave(self, cancelled: int) -> None:
         if self._leaving.done():
             return
-        self._send(Left(cancelled))
+        self._send(messages.Left(cancelled))
         self._log.flush(last=True)
         if cancelled:
             # Handlers that will not end must not hold up the exit.
@@ -199,7 +185,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: messages.Message) -> None:
         """Send in order, and keep what the supervisor has no room for."""
         if self._outbox or not self._try_send(message):
             self._outbox.append(message)
@@ -211,7 +197,7 @@ class Worker:
         if not self._outbox:
             asyncio.get_running_loop().remove_writer(self._channel.fileno())
 
-    def _try_send(self, message: Message) -> bool:
+    def _try_send(self, message: messages.Message) -> bool:
         try:
             return self._channel.send(message)
         except ChannelClosedError:
