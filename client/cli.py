@@ -3,13 +3,11 @@
 Both talk to the server of any stack; ``client ping --stack json`` sends the tutorial's ``"Ping"``.
 """
 
-import functools
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,28 +37,8 @@ def cli() -> None:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """The server to call, and how long to wait for it."""
-
-    address: Address
-    stack: str
-    http2: bool
-    timeout: float
-    connect_timeout: float
-
-
 def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Declare the options that make a `_Target`, and call `command` with one."""
-
-    @functools.wraps(command)
-    def with_target(**options: Any) -> None:
-        target = _Target(**{field.name: options.pop(field.name) for field in fields(_Target)})
-        if target.http2 and target.stack != "http":
-            raise click.UsageError("--http2 goes with --stack http")
-        command(target, **options)
-
-    declared: Callable[..., None] = with_target
+    """Declare the address and the options that `_connected` takes."""
     positive = FiniteFloat(min=0, min_open=True)
     for option in (
         click.option(
@@ -88,27 +66,27 @@ def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         rigcli.address_argument,
     ):
-        declared = option(declared)
-    return declared
+        command = option(command)
+    return command
 
 
 @cli.command()
 @_connection_options
 @click.argument("message", required=False)
-def send(target: _Target, message: str | None) -> None:
+def send(address: Address, message: str | None, **connection: Any) -> None:
     """Send MESSAGE and print the answer.
 
     Without MESSAGE, ask for one on a terminal, or send each line of the standard
     input and print its answer.
     """
-    with _connected(target) as client:
+    with _connected(address, **connection) as client:
         if message is not None:
             # The arguments are bytes, which Python decodes as the locale has it.
             _exchange(client, _text(os.fsencode(message), "the message"))
         elif sys.stdin is None:
             raise click.UsageError("no message: the standard input is closed")
         elif sys.stdin.isatty():
-            _converse(client, target.address)
+            _converse(client, address)
         else:
             for line in _lines():
                 _exchange(client, line)
@@ -117,11 +95,11 @@ def send(target: _Target, message: str | None) -> None:
 @cli.command()
 @_connection_options
 @click.option("--count", "-c", type=click.IntRange(min=1), default=4, show_default=True)
-def ping(target: _Target, count: int) -> None:
+def ping(address: Address, count: int, **connection: Any) -> None:
     """Time COUNT empty calls, one after the other."""
     started_ns = time.perf_counter_ns()
-    with _connected(target) as client:
-        _say(f"connected to {target.address} in {_elapsed_us(started_ns)} µs")
+    with _connected(address, **connection) as client:
+        _say(f"connected to {address} in {_elapsed_us(started_ns)} µs")
         for number in range(1, count + 1):
             started_ns = time.perf_counter_ns()
             with _reported():
@@ -149,20 +127,22 @@ class _CapnpClient:
         self.read("")
 
 
-def _connect(target: _Target) -> StackClient:
-    timeouts = {"timeout_s": target.timeout, "connect_timeout_s": target.connect_timeout}
-    if target.stack == "capnp":
-        # Only once the options are known to be good: it takes half the time of a start.
-        from capnp_rig.client.reverse import ReverseClient
-
-        return _CapnpClient(ReverseClient.connect(target.address, **timeouts))
-    return connect_stack(target.stack, target.address, **timeouts, http2=target.http2)
-
-
 @contextmanager
-def _connected(target: _Target) -> Iterator[StackClient]:
+def _connected(
+    address: Address, *, stack: str, http2: bool, timeout: float, connect_timeout: float
+) -> Iterator[StackClient]:
+    if http2 and stack != "http":
+        raise click.UsageError("--http2 goes with --stack http")
+    timeouts = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}
+    client: StackClient
     with _reported():
-        client = _connect(target)
+        if stack == "capnp":
+            # Only once the options are known to be good: it takes half the time of a start.
+            from capnp_rig.client.reverse import ReverseClient
+
+            client = _CapnpClient(ReverseClient.connect(address, **timeouts))
+        else:
+            client = connect_stack(stack, address, **timeouts, http2=http2)
     with closing(client):
         yield client
 
