@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _MAX_LINE_BYTES = FrameLimits().max_words * 8
 
 
-@click.group()
+# Every option's help names its default.
+@click.group(context_settings={"show_default": True})
 @click.version_option(package_name="capnp-rig", message="%(prog)s %(version)s")
 def cli() -> None:
     """Call a Cap'n Proto server, or one of the stacks beside it.
@@ -45,14 +46,12 @@ def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
             "--connect-timeout",
             type=positive,
             default=CONNECT_TIMEOUT_S,
-            show_default=True,
             metavar="SECONDS",
         ),
         click.option(
             "--timeout",
             type=positive,
             default=CALL_TIMEOUT_S,
-            show_default=True,
             metavar="SECONDS",
             help="Deadline of each call.",
         ),
@@ -61,7 +60,6 @@ def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
             "--stack",
             type=click.Choice(STACKS),
             default="capnp",
-            show_default=True,
             help="The protocol that the server speaks.",
         ),
         rigcli.address_argument,
@@ -94,7 +92,7 @@ def send(address: Address, message: str | None, **connection: Any) -> None:
 
 @cli.command()
 @_connection_options
-@click.option("--count", "-c", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--count", "-c", type=click.IntRange(min=1), default=4)
 def ping(address: Address, count: int, **connection: Any) -> None:
     """Time COUNT empty calls, one after the other."""
     started_ns = time.perf_counter_ns()

@@ -68,7 +68,8 @@ def _check_stack(config: ServerConfig) -> None:
         )
 
 
-@click.group()
+# Every option's help names its default.
+@click.group(context_settings={"show_default": True})
 @click.version_option(package_name="capnp-rig", message="%(prog)s %(version)s")
 def cli() -> None:
     """Serve Cap'n Proto RPC."""
@@ -87,28 +88,24 @@ def cli() -> None:
     "--stack",
     type=click.Choice(STACKS),
     default="capnp",
-    show_default=True,
     help="The protocol; the others do the default service's job, to be compared with it.",
 )
 @click.option(
     "--engine",
     type=click.Choice(ENGINES),
     default="wire",
-    show_default=True,
     help="wire is the fast one; pycapnp is the reference, for services that pass capabilities.",
 )
 @click.option(
     "--loop",
     type=click.Choice(LOOPS),
     default="uvloop",
-    show_default=True,
     help="Event loop of the workers.",
 )
 @click.option(
     "--service",
     metavar="MODULE:NAME",
     default=REVERSE_SERVICE,
-    show_default=True,
     callback=_read_service,
     help="Service class; the current folder is searched last.",
 )
@@ -116,14 +113,12 @@ def cli() -> None:
     "--log-level",
     type=click.Choice(LOG_LEVELS),
     default="info",
-    show_default=True,
     help="Least serious lines to print.",
 )
 @click.option(
     "--log-format",
     type=click.Choice(LOG_FORMATS),
     default="text",
-    show_default=True,
     help="One sentence a line, or one JSON object.",
 )
 @click.option(
@@ -132,21 +127,18 @@ def cli() -> None:
     metavar="SECONDS",
     type=FiniteFloat(min=0),
     default=30.0,
-    show_default=True,
     help="How long SIGTERM waits for calls in flight.",
 )
 @click.option(
     "--max-connections",
     type=click.IntRange(min=1),
     default=10_000,
-    show_default=True,
     help="Connections served at once; at most half the open-files limit.",
 )
 @click.option(
     "--backlog",
     type=click.IntRange(1, 65_535),
     default=2048,
-    show_default=True,
     help="Connections the kernel queues before they are accepted.",
 )
 @click.option(
