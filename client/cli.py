@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MAX_LINE_BYTES = FrameLimits().max_words * 8
 
 
-# Every option's help names its default.
+# The help of every option names its default.
 @click.group(context_settings={"show_default": True})
 @click.version_option(package_name="capnp-rig", message="%(prog)s %(version)s")
 def cli() -> None:

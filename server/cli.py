@@ -68,7 +68,7 @@ def _check_stack(config: ServerConfig) -> None:
         )
 
 
-# Every option's help names its default.
+# The help of every option names its default.
 @click.group(context_settings={"show_default": True})
 @click.version_option(package_name="capnp-rig", message="%(prog)s %(version)s")
 def cli() -> None:

@@ -8,7 +8,8 @@ from capnp_rig.loadtest.cli.report import compare_results, report
 from capnp_rig.loadtest.cli.sweep import sweep_command
 
 
-@click.group()
+# The help of every option names its default.
+@click.group(context_settings={"show_default": True})
 @click.version_option(package_name="capnp-rig", message="%(prog)s %(version)s")
 def cli() -> None:
     """Measure: codecs against each other, and a server under load."""

@@ -61,7 +61,7 @@ def _pair_options(seconds: float) -> Callable[[Command], Command]:
     return options(
         click.option("--quick", is_flag=True, help=f"{_QUICK_ROUNDS} rounds, coarser intervals."),
         click.option("--rounds", type=click.IntRange(1, 99), help="Rounds.  [default: 12]"),
-        click.option("--seconds", type=FiniteFloat(0.1, 60), default=seconds, show_default=True),
+        click.option("--seconds", type=FiniteFloat(0.1, 60), default=seconds),
     )
 
 
@@ -84,7 +84,7 @@ def _rounds(*, quick: bool, rounds: int | None) -> dict[str, Any]:
 
 @click.command("bench-server")
 @_pair_options(1.5)
-@click.option("--idle", type=click.IntRange(1, 10_000), default=10_000, show_default=True)
+@click.option("--idle", type=click.IntRange(1, 10_000), default=10_000)
 @results_option
 def bench_server(*, quick: bool, rounds: int | None, **plain: Any) -> None:
     """Compare the wire engine with the pycapnp engine, one CPU for each side."""
@@ -95,7 +95,7 @@ def bench_server(*, quick: bool, rounds: int | None, **plain: Any) -> None:
 
 @click.command("bench-locust")
 @_pair_options(2.0)
-@click.option("--users", type=click.IntRange(1, 1000), default=16, show_default=True)
+@click.option("--users", type=click.IntRange(1, 1000), default=16)
 @results_option
 @click.option("--calls", is_flag=True, help="Compare CapnpUser.call with ReverseUser instead.")
 def bench_locust(*, quick: bool, rounds: int | None, **plain: Any) -> None:
@@ -166,7 +166,6 @@ def _read_stacks(
     "--connections",
     type=click.IntRange(1, 1000),
     default=16,
-    show_default=True,
     help="For payloads above 64 KiB a quarter.",
 )
 @results_option
@@ -193,13 +192,11 @@ def bench_stacks(*, quick: bool, **plain: Any) -> None:
 
 
 @click.command()
-@click.option("--seconds", type=click.IntRange(1, 600), default=10, show_default=True)
-@click.option("--users", type=click.IntRange(1, 1000), default=16, show_default=True)
-@click.option(
-    "--in-flight", type=click.IntRange(1, 256), default=1, show_default=True, help="Per user."
-)
-@click.option("--payload-bytes", type=click.IntRange(16, 1 << 20), default=32, show_default=True)
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--seconds", type=click.IntRange(1, 600), default=10)
+@click.option("--users", type=click.IntRange(1, 1000), default=16)
+@click.option("--in-flight", type=click.IntRange(1, 256), default=1, help="Per user.")
+@click.option("--payload-bytes", type=click.IntRange(16, 1 << 20), default=32)
+@click.option("--workers", type=click.IntRange(1, 64), default=1)
 @results_option
 def demo(**plain: Any) -> int:
     """Start a server, load it with Locust, and show what it did."""

@@ -84,9 +84,7 @@ _PAYLOAD_KINDS = ("text", "binary")
 
 def connections_option(default: int) -> Callable[[Command], Command]:
     """Return ``--connections`` with a default."""
-    return click.option(
-        "--connections", type=click.IntRange(1, 10_000), default=default, show_default=True
-    )
+    return click.option("--connections", type=click.IntRange(1, 10_000), default=default)
 
 
 # Of how calls follow each other: a sweep has a closed loop, and its own --in-flight.
@@ -96,14 +94,12 @@ _pace_options = options(
         "--in-flight",
         type=click.IntRange(1, 4096),
         default=1,
-        show_default=True,
         help="Calls under way per connection, at most; loadtest sweep takes several numbers.",
     ),
     click.option(
         "--arrivals",
         type=click.Choice(["poisson", "fixed"]),
         default="poisson",
-        show_default=True,
         help="How calls of an open loop are spread.",
     ),
 )
@@ -113,7 +109,6 @@ load_options = options(
         "--stack",
         type=click.Choice(_STACKS),
         default="capnp",
-        show_default=True,
         help="Protocol to speak; http1 and http2 are for a server's --stack http.",
     ),
     click.option(
@@ -126,7 +121,6 @@ load_options = options(
         "--timeout",
         "timeout_s",
         default="15s",
-        show_default=True,
         callback=read_seconds,
         help="Deadline of each call.",
     ),
@@ -134,7 +128,6 @@ load_options = options(
         "--payload",
         "payload_bytes",
         default="32",
-        show_default=True,
         metavar="SIZE",
         callback=_read_size,
         help="Size of the texts for the tutorial's read, as 32, 4KiB or 1MiB.",
@@ -143,10 +136,11 @@ load_options = options(
         "--payload-kind",
         type=click.Choice(_PAYLOAD_KINDS),
         default="text",
-        show_default=True,
         help="binary sends bytes; on capnp, to --service capnp_rig.server.services.binary:Binary.",
     ),
-    click.option("--text", default="", help="Send this text, after a nonce, instead."),
+    click.option(
+        "--text", default="", show_default=False, help="Send this text, after a nonce, instead."
+    ),
     click.option(
         "--corpus",
         type=click.Path(dir_okay=False),
@@ -174,15 +168,15 @@ load_options = options(
         "--check",
         type=click.Choice(["content", "id"]),
         default="content",
-        show_default=True,
         help="What is checked of every reply; id leaves out the content, see README for the cost.",
     ),
-    click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True),
+    click.option("--processes", type=click.IntRange(1, 64), default=1),
+    click.option("--seed", type=int, default=1, help="Of the schedule and the texts."),
     click.option(
-        "--seed", type=int, default=1, show_default=True, help="Of the schedule and the texts."
-    ),
-    click.option(
-        "--pin/--no-pin", default=True, help="Pin each process to a CPU, from the last on."
+        "--pin/--no-pin",
+        default=True,
+        show_default=False,
+        help="Pin each process to a CPU, from the last on.",
     ),
     results_option,
 )
@@ -238,7 +232,6 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
     "--rate",
     "rate_hz",
     default="closed",
-    show_default=True,
     metavar="CALLS_PER_S",
     callback=_read_rate,
     help="Open loop at this rate, over all connections; closed waits for replies.",
@@ -251,7 +244,6 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
     "--repeats",
     type=click.IntRange(1, 99),
     default=1,
-    show_default=True,
     help="Fresh generator processes, one after the other; six or more for compare.",
 )
 @_pace_options
@@ -317,12 +309,11 @@ def run_command(
     "--probe",
     "seconds",
     default="2s",
-    show_default=True,
     callback=read_seconds,
     help="Measured time of each probe.",
 )
-@click.option("--start", "start_hz", type=FiniteFloat(1, 1e6), default=1000.0, show_default=True)
-@click.option("--highest", "highest_hz", type=FiniteFloat(1, 1e7), default=1e6, show_default=True)
+@click.option("--start", "start_hz", type=FiniteFloat(1, 1e6), default=1000.0)
+@click.option("--highest", "highest_hz", type=FiniteFloat(1, 1e7), default=1e6)
 @_pace_options
 @load_options
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")

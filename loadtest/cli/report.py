@@ -19,7 +19,6 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
     *("--results", "results"),
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("results"),
-    show_default=True,
     help="Where the newest result of each kind is looked for when no FOLDER is named.",
 )
 @click.option(

@@ -32,18 +32,16 @@ def _read_in_flight(
 @click.option(
     "--in-flight",
     default="1,2,4,8,16,32,64",
-    show_default=True,
     metavar="N,…",
     callback=_read_in_flight,
     help="Calls under way per connection, each number in turn.",
 )
 @connections_option(8)
-@click.option("--rounds", type=click.IntRange(1, 99), default=6, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 99), default=6)
 @click.option(
     "--duration",
     "seconds",
     default="1s",
-    show_default=True,
     callback=read_seconds,
     help="Measured time of each step.",
 )

@@ -28,7 +28,6 @@ results_option = click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("results"),
-    show_default=True,
     help="Folder in which the run's own folder is made.",
 )
 
