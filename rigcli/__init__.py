@@ -35,7 +35,7 @@ def run(command: click.Command, name: str, *, prints: bool = False) -> NoReturn:
     """
     try:
         _interrupts_raise()
-        _hold_input()
+        _reserve_standard_fds()
         _prepare_output(needed=prints)
         status = command.main(prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -58,16 +58,15 @@ def run(command: click.Command, name: str, *, prints: bool = False) -> NoReturn:
     _exit(status if isinstance(status, int) else 0, name)
 
 
-def _hold_input() -> None:
-    """Open nothing in place of a standard input that is closed.
+def _reserve_standard_fds() -> None:
+    """Fill descriptors 0 to 2 where they are closed: else the next file or socket has the number.
 
-    Else the next file or socket has its number, and libraries take that for an input: vl-convert
-    ends in a panic.
+    A library would take that for its input (vl-convert ends in a panic), and a socket would get
+    our log lines.
     """
-    try:
-        os.fstat(0)
-    except OSError:
-        os.open(os.devnull, os.O_RDONLY)
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def require_files(name: str, count: int) -> None:

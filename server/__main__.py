@@ -18,9 +18,10 @@ def main() -> "NoReturn":
     # Not if the signal is ignored, as for a script's background job.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _exit)
-    from capnp_rig.server.cli import main as run
+    from capnp_rig import rigcli
+    from capnp_rig.server.cli import cli
 
-    run()
+    rigcli.run(cli, "server")
 
 
 def _exit(_number: int, _frame: FrameType | None) -> "NoReturn":

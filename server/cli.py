@@ -4,7 +4,6 @@ Only click is imported here; the rest waits until the options are known to be go
 """
 
 import os
-from typing import NoReturn
 
 import click
 from click.core import ParameterSource
@@ -23,27 +22,10 @@ from capnp_rig.server.config import (
 )
 
 
-def main() -> NoReturn:
-    """Run the `server` command and exit."""
-    _reserve_standard_fds()
-    rigcli.run(cli, "server")
-
-
-def _reserve_standard_fds() -> None:
-    """Fill descriptors 0 to 2 if they are closed: a socket there would get our log lines."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
-
-
 def _read_service(_context: click.Context, _option: click.Parameter, text: str) -> str:
     if not names_a_service(text):
         raise click.UsageError(f"bad service {text!r}: expected package.module:Name")
     return text
-
-
-def _cpu_count() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _check_stack(config: ServerConfig) -> None:
@@ -80,7 +62,7 @@ def cli() -> None:
 @click.option(
     "--workers",
     type=click.IntRange(1, 1024),
-    default=_cpu_count,
+    default=lambda: len(os.sched_getaffinity(0)),
     show_default="one per CPU",
     help="Number of worker processes.",
 )
