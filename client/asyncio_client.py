@@ -239,13 +239,10 @@ class _Protocol(asyncio.Protocol):
         # All calls of one loop turn leave in one write.
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self._scheduled_flush)
-
-    def _scheduled_flush(self) -> None:
-        self._flush_scheduled = False
-        self._flush()
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        self._flush_scheduled = False
         data = self._session.data_to_send()
         if (
             data

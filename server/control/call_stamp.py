@@ -18,7 +18,7 @@ MARK = 0
 # What a mark has room for. A connection with more reads is not young (`supervision.quarantine`).
 MAX_READS = 255
 _READS_BITS = 8
-# A view of the page; a list if there is no supervisor.
+# A view of the page; a list of one number where nobody reads it.
 Stamp = MutableSequence[int] | memoryview
 # As the worker's view has them: native.
 _LAYOUT = struct.Struct("=Q")
@@ -57,11 +57,6 @@ def open_stamp(fd: int) -> memoryview:
         return memoryview(mmap.mmap(fd, _SIZE_BYTES)).cast("Q")
     finally:
         os.close(fd)
-
-
-def no_stamp() -> Stamp:
-    """Return a stamp that nobody reads."""
-    return [0]
 
 
 @coroutine

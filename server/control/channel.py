@@ -38,9 +38,9 @@ class Channel:
         Raises:
             ChannelClosedError: The other side is gone.
         """
-        rights = [] if fd is None else [_rights(fd)]
+        fds = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
         try:
-            self._sock.sendmsg([messages.encode(message)], rights, socket.MSG_NOSIGNAL)
+            self._sock.sendmsg([messages.encode(message)], fds, socket.MSG_NOSIGNAL)
         except ConnectionError as error:
             raise ChannelClosedError from error
         except OSError as error:
@@ -72,10 +72,6 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self._sock.close()
-
-
-def _rights(fd: int) -> "tuple[int, int, array.array[int]]":
-    return socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd])
 
 
 def _descriptor(rights: Sequence[tuple[int, int, bytes]]) -> int | None:

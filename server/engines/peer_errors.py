@@ -37,7 +37,8 @@ def explain(method: str, error: BaseException, log: Log) -> str:
         what = f"Bad parameters in a call of {method}"
         log.debug(what, kind=what, traceback=error)
         return f"bad parameters: {fault}"
-    number = error_id()
+    # It ties the peer's message to a line of our log.
+    number = secrets.token_hex(4)
     written = log.error(
         f"internal error [id {number}] in {method}",
         kind=f"internal error in {method}",
@@ -93,8 +94,3 @@ def unmarked(sent: str) -> str:
     """Return the text that `peer_error` marked in what is `sent`; one of KJ's own as it is."""
     _, mark, marked = sent.partition(_BEGIN)
     return marked.rpartition(_END)[0] if mark else sent
-
-
-def error_id() -> str:
-    """Return a new number that ties a peer's message to a line of our log."""
-    return secrets.token_hex(4)

@@ -55,26 +55,16 @@ def launch(config: ServerConfig) -> int:
 
 def _supervise(config: ServerConfig, listener: Listener, max_connections: int) -> int:
     setups = _plan_workers(config, listener, max_connections)
-
-    def start_worker(index: int) -> WorkerProcess:
-        return WorkerProcess(setups[index])
-
     workers: list[WorkerProcess] = []
     try:
-        for index in range(config.workers):
-            workers.append(start_worker(index))  # noqa: PERF401 - those that started are ended
+        for setup in setups:
+            workers.append(WorkerProcess(setup))  # noqa: PERF401 - those that started are ended
         import asyncio
 
         from capnp_rig.server.supervision.supervisor import supervise
 
         return asyncio.run(
-            supervise(
-                config,
-                listener,
-                workers,
-                start_worker=start_worker,
-                max_connections=max_connections,
-            )
+            supervise(config, listener, workers, setups=setups, max_connections=max_connections)
         )
     finally:
         # None is left, unless something failed here.

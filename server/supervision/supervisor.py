@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from capnp_rig.server.config import ServerConfig
+from capnp_rig.server.control.messages import Setup
 from capnp_rig.server.control.signals import SUPERVISOR_SIGNALS, in_foreground, stop_like_others
 from capnp_rig.server.logs.log import open_log
 from capnp_rig.server.supervision.dispatcher import Dispatcher
 from capnp_rig.server.supervision.drain import Drain
 from capnp_rig.server.supervision.listener import Listener
 from capnp_rig.server.supervision.worker_process import WorkerProcess
-from capnp_rig.server.supervision.workers import EndedWorker, StartWorker, WorkerEvents, Workers
+from capnp_rig.server.supervision.workers import EndedWorker, WorkerEvents, Workers
 
 
 async def supervise(
@@ -28,12 +29,12 @@ async def supervise(
     listener: Listener,
     first: Sequence[WorkerProcess],
     *,
-    start_worker: StartWorker,
+    setups: Sequence[Setup],
     max_connections: int,
 ) -> int:
     """Serve until a signal, with workers that were started already; return the exit status."""
     log = open_log(config.log_level, config.log_format)
-    workers = Workers(first, start_worker, log)
+    workers = Workers(first, setups, log)
     dispatcher = Dispatcher(config, listener, workers, log, max_connections=max_connections)
     drain = Drain(workers, dispatcher, log, limit_s=config.drain_timeout_s)
 

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from capnp_rig.server.control.messages import Left, Message, Ready, Refused
+from capnp_rig.server.control.messages import Left, Message, Ready, Refused, Setup
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.supervision.restarts import Brake, FirstStarts
 from capnp_rig.server.supervision.slots import Slot
@@ -26,8 +26,6 @@ _BEATS_TO_BE_READY = 60
 # Between a worker's last word and its exit, which threads of a service can hold up.
 _EXIT_GRACE_S = 1.0
 _OUT_OF_FILES = "A worker is out of open files: a connection was closed"
-
-StartWorker = Callable[[int], WorkerProcess]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +55,11 @@ class WorkerEvents:
 class Workers:
     """All workers, by their index; an absent one is about to be started again."""
 
-    def __init__(self, first: Sequence[WorkerProcess], start_worker: StartWorker, log: Log) -> None:
-        """Take over the `first` workers, which were started already; `watch` begins."""
+    def __init__(self, first: Sequence[WorkerProcess], setups: Sequence[Setup], log: Log) -> None:
+        """Take over the `first` workers, started already as `setups` say; `watch` begins."""
         self._loop = asyncio.get_running_loop()
         self._workers: list[WorkerProcess | None] = list(first)
-        self._start_worker = start_worker
+        self._setups = setups
         self._events: WorkerEvents
         self._log = log
         self._ages = [0] * len(first)
@@ -114,7 +112,7 @@ class Workers:
         if not self._replaces:
             return
         try:
-            worker = self._start_worker(index)
+            worker = WorkerProcess(self._setups[index])
         except OSError as error:
             self._after_failed_start(index, str(error.strerror))
             return

@@ -13,7 +13,6 @@ from capnp_rig.server.control.call_stamp import (
     Stamp,
     StampPage,
     mark_of,
-    no_stamp,
     open_stamp,
     stamped,
 )
@@ -105,7 +104,7 @@ def run(work: Coroutine[Any, Any, Any], stamp: Stamp) -> tuple[Any, list[int]]:
 
 
 def test_a16_an_async_method_is_stamped_in_every_step_and_not_while_it_waits() -> None:
-    stamp = no_stamp()
+    stamp = [0]
     service = Service(stamp)
     result, others = run(service.answer(), stamp)
     assert result == "done"
@@ -115,14 +114,14 @@ def test_a16_an_async_method_is_stamped_in_every_step_and_not_while_it_waits() -
 
 
 def test_a_method_that_fails_passes_its_error_on() -> None:
-    stamp = no_stamp()
+    stamp = [0]
     with pytest.raises(ValueError, match="no"):
         run(Service(stamp).fail(), stamp)
     assert stamp[MARK] == 0
 
 
 def test_a_cancelled_method_is_cancelled_within() -> None:
-    stamp = no_stamp()
+    stamp = [0]
     service = Service(stamp)
 
     async def body() -> None:
@@ -139,7 +138,7 @@ def test_a_cancelled_method_is_cancelled_within() -> None:
 
 
 def test_a_method_that_is_thrown_away_is_closed() -> None:
-    stamp = no_stamp()
+    stamp = [0]
     service = Service(stamp)
     work = service.answer()
     steps = stamped(work, stamp, mark_of(9, 4))

@@ -11,7 +11,6 @@ from fuzz.mutate import split
 from raw_peer import bootstrap, call, decoded, finish
 
 from capnp_rig.schema import message
-from capnp_rig.server.control.call_stamp import no_stamp
 from capnp_rig.server.engines import wire_engine
 from capnp_rig.server.engines.wire_engine import _Connection, _WireEngine
 
@@ -45,7 +44,7 @@ def run(check: Check) -> str | None:
         asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
         service, transport = Service(), Transport()
         log: Any = logging.getLogger("test")
-        connection = _Connection(_WireEngine(service, log, no_stamp()), lambda _fault: None)
+        connection = _Connection(_WireEngine(service, log, [0]), lambda _fault: None)
         transport.protocol = connection
         connection.connection_made(transport)  # type: ignore[arg-type]
         connection._serve(bootstrap())

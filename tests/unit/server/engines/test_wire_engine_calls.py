@@ -16,7 +16,6 @@ from fuzz.mutate import split
 from raw_peer import RPC, Reply, abort, bootstrap, call_builder, decoded, encoded, finish
 
 from capnp_rig.server.connections.lingering import Linger
-from capnp_rig.server.control.call_stamp import no_stamp
 from capnp_rig.server.engines import wire_engine
 from capnp_rig.server.engines.engine import MAX_WORKER_CALLS
 from capnp_rig.server.engines.receive_buffers import RECEIVE_BYTES
@@ -145,7 +144,7 @@ def rigged(check: Callable[[Rig, Service], Awaitable[None]]) -> list[Line]:
     async def body() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
         service = Service()
-        rig = Rig(_WireEngine(service, log, no_stamp()))
+        rig = Rig(_WireEngine(service, log, [0]))
         await check(rig, service)
         rig.lose()
         for _ in range(5):
