@@ -5,8 +5,8 @@ import struct
 from socket import socket
 from typing import Any
 
-from capnp_rig.client.errors import Disconnected, ProtocolError, RemoteError
-from capnp_rig.client.stacks.stack_socket import StackSocket
+from capnp_rig.client.errors import ProtocolError, RemoteError
+from capnp_rig.client.stacks.stack_socket import SocketClient
 from capnp_rig.client.stacks.texts import read_text, utf8
 from capnp_rig.rigcli.address import Address
 
@@ -15,25 +15,7 @@ _LENGTH = struct.Struct("<I")
 _MAX_ANSWER_BYTES = 268_435_456
 
 
-class _SocketClient:
-    def __init__(self, sock: socket, _address: Address, timeout_s: float) -> None:
-        self._socket = StackSocket(sock, timeout_s)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _send(self, data: bytes) -> None:
-        self._socket.start()
-        self._socket.queue(data)
-
-    def _receive(self) -> bytes:
-        data = self._socket.receive()
-        if not data:
-            raise Disconnected("the server closed the connection")
-        return data
-
-
-class EchoClient(_SocketClient):
+class EchoClient(SocketClient):
     """Sends a text and reads as many bytes."""
 
     def read(self, text: str) -> bytes:
@@ -54,7 +36,7 @@ class EchoClient(_SocketClient):
         self.read("!")
 
 
-class JsonClient(_SocketClient):
+class JsonClient(SocketClient):
     """Makes calls of ``read``, numbered, and the tutorial's Ping."""
 
     def __init__(self, sock: socket, address: Address, timeout_s: float) -> None:
@@ -105,7 +87,7 @@ class JsonClient(_SocketClient):
             raise ProtocolError("the server's answer is no JSON") from error
 
 
-class FrameClient(_SocketClient):
+class FrameClient(SocketClient):
     """Sends a length-prefixed frame and reads one: the stack ``selectors``."""
 
     def read(self, text: str) -> bytes:

@@ -55,10 +55,7 @@ class Http2Client(JsonOverHttp):
         while True:
             body = self._send_body(answer.stream, body)
             self._socket.queue(self._h2.data_to_send())
-            data = self._socket.receive()
-            if not data:
-                raise Disconnected("the server closed the connection")
-            for event in self._h2.receive_data(data):
+            for event in self._h2.receive_data(self._receive()):
                 if isinstance(event, DataReceived):
                     self._h2.acknowledge_received_data(event.flow_controlled_length, answer.stream)
                 answer.note(event)

@@ -5,16 +5,16 @@ import socket
 from typing import Any
 
 from capnp_rig.client.errors import Overloaded, ProtocolError, RemoteError
-from capnp_rig.client.stacks.stack_socket import StackSocket
+from capnp_rig.client.stacks.stack_socket import SocketClient
 from capnp_rig.client.stacks.texts import read_text, utf8
 from capnp_rig.rigcli.address import Address
 
 
-class JsonOverHttp:
+class JsonOverHttp(SocketClient):
     """One connection that stays open between its requests; a subclass makes a request."""
 
     def __init__(self, sock: socket.socket, address: Address, timeout_s: float) -> None:
-        self._socket = StackSocket(sock, timeout_s)
+        super().__init__(sock, address, timeout_s)
         # What to call the server in its own protocol.
         self._host = "localhost" if address.path is not None else str(address)
 
@@ -28,10 +28,6 @@ class JsonOverHttp:
     def ping(self) -> None:
         """Ask for the server's health."""
         _checked(*self._request("GET", "/health", b""))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
 
     def _request(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         """Return the status and the body of an answer."""

@@ -1,4 +1,4 @@
-"""A socket for the clients of the stacks: sends and receives at once, until a deadline."""
+"""The socket of the clients of the stacks: sends and receives at once, until a deadline."""
 
 import socket
 import time
@@ -6,6 +6,7 @@ import time
 from capnp_rig.client.duplex import DuplexSocket
 from capnp_rig.client.errors import Disconnected
 from capnp_rig.client.timeouts import check_timeout
+from capnp_rig.rigcli.address import Address
 
 _RECEIVE_BYTES = 262_144
 
@@ -75,3 +76,24 @@ class StackSocket:
         self._is_closed = True
         self._socket.shut_down()
         self._socket.close()
+
+
+class SocketClient:
+    """A client on such a socket: what those of all stacks but gRPC begin with."""
+
+    def __init__(self, sock: socket.socket, _address: Address, timeout_s: float) -> None:
+        self._socket = StackSocket(sock, timeout_s)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _send(self, data: bytes) -> None:
+        self._socket.start()
+        self._socket.queue(data)
+
+    def _receive(self) -> bytes:
+        data = self._socket.receive()
+        if not data:
+            raise Disconnected("the server closed the connection")
+        return data
