@@ -26,13 +26,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from capnp_rig.server.config import names_a_service
 
 Results = Mapping[str, Any] | None
-Packed = TypeVar("Packed")
-Method = Callable[[Any], Results | Awaitable[Results]]
 
 _WHAT_TO_WRITE = "write def, or async def and return"
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -57,7 +55,7 @@ class BoundMethod:
     """One method of a service, and whether its result is awaited."""
 
     name: str
-    call: Method
+    call: Callable[[Any], Any]
     is_async: bool
 
 
@@ -74,21 +72,6 @@ def unusable(results: object) -> BadServiceError | None:
     return BadServiceError(
         f"the method returned something to wait for, of type {kind}; {_WHAT_TO_WRITE}"
     )
-
-
-def packing_what_is_usable(pack: Callable[[Any], Packed]) -> Callable[[Any], Packed]:
-    """Return `pack`, telling what is wrong with results that are to be waited for."""
-
-    def checked(results: Any) -> Packed:
-        try:
-            return pack(results)
-        except Exception:
-            wrong = unusable(results)
-            if wrong is not None:
-                raise wrong from None
-            raise
-
-    return checked
 
 
 def load_service(path: str) -> Any:

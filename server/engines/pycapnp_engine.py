@@ -11,7 +11,7 @@ are lost.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import capnp
 
@@ -23,7 +23,7 @@ from capnp_rig.server.engines.kj_meter import CallMeter, Served, WorkerCalls
 from capnp_rig.server.engines.kj_results import ResultWriter
 from capnp_rig.server.engines.peer_errors import explain, peer_error
 from capnp_rig.server.logs.log import Log
-from capnp_rig.server.service import bind_methods, unusable
+from capnp_rig.server.service import BoundMethod, bind_methods, unusable
 from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.encoding.pointers import TRAVERSAL_LIMIT_WORDS
 from capnp_rig.wire.errors import EncodeError
@@ -36,6 +36,8 @@ _SETTLING_BEATS = 3
 _FLUSH_POLL_S = 0.005
 
 Handler = Callable[[Any, Any], Coroutine[Any, Any, None]]
+# Writes the results of a method into KJ's context.
+Write = Callable[[Any, Any], None]
 
 
 @asynccontextmanager
@@ -155,13 +157,13 @@ class _Connection:
         self._rpc.close()
         self._rpc = None
 
-    async def answer_stamped(self, method: "_Method", context: Any) -> None:
+    async def answer_stamped(self, method: BoundMethod, write: Write, context: Any) -> None:
         """Run one call, with the connection's stamp while it does not wait."""
         self._calls += 1
-        work = self.answer(method, context)
+        work = self.answer(method, write, context)
         await stamped(work, self._engine.stamp, mark_of(self._number, self._calls))
 
-    async def answer(self, method: "_Method", context: Any) -> None:
+    async def answer(self, method: BoundMethod, write: Write, context: Any) -> None:
         """Run one call; whatever goes wrong, the peer gets one short line."""
         task = asyncio.current_task()
         self._in_flight += 1
@@ -172,11 +174,11 @@ class _Connection:
             if not method.is_async:
                 results = method.call(context.params)
                 if results is not None:
-                    method.write(context, results)
+                    write(context, results)
                 return
             results = await method.call(context.params)
             if results is not None and self._gate is not None and not self._gate.is_over:
-                method.write(context, results)
+                write(context, results)
                 self._gate.note_filled(8 * context.results.total_size.word_count)
         # The boundary: peers see no exception of ours, and asyncio would raise what is no
         # `Exception` out of the loop, and with it end the worker.
@@ -225,15 +227,6 @@ class _Connection:
             await asyncio.sleep(_FLUSH_POLL_S)
 
 
-class _Method(NamedTuple):
-    """A method of the service, and what writes its results."""
-
-    name: str
-    call: Callable[[Any], Any]
-    is_async: bool
-    write: Callable[[Any, Any], None]
-
-
 def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:
     """Return the methods by id, and the pycapnp class whose instances serve a connection each."""
     interface = compile_interface(service.interface)
@@ -247,16 +240,14 @@ def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:
         method = interface.methods[bound.name]
         key = (method.interface_id, method.method_id)
         served[key] = Served(bound.name, is_plain=not bound.is_async)
-        write = ResultWriter(method.results).write
-        handlers[f"{bound.name}_context"] = _handler(
-            _Method(bound.name, bound.call, bound.is_async, write)
-        )
+        handlers[f"{bound.name}_context"] = _handler(bound, ResultWriter(method.results).write)
     return served, type("Adapter", (service.interface.Server,), {"__init__": init, **handlers})
 
 
-def _handler(method: _Method) -> Handler:
+def _handler(method: BoundMethod, write: Write) -> Handler:
     def handle(self: Any, context: Any) -> Coroutine[Any, Any, None]:
-        answer: Coroutine[Any, Any, None] = self.connection.answer_stamped(method, context)
+        answer: Coroutine[Any, Any, None]
+        answer = self.connection.answer_stamped(method, write, context)
         return answer
 
     return handle

@@ -33,7 +33,7 @@ from capnp_rig.server.engines.engine import (
 from capnp_rig.server.engines.peer_errors import explain
 from capnp_rig.server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
 from capnp_rig.server.logs.log import Log
-from capnp_rig.server.service import Results, bind_methods, packing_what_is_usable, unusable
+from capnp_rig.server.service import Results, bind_methods, unusable
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
 from capnp_rig.wire.encoding.pointers import Buffer, ExpiredMessage, StructTuple, detached, nothing
@@ -68,7 +68,7 @@ class _AsyncMethod:
         self.name = method.name
         self.call = call
         self.open_params = method.params.open
-        self.pack_results = packing_what_is_usable(method.results.pack)
+        self.pack_results = method.results.pack
 
 
 def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
@@ -123,7 +123,7 @@ class _WireEngine:
             if bound.is_async:
                 self.async_methods[key] = _AsyncMethod(method, bound.call)
             else:
-                self.inline[key] = _inline(method, cast("Any", bound.call), log)
+                self.inline[key] = _inline(method, bound.call, log)
         keys = self.inline.keys() | self.async_methods.keys()
         self._interface_ids = {interface.id} | {interface_id for interface_id, _ in keys}
         self.connections: set[_Connection] = set()
@@ -136,7 +136,6 @@ class _WireEngine:
         return _Connection(self, on_end, connection)
 
     def refusal(self, called: Called) -> RemoteError:
-        """Return why a call is not run."""
         if self.draining:
             return SHUTTING_DOWN
         if (called.interface_id, called.method_id) in self.async_methods:
@@ -359,6 +358,7 @@ class _Connection(asyncio.BufferedProtocol):
         params: StructTuple | None,
         call: _RunningCall,
     ) -> None:
+        results: Any = None
         try:
             work = method.call(method.open_params(params))
             results = await stamped(work, self._stamp, self._mark)
@@ -368,7 +368,7 @@ class _Connection(asyncio.BufferedProtocol):
         except BaseException as error:  # noqa: BLE001
             if call.is_cancelled and isinstance(error, asyncio.CancelledError):
                 return
-            self._fail(method, question_id, error)
+            self._fail(method, question_id, unusable(results) or error)
         call.is_answered = True
 
     def _task_done(self, call: _RunningCall, question_id: int) -> None:

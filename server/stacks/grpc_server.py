@@ -16,7 +16,7 @@ connections is divided among the workers, and single connections are not logged.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -51,7 +51,6 @@ async def open_grpc_stack(
     """
     # An answer that could not be sent any more.
     lead_to(log, "grpc", is_peers=lambda error: isinstance(error, grpc.aio.InternalError))
-    engine = _GrpcEngine(note)
     server = grpc.aio.server(
         options=[
             ("grpc.so_reuseport", 1),
@@ -62,29 +61,41 @@ async def open_grpc_stack(
             ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ]
     )
-    # The request is decoded in the handler: where gRPC does it, a mistake of the peer's is an
-    # exception of the server's.
-    read = grpc.unary_unary_rpc_method_handler(
-        engine.read, response_serializer=Chunk.SerializeToString
-    )
-    reversing = grpc.unary_unary_rpc_method_handler(
-        engine.reverse_bytes, response_serializer=Blob.SerializeToString
-    )
-    handlers = {READ: read, REVERSE_BYTES: reversing}
+    handlers = {
+        READ: _handler(
+            MessageContent,
+            "MessageContent in UTF-8",
+            lambda request: Chunk(chunk=reverse(request.content, note).encode()),
+        ),
+        REVERSE_BYTES: _handler(
+            Blob, "Blob", lambda request: Blob(data=bytes(reverse_bytes(request.data, note)))
+        ),
+    }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
     server.add_insecure_port(listen)
     await server.start()
-    engine.server = server
     try:
-        yield engine
+        yield _GrpcEngine(server)
     finally:
         await server.stop(None)
 
 
+def _handler(request_type: Any, what: str, answer: Callable[[Any], Any]) -> Any:
+    # The request is decoded here: where gRPC does it, a mistake of the peer's is an exception of
+    # the server's.
+    async def handle(data: bytes, context: Any) -> Any:
+        try:
+            request = request_type.FromString(data)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {what}")
+        return answer(request).SerializeToString()
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
 class _GrpcEngine:
-    def __init__(self, note: Note) -> None:
-        self.server: Any = None
-        self._note = note
+    def __init__(self, server: Any) -> None:
+        self._server = server
         self._draining = False
 
     @property
@@ -101,20 +112,4 @@ class _GrpcEngine:
 
     async def drain(self) -> None:
         self._draining = True
-        await self.server.stop(_GRACE_S)
-
-    async def read(self, data: bytes, context: Any) -> Any:
-        try:
-            content: str = MessageContent.FromString(data).content
-        except DecodeError:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "the message is no MessageContent in UTF-8"
-            )
-        return Chunk(chunk=reverse(content, self._note).encode())
-
-    async def reverse_bytes(self, data: bytes, context: Any) -> Any:
-        try:
-            content: bytes = Blob.FromString(data).data
-        except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no Blob")
-        return Blob(data=bytes(reverse_bytes(content, self._note)))
+        await self._server.stop(_GRACE_S)
