@@ -57,31 +57,16 @@ __getattr__ = lazy_names(
     __name__,
     {
         "capnp_rig.client": (
-            "AsyncClient",
-            "AsyncReverseClient",
-            "Client",
-            "ClientError",
-            "ConnectError",
-            "DeadlineExceeded",
-            "Disconnected",
-            "Overloaded",
-            "PendingCall",
-            "ProtocolError",
-            "RemoteError",
-            "ReverseClient",
-            "UsageError",
-            "UsedAfterFork",
+            "AsyncClient AsyncReverseClient Client ClientError ConnectError DeadlineExceeded "
+            "Disconnected Overloaded PendingCall ProtocolError RemoteError ReverseClient "
+            "UsageError UsedAfterFork"
         ),
-        "capnp_rig.loadtest": ("Figure", "Result", "ResultError", "read_result"),
-        "capnp_rig.rigcli.address": ("AddressError",),
-        "capnp_rig.schema": ("SchemaError", "load_schema"),
-        "capnp_rig.server": ("ServiceError",),
+        "capnp_rig.loadtest": "Figure Result ResultError read_result",
+        "capnp_rig.rigcli.address": "AddressError",
+        "capnp_rig.schema": "SchemaError load_schema",
+        "capnp_rig.server": "ServiceError",
         "capnp_rig.wire": (
-            "EncodeError",
-            "InactiveMember",
-            "MalformedMessage",
-            "NotAnInterface",
-            "ViewExpired",
+            "EncodeError InactiveMember MalformedMessage NotAnInterface ViewExpired"
         ),
     },
 )

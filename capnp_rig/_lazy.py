@@ -10,16 +10,16 @@ import sys
 # As type checkers know it, without the 5 ms that the import of typing takes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 
-def lazy_names(package: str, names: "Mapping[str, Sequence[str]]") -> "Callable[[str], object]":
+def lazy_names(package: str, names: "Mapping[str, str]") -> "Callable[[str], object]":
     """Return the ``__getattr__`` of `package`, and set its ``__all__``.
 
-    `names` are what it exports, by their module. Type checkers see them as imports under the same
-    name, which export it.
+    `names` are what it exports, separated by spaces, by their module. Type checkers see them as
+    imports under the same name, which export it.
     """
-    modules = {name: module for module, exported in names.items() for name in exported}
+    modules = {name: module for module, exported in names.items() for name in exported.split()}
     exports = vars(sys.modules[package])
     exports["__all__"] = sorted(modules)
 

@@ -38,20 +38,13 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
-        "capnp_rig.client.asyncio_client": ("AsyncClient",),
-        "capnp_rig.client.blocking_client": ("Client", "PendingCall"),
+        "capnp_rig.client.asyncio_client": "AsyncClient",
+        "capnp_rig.client.blocking_client": "Client PendingCall",
         "capnp_rig.client.errors": (
-            "ClientError",
-            "ConnectError",
-            "DeadlineExceeded",
-            "Disconnected",
-            "Overloaded",
-            "ProtocolError",
-            "RemoteError",
-            "UsageError",
-            "UsedAfterFork",
+            "ClientError ConnectError DeadlineExceeded Disconnected Overloaded ProtocolError "
+            "RemoteError UsageError UsedAfterFork"
         ),
-        "capnp_rig.client.reverse": ("AsyncReverseClient", "ReverseClient"),
-        "capnp_rig.wire.errors": ("EncodeError", "NotAnInterface"),
+        "capnp_rig.client.reverse": "AsyncReverseClient ReverseClient",
+        "capnp_rig.wire.errors": "EncodeError NotAnInterface",
     },
 )

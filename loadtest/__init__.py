@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
-        "capnp_rig.loadtest.capnp_user": ("CallFailed", "CapnpUser", "ReverseUser"),
-        "capnp_rig.loadtest.results": ("Figure", "ResultError"),
-        "capnp_rig.loadtest.results.load_samples": ("Result", "read_result"),
+        "capnp_rig.loadtest.capnp_user": "CallFailed CapnpUser ReverseUser",
+        "capnp_rig.loadtest.results": "Figure ResultError",
+        "capnp_rig.loadtest.results.load_samples": "Result read_result",
     },
 )

@@ -7,4 +7,4 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capnp_rig.server.service import ServiceError as ServiceError
 
-__getattr__ = lazy_names(__name__, {"capnp_rig.server.service": ("ServiceError",)})
+__getattr__ = lazy_names(__name__, {"capnp_rig.server.service": "ServiceError"})

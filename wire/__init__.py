@@ -46,34 +46,18 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
-        "capnp_rig.wire.encoding.frames": ("FrameDecoder", "FrameLimits"),
-        "capnp_rig.wire.encoding.structs": ("StructCodec", "StructView", "compile_struct"),
+        "capnp_rig.wire.encoding.frames": "FrameDecoder FrameLimits",
+        "capnp_rig.wire.encoding.structs": "StructCodec StructView compile_struct",
         "capnp_rig.wire.errors": (
-            "EncodeError",
-            "FrameTooLarge",
-            "InactiveMember",
-            "LocalProtocolError",
-            "MalformedMessage",
-            "NotAFrame",
-            "NotAnInterface",
-            "RemoteProtocolError",
-            "ViewExpired",
-            "WireError",
+            "EncodeError FrameTooLarge InactiveMember LocalProtocolError MalformedMessage "
+            "NotAFrame NotAnInterface RemoteProtocolError ViewExpired WireError"
         ),
-        "capnp_rig.wire.rpc.client_connection": ("ClientConnection",),
+        "capnp_rig.wire.rpc.client_connection": "ClientConnection",
         "capnp_rig.wire.rpc.connection": (
-            "Answered",
-            "Answers",
-            "BootstrapFailed",
-            "Called",
-            "Cancelled",
-            "Ended",
-            "Failed",
-            "Limits",
-            "Unreadable",
+            "Answered Answers BootstrapFailed Called Cancelled Ended Failed Limits Unreadable"
         ),
-        "capnp_rig.wire.rpc.interfaces": ("Interface", "Method", "compile_interface"),
-        "capnp_rig.wire.rpc.messages": ("ExceptionType", "RemoteError"),
-        "capnp_rig.wire.rpc.server_connection": ("ServerConnection",),
+        "capnp_rig.wire.rpc.interfaces": "Interface Method compile_interface",
+        "capnp_rig.wire.rpc.messages": "ExceptionType RemoteError",
+        "capnp_rig.wire.rpc.server_connection": "ServerConnection",
     },
 )
