@@ -47,16 +47,15 @@ class LazyList(Sequence[Item], Generic[Item]):
     def __getitem__(self, index: int | slice) -> Item | Self:
         _ = self.message.buffer
         place = self._places[index]
-        return self._item(place) if isinstance(place, int) else self._with(place)
+        if isinstance(place, int):
+            return self._item(place)
+        part = copy(self)
+        part._places = place  # noqa: SLF001 - of the same class
+        return part
 
     def __iter__(self) -> Iterator[Item]:
         _ = self.message.buffer
         return map(self._item, self._places)
-
-    def _with(self, places: range) -> Self:
-        part = copy(self)
-        part._places = places  # noqa: SLF001 - of the same class
-        return part
 
     def __repr__(self) -> str:
         left = self.message.budget_words

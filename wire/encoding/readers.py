@@ -119,7 +119,6 @@ def _pointer_lines(field: Field, names: dict[str, object]) -> list[str]:
 
 
 def _value(number: int, field: Field, names: dict[str, object]) -> str:
-    """Return the expression of a field's value."""
     if field.pointer_type is not None:
         if not field.pointer_type.is_struct:
             return f"x{field.slot}"

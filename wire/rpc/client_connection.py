@@ -11,7 +11,6 @@ from capnp_rig.wire.rpc.connection import (
     BootstrapFailed,
     ClientEvent,
     Connection,
-    Ended,
     Failed,
     Limits,
     Unreadable,
@@ -144,10 +143,6 @@ class ClientConnection(Connection):
             yield self._abort(error)
         finally:
             messages.close()
-
-    def receive_eof(self) -> list[Ended]:
-        """Take the end of the stream; return `Ended` unless it came before."""
-        return [] if self._ended else [self._end_of_stream()]
 
     def _handle(self, message: Message, decoded: Incoming) -> ClientEvent | None:
         match decoded:

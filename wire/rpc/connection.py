@@ -157,11 +157,14 @@ class Connection:
         except MalformedMessage as error:
             raise RemoteProtocolError(str(error)) from error
 
-    def _end_of_stream(self) -> Ended:
+    def receive_eof(self) -> list[Ended]:
+        """Take the end of the stream; return `Ended` unless it came before."""
+        if self._ended:
+            return []
         self._ended = True
         if self.is_within_message:
-            return Ended(RemoteProtocolError("the peer closed within a message"))
-        return Ended(None)
+            return [Ended(RemoteProtocolError("the peer closed within a message"))]
+        return [Ended(None)]
 
     def _abort(self, error: RemoteProtocolError) -> Ended:
         self._ended = True

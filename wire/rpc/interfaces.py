@@ -50,7 +50,6 @@ def compile_interface(interface: Any) -> Interface:
 
 
 def _what_is(value: object) -> str:
-    """Return what was given in the place of an interface."""
     if value is None:
         return "there is no interface"
     if isinstance(value, ModuleType):

@@ -128,15 +128,11 @@ def encode_bootstrap_results(answer_id: int, export_id: int) -> bytes:
         0,
         _PAYLOAD,
         3,  # capability 0 of the table
-        _struct_list_word(0, 2),
+        1 | COMPOSITE << 32 | 2 << 35,  # a list of structs, of two words
         _struct_word(1, 1, 1),  # one element of one data word and one pointer
         1 | export_id << 32,  # senderHosted
         0,
     )
-
-
-def _struct_list_word(offset: int, words: int) -> int:
-    return 1 | offset << 2 | COMPOSITE << 32 | words << 35
 
 
 def encode_exception(answer_id: int, error: RemoteError) -> list[Buffer]:

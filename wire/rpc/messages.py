@@ -376,7 +376,6 @@ def _read_transform(pointer: Pointer) -> tuple[int, ...]:
 
 
 def _structs(pointer: Pointer) -> Iterable[StructAt]:
-    """Return the elements of a list of structs."""
     items = follow_list(pointer)
     if items is None or not items.length:
         return

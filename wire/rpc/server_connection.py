@@ -161,7 +161,10 @@ class ServerConnection(Connection):
                     at = message.bounds[-1][1]
                     event = self._handle(message, self._decode(message))
                     if type(event) is Called and (event.interface_id, event.method_id) in inline:
-                        words_left -= self._answer_called(event, inline)
+                        # One that was not in its plain case.
+                        self._settle(event.question_id)
+                        outcome = inline[event.interface_id, event.method_id](event.params)
+                        words_left -= self._answer(event.question_id, outcome)
                         calls_left -= 1
                         event = None
                         if not calls_left or words_left < 0:
@@ -215,12 +218,6 @@ class ServerConnection(Connection):
             self.inline_calls += uncounted - calls_left
             decoder.keep(buffer, at, size)
 
-    def _answer_called(self, called: Called, inline: InlineMethods) -> int:
-        """Answer a call of an inline method that was not in its plain case, as `_answer`."""
-        self._settle(called.question_id)
-        method = inline[called.interface_id, called.method_id]
-        return self._answer(called.question_id, method(called.params))
-
     def _answer(self, question_id: int, outcome: EncodedTuple | RemoteError) -> int:
         """Queue the outcome of an inline method; return how many words of results it has."""
         if isinstance(outcome, RemoteError):
@@ -234,10 +231,6 @@ class ServerConnection(Connection):
         out.append(results_head(question_id, outcome[0], outcome[2]))
         out += outcome[1]
         return words
-
-    def receive_eof(self) -> list[Ended]:
-        """Take the end of the stream; return `Ended` unless it came before."""
-        return [] if self._ended else [self._end_of_stream()]
 
     def _handle(self, message: Message, decoded: Incoming) -> ServerEvent | None:
         match decoded:
