@@ -263,7 +263,6 @@ class _Protocol(asyncio.Protocol):
                 self._take(data)
 
     def _end(self) -> None:
-        """Fail every call in flight and close."""
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             error = self._session.error

@@ -101,17 +101,12 @@ class _Race:
         self._error: OSError | None = None
 
     def close(self) -> None:
-        """Give up what is under way."""
         for sock, _ in self.under_way.values():
             sock.close()
         self.under_way.clear()
 
     def advance(self, now_s: float) -> socket.socket | None:
-        """Look at what is ready, start what is due; return the first socket that stands.
-
-        Raises:
-            ConnectError: None does, and there is nothing left to wait for.
-        """
+        """Look at what is ready, start what is due; return the first socket that stands."""
         for descriptor in self.ready:
             sock, candidate = self.under_way.pop(descriptor)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
