@@ -206,7 +206,6 @@ class Gate(asyncio.BufferedProtocol):
         return self._backlog_bytes > _BACKLOG_BYTES
 
     def _steer(self) -> None:
-        """Pause or resume the transport."""
         if self._transport is None or self._paused == (wait := self._must_wait()):
             return
         self._paused = wait

@@ -11,13 +11,13 @@ else, and all that it passes on, KJ judges by itself. It is pure: bytes and time
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
 from capnp_rig.server.engines.early_cancels import EarlyCancels
 from capnp_rig.server.engines.engine import MAX_WORKER_CALLS, SHUTTING_DOWN, WORKER_FULL
 from capnp_rig.server.engines.peer_errors import unmarked
+from capnp_rig.server.service import BoundMethod
 from capnp_rig.wire.encoding.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, Message
 from capnp_rig.wire.errors import MalformedMessage, RemoteProtocolError
@@ -64,14 +64,6 @@ _NO_FINISH_NEEDED: Final = 2
 _FLAGS_AT: Final = 36
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A method that the service has; a plain one ends without waiting for anything."""
-
-    name: str
-    is_plain: bool
-
-
 class WorkerCalls:
     """What all connections of a worker share: the async calls in flight, and the drain."""
 
@@ -89,7 +81,7 @@ class Ending(Enum):
 
 
 # (method, None for one that the service does not name; size of its params; start)
-_Running = tuple["Served | None", int, float]
+_Running = tuple[BoundMethod | None, int, float]
 
 
 class CallMeter:
@@ -102,7 +94,7 @@ class CallMeter:
     def __init__(
         self,
         worker: WorkerCalls,
-        methods: Mapping[tuple[int, int], Served],
+        methods: Mapping[tuple[int, int], BoundMethod],
         too_large: Callable[[str, int], str],
         limits: Limits | None = None,
     ) -> None:
@@ -125,7 +117,7 @@ class CallMeter:
         self._uncounted = 0
         # About the largest of the latest replies: what each call in flight will add.
         self._reply_bytes = _REPLY_BYTES
-        # How many of the calls are of plain methods, which end by themselves.
+        # How many of the calls are of plain methods, which end without waiting for anything.
         self._plain = 0
         self._params_bytes = 0
         # The frame that KJ is writing, and how much of it is to come.
@@ -234,7 +226,7 @@ class CallMeter:
                 served = self._methods.get((interface_id, method_id))
                 if (
                     served is not None
-                    and served.is_plain
+                    and not served.is_async
                     and not self._worker.draining
                     and question_id not in self._calls
                     and question_id not in self._others
@@ -288,7 +280,7 @@ class CallMeter:
     def _called(self, question_id: int, method: tuple[int, int], size: int, now_s: float) -> bool:
         served = self._methods.get(method)
         calls, worker = self._calls, self._worker
-        is_plain = served is not None and served.is_plain
+        is_plain = served is not None and not served.is_async
         if question_id in calls or question_id in self._others:
             # As above.
             return True
@@ -309,7 +301,6 @@ class CallMeter:
         return True
 
     def _refusal(self, *, is_plain: bool) -> RemoteError | None:
-        """Return why a call is not started."""
         if self._worker.draining:
             return SHUTTING_DOWN
         if is_plain:
@@ -401,7 +392,7 @@ class CallMeter:
             self._params_bytes -= size
             if served is not None:
                 name = served.name
-            if served is not None and served.is_plain:
+            if served is not None and not served.is_async:
                 self._plain -= 1
             else:
                 self._worker.running -= 1
@@ -432,7 +423,6 @@ def _frame_bytes(table: bytes) -> int:
 
 
 def _whole(pieces: list[bytes]) -> Message:
-    """Return a frame of KJ's as a message."""
     for message in FrameDecoder(_ANY_SIZE).feed(b"".join(pieces)):
         return message
     raise AssertionError("a whole frame holds a message")

@@ -19,7 +19,7 @@ from capnp_rig.schema import message
 from capnp_rig.server.control.call_stamp import Stamp, mark_of, stamped
 from capnp_rig.server.engines.engine import Engine, OnEnd, end_reason
 from capnp_rig.server.engines.kj_gate import MeteredGate
-from capnp_rig.server.engines.kj_meter import CallMeter, Served, WorkerCalls
+from capnp_rig.server.engines.kj_meter import CallMeter, WorkerCalls
 from capnp_rig.server.engines.kj_results import ResultWriter
 from capnp_rig.server.engines.peer_errors import explain, peer_error
 from capnp_rig.server.logs.log import Log
@@ -227,10 +227,10 @@ class _Connection:
             await asyncio.sleep(_FLUSH_POLL_S)
 
 
-def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:
+def _adapt(service: Any) -> tuple[dict[tuple[int, int], BoundMethod], Any]:
     """Return the methods by id, and the pycapnp class whose instances serve a connection each."""
     interface = compile_interface(service.interface)
-    served: dict[tuple[int, int], Served] = {}
+    served: dict[tuple[int, int], BoundMethod] = {}
     handlers: dict[str, Handler] = {}
 
     def init(self: Any, connection: _Connection) -> None:
@@ -238,8 +238,7 @@ def _adapt(service: Any) -> tuple[dict[tuple[int, int], Served], Any]:
 
     for bound in bind_methods(service):
         method = interface.methods[bound.name]
-        key = (method.interface_id, method.method_id)
-        served[key] = Served(bound.name, is_plain=not bound.is_async)
+        served[method.interface_id, method.method_id] = bound
         handlers[f"{bound.name}_context"] = _handler(bound, ResultWriter(method.results).write)
     return served, type("Adapter", (service.interface.Server,), {"__init__": init, **handlers})
 

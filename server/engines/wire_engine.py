@@ -208,7 +208,6 @@ class _Connection(asyncio.BufferedProtocol):
 
     @property
     def calls_in_flight(self) -> int:
-        """The calls whose methods have not ended."""
         return self._wire.calls_in_flight
 
     @property

@@ -93,7 +93,6 @@ class ReadinessWorker:
         return self._status
 
     def _patience_s(self) -> float | None:
-        """Return how long to wait for something to happen."""
         if self._draining:
             return _DRAIN_TURN_S
         if self._lingering:

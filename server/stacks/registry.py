@@ -13,30 +13,25 @@ from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.stacks.streams import StreamEngine
 
-# Module to look for, and the name it is installed by.
 _LIBRARIES = {
-    "json": [("orjson", "orjson"), ("pybase64", "pybase64")],
-    "http": [
-        ("uvicorn", "uvicorn"),
-        ("httptools", "httptools"),
-        ("hypercorn", "hypercorn"),
-        ("orjson", "orjson"),
-        ("pybase64", "pybase64"),
-    ],
-    "grpc": [("grpc", "grpcio"), ("google.protobuf", "protobuf")],
+    "json": ["orjson", "pybase64"],
+    "http": ["uvicorn", "httptools", "hypercorn", "orjson", "pybase64"],
+    "grpc": ["grpc", "google.protobuf"],
 }
+# The names by which those are installed whose modules have another.
+_INSTALLED_AS = {"grpc": "grpcio", "google.protobuf": "protobuf"}
 
 
 def missing_library(stack: str) -> str | None:
     """Return the name of a library that `stack` needs and this Python lacks, or None."""
-    for module, name in _LIBRARIES.get(stack, []):
+    for module in _LIBRARIES.get(stack, []):
         try:
             spec = find_spec(module)
         except ModuleNotFoundError:
             # The package around it is missing already.
             spec = None
         if spec is None:
-            return name
+            return _INSTALLED_AS.get(module, module)
     return None
 
 

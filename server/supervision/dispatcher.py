@@ -15,7 +15,7 @@ from collections import deque
 
 from capnp_rig.server.config import ServerConfig
 from capnp_rig.server.logs.log import Log, open_log
-from capnp_rig.server.supervision.listener import Listener, peer_label, peer_origin
+from capnp_rig.server.supervision.listener import Listener, peer_of
 from capnp_rig.server.supervision.quarantine import DEATHS, QUARANTINE_S, Quarantine, is_suspect
 from capnp_rig.server.supervision.refused_connections import RefusedConnections, overload_reply
 from capnp_rig.server.supervision.slots import round_robin
@@ -164,7 +164,7 @@ class Dispatcher:
             self._refuse(sock)
             return True
         self._accepted += 1
-        label, origin = peer_label(sock, name), peer_origin(sock, name)
+        label, origin = peer_of(sock, name)
         self._pending.append(Connection(self._accepted, sock, label, origin))
         self.dispatch()
         return True
@@ -188,7 +188,6 @@ class Dispatcher:
         self._warn(f"Refusing connections: {self._max_connections} are open")
 
     def _is_refused(self, connection: Connection) -> bool:
-        """Refuse a connection if its origin is in quarantine."""
         rest_s = self._quarantine.rest_s(connection.origin, self._loop.time())
         if rest_s is None:
             return False

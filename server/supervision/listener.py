@@ -67,23 +67,16 @@ def is_loopback(family: int, host: str) -> bool:
     return packed == _LOOPBACK_V6 or packed.startswith(_MAPPED_LOOPBACK)
 
 
-def peer_label(sock: socket.socket, name: tuple[str, int] | str | bytes) -> str:
-    """Return how the log names a connection's other end; Unix peers have a process for a name."""
+def peer_of(sock: socket.socket, name: tuple[str, int] | str | bytes) -> tuple[str, str]:
+    """Return how the log names a connection's other end, and its origin.
+
+    The origin is the host, or the user on a Unix socket, whose peers have a process for a name.
+    """
     if isinstance(name, tuple):
-        return str(Address(host=name[0], port=name[1]))
-    pid, uid = _credentials(sock)
-    return f"unix:pid={pid},uid={uid}"
-
-
-def peer_origin(sock: socket.socket, name: tuple[str, int] | str | bytes) -> str:
-    """Return the origin of a connection: its host, or its user on a Unix socket."""
-    return name[0] if isinstance(name, tuple) else f"uid {_credentials(sock)[1]}"
-
-
-def _credentials(sock: socket.socket) -> tuple[int, int]:
+        return str(Address(host=name[0], port=name[1])), name[0]
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid, uid, _ = struct.unpack("3i", data)
-    return pid, uid
+    return f"unix:pid={pid},uid={uid}", f"uid {uid}"
 
 
 def _open_tcp(address: Address, backlog: int | None, *, insecure: bool) -> Listener:

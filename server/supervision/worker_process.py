@@ -171,17 +171,14 @@ class WorkerProcess:
 
         What an ended worker has started is killed.
         """
-        if self._process.returncode is None and not self._has_ended():
+        # Not reaped by this: until it is, no new group can have its number.
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        if self._process.returncode is None and os.waitid(os.P_PID, self.pid, flags) is None:
             return None
         self.kill()
         status = self._process.wait()
         self.was_killed = status == -signal.SIGKILL
         return exit_words(status)
-
-    def _has_ended(self) -> bool:
-        # Not reaped by this: until it is, no new group can have its number.
-        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, self.pid, flags) is not None
 
     def close(self) -> list[Connection]:
         """Give up an ended worker; return the connections it never took, oldest first."""

@@ -12,17 +12,17 @@ from capnp_rig.server.engines.kj_meter import (
     MAX_PARAMS_BYTES,
     CallMeter,
     Ending,
-    Served,
     WorkerCalls,
 )
+from capnp_rig.server.service import BoundMethod
 from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Limits
 from capnp_rig.wire.rpc.message_encoder import encode_bootstrap_results, encode_results
 
 PLAIN, ASYNC = 0, 1
 METHODS = {
-    (STREAM_ID, PLAIN): Served("plain", is_plain=True),
-    (STREAM_ID, ASYNC): Served("later", is_plain=False),
+    (STREAM_ID, PLAIN): BoundMethod("plain", call=print, is_async=False),
+    (STREAM_ID, ASYNC): BoundMethod("later", call=print, is_async=True),
 }
 RESULTS = EncodedStruct(0, [], 0)
 
