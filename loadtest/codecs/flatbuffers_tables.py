@@ -16,7 +16,7 @@ Building starts from a buffer of about the right size, since it doubles otherwis
 holds the finished bytes; `encode` is its `Output`, which copies them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import flatbuffers
@@ -26,14 +26,7 @@ from flatbuffers.table import Table
 
 from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
 from capnp_rig.loadtest.codecs.messages import KINDS, RECORD_BYTES, Message, Record, Tensor
-from capnp_rig.loadtest.codecs.reading import (
-    FIELDS,
-    KIND_NUMBERS,
-    read_text,
-    record_reads,
-    records_reads,
-    tensor_reads,
-)
+from capnp_rig.loadtest.codecs.reading import FIELDS, KIND_NUMBERS, readers, record_dicts
 
 # Tables, vtables, offsets and padding beside the values.
 _EXTRA_BYTES = 256
@@ -211,48 +204,6 @@ def _tensor_build(tensor: Tensor) -> Built:
 
 # --- reading ---------------------------------------------------------------------------------
 
-# A string comes as its UTF-8; to be a text as everywhere else it has to be decoded.
-_TEXT = "len(t := r.{}().decode()) + ord(t[-1])"
-_RECORD_READS = record_reads(
-    "r.{}()",
-    {
-        "kind": "r.kind()",
-        "name": _TEXT.format("name"),
-        "note": _TEXT.format("note"),
-        "key": "len(d := r.key().tobytes()) + d[-1]",
-        "readings": "sum(r.readings().tolist())",
-    },
-)
-
-
-def _text_read(opened: Opened) -> float:
-    return read_text(opened.content().decode())
-
-
-def _text_to_native(frame: Frame) -> Native:
-    return _open_text(frame).content().decode()
-
-
-def _native(record: Opened) -> Mapping[str, Any]:
-    return {
-        "id": record.id(),
-        "time": record.time(),
-        "kind": KINDS[record.kind()],
-        "active": record.active(),
-        "total": record.total(),
-        "change": record.change(),
-        "price": record.price(),
-        "weight": record.weight(),
-        "name": record.name().decode(),
-        "note": record.note().decode(),
-        "key": record.key().tobytes(),
-        "readings": record.readings().tolist(),
-    }
-
-
-def _record_to_native(frame: Frame) -> Native:
-    return _native(_open_record(frame))
-
 
 class _RecordList:
     """The list of a `_Records`, as a sequence."""
@@ -273,18 +224,25 @@ def _every_nth(records: Sequence[Opened], step: int) -> Iterable[Opened]:
     return map(records.__getitem__, range(0, len(records), step))
 
 
+# A string comes as its UTF-8; to be a text as everywhere else it has to be decoded.
+_VALUES = {
+    "name": "r.name().decode()",
+    "note": "r.note().decode()",
+    "key": "r.key().tobytes()",
+    "readings": "r.readings().tolist()",
+}
+_READS = readers(
+    "r.{}()",
+    {**_VALUES, "kind": "r.kind()", "content": "r.content().decode()"},
+    records=_RecordList,
+    every=_every_nth,
+)
+_native = record_dicts("r.{}()", {**_VALUES, "kind": "KINDS[r.kind()]"}, KINDS=KINDS)
+
+
 def _records_to_native(frame: Frame) -> Native:
     opened = _open_records(frame)
     return [_native(opened.record(index)) for index in range(opened.length())]
-
-
-def _tensor_data(opened: Opened) -> Frame:
-    return opened.data()
-
-
-def _tensor_shape(opened: Opened) -> Sequence[int]:
-    shape: Sequence[int] = opened.shape()
-    return shape
 
 
 def _tensor_to_native(frame: Frame) -> Native:
@@ -300,28 +258,28 @@ FLATBUFFERS = Codec(
             build=_text_build,
             encode=_encode,
             open=_open_text,
-            reads={100: _text_read},
-            to_native=_text_to_native,
+            reads=_READS[Message.TEXT],
+            to_native=lambda frame: _open_text(frame).content().decode(),
         ),
         Message.RECORD: MessageCodec(
             build=_record_build,
             encode=_encode,
             open=_open_record,
-            reads=_RECORD_READS,
-            to_native=_record_to_native,
+            reads=_READS[Message.RECORD],
+            to_native=lambda frame: _native(_open_record(frame)),
         ),
         Message.RECORDS: MessageCodec(
             build=_records_build,
             encode=_encode,
             open=_open_records,
-            reads=records_reads(_RecordList, _RECORD_READS, _every_nth),  # type: ignore[arg-type]
+            reads=_READS[Message.RECORDS],
             to_native=_records_to_native,
         ),
         Message.TENSOR: MessageCodec(
             build=_tensor_build,
             encode=_encode,
             open=_open_tensor,
-            reads=tensor_reads(_tensor_data, _tensor_shape),
+            reads=_READS[Message.TENSOR],
             to_native=_tensor_to_native,
         ),
     },

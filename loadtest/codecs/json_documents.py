@@ -10,7 +10,7 @@ glibc takes from its heap, so each call pays for fresh pages: its times jump the
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -18,31 +18,14 @@ import pybase64
 
 from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
 from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
-from capnp_rig.loadtest.codecs.plain import record_dict, tensor_dict, tensor_of
-from capnp_rig.loadtest.codecs.reading import read_text, record_reads, records_reads, tensor_reads
+from capnp_rig.loadtest.codecs.plain import record_dict, tensor_dict, tensor_of, text_codec
+from capnp_rig.loadtest.codecs.reading import readers
 
 _dumps_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _stdlib_dumps(built: Built) -> bytes:
     return _dumps_compact(built).encode()
-
-
-def _text_build(text: str) -> Built:
-    return {"content": text}
-
-
-def _text_read(opened: Opened) -> float:
-    return read_text(opened["content"])
-
-
-def _records_of(opened: Opened) -> Opened:
-    return opened["records"]
-
-
-def _tensor_shape(opened: Opened) -> Sequence[int]:
-    shape: list[int] = opened["shape"]
-    return shape
 
 
 def _codec(
@@ -52,26 +35,13 @@ def _codec(
     to_base64: Callable[[Frame], str],
     from_base64: Callable[[str], bytes],
 ) -> Codec:
-    reads = record_reads(
-        'r["{}"]', {"key": 'len(d := from_base64(r["key"])) + d[-1]'}, from_base64=from_base64
-    )
-
-    def write_text(text: str) -> bytes:
-        return dumps({"content": text})
-
-    def open_read_text(frame: Frame) -> float:
-        return read_text(loads(frame)["content"])
-
-    def text_to_native(frame: Frame) -> Native:
-        return loads(frame)["content"]
+    own = {"key": 'from_base64(r["key"])', "data": 'from_base64(r["data"])'}
+    reads = readers('r["{}"]', own, from_base64=from_base64)
 
     def build_record(record: Record) -> dict[str, Any]:
         built = record_dict(record)
         built["key"] = to_base64(record.key)
         return built
-
-    def build_records(records: Sequence[Record]) -> Built:
-        return {"records": [build_record(record) for record in records]}
 
     def build_tensor(tensor: Tensor) -> Built:
         built = tensor_dict(tensor)
@@ -82,15 +52,6 @@ def _codec(
         opened["key"] = from_base64(opened["key"])
         return opened
 
-    def tensor_data(opened: Opened) -> bytes:
-        return from_base64(opened["data"])
-
-    def record_to_native(frame: Frame) -> Native:
-        return native_record(loads(frame))
-
-    def records_to_native(frame: Frame) -> Native:
-        return [native_record(record) for record in loads(frame)["records"]]
-
     def tensor_to_native(frame: Frame) -> Native:
         opened = loads(frame)
         data = from_base64(opened["data"])
@@ -99,34 +60,26 @@ def _codec(
     return Codec(
         name,
         {
-            Message.TEXT: MessageCodec(
-                build=_text_build,
-                encode=dumps,
-                build_encode=write_text,
-                open=loads,
-                reads={100: _text_read},
-                open_reads={100: open_read_text},
-                to_native=text_to_native,
-            ),
+            Message.TEXT: text_codec(dumps, loads),
             Message.RECORD: MessageCodec(
                 build=build_record,
                 encode=dumps,
                 open=loads,
-                reads=reads,
-                to_native=record_to_native,
+                reads=reads[Message.RECORD],
+                to_native=lambda frame: native_record(loads(frame)),
             ),
             Message.RECORDS: MessageCodec(
-                build=build_records,
+                build=lambda records: {"records": [build_record(record) for record in records]},
                 encode=dumps,
                 open=loads,
-                reads=records_reads(_records_of, reads),
-                to_native=records_to_native,
+                reads=reads[Message.RECORDS],
+                to_native=lambda frame: [native_record(each) for each in loads(frame)["records"]],
             ),
             Message.TENSOR: MessageCodec(
                 build=build_tensor,
                 encode=dumps,
                 open=loads,
-                reads=tensor_reads(tensor_data, _tensor_shape),
+                reads=reads[Message.TENSOR],
                 to_native=tensor_to_native,
             ),
         },
@@ -144,5 +97,5 @@ def _from_base64_fast(text: str) -> bytes:
 
 JSON = _codec("json", _stdlib_dumps, json.loads, _to_base64, base64.b64decode)
 ORJSON = _codec(
-    *("orjson", orjson.dumps, orjson.loads), pybase64.b64encode_as_string, _from_base64_fast
+    "orjson", orjson.dumps, orjson.loads, pybase64.b64encode_as_string, _from_base64_fast
 )

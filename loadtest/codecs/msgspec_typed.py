@@ -8,25 +8,16 @@ that are read are decoded. MessagePack's bytes are decoded as memoryviews into t
 A struct of Python values is native already; nothing is converted further.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
 from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
+from capnp_rig.loadtest.codecs.messages import Message, Tensor
 from capnp_rig.loadtest.codecs.plain import tensor_of
-from capnp_rig.loadtest.codecs.reading import (
-    ONE_FIELD,
-    PERCENTS,
-    Read,
-    Share,
-    read_text,
-    record_reads,
-    records_reads,
-    tensor_reads,
-)
+from capnp_rig.loadtest.codecs.reading import ONE_FIELD, PERCENTS, Read, Share, read_text, readers
 
 _Kind = Literal["created", "updated", "moved", "removed"]
 
@@ -101,29 +92,8 @@ class _Types(NamedTuple):
     name_of_record: Callable[..., Built] | None = None
 
 
-_RECORD_READS = record_reads("r.{}")
-
-
-def _text_read(opened: Opened) -> float:
-    return read_text(opened.content)
-
-
-def _records_of(opened: Opened) -> Opened:
-    return opened.records
-
-
-def _tensor_data(opened: Opened) -> Frame:
-    return opened.data
-
-
-def _tensor_shape(opened: Opened) -> Sequence[int]:
-    shape: list[int] = opened.shape
-    return shape
-
-
-def _name_reads(open_name: Callable[[Frame], Opened]) -> dict[Share, Read]:
-    read_name = _RECORD_READS[ONE_FIELD]
-    return {ONE_FIELD: lambda frame: read_name(open_name(frame))}
+_READS = readers("r.{}")
+_RECORD_READS = _READS[Message.RECORD]
 
 
 def _raw_reads(
@@ -155,24 +125,6 @@ def _codec(
     open_text, open_tensor = decoder(text).decode, decoder(tensor).decode
     open_record, open_records = decoder(record).decode, decoder(records).decode
 
-    def write_text(content: str) -> bytes:
-        return encode(text(content))
-
-    def open_read_text(frame: Frame) -> float:
-        return read_text(open_text(frame).content)
-
-    def text_to_native(frame: Frame) -> Native:
-        return open_text(frame).content
-
-    def build_record(values: Record) -> Built:
-        return record(*values)
-
-    def build_records(values: Sequence[Record]) -> Built:
-        return records([record(*each) for each in values])
-
-    def records_to_native(frame: Frame) -> Native:
-        return open_records(frame).records
-
     def build_tensor(values: Tensor) -> Built:
         return tensor(values.name, values.shape, values.values.data.cast("B"))
 
@@ -182,22 +134,24 @@ def _codec(
         copy = type(opened.data) is memoryview
         return tensor_of(opened.name, opened.shape, opened.data, copy=copy)
 
-    name_reads = {} if name_of_record is None else _name_reads(decoder(name_of_record).decode)
-    raw_reads = _raw_reads(decoder(raw_records).decode, decoder(record).decode)
+    name_reads: dict[Share, Read] = {}
+    if name_of_record is not None:
+        open_name, read_name = decoder(name_of_record).decode, _RECORD_READS[ONE_FIELD]
+        name_reads[ONE_FIELD] = lambda frame: read_name(open_name(frame))
     return Codec(
         name,
         {
             Message.TEXT: MessageCodec(
                 build=text,
                 encode=encode,
-                build_encode=write_text,
+                build_encode=lambda content: encode(text(content)),
                 open=open_text,
-                reads={100: _text_read},
-                open_reads={100: open_read_text},
-                to_native=text_to_native,
+                reads=_READS[Message.TEXT],
+                open_reads={100: lambda frame: read_text(open_text(frame).content)},
+                to_native=lambda frame: open_text(frame).content,
             ),
             Message.RECORD: MessageCodec(
-                build=build_record,
+                build=lambda values: record(*values),
                 encode=encode,
                 open=open_record,
                 reads=_RECORD_READS,
@@ -205,19 +159,19 @@ def _codec(
                 to_native=open_record,
             ),
             Message.RECORDS: MessageCodec(
-                build=build_records,
+                build=lambda values: records([record(*each) for each in values]),
                 encode=encode,
                 open=open_records,
-                reads=records_reads(_records_of, _RECORD_READS),
-                open_reads=raw_reads,
-                to_native=records_to_native,
+                reads=_READS[Message.RECORDS],
+                open_reads=_raw_reads(decoder(raw_records).decode, decoder(record).decode),
+                to_native=lambda frame: open_records(frame).records,
                 note="parts of the list are decoded one by one, the rest stays raw",
             ),
             Message.TENSOR: MessageCodec(
                 build=build_tensor,
                 encode=encode,
                 open=open_tensor,
-                reads=tensor_reads(_tensor_data, _tensor_shape),
+                reads=_READS[Message.TENSOR],
                 to_native=tensor_to_native,
             ),
         },

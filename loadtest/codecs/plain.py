@@ -1,30 +1,18 @@
 """Native values as the dicts that self-describing formats send, and tensors back from bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from capnp_rig.loadtest.codecs.messages import Record, Tensor
+from capnp_rig.loadtest.codecs.codec import Built, Frame, MessageCodec, Opened
+from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
+from capnp_rig.loadtest.codecs.reading import read_text, readers, record_dicts
 
-
-def record_dict(record: Record) -> dict[str, Any]:
-    """Return a record by the names of its fields, its key as bytes."""
-    id_, time, kind, active, total, change, price, weight, name, note, key, readings = record
-    return {
-        "id": id_,
-        "time": time,
-        "kind": kind,
-        "active": active,
-        "total": total,
-        "change": change,
-        "price": price,
-        "weight": weight,
-        "name": name,
-        "note": note,
-        "key": key,
-        "readings": readings,
-    }
+# Of what was opened as dicts of plain values.
+DICT_READS = readers('r["{}"]')
+# A record by the names of its fields, its key as bytes.
+record_dict = record_dicts("{}")
 
 
 def records_dict(records: Sequence[Record]) -> dict[str, Any]:
@@ -42,3 +30,20 @@ def tensor_of(name: str, shape: Sequence[int], data: Any, *, copy: bool) -> Tens
     """Return a tensor whose elements are in `data`; with `copy` they no longer are."""
     values = np.frombuffer(data, "<f4").reshape(shape)
     return Tensor(name, list(shape), values.copy() if copy else values)
+
+
+def text_codec(
+    dumps: Callable[[Built], Frame],
+    loads: Callable[[Frame], Opened],
+    write: Callable[[str], Frame] | None = None,
+) -> MessageCodec:
+    """Return how a text is carried as a dict; `write` is a `build_encode` that is faster."""
+    return MessageCodec(
+        build=lambda text: {"content": text},
+        encode=dumps,
+        build_encode=write or (lambda text: dumps({"content": text})),
+        open=loads,
+        reads=DICT_READS[Message.TEXT],
+        open_reads={100: lambda frame: read_text(loads(frame)["content"])},
+        to_native=lambda frame: loads(frame)["content"],
+    )

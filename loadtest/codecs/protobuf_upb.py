@@ -1,18 +1,7 @@
 """Protocol Buffers by Google's package, whose C backend is upb.
 
-The messages are those of this file, described here at run time so that no generated module has to
-match the installed version; the classes are the same as protoc's.
-
-    syntax = "proto3";
-    message Text { string content = 1; }
-    enum Kind { created = 0; updated = 1; moved = 2; removed = 3; }
-    message Record {
-      uint64 id = 1; int64 time = 2; Kind kind = 3; bool active = 4; uint32 total = 5;
-      sint32 change = 6; double price = 7; float weight = 8; string name = 9; string note = 10;
-      bytes key = 11; repeated double readings = 12;
-    }
-    message Records { repeated Record records = 1; }
-    message Tensor { string name = 1; repeated uint32 shape = 2; bytes data = 3; }
+The messages are described here at run time, so that no generated module has to match the installed
+version; the classes are the same as those that protoc makes of the same file.
 
 A list is appended to with `add(**fields)`, which fills the element where it lies.
 """
@@ -23,22 +12,17 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal import api_implementation
 
-from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native
 from capnp_rig.loadtest.codecs.messages import KINDS, Message, Record, Tensor
 from capnp_rig.loadtest.codecs.plain import tensor_of
-from capnp_rig.loadtest.codecs.reading import (
-    KIND_NUMBERS,
-    read_text,
-    record_reads,
-    records_reads,
-    tensor_reads,
-)
+from capnp_rig.loadtest.codecs.reading import KIND_NUMBERS, read_text, readers, record_dicts
 
 # Which of protobuf's implementations is timed: upb, or python where it has no wheel.
 BACKEND: str = api_implementation.Type()
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "capnp_rig"
+# In proto3, numbered from 1; the numbers of `Kind` are those of `KINDS`.
 _MESSAGES = {
     "Text": {"content": "string"},
     "Record": {
@@ -95,75 +79,16 @@ def _add_field(
 
 _CLASSES: Mapping[str, Any] = _classes()
 _Text, _Record, _Records, _Tensor = (_CLASSES[name] for name in _MESSAGES)
-_RECORD_READS = record_reads("r.{}", {"kind": "r.kind"})
+_READS = readers("r.{}", {"kind": "r.kind", "shape": "list(r.shape)"})
+_fields = record_dicts("{}", {"kind": "KIND_NUMBERS[kind]"}, KIND_NUMBERS=KIND_NUMBERS)
+_native = record_dicts(
+    "r.{}", {"kind": "KINDS[r.kind]", "readings": "list(r.readings)"}, KINDS=KINDS
+)
 
 
 def _encode(built: Built) -> bytes:
     encoded: bytes = built.SerializeToString()
     return encoded
-
-
-def _text_build(text: str) -> Built:
-    return _Text(content=text)
-
-
-def _text_write(text: str) -> Frame:
-    return _Text(content=text).SerializeToString()
-
-
-def _text_read(opened: Opened) -> float:
-    return read_text(opened.content)
-
-
-def _text_open_read(frame: Frame) -> float:
-    return read_text(_Text.FromString(frame).content)
-
-
-def _text_to_native(frame: Frame) -> Native:
-    return _Text.FromString(frame).content
-
-
-def _fields(record: Record) -> dict[str, Any]:
-    id_, time, kind, active, total, change, price, weight, name, note, key, readings = record
-    return {
-        "id": id_,
-        "time": time,
-        "kind": KIND_NUMBERS[kind],
-        "active": active,
-        "total": total,
-        "change": change,
-        "price": price,
-        "weight": weight,
-        "name": name,
-        "note": note,
-        "key": key,
-        "readings": readings,
-    }
-
-
-def _record_build(record: Record) -> Built:
-    return _Record(**_fields(record))
-
-
-def _native(opened: Opened) -> dict[str, Any]:
-    return {
-        "id": opened.id,
-        "time": opened.time,
-        "kind": KINDS[opened.kind],
-        "active": opened.active,
-        "total": opened.total,
-        "change": opened.change,
-        "price": opened.price,
-        "weight": opened.weight,
-        "name": opened.name,
-        "note": opened.note,
-        "key": opened.key,
-        "readings": list(opened.readings),
-    }
-
-
-def _record_to_native(frame: Frame) -> Native:
-    return _native(_Record.FromString(frame))
 
 
 def _records_build(records: Sequence[Record]) -> Built:
@@ -174,25 +99,9 @@ def _records_build(records: Sequence[Record]) -> Built:
     return built
 
 
-def _records_of(opened: Opened) -> Opened:
-    return opened.records
-
-
-def _records_to_native(frame: Frame) -> Native:
-    return [_native(record) for record in _Records.FromString(frame).records]
-
-
 def _tensor_build(tensor: Tensor) -> Built:
     # It takes bytes only, no buffer.
     return _Tensor(name=tensor.name, shape=tensor.shape, data=tensor.values.tobytes())
-
-
-def _tensor_data(opened: Opened) -> Frame:
-    return opened.data
-
-
-def _tensor_shape(opened: Opened) -> Sequence[int]:
-    return list(opened.shape)
 
 
 def _tensor_to_native(frame: Frame) -> Native:
@@ -204,33 +113,33 @@ PROTOBUF = Codec(
     "protobuf",
     {
         Message.TEXT: MessageCodec(
-            build=_text_build,
+            build=lambda text: _Text(content=text),
             encode=_encode,
-            build_encode=_text_write,
+            build_encode=lambda text: _Text(content=text).SerializeToString(),
             open=_Text.FromString,
-            reads={100: _text_read},
-            open_reads={100: _text_open_read},
-            to_native=_text_to_native,
+            reads=_READS[Message.TEXT],
+            open_reads={100: lambda frame: read_text(_Text.FromString(frame).content)},
+            to_native=lambda frame: _Text.FromString(frame).content,
         ),
         Message.RECORD: MessageCodec(
-            build=_record_build,
+            build=lambda record: _Record(**_fields(record)),
             encode=_encode,
             open=_Record.FromString,
-            reads=_RECORD_READS,
-            to_native=_record_to_native,
+            reads=_READS[Message.RECORD],
+            to_native=lambda frame: _native(_Record.FromString(frame)),
         ),
         Message.RECORDS: MessageCodec(
             build=_records_build,
             encode=_encode,
             open=_Records.FromString,
-            reads=records_reads(_records_of, _RECORD_READS),
-            to_native=_records_to_native,
+            reads=_READS[Message.RECORDS],
+            to_native=lambda frame: [_native(each) for each in _Records.FromString(frame).records],
         ),
         Message.TENSOR: MessageCodec(
             build=_tensor_build,
             encode=_encode,
             open=_Tensor.FromString,
-            reads=tensor_reads(_tensor_data, _tensor_shape),
+            reads=_READS[Message.TENSOR],
             to_native=_tensor_to_native,
         ),
     },

@@ -13,14 +13,7 @@ from typing import Any
 from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
 from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
 from capnp_rig.loadtest.codecs.plain import record_dict, records_dict, tensor_of
-from capnp_rig.loadtest.codecs.reading import (
-    Read,
-    Share,
-    read_text,
-    record_reads,
-    records_reads,
-    tensor_reads,
-)
+from capnp_rig.loadtest.codecs.reading import Read, Share, readers
 from capnp_rig.schema import load_schema, message
 
 _Text = message.MessageStream.MessageContent
@@ -28,10 +21,8 @@ _Record = load_schema("records.capnp").Record
 _Records = load_schema("records.capnp").Records
 _Tensor = load_schema("tensor.capnp").TensorService.Tensor
 
-RECORD_READS = record_reads("r.{}", {"kind": "r.kind.raw"})
 
-
-def every_nth(records: Sequence[Opened], step: int) -> Iterable[Opened]:
+def _every_nth(records: Sequence[Opened], step: int) -> Iterable[Opened]:
     """Yield each `step`-th of pycapnp's list, which cannot be sliced."""
     if step == 1:
         return records
@@ -68,19 +59,11 @@ def _fill(built: Built, record: Record) -> None:
     built.readings = record.readings
 
 
-def _record_keywords(record: Record) -> Built:
-    return _Record.new_message(**record_dict(record))
-
-
 def _records_build(records: Sequence[Record]) -> Built:
     built = _Records.new_message()
     for slot, record in zip(built.init("records", len(records)), records, strict=True):
         _fill(slot, record)
     return built
-
-
-def _records_keywords(records: Sequence[Record]) -> Built:
-    return _Records.new_message(**records_dict(records))
 
 
 def _tensor_build(tensor: Tensor) -> Built:
@@ -133,54 +116,17 @@ def _after(struct: Any, convert: Callable[[Opened], Any]) -> Callable[[Frame], A
     return lambda frame: convert(from_bytes_packed(frame))
 
 
-def _text_content(opened: Opened) -> Native:
-    return opened.content
-
-
-def _text_read(opened: Opened) -> float:
-    return read_text(opened.content)
-
-
-def _record_dict(opened: Opened) -> Native:
-    return opened.to_dict()
-
-
-def _records_dicts(opened: Opened) -> Native:
-    return opened.to_dict()["records"]
-
-
-def _records_of(opened: Opened) -> Opened:
-    return opened.records
-
-
-def _tensor_shape(opened: Opened) -> list[int]:
-    return list(opened.shape)
-
-
-def _tensor_data(opened: Opened) -> bytes:
-    data: bytes = opened.data
-    return data
-
-
-def _tensor_view(opened: Opened) -> memoryview:
-    view: memoryview = opened.get_data_as_view("data")
-    return view
-
-
 def _tensor_native(opened: Opened) -> Native:
     return tensor_of(opened.name, list(opened.shape), opened.data, copy=False)
 
 
-_READS: dict[Message, Mapping[Share, Read]] = {
-    Message.TEXT: {100: _text_read},
-    Message.RECORD: RECORD_READS,
-    Message.RECORDS: records_reads(_records_of, RECORD_READS, every_nth),
-    Message.TENSOR: tensor_reads(_tensor_data, _tensor_shape),
-}
+_OWN = {"kind": "r.kind.raw", "shape": "list(r.shape)"}
+_READS = readers("r.{}", _OWN, every=_every_nth)
+_VIEW_READS = readers("r.{}", {**_OWN, "data": 'r.get_data_as_view("data")'})[Message.TENSOR]
 _NATIVE: dict[Message, Callable[[Opened], Native]] = {
-    Message.TEXT: _text_content,
-    Message.RECORD: _record_dict,
-    Message.RECORDS: _records_dicts,
+    Message.TEXT: lambda opened: opened.content,
+    Message.RECORD: lambda opened: opened.to_dict(),
+    Message.RECORDS: lambda opened: opened.to_dict()["records"],
     Message.TENSOR: _tensor_native,
 }
 _STRUCTS = {
@@ -196,8 +142,8 @@ _ATTRIBUTES: dict[Message, Callable[[Any], Built]] = {
     Message.TENSOR: _tensor_build,
 }
 _KEYWORDS: dict[Message, Callable[[Any], Built]] = {
-    Message.RECORD: _record_keywords,
-    Message.RECORDS: _records_keywords,
+    Message.RECORD: lambda record: _Record.new_message(**record_dict(record)),
+    Message.RECORDS: lambda records: _Records.new_message(**records_dict(records)),
 }
 
 
@@ -237,7 +183,7 @@ PYCAPNP_VIEW = Codec(
     {
         Message.TENSOR: _message_codec(
             Message.TENSOR,
-            reads=tensor_reads(_tensor_view, _tensor_shape),
+            reads=_VIEW_READS,
             note="leaks a reference to the frame at every read (pycapnp #406)",
         )
     },

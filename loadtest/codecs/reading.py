@@ -1,8 +1,8 @@
 """Readers that feed a checksum, one for all codecs: they differ in how a field is reached only.
 
 A loop over names with `getattr` would cost more than most codecs, and hand-written readers
-would drift apart, so the readers of records are compiled from one template per kind of field. That
-of one field of a wire view is::
+would drift apart, so the readers are compiled from one template per kind of field. That of one
+field of a wire view is::
 
     def read(r):
         return (len(t := r.name) + ord(t[-1]))
@@ -28,15 +28,10 @@ Read = Callable[[Any], float]
 FIELDS = Record._fields
 _NAMED_FIELD = "name"
 KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
+_OTHER_FIELDS = ("content", "records", "data", "shape")
 _TEXT, _DATA = "len(t := {}) + ord(t[-1])", "len(d := {}) + d[-1]"
-_TERMS = {
-    **dict.fromkeys(FIELDS, "{}"),
-    "kind": "KIND_NUMBERS[{}]",
-    "name": _TEXT,
-    "note": _TEXT,
-    "key": _DATA,
-    "readings": "sum({})",
-}
+# What of a field's value goes into the checksum, of a number itself.
+_TERMS = {"name": _TEXT, "note": _TEXT, "key": _DATA, "readings": "sum({})"}
 
 
 def spread(count: int, percent: int) -> list[int]:
@@ -45,41 +40,74 @@ def spread(count: int, percent: int) -> list[int]:
     return [index * count // taken for index in range(taken)]
 
 
-def record_read(reach: str, share: Share, own: Mapping[str, str], **names: object) -> Read:
-    """Return the reader of a share of a record's fields.
+def readers(
+    reach: str,
+    own: Mapping[str, str] | None = None,
+    records: Callable[[Any], Any] | None = None,
+    every: Callable[[Any, int], Iterable[Any]] | None = None,
+    **names: object,
+) -> dict[Message, dict[Share, Read]]:
+    """Return the readers of every share of every message.
 
-    `reach` says how a field of ``r`` is reached: ``r.{}`` or ``r["{}"]``. A field that is
-    not the plain Python value has its whole term in `own`, written with `names`.
+    `reach` says how a field of ``r``, which was opened, is reached: ``r.{}`` or ``r["{}"]``. A
+    field that is reached in another way, or does not give the plain Python value, has its
+    expression in `own`, written with `names`; that of a kind gives its number. `records` gets the
+    list of what was opened where no field is one, `every` each n-th of a list that has no slices.
     """
-    fields = (
-        [_NAMED_FIELD]
-        if share == ONE_FIELD
-        else [FIELDS[index] for index in spread(len(FIELDS), int(share))]
-    )
-    terms = [own.get(field) or _TERMS[field].format(reach.format(field)) for field in fields]
-    source = f"def read(r):\n    return {' + '.join(f'({term})' for term in terms)}\n"
-    what = f"reader of a record by {reach}, {share}"
-    reader: Read = compile_function("read", what, source, {"KIND_NUMBERS": KIND_NUMBERS, **names})
-    return reader
+    values = {field: reach.format(field) for field in (*FIELDS, *_OTHER_FIELDS)}
+    values |= {"kind": f"KIND_NUMBERS[{values['kind']}]", **(own or {})}
+    names |= {"KIND_NUMBERS": KIND_NUMBERS, "read_text": read_text}
+
+    def read(what: str, expression: str) -> Any:
+        source = f"def read(r):\n    return {expression}\n"
+        return compile_function("read", f"reader of {what} by {reach}", source, {**names})
+
+    def read_record(share: Share) -> Read:
+        fields = (
+            [_NAMED_FIELD]
+            if share == ONE_FIELD
+            else [FIELDS[index] for index in spread(len(FIELDS), int(share))]
+        )
+        terms = [_TERMS.get(field, "{}").format(values[field]) for field in fields]
+        reader: Read = read(f"{share} of a record", " + ".join(f"({term})" for term in terms))
+        return reader
+
+    record = {share: read_record(share) for share in SHARES}
+    data, shape = read("data", values["data"]), read("shape", values["shape"])
+    if records is None:
+        records = read("records", values["records"])
+    return {
+        Message.TEXT: {100: read("a text", f"read_text({values['content']})")},
+        Message.RECORD: record,
+        Message.RECORDS: _records_reads(records, record, every),
+        Message.TENSOR: _tensor_reads(data, shape),
+    }
 
 
-def record_reads(
+def record_dicts(
     reach: str, own: Mapping[str, str] | None = None, **names: object
-) -> dict[Share, Read]:
-    """Return the readers of every share of a record; arguments as for `record_read`."""
-    return {share: record_read(reach, share, own or {}, **names) for share in SHARES}
+) -> Callable[[Any], dict[str, Any]]:
+    """Return what makes a dict of a record, by the names of its fields.
 
-
-def records_reads(
-    records: Callable[[Any], Sequence[Any]],
-    reads: Mapping[Share, Read],
-    every: Callable[[Sequence[Any], int], Iterable[Any]] | None = None,
-) -> dict[Share, Read]:
-    """Return the readers of every share of a list of records.
-
-    `records` gets the list of what was opened, `reads` are those of one record, and `every`
-    gets each n-th of the list, for lists that cannot be sliced.
+    Arguments are as for `readers`, but a kind gives its name. A `reach` of ``{}`` is for a
+    `Record`, which is unpacked.
     """
+    values = {field: reach.format(field) for field in FIELDS}
+    values |= own or {}
+    items = ", ".join(f"{field!r}: {value}" for field, value in values.items())
+    unpacking = f"    {', '.join(FIELDS)} = r\n" if reach == "{}" else ""
+    source = f"def fields(r):\n{unpacking}    return {{{items}}}\n"
+    convert: Callable[[Any], dict[str, Any]] = compile_function(
+        "fields", f"fields of a record by {reach}", source, names
+    )
+    return convert
+
+
+def _records_reads(
+    records: Callable[[Any], Any],
+    reads: Mapping[Share, Read],
+    every: Callable[[Any, int], Iterable[Any]] | None,
+) -> dict[Share, Read]:
     read_all, read_one = reads[100], reads[ONE_FIELD]
 
     def of(percent: int) -> Read:
@@ -95,14 +123,9 @@ def records_reads(
     return {ONE_FIELD: one, **{percent: of(percent) for percent in PERCENTS}}
 
 
-def tensor_reads(
+def _tensor_reads(
     data: Callable[[Any], Any], shape: Callable[[Any], Sequence[int]]
 ) -> dict[Share, Read]:
-    """Return the readers of every share of a tensor, by numpy.
-
-    `data` gets the elements as a buffer of their bytes, `shape` the numbers of rows and columns.
-    """
-
     def of(percent: int) -> Read:
         step = 100 // percent
 
@@ -124,13 +147,7 @@ def read_text(text: str) -> float:
     return len(text) + ord(text[0]) + ord(text[-1])
 
 
-_RECORD_READS = record_reads("r.{}")
-_READS: dict[Message, Mapping[Share, Read]] = {
-    Message.TEXT: {100: read_text},
-    Message.RECORD: _RECORD_READS,
-    Message.RECORDS: records_reads(lambda native: native, _RECORD_READS),
-    Message.TENSOR: tensor_reads(lambda native: native.values, lambda native: native.shape),
-}
+_READS = readers("r.{}", {"content": "r", "records": "r", "data": "r.values"})
 
 
 def checksum(message: Message, values: Any, share: Share) -> float:

@@ -39,7 +39,9 @@ def example_in(module: ModuleType) -> str:
 def test_the_docstrings_show_what_is_generated(codec: StructCodec) -> None:
     assert example_in(writers) == source_of(codec.writer)
     assert example_in(readers) == source_of(codec.view._read_all)
-    assert example_in(reading) == source_of(reading.record_read("r.{}", reading.ONE_FIELD, {}))
+    assert example_in(reading) == source_of(
+        reading.readers("r.{}")[reading.Message.RECORD][reading.ONE_FIELD]
+    )
 
 
 def test_a_traceback_shows_the_line_of_a_writer(codec: StructCodec) -> None:
