@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
-from capnp_rig.loadtest.benchmarks.framed_socket import receive_frame, send_frame
+from capnp_rig.loadtest.benchmarks.echo_peer import receive_frame, send_frame
 from capnp_rig.loadtest.codecs.codec import RPC, SOCKET_PAIR, Frame
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
 from capnp_rig.loadtest.engine.cpu_pin import two_cpus
@@ -42,26 +40,15 @@ class TransportError(Exception):
     """The peer did not answer, or not with results; the message says what it did."""
 
 
-class Transports:
+class Transports(ExitStack):
     """The transports of one process, each with its peer from its first use on."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
+        super().__init__()
         self._exchanges: dict[str, Exchange] = {}
         # Of the peers, and of this process while a transport is in use.
         self._cpus = two_cpus()
         self._peer_cpus = None if self._cpus is None else self._cpus[:1]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     @contextmanager
     def using(self, transport: str) -> Iterator[Exchange]:
@@ -80,7 +67,7 @@ class Transports:
 
     def _open(self, transport: str) -> Exchange:
         if transport == RPC:
-            return _call(self._stack.enter_context(self._connect_to_server()))
+            return _call(self.enter_context(self._connect_to_server()))
         ours, theirs = socket.socketpair() if transport == SOCKET_PAIR else _tcp_pair()
         with theirs:
             peer = kept_alive(
@@ -88,13 +75,13 @@ class Transports:
                 env=with_malloc_settings(child_environment()),
                 pass_fds=(theirs.fileno(),),
             )
-            self._stack.enter_context(peer)
+            self.enter_context(peer)
         # Closed first, so that the peer ends by itself.
-        return _echo(self._stack.enter_context(ours))
+        return _echo(self.enter_context(ours))
 
     def _connect_to_server(self) -> socket.socket:
-        log = Path(self._stack.enter_context(TemporaryDirectory())) / "server.log"
-        server = self._stack.enter_context(
+        log = Path(self.enter_context(TemporaryDirectory())) / "server.log"
+        server = self.enter_context(
             running_server(
                 workers=1,
                 log=log,

@@ -199,18 +199,15 @@ def _refuses(reader: Callable[[Frame], float], frame: Frame) -> bool:
 def _reading_call(codec: MessageCodec, contract: str, frame: Frame) -> Callable[[], Any]:
     if contract == COLD:
         read = codec.reader(100)
-        next_frame = itertools.cycle(_copies(frame)).__next__
+        # By way of a bytearray: bytes of bytes are the same object.
+        copies = [bytes(bytearray(frame)) for _ in range(_COLD_BYTES // len(frame) + 1)]
+        next_frame = itertools.cycle(copies).__next__
         return lambda: read(next_frame())
     if contract in {OPEN, TO_NATIVE}:
         call = codec.open if contract == OPEN else codec.to_native
     else:
         call = codec.reader(OPEN_READS[contract])
     return lambda: call(frame)
-
-
-def _copies(frame: Frame) -> list[bytes]:
-    # By way of a bytearray: bytes of bytes are the same object.
-    return [bytes(bytearray(frame)) for _ in range(_COLD_BYTES // len(frame) + 1)]
 
 
 def check_outcome(

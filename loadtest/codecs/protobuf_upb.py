@@ -48,33 +48,25 @@ def _classes() -> dict[str, Any]:
     file = descriptor_pb2.FileDescriptorProto(
         name="capnp_rig/codecs.proto", package=_PACKAGE, syntax="proto3"
     )
-    kind = file.enum_type.add(name="Kind")
+    kinds = file.enum_type.add(name="Kind")
     for number, name in enumerate(KINDS):
-        kind.value.add(name=name, number=number)
+        kinds.value.add(name=name, number=number)
     for name, fields in _MESSAGES.items():
         described = file.message_type.add(name=name)
         for number, (field, declared) in enumerate(fields.items(), start=1):
-            _add_field(described, field, number, declared)
+            *repeated, kind = declared.split()
+            label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
+            added = described.field.add(name=field, number=number, label=label)
+            if kind[0].isupper():
+                added.type_name = f".{_PACKAGE}.{kind}"
+            else:
+                added.type = _FIELD.Type.Value(f"TYPE_{kind.upper()}")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
         for name in _MESSAGES
     }
-
-
-def _add_field(
-    described: descriptor_pb2.DescriptorProto, name: str, number: int, declared: str
-) -> None:
-    type_name = declared.removeprefix("repeated ")
-    label = _FIELD.LABEL_REPEATED if declared != type_name else _FIELD.LABEL_OPTIONAL
-    if type_name[0].isupper():
-        which = _FIELD.TYPE_ENUM if type_name == "Kind" else _FIELD.TYPE_MESSAGE
-        full = f".{_PACKAGE}.{type_name}"
-        described.field.add(name=name, number=number, label=label, type=which, type_name=full)
-    else:
-        which = _FIELD.Type.Value(f"TYPE_{type_name.upper()}")
-        described.field.add(name=name, number=number, label=label, type=which)
 
 
 _CLASSES: Mapping[str, Any] = _classes()

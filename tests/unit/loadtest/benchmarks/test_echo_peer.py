@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from capnp_rig.loadtest.benchmarks.framed_socket import receive_frame, send_frame
+from capnp_rig.loadtest.benchmarks.echo_peer import receive_frame, send_frame
 
 
 @pytest.fixture
