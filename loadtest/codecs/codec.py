@@ -182,18 +182,12 @@ def transported_call(
     if bytes(back) != bytes(frame):
         raise CodecMismatch("the transport gives back other bytes")
     writer, reader = codec.writer(), codec.reader(100)
-    if _refuses(reader, back):
+    try:
+        reader(back)
+    except TypeError:
         # The standard library's JSON takes no view, which is what an answer's Data is.
         return lambda: reader(bytes(exchange(writer(values))))
     return lambda: reader(exchange(writer(values)))
-
-
-def _refuses(reader: Callable[[Frame], float], frame: Frame) -> bool:
-    try:
-        reader(frame)
-    except TypeError:
-        return True
-    return False
 
 
 def _reading_call(codec: MessageCodec, contract: str, frame: Frame) -> Callable[[], Any]:

@@ -95,20 +95,19 @@ class _Root:
         return cls(frame, flatbuffers.encode.Get(flatbuffers.packer.uoffset, frame, 0))
 
 
-class _Text(_Root):
-    __slots__ = ()
-    content = _string(0)
+def _table(**getters: Getter) -> Any:
+    return type("_Table", (_Root,), {"__slots__": (), **getters})
 
 
-class _Record(_Root):
-    __slots__ = ()
-
-
-for _name, _kind in _SCALARS.items():
-    setattr(_Record, _name, _scalar(_SLOTS[_name], _kind))
-_Record.name, _Record.note = _string(_NAME), _string(_NOTE)  # type: ignore[attr-defined]
-_Record.key = _numbers(_KEY, "Uint8")  # type: ignore[attr-defined]
-_Record.readings = _numbers(_READINGS, "Float64")  # type: ignore[attr-defined]
+_Text = _table(content=_string(0))
+_Record = _table(
+    **{name: _scalar(_SLOTS[name], kind) for name, kind in _SCALARS.items()},
+    name=_string(_NAME),
+    note=_string(_NOTE),
+    key=_numbers(_KEY, "Uint8"),
+    readings=_numbers(_READINGS, "Float64"),
+)
+_Tensor = _table(name=_string(0), shape=_numbers(1, "Uint32"), data=_numbers(2, "Float32"))
 
 
 class _Records(_Root):
@@ -123,13 +122,6 @@ class _Records(_Root):
         table = self._tab
         length: int = table.VectorLen(table.Offset(4))
         return length
-
-
-class _Tensor(_Root):
-    __slots__ = ()
-    name = _string(0)
-    shape = _numbers(1, "Uint32")
-    data = _numbers(2, "Float32")
 
 
 _open_text, _open_tensor = _Text.get_root_as, _Tensor.get_root_as

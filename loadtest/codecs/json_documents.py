@@ -18,7 +18,7 @@ import pybase64
 
 from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
 from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
-from capnp_rig.loadtest.codecs.plain import record_dict, tensor_dict, tensor_of, text_codec
+from capnp_rig.loadtest.codecs.plain import dict_codecs, record_dict, tensor_dict, tensor_of
 from capnp_rig.loadtest.codecs.reading import readers
 
 _dumps_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -60,7 +60,7 @@ def _codec(
     return Codec(
         name,
         {
-            Message.TEXT: text_codec(dumps, loads),
+            Message.TEXT: dict_codecs(dumps, loads)[Message.TEXT],
             Message.RECORD: MessageCodec(
                 build=build_record,
                 encode=dumps,

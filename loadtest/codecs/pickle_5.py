@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Opened
 from capnp_rig.loadtest.codecs.messages import Message, Tensor
-from capnp_rig.loadtest.codecs.plain import DICT_READS, record_dict, records_dict, text_codec
+from capnp_rig.loadtest.codecs.plain import dict_codecs
 from capnp_rig.loadtest.codecs.reading import readers
 
 _loads = pickle.loads
@@ -57,22 +57,7 @@ def _loads_out_of_band(frame: Frame) -> Opened:
 PICKLE = Codec(
     "pickle 5",
     {
-        # Without the call of `_dumps` in between.
-        Message.TEXT: text_codec(_dumps, _loads, lambda text: pickle.dumps({"content": text}, 5)),
-        Message.RECORD: MessageCodec(
-            build=record_dict,
-            encode=_dumps,
-            open=_loads,
-            reads=DICT_READS[Message.RECORD],
-            to_native=_loads,
-        ),
-        Message.RECORDS: MessageCodec(
-            build=records_dict,
-            encode=_dumps,
-            open=_loads,
-            reads=DICT_READS[Message.RECORDS],
-            to_native=lambda frame: _loads(frame)["records"],
-        ),
+        **dict_codecs(_dumps, _loads, lambda text: pickle.dumps({"content": text}, 5)),
         Message.TENSOR: MessageCodec(
             build=_tensor_build,
             encode=_dumps,

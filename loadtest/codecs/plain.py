@@ -32,18 +32,37 @@ def tensor_of(name: str, shape: Sequence[int], data: Any, *, copy: bool) -> Tens
     return Tensor(name, list(shape), values.copy() if copy else values)
 
 
-def text_codec(
+def dict_codecs(
     dumps: Callable[[Built], Frame],
     loads: Callable[[Frame], Opened],
-    write: Callable[[str], Frame] | None = None,
-) -> MessageCodec:
-    """Return how a text is carried as a dict; `write` is a `build_encode` that is faster."""
-    return MessageCodec(
-        build=lambda text: {"content": text},
-        encode=dumps,
-        build_encode=write or (lambda text: dumps({"content": text})),
-        open=loads,
-        reads=DICT_READS[Message.TEXT],
-        open_reads={100: lambda frame: read_text(loads(frame)["content"])},
-        to_native=lambda frame: loads(frame)["content"],
-    )
+    write_text: Callable[[str], Frame] | None = None,
+) -> dict[Message, MessageCodec]:
+    """Return how a text, a record and records are carried as dicts.
+
+    `write_text` is for a `dumps` of Python: a text's `build_encode` without that call in between.
+    """
+    return {
+        Message.TEXT: MessageCodec(
+            build=lambda text: {"content": text},
+            encode=dumps,
+            build_encode=write_text or (lambda text: dumps({"content": text})),
+            open=loads,
+            reads=DICT_READS[Message.TEXT],
+            open_reads={100: lambda frame: read_text(loads(frame)["content"])},
+            to_native=lambda frame: loads(frame)["content"],
+        ),
+        Message.RECORD: MessageCodec(
+            build=record_dict,
+            encode=dumps,
+            open=loads,
+            reads=DICT_READS[Message.RECORD],
+            to_native=loads,
+        ),
+        Message.RECORDS: MessageCodec(
+            build=records_dict,
+            encode=dumps,
+            open=loads,
+            reads=DICT_READS[Message.RECORDS],
+            to_native=lambda frame: loads(frame)["records"],
+        ),
+    }
