@@ -63,18 +63,3 @@ def case_times_to_json(times: CaseTimes) -> dict[str, Any]:
         "rounds_s": times.rounds_s,
         **({"void": times.void} if times.void else {}),
     }
-
-
-def case_times_from_json(plain: Mapping[str, Any]) -> CaseTimes:
-    """Return what `case_times_to_json` wrote."""
-    case = Case(
-        plain["subject"], plain["message"], plain["contract"], plain["size_bytes"], plain["gc"]
-    )
-    return CaseTimes(
-        process=plain["process"],
-        position=plain["position"],
-        case=case,
-        rounds_s=tuple(plain["rounds_s"]),
-        iterations=plain["iterations"],
-        void=plain.get("void", ""),
-    )

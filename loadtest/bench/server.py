@@ -45,8 +45,8 @@ from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.workload import WorkloadConfig
 from capnp_rig.rigcli.address import parse_address
 
-_NAMES = {CANDIDATE: "wire", BASELINE: "pycapnp"}
-_ENGINES = {**_NAMES, AGAIN: _NAMES[BASELINE]}
+ENGINES = {CANDIDATE: "wire", BASELINE: "pycapnp"}
+_BY_ROLE = {**ENGINES, AGAIN: ENGINES[BASELINE]}
 # Connections x calls in flight: many clients that wait, and few that pipeline.
 LOADS = ((64, 1), (8, 16))
 _IN_MEMORY_S = 30.0
@@ -123,7 +123,7 @@ def run(config: BenchServerConfig, show: ShowProgress) -> WrittenResult:
     origin = Origin.now()
     folder = origin.make_folder(config.results)
     measured = list(_rounds(config, cpus, folder, show))
-    idle = [_idle_memory(engine, config.idle, cpus[0], folder) for engine in _NAMES.values()]
+    idle = [_idle_memory(engine, config.idle, cpus[0], folder) for engine in ENGINES.values()]
     in_memory = [_time_in_memory(number, cpus[0]) for number in range(_IN_MEMORY_PROCESSES)]
     return write_result(
         "bench-server",
@@ -150,7 +150,7 @@ def _rounds(
             workload=WorkloadConfig(payload_bytes=config.payload_bytes),
             cpu=generator_cpu,
         )
-        result, cpu_s = _measure(_ENGINES[turn.role], load, server_cpu, folder)
+        result, cpu_s = _measure(_BY_ROLE[turn.role], load, server_cpu, folder)
         yield Round(turn.number, turn.order, turn.role, connections, in_flight, result, cpu_s)
 
 
@@ -218,12 +218,12 @@ def _of_load(load: str, measured: Mapping[str, list[Round]]) -> Iterator[Figure]
     # Times, not rates: of a cost less is better.
     seconds_per_call = {role: [1 / r.result.calls_per_s for r in measured[role]] for role in ROLES}
     cpu = {role: [r.cpu_us_per_call for r in measured[role]] for role in ROLES}
-    for role, engine in _NAMES.items():
+    for role, engine in ENGINES.items():
         yield _rate(load, engine, measured[role])
         yield value_figure(load, engine, "server CPU per call", "µs", cpu[role])
         yield _p99(load, engine, measured[role])
     for what, costs in (("calls/s", seconds_per_call), ("server CPU per call", cpu)):
-        yield from ratio_figures(load, what, _NAMES, costs)
+        yield from ratio_figures(load, what, ENGINES, costs)
 
 
 def _rate(load: str, engine: str, measured: list[Round]) -> Figure:

@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from capnp_rig.loadtest.compare.bench_metrics import bench_metrics, bench_server_metrics
 from capnp_rig.loadtest.compare.load_metrics import metrics_by_repeat, metrics_by_second
 from capnp_rig.loadtest.compare.round_metrics import (
+    bench_metrics,
+    bench_server_metrics,
     locust_metrics,
     search_metrics,
     stack_metrics,
@@ -44,23 +45,14 @@ _LOAD_OPTIONS = _ENGINE | _CALLS | _METHOD | _LOCUST | _CHOSEN | _BENCH
 _MAY_DIFFER = {"bench": {"processes"}, "sweep": {"in_flight"}}
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """What is resampled of a kind of results that are no load runs, and what makes its metrics."""
-
-    unit: str
-    metrics: Callable[..., list[Metric]]
-
-
-_KINDS: Mapping[str, _Kind] = {
-    "bench": _Kind(
-        "process", lambda _document, samples, *, seed: bench_metrics(samples, seed=seed)
-    ),
-    "bench-server": _Kind("round", bench_server_metrics),
-    "bench-stacks": _Kind("round", stack_metrics),
-    "bench-locust": _Kind("round", locust_metrics),
-    "sweep": _Kind("round", sweep_metrics),
-    "search": _Kind("probe", search_metrics),
+# What is resampled of the kinds of results that are no load runs, and what makes their metrics.
+_KINDS: Mapping[str, tuple[str, Callable[..., list[Metric]]]] = {
+    "bench": ("process", bench_metrics),
+    "bench-server": ("round", bench_server_metrics),
+    "bench-stacks": ("round", stack_metrics),
+    "bench-locust": ("round", locust_metrics),
+    "sweep": ("round", sweep_metrics),
+    "search": ("probe", search_metrics),
 }
 _SEED = "seed"
 _SHOWN_CHARS = 40
@@ -169,6 +161,10 @@ def compare(
     }
     doubt = "" if force else "; ".join(_doubts(unlike, voids))
     rows = tuple(_row(old[name], new[name], doubt) for name in names)
+    notes = [_NOTES[unit]] if unit in _NOTES else []
+    alone = sorted(old.keys() ^ new.keys())
+    if alone:
+        notes.append(f"Only one of the two has: {', '.join(alone)}.")
     objections = [f"unlike {text}" for text in unlike]
     objections += [f"{side}: {reason}" for side, reasons in voids.items() for reason in reasons]
     return Comparison(
@@ -178,20 +174,9 @@ def compare(
         verdict=_overall(rows),
         objections=tuple(objections),
         doubt=doubt,
-        notes=(*_notes(unit), *_left_out(old, new)),
+        notes=tuple(notes),
         forced=force,
     )
-
-
-def _notes(unit: str) -> Iterator[str]:
-    if unit in _NOTES:
-        yield _NOTES[unit]
-
-
-def _left_out(old: Mapping[str, Metric], new: Mapping[str, Metric]) -> Iterator[str]:
-    alone = sorted(old.keys() ^ new.keys())
-    if alone:
-        yield f"Only one of the two has: {', '.join(alone)}."
 
 
 def _metrics(baseline: Result, candidate: Result) -> tuple[str, list[list[Metric]]]:
@@ -201,15 +186,14 @@ def _metrics(baseline: Result, candidate: Result) -> tuple[str, list[list[Metric
     )
     if baseline.is_load:
         return _load_metrics(sides)
-    kind = _KINDS.get(baseline.kind)
-    metrics = []
+    unit, metrics = _KINDS.get(baseline.kind, ("", None))
+    judged = []
     for name, result, seed in sides:
-        if result.samples is None or kind is None:
+        if result.samples is None or metrics is None:
             raise CompareError(f"a {result.kind} has no samples that compare")
         with _named(name):
-            metrics.append(kind.metrics(result.document, result.samples, seed=seed))
-    assert kind is not None
-    return kind.unit, metrics
+            judged.append(metrics(result.document, result.samples, seed=seed))
+    return unit, judged
 
 
 def _load_metrics(sides: Sequence[tuple[str, Result, int]]) -> tuple[str, list[list[Metric]]]:

@@ -1,31 +1,42 @@
-"""The metrics of results that were made in rounds or probes, by these (no I/O).
+"""The metrics of benchmarks, sweeps and searches, by process, round or probe (no I/O).
 
 A metric has the name of the figure that it is the values of, and its doubts: where that is void, or
 a lower bound, so is the metric.
 """
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from capnp_rig.loadtest.bench import locust as bench_locust
 from capnp_rig.loadtest.bench import sweep_figures
-from capnp_rig.loadtest.bench.rounds import BASELINE, CANDIDATE
-from capnp_rig.loadtest.bench.stacks_figures import CALLS, CPU, OPEN, PERCENTILES, StackSample
+from capnp_rig.loadtest.bench.plan import AGAIN
+from capnp_rig.loadtest.bench.rounds import by_role
+from capnp_rig.loadtest.bench.server import ENGINES, Load, Round
+from capnp_rig.loadtest.bench.stacks_figures import (
+    CALLS,
+    CPU,
+    OPEN,
+    PERCENTILES,
+    StackSample,
+)
 from capnp_rig.loadtest.bench.sweep_figures import LITTLE, UNITS, SweepStep, by_flight
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
-from capnp_rig.loadtest.stats.histogram import Histogram, us_of
-from capnp_rig.loadtest.stats.metric import Metric, metric_of_values
+from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
+from capnp_rig.loadtest.stats.metric import Metric, metric_of_values, tail_problem
 from capnp_rig.loadtest.stats.resampling import RESAMPLES, Resampled
 
 _DOUBTED = {"void", "at least"}
 # Of all probes at a rate; a closer look is for runs at that rate.
 _PROBED = ("p50", "p99")
+# What of the labels of a figure, and of a sample, says under which load it was made.
+_STACK_LABELS = ("payload_kind", "payload_bytes", "loop", "stack")
 _T = TypeVar("_T")
 
 
-def _rounds(kind: type[_T], samples: Iterable[Mapping[str, Any]]) -> list[_T]:
+def _rounds(kind: Callable[..., _T], samples: Iterable[Mapping[str, Any]]) -> list[_T]:
     """Return samples as they were before they were written.
 
     Raises:
@@ -41,9 +52,86 @@ def _rounds(kind: type[_T], samples: Iterable[Mapping[str, Any]]) -> list[_T]:
     return rounds
 
 
-def _metric(figure: Figure, values: Sequence[float | None], seed: int) -> Metric:
-    problem = f"{figure.verdict}: {figure.reason}" if figure.verdict in _DOUBTED else ""
-    return metric_of_values(figure.name, figure.unit, values, seed, problem)
+def _problem(figure: Figure) -> str:
+    return f"{figure.verdict}: {figure.reason}" if figure.verdict in _DOUBTED else ""
+
+
+def _metrics(
+    figures: Iterable[Figure], values: Mapping[str, Sequence[float | None]], seed: int
+) -> list[Metric]:
+    """Return the metrics of those figures that have values, which go by their names."""
+    by_name = {figure.name: figure for figure in figures}
+    return [
+        metric_of_values(name, by_name[name].unit, each, seed, _problem(by_name[name]))
+        for name, each in values.items()
+    ]
+
+
+def bench_metrics(
+    _document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]], *, seed: int
+) -> list[Metric]:
+    """Return the time of each case of a ``bench``, by process.
+
+    Raises:
+        ResultError: A sample is damaged.
+    """
+    medians_ns: dict[str, dict[int, float]] = {}
+    for line, sample in enumerate(samples, start=1):
+        with damage(SAMPLES, line):
+            # A second timing of the baseline only serves the A/A rows of a bench.
+            if not sample["subject"].endswith(AGAIN) and "void" not in sample:
+                by_process = medians_ns.setdefault(sample["case"], {})
+                by_process[sample["process"]] = float(sample["median_ns"])
+    return [
+        metric_of_values(case, "ns", [by_process[at] for at in sorted(by_process)], seed)
+        for case, by_process in sorted(medians_ns.items())
+    ]
+
+
+def bench_server_metrics(
+    document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]], *, seed: int
+) -> list[Metric]:
+    """Return what each engine did under each load of a ``bench-server``, by round.
+
+    Raises:
+        ResultError: A sample is damaged.
+    """
+    rounds: dict[str, list[Round]] = {}
+    for each in sorted(_rounds(_server_round, samples), key=lambda each: each.number):
+        if each.role in ENGINES:
+            name = f"{each.connections} x {each.in_flight}: {ENGINES[each.role]}"
+            rounds.setdefault(name, []).append(each)
+    metrics = []
+    figures = read_figures(document)
+    for name, measured in sorted(rounds.items()):
+        times = [Histogram.from_json(each.result.histogram) for each in measured]
+        p99_us = [us_of(each.percentile_ns(99)) for each in times]
+        values = {
+            f"{name} calls/s": [each.result.calls_per_s for each in measured],
+            f"{name} server CPU per call": [each.cpu_us_per_call for each in measured],
+        }
+        with damage("run.json"):
+            metrics += _metrics(figures, values, seed)
+        problem = tail_problem(merge(times), 99)
+        metrics.append(metric_of_values(f"{name} service p99", "µs", p99_us, seed, problem))
+    return metrics + _in_memory(document, seed)
+
+
+def _server_round(*, result: Mapping[str, Any], **plain: Any) -> Round:
+    check_histogram(Histogram.from_json(result["histogram"]))
+    return Round(result=Load(**result), **plain)
+
+
+def _in_memory(document: Mapping[str, Any], seed: int) -> list[Metric]:
+    by_case: dict[str, list[float | None]] = {}
+    with damage("run.json"):
+        for process in document.get("in_memory_ns", ()):
+            for case, value_ns in process.items():
+                by_case.setdefault(case, []).append(value_ns / 1000)
+    return [
+        metric_of_values(f"in memory: {case}", "µs", values, seed)
+        for case, values in by_case.items()
+    ]
 
 
 def sweep_metrics(
@@ -55,19 +143,15 @@ def sweep_metrics(
         ResultError: A sample is damaged.
     """
     with damage(SAMPLES):
-        steps = by_flight(_rounds(SweepStep, samples))
-        figures = {
-            (figure.labels["calls_in_flight"], figure.labels["what"]): figure
-            for each in steps.values()
-            for figure in sweep_figures.figures(each)
-        }
-        return [
-            _metric(figures[in_flight, what], [step.values()[what] for step in each], seed)
-            for in_flight, each in steps.items()
-            for what in UNITS
-            # It is a check of the others.
-            if what != LITTLE
-        ]
+        metrics = []
+        for steps in by_flight(_rounds(SweepStep, samples)).values():
+            load = f"{steps[0].connections} x {steps[0].in_flight}"
+            seen = [step.values() for step in steps]
+            # Little's law is a check of the others.
+            shown = [what for what in UNITS if what != LITTLE]
+            values = {f"{load}: {what}": [each[what] for each in seen] for what in shown}
+            metrics += _metrics(sweep_figures.figures(steps), values, seed)
+        return metrics
 
 
 def stack_metrics(
@@ -81,19 +165,19 @@ def stack_metrics(
     cells: dict[tuple[object, ...], list[StackSample]] = {}
     # The second turn of a stack only serves the floor.
     turns = [each for each in _rounds(StackSample, samples) if not each.again]
+    load_of = attrgetter(*_STACK_LABELS)
     with damage(SAMPLES):
         for each in sorted(turns, key=lambda turn: turn.round):
-            place = (each.stack, each.payload_kind, each.payload_bytes, each.loop)
-            cells.setdefault(place, []).append(each)
+            cells.setdefault(load_of(each), []).append(each)
     metrics = []
     for figure in read_figures(document):
         labels = figure.labels
-        where = (labels.get(name) for name in ("stack", "payload_kind", "payload_bytes", "loop"))
-        with damage(SAMPLES):
-            rounds = cells.get(tuple(where), [])
-            values = _stack_values(labels.get("figure"), rounds)
-        if values and labels.get("baseline") is None:
-            metrics.append(_metric(figure, values, seed))
+        if labels.get("baseline") is None:
+            with damage(SAMPLES):
+                where = tuple(labels.get(name) for name in _STACK_LABELS)
+                values = _stack_values(labels.get("figure"), cells.get(where, []))
+            if values:
+                metrics += _metrics([figure], {figure.name: values}, seed)
     return metrics
 
 
@@ -119,22 +203,21 @@ def locust_metrics(
     Raises:
         ResultError: A sample is damaged.
     """
-    figures = {figure.name: figure for figure in read_figures(document)}
+    figures = read_figures(document)
     metrics = []
     with damage(SAMPLES):
-        rounds = sorted(_rounds(bench_locust.Round, samples), key=lambda each: each.number)
+        rounds = by_role(_rounds(bench_locust.Round, samples))
         load = f"{document['config']['users']} x 1"
         sides = bench_locust.sides(calls=bool(document["config"].get("calls")))
-        for role in (CANDIDATE, BASELINE):
-            own = [each for each in rounds if each.role == role]
+        for role, side in sides.items():
+            name, own = f"{load}: {side.name}", rounds[role]
             values = {
-                "calls/s": [each.requests / each.seconds for each in own],
-                "generator CPU per call": [each.cpu_s * 1e6 / each.requests for each in own],
+                f"{name} calls/s": [each.requests / each.seconds for each in own],
+                f"{name} generator CPU per call": [
+                    each.cpu_s * 1e6 / each.requests for each in own
+                ],
             }
-            metrics += [
-                _metric(figures[f"{load}: {sides[role].name} {what}"], each, seed)
-                for what, each in values.items()
-            ]
+            metrics += _metrics(figures, values, seed)
     return metrics
 
 
