@@ -6,7 +6,7 @@ from capnp_rig.loadtest.locust_rig.live_run import LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, ServerSampler
 from capnp_rig.loadtest.report.cells import number_cell, row
 from capnp_rig.loadtest.report.document import Cell, Table
-from capnp_rig.loadtest.report.times import times_table
+from capnp_rig.loadtest.report.run_tables import times_table
 from capnp_rig.loadtest.report.units import NOTHING
 from capnp_rig.loadtest.report.web import Html, grid_html
 from capnp_rig.loadtest.results.times_table import PERCENTILES, shown_us, times_rows

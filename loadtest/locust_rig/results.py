@@ -15,8 +15,8 @@ import gevent
 
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import ServerSampler
+from capnp_rig.loadtest.report.run_tables import times_table
 from capnp_rig.loadtest.report.terminal import lines_of
-from capnp_rig.loadtest.report.times import times_table
 from capnp_rig.loadtest.report.write import write_views
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import (

@@ -25,9 +25,9 @@ from capnp_rig.loadtest.report.document import (
     Table,
 )
 from capnp_rig.loadtest.report.figures import figure_table
+from capnp_rig.loadtest.report.run_tables import percentile_cell, times_table
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.timeline import time_parts
-from capnp_rig.loadtest.report.times import percentile_cell, times_table
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import LoadRun, stored_verdict
 from capnp_rig.loadtest.results.load_series import (

@@ -1,12 +1,18 @@
-"""What a load run or a search says on the terminal (no I/O)."""
+"""The tables and sentences of a load run or a search, its times by label and clock (no I/O)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from capnp_rig.loadtest.report.cells import number_cell, row
-from capnp_rig.loadtest.report.document import Paragraph, Part, Table, Tone
+from capnp_rig.loadtest.report.cells import number_cell, row, us_cell
+from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table, Tone
+from capnp_rig.loadtest.results.times_table import PERCENTILES
+from capnp_rig.loadtest.results.times_table import Row as Times
+from capnp_rig.loadtest.stats import run_summary
+from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.process_use import ProcessUse, workers_of
-from capnp_rig.loadtest.stats.run_summary import PERCENTILES, Summary
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary
 from capnp_rig.loadtest.stats.slo import VERIFICATIONS, Answer, Slo
+
+CAPTION = f"times in µs; grey has under {LIMITS['least_beyond']:g} calls beyond it"
 
 
 def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Part]:
@@ -16,7 +22,7 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
     yield Table(
         "times",
         "Times in µs",
-        ["time", *(f"p{percent:g}" for percent in PERCENTILES), "max"],
+        ["time", *(f"p{percent:g}" for percent in run_summary.PERCENTILES), "max"],
         [
             row(name, *map(number_cell, values))
             for name, values in times.items()
@@ -66,3 +72,28 @@ def answer_notes(slo: Slo, answer: Answer) -> Iterator[Paragraph]:
     else:
         said = f"It fails at {answer.failing_hz:,g} calls/s; the limit was the {answer.limit}."
         yield Paragraph(said)
+
+
+def times_table(times: Iterable[Times]) -> Table:
+    """Return a row per label and clock."""
+    percentiles = map("p{:g}".format, PERCENTILES)
+    headings = ["label", "clock", "count", "per s", "mean", *percentiles, "max"]
+    rows = [
+        row(
+            one.label,
+            one.clock,
+            one.count,
+            number_cell(one.per_s),
+            us_cell(one.times.mean_ns),
+            *(percentile_cell(one.times, percent) for percent in PERCENTILES),
+            us_cell(one.times.max_ns),
+        )
+        for one in times
+    ]
+    return Table("times-table", CAPTION, headings, rows)
+
+
+def percentile_cell(times: Histogram, percent: float) -> Cell:
+    """Return a percentile, grey if too few calls lie beyond it."""
+    is_doubtful = times.beyond(percent) < LIMITS["least_beyond"]
+    return us_cell(times.percentile_ns(percent), Tone.QUIET if is_doubtful else Tone.PLAIN)

@@ -1,5 +1,5 @@
 from capnp_rig.loadtest.report.document import Tone
-from capnp_rig.loadtest.report.times import times_table
+from capnp_rig.loadtest.report.run_tables import times_table
 from capnp_rig.loadtest.results.times_table import times_rows
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.tally import Times, Window
