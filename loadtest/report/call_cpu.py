@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value
+from capnp_rig.loadtest.report.codec_view import grouped as by_labels
 from capnp_rig.loadtest.report.document import Part
-from capnp_rig.loadtest.report.figures import figure_table
+from capnp_rig.loadtest.report.figures import figure_table, interval_of, row_series
 from capnp_rig.loadtest.report.line_styles import ENGINES, look_of
 from capnp_rig.loadtest.report.ratios import ratio_row, ratio_table
 from capnp_rig.loadtest.report.sources import Source
@@ -12,8 +13,8 @@ from capnp_rig.loadtest.report.spectrum import loop_text
 from capnp_rig.loadtest.report.units import (
     capitalized,
     count_text,
+    cpu_text,
     digits,
-    interval_text,
     sentence,
     share_text,
 )
@@ -67,24 +68,15 @@ def pair_ratio_text(ratio: Figure) -> str:
 
 def _cpu_chart(source: Source, what: str, grouped: Sequence[Figure]) -> RowChart:
     loads = list(dict.fromkeys(str(figure.labels["load"]) for figure in grouped))
-    subjects = list(dict.fromkeys(str(figure.labels["subject"]) for figure in grouped))
-    by_place = {(figure.labels["subject"], figure.labels["load"]): figure for figure in grouped}
-    series = [
-        Series(
-            subject,
-            [_us_value(by_place.get((subject, load))) for load in loads],
-            look_of(subject, ENGINES, number),
-        )
-        for number, subject in enumerate(subjects)
-    ]
+    subjects = {str(name): some for (name,), some in by_labels(grouped, "subject").items()}
     noun = "users" if source.kind == "bench-locust" else "connections"
     return RowChart(
         key=f"cpu-{source.kind}",
-        title=f"{what[:1].upper()}{what[1:]}, {' and '.join(subjects)}",
+        title=f"{capitalized(what)}, {' and '.join(subjects)}",
         finding=_cpu_finding(grouped),
         x=Axis(f"CPU µs per call, by {noun} x calls in flight", low=0),
         rows=loads,
-        series=series,
+        series=row_series(subjects, "load", loads, _cpu_value, ENGINES),
     )
 
 
@@ -133,15 +125,10 @@ def _spread_finding(what: str, values: Sequence[float]) -> str:
     return sentence(f"from {digits(min(values))} to {digits(max(values))} µs")
 
 
-def _us_value(figure: Figure | None) -> Value:
-    if figure is None or figure.value is None:
-        return Value(None)
-    interval = interval_text(figure.low, figure.high, digits)
-    shown = f"{digits(figure.value)} µs{f' ({interval})' if interval else ''}"
-    said = f"{figure.labels.get('subject', figure.labels.get('stack', ''))}: {shown}"
-    return Value(
-        figure.value, figure.low, figure.high, figure.void_text, said, digits(figure.value)
-    )
+def _cpu_value(figure: Figure) -> Value:
+    value = figure.value or 0.0
+    said = f"{figure.labels['subject']}: {interval_of(figure, cpu_text)}"
+    return Value(value, figure.low, figure.high, figure.void_text, said, digits(value))
 
 
 def _cpu_finding(grouped: Sequence[Figure]) -> str:

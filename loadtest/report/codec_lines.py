@@ -8,11 +8,11 @@ from capnp_rig.loadtest.report.cells import cell
 from capnp_rig.loadtest.report.chart import Line, Mark, Point
 from capnp_rig.loadtest.report.codec_view import action, by_codec, thing
 from capnp_rig.loadtest.report.document import Cell
+from capnp_rig.loadtest.report.figures import figure_point, interval_of
 from capnp_rig.loadtest.report.line_styles import CODECS, SHOWN_CODECS, look_of
 from capnp_rig.loadtest.report.units import (
     Text,
     capitalized,
-    interval_text,
     plural,
     size_text,
     time_text,
@@ -55,14 +55,7 @@ def time_lines(figures: Iterable[Figure], along: str) -> list[Line]:
 def time_points(figures: Iterable[Figure], along: str) -> list[Point]:
     """Return the times along a label, in its order."""
     points = [
-        Point(
-            figure.labels[along],
-            figure.value,
-            figure.low,
-            figure.high,
-            figure.void_text,
-            _point_text(figure, figure.labels),
-        )
+        figure_point(figure.labels[along], figure, _point_text(figure, figure.labels))
         for figure in figures
         if figure.value is not None and figure.labels.get(along) is not None
     ]
@@ -70,10 +63,8 @@ def time_points(figures: Iterable[Figure], along: str) -> list[Point]:
 
 
 def _point_text(figure: Figure, labels: Mapping[str, Any]) -> str:
-    interval = interval_text(figure.low, figure.high, time_text)
-    shown = f"{time_text(figure.value)}{f' ({interval})' if interval else ''}"
     place = f"{labels.get('codec', '')}, {figure.contract}, {size_text(labels.get('size_bytes'))}"
-    return f"{place}: {shown}, {plural(figure.n, 'process')}"
+    return f"{place}: {interval_of(figure, time_text)}, {plural(figure.n, 'process')}"
 
 
 def time_cell(figure: Figure | None) -> Cell:

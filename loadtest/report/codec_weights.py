@@ -8,7 +8,7 @@ from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value
 from capnp_rig.loadtest.report.codec_lines import key_of
 from capnp_rig.loadtest.report.codec_view import CodecView, by_codec, grouped, matching, thing
 from capnp_rig.loadtest.report.document import Part, Row, Table
-from capnp_rig.loadtest.report.line_styles import look_of
+from capnp_rig.loadtest.report.figures import row_series
 from capnp_rig.loadtest.report.units import (
     capitalized,
     count_text,
@@ -25,19 +25,13 @@ def _series(
 ) -> list[Series]:
     """Return a series per value of a label, with a bar per codec: multiples of a message's size."""
 
-    def bar(figure: Figure | None) -> Value:
-        if figure is None or figure.value is None or not size:
-            return Value(None)
-        share = figure.value / size
+    def bar(figure: Figure) -> Value:
+        share = (figure.value or 0.0) / size
         text = f"{_way(figure, label)}: {said(figure)}"
         return Value(share, void=figure.void_text, text=text, label=digits(share, 2))
 
-    series = []
-    for number, ((name,), some) in enumerate(grouped(figures, label).items()):
-        known = {figure.labels["codec"]: figure for figure in some}
-        values = [bar(known.get(codec)) for codec in by_codec(figures)]
-        series.append(Series(name, values, look_of(name, {}, number)))
-    return series
+    groups = {name: some for (name,), some in grouped(figures if size else [], label).items()}
+    return row_series(groups, "codec", [*by_codec(figures)], bar, {})
 
 
 def _way(figure: Figure, label: str) -> str:

@@ -1,10 +1,19 @@
 """Figures as cells and tables: a mark in front of a value says how far to trust it (no I/O)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from capnp_rig.loadtest.report.cells import cell
+from capnp_rig.loadtest.report.chart import Look, Point, Series, Value
 from capnp_rig.loadtest.report.document import Cell, Row, Table, Tone
-from capnp_rig.loadtest.report.units import NOTHING, Text, interval_text, number_text, share_text
+from capnp_rig.loadtest.report.line_styles import look_of
+from capnp_rig.loadtest.report.units import (
+    NOTHING,
+    Text,
+    interval_text,
+    number_text,
+    share_text,
+    with_interval,
+)
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 
@@ -35,6 +44,35 @@ def figure_cell(figure: Figure | None, text: Text = number_text) -> Cell:
         return Cell(NOTHING)
     shown = f"{MARKS.get(figure.verdict, '')}{text(figure.value)}"
     return Cell(shown, figure.value, tone_of(figure.verdict))
+
+
+def interval_of(figure: Figure, text: Text) -> str:
+    """Return a value with its interval where it has one: at least 2.1 (1.9 to 2.3)."""
+    assert figure.value is not None
+    least = "at least " if figure.verdict is Verdict.AT_LEAST else ""
+    return f"{least}{with_interval(figure.value, figure.low, figure.high, text)}"
+
+
+def figure_point(x: float, figure: Figure, said: str) -> Point:
+    """Return a figure that has a value as a point of a chart."""
+    assert figure.value is not None
+    return Point(x, figure.value, figure.low, figure.high, figure.void_text, said)
+
+
+def row_series(
+    groups: Mapping[str, Iterable[Figure]],
+    label: str,
+    rows: Iterable[str],
+    value: Callable[[Figure], Value],
+    looks: Mapping[str, Look],
+) -> list[Series]:
+    """Return a series per group of figures, each of which `label` puts into one of the rows."""
+    series = []
+    for number, (name, some) in enumerate(groups.items()):
+        known = {figure.labels[label]: figure for figure in some if figure.value is not None}
+        values = [value(known[row]) if row in known else Value(None) for row in rows]
+        series.append(Series(name, values, look_of(name, looks, number)))
+    return series
 
 
 def figure_table(

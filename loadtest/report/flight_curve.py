@@ -1,24 +1,25 @@
 """Rate and service times against the calls in flight, from a sweep (no I/O)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from capnp_rig.loadtest.bench.sweep_figures import CPU, P50, P99, RATE, UNITS, Knee, knee_of
 from capnp_rig.loadtest.report.cells import row
 from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point, log_panel
-from capnp_rig.loadtest.report.document import Paragraph, Part, Table
-from capnp_rig.loadtest.report.figures import figure_cell
+from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
+from capnp_rig.loadtest.report.figures import figure_cell, figure_point, interval_of
 from capnp_rig.loadtest.report.line_styles import PERCENTILES, look_of
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import (
     Text,
     compact,
     count_text,
-    digits,
-    interval_text,
+    cpu_text,
     plural,
     sentence,
     time_text,
     us_text,
+    with_interval,
 )
 from capnp_rig.loadtest.results import Figure
 
@@ -37,18 +38,18 @@ def flight_parts(source: Source) -> Iterator[Part]:
     if knee is not None and knee.enough < knee.in_flight:
         marks.append(Mark("x", knee.enough, f"{knee.enough:,}: within 5 % of the highest"))
     times = [
-        Line(what, _points(grouped[what], 1000, time_text), PERCENTILES[what.rpartition(" ")[2]])
+        Line(what, _points(grouped[what], time_text, 1000), PERCENTILES[what.rpartition(" ")[2]])
         for what in (P50, P99)
     ]
     panels = [
         Panel(
             Axis("calls/s", low=0),
-            [Line("calls/s", _points(grouped[RATE], 1, _rate_text), _RATE_LOOK)],
+            [Line("calls/s", _points(grouped[RATE], _rate_text), _RATE_LOOK)],
             marks,
         ),
         log_panel("service time", times, time_text),
     ]
-    cpu = _points(grouped[CPU], 1, _us_text)
+    cpu = _points(grouped[CPU], cpu_text)
     if cpu:
         axis = Axis("server CPU µs per call", low=0)
         panels.append(Panel(axis, [Line(CPU, cpu, _CPU_LOOK)], weight=0.7))
@@ -68,27 +69,16 @@ def _rate_text(value: float) -> str:
     return f"{count_text(value)} calls/s"
 
 
-def _us_text(value: float) -> str:
-    return f"{digits(value)} µs"
-
-
-def _points(figures: Sequence[Figure], factor: float, text: Text) -> list[Point]:
-    return [
-        _point(figure, figure.value, factor, text) for figure in figures if figure.value is not None
-    ]
-
-
-def _point(figure: Figure, value: float, factor: float, text: Text) -> Point:
-    low, high = (None if end is None else end * factor for end in (figure.low, figure.high))
-    least = "at least " if figure.verdict == "at least" else ""
-    interval = interval_text(low, high, text)
-    said = (
-        f"{figure.labels['calls_in_flight']:,} in flight: {least}{text(value * factor)}"
-        f"{f' ({interval})' if interval else ''}"
-    )
-    return Point(
-        int(figure.labels["calls_in_flight"]), value * factor, low, high, figure.void_text, said
-    )
+def _points(figures: Sequence[Figure], text: Text, factor: float = 1.0) -> list[Point]:
+    points = []
+    for each in figures:
+        if each.value is not None:
+            ends = [None if end is None else end * factor for end in (each.low, each.high)]
+            figure = replace(each, value=each.value * factor, low=ends[0], high=ends[1])
+            in_flight = figure.labels["calls_in_flight"]
+            said = f"{in_flight:,} in flight: {interval_of(figure, text)}"
+            points.append(figure_point(int(in_flight), figure, said))
+    return points
 
 
 def _finding(knee: Knee | None, figures: Sequence[Figure]) -> str:
@@ -134,7 +124,7 @@ def flight_table(figures: Sequence[Figure], *, folded: bool = False) -> Table:
         reasons = list(dict.fromkeys(figure.reason for figure in each if figure.reason))
         is_void = all(figure.is_void for figure in each)
         labels = each[0].labels
-        shown = (figure_cell(figure, _interval_text(figure)) for figure in each)
+        shown = (_cell(figure) for figure in each)
         load, reason = (labels["calls_in_flight"], labels["load"]), "; ".join(reasons)
         rows.append(row(*load, *shown, reason, void=reason if is_void else ""))
     headings = ["in flight", "connections x each", "calls/s", "p50", "p99", "CPU per call"]
@@ -148,17 +138,9 @@ def flight_table(figures: Sequence[Figure], *, folded: bool = False) -> Table:
     )
 
 
-def _interval_text(figure: Figure) -> Text:
-    """Return how a figure is written, with its interval if there is one."""
-
-    def text(value: float) -> str:
-        interval = interval_text(figure.low, figure.high, plain)
-        return f"{plain(value)} ({interval})" if interval else plain(value)
-
-    plain: Text = count_text
-    if figure.unit == "µs":
-        plain = us_text
-    return text
+def _cell(figure: Figure) -> Cell:
+    plain = us_text if figure.unit == "µs" else count_text
+    return figure_cell(figure, lambda value: with_interval(value, figure.low, figure.high, plain))
 
 
 def flight_notes(figures: Sequence[Figure]) -> Iterator[Paragraph]:

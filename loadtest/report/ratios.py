@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from capnp_rig.loadtest.report.cells import cell, row
 from capnp_rig.loadtest.report.chart import Point
 from capnp_rig.loadtest.report.document import Cell, Row, Table
-from capnp_rig.loadtest.report.figures import tone_of
+from capnp_rig.loadtest.report.figures import figure_point, tone_of
 from capnp_rig.loadtest.report.units import (
     NOTHING,
     Text,
@@ -71,9 +71,7 @@ def ratio_line(ratio: Figure) -> str:
 
 def ratio_point(x: float, ratio: Figure, what: str) -> Point:
     """Return a ratio that has a value as a point of a chart."""
-    assert ratio.value is not None
-    text = f"{what}: {ratio_line(ratio)}"
-    return Point(x, ratio.value, ratio.low, ratio.high, ratio.void_text, text)
+    return figure_point(x, ratio, f"{what}: {ratio_line(ratio)}")
 
 
 def ahead_text(crossing: Figure | None) -> str:

@@ -18,18 +18,16 @@ from capnp_rig.loadtest.bench.stacks_figures import (
     RATIO_CPU,
 )
 from capnp_rig.loadtest.protocols import ECHO
-from capnp_rig.loadtest.report.chart import Axis, RowChart, Series, Value, decade_ticks
+from capnp_rig.loadtest.report.chart import Axis, RowChart, Value, decade_ticks
 from capnp_rig.loadtest.report.codec_lines import key_of
 from capnp_rig.loadtest.report.document import Paragraph, Part
-from capnp_rig.loadtest.report.figures import figure_table
+from capnp_rig.loadtest.report.figures import figure_table, interval_of, row_series
 from capnp_rig.loadtest.report.line_styles import PERCENTILES as LOOKS
-from capnp_rig.loadtest.report.line_styles import look_of
 from capnp_rig.loadtest.report.ratios import ratio_row, ratio_table
 from capnp_rig.loadtest.report.units import (
     Text,
     compact,
     count_text,
-    interval_text,
     sentence,
     size_text,
     us_text,
@@ -160,11 +158,7 @@ def _ladder(
     first = {_stack_of(figure): figure.value or 0.0 for figure in next(iter(series.values()))}
     every = dict.fromkeys(_stack_of(figure) for grouped in series.values() for figure in grouped)
     stacks = sorted(every, key=lambda stack: first.get(stack, 0.0), reverse=is_most_best)
-    drawn = []
-    for number, (name, grouped) in enumerate(series.items()):
-        by_stack = {_stack_of(figure): figure for figure in grouped}
-        values = [_value(by_stack.get(stack)) for stack in stacks]
-        drawn.append(Series(name, values, look_of(name, LOOKS, number)))
+    drawn = row_series(series, "stack", stacks, _value, LOOKS)
     every_value = [figure.value or 0.0 for grouped in series.values() for figure in grouped]
     axis = Axis(x_title, is_log=True, ticks=decade_ticks(every_value, tick_text))
     return RowChart(
@@ -172,16 +166,9 @@ def _ladder(
     )
 
 
-def _value(figure: Figure | None) -> Value:
-    if figure is None or figure.value is None:
-        return Value(None)
+def _value(figure: Figure) -> Value:
     text = us_text if figure.unit == "µs" else count_text
-    interval = interval_text(figure.low, figure.high, text)
-    least = "at least " if figure.verdict == "at least" else ""
-    said = (
-        f"{_stack_of(figure)}, {payload_of(figure).text}: {least}{text(figure.value)}"
-        f"{f' ({interval})' if interval else ''}"
-    )
+    said = f"{_stack_of(figure)}, {payload_of(figure).text}: {interval_of(figure, text)}"
     return Value(figure.value, figure.low, figure.high, figure.void_text, said)
 
 

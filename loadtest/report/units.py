@@ -34,6 +34,11 @@ def us_text(value_us: float | None) -> str:
     return time_text(None if value_us is None else value_us * 1000)
 
 
+def cpu_text(value_us: float) -> str:
+    """Return CPU per call, which stays in µs: 9.3 µs."""
+    return f"{digits(value_us)} µs"
+
+
 def size_text(size_bytes: float | None, count: int = 2) -> str:
     """Return a size with its unit: 64 B, 1.1 KiB, 133 KiB, 4 MiB."""
     if size_bytes is None:
@@ -85,6 +90,12 @@ def interval_text(low: float | None, high: float | None, text: Text) -> str:
     if unit and last.endswith(f" {unit}"):
         first = number
     return f"{first} to {last}"
+
+
+def with_interval(value: float, low: float | None, high: float | None, text: Text) -> str:
+    """Return ``2.1 (1.9 to 2.3)``, the value alone without an interval."""
+    interval = interval_text(low, high, text)
+    return f"{text(value)} ({interval})" if interval else text(value)
 
 
 def plural(count: int, noun: str) -> str:
