@@ -16,23 +16,27 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.command("report")
 @click.argument("folders", metavar="[FOLDER]...", nargs=-1, type=_folder)
 @click.option(
-    *("--results", "results"),
+    "--results",
+    "results",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("results"),
     help="Where the newest result of each kind is looked for when no FOLDER is named.",
 )
 @click.option(
-    *("--page", "file"),
+    "--page",
+    "file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the page into this file; with FOLDERs it is made of them.",
 )
 @click.option(
-    *("--figures", "pictures"),
+    "--figures",
+    "pictures",
     type=click.Path(file_okay=False, path_type=Path),
     help="Write the charts as SVG and PNG, and figures.md, into this folder.",
 )
 @click.option(
-    *("--fill", "text"),
+    "--fill",
+    "text",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Write parts of the report into this text, between <!-- report: NAME --> and "
     "<!-- end of report -->; a NAME that is none is answered with all that are. "
@@ -121,7 +125,8 @@ def _write(folders: Sequence[Path], results: Path, wanted: _Wanted) -> None:
     "--force", is_flag=True, help="Judge void runs, and runs from unlike machines or loads, too."
 )
 @click.option(
-    *("--metric", "metrics"),
+    "--metric",
+    "metrics",
     multiple=True,
     metavar="NAME",
     help="Judge this only, as calls/s, p99 or service.p50; * stands for anything; repeatable.",

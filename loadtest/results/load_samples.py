@@ -41,19 +41,45 @@ LOAD_KINDS = ("run", "locust")
 SAMPLES = SAMPLES_FILE
 _DOCUMENT_PARTS = {"kind": str, "config": dict, "environment": dict, "figures": list}
 _DAMAGED = (
-    *(ValueError, TypeError, LookupError, AttributeError, OverflowError),
-    *(RecursionError, EOFError, ZeroDivisionError, zlib.error, lzma.LZMAError),
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    EOFError,
+    ZeroDivisionError,
+    zlib.error,
+    lzma.LZMAError,
 )
 _GENERATOR = ("scheduled", "held", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
 _BUCKETS = range(bucket_of(LOWEST_NS), bucket_of(HIGHEST_NS) + 1)
 _NUMBER_LABELS = (
-    *("size_bytes", "k", "floor", "compress_ns", "payload_bytes", "connections", "in_flight"),
+    "size_bytes",
+    "k",
+    "floor",
+    "compress_ns",
+    "payload_bytes",
+    "connections",
+    "in_flight",
     "calls_in_flight",
 )
 _KINDS = frozenset(FigureKind)
 _TEXT_LABELS = (
-    *("kind", "codec", "subject", "message", "contract", "baseline", "method"),
-    *("stack", "payload_kind", "loop", "figure", "load", "what", "case"),
+    "kind",
+    "codec",
+    "subject",
+    "message",
+    "contract",
+    "baseline",
+    "method",
+    "stack",
+    "payload_kind",
+    "loop",
+    "figure",
+    "load",
+    "what",
+    "case",
 )
 # More seconds than a run can have: a damaged number shall not fill the memory.
 _MOST_SECONDS = 1_000_000

@@ -84,7 +84,10 @@ def shown_us(value_us: float | None) -> str:
 
 
 CSV_COLUMNS = (
-    *("label", "clock", "count", "per_s"),
+    "label",
+    "clock",
+    "count",
+    "per_s",
     *(f"p{percent:g}_us" for percent in PERCENTILES),
     "max_us",
 )
