@@ -9,89 +9,21 @@ A struct of Python values is native already; nothing is converted further.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from types import GenericAlias
+from typing import Any, Literal, get_type_hints
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from capnp_rig.loadtest.codecs.messages import Message, Tensor
+from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
 from capnp_rig.loadtest.codecs.plain import tensor_of
 from capnp_rig.loadtest.codecs.reading import ONE_FIELD, PERCENTS, Read, Share, read_text, readers
 
-_Kind = Literal["created", "updated", "moved", "removed"]
-
-
-class _Text(Struct, gc=False):
-    content: str
-
-
-class _Record(Struct, gc=False):
-    id: int
-    time: int
-    kind: _Kind
-    active: bool
-    total: int
-    change: int
-    price: float
-    weight: float
-    name: str
-    note: str
-    key: bytes
-    readings: list[float]
-
-
-class _NameOfRecord(Struct, gc=False):
-    name: str
-
-
-class _Records(Struct, gc=False):
-    records: list[_Record]
-
-
-class _RawRecords(Struct, gc=False):
-    records: list[Raw]
-
-
-class _Tensor(Struct, gc=False):
-    name: str
-    shape: list[int]
-    data: bytes
-
-
-class _TextArray(_Text, gc=False, array_like=True):
-    pass
-
-
-class _RecordArray(_Record, gc=False, array_like=True):
-    pass
-
-
-class _RecordsArray(Struct, gc=False, array_like=True):
-    records: list[_RecordArray]
-
-
-class _RawRecordsArray(_RawRecords, gc=False, array_like=True):
-    pass
-
-
-class _TensorArray(Struct, gc=False, array_like=True):
-    name: str
-    shape: list[int]
-    data: memoryview
-
-
-class _Types(NamedTuple):
-    """The structs of one format; without `name_of_record` a whole record is read for its name."""
-
-    text: Callable[..., Built]
-    record: Callable[..., Built]
-    records: Callable[..., Built]
-    raw_records: Callable[..., Built]
-    tensor: Callable[..., Built]
-    name_of_record: Callable[..., Built] | None = None
-
-
+_RECORD_FIELDS = {
+    **get_type_hints(Record),
+    "kind": Literal["created", "updated", "moved", "removed"],
+}
 _READS = readers("r.{}")
 _RECORD_READS = _READS[Message.RECORD]
 
@@ -119,11 +51,23 @@ def _raw_reads(
 
 
 def _codec(
-    name: str, encode: Callable[[Built], bytes], decoder: Callable[[Any], Any], types: _Types
+    name: str,
+    encode: Callable[[Built], bytes],
+    decoder: Callable[[Any], Any],
+    data: type,
+    *,
+    array_like: bool,
 ) -> Codec:
-    text, record, records, raw_records, tensor, name_of_record = types
+    def struct(kind: str, /, **fields: object) -> Any:
+        return msgspec.defstruct(kind, list(fields.items()), gc=False, array_like=array_like)
+
+    text, record = struct("Text", content=str), struct("Record", **_RECORD_FIELDS)
+    # mypy would take `list[record]` for a type of its own.
+    records = struct("Records", records=GenericAlias(list, record))
+    tensor = struct("Tensor", name=str, shape=list[int], data=data)
     open_text, open_tensor = decoder(text).decode, decoder(tensor).decode
     open_record, open_records = decoder(record).decode, decoder(records).decode
+    open_raw = decoder(struct("RawRecords", records=list[Raw])).decode
 
     def build_tensor(values: Tensor) -> Built:
         return tensor(values.name, values.shape, values.values.data.cast("B"))
@@ -135,8 +79,9 @@ def _codec(
         return tensor_of(opened.name, opened.shape, opened.data, copy=copy)
 
     name_reads: dict[Share, Read] = {}
-    if name_of_record is not None:
-        open_name, read_name = decoder(name_of_record).decode, _RECORD_READS[ONE_FIELD]
+    # An array has no names of fields: the whole record is decoded for that one.
+    if not array_like:
+        open_name, read_name = decoder(struct("Name", name=str)).decode, _RECORD_READS[ONE_FIELD]
         name_reads[ONE_FIELD] = lambda frame: read_name(open_name(frame))
     return Codec(
         name,
@@ -163,7 +108,7 @@ def _codec(
                 encode=encode,
                 open=open_records,
                 reads=_READS[Message.RECORDS],
-                open_reads=_raw_reads(decoder(raw_records).decode, decoder(record).decode),
+                open_reads=_raw_reads(open_raw, open_record),
                 to_native=lambda frame: open_records(frame).records,
                 note="parts of the list are decoded one by one, the rest stays raw",
             ),
@@ -182,11 +127,13 @@ MSGSPEC_JSON = _codec(
     "msgspec JSON",
     msgspec.json.Encoder().encode,
     msgspec.json.Decoder,
-    _Types(_Text, _Record, _Records, _RawRecords, _Tensor, _NameOfRecord),
+    bytes,
+    array_like=False,
 )
 MSGSPEC_MSGPACK = _codec(
     "msgspec MessagePack",
     msgspec.msgpack.Encoder().encode,
     msgspec.msgpack.Decoder,
-    _Types(_TextArray, _RecordArray, _RecordsArray, _RawRecordsArray, _TensorArray),
+    memoryview,
+    array_like=True,
 )
