@@ -19,7 +19,7 @@ This is not an engine for the worker's loop but the loop itself, in place of
 descriptor has a callback; one turn of the loop calls those that are ready. A connection reads
 once per turn, into a buffer that all share, and writes at once. Only what the kernel does not
 take is kept; while there is any, the connection waits to write, and does not read above
-`_WRITE_LIMIT` of it.
+`WRITE_LIMIT_BYTES` of it.
 
 If a peer broke the protocol, the server ends the stream and drops what the peer still sends, as
 `server.connections.lingering` explains. In a drain, what has arrived is answered. A connection is
@@ -34,7 +34,7 @@ from collections import deque
 from collections.abc import Callable
 
 from capnp_rig.server.connections.connection_log import ConnectionLog
-from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_S
+from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_S, WRITE_LIMIT_BYTES
 from capnp_rig.server.connections.socket_options import set_options
 from capnp_rig.server.control import messages
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
@@ -50,7 +50,6 @@ CANCELLED = 1
 _READ = selectors.EVENT_READ
 _WRITE = selectors.EVENT_WRITE
 _RECEIVE_BYTES = 262_144
-_WRITE_LIMIT = 1_048_576
 _MESSAGES_PER_TURN = 64
 _DRAIN_TURN_S = 0.005
 _DRAIN_QUIET_S = 0.02
@@ -324,7 +323,7 @@ class _Connection:
 
     def _choose_interest(self) -> None:
         wanted = _WRITE if self._unsent else 0
-        if self._is_lingering or (not self._ending and self._unsent_bytes <= _WRITE_LIMIT):
+        if self._is_lingering or (not self._ending and self._unsent_bytes <= WRITE_LIMIT_BYTES):
             wanted |= _READ
         if wanted != self._interest and self._sock.fileno() >= 0:
             self._interest = wanted

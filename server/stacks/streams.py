@@ -1,6 +1,6 @@
 """What the stacks of plain byte streams share: flow control, and an end in good order.
 
-Back pressure: once `_WRITE_LIMIT` bytes wait for a peer that does not read, nothing more is read
+Back pressure: once `WRITE_LIMIT_BYTES` wait for a peer that does not read, nothing more is read
 from it. So one connection keeps that much and the answers to one read at most.
 
 The end: when the worker drains, what has arrived is answered first. If a peer broke the protocol,
@@ -11,12 +11,12 @@ the peer still sends (`server.connections.lingering`).
 import asyncio
 from typing import cast
 
+from capnp_rig.server.connections.limits import WRITE_LIMIT_BYTES
 from capnp_rig.server.connections.lingering import Lingering, has_unread, is_settled
 from capnp_rig.server.engines.engine import OnEnd, end_reason
 from capnp_rig.server.services.reverse import Note
 from capnp_rig.server.stacks.limits import CUT_OFF
 
-_WRITE_LIMIT = 1_048_576
 _DRAIN_POLL_S = 0.02
 # Then a peer that never stops sending is read no more.
 _DRAIN_READ_LIMIT_S = 3.0
@@ -45,7 +45,7 @@ class Stream(asyncio.Protocol):
         """Begin."""
         # Not asserted: uvloop's transports do not derive from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=_WRITE_LIMIT)
+        self._transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
         self._streams.add(self)
 
     def pause_writing(self) -> None:
