@@ -10,9 +10,10 @@ from statistics import median
 from typing import Any
 
 from capnp_rig.loadtest.bench.case_times import CaseTimes
+from capnp_rig.loadtest.bench.pair_figures import interval_figure
 from capnp_rig.loadtest.bench.plan import CAPNP, Case, Plan, groups, ratios_of
 from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
-from capnp_rig.loadtest.stats.crossover import Crossover, find_crossover
+from capnp_rig.loadtest.stats.crossover import find_crossover
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.pair_statistics import (
     BOOTSTRAP_PAIRS,
@@ -29,6 +30,7 @@ from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 _BY_SIZE = (BUILD_ENCODE, READ_ONE, READ_ALL)
 # A curve through fewer points says little about where it crosses.
 _LEAST_POINTS = 3
+_RATIO_UNIT = "times as fast"
 ENCODED_SIZE = "encoded size"
 
 # Medians in ns by process, of each case.
@@ -62,30 +64,15 @@ def figures(
 
 def _time(case: Case, by_process: Mapping[int, float]) -> Figure:
     times = interval_of_median(list(by_process.values()), seed=0)
-    return Figure(
-        name=f"time: {case.name}",
-        value=times.value,
-        unit="ns",
-        contract=case.contract,
-        n=times.n,
-        low=times.low,
-        high=times.high,
-        reasons=_interval_reasons(times),
-        labels=_time_labels(case),
-    )
+    judged = Judgement(Verdict.OK, _interval_reasons(times))
+    name = f"time: {case.name}"
+    return interval_figure(name, times, "ns", case.contract, _time_labels(case), judged)
 
 
 def _void(case: Case, reason: str) -> Figure:
-    return Figure(
-        f"time: {case.name}",
-        None,
-        "ns",
-        case.contract,
-        0,
-        verdict=Verdict.VOID,
-        reasons=(Reason.of(ReasonCode.OTHER, text=reason),),
-        labels=_time_labels(case),
-    )
+    judged = Judgement(Verdict.VOID, (Reason.of(ReasonCode.OTHER, text=reason),))
+    name = f"time: {case.name}"
+    return interval_figure(name, None, "ns", case.contract, _time_labels(case), judged)
 
 
 def _time_labels(case: Case) -> dict[str, Any]:
@@ -110,36 +97,21 @@ def _ratios(group: Sequence[Case], medians: _Medians) -> list[Figure]:
         floor = noise_floor(same)
         labels = {"kind": FigureKind.FLOOR, **old.labels(), "baseline": old.codec}
         judged = Judgement(Verdict.AA, (Reason(ReasonCode.NOISE_FLOOR),))
-        grouped.append(_ratio_figure(f"A/A: {old.name}", old, same, judged, labels))
+        name = f"A/A: {old.name}"
+        grouped.append(interval_figure(name, same, _RATIO_UNIT, old.contract, labels, judged))
         for new in candidates:
             ratio = _ratio(medians, old, new)
             name = f"ratio: {new.name}, against {old.subject}"
             labels = {"kind": FigureKind.RATIO, **new.labels()}
             labels |= {"baseline": old.codec, "floor": floor}
-            grouped.append(_ratio_figure(name, new, ratio, judge(ratio, floor), labels))
+            judged = judge(ratio, floor)
+            grouped.append(interval_figure(name, ratio, _RATIO_UNIT, new.contract, labels, judged))
     return grouped
 
 
 def _ratio(medians: _Medians, old: Case, new: Case) -> Interval:
     both = sorted(medians[old].keys() & medians[new].keys())
     return paired_ratio([medians[old][p] for p in both], [medians[new][p] for p in both])
-
-
-def _ratio_figure(
-    name: str, case: Case, ratio: Interval, judged: Judgement, labels: Mapping[str, Any]
-) -> Figure:
-    return Figure(
-        name=name,
-        value=ratio.value,
-        unit="times as fast",
-        contract=case.contract,
-        n=ratio.n,
-        low=ratio.low,
-        high=ratio.high,
-        verdict=judged.verdict,
-        reasons=judged.reasons,
-        labels=labels,
-    )
 
 
 # --- where a ratio crosses 1 -----------------------------------------------------------------
@@ -184,23 +156,11 @@ def _crossing_figures(
 ) -> Iterator[Figure]:
     for key, curve in curves.items():
         if len(curve) >= _LEAST_POINTS:
-            grouped = find_crossover(curve, is_rising=is_rising)
+            crossing = find_crossover(curve, is_rising=is_rising)
             own = {"kind": kind, **labels[key]}
-            yield _crossing_figure(f"{kind}: {', '.join(key)}", unit, grouped, own)
-
-
-def _crossing_figure(name: str, unit: str, grouped: Crossover, labels: Mapping[str, Any]) -> Figure:
-    return Figure(
-        name=name,
-        value=grouped.value,
-        unit=unit,
-        contract=labels["contract"],
-        n=grouped.n,
-        low=grouped.low,
-        high=grouped.high,
-        reasons=grouped.reasons,
-        labels=labels,
-    )
+            judged = Judgement(Verdict.OK, crossing.reasons)
+            name = f"{kind}: {', '.join(key)}"
+            yield interval_figure(name, crossing, unit, own["contract"], own, judged)
 
 
 # --- memory and sizes ------------------------------------------------------------------------
@@ -214,12 +174,7 @@ def _memory(measured: Iterable[Mapping[str, Any]]) -> Iterator[Figure]:
         grouped.setdefault(key, []).append(each)
     for (message, contract, size, codec), several in grouped.items():
         place = f"{message}, {contract}, {size} B, {codec}"
-        labels = {
-            "codec": codec,
-            "message": message,
-            "contract": contract,
-            "size_bytes": size,
-        }
+        labels = {"codec": codec, "message": message, "contract": contract, "size_bytes": size}
         for kind, field in (
             (FigureKind.MEMORY, "rss_bytes"),
             (FigureKind.ALLOCATED, "python_bytes"),

@@ -1,13 +1,15 @@
-"""The figures of rounds that measure a baseline, a candidate, and the baseline again (no I/O)."""
+"""Figures from values of processes or rounds, and the ratios of pairs of them (no I/O)."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import replace
 from typing import Any
 
 from capnp_rig.loadtest.bench.rounds import AGAIN, BASELINE, CANDIDATE
-from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.crossover import Crossover
+from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.pair_statistics import (
     Interval,
+    Judgement,
     Verdict,
     interval_of_median,
     judge,
@@ -18,6 +20,24 @@ from capnp_rig.loadtest.stats.reasons import Reason
 
 # What is timed: a call, from its sending to its answer.
 CONTRACT = "round trip"
+OK = Judgement(Verdict.OK)
+
+
+def interval_figure(
+    name: str,
+    measured: Interval | Crossover | None,
+    unit: str,
+    contract: str,
+    labels: Mapping[str, Any],
+    judged: Judgement = OK,
+) -> Figure:
+    """Return a value with its interval, None where nothing was measured."""
+    figure = Figure(name, None, unit, contract, 0, labels=labels)
+    if measured is not None:
+        figure = replace(
+            figure, value=measured.value, n=measured.n, low=measured.low, high=measured.high
+        )
+    return replace(figure, verdict=judged.verdict, reasons=judged.reasons)
 
 
 def median_figure(
@@ -25,40 +45,21 @@ def median_figure(
     values: Sequence[float],
     unit: str,
     contract: str,
-    *,
-    verdict: Verdict = Verdict.OK,
-    reasons: tuple[Reason, ...] = (),
-    labels: Mapping[str, Any] = MappingProxyType({}),
+    labels: Mapping[str, Any],
+    judged: Judgement = OK,
 ) -> Figure:
-    """Return the median of one value per process, with its interval."""
-    middle = interval_of_median(values, seed=0)
-    return Figure(
-        name,
-        middle.value,
-        unit,
-        contract,
-        middle.n,
-        middle.low,
-        middle.high,
-        verdict,
-        reasons,
-        labels=dict(labels),
-    )
+    """Return the median of one value per process, with its interval; None without a value."""
+    middle = interval_of_median(values, seed=0) if values else None
+    return interval_figure(name, middle, unit, contract, labels, judged)
 
 
 def value_figure(
     load: str, subject: str, what: str, unit: str, values: Sequence[float], *limits: Reason
 ) -> Figure:
     """Return the median of what `subject` did; where something limited it, a lower bound."""
-    return median_figure(
-        f"{load}: {subject} {what}",
-        values,
-        unit,
-        CONTRACT,
-        verdict=Verdict.AT_LEAST if limits else Verdict.OK,
-        reasons=limits,
-        labels=value_labels(load, subject, what),
-    )
+    judged = Judgement(Verdict.AT_LEAST, limits) if limits else OK
+    labels = value_labels(load, subject, what)
+    return median_figure(f"{load}: {subject} {what}", values, unit, CONTRACT, labels, judged)
 
 
 def value_labels(load: str, subject: str, what: str) -> dict[str, Any]:
@@ -82,23 +83,21 @@ def ratio_figures(
     same = paired_ratio(costs[BASELINE], costs[AGAIN])
     ratio = paired_ratio(costs[BASELINE], costs[CANDIDATE])
     floor = noise_floor(same)
-    judgement = judge(ratio, floor)
     return [
-        Figure(
+        interval_figure(
             f"{load}: A/A, {what}",
-            *_ratio(same),
-            Verdict.FLOOR,
-            labels={"kind": "A/A", "subject": baseline, **place},
+            same,
+            "ratio",
+            CONTRACT,
+            {"kind": "A/A", "subject": baseline, **place},
+            Judgement(Verdict.FLOOR),
         ),
-        Figure(
+        interval_figure(
             f"{load}: {subject} over {baseline}, {what}",
-            *_ratio(ratio),
-            judgement.verdict,
-            judgement.reasons,
-            labels={"kind": "ratio", "subject": subject, **place, "floor": floor},
+            ratio,
+            "ratio",
+            CONTRACT,
+            {"kind": "ratio", "subject": subject, **place, "floor": floor},
+            judge(ratio, floor),
         ),
     ]
-
-
-def _ratio(of: Interval) -> tuple[float, str, str, int, float | None, float | None]:
-    return (of.value, "ratio", CONTRACT, of.n, of.low, of.high)

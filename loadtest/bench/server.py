@@ -39,7 +39,7 @@ from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.server_process import ServerProcess, running_server
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
-from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.workload import WorkloadConfig
@@ -195,11 +195,7 @@ def in_memory_figures(processes: list[dict[str, float]]) -> list[Figure]:
     times_us = {case: [times[case] / 1000 for times in processes] for case in processes[0]}
     return [
         median_figure(
-            f"in memory: {case}",
-            values,
-            "µs",
-            CONTRACT,
-            labels={"kind": "in memory", "case": case},
+            f"in memory: {case}", values, "µs", CONTRACT, {"kind": "in memory", "case": case}
         )
         for case, values in times_us.items()
     ]
@@ -235,16 +231,10 @@ def _rate(load: str, engine: str, measured: list[Round]) -> Figure:
 
 def _p99(load: str, engine: str, measured: list[Round]) -> Figure:
     times = merge(Histogram.from_json(r.result.histogram) for r in measured)
-    value_ns, what = times.percentile_ns(99), "service time p99"
-    value_us = None if value_ns is None else value_ns / 1000
-    return Figure(
-        f"{load}: {engine} {what}",
-        value_us,
-        "µs",
-        CONTRACT,
-        times.count,
-        labels=value_labels(load, engine, what),
-    )
+    value_us, what = us_of(times.percentile_ns(99)), "service time p99"
+    labels = value_labels(load, engine, what)
+    name = f"{load}: {engine} {what}"
+    return Figure(name, value_us, "µs", CONTRACT, times.count, labels=labels)
 
 
 def _idle_memory(engine: str, count: int, server_cpu: int, folder: Path) -> Figure:

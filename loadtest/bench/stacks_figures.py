@@ -7,16 +7,16 @@ rounds anew. A ratio is paired: both stacks in the same round.
 An echo reverses nothing. It is a floor to be held against, so no ratio has it.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
+from capnp_rig.loadtest.bench.pair_figures import CONTRACT, OK, interval_figure
 from capnp_rig.loadtest.protocols import CAPNP, ECHO
 from capnp_rig.loadtest.stats.figure import Figure
-from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
 from capnp_rig.loadtest.stats.pair_statistics import (
     BOOTSTRAP_PAIRS,
     LEAST_PAIRS,
@@ -41,9 +41,8 @@ PERCENTILES: Mapping[str, float] = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9}
 RATIO_CALLS, RATIO_CPU = "ratio_calls_per_s", "ratio_cpu"
 GENERATOR_BUSY, SERVER_BUSY = "generator_busy", "server_busy"
 FLOOR_CALLS, FLOOR_CPU = "floor_calls_per_s", "floor_cpu"
-_ROUND_TRIP, _FLOOR = "round trip", "floor: an echo"
+_FLOOR = "floor: an echo"
 _COVERED = 0.95
-_OK = Judgement(Verdict.OK)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -169,25 +168,19 @@ def _figure(
     figure: str,
     unit: str,
     measured: Interval | None,
-    judged: Judgement = _OK,
+    judged: Judgement = OK,
     **labels: object,
 ) -> Figure:
     """Return a figure of the load of `sample`."""
-    interval = measured or Interval(math.nan, None, None, 0)
     baseline = labels.get("baseline")
     over = f" over {baseline}" if baseline else ""
-    return Figure(
-        name=f"{sample.stack}{over}, {sample.payload_kind} of {sample.payload_bytes} B, "
-        f"{sample.loop} loop: {figure}",
-        value=None if math.isnan(interval.value) else interval.value,
-        unit=unit,
-        contract=_FLOOR if sample.stack == ECHO else _ROUND_TRIP,
-        n=interval.n,
-        low=interval.low,
-        high=interval.high,
-        verdict=judged.verdict,
-        reasons=judged.reasons,
-        labels={
+    payload = f"{sample.payload_kind} of {sample.payload_bytes} B"
+    return interval_figure(
+        f"{sample.stack}{over}, {payload}, {sample.loop} loop: {figure}",
+        measured,
+        unit,
+        _FLOOR if sample.stack == ECHO else CONTRACT,
+        {
             "stack": sample.stack,
             "payload_kind": sample.payload_kind,
             "payload_bytes": sample.payload_bytes,
@@ -197,6 +190,7 @@ def _figure(
             "figure": figure,
             **labels,
         },
+        judged,
     )
 
 
@@ -207,7 +201,7 @@ def _median(values: Sequence[float]) -> Interval:
 def _void(*problems: Reason | None) -> Judgement:
     """Return that a figure is void for the first problem, or ok without one."""
     problem = next((each for each in problems if each is not None), None)
-    return _OK if problem is None else Judgement(Verdict.VOID, (problem,))
+    return OK if problem is None else Judgement(Verdict.VOID, (problem,))
 
 
 def _broken(samples: Sequence[StackSample]) -> Reason | None:
@@ -247,11 +241,8 @@ def _busy_reason(samples: Sequence[StackSample], subject: str = "") -> Reason:
 
 def _cpu(samples: Sequence[StackSample], broken: Reason | None) -> Figure:
     costs = [cost for sample in samples if (cost := sample.cpu_us_per_call()) is not None]
-    problem = None
-    if len(costs) < len(samples):
-        problem = Reason(ReasonCode.CPU_NOT_READABLE)
-    else:
-        problem = _little_cpu(samples)
+    is_known = len(costs) == len(samples)
+    problem = _little_cpu(samples) if is_known else Reason(ReasonCode.CPU_NOT_READABLE)
     return _figure(samples[0], CPU, "µs", _median(costs) if costs else None, _void(broken, problem))
 
 
@@ -279,7 +270,7 @@ def _percentiles(samples: Sequence[StackSample], broken: Reason | None) -> Itera
             few = Reason.of(ReasonCode.FEW_BEYOND, least=LIMITS["least_beyond"])
         measured = None
         if value_ns is not None:
-            measured = Interval(value_ns / 1000, _us(low), _us(high), len(times))
+            measured = Interval(value_ns / 1000, us_of(low), us_of(high), len(times))
         yield _figure(samples[0], name, "µs", measured, _void(broken, late, few))
 
 
@@ -313,10 +304,6 @@ def _interval_ns(
         return min(each), max(each)
     cut = round((1 - _COVERED) / 2 * len(drawn))
     return drawn[cut], drawn[-1 - cut]
-
-
-def _us(value_ns: float | None) -> float | None:
-    return None if value_ns is None else value_ns / 1000
 
 
 # --- ratios ----------------------------------------------------------------------------------

@@ -6,31 +6,25 @@ service time: what is counted must agree with what was asked for, or the clocks 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from capnp_rig.loadtest.bench.pair_figures import median_figure
+from capnp_rig.loadtest.bench.pair_figures import CONTRACT, median_figure
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
-from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
 from capnp_rig.loadtest.stats.pair_statistics import Judgement, Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import LIMITS
 
-RATE, P50, P99, CPU, LITTLE = (
-    "calls/s",
-    "service p50",
-    "service p99",
-    "server CPU per call",
-    "in flight, by Little's law",
-)
+RATE, P50, P99 = "calls/s", "service p50", "service p99"
+CPU, LITTLE = "server CPU per call", "in flight, by Little's law"
 PERCENTILES: Mapping[str, float] = {P50: 50.0, P99: 99.0}
 UNITS: Mapping[str, str] = {RATE: "calls/s", P50: "µs", P99: "µs", CPU: "µs", LITTLE: "calls"}
 # How far the calls in flight may be from what was asked for.
 _LITTLE_MARGIN = 0.05
 # What is within so much of the highest rate is as good as it.
 _NEAR = 0.95
-_CONTRACT = "round trip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +59,12 @@ class SweepStep:
         rate, mean_ns = self.calls / self.seconds, times.mean_ns
         return {
             RATE: rate,
-            **{what: _us(times.percentile_ns(at)) for what, at in PERCENTILES.items()},
+            **{what: us_of(times.percentile_ns(at)) for what, at in PERCENTILES.items()},
             CPU: self.server_cpu_s * 1e6 / self.calls
             if self.server_cpu_s is not None and self.calls
             else None,
             LITTLE: None if mean_ns is None else rate * mean_ns / 1e9,
         }
-
-
-def _us(value_ns: int | None) -> float | None:
-    return None if value_ns is None else value_ns / 1000
 
 
 def by_flight(steps: Sequence[SweepStep]) -> dict[int, list[SweepStep]]:
@@ -102,16 +92,8 @@ def _of_flight(steps: Sequence[SweepStep]) -> Iterator[Figure]:
     for what, unit in UNITS.items():
         name = f"{labels['load']}: {what}"
         values = [value for each in seen if (value := each[what]) is not None]
-        judged = judge_steps(what, steps)
-        figure = Figure(name, None, unit, _CONTRACT, 0)
-        if values:
-            figure = median_figure(name, values, unit, _CONTRACT)
-        yield replace(
-            figure,
-            verdict=judged.verdict,
-            reasons=judged.reasons,
-            labels={**labels, "what": what},
-        )
+        own = {**labels, "what": what}
+        yield median_figure(name, values, unit, CONTRACT, own, judge_steps(what, steps))
 
 
 def judge_steps(what: str, steps: Sequence[SweepStep]) -> Judgement:

@@ -125,7 +125,7 @@ _EDGES = {
 _EXACT = ("count", "sum_ns", "min_ns", "max_ns", "below", "above")
 
 
-def us_of(value_ns: int | None) -> float | None:
+def us_of(value_ns: float | None) -> float | None:
     """Return µs, None where there is no value."""
     return None if value_ns is None else value_ns / 1000
 

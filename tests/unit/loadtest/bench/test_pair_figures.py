@@ -1,5 +1,5 @@
 from capnp_rig.loadtest.bench.pair_figures import median_figure, ratio_figures
-from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.pair_statistics import Judgement, Verdict
 from capnp_rig.loadtest.stats.reasons import reasons_of_text
 
 
@@ -24,8 +24,8 @@ def test_a_median_has_its_interval_and_its_reason() -> None:
         [1.0, 2.0, 3.0, 4.0, 5.0, 60.0],
         "µs",
         "c",
-        verdict=Verdict.AT_LEAST,
-        reasons=reasons_of_text("why"),
+        {"a": 1},
+        Judgement(Verdict.AT_LEAST, reasons_of_text("why")),
     )
     assert (figure.value, figure.low, figure.high, figure.n) == (3.5, 1.0, 60.0, 6)
     assert (figure.verdict, figure.reason) == ("at least", "why")
