@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from capnp_rig.loadtest.bench.locust_process import run_locust
+from capnp_rig.loadtest.bench.commands import run_locust
 from capnp_rig.loadtest.bench.rounds import BenchError
 from capnp_rig.loadtest.engine.child_process import last_line
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server

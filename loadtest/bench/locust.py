@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.bench.locust_process import run_locust
+from capnp_rig.loadtest.bench.commands import run_locust
 from capnp_rig.loadtest.bench.pair_figures import ratio_figures, value_figure
 from capnp_rig.loadtest.bench.rounds import (
     AGAIN,

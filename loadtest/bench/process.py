@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from capnp_rig.loadtest.bench.module_output import json_output, tail
+from capnp_rig.loadtest.bench.commands import json_output, tail
 from capnp_rig.loadtest.bench.plan import Case, Plan
 from capnp_rig.loadtest.bench.rounds import BenchError
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command

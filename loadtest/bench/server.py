@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.bench.module_output import json_output
+from capnp_rig.loadtest.bench.commands import json_output
 from capnp_rig.loadtest.bench.pair_figures import (
     CONTRACT,
     median_figure,

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from capnp_rig.loadtest.bench.module_output import json_output
+from capnp_rig.loadtest.bench.commands import json_output
 from capnp_rig.loadtest.bench.rounds import BenchError
 from capnp_rig.loadtest.engine.child_process import last_line
 
