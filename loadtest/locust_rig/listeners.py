@@ -18,10 +18,11 @@ have them. `run_context.context` holds the state. How a run flows:
 
 import logging
 import signal
+from functools import cache
 from typing import Any
 
 import gevent
-from locust import events
+from locust import argument_parser, events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
@@ -39,6 +40,7 @@ __all__ = ["context"]
 _logger = logging.getLogger(__name__)
 # Locust ships type information, but not for its hooks.
 _events: Any = events
+_argument_parser: Any = argument_parser
 
 
 def _on_parser(parser: LocustArgumentParser) -> None:
@@ -87,6 +89,9 @@ def _on_bug(environment: Environment, msg: Any, **_: object) -> None:
 
 
 tables.mend_tables()
+# At each order to spawn users, a worker of Locust's makes the parser of all options anew for every
+# one of them: a second, on a busy machine, in which it sends no call and reads no reply.
+_argument_parser.default_args_dict = cache(_argument_parser.default_args_dict)
 for event, listener in (
     (_events.init_command_line_parser, _on_parser),
     (_events.init, _on_init),
