@@ -5,6 +5,7 @@ Reports come every few seconds, each with what is new since the last one. Totals
 windows, so that reading a long run costs as little as reading a short one.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -78,12 +79,14 @@ _PLAIN = ("at_s", "seconds", "pid", "host", "cpu")
 class GeneratorProcess:
     """A process that makes load, as the collecting process knows it.
 
-    `number` is its worker index; `heard_s` is when it last reported, on the collecting process's
-    clock. `busy_now` and `rate_now_hz` are those between its last two reports.
+    `number` is its worker index; `heard_s` is when it last reported, `began_s` when its seconds
+    began, both on the collecting process's clock. `busy_now` and `rate_now_hz` are those between
+    its last two reports.
     """
 
     number: int
     heard_s: float
+    began_s: float = math.inf
     pid: int = 0
     host: str = ""
     cpu: int | None = None
@@ -132,6 +135,8 @@ class GeneratorProcess:
             self.rate_now_hz = report.calls / passed_s
         self.pid, self.host, self.cpu = sent.pid, sent.host, sent.cpu
         self.at_s, self.seconds, self.heard_s = sent.at_s, sent.seconds, now_s
+        # The report that was under way for the shortest time tells best.
+        self.began_s = min(self.began_s, now_s - sent.at_s)
         self.use += sent.use
         self._plain = add(self._plain, replace(report, windows={}))
         fresh = [window for second, window in report.windows.items() if second != WARMUP]
@@ -186,18 +191,24 @@ class LiveRun:
         summary = summarize([MeasuredRepeat(reports, 1.0, self._busy, server_cpu_s)])
         return replace(summary, calls_per_s=summary.calls / self.seconds if self.seconds else 0.0)
 
-    def between(self, first: int, last: int) -> Summary:
-        """Return the seconds `first` to `last` of all processes together."""
-        seconds = range(first, last + 1)
-        window = add_windows(
-            each.report.windows[second]
-            for each in self.generators.values()
-            for second in seconds
-            if second in each.report.windows
-        )
-        report = Report({0: window}, scheduled=0 if self.is_open_loop else None)
-        shares = (each.busy_between(first, last + 1) for each in self.generators.values())
-        return summarize([MeasuredRepeat([report], len(seconds), max(shares, default=0.0))])
+    def between(self, from_s: float, until_s: float) -> Summary:
+        """Return what the processes saw between two times of the collecting process's clock.
+
+        A process counts with its whole seconds in between: a worker's begin later than the run.
+        """
+        windows, shares, calls_per_s = [], [0.0], 0.0
+        for each in self.generators.values():
+            first, end = (max(at_s - each.began_s, 0.0) for at_s in (from_s, until_s))
+            seconds = range(math.ceil(first), math.floor(end))
+            seen = each.report.windows
+            own = [seen[second] for second in seconds if second in seen]
+            windows += own
+            shares.append(each.busy_between(first, end))
+            if own:
+                calls_per_s += sum(window.answered for window in own) / len(seconds)
+        report = Report({0: add_windows(windows)}, scheduled=0 if self.is_open_loop else None)
+        summary = summarize([MeasuredRepeat([report], until_s - from_s, max(shares))])
+        return replace(summary, calls_per_s=calls_per_s)
 
     @property
     def _busy(self) -> float:

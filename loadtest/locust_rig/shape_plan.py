@@ -110,16 +110,15 @@ _SETTLING_S = 1
 class Ramp:
     """Steps of `users` more each, until a condition fails or there are `most` users.
 
-    `see` returns what the seconds from one to another, both included, have seen. `done` has the
-    steps that were judged. The seconds that a step is judged by are whole ones,
-    from its second second on.
+    `see` returns what was seen from one time to another. `done` has the steps that were judged,
+    each by what came after its first second.
     """
 
     users: int
     step_s: float
     most: int
     conditions: tuple[Threshold, ...]
-    see: Callable[[int, int], Summary]
+    see: Callable[[float, float], Summary]
     done: list[Step] = field(default_factory=list)
     _began_s: float | None = None
 
@@ -139,12 +138,11 @@ class Ramp:
             self._began_s = at_s
         if at_s < self._began_s + self.step_s:
             return self.users_now
-        first = -int(-(self._began_s + _SETTLING_S) // 1)
-        last = max(first, int(self._began_s + self.step_s) - 1)
-        seen = self.see(first, last)
+        from_s, until_s = self._began_s + _SETTLING_S, self._began_s + self.step_s
+        seen = self.see(from_s, until_s)
         checked = (condition.violation(seen) for condition in self.conditions)
         violations = tuple(violation for violation in checked if violation is not None)
-        self.done.append(Step(self.users_now, first, last + 1, seen, violations))
+        self.done.append(Step(self.users_now, from_s, until_s, seen, violations))
         self._began_s = at_s
         if violations or self.done[-1].users >= self.most:
             return None

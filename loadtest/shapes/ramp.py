@@ -6,6 +6,7 @@ first step fails. If all steps hold, the usual rules apply.
 """
 
 import logging
+import time
 from argparse import Namespace
 from typing import Any
 
@@ -40,7 +41,7 @@ class RampShape(PlannedShape):
         """Return a ramp that has not begun."""
         users = max(1, round(options.ramp_rate * options.ramp_time))
         conditions = tuple(map(parse_threshold, options.ramp_fail_if or [_CONDITION]))
-        return Ramp(users, options.ramp_time, options.ramp_max, conditions, _measure)
+        return Ramp(users, options.ramp_time, options.ramp_max, conditions, self._measure)
 
     def reset_time(self) -> None:
         """Begin anew, as Locust says at the start of each run."""
@@ -68,14 +69,15 @@ class RampShape(PlannedShape):
         if ramp.failed is not None:
             _collector().exit_status = 0 if ramp.highest else 1
 
+    def _measure(self, from_s: float, until_s: float) -> Summary:
+        began_s = time.monotonic() - self.get_run_time()  # type: ignore[no-untyped-call]
+        live = _collector().fresh(_REPORT_S)
+        return live.between(began_s + from_s, began_s + until_s)
+
 
 def _collector() -> RunCollector:
     assert context.collector is not None, "shapes run within a run"
     return context.collector
-
-
-def _measure(first: int, last: int) -> Summary:
-    return _collector().fresh(_REPORT_S).between(first, last)
 
 
 def _add_options(parser: LocustArgumentParser) -> None:

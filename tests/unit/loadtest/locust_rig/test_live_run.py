@@ -81,13 +81,25 @@ def test_a_stretch_holds_its_own_seconds_only() -> None:
     windows = [(0, window(1)), (1, window(30)), (2, window(50, 500, failed=4)), (3, window(7))]
     run.receive("a", 0, envelope(*windows, used=used), now_s=4)
     run.receive("b", 1, envelope((2, window(20))), now_s=4)
-    stretch = run.between(1, 2)
+    # Both began at 1 on this clock.
+    stretch = run.between(1.9, 4.2)
     assert (stretch.calls, stretch.errors, stretch.calls_per_s) == (100, 4, 50)
     # In a closed loop a call is due when it is sent.
     assert stretch.response == stretch.service
     assert stretch.service.count == stretch.lateness.count == 100
     assert stretch.busy == pytest.approx(1.7 / 3)
     assert run.between(10, 12).calls == 0
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.4, 1.3])
+def test_a_worker_that_began_later_counts_with_its_own_seconds(late_s: float) -> None:
+    run = LiveRun()
+    windows = [(second, window(100 * second)) for second in range(4)]
+    run.receive("a", 0, envelope(*windows, at_s=4), now_s=4)
+    run.receive("b", 1, envelope(*windows, at_s=4 - late_s), now_s=4)
+    # Two seconds have at least one whole second of each.
+    own = {0.0: 100 + 200, 0.4: 100, 1.3: 0}[late_s]
+    assert run.between(1, 3).calls == 100 + 200 + own
 
 
 def test_before_the_first_report_there_is_nothing() -> None:
