@@ -8,38 +8,46 @@ import os
 import socket
 import time
 from argparse import Namespace
-from dataclasses import dataclass, field
-from typing import Self
+from typing import Any
+
+import gevent
+import psutil
 
 from capnp_rig.loadtest.engine.cpu_pin import choose_cpu, pin_process
-from capnp_rig.loadtest.locust_rig.live_run import ProcessReport
-from capnp_rig.loadtest.locust_rig.resource_sampler import ProcessSampler
+from capnp_rig.loadtest.locust_rig.live_run import ProcessReport, ResourceUse
 from capnp_rig.loadtest.stats.tally import Tally
+from capnp_rig.rigcli.gc_page import publish_gc
 
 # The CPUs that there are before anything is pinned.
 _CPUS = sorted(os.sched_getaffinity(0))
+_SAMPLE_EVERY_S = 1.0
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass
 class ProcessRecorder:
-    """What this process has to report of the current run, or of the last one."""
+    """What this process has to report of the current run, or of the last one.
 
-    tally: Tally = field(default_factory=Tally)
-    is_running: bool = False
-    cpu: int | None = None
-    _sampler: ProcessSampler | None = None
-    _started_s: float = field(default_factory=time.monotonic)
-    _stopped_s: float | None = None
-    _cpu_ns: int = field(default_factory=time.process_time_ns)
+    The first, before any run, has no options and reports nothing. Each other one is that of a run:
+    it pins this process, which is the `number`-th, and counts from now on.
+    """
 
-    @classmethod
-    def start(cls, options: Namespace, *, pin: str | None, number: int) -> Self:
-        """Begin a run: pin this process, which is the `number`-th, and count from now on."""
-        cpu = _pin(pin, number)
-        tally = Tally(open_ns=time.monotonic_ns(), is_open_loop=options.rate is not None)
-        return cls(tally, is_running=True, cpu=cpu, _sampler=ProcessSampler())
+    def __init__(
+        self, options: Namespace | None = None, *, pin: str | None = None, number: int = 0
+    ) -> None:
+        self.is_running = options is not None
+        self._cpu = _pin(pin, number)
+        is_open_loop = options is not None and options.rate is not None
+        self.tally = Tally(open_ns=time.monotonic_ns(), is_open_loop=is_open_loop)
+        self._process = psutil.Process()
+        self._started_s = time.monotonic()
+        self._stopped_s: float | None = None
+        self._cpu_ns = time.process_time_ns()
+        self._use: list[ResourceUse] = []
+        if self.is_running:
+            self._gc = publish_gc()
+            self._sample()
+            self._sampling: Any = gevent.spawn(self._sample_often)
 
     def stopping(self) -> None:
         """Note that the users stop now: what they do from here on takes no time of the run."""
@@ -50,19 +58,37 @@ class ProcessRecorder:
         cpu_ns, now_s = time.process_time_ns(), time.monotonic()
         used_ns, self._cpu_ns = cpu_ns - self._cpu_ns, cpu_ns
         if is_last:
-            self.is_running = False
             self.stopping()
-            if self._sampler is not None:
-                self._sampler.stop()
+            self._stop_sampling()
+        use, self._use = tuple(self._use), []
         return ProcessReport(
             self.tally.take(cpu_ns=used_ns, final=is_last),
             at_s=now_s - self._started_s,
             seconds=(self._stopped_s or now_s) - self._started_s,
             pid=os.getpid(),
             host=socket.gethostname(),
-            cpu=self.cpu,
-            use=() if self._sampler is None else self._sampler.take(),
+            cpu=self._cpu,
+            use=use,
         )
+
+    def _stop_sampling(self) -> None:
+        if self.is_running:
+            self.is_running = False
+            self._sampling.kill()
+            self._sample()
+            if self._gc is not None:
+                self._gc.close()
+
+    def _sample_often(self) -> None:
+        while True:
+            gevent.sleep(_SAMPLE_EVERY_S)
+            self._sample()
+
+    def _sample(self) -> None:
+        at_s = time.monotonic() - self._started_s
+        rss_bytes = int(self._process.memory_info().rss)
+        gc = None if self._gc is None else self._gc.use
+        self._use.append(ResourceUse(at_s, time.process_time(), rss_bytes, gc))
 
 
 def _pin(pin: str | None, number: int) -> int | None:

@@ -1,4 +1,4 @@
-"""What server and generator use while Locust runs: CPU and memory, once a second.
+"""What the server uses while Locust runs: CPU and memory, once a second.
 
 Both finding the server and reading its figures mean reading files under /proc. That happens in a
 real thread, so that no user waits for it.
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import gevent
-import psutil
 
 from capnp_rig.loadtest.engine.server_usage import (
     WatchedProcess,
@@ -18,10 +17,8 @@ from capnp_rig.loadtest.engine.server_usage import (
     machine_time,
     read_usage,
 )
-from capnp_rig.loadtest.locust_rig.live_run import ResourceUse
 from capnp_rig.loadtest.stats.process_use import MachineTime, Usage, cpu_s_between, steal_between
 from capnp_rig.rigcli.address import AddressError, parse_address
-from capnp_rig.rigcli.gc_page import publish_gc
 
 _EVERY_S = 1.0
 NOT_HERE = "no process of the server was found: it is on another machine, or another user's"
@@ -126,39 +123,3 @@ class ServerSampler:
         usages = in_thread(read_usage, self._parts)
         at_s = time.monotonic() - self._started_s
         self.readings.append(ServerReading(at_s, tuple(usages), machine_time()))
-
-
-class ProcessSampler:
-    """Samples once a second what this process uses."""
-
-    def __init__(self) -> None:
-        self._process = psutil.Process()
-        self._started_s = time.monotonic()
-        self._samples: list[ResourceUse] = []
-        self._gc = publish_gc()
-        self._sample()
-        self._greenlet: Any = gevent.spawn(self._follow)
-
-    def take(self) -> tuple[ResourceUse, ...]:
-        """Return what is new since the last `take`."""
-        samples, self._samples = tuple(self._samples), []
-        return samples
-
-    def stop(self) -> None:
-        """Take the last sample."""
-        self._greenlet.kill()
-        self._sample()
-        if self._gc is not None:
-            self._gc.close()
-            self._gc = None
-
-    def _follow(self) -> None:
-        while True:
-            gevent.sleep(_EVERY_S)
-            self._sample()
-
-    def _sample(self) -> None:
-        at_s = time.monotonic() - self._started_s
-        rss_bytes = int(self._process.memory_info().rss)
-        gc = None if self._gc is None else self._gc.use
-        self._samples.append(ResourceUse(at_s, time.process_time(), rss_bytes, gc))

@@ -85,7 +85,7 @@ class RunContext:
                 # A run that a lost master never ended.
                 self.recorder.take(is_last=True)
             pin, number = self._pin or options.pin, max(runner.worker_index, 0)
-            self.recorder = ProcessRecorder.start(options, pin=pin, number=number)
+            self.recorder = ProcessRecorder(options, pin=pin, number=number)
         self.users = UserGroup(environment, share_here(environment, runner), self.recorder.tally)
         # Locust looks through the stack to log who ended a run, before it tells anybody. The first
         # look takes 21 ms, in which no call is sent and no reply read; the next ones 0.5.
