@@ -45,11 +45,7 @@ class Times:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Return what `to_json` wrote.
-
-        Raises:
-            ValueError: A histogram has other bucket edges.
-        """
+        """Return what `to_json` wrote; raises as `Histogram.from_json`."""
         return cls(**{name: Histogram.from_json(part) for name, part in plain.items()})
 
 
@@ -101,11 +97,7 @@ class Window:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Return what `to_json` wrote.
-
-        Raises:
-            ValueError: A histogram has other bucket edges.
-        """
+        """Return what `to_json` wrote; raises as `Histogram.from_json`."""
         return cls(
             {label: Times.from_json(times) for label, times in plain["calls"].items()},
             Histogram.from_json(plain["connects"]),
@@ -206,11 +198,7 @@ class Report:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Return what `to_json` wrote.
-
-        Raises:
-            ValueError: A histogram has other bucket edges.
-        """
+        """Return what `to_json` wrote; raises as `Histogram.from_json`."""
         windows = {second: Window.from_json(part) for second, part in plain["windows"]}
         return cls(windows, **{name: plain[name] for name in _PLAIN})
 
@@ -426,8 +414,7 @@ class Clocks:
         """Return the clocks of `times`; in a closed loop a call is due when it is sent."""
         if is_open_loop:
             return cls(times.response, times.service, times.lateness)
-        return cls(times.service, times.service, _zeros(times.service.count))
-
-
-def _zeros(count: int) -> Histogram:
-    return Histogram(count=count, below=count, min_ns=0, max_ns=0) if count else Histogram()
+        count = times.service.count
+        edge_ns = 0 if count else None
+        zeros = Histogram(count=count, below=count, min_ns=edge_ns, max_ns=edge_ns)
+        return cls(times.service, times.service, zeros)
