@@ -1,5 +1,6 @@
 """What the live panel shows of a run, in plain values for its page and Locust's tabs (no I/O)."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
@@ -17,66 +18,62 @@ def panel(
     live: LiveRun, server: ServerSampler, now_s: float, summary: Summary | None, *, is_running: bool
 ) -> dict[str, Any]:
     """Return the panel of a run; `summary` is its last word, None while there is none."""
-    total = live.total
     judged = summary or live.so_far(server.cpu_s)
+    times = times_rows(live.total, live.seconds)
+    failures = [{"kind": kind, "count": judged.failures[kind]} for kind in sorted(judged.failures)]
+    server_now, generators = _server(server), _generators(live, now_s)
     return {
         "is_running": is_running,
         "loop": "open" if live.is_open_loop else "closed",
         "seconds": live.seconds,
         # The figures are as old as the oldest report in them.
-        "age_s": max((now_s - each.heard_s for each in live.generators.values()), default=0.0),
+        "age_s": max((each["age_s"] for each in generators), default=0.0),
         "calls": judged.calls,
         "errors": judged.errors,
         "calls_per_s": judged.calls_per_s,
-        "rate_now_hz": sum(each.rate_now_hz for each in live.generators.values()),
+        "rate_now_hz": sum(each["calls_per_s"] for each in generators),
         "percentiles": list(_PERCENTS),
-        "times": [row.to_json() for row in times_rows(total, live.seconds)],
-        "failures": [
-            {"kind": kind, "count": count} for kind, count in sorted(judged.failures.items())
-        ],
-        "tables": _tables(live, server, judged, now_s),
-        "server": _server(server),
-        "generators": _generators(live, now_s),
+        "times": [row.to_json() for row in times],
+        "failures": failures,
+        "tables": {
+            "times": grid_html(times_table(times)),
+            "server": _grid([_server_cells(each) for each in server_now["processes"]]),
+            "generators": _grid([_generator_cells(each) for each in generators]),
+            "failures": _grid(failures),
+        },
+        "server": server_now,
+        "generators": generators,
         "verdict": judged.verdict,
         "reasons": [reason.text for reason in judged.reasons],
     }
 
 
-def _tables(live: LiveRun, server: ServerSampler, judged: Summary, now_s: float) -> dict[str, Html]:
-    """Return the tables of the live page as HTML, by where they stand in it."""
-    processes = [
-        row(
-            process["name"],
-            f"{process['pid']}",
-            _percent(process["cpu"]),
-            _megabytes(process["rss_bytes"]),
-        )
-        for process in _server(server)["processes"]
-    ]
-    generators = [
-        row(
-            process["name"],
-            _percent(process["cpu"]),
-            _megabytes(process["rss_bytes"]),
-            number_cell(process["calls_per_s"]),
-            None if process["pinned"] is None else f"CPU {process['pinned']}",
-            f"{process['pid']}",
-            process["host"],
-            f"{process['age_s']:.0f} s ago",
-        )
-        for process in _generators(live, now_s)
-    ]
-    failures = [row(kind, count) for kind, count in sorted(judged.failures.items())]
-    use = ("CPU", "memory")
-    headings = ("process", *use, "calls/s", "pinned to", "pid", "on", "reported")
-    tables = (
-        Table("server", "", ("process", "pid", *use), processes),
-        Table("generators", "", headings, generators),
-        Table("failures", "", ("kind", "count"), failures),
-    )
+def _grid(rows: Sequence[Mapping[str, Any]]) -> Html:
+    """Return a table of the live page: cells by their headings."""
+    if not rows:
+        return Html("none")
+    return grid_html(Table("", "", [*rows[0]], [row(*cells.values()) for cells in rows]))
+
+
+def _server_cells(process: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "times": grid_html(times_table(times_rows(live.total, live.seconds))),
-        **{each.key: grid_html(each) if each.rows else Html("none") for each in tables},
+        "process": process["name"],
+        "pid": f"{process['pid']}",
+        "CPU": _percent(process["cpu"]),
+        "memory": _megabytes(process["rss_bytes"]),
+    }
+
+
+def _generator_cells(process: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "process": process["name"],
+        "CPU": _percent(process["cpu"]),
+        "memory": _megabytes(process["rss_bytes"]),
+        "calls/s": number_cell(process["calls_per_s"]),
+        "pinned to": None if process["pinned"] is None else f"CPU {process['pinned']}",
+        "pid": f"{process['pid']}",
+        "on": process["host"],
+        "reported": f"{process['age_s']:.0f} s ago",
     }
 
 
@@ -162,26 +159,23 @@ def process_data(shown: dict[str, Any]) -> list[dict[str, Any]]:
     if not shown:
         return []
     server = shown["server"]
-    rows = [
-        _process_row(f"server: {process['name']}", process, "") for process in server["processes"]
-    ]
+    rows = [_process_row(process, f"server: {process['name']}") for process in server["processes"]]
     if server["missing"]:
         rows.append(
             {"process": "server", "pid": "", "cpu": "", "memory": "", "note": server["missing"]}
         )
     for process in shown["generators"]:
         pinned = "" if process["pinned"] is None else f"pinned to CPU {process['pinned']}, "
-        rows.append(
-            _process_row(process["name"], process, f"{pinned}as of {process['age_s']:.0f} s ago")
-        )
+        note = f"{pinned}as of {process['age_s']:.0f} s ago"
+        rows.append(_process_row(process, process["name"], note))
     return rows
 
 
-def _process_row(name: str, process: dict[str, Any], note: str) -> dict[str, Any]:
+def _process_row(process: dict[str, Any], name: str, note: str = "") -> dict[str, Any]:
     return {
         "process": name,
         "pid": process["pid"],
-        "cpu": "-" if process["cpu"] is None else f"{100 * process['cpu']:.0f}",
-        "memory": "-" if process["rss_bytes"] is None else f"{process['rss_bytes'] / 1e6:.1f}",
+        "cpu": _percent(process["cpu"]).text.removesuffix(" %"),
+        "memory": _megabytes(process["rss_bytes"]).text.removesuffix(" MB"),
         "note": note,
     }
