@@ -177,15 +177,18 @@ def add_options(parser: LocustArgumentParser, user_classes: Sequence[Any] | None
         help="Show the options that are not Locust's own, and exit",
         include_in_web_ui=False,
     )
-    _add_load(parser)
-    _add_texts(parser)
-    _add_method(parser)
-    _add_outcome(parser)
+    _add_own(parser)
     if user_classes is not None:
         _check_while_parsing(parser, user_classes)
 
 
-def _add_load(parser: LocustArgumentParser) -> None:
+def _add_own(parser: LocustArgumentParser) -> None:
+    def add(name: str, kind: Any, metavar: str, text: str, **more: Any) -> None:
+        """Declare an option of the command line alone."""
+        parser.add_argument(
+            name, type=kind, metavar=metavar, help=text, include_in_web_ui=False, **more
+        )
+
     text = "Calls that each ReverseUser keeps in flight on its connection, at most in an open loop"
     add_number(parser, "--in-flight", at_least(1), 1, "<int>", text)
     parser.add_argument(
@@ -203,17 +206,13 @@ def _add_load(parser: LocustArgumentParser) -> None:
     )
     text = "Deadline of each call, in seconds"
     add_number(parser, "--call-timeout", seconds, 15.0, "<seconds>", text)
-    parser.add_argument(
+    add(
         "--pin",
-        type=_pin,
-        metavar="<auto|CPU,…>",
-        help="Pin each process that makes load to a CPU: auto takes the last one first, by worker "
+        _pin,
+        "<auto|CPU,…>",
+        "Pin each process that makes load to a CPU: auto takes the last one first, by worker "
         "number; a list is taken in turn. A worker's own --pin comes before the master's",
-        include_in_web_ui=False,
     )
-
-
-def _add_texts(parser: LocustArgumentParser) -> None:
     text = "Size of each generated text in bytes of UTF-8"
     add_number(parser, "--payload-bytes", at_least(1), 32, "<int>", text)
     parser.add_argument(
@@ -226,47 +225,34 @@ def _add_texts(parser: LocustArgumentParser) -> None:
     parser.add_argument(
         "--text", default="", metavar="<text>", help="Send this text, after a nonce, each time"
     )
-    parser.add_argument(
+    add(
         "--corpus",
-        type=_readable_file,
-        metavar="<file>",
-        help="Send the lines of this file in turn, each after a nonce",
-        include_in_web_ui=False,
+        _readable_file,
+        "<file>",
+        "Send the lines of this file in turn, each after a nonce",
     )
     text = "Seed of the generated texts, and of the UUIDs in params"
     add_number(parser, "--data-seed", int, 1, "<int>", text)
-
-
-def _add_method(parser: LocustArgumentParser) -> None:
-    kinds = {
-        "schema": ("<file>", "Call a method of this .capnp file"),
-        "interface": ("<name>", "Interface to call; needed where the schema has several"),
-        "method": ("<name>", "Method to call; needed where the interface has several"),
-        "params": ("<json|@file>", "Params, a JSON object or one per line"),
-        "expect": ("<json|@file>", "Fields that the results must have, as JSON"),
-    }
-    for name, (metavar, text) in kinds.items():
-        # Params may name a file as well.
-        parser.add_argument(f"--{name}", metavar=metavar, help=text, include_in_web_ui=False)
-
-
-def _add_outcome(parser: LocustArgumentParser) -> None:
-    parser.add_argument(
+    # Params may name a file as well.
+    add("--schema", str, "<file>", "Call a method of this .capnp file")
+    add("--interface", str, "<name>", "Interface to call; needed where the schema has several")
+    add("--method", str, "<name>", "Method to call; needed where the interface has several")
+    add("--params", str, "<json|@file>", "Params, a JSON object or one per line")
+    add("--expect", str, "<json|@file>", "Fields that the results must have, as JSON")
+    add(
         "--fail-if",
-        type=condition,
+        condition,
+        "<condition>",
+        "Exit with 1 if it holds, as p99>2ms, errors>0.1%%, calls/s<20000; repeatable. With "
+        "this, failed calls alone no longer fail the run: say errors>0 for that",
         action="append",
         default=[],
-        metavar="<condition>",
-        help="Exit with 1 if it holds, as p99>2ms, errors>0.1%%, calls/s<20000; repeatable. With "
-        "this, failed calls alone no longer fail the run: say errors>0 for that",
-        include_in_web_ui=False,
     )
-    parser.add_argument(
+    add(
         "--results",
-        type=_folder,
-        metavar="<folder>",
-        help="Write each run into a folder of its own, <utc>-<commit>, in this one",
-        include_in_web_ui=False,
+        _folder,
+        "<folder>",
+        "Write each run into a folder of its own, <utc>-<commit>, in this one",
     )
 
 
@@ -279,24 +265,17 @@ def _check_while_parsing(parser: LocustArgumentParser, user_classes: Sequence[An
 
     def parse_args(*args: Any, **kwargs: Any) -> Namespace:
         options: Namespace = parse(*args, **kwargs)
-        mistake = _mistake(options, user_classes)
+        needs_host = any(each.abstract is False and each.host is None for each in user_classes)
+        mistake = None
+        # A worker gets all but its own --pin from the master.
+        if not options.worker:
+            has_host = options.host or not options.headless or not needs_host
+            mistake = _workload_mistake(options) if has_host else _NO_HOST
         if mistake is not None:
             parser.exit(2, f"{parser.prog}: error: {mistake}\n")
         return options
 
     parser.parse_args = parse_args
-
-
-def _mistake(options: Namespace, user_classes: Sequence[Any]) -> str | None:
-    """Return what is wrong with the options as a whole, None where nothing is."""
-    concrete = [each for each in user_classes if each.abstract is False]
-    has_default_host = all(each.host is not None for each in concrete)
-    # A worker gets all but its own --pin from the master.
-    if options.worker:
-        return None
-    if options.headless and not options.host and not has_default_host:
-        return _NO_HOST
-    return _workload_mistake(options)
 
 
 def _workload_mistake(options: Namespace) -> str | None:
