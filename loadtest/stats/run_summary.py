@@ -175,7 +175,11 @@ def drift(part: MeasuredRepeat, is_open_loop: bool) -> Reason | None:
     third = len(seconds) // 3
     if len(seconds) < _DRIFT_SECONDS:
         return None
-    values = [_drifting(second, is_open_loop) for second in seconds]
+    if is_open_loop:
+        medians_ns = (second.times.response.percentile_ns(50) for second in seconds)
+        values = [(median_ns or 0) / 1000 for median_ns in medians_ns]
+    else:
+        values = [second.answered for second in seconds]
     first, last = median(values[:third]), median(values[-third:])
     change = abs(last - first) / first if first else 0.0
     if change <= LIMITS["drift"]:
@@ -191,12 +195,6 @@ def _full_seconds(part: MeasuredRepeat) -> list[Window]:
             if second != WARMUP and second in windows:
                 windows[second].append(window)
     return [add_windows(each) for each in windows.values()]
-
-
-def _drifting(second: Window, is_open_loop: bool) -> float:
-    if is_open_loop:
-        return (second.times.response.percentile_ns(50) or 0) / 1000
-    return second.answered
 
 
 def figures(summary: Summary) -> list[Figure]:
