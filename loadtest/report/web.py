@@ -57,8 +57,9 @@ _HOW = {
         "Where only Cap'n Proto is said, it is the first."
     ),
 }
-# SVG by the key of its chart.
+# By the key of its chart: SVG as `Html`, or the text of why there is none.
 Pictures = Mapping[str, str]
+_NO_PICTURES = "Install capnp-rig[report], and run loadtest report on this folder, for a picture."
 
 
 class Html(str):
@@ -88,8 +89,8 @@ def joined(content: Iterable[str]) -> Html:
 def render(document: Document, vega_script: str = "", *, pictures: Pictures | None = None) -> str:
     """Return the page; `vega_script` is the JavaScript of Vega, Vega-Lite and Vega-Embed.
 
-    With `pictures` the charts are drawn already, and the page needs no such script; a chart that
-    has no picture is described in words.
+    With `pictures` the charts are drawn already, and the page needs no such script; in place of
+    a picture that is missing stands why.
     """
     drawn_here = () if pictures is not None else document.charts
     charts = {chart.key: vega_lite(chart) for chart in drawn_here}
@@ -168,7 +169,9 @@ def _parts(parts: Iterable[Part], pictures: Pictures | None) -> Iterator[Html]:
 
 def _part(part: Part, pictures: Pictures | None) -> Html:
     if isinstance(part, Chart):
-        return _chart(part) if pictures is None else _picture(part, pictures.get(part.key, ""))
+        if pictures is None:
+            return _chart(part)
+        return _picture(part, pictures.get(part.key, _NO_PICTURES))
     if isinstance(part, Fold):
         parts = _parts(part.parts, pictures)
         return element("details", element("summary", part.title), *parts)
@@ -193,13 +196,12 @@ def _command(command: str, what: str) -> Iterator[Html]:
 
 
 def _picture(chart: Chart, svg: str) -> Html:
-    if svg:
+    if isinstance(svg, Html):
         # In a page the name of SVG's language goes without saying, and would look like a link.
         drawn = Html(_NAMESPACES.sub("", svg))
         shown = element("div", drawn, class_="picture", role="img", aria_label=chart.title)
     else:
-        text = "Install capnp-rig[report], and run loadtest report on this folder, for a picture."
-        shown = joined([element("h3", chart.title), element("p", text, class_="quiet")])
+        shown = joined([element("h3", chart.title), element("p", svg, class_="quiet")])
     caption = element("figcaption", chart.finding)
     return element("figure", shown, caption, id=chart.key, class_="chart")
 

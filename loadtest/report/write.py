@@ -16,7 +16,7 @@ from capnp_rig.loadtest.report.sources import (
     read_sources,
     source_of,
 )
-from capnp_rig.loadtest.report.web import render
+from capnp_rig.loadtest.report.web import Html, render
 from capnp_rig.loadtest.results.hdr_files import HdrMissing, write_hdr_files
 from capnp_rig.loadtest.results.writing import WrittenResult
 
@@ -60,15 +60,17 @@ def write_report(source: Source) -> list[str]:
         ResultError: The result is damaged.
     """
     document = result_document(source)
-    pictures, notes = {}, []
+    pictures: dict[str, str] = {}
+    notes = []
     for chart in document.charts:
         try:
-            pictures[chart.key] = svg(chart)
+            pictures[chart.key] = Html(svg(chart))
         except ExtraMissing:
             break
         except ValueError as error:
             # Below that is the stack of the JavaScript.
             why = " ".join(str(error).splitlines()[:2])
+            pictures[chart.key] = f"This picture could not be drawn: {why}"
             notes.append(f"{source.folder / PAGE} lacks the picture {chart.key}: {why}")
     text = render(document, pictures=pictures)
     (source.folder / PAGE).write_text(text, encoding="utf-8")

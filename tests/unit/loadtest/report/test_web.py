@@ -22,7 +22,7 @@ from capnp_rig.loadtest.report.document import (
     Table,
 )
 from capnp_rig.loadtest.report.sources import find_sources
-from capnp_rig.loadtest.report.web import render
+from capnp_rig.loadtest.report.web import Html, render
 from capnp_rig.loadtest.results import Figure
 
 _VOID_TAGS = {"meta", "link", "br", "img", "input"}
@@ -120,7 +120,7 @@ def test_without_charts_there_is_no_vega() -> None:
 
 def test_a_chart_that_is_drawn_already_is_a_picture_and_needs_no_script() -> None:
     svg = '<svg xmlns="http://www.w3.org/2000/svg" width="9"><path d="M0 0"/></svg>'
-    text = render(_document(_chart(), _chart("other")), pictures={"k": svg})
+    text = render(_document(_chart(), _chart("other")), pictures={"k": Html(svg)})
     page = _Page(text)
     assert (page.problems, page.open) == ([], [])
     assert "http:" not in text

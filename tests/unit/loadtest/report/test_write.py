@@ -92,7 +92,10 @@ def test_a_picture_that_cannot_be_drawn_is_named(
     why = "Vega-Lite to SVG conversion failed: Error: no such mark"
     said = [f"{folder / 'report.html'} lacks the picture time-run: {why}"]
     assert write.write_report(source_of(folder, read_result(folder))) == said
-    assert "<svg" not in (folder / "report.html").read_text(encoding="utf-8")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<svg" not in text
+    assert f"This picture could not be drawn: {why}" in text
+    assert "Install capnp-rig[report]" not in text
     shown = CliRunner().invoke(report, [str(folder)])
     assert shown.stderr == f"warning: {said[0]}\n"
     assert shown.stdout == f"{folder / 'report.html'}\n"
