@@ -35,7 +35,6 @@ from capnp_rig.loadtest.report.units import (
     us_text,
 )
 from capnp_rig.loadtest.results import Figure
-from capnp_rig.loadtest.results.load_samples import stored_verdict
 from capnp_rig.loadtest.stats.contracts import Contract
 from capnp_rig.loadtest.stats.reasons import text_of
 from capnp_rig.loadtest.stats.run_summary import Summary, rank_interval_us
@@ -151,7 +150,7 @@ def _sweep_line(source: Source) -> Row:
 
 
 def _run_line(source: Source, summary: Summary) -> Row:
-    verdict, reasons = stored_verdict(source.document) or (summary.verdict, summary.reasons)
+    verdict, reasons = source.judged(summary)
     clock, times = next(iter(clocks_of(summary).items()))
     low, high = rank_interval_us(times, 99)
     return row(

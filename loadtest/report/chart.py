@@ -179,11 +179,13 @@ def log_panel(
     text: Callable[[float], str],
     marks: Sequence[Mark] = (),
     *,
+    heat: Heat | None = None,
     most: int = 8,
     weight: float = 1.0,
 ) -> Panel:
-    """Return lines over a logarithmic axis, with ticks around their points and marks across."""
+    """Return lines over a logarithmic axis, with ticks around all that is drawn."""
     values = [point.y for line in lines for point in line.points]
+    values += [] if heat is None else [heat.y_edges[0], heat.y_edges[-1]]
     values += [mark.at for mark in marks if mark.axis == "y"]
     axis = Axis(title, is_log=True, ticks=decade_ticks(values, text, most=most))
-    return Panel(axis, lines, marks, weight=weight)
+    return Panel(axis, lines, marks, heat, weight)

@@ -11,25 +11,24 @@ from typing import Any
 
 from capnp_rig.loadtest.report.answers import answers
 from capnp_rig.loadtest.report.call_cpu import cpu_parts
-from capnp_rig.loadtest.report.cells import flat, plain_text
+from capnp_rig.loadtest.report.cells import flat, plain_text, row
 from capnp_rig.loadtest.report.chart import Chart
 from capnp_rig.loadtest.report.codec_ratios import loss_parts
 from capnp_rig.loadtest.report.codec_sweeps import share_parts, size_parts
 from capnp_rig.loadtest.report.codec_view import CodecView
 from capnp_rig.loadtest.report.codec_weights import copy_parts, encoded_parts
 from capnp_rig.loadtest.report.document import (
-    Cell,
     Commands,
     Document,
     Links,
     Notes,
     Paragraph,
     Part,
-    Row,
     Section,
     Table,
 )
 from capnp_rig.loadtest.report.end_to_end import end_to_end_parts
+from capnp_rig.loadtest.report.figures import voids_alike
 from capnp_rig.loadtest.report.flight_curve import flight_parts
 from capnp_rig.loadtest.report.rate_curve import search_parts
 from capnp_rig.loadtest.report.sources import Source, SourceSet
@@ -39,7 +38,6 @@ from capnp_rig.loadtest.report.timeline import time_parts
 from capnp_rig.loadtest.report.units import size_text
 from capnp_rig.loadtest.results import ResultError, run_file, sample_files
 from capnp_rig.loadtest.results.load_samples import damage
-from capnp_rig.loadtest.stats.reasons import likeness
 
 TITLE = "capnp-rig: what was measured"
 # The newest of each kind comes in this order, in tables and commands.
@@ -239,16 +237,11 @@ def _machine(environment: Mapping[str, Any]) -> str:
 def _void_flags(sources: Sequence[Source]) -> Iterator[str]:
     """Yield how many figures of each source are void, with the most common reasons."""
     for source in sources:
-        voids = [each for each in source.figures if each.is_void]
-        # One example per kind of reason: the numbers differ.
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for each in voids:
-            alike.setdefault(likeness(each.reasons), []).append(each.void_text)
-        common = sorted(alike.values(), key=len, reverse=True)
+        common = voids_alike(source.figures)
         told = "; ".join(f"{texts[0]} ({len(texts):,})" for texts in common[:_NAMED])
         more = f"; and {len(common) - _NAMED} more reasons" if len(common) > _NAMED else ""
-        if voids:
-            share = f"{len(voids):,} of {len(source.figures):,} figures are void"
+        if common:
+            share = f"{sum(map(len, common)):,} of {len(source.figures):,} figures are void"
             yield f"{source.kind}: {share}: {told}{more}"
 
 
@@ -299,12 +292,10 @@ def _environment_table(sources: Sequence[Source]) -> Table:
                 holders = facts.setdefault(name, {}).setdefault(plain_text(value), [])
                 holders.append(source.kind)
     rows = [
-        Row(
-            [
-                Cell(name),
-                Cell(value),
-                Cell("all" if len(holders) == len(sources) else ", ".join(dict.fromkeys(holders))),
-            ]
+        row(
+            name,
+            value,
+            "all" if len(holders) == len(sources) else ", ".join(dict.fromkeys(holders)),
         )
         for name, values in facts.items()
         for value, holders in values.items()

@@ -16,6 +16,7 @@ from capnp_rig.loadtest.report.units import (
 )
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import likeness
 
 MARKS: Mapping[Verdict, str] = {
     Verdict.VOID: "?",
@@ -57,6 +58,18 @@ def figure_point(x: float, figure: Figure, said: str) -> Point:
     """Return a figure that has a value as a point of a chart."""
     assert figure.value is not None
     return Point(x, figure.value, figure.low, figure.high, figure.void_text, said)
+
+
+def voids_alike(figures: Iterable[Figure]) -> list[list[str]]:
+    """Return why figures are void, a list per kind of reason, the most common first.
+
+    One of each is an example: the others differ in their numbers.
+    """
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for figure in figures:
+        if figure.is_void:
+            alike.setdefault(likeness(figure.reasons), []).append(figure.void_text)
+    return sorted(alike.values(), key=len, reverse=True)
 
 
 def row_series(

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from capnp_rig.loadtest.report.cells import number_cell, row
+from capnp_rig.loadtest.report.cells import cell, number_cell, row
 from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table, Tone
+from capnp_rig.loadtest.report.document import Paragraph, Part, Table, Tone
 from capnp_rig.loadtest.report.line_styles import PERCENTILES
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import sentence, time_text, us_text
@@ -113,10 +113,10 @@ def rate_table(curve: Sequence[Mapping[str, Any]], slo: str = "") -> Table:
     rows = []
     for point in curve:
         times = [point.get(name) for name in ("p50", "p99", "p999", "lateness_p99")]
-        rates = Cell(f"{point['rate_hz']:,g}", point["rate_hz"]), number_cell(point["calls_per_s"])
+        rates = cell(point["rate_hz"], "{:,g}".format), number_cell(point["calls_per_s"])
         note = str(point.get("note") or "")
         tone = Tone.PLAIN if point["held"] * 2 > point["probes"] else Tone.QUIET
-        shown = (Cell(us_text(value_us), value_us) for value_us in times)
+        shown = (cell(value_us, us_text) for value_us in times)
         held = f"{point['held']} of {point['probes']}"
         rows.append(row(*rates, *shown, held, note, void=note, tone=tone))
     headings = ["offered/s", "answered/s", "p50", "p99", "p99.9", "lateness p99", "held", "note"]

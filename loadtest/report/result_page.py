@@ -29,7 +29,7 @@ from capnp_rig.loadtest.report.run_tables import percentile_cell, times_table
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.timeline import time_parts
 from capnp_rig.loadtest.results import Figure
-from capnp_rig.loadtest.results.load_samples import LoadRun, stored_verdict
+from capnp_rig.loadtest.results.load_samples import LoadRun
 from capnp_rig.loadtest.results.load_series import (
     Second,
     SecondUsage,
@@ -40,7 +40,6 @@ from capnp_rig.loadtest.results.load_series import (
 )
 from capnp_rig.loadtest.results.times_table import times_rows
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
-from capnp_rig.loadtest.stats.reasons import Reason
 from capnp_rig.loadtest.stats.run_summary import Summary, figures
 from capnp_rig.loadtest.stats.tally import WARMUP, Window
 
@@ -65,8 +64,8 @@ def result_document(source: Source) -> Document:
         summary = source.load.summary()
         computed = figures(summary)
         different = disagreements(source.document, source.figures, summary, computed)
-        verdict = list(_verdict(source.document, summary, different))
-        is_void = bool(different) or _judged(source.document, summary)[0] is not Verdict.VALID
+        verdict = list(_verdict(source, summary, different))
+        is_void = bool(different) or source.judged(summary)[0] is not Verdict.VALID
         sections = [
             _figures(_as_judged(computed, source.figures)),
             *_load_sections(source, source.load, summary),
@@ -82,21 +81,15 @@ def _figures(found: Sequence[Figure]) -> Section:
 # --- load runs -------------------------------------------------------------------------------
 
 
-def _judged(document: Mapping[str, Any], summary: Summary) -> tuple[Verdict, Sequence[Reason]]:
-    return stored_verdict(document) or (summary.verdict, summary.reasons)
-
-
-def _verdict(
-    document: Mapping[str, Any], summary: Summary, different: Sequence[str]
-) -> Iterator[Part]:
-    verdict, reasons = _judged(document, summary)
+def _verdict(source: Source, summary: Summary, different: Sequence[str]) -> Iterator[Part]:
+    verdict, reasons = source.judged(summary)
     loop = "open loop: times count from when calls were due"
     if not summary.is_open_loop:
         loop = "closed loop: users wait for replies, so times are service times"
     yield Paragraph(f"{verdict} ({loop})")
     if reasons:
         yield Notes("", [reason.text for reason in reasons])
-    violations = document.get("violations")
+    violations = source.document.get("violations")
     if isinstance(violations, list) and violations:
         yield Notes("", [f"failed: {text}" for text in violations])
     if different:
@@ -166,8 +159,7 @@ def _load_sections(source: Source, load: LoadRun, summary: Summary) -> Iterator[
 def _failures(summary: Summary) -> Part:
     if not summary.failures:
         return Paragraph("No call failed.")
-    counts = sorted(summary.failures.items())
-    rows = [row(kind, count) for kind, count in counts]
+    rows = [row(*failed) for failed in sorted(summary.failures.items())]
     return Table("failure-table", "Failed calls by kind", ["kind", "calls"], rows)
 
 

@@ -19,6 +19,9 @@ from capnp_rig.loadtest.results.load_samples import (
     read_result,
     stored_verdict,
 )
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason
+from capnp_rig.loadtest.stats.run_summary import Summary
 
 _RESULT_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*")
 
@@ -60,6 +63,10 @@ class Source:
         """Where it was made."""
         environment: Mapping[str, Any] = self.document["environment"]
         return environment
+
+    def judged(self, summary: Summary) -> tuple[Verdict, Sequence[Reason]]:
+        """Return the verdict on a load run that was stored, or else that of its summary."""
+        return stored_verdict(self.document) or (summary.verdict, summary.reasons)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from capnp_rig.loadtest.report.units import (
     time_text,
     us_text,
 )
-from capnp_rig.loadtest.results.load_samples import stored_verdict
 from capnp_rig.loadtest.stats.histogram import LOWEST_NS, Histogram
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import ReasonCode, text_of
@@ -114,7 +113,7 @@ def loop_text(source: Source, summary: Summary) -> str:
 
 def _void_of(source: Source, summary: Summary) -> str:
     """Return why no time of the run counts, empty where it does."""
-    verdict, reasons = stored_verdict(source.document) or (summary.verdict, summary.reasons)
+    verdict, reasons = source.judged(summary)
     if verdict is not Verdict.VOID:
         return ""
     return text_of(reason for reason in reasons if reason.code not in _LEAVE_TIMES)

@@ -22,12 +22,11 @@ from capnp_rig.loadtest.bench.stacks_figures import (
 )
 from capnp_rig.loadtest.report.cells import row
 from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
-from capnp_rig.loadtest.report.figures import figure_cell
+from capnp_rig.loadtest.report.figures import figure_cell, voids_alike
 from capnp_rig.loadtest.report.stack_ladder import payload_of
 from capnp_rig.loadtest.report.units import NOTHING, size_text
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import Interval, noise_floor
-from capnp_rig.loadtest.stats.reasons import likeness
 
 # By stack and figure; a ratio by the stack that it is over.
 _Cells = Mapping[tuple[str, str], Figure]
@@ -58,16 +57,7 @@ def stack_parts(figures: Iterable[Figure], skipped: Mapping[str, str]) -> Iterat
     )
     for stack, reason in skipped.items():
         yield Paragraph(f"{stack} was left out: {reason}")
-    yield from _voids(known)
-
-
-def _voids(figures: Iterable[Figure]) -> Iterator[Paragraph]:
-    # One example per kind of reason; the others' numbers are in the result.
-    reasons: dict[tuple[str, ...], list[str]] = {}
-    for figure in figures:
-        if figure.is_void:
-            reasons.setdefault(likeness(figure.reasons), []).append(figure.reason)
-    for alike in sorted(reasons.values(), key=lambda alike: -len(alike)):
+    for alike in voids_alike(known):
         example = "" if len(set(alike)) == 1 else ", such as"
         yield Paragraph(f"Void figures, {len(alike):,}{example}: {alike[0]}")
 

@@ -12,7 +12,7 @@ from capnp_rig.loadtest.report.chart import (
     Mark,
     Panel,
     Point,
-    decade_ticks,
+    log_panel,
 )
 from capnp_rig.loadtest.report.document import Part
 from capnp_rig.loadtest.report.line_styles import PERCENTILES, look_of
@@ -76,10 +76,7 @@ def _latency_panel(
                 points.append(Point(at, value_ns, text=said))
         lines.append(Line(f"{clock} {name}", points, PERCENTILES[name]))
     heat = _heat(seconds, clock)
-    values = [point.y for line in lines for point in line.points]
-    values += [] if heat is None else [heat.y_edges[0], heat.y_edges[-1]]
-    axis = Axis(f"{clock} time", is_log=True, ticks=decade_ticks(values, time_text))
-    return Panel(axis, lines, marks, heat, weight=1.6)
+    return log_panel(f"{clock} time", lines, time_text, marks, heat=heat, weight=1.6)
 
 
 def _rate_panel(seconds: Sequence[tuple[float, Second]]) -> Panel:
