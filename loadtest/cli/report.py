@@ -104,18 +104,18 @@ def _write(folders: Sequence[Path], results: Path, wanted: _Wanted) -> None:
     from capnp_rig.loadtest.results import ResultError
 
     with failures_in_one_line(ResultError, ExtraMissing, NoSuchPart):
-        found = sources_of(results, folders)
-        for line in found.skipped:
+        sources = sources_of(results, folders)
+        for line in sources.skipped:
             click.echo(f"warning: {line}", err=True)
-        if not found.sources:
+        if not sources.sources:
             raise click.UsageError(f"{results} has no result: run loadtest bench first")
         if wanted.page is not None:
-            click.echo(write_page(found, wanted.page))
+            click.echo(write_page(sources, wanted.page))
         if wanted.pictures is not None:
-            click.echo(write_figures(found, wanted.pictures)[-1])
+            click.echo(write_figures(sources, wanted.pictures)[-1])
         if wanted.text is not None:
             pictures = wanted.pictures or results / _FIGURES
-            click.echo(fill_text(found, wanted.text, pictures))
+            click.echo(fill_text(sources, wanted.text, pictures))
 
 
 @click.command("compare")
@@ -151,16 +151,16 @@ def compare_results(
     try:
         with failures_in_one_line(ResultError):
             old, new = read_result(baseline), read_result(candidate)
-            found = compare(old, new, force=force, metrics=metrics)
+            comparison = compare(old, new, force=force, metrics=metrics)
     except CompareError as error:
         raise click.UsageError(str(error)) from error
     if as_json:
-        click.echo(json.dumps(found.to_json()))
+        click.echo(json.dumps(comparison.to_json()))
     else:
-        show(stdout(), *comparison_parts(found))
-    for line in objection_lines(found):
+        show(stdout(), *comparison_parts(comparison))
+    for line in objection_lines(comparison):
         click.echo(printable(line), err=True)
-    return found.exit_status
+    return comparison.exit_status
 
 
 def _check(folder: Path) -> None:

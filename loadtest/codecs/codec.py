@@ -116,17 +116,17 @@ class Codec:
 
     def supports(self, message: Message, contract: str) -> bool:
         """Tell whether it is timed under a contract with a message."""
-        one = self.messages.get(message)
-        if one is None:
+        paths = self.messages.get(message)
+        if paths is None:
             return False
         if contract in WRITING:
             return self.writes
         if contract == SEGMENTS:
-            return self.writes and one.segments is not None
+            return self.writes and paths.segments is not None
         if contract == ROUND_TRIP or contract in TRANSPORTED:
             return self.writes and self.reads
         share = OPEN_READS.get(contract.removesuffix(" cold"))
-        return self.reads and (share is None or share in one.reads)
+        return self.reads and (share is None or share in paths.reads)
 
 
 def verify(codec: MessageCodec, message: Message, values: Native) -> Frame:
@@ -144,9 +144,9 @@ def verify(codec: MessageCodec, message: Message, values: Native) -> Frame:
             raise CodecMismatch(f"{way} of {message} gives back other values")
     for share in codec.reads:
         expected = checksum(message, values, share)
-        found = {codec.reads[share](codec.open(frame)), codec.reader(share)(frame)}
-        if found != {expected}:
-            raise CodecMismatch(f"{reading(share)} of {message} gives {found}, not {expected}")
+        values = {codec.reads[share](codec.open(frame)), codec.reader(share)(frame)}
+        if values != {expected}:
+            raise CodecMismatch(f"{reading(share)} of {message} gives {values}, not {expected}")
     return frame
 
 

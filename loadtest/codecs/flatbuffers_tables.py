@@ -54,8 +54,8 @@ def _scalar(slot: int, kind: str) -> Getter:
 
     def get(self: Any) -> Any:
         table = self._tab
-        found = table.Offset(vtable_offset)
-        return table.Get(flags, found + table.Pos) if found else flags.py_type(0)
+        offset = table.Offset(vtable_offset)
+        return table.Get(flags, offset + table.Pos) if offset else flags.py_type(0)
 
     return get
 
@@ -65,8 +65,8 @@ def _string(slot: int) -> Getter:
 
     def get(self: Any) -> bytes | None:
         table = self._tab
-        found = table.Offset(vtable_offset)
-        return table.String(found + table.Pos) if found else None
+        offset = table.Offset(vtable_offset)
+        return table.String(offset + table.Pos) if offset else None
 
     return get
 
@@ -76,8 +76,8 @@ def _numbers(slot: int, kind: str) -> Getter:
 
     def get(self: Any) -> Any:
         table = self._tab
-        found = table.Offset(vtable_offset)
-        return table.GetVectorAsNumpy(flags, found) if found else 0
+        offset = table.Offset(vtable_offset)
+        return table.GetVectorAsNumpy(flags, offset) if offset else 0
 
     return get
 

@@ -157,13 +157,13 @@ def _message_codec(
 ) -> MessageCodec:
     struct = _STRUCTS[message]
     opening = _after if packed else _within
-    found = reads or _READS[message]
+    chosen = reads or _READS[message]
     return MessageCodec(
         build=build or _ATTRIBUTES[message],
         encode=_encode_packed if packed else _encode,
         open=struct.from_bytes_packed if packed else _opener(struct),
-        reads=found,
-        open_reads={share: opening(struct, read) for share, read in found.items()},
+        reads=chosen,
+        open_reads={share: opening(struct, read) for share, read in chosen.items()},
         to_native=opening(struct, _NATIVE[message]),
         note=note,
     )

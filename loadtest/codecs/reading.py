@@ -116,11 +116,11 @@ def _records_reads(
             return lambda opened: sum(map(read_all, records(opened)[::step]))
         return lambda opened: sum(map(read_all, every(records(opened), step)))
 
-    def one(opened: Any) -> float:
-        found = records(opened)
-        return read_one(found[len(found) // 2])
+    def one_field(opened: Any) -> float:
+        listed = records(opened)
+        return read_one(listed[len(listed) // 2])
 
-    return {ONE_FIELD: one, **{percent: of(percent) for percent in PERCENTS}}
+    return {ONE_FIELD: one_field, **{percent: of(percent) for percent in PERCENTS}}
 
 
 def _tensor_reads(
@@ -135,11 +135,11 @@ def _tensor_reads(
 
         return read
 
-    def one(opened: Any) -> float:
+    def one_field(opened: Any) -> float:
         values = np.frombuffer(data(opened), "<f4")
         return float(values[0] + values[-1])
 
-    return {ONE_FIELD: one, **{percent: of(percent) for percent in PERCENTS}}
+    return {ONE_FIELD: one_field, **{percent: of(percent) for percent in PERCENTS}}
 
 
 def read_text(text: str) -> float:
@@ -155,18 +155,18 @@ def checksum(message: Message, values: Any, share: Share) -> float:
     return _READS[message][share](values)
 
 
-def same(message: Message, one: Any, other: Any) -> bool:
+def same(message: Message, first: Any, second: Any) -> bool:
     """Tell whether two native values of a message are equal.
 
     A record may also be a dict or an object with attributes, as the codec gives it.
     """
     if message is Message.TEXT:
-        return type(one) is type(other) is str and one == other
+        return type(first) is type(second) is str and first == second
     if message is Message.RECORD:
-        return _plain(one) == _plain(other)
+        return _plain(first) == _plain(second)
     if message is Message.RECORDS:
-        return [_plain(record) for record in one] == [_plain(record) for record in other]
-    return _is_float32(one) and _is_float32(other) and _tensor_key(one) == _tensor_key(other)
+        return [_plain(record) for record in first] == [_plain(record) for record in second]
+    return _is_float32(first) and _is_float32(second) and _tensor_key(first) == _tensor_key(second)
 
 
 def _plain(record: Any) -> Record:

@@ -108,11 +108,11 @@ class LineChart:
     @property
     def lines(self) -> list[Line]:
         """Each line once, by name, in the order of the panels."""
-        found: dict[str, Line] = {}
+        by_name: dict[str, Line] = {}
         for panel in self.panels:
             for line in panel.lines:
-                found.setdefault(line.name, line)
-        return list(found.values())
+                by_name.setdefault(line.name, line)
+        return list(by_name.values())
 
 
 @dataclass(frozen=True, slots=True)

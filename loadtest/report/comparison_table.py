@@ -19,38 +19,38 @@ _WORDS = {
 }
 
 
-def comparison_parts(found: Comparison) -> Iterator[Part]:
+def comparison_parts(comparison: Comparison) -> Iterator[Part]:
     """Yield a row per metric, the verdict in words, and how the intervals are meant."""
     headings = ("metric", "unit", "baseline", "candidate", "ratio", "95 % interval", "A/A floor")
     yield Table(
         "comparison",
-        f"Candidate against baseline, by {found.unit}: above 1 the candidate is better",
+        f"Candidate against baseline, by {comparison.unit}: above 1 the candidate is better",
         (*headings, "n", "verdict", "reason"),
         [
             row(
-                one.metric,
-                one.unit,
-                one.baseline,
-                one.candidate,
-                number_cell(one.ratio, 3),
-                interval_text(one.low, one.high, "{:.3f}".format) or "none",
-                cell(one.floor, "{:.1%}".format),
-                one.n,
-                one.verdict,
-                found.reason_of(one, _DOUBTED),
-                tone=tone_of(one.verdict),
+                judged.metric,
+                judged.unit,
+                judged.baseline,
+                judged.candidate,
+                number_cell(judged.ratio, 3),
+                interval_text(judged.low, judged.high, "{:.3f}".format) or "none",
+                cell(judged.floor, "{:.1%}".format),
+                judged.n,
+                judged.verdict,
+                comparison.reason_of(judged, _DOUBTED),
+                tone=tone_of(judged.verdict),
             )
-            for one in found.rows
+            for judged in comparison.rows
         ],
     )
-    is_void = all(row.verdict == Verdict.VOID for row in found.rows)
+    is_void = all(judged.verdict == Verdict.VOID for judged in comparison.rows)
     yield Paragraph(
-        "Nothing could be judged: every row is void." if is_void else _WORDS[found.verdict]
+        "Nothing could be judged: every row is void." if is_void else _WORDS[comparison.verdict]
     )
-    yield from map(Paragraph, found.notes)
+    yield from map(Paragraph, comparison.notes)
 
 
-def objection_lines(found: Comparison) -> Iterator[str]:
+def objection_lines(comparison: Comparison) -> Iterator[str]:
     """Yield why rows are void, or what was ignored to judge them."""
-    for objection in found.objections:
-        yield f"{'ignored' if found.forced else 'void'}: {objection}"
+    for objection in comparison.objections:
+        yield f"{'ignored' if comparison.forced else 'void'}: {objection}"

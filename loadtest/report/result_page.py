@@ -74,8 +74,8 @@ def result_document(source: Source) -> Document:
     return Document(title, verdict=verdict, sections=sections, is_void=is_void)
 
 
-def _figures(found: Sequence[Figure]) -> Section:
-    return Section("figures", "Figures", [figure_table("figure-table", "All figures", found)])
+def _figures(figures: Sequence[Figure]) -> Section:
+    return Section("figures", "Figures", [figure_table("figure-table", "All figures", figures)])
 
 
 # --- load runs -------------------------------------------------------------------------------
@@ -214,8 +214,8 @@ def _usage_table(load: LoadRun, repeat: int) -> Table:
         if not intervals:
             continue
         watched_s = intervals[-1].until_s - intervals[0].from_s
-        cpu_s = sum(one.cores * (one.until_s - one.from_s) for one in intervals)
-        memory = [one.usage.rss_bytes for one in intervals]
+        cpu_s = sum(interval.cores * (interval.until_s - interval.from_s) for interval in intervals)
+        memory = [interval.usage.rss_bytes for interval in intervals]
         process = (role, name, Cell(f"{pid}", pid))
         rows.append(row(*process, cpu_s, cpu_s / watched_s, _mb(min(memory)), _mb(max(memory))))
     headings = ["role", "process", "pid", "CPU s", "cores", "least MB", "most MB"]

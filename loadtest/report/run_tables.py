@@ -80,15 +80,15 @@ def times_table(times: Iterable[Times]) -> Table:
     headings = ["label", "clock", "count", "per s", "mean", *percentiles, "max"]
     rows = [
         row(
-            one.label,
-            one.clock,
-            one.count,
-            number_cell(one.per_s),
-            us_cell(one.times.mean_ns),
-            *(percentile_cell(one.times, percent) for percent in PERCENTILES),
-            us_cell(one.times.max_ns),
+            label_times.label,
+            label_times.clock,
+            label_times.count,
+            number_cell(label_times.per_s),
+            us_cell(label_times.times.mean_ns),
+            *(percentile_cell(label_times.times, percent) for percent in PERCENTILES),
+            us_cell(label_times.times.max_ns),
         )
-        for one in times
+        for label_times in times
     ]
     return Table("times-table", CAPTION, headings, rows)
 

@@ -35,7 +35,7 @@ def sources_of(results: Path, folders: Iterable[Path]) -> SourceSet:
     return usable(read_sources(folders) if folders else find_sources(results))
 
 
-def write_page(found: SourceSet, file: Path) -> Path:
+def write_page(sources: SourceSet, file: Path) -> Path:
     """Write the page of some results into a file, and return its path.
 
     Raises:
@@ -43,7 +43,7 @@ def write_page(found: SourceSet, file: Path) -> Path:
         OSError: It cannot be written.
         ResultError: A result is damaged.
     """
-    text = render(document_of(found, _path_from(file.parent)), vega_script())
+    text = render(document_of(sources, _path_from(file.parent)), vega_script())
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
     return file
@@ -95,7 +95,7 @@ def write_views(written: WrittenResult) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def write_figures(found: SourceSet, folder: Path) -> list[Path]:
+def write_figures(sources: SourceSet, folder: Path) -> list[Path]:
     """Write every chart as SVG and PNG, and a Markdown file that shows them; return the paths.
 
     Raises:
@@ -103,7 +103,7 @@ def write_figures(found: SourceSet, folder: Path) -> list[Path]:
         OSError: A file cannot be written.
         ResultError: A result is damaged.
     """
-    document = document_of(found, _path_from(folder))
+    document = document_of(sources, _path_from(folder))
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for chart in document.charts:
@@ -115,7 +115,7 @@ def write_figures(found: SourceSet, folder: Path) -> list[Path]:
     return [*written, file]
 
 
-def fill_text(found: SourceSet, file: Path, pictures: Path) -> Path:
+def fill_text(sources: SourceSet, file: Path, pictures: Path) -> Path:
     """Fill the places for parts of the report in a text file, and return its path.
 
     `pictures` is where `write_figures` writes.
@@ -125,7 +125,7 @@ def fill_text(found: SourceSet, file: Path, pictures: Path) -> Path:
         OSError: It cannot be read or written.
         ResultError: A result is damaged.
     """
-    document = document_of(found, _path_from(file.parent))
+    document = document_of(sources, _path_from(file.parent))
     folder = Path(os.path.relpath(pictures, file.parent)).as_posix()
     try:
         text = file.read_text("utf-8")
