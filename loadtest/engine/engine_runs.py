@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psutil
@@ -54,7 +54,8 @@ class EngineRun:
     share of the machine's CPU time that was stolen in it; each None where it is not known.
     `server` has what each of the server's processes used in the window, none where that is not
     known. `usages` and `machine` are what processes, each with its role, and the machine had used
-    so many seconds after the window opened.
+    so many seconds after the window opened. `interrupted` is whether Ctrl-C or SIGTERM came, even
+    where it came too late to close the window.
     """
 
     results: tuple[EngineResult, ...]
@@ -63,11 +64,7 @@ class EngineRun:
     usages: tuple[tuple[float, str, Usage], ...]
     machine: tuple[tuple[float, MachineTime], ...]
     server: tuple[ProcessUse, ...] = ()
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether somebody stopped it early."""
-        return any(result.interrupted for result in self.results)
+    interrupted: bool = False
 
     @property
     def part(self) -> MeasuredRepeat:
@@ -112,9 +109,11 @@ def run_engines(
             watch.find_peers(sum(config.connections for config in configs))
         for engine in engines:
             engine.go()
-        _follow(configs[0], engines, watch, tell)
+        signalled = _follow(configs[0], engines, watch, tell)
         results = tuple(engine.result() for engine in engines)
-    return watch.run(results)
+    run = watch.run(results)
+    # An engine that had closed its window when it was asked to stop does not say so.
+    return replace(run, interrupted=signalled or any(result.interrupted for result in results))
 
 
 def _check(engines: Sequence["_Engine"], limit_s: float) -> None:
@@ -128,8 +127,11 @@ def _check(engines: Sequence["_Engine"], limit_s: float) -> None:
 
 def _follow(
     config: EngineConfig, engines: Sequence["_Engine"], watch: "_Watch", tell: Tell
-) -> None:
-    """Wait for the end of all engines; the first Ctrl-C or SIGTERM makes them stop."""
+) -> bool:
+    """Wait for the end of all engines; the first Ctrl-C or SIGTERM makes them stop.
+
+    Returns whether one came.
+    """
     started_s = time.monotonic()
     limit_s = _GRACE_S + config.timeout_s
     if config.seconds is not None:
@@ -150,6 +152,7 @@ def _follow(
             limit_s = passed_s + _GRACE_S + config.timeout_s
             for engine in engines:
                 engine.stop()
+    return stopping
 
 
 class _Watch:

@@ -1,8 +1,8 @@
 """The high-rate engine: one pinned process on uvloop, closed or open loop, every reply checked.
 
 Closed loop: each reply makes room for the next call. Open loop: calls are due on an absolute
-schedule, whatever the server does; `generator.pacer` sends them. Three instants per call: due,
-sent, received; all calls of one turn of the loop share a stamp. `generator.exchange`, or that of
+schedule, whatever the server does; `engine.pacer` sends them. Three instants per call: due,
+sent, received; all calls of one turn of the loop share a stamp. `protocols.exchange`, or that of
 another stack (`loadtest.protocols`), encodes calls and checks replies; `stats.tally` counts.
 
 Run as ``python -m capnp_rig.loadtest.engine.process``, with its config on stdin, a JSON object in
@@ -43,6 +43,7 @@ _REPORT_S = 0.5
 # A run of a number of calls that come to no end.
 _LONGEST_S = 86_400.0
 _CONNECT = "connect"
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +345,7 @@ def _overdue(load: _Load) -> None:
 async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineResult:
     load = _Load(config)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPPING:
         loop.add_signal_handler(number, load.stop)
     await asyncio.gather(*(load.connect(at, again=False) for at in range(config.connections)))
     say({"event": "ready"})
@@ -376,6 +377,9 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
     load.running = False
     for connection in list(load.connections.values()):
         connection.close()
+    # The loop's handlers end with it. A signal that came later would end us before the result is
+    # printed, and has nothing to stop.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     return EngineResult(
         report=load.tally.take(cpu_ns=cpu_ns, final=True),
         # Stopped in its warm-up, it measured nothing.
