@@ -15,6 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+# pycapnp opens folders as it is imported. One that took the number of a closed standard input would
+# be read as such: Locust failed on it, and vl-convert drew no pictures.
+try:
+    os.fstat(0)
+except OSError:
+    os.open(os.devnull, os.O_RDONLY)
+
 import capnp
 from capnp.lib import capnp as _binding
 

@@ -51,6 +51,18 @@ def test_a_mistake_in_a_schema_names_its_place(tmp_path: Path, text: str, reason
     assert reason in str(error.value)
 
 
+def test_no_folder_is_opened_in_place_of_a_closed_input() -> None:
+    script = "import os, capnp_rig.schema; print(os.readlink('/proc/self/fd/0'))"
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == "/dev/null\n"
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match=r"no schema file at .*nope\.capnp"):
         load_schema(tmp_path / "nope.capnp")
