@@ -27,6 +27,7 @@ from capnp_rig.loadtest.results import ResultError
 from capnp_rig.loadtest.results.load_samples import Result, stored_verdict
 from capnp_rig.loadtest.stats.metric import Metric
 from capnp_rig.loadtest.stats.pair_statistics import Interval, Verdict, judge
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 from capnp_rig.loadtest.stats.resampling import LEAST_UNITS, ratio_of
 
 _EXIT = {Verdict.FASTER: 0, Verdict.SAME: 0, Verdict.SLOWER: 3, Verdict.INCONCLUSIVE: 4}
@@ -99,7 +100,12 @@ class Row:
     floor: float | None
     n: int
     verdict: Verdict
-    reason: str
+    reasons: tuple[Reason, ...]
+
+    @property
+    def reason(self) -> str:
+        """The reasons in words, empty where there are none."""
+        return text_of(self.reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +133,16 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        rows = [asdict(row) | {"reason": self.reason_of(row, self.doubt)} for row in self.rows]
-        return asdict(self) | {"rows": rows, "exit_status": self.exit_status}
+        return asdict(self) | {
+            "rows": [self._row_json(row) for row in self.rows],
+            "exit_status": self.exit_status,
+        }
+
+    def _row_json(self, row: Row) -> dict[str, Any]:
+        values = asdict(row)
+        del values["reasons"]
+        codes = [reason.to_json() for reason in row.reasons]
+        return values | {"reason": self.reason_of(row, self.doubt), "reason_codes": codes}
 
     def reason_of(self, row: Row, doubt: str) -> str:
         """Return the reason of a row with `doubt`, which is the same in all rows that have it."""
@@ -252,7 +266,7 @@ def _row(old: Metric, new: Metric, doubt: str) -> Row:
         ratio = ratio_of(*(pair[::-1] if old.is_higher_better else pair), n)
     if old.floor is not None and new.floor is not None:
         floor = max(old.floor, new.floor)
-    verdict, reason = _judged(old, new, ratio, floor)
+    verdict, reasons = _judged(old, new, ratio, floor)
     if doubt:
         verdict = Verdict.VOID
     return Row(
@@ -266,20 +280,20 @@ def _row(old: Metric, new: Metric, doubt: str) -> Row:
         floor=floor,
         n=n,
         verdict=verdict,
-        reason=reason,
+        reasons=reasons,
     )
 
 
 def _judged(
     old: Metric, new: Metric, ratio: Interval | None, floor: float | None
-) -> tuple[Verdict, str]:
-    problems = list(dict.fromkeys(problem for problem in (old.problem, new.problem) if problem))
+) -> tuple[Verdict, tuple[Reason, ...]]:
+    problems = tuple(dict.fromkeys(old.problems + new.problems))
     if problems:
-        return Verdict.VOID, "; ".join(problems)
+        return Verdict.VOID, problems
     if ratio is None:
-        return Verdict.VOID, "a value of zero"
+        return Verdict.VOID, (Reason.of(ReasonCode.VALUE_OF_ZERO),)
     judgement = judge(ratio, floor)
-    return judgement.verdict, judgement.reason
+    return judgement.verdict, judgement.reasons
 
 
 def _overall(rows: Iterable[Row]) -> Verdict:

@@ -16,7 +16,8 @@ from capnp_rig.loadtest.results.load_series import (
     used_between,
 )
 from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
-from capnp_rig.loadtest.stats.metric import Metric, floor_of, metric_of_values, tail_problem
+from capnp_rig.loadtest.stats.metric import Metric, floor_of, metric_of_values, tail_problems
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.resampling import (
     LEAST_SECONDS,
     Blocks,
@@ -44,21 +45,22 @@ def metrics_by_repeat(load: LoadRun, *, seed: int) -> Iterator[Metric]:
     for clock in _clocks(load):
         for percent in PERCENTILES:
             values = [us_of(getattr(each, clock).percentile_ns(percent)) for each in repeats]
-            problem = tail_problem(getattr(whole, clock), percent)
-            yield metric_of_values(f"{clock}.p{percent:g}", "µs", values, seed, problem)
+            problems = tail_problems(getattr(whole, clock), percent)
+            yield metric_of_values(f"{clock}.p{percent:g}", "µs", values, seed, problems)
     cpu_us = [each.server_cpu_us_per_call for each in repeats]
-    yield metric_of_values(SERVER_CPU, "µs", cpu_us, seed, _cpu_problem(whole))
+    yield metric_of_values(SERVER_CPU, "µs", cpu_us, seed, _cpu_problems(whole))
 
 
 def _clocks(load: LoadRun) -> tuple[str, ...]:
     return ("response", "service") if load.is_open_loop else ("service",)
 
 
-def _cpu_problem(whole: Summary) -> str:
+def _cpu_problems(whole: Summary) -> tuple[Reason, ...]:
     if whole.server_cpu_s is None:
-        return "the server's CPU time is not known"
+        return (Reason.of(ReasonCode.CPU_NOT_KNOWN),)
     least_s = LIMITS["least_server_cpu_s"]
-    return f"under {least_s:g} s of server CPU" if whole.server_cpu_s < least_s else ""
+    is_little = whole.server_cpu_s < least_s
+    return (Reason.of(ReasonCode.LITTLE_CPU, least_s=least_s),) if is_little else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +161,9 @@ def metrics_by_second(load: LoadRun, *, seed: int) -> Iterator[Metric]:
     lengths = [len(stretch) for stretch in stretches]
     length = block_length(lengths)
     if length is None:
-        problem = f"too few seconds: {len(pieces)}, at least {LEAST_SECONDS}"
+        few = Reason.of(ReasonCode.FEW_SECONDS, count=len(pieces), least=LEAST_SECONDS)
         for metric in _metrics(load, whole, len(pieces), [None, None, None]):
-            yield Metric(metric.name, metric.unit, metric.value, metric.n, problem=problem)
+            yield Metric(metric.name, metric.unit, metric.value, metric.n, problems=(few,))
         return
     drawn = [_Drawn(pieces, draw_blocks(lengths, length, seed=seed))]
     for first in (1, 0):
@@ -193,20 +195,20 @@ def _metrics(
         resampled = [None if each is None else each.percentiles(clock) for each in drawn]
         for percent in PERCENTILES:
             each_ns = [None if each is None else each[percent] for each in resampled]
-            value, problem = us_of(times.percentile_ns(percent)), tail_problem(times, percent)
-            yield _metric(f"{clock}.p{percent:g}", "µs", value, n, each_ns, problem)
+            value, problems = us_of(times.percentile_ns(percent)), tail_problems(times, percent)
+            yield _metric(f"{clock}.p{percent:g}", "µs", value, n, each_ns, problems)
     cpu = [None if each is None else each.cpu() for each in drawn]
-    problem = _cpu_problem(whole) or _watch_problem(drawn[0])
-    yield _metric(SERVER_CPU, "µs", whole.server_cpu_us_per_call, n, cpu, problem)
+    problems = _cpu_problems(whole) or _watch_problems(drawn[0])
+    yield _metric(SERVER_CPU, "µs", whole.server_cpu_us_per_call, n, cpu, problems)
 
 
-def _watch_problem(drawn: _Drawn | None) -> str:
+def _watch_problems(drawn: _Drawn | None) -> tuple[Reason, ...]:
     if drawn is None:
-        return ""
+        return ()
     watched_s = sum(piece.watched_s for piece in drawn.pieces)
     seconds = sum(piece.length_s for piece in drawn.pieces)
     is_watched = watched_s >= _LEAST_WATCHED * seconds
-    return "" if is_watched else "the server's CPU time was not sampled all the time"
+    return () if is_watched else (Reason.of(ReasonCode.CPU_NOT_SAMPLED),)
 
 
 def _metric(
@@ -215,12 +217,13 @@ def _metric(
     value: float | None,
     n: int,
     drawn: Sequence[Resampled | None],
-    problem: str = "",
+    problems: tuple[Reason, ...] = (),
 ) -> Metric:
     whole, odd, even = drawn
     if whole is None or odd is None or even is None or not value or not whole.value:
-        return Metric(name, unit, value, n, problem=problem or "not measured everywhere")
+        problems = problems or (Reason.of(ReasonCode.NOT_MEASURED),)
+        return Metric(name, unit, value, n, problems=problems)
     # The value is the exact one of the whole window, at whose edges no sample was taken.
     scale = value / whole.value
     scaled = Resampled(value, [scale * draw for draw in whole.draws])
-    return Metric(name, unit, value, n, scaled, floor_of(odd, even), problem)
+    return Metric(name, unit, value, n, scaled, floor_of(odd, even), problems)

@@ -25,10 +25,11 @@ from capnp_rig.loadtest.bench.sweep_figures import LITTLE, UNITS, SweepStep, by_
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
 from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
-from capnp_rig.loadtest.stats.metric import Metric, metric_of_values, tail_problem
+from capnp_rig.loadtest.stats.metric import Metric, doubts, metric_of_values, tail_problems
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, reasons_of_text
 from capnp_rig.loadtest.stats.resampling import RESAMPLES, Resampled
 
-_DOUBTED = {"void", "at least"}
 # Of all probes at a rate; a closer look is for runs at that rate.
 _PROBED = ("p50", "p99")
 # What of the labels of a figure, and of a sample, says under which load it was made.
@@ -52,17 +53,13 @@ def _rounds(kind: Callable[..., _T], samples: Iterable[Mapping[str, Any]]) -> li
     return rounds
 
 
-def _problem(figure: Figure) -> str:
-    return f"{figure.verdict}: {figure.reason}" if figure.verdict in _DOUBTED else ""
-
-
 def _metrics(
     figures: Iterable[Figure], values: Mapping[str, Sequence[float | None]], seed: int
 ) -> list[Metric]:
     """Return the metrics of those figures that have values, which go by their names."""
     by_name = {figure.name: figure for figure in figures}
     return [
-        metric_of_values(name, by_name[name].unit, each, seed, _problem(by_name[name]))
+        metric_of_values(name, by_name[name].unit, each, seed, doubts(by_name[name]))
         for name, each in values.items()
     ]
 
@@ -112,8 +109,8 @@ def bench_server_metrics(
         }
         with damage("run.json"):
             metrics += _metrics(figures, values, seed)
-        problem = tail_problem(merge(times), 99)
-        metrics.append(metric_of_values(f"{name} service p99", "µs", p99_us, seed, problem))
+        problems = tail_problems(merge(times), 99)
+        metrics.append(metric_of_values(f"{name} service p99", "µs", p99_us, seed, problems))
     return metrics + _in_memory(document, seed)
 
 
@@ -234,13 +231,21 @@ def search_metrics(
         by_rate: dict[float, list[Mapping[str, Any]]] = {}
         for probe in document["probes"]:
             by_rate.setdefault(float(probe["rate_hz"]), []).append(probe["summary"])
-        notes = {float(point["rate_hz"]): str(point["note"]) for point in document["curve"]}
+        notes = {float(point["rate_hz"]): _notes(point) for point in document["curve"]}
         for rate_hz, summaries in sorted(by_rate.items()):
             for name in _PROBED:
                 values = [each["response_us"][name] for each in summaries]
                 title = f"{rate_hz:,g} calls/s: response {name}"
-                metrics.append(metric_of_values(title, "µs", values, seed, notes.get(rate_hz, "")))
+                metrics.append(metric_of_values(title, "µs", values, seed, notes.get(rate_hz, ())))
     return metrics
+
+
+def _notes(point: Mapping[str, Any]) -> tuple[Reason, ...]:
+    """Return what is to be said of a point of the curve; earlier results have only the words."""
+    codes = point.get("reason_codes")
+    if codes is None:
+        return reasons_of_text(str(point["note"]))
+    return tuple(map(Reason.from_json, codes))
 
 
 def _answer(answer: Mapping[str, Any], seed: int) -> Metric:
@@ -251,12 +256,14 @@ def _answer(answer: Mapping[str, Any], seed: int) -> Metric:
     name, unit = "highest verified rate", "calls/s"
     rate_hz, failing_hz, n = answer["rate_hz"], answer["failing_hz"], int(answer["verified"])
     if rate_hz is None:
-        return Metric(name, unit, None, n, problem="no rate was verified")
+        return Metric(name, unit, None, n, problems=(Reason.of(ReasonCode.NO_VERIFIED_RATE),))
     rate_hz = float(rate_hz)
     if failing_hz is None:
-        return Metric(name, unit, rate_hz, n, problem="at least: no higher rate was allowed")
-    problem = "at least: the limit was the generator" if answer["limit"] == "generator" else ""
+        highest = Reason.of(ReasonCode.NO_HIGHER_RATE, subject=Verdict.AT_LEAST)
+        return Metric(name, unit, rate_hz, n, problems=(highest,))
+    generator = Reason.of(ReasonCode.GENERATOR_WAS_LIMIT, subject=Verdict.AT_LEAST)
+    problems = (generator,) if answer["limit"] == "generator" else ()
     rng = random.Random(seed)
     draws = [rng.uniform(rate_hz, float(failing_hz)) for _ in range(RESAMPLES)]
     floor = float(failing_hz) / rate_hz - 1
-    return Metric(name, unit, rate_hz, n, Resampled(rate_hz, draws), floor, problem)
+    return Metric(name, unit, rate_hz, n, Resampled(rate_hz, draws), floor, problems)

@@ -89,6 +89,18 @@ class ReasonCode(StrEnum):
     BEHIND_BY_ESTIMATE = ("behind-by-estimate", "behind throughout, by the estimate alone")
     BELOW_MEASURED = ("below-measured", "the interval reaches below what was measured")
     BEYOND_MEASURED = ("beyond-measured", "the interval reaches beyond what was measured")
+    # One result against another.
+    NOT_MEASURED = ("not-measured", "not measured everywhere")
+    FEW_UNITS = ("few-units", "{count:d} measured, at least {least:d}")
+    FEW_SECONDS = ("few-seconds", "too few seconds: {count:d}, at least {least:d}")
+    CPU_NOT_KNOWN = ("cpu-not-known", "the server's CPU time is not known")
+    CPU_NOT_SAMPLED = (
+        "cpu-not-sampled",
+        "the server's CPU time was not sampled all the time",
+    )
+    NO_HIGHER_RATE = ("no-higher-rate", "no higher rate was allowed")
+    GENERATOR_WAS_LIMIT = ("generator-was-limit", "the limit was the generator")
+    VALUE_OF_ZERO = ("value-of-zero", "a value of zero")
     # The rest.
     NOT_READABLE = ("not-readable", "not readable")
     OTHER = ("other", "{text}")

@@ -372,6 +372,8 @@ def test_under_six_processes_have_no_verdict() -> None:
     found = compare(result, few, force=False, metrics=["text, open*"])
     assert set(_verdicts(found).values()) == {"void"}
     assert {row.reason for row in found.rows} == {"5 measured, at least 6"}
+    row = found.to_json()["rows"][0]
+    assert row["reason_codes"] == [{"code": "few-units", "count": 5, "least": 6}]
 
 
 def test_a_case_that_one_lacks_is_named() -> None:
