@@ -144,9 +144,9 @@ def verify(codec: MessageCodec, message: Message, values: Native) -> Frame:
             raise CodecMismatch(f"{way} of {message} gives back other values")
     for share in codec.reads:
         expected = checksum(message, values, share)
-        values = {codec.reads[share](codec.open(frame)), codec.reader(share)(frame)}
-        if values != {expected}:
-            raise CodecMismatch(f"{reading(share)} of {message} gives {values}, not {expected}")
+        sums = {codec.reads[share](codec.open(frame)), codec.reader(share)(frame)}
+        if sums != {expected}:
+            raise CodecMismatch(f"{reading(share)} of {message} gives {sums}, not {expected}")
     return frame
 
 

@@ -1,17 +1,20 @@
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running_rig import run_rig
 
-from capnp_rig.loadtest.bench.case_times import case_times_from_json, case_times_of
+from capnp_rig.loadtest.bench.case_times import CaseTimes, case_times_of
 from capnp_rig.loadtest.bench.figures import figures
 from capnp_rig.loadtest.bench.plan import (
     ECHOES,
     EMPTY_RPC,
     ORJSON,
     PLANS,
+    Case,
     groups,
     memory_cases,
     ratios_of,
@@ -35,11 +38,24 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     return folder, done.stdout, done.stderr
 
 
+def times_of(plain: Mapping[str, Any]) -> CaseTimes:
+    """Return a sample as it was before it was written."""
+    case = [plain[name] for name in ("subject", "message", "contract", "size_bytes", "gc")]
+    return CaseTimes(
+        process=plain["process"],
+        position=plain["position"],
+        case=Case(*case),
+        rounds_s=tuple(plain["rounds_s"]),
+        iterations=plain["iterations"],
+        void=plain.get("void", ""),
+    )
+
+
 def test_every_figure_can_be_rebuilt_from_what_was_measured(
     outcome: tuple[Path, str, str],
 ) -> None:
     folder, _, _ = outcome
-    samples = [case_times_from_json(plain) for plain in read_samples(folder)]
+    samples = [times_of(plain) for plain in read_samples(folder)]
     document = read_run(folder)
     rebuilt = figures(PLAN, samples, document["memory"], document["sizes"])
     assert document["figures"] == [figure.to_json() for figure in rebuilt]
@@ -57,7 +73,7 @@ def test_no_codec_is_void(outcome: tuple[Path, str, str]) -> None:
 
 def test_every_process_timed_every_case(outcome: tuple[Path, str, str]) -> None:
     folder, _, _ = outcome
-    samples = [case_times_from_json(plain) for plain in read_samples(folder)]
+    samples = [times_of(plain) for plain in read_samples(folder)]
     for process in range(2):
         assert {s.case for s in samples if s.process == process} == CASES
     assert all(len(sample.rounds_s) >= PLAN.min_rounds for sample in samples)
