@@ -42,6 +42,9 @@ class Ui:
         """Return what the live page is told."""
         return dict(json.loads(self.get("/rig/stats")))
 
+    def counted_by_locust(self) -> int:
+        return int(json.loads(self.get("/stats/requests"))["stats"][-1]["num_requests"])
+
     def post(self, **fields: object) -> dict[str, Any]:
         form = {"user_count": 2, "spawn_rate": 2, **fields}
         data = urllib.parse.urlencode(form).encode()
@@ -299,10 +302,9 @@ def test_a_master_counts_each_run_anew(server: Running, tmp_path: Path) -> None:
         for number in range(2):
             ui.run()
             ui.stop()
+            # The last reports of the workers come after the stop.
+            eventually(lambda: ui.stats()["calls"] == ui.counted_by_locust())
             shown = ui.stats()
-            assert (
-                shown["calls"] == json.loads(ui.get("/stats/requests"))["stats"][-1]["num_requests"]
-            )
             assert shown["calls"] > 100
             assert not any("last report" in reason for reason in shown["reasons"]), number
             # Locust lets its workers rest as long as users may take to stop.
