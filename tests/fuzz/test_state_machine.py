@@ -49,7 +49,7 @@ from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
 SETTINGS = settings(
-    max_examples=int(os.environ.get("MACHINE_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("MACHINE_EXAMPLES", "80")),
     stateful_step_count=60,
     derandomize=True,
     deadline=None,

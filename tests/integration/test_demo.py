@@ -42,7 +42,10 @@ def test_it_serves_loads_and_shows(tmp_path: Path) -> None:
         assert figure.name in done.stdout
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.nightly)],
+)
 def test_a_signal_ends_everything_it_started(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:

@@ -24,8 +24,15 @@ def serving(name: str, *args: str) -> AbstractContextManager[Running]:
 
 
 @pytest.mark.parametrize(("engine", "loop"), ENGINES)
-@pytest.mark.parametrize("what", ["loop", "thread"])
-@pytest.mark.parametrize("leaves", ["before", "within"])
+@pytest.mark.parametrize(
+    ("what", "leaves"),
+    [
+        ("loop", "before"),
+        ("thread", "within"),
+        pytest.param("loop", "within", marks=pytest.mark.nightly),
+        pytest.param("thread", "before", marks=pytest.mark.nightly),
+    ],
+)
 def test_a6_a_drain_waits_for_no_call_whose_peer_is_gone(
     engine: str, loop: str, what: str, leaves: str
 ) -> None:

@@ -183,7 +183,9 @@ def test_a_worker_in_the_background_of_a_terminal_still_logs() -> None:
         shell.wait_for(b"finished cleanly")
 
 
-@pytest.mark.parametrize("modules", [0, 1, 3, 10, 20])
+@pytest.mark.parametrize(
+    "modules", [1, 10, *(pytest.param(each, marks=pytest.mark.nightly) for each in (0, 3, 20))]
+)
 def test_an_early_ctrl_c_prints_no_traceback(modules: int, tmp_path: Path) -> None:
     """It comes when so many modules of ours and others were imported after `server.__main__`."""
     (tmp_path / "sitecustomize.py").write_text(
