@@ -1,6 +1,7 @@
 """Engine processes, started together and watched: what they measured, and what the server used."""
 
 import json
+import math
 import signal
 import subprocess
 import threading
@@ -169,7 +170,7 @@ class _Watch:
         self._opened_s: float | None = None
         self._edges: dict[str, tuple[list[Usage], MachineTime | None]] = {}
         self._owners: dict[int, int] = {}
-        self._sampled_s = 0.0
+        self._sampled_s = -math.inf
         self._usages: list[tuple[float, str, Usage]] = []
         self._machine: list[tuple[float, MachineTime]] = []
         for engine in engines:

@@ -90,12 +90,13 @@ class Pacer(Generic[C]):
     def _turn(self) -> None:
         load = self._load
         tally, stop_ns = load.tally, load.close_ns
+        open_ns = tally.open_ns
         now_ns = time.monotonic_ns()
         due = 0
         while self._next_ns <= now_ns and self._next_ns < stop_ns and self._left:
             due_ns = self._next_ns
             self._left -= 1
-            tally.scheduled += due_ns >= tally.open_ns
+            tally.scheduled += due_ns >= open_ns
             if len(self._waiting) < MOST_WAITING:
                 self._waiting.append(due_ns)
                 due += 1
@@ -104,7 +105,7 @@ class Pacer(Generic[C]):
             self._next_ns = next(self._dues)
         sent = self._send(now_ns)
         tally.held += min(due, len(self._waiting))
-        if tally.open_ns <= now_ns < stop_ns:
+        if open_ns <= now_ns < stop_ns:
             self._turns += 1
             self._working_turns += sent or self._freed
         self._freed = False

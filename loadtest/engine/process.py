@@ -353,7 +353,8 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
     if not sys.stdin.readline():
         raise ConnectError("nobody waits for the result")
     start_ns = time.monotonic_ns()
-    open_ns = load.tally.open_ns = start_ns + round(config.warmup_s * 1e9)
+    open_ns = start_ns + round(config.warmup_s * 1e9)
+    load.tally.open(open_ns)
     seconds = _LONGEST_S if config.seconds is None else config.seconds
     load.close_ns = open_ns + round(seconds * 1e9)
     if config.rate_hz is not None:

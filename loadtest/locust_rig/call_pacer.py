@@ -147,10 +147,11 @@ class CallPacer:
     def _collect(self, now_ns: int) -> int:
         """Let what has become due wait; return how many calls that are."""
         pace, tally, waiting = self._pace, self._tally, self._waiting
+        open_ns = tally.open_ns
         due = 0
         while pace.next_ns <= now_ns:
             due_ns = pace.pop()
-            tally.scheduled += due_ns >= tally.open_ns
+            tally.scheduled += due_ns >= open_ns
             if len(waiting) < MOST_WAITING:
                 waiting.append(due_ns)
                 due += 1

@@ -11,6 +11,7 @@ the run lost samples and says so.
 """
 
 import pickle
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -23,6 +24,7 @@ from capnp_rig.loadtest.stats.histogram import Histogram, Recorder, merge
 
 WARMUP = -1
 _SECOND_NS = 1_000_000_000
+_NEVER_NS = sys.maxsize
 _AT_ONCE = 64
 
 
@@ -305,15 +307,16 @@ class Timer:
 class Tally:
     """Records the calls of this process. It reads no clock: callers pass the times.
 
-    `open_ns` is when the measured window opens; calls due earlier are the warm-up. A call costs
-    0.7 µs with three clocks and 0.4 with one, binning included.
+    `open_ns` is when the measured window opens; calls due earlier are the warm-up. Where it is not
+    known yet, `open` sets it: until then, every call is warm-up, and connects and failures count
+    in second 0. A call costs 0.7 µs with three clocks and 0.4 with one, binning included.
     """
 
-    def __init__(self, *, open_ns: int = 0, is_open_loop: bool = False) -> None:
-        self.open_ns = open_ns
+    def __init__(self, *, open_ns: int | None = None, is_open_loop: bool = False) -> None:
+        self._open_ns = _NEVER_NS
         self.is_open_loop = is_open_loop
         # Answers from here on belong to another second than the one that is being recorded.
-        self.turn_ns = 0
+        self.turn_ns = _NEVER_NS
         self.last_ns: int | None = None
         self.scheduled = self.held = self.unfinished = 0
         # Of an open loop: time spent going round until the next call is due, which is no work.
@@ -326,6 +329,23 @@ class Tally:
         self._connects, self._reconnects = Recorder(), Recorder()
         self._done = PackedWindows()
         self._first_ns: int | None = None
+        if open_ns is not None:
+            self.open(open_ns)
+
+    @property
+    def open_ns(self) -> int:
+        """When the measured window opens; past every clock while nobody has said."""
+        return self._open_ns
+
+    def open(self, open_ns: int) -> None:
+        """Let the measured window open at `open_ns`, from which its seconds count.
+
+        It is opened once: seconds that were counted from another opening could not be told apart.
+        """
+        assert self._open_ns == _NEVER_NS
+        self._open_ns = open_ns
+        # Whatever comes next begins its second.
+        self.turn_ns = 0
 
     @property
     def answered(self) -> int:

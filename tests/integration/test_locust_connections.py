@@ -453,7 +453,7 @@ def test_a_greenlet_that_no_longer_waits_is_not_woken() -> None:
 
 
 def test_in_an_open_loop_the_pacer_decides() -> None:
-    watcher, tally = Watcher(), Tally(is_open_loop=True)
+    watcher, tally = Watcher(), Tally(open_ns=0, is_open_loop=True)
     pacer = CallPacer(
         Pace(Arrivals.FIXED, seed=0),
         tally,

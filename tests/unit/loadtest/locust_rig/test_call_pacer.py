@@ -72,7 +72,7 @@ class FakeSender:
 class Rig:
     def __init__(self) -> None:
         self.loop = FakeLoop()
-        self.tally = Tally(is_open_loop=True)
+        self.tally = Tally(open_ns=0, is_open_loop=True)
         self.not_sent: list[tuple[str, int, int]] = []
         self.bugs: list[Exception] = []
         self.pacer = CallPacer(

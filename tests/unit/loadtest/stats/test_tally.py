@@ -20,7 +20,7 @@ SECOND = 10**9
 
 
 def _report(times_ns: list[int], *, final: bool = True, start_ns: int = SECOND) -> Report:
-    tally = Tally()
+    tally = Tally(open_ns=0)
     record = tally.timer(READ).record
     for number, time_ns in enumerate(times_ns):
         sent_ns = start_ns + number * 10_000
@@ -37,7 +37,7 @@ def test_reports_add_up_to_what_one_process_would_have_seen() -> None:
 
 
 def test_an_open_loop_keeps_three_clocks() -> None:
-    tally = Tally(is_open_loop=True)
+    tally = Tally(open_ns=0, is_open_loop=True)
     tally.timer(READ).record(1_000, 4_000, 11_000)
     times = tally.take().total.times
     assert times.response == Histogram.of([10_000])
@@ -48,6 +48,53 @@ def test_an_open_loop_keeps_three_clocks() -> None:
 def test_a_closed_loop_keeps_one() -> None:
     times = _report([5_000]).total.times
     assert (times.service.count, times.response.count, times.lateness.count) == (1, 0, 0)
+
+
+# Clocks near 0, in the middle of a second, across its edge, and of a host that is up for 31 years.
+CLOCKS_NS = [0, 400_000_000, SECOND - 1, SECOND, 7 * SECOND - 300_000_000, 10**9 * SECOND + 1]
+
+
+@pytest.mark.parametrize("booted_ns", CLOCKS_NS)
+@pytest.mark.parametrize("warm_calls", [0, 1, 9, 30])
+def test_seconds_count_from_the_opening_whatever_the_clock(booted_ns: int, warm_calls: int) -> None:
+    # As an engine does it: connected, then opened, then loaded, with ten calls a second.
+    tally, tenth_ns = Tally(), SECOND // 10
+    record = tally.timer(READ).record
+    tally.connected(booted_ns, booted_ns + 1_000, again=False)
+    tally.failed(READ, booted_ns, booted_ns + 2_000, Disconnected("gone"))
+    open_ns = booted_ns + tenth_ns * (warm_calls + 1)
+    tally.open(open_ns)
+    for number in range(-warm_calls, 30):
+        sent_ns = open_ns + number * tenth_ns
+        record(sent_ns, sent_ns, sent_ns + 1_000)
+    report = tally.take()
+    in_seconds = {second: window.answered for second, window in report.windows.items()}
+    assert in_seconds.pop(WARMUP, 0) == warm_calls
+    assert in_seconds == {0: 10, 1: 10, 2: 10}
+    assert report.windows[0].failed == report.windows[0].connects.count == 1
+    assert report.first_ns == open_ns
+
+
+@pytest.mark.parametrize("open_ns", CLOCKS_NS)
+def test_a_second_ends_where_the_next_one_begins(open_ns: int) -> None:
+    tally = Tally(open_ns=open_ns)
+    record = tally.timer(READ).record
+    for received_ns in (0, SECOND - 1, SECOND, 2 * SECOND - 1, 2 * SECOND):
+        record(open_ns, open_ns, open_ns + received_ns)
+    windows = tally.take().windows
+    assert {second: window.answered for second, window in windows.items()} == {0: 2, 1: 2, 2: 1}
+
+
+def test_before_the_window_is_opened_every_call_is_warm_up() -> None:
+    tally = Tally()
+    tally.timer(READ).record(SECOND, SECOND, 3 * SECOND)
+    assert list(tally.take().windows) == [WARMUP]
+
+
+def test_a_window_opens_once() -> None:
+    tally = Tally(open_ns=SECOND)
+    with pytest.raises(AssertionError):
+        tally.open(2 * SECOND)
 
 
 def test_calls_lie_in_the_second_of_their_answer() -> None:
@@ -75,7 +122,7 @@ def test_what_was_due_before_the_window_opened_is_the_warm_up() -> None:
 
 
 def test_a_report_is_given_away_once() -> None:
-    tally = Tally(is_open_loop=True)
+    tally = Tally(open_ns=0, is_open_loop=True)
     tally.timer(READ).record(0, 0, 5_000)
     tally.failed(READ, 0, 5_000, Disconnected("gone"))
     tally.unfinished, tally.scheduled, tally.held = 3, 5, 2
@@ -87,7 +134,7 @@ def test_a_report_is_given_away_once() -> None:
 
 
 def test_failed_calls_are_timed_apart() -> None:
-    tally = Tally()
+    tally = Tally(open_ns=0)
     tally.failed(READ, 0, 5_000, Disconnected("gone"))
     report = tally.take()
     assert report.calls == 0
@@ -95,7 +142,7 @@ def test_failed_calls_are_timed_apart() -> None:
 
 
 def test_connects_and_reconnects_are_counted_and_timed_apart() -> None:
-    tally = Tally()
+    tally = Tally(open_ns=0)
     tally.connected(0, 2_000, again=False)
     tally.connected(5_000, 8_000, again=True)
     total = tally.take().total
@@ -105,7 +152,7 @@ def test_connects_and_reconnects_are_counted_and_timed_apart() -> None:
 
 
 def test_reasons_with_numbers_do_not_fill_the_table() -> None:
-    tally = Tally()
+    tally = Tally(open_ns=0)
     for number in range(1_000):
         error = RemoteError(f"internal error {number}\nTraceback of {number}")
         short = tally.failed(READ, 0, 1, error)
