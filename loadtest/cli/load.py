@@ -18,40 +18,37 @@ from capnp_rig.loadtest.cli.terminal import (
     stdout,
 )
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
+from capnp_rig.rigcli.quantities import parse_rate_hz, parse_seconds
 
 _SIZE_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1 << 10, "mb": 10**6, "mib": 1 << 20}
 _MOST_PAYLOAD_BYTES = 16 << 20
+_LONGEST_S = 86_400
 
 
 def _read_rate(_context: click.Context, _option: click.Parameter, text: str) -> float | None:
-    if text == "closed":
-        return None
     try:
-        rate_hz = float(text)
-    except ValueError:
-        rate_hz = 0.0
-    if not 0 < rate_hz < 1e7:
-        raise click.UsageError(f"bad rate {text!r}: expected calls per second, or closed")
-    return rate_hz
+        return parse_rate_hz(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def read_seconds(
     _context: click.Context, option: click.Parameter, text: str | None
 ) -> float | None:
-    """Return the seconds of an option such as 500ms, 30s or 2m; None without one.
+    """Return the seconds of an option such as 500ms, 30s or 1h30m; None without one.
 
     Raises:
-        click.UsageError: It is no duration, or too short a one.
+        click.UsageError: It is no duration, or out of range.
     """
     if text is None:
         return None
-    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|)", text)
-    seconds = -1.0 if match is None else float(match[1]) * units[match[2]]
-    least_s = 0.0 if option.name == "warmup_s" else 0.1
-    if not least_s <= seconds <= 86_400:
-        what = "" if least_s == 0 else ", at least 100ms"
-        raise click.UsageError(f"bad duration {text!r}: expected 500ms, 30s or 2m{what}")
+    try:
+        seconds = parse_seconds(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    least = "0s" if option.name == "warmup_s" else "100ms"
+    if not parse_seconds(least) <= seconds <= _LONGEST_S:
+        raise click.UsageError(f"bad duration {text!r}: expected {least} to 24h")
     return seconds
 
 

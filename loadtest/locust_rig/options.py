@@ -20,7 +20,7 @@ from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namesp
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from locust.argument_parser import LocustArgumentParser, default_args_dict
 
@@ -30,10 +30,10 @@ from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.rigcli.address import AddressError, parse_address
+from capnp_rig.rigcli.quantities import parse_rate_hz, parse_seconds
 
-CLOSED = "closed"
+Value = TypeVar("Value")
 _NO_HOST = "no server to load: give its address as -H host:port"
-_HIGHEST_RATE_HZ = 1e7
 _STOP_TIMEOUT = "2s"
 
 
@@ -73,39 +73,48 @@ def at_least(least: int) -> Any:
     return number
 
 
-def number_above(least: float, *, inclusive: bool = False) -> Any:
-    """Return a type for finite numbers over `least`, or from it on."""
+def number_above(least: float) -> Any:
+    """Return a type for finite numbers over `least`."""
 
     def number(text: str) -> float:
         value = float(text)
-        if not (least < value < math.inf or (inclusive and value == least)):
-            raise ArgumentTypeError(
-                f"{text} is not {'at least' if inclusive else 'over'} {least:g}"
-            )
+        if not least < value < math.inf:
+            raise ArgumentTypeError(f"{text} is not over {least:g}")
         return value
 
     number.__name__ = "float"
     return number
 
 
-def seconds(text: str) -> float:
-    """Read a positive number of seconds."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return value
+def _told(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Return a type whose ValueError is told in its own words: argparse has words of its own."""
+
+    def read(text: str) -> Value:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from error
+
+    return read
 
 
-def _rate(text: str) -> float | None:
-    if text == CLOSED:
-        return None
-    try:
-        rate_hz = float(text)
-    except ValueError:
-        rate_hz = 0.0
-    if not 0 < rate_hz <= _HIGHEST_RATE_HZ:
-        raise ArgumentTypeError(f"bad rate {text!r}: expected calls per second, or {CLOSED}")
-    return rate_hz
+_rate = _told(parse_rate_hz)
+
+
+def at_least_seconds(least_s: float) -> Callable[[str], float]:
+    """Return a type for durations over 0, and from `least_s` on; a number alone is one in s."""
+
+    @_told
+    def seconds(text: str) -> float:
+        value = parse_seconds(text)
+        if not value or value < least_s:
+            raise ValueError(f"{text} is not {f'at least {least_s:g}s' if least_s else 'over 0s'}")
+        return value
+
+    return seconds
+
+
+seconds = at_least_seconds(0)
 
 
 def _readable_file(text: str) -> str:
@@ -196,7 +205,7 @@ def _add_own(parser: LocustArgumentParser) -> None:
         type=_rate,
         metavar="<calls/s>",
         help="Open loop: calls are due at this rate, all users together, and times count from "
-        f"when they were due (default: {CLOSED}, users wait for replies)",
+        "when they were due (default: closed, users wait for replies)",
     )
     parser.add_argument(
         "--arrivals",

@@ -14,7 +14,13 @@ from locust import events
 from locust.argument_parser import LocustArgumentParser
 
 from capnp_rig.loadtest.locust_rig.listeners import context
-from capnp_rig.loadtest.locust_rig.options import add_number, at_least, condition, number_above
+from capnp_rig.loadtest.locust_rig.options import (
+    add_number,
+    at_least,
+    at_least_seconds,
+    condition,
+    number_above,
+)
 from capnp_rig.loadtest.locust_rig.run_collector import RunCollector
 from capnp_rig.loadtest.locust_rig.shape_plan import Ramp
 from capnp_rig.loadtest.shapes.planned_shape import PlannedShape
@@ -83,8 +89,8 @@ def _collector() -> RunCollector:
 def _add_options(parser: LocustArgumentParser) -> None:
     text = "Users that come per second, those of a step at once"
     add_number(parser, "--ramp-rate", number_above(0), 1.0, "<float>", text)
-    step_time = number_above(_SHORTEST_S, inclusive=True)
-    text = f"How long a step lasts, at least {_SHORTEST_S:g}"
+    text = f"How long a step lasts, at least {_SHORTEST_S:g}s"
+    step_time = at_least_seconds(_SHORTEST_S)
     add_number(parser, "--ramp-time", step_time, 10.0, "<seconds>", text)
     text = "Users with which the ramp ends if all steps hold"
     add_number(parser, "--ramp-max", at_least(1), 200, "<int>", text)

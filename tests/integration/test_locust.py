@@ -200,7 +200,7 @@ BAD_HOST = (
         (("-H", "h:1", "--payload-bytes", "0"), "argument --payload-bytes: 0 is less than 1"),
         (
             ("-H", "h:1", "--rate", "-1"),
-            "argument --rate: bad rate '-1': expected calls per second, or closed",
+            "argument --rate: bad rate '-1': expected closed, or 0 < calls/s <= 10,000,000",
         ),
         (
             ("-H", "h:1", "--processes", "2", "--fail-if", "p99>2"),

@@ -103,7 +103,7 @@ def test_a_ramp_whose_first_step_fails_finds_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "options", "line"),
     [
-        ("ramp", ("--ramp-time", "1"), "argument --ramp-time: 1 is not at least 3"),
+        ("ramp", ("--ramp-time", "1"), "argument --ramp-time: 1 is not at least 3s"),
         ("steps", ("--steps", "0"), "argument --steps: 0 is less than 1"),
         (
             "ramp",

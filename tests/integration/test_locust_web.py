@@ -216,7 +216,10 @@ def test_each_run_of_a_page_has_its_own_folder(server: Running, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"rate": "-5"}, "--rate: bad rate '-5': expected calls per second, or closed"),
+        (
+            {"rate": "-5"},
+            "--rate: bad rate '-5': expected closed, or 0 < calls/s <= 10,000,000",
+        ),
         ({"in_flight": "0"}, "--in-flight: 0 is less than 1"),
         (
             {"arrivals": "sometimes"},
