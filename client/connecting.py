@@ -20,6 +20,7 @@ from typing import Any
 from capnp_rig.client.connect_plan import Candidate, ConnectPlan
 from capnp_rig.client.errors import ConnectError
 from capnp_rig.client.timeouts import check_timeout
+from capnp_rig.rigcli import os_error_text
 from capnp_rig.rigcli.address import Address
 
 # What `getaddrinfo` returns, or why it does not.
@@ -162,7 +163,7 @@ class _Race:
             if isinstance(self._error, BlockingIOError):
                 reason = "no room in the server's backlog in time"
             elif not is_late:
-                reason = self._error.strerror or self._error
+                reason = os_error_text(self._error)
         return ConnectError(f"cannot connect to {self._address}: {reason}")
 
 

@@ -1,6 +1,7 @@
 """What the commands of the rig share: how each ends, with one line on stderr for a mistake."""
 
 import codecs
+import errno
 import io
 import os
 import resource
@@ -69,12 +70,19 @@ def _reserve_standard_fds() -> None:
     os.close(fd)
 
 
+def raise_open_files() -> int:
+    """Raise the soft limit of open files to the hard one, and return that."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
 def require_files(name: str, count: int) -> None:
-    """Exit with one line where the process may not have so many open files.
+    """Raise the limit of open files; exit with one line where even then there are not so many.
 
     For a start: Cap'n Proto aborts the process where a schema cannot be opened.
     """
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = raise_open_files()
     if allowed < count:
         click.echo(f"{name}: only {allowed} open files are allowed: raise ulimit -n", err=True)
         _exit(1)
@@ -89,6 +97,8 @@ def _interrupts_raise() -> None:
 def os_error_text(error: OSError) -> str:
     """Return what the system refused, in one line, with the file if it was about one."""
     text = error.strerror or str(error)
+    if error.errno == errno.EMFILE:
+        text += ": raise ulimit -n"
     return text if error.filename is None else f"{error.filename}: {text}"
 
 

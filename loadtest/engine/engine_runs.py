@@ -30,6 +30,7 @@ from capnp_rig.loadtest.stats.process_use import (
     used_by_each,
 )
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat
+from capnp_rig.rigcli import raise_open_files
 from capnp_rig.rigcli.address import parse_address
 from capnp_rig.rigcli.malloc_settings import with_malloc_settings
 
@@ -41,6 +42,8 @@ _POLL_S = 0.1
 _SAMPLE_S = 0.5
 # Until all connections are with the workers that will answer on them.
 _HANDED_OVER_S = 0.5
+# Of an engine beside its connections: pipes, the loop, the schema.
+_OTHER_FILES = 32
 
 
 class EngineFailed(Exception):
@@ -99,6 +102,7 @@ def run_engines(
     Raises:
         EngineFailed: A process could not load the server, or did not end in time.
     """
+    _require_files(max(config.connections for config in configs))
     with ExitStack() as stack:
         engines = [_Engine(config, stack) for config in configs]
         watch = _Watch(engines, server)
@@ -115,6 +119,16 @@ def run_engines(
     run = watch.run(results)
     # An engine that had closed its window when it was asked to stop does not say so.
     return replace(run, interrupted=signalled or any(result.interrupted for result in results))
+
+
+def _require_files(connections: int) -> None:
+    """Refuse what would end in reconnecting again and again: the engines inherit our limit."""
+    needed, allowed = connections + _OTHER_FILES, raise_open_files()
+    if allowed < needed:
+        raise EngineFailed(
+            f"{connections:,} connections of one process take {needed:,} open files, and "
+            f"{allowed:,} are allowed: raise ulimit -n, or --processes"
+        )
 
 
 def _check(engines: Sequence["_Engine"], limit_s: float) -> None:

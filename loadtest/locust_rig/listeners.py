@@ -33,6 +33,7 @@ from capnp_rig.loadtest.locust_rig.run_collector import LAST_REPORT_MESSAGE, REP
 from capnp_rig.loadtest.locust_rig.run_context import context
 from capnp_rig.loadtest.locust_rig.user_group import BUG_MESSAGE, end_run
 from capnp_rig.loadtest.locust_rig.worker_shares import USERS_MESSAGE
+from capnp_rig.rigcli import raise_open_files
 
 # Who imports the context from here has the listeners as well.
 __all__ = ["context"]
@@ -52,6 +53,8 @@ def _on_init(environment: Environment, **_: object) -> None:
     # Python raises KeyboardInterrupt wherever it stands, such as in a user between the rig's count
     # and Locust's; here it reaches the main greenlet only, where Locust expects it.
     gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
+    # Locust itself stops at 10,000.
+    raise_open_files()
     # The last to be added is the first to be told, and the runner's own listener says farewell.
     _events.quitting.add_listener(context.quit)
     runner = environment.runner

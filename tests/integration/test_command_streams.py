@@ -122,6 +122,16 @@ def test_too_few_open_files(name: str) -> None:
         "",
         f"{name}: only 6 open files are allowed: raise ulimit -n\n",
     )
+    assert run('ulimit -S -n 6; exec "$@"', name, "--version")[0] == 0
+
+
+def test_more_connections_than_open_files(address: str, tmp_path: Path) -> None:
+    many = (*load(address, tmp_path), "--calls", "200", "--connections", "60")
+    status, _, err = run('ulimit -S -n 64; exec "$@"', *many)
+    assert status == 0, err
+    status, out, err = run('ulimit -n 64; exec "$@"', *many)
+    assert (status, out, len(err.splitlines())) == (1, "", 1)
+    assert "take 92 open files, and 64 are allowed: raise ulimit -n" in err
 
 
 # Ctrl-C at the moment when a module is looked for, as a slow disk would make likely.
