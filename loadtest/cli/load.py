@@ -286,7 +286,7 @@ def run_command(
     else:
         show(stdout(), *summary_parts(summary, result.server))
     for reason in summary.reasons:
-        click.echo(f"void: {reason.text}", err=True)
+        click.echo(f"{'failed' if reason.is_failure else 'void'}: {reason.text}", err=True)
     violations = [text for each in thresholds if (text := each.violation(summary)) is not None]
     for violation in violations:
         click.echo(f"failed: {violation}", err=True)

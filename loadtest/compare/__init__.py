@@ -305,9 +305,9 @@ def _overall(rows: Iterable[Row]) -> Verdict:
 
 
 def void_reasons(document: Mapping[str, Any]) -> list[str]:
-    """Return why a load run is void as a whole; empty where it is not."""
+    """Return why a load run is void or failed as a whole; empty where it is neither."""
     verdict, reasons = stored_verdict(document) or (Verdict.VALID, ())
-    if verdict is not Verdict.VOID:
+    if verdict is Verdict.VALID:
         return []
     return [reason.text for reason in reasons] or ["no reason given"]
 

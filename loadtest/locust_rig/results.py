@@ -72,7 +72,7 @@ def conclude(
         for reason in summary.reasons
         if not (is_shaped and reason.code is ReasonCode.DRIFTED)
     ]
-    summary = replace(summary, reasons=(*problems, *reasons))
+    summary = replace(summary, reasons=tuple(dict.fromkeys([*problems, *reasons])))
     violations = (parse_threshold(text).violation(summary) for text in conditions)
     return RunOutcome(
         summary,

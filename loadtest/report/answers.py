@@ -15,7 +15,7 @@ from capnp_rig.loadtest.report.codec_lines import what_of
 from capnp_rig.loadtest.report.codec_ratios import ahead_of, headline_curves
 from capnp_rig.loadtest.report.codec_trips import telling_trips, trips_of
 from capnp_rig.loadtest.report.codec_view import CodecView
-from capnp_rig.loadtest.report.document import Cell, Row, Table
+from capnp_rig.loadtest.report.document import Cell, Row, Table, Tone
 from capnp_rig.loadtest.report.ratios import ratio_row
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.spectrum import clocks_of, loop_text
@@ -36,7 +36,8 @@ from capnp_rig.loadtest.report.units import (
 )
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.contracts import Contract
-from capnp_rig.loadtest.stats.reasons import text_of
+from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.reasons import doubts_of, text_of
 from capnp_rig.loadtest.stats.run_summary import Summary, rank_interval_us
 
 _MOST_LINES = 6
@@ -160,5 +161,6 @@ def _run_line(source: Source, summary: Summary) -> Row:
         NOTHING,
         times.count,
         verdict,
-        void=text_of(reasons),
+        void=text_of(doubts_of(reasons)),
+        tone=Tone.BAD if verdict is Verdict.FAILED else Tone.PLAIN,
     )

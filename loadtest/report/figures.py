@@ -27,6 +27,7 @@ MARKS: Mapping[Verdict, str] = {
 _TONES: Mapping[Verdict, Tone] = {
     Verdict.FASTER: Tone.GOOD,
     Verdict.SLOWER: Tone.BAD,
+    Verdict.FAILED: Tone.BAD,
     Verdict.AT_LEAST: Tone.DOUBTFUL,
     Verdict.INCONCLUSIVE: Tone.QUIET,
     Verdict.SAME: Tone.QUIET,

@@ -19,7 +19,7 @@ from capnp_rig.loadtest.report.units import (
 )
 from capnp_rig.loadtest.stats.histogram import LOWEST_NS, Histogram
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
-from capnp_rig.loadtest.stats.reasons import ReasonCode, text_of
+from capnp_rig.loadtest.stats.reasons import ReasonCode, doubts_of, text_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, rank_interval_us
 
 # Points of a percentile curve in each factor of ten of 1 / (1 - q).
@@ -114,9 +114,10 @@ def loop_text(source: Source, summary: Summary) -> str:
 def _void_of(source: Source, summary: Summary) -> str:
     """Return why no time of the run counts, empty where it does."""
     verdict, reasons = source.judged(summary)
-    if verdict is not Verdict.VOID:
+    if verdict is Verdict.VALID:
         return ""
-    return text_of(reason for reason in reasons if reason.code not in _LEAVE_TIMES)
+    doubts = doubts_of(reasons)
+    return text_of(reason for reason in doubts if reason.code not in _LEAVE_TIMES)
 
 
 def _spectrum_finding(summary: Summary, void: str) -> str:

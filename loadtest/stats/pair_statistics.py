@@ -31,8 +31,9 @@ NOISY = 0.25
 class Verdict(StrEnum):
     """How far to trust a figure, and what a ratio says about the candidate.
 
-    A run as a whole is ``valid`` or ``void``. A baseline's ratio to itself has no verdict of its
-    own: it is a ``floor``, which a bench of codecs calls ``A/A``.
+    A run as a whole is ``valid``, ``void`` where its figures are not to be trusted, or ``failed``
+    where a call failed or its reply was wrong, whatever the figures are worth. A baseline's ratio
+    to itself has no verdict of its own: it is a ``floor``, which a bench of codecs calls ``A/A``.
     """
 
     OK = "ok"
@@ -44,6 +45,7 @@ class Verdict(StrEnum):
     SLOWER = "slower"
     SAME = "same"
     INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
     VOID = "void"
 
 

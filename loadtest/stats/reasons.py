@@ -106,6 +106,9 @@ class ReasonCode(StrEnum):
     OTHER = ("other", "{text}")
 
 
+# What the service did wrong, which takes no trust from the figures.
+FAILURES = frozenset({ReasonCode.CALLS_FAILED, ReasonCode.CALLS_FAILED_MOSTLY, ReasonCode.NO_CALLS})
+
 # Words that results of earlier versions have for the same.
 _EARLIER_TEXTS: tuple[tuple[ReasonCode, str], ...] = (
     (ReasonCode.GENERATOR_BUSY, "the generator was {busy:.0%} busy"),
@@ -137,6 +140,11 @@ class Reason:
         words = self.code.template.format(**dict(self.values))
         return f"{self.subject}{_SUBJECT_END}{words}" if self.subject else words
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether it is a failure of the service, and no doubt about the figures."""
+        return self.code in FAILURES
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         subject = {"subject": self.subject} if self.subject else {}
@@ -160,6 +168,11 @@ class Reason:
 def text_of(reasons: Iterable[Reason]) -> str:
     """Return reasons in one line, each once; empty without any."""
     return _SEPARATOR.join(dict.fromkeys(reason.text for reason in reasons))
+
+
+def doubts_of(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """Return the reasons to doubt the figures: those that are no failures of the service."""
+    return tuple(reason for reason in reasons if not reason.is_failure)
 
 
 def codes_of(reasons: Iterable[Reason]) -> frozenset[ReasonCode]:

@@ -77,7 +77,9 @@ class Summary:
 
     @property
     def verdict(self) -> Verdict:
-        """``valid``, or ``void`` for the `reasons`."""
+        """``valid``, or for the `reasons` ``failed`` or else ``void``."""
+        if any(reason.is_failure for reason in self.reasons):
+            return Verdict.FAILED
         return Verdict.VOID if self.reasons else Verdict.VALID
 
     def to_json(self) -> dict[str, Any]:
@@ -137,6 +139,8 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
 def _reasons(summary: Summary, scheduled: int, parts: Sequence[MeasuredRepeat]) -> Iterator[Reason]:
     if summary.errors:
         yield Reason.of(ReasonCode.CALLS_FAILED, count=summary.errors)
+    if not summary.calls:
+        yield Reason(ReasonCode.NO_CALLS)
     if summary.busy > LIMITS["busy"]:
         yield Reason.of(ReasonCode.GENERATOR_BUSY, busy=summary.busy)
     if scheduled and summary.calls < LIMITS["sent_share"] * scheduled:
@@ -205,9 +209,7 @@ def figures(summary: Summary) -> list[Figure]:
         clocks = {"response time": summary.response, **clocks, "lateness": summary.lateness}
     for name, times in clocks.items():
         listed += [_percentile(summary, name, times, percent) for percent in PERCENTILES]
-    failed = Reason.of(ReasonCode.CALLS_FAILED, count=summary.errors) if summary.errors else None
-    calls = summary.calls + summary.errors
-    listed.append(_figure("failures", summary.errors, "calls", calls, failed))
+    listed.append(_failures(summary))
     listed.append(_cpu_per_call(summary))
     return listed
 
@@ -217,6 +219,15 @@ def _figure(name: str, value: float | None, unit: str, n: int, *problems: Reason
     reasons = tuple(problem for problem in problems if problem is not None)
     verdict = Verdict.VOID if reasons else Verdict.OK
     return Figure(name, value, unit, _CONTRACT, n, verdict=verdict, reasons=reasons)
+
+
+def _failures(summary: Summary) -> Figure:
+    calls = summary.calls + summary.errors
+    figure = _figure("failures", summary.errors, "calls", calls)
+    if not summary.errors:
+        return figure
+    failed = Reason.of(ReasonCode.CALLS_FAILED, count=summary.errors)
+    return replace(figure, verdict=Verdict.FAILED, reasons=(failed,))
 
 
 def _rate(summary: Summary) -> Figure:

@@ -178,7 +178,7 @@ def test_failures_are_shown_as_text(server: Running, tmp_path: Path) -> None:
         page.open(f"{ui.base}/rig")
         page.wait_for("document.querySelectorAll('#failures td').length > 1")
         assert page.evaluate(_CELLS.format("failures"))[0][0].startswith("WrongReply: <img src=")
-        page.wait_for("document.querySelector('#verdict').className === 'void'")
+        page.wait_for("document.querySelector('#verdict').className === 'failed'")
         _assert_clean(page, ui)
 
 

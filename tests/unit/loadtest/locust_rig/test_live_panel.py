@@ -41,7 +41,7 @@ def test_a_panel_is_plain_values() -> None:
     assert (shown["calls"], shown["errors"], shown["age_s"]) == (500, 2, 3)
     assert (shown["calls_per_s"], shown["rate_now_hz"]) == (250, 250)
     assert shown["failures"] == [{"kind": "Overloaded: full", "count": 2}]
-    assert shown["verdict"] == "void"
+    assert shown["verdict"] == "failed"
     assert shown["server"]["processes"] == [
         {"name": "worker 0", "pid": 5, "cpu": 0.5 / 1.1, "rss_bytes": 99_000_000}
     ]

@@ -20,7 +20,7 @@ from sample_results import (
 from sample_runs import Fake, make_run, write_run_folder
 
 from capnp_rig.loadtest.report.answers import answers
-from capnp_rig.loadtest.report.document import Row
+from capnp_rig.loadtest.report.document import Row, Tone
 from capnp_rig.loadtest.report.sources import Source, find_sources, read_sources
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
@@ -182,8 +182,16 @@ def test_a_run_says_its_tail_and_whether_to_believe_it(
     assert row.cells[0].text.startswith("loadtest run, open loop, ")
     assert row.cells[0].text.endswith(" calls/s: response time p99")
     assert row.cells[1].value == pytest.approx(_percentile(written.raw["response"]), rel=0.01)
-    assert row.void.startswith("4 calls failed" if failures else "")
-    assert row.cells[-1].text == ("void" if row.void else "valid")
+    assert row.cells[-1].text == ("failed" if failures else "valid")
+    assert (row.void, row.tone) == ("", Tone.BAD if failures else Tone.PLAIN)
+
+
+def test_a_void_run_says_why(tmp_path: Path) -> None:
+    written = make_run(Fake(seconds=12, calls=900))
+    written.document["interrupted"] = True
+    del written.document["summary"]
+    (row,) = _rows(_source(write_run_folder(tmp_path, written)))
+    assert (row.cells[-1].text, row.void) == ("void", "interrupted after 12.0 s")
 
 
 def test_a_closed_loop_has_service_times(tmp_path: Path) -> None:

@@ -51,11 +51,20 @@ def test_a_closed_loop_has_service_times(tmp_path: Path) -> None:
 
 
 def test_a_void_run_is_grey_throughout(tmp_path: Path) -> None:
-    source = _run(tmp_path, Fake(seconds=10, calls=900, failures=(("gone", 1),)))
-    chart, _ = spectrum_parts(source)
+    written = make_run(Fake(seconds=10, calls=900))
+    written.document["interrupted"] = True
+    del written.document["summary"]
+    chart, _ = spectrum_parts(_source(write_run_folder(tmp_path, written)))
     assert isinstance(chart, LineChart)
     assert all(point.void for line in chart.lines for point in line.points)
-    assert "Void: 2 calls failed." in chart.finding
+    assert "Void: interrupted after 10.0 s." in chart.finding
+
+
+def test_a_failed_run_keeps_its_curve(tmp_path: Path) -> None:
+    chart, _ = spectrum_parts(_run(tmp_path, Fake(calls=900, failures=(("gone", 1),))))
+    assert isinstance(chart, LineChart)
+    assert not any(line.points[0].void for line in chart.lines)
+    assert "Void" not in chart.finding
 
 
 def test_a_run_without_an_answer_has_no_curve(tmp_path: Path) -> None:

@@ -206,17 +206,17 @@ def test_a_run_says_what_it_was(tmp_path: Path) -> None:
     assert """loadtest run 127.0.0.1:1 --text '<b>&'"'"'"'""" in page.text
     assert page.row("workload.text", table=("name", "value"))[1] == "<script>alert(1)</script>"
     assert "Some CPU" in page.text
-    assert page.verdict.startswith("Verdict\nvoid (open loop")
+    assert page.verdict.startswith("Verdict\nfailed (open loop")
     assert "6 calls failed" in page.verdict
     assert "does not agree" not in page.text
 
 
-def test_void_rows_are_grey(tmp_path: Path) -> None:
+def test_void_rows_are_grey_and_what_failed_is_red(tmp_path: Path) -> None:
     page, _ = _run(tmp_path)
     at = next(at for at, found in enumerate(page.tables) if found[0][0] == "figure")
     looks = dict(zip((row[0] for row in page.tables[at]), page.classes[at], strict=True))
-    assert (looks["failures"], looks["response time p50"]) == ("void", "")
-    assert {name for name, look in looks.items() if look} == {
+    assert (looks["failures"], looks["response time p50"]) == ("bad", "")
+    assert {name for name, look in looks.items() if look == "void"} == {
         row[0] for row in page.tables[at] if row[5] == "void"
     }
 

@@ -282,7 +282,7 @@ def test_labels_of_another_type_are_refused(labels: dict[str, Any]) -> None:
 def test_the_verdict_of_a_run_is_read_with_its_codes() -> None:
     summary = make_run(Fake(seconds=3, calls=50, failures=(("x", 2),))).document["summary"]
     verdict, reasons = stored_verdict({"summary": summary}) or (None, ())
-    assert verdict is Verdict.VOID
+    assert verdict is Verdict.FAILED
     assert ReasonCode.CALLS_FAILED in codes_of(reasons)
     earlier = {"verdict": "void", "reasons": [reason.text for reason in reasons]}
     found = stored_verdict({"summary": earlier})

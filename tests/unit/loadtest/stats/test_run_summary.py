@@ -6,7 +6,7 @@ import pytest
 
 from capnp_rig.loadtest.engine.run import RunConfig, plan_engines
 from capnp_rig.loadtest.stats.histogram import Histogram
-from capnp_rig.loadtest.stats.reasons import ReasonCode, text_of
+from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of, doubts_of, text_of
 from capnp_rig.loadtest.stats.run_summary import (
     MeasuredRepeat,
     drift,
@@ -90,8 +90,6 @@ def test_a_call_of_a_closed_loop_is_due_when_it_is_sent() -> None:
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (part(failed=1), "1 calls failed"),
-        (part(unfinished=3), "3 calls failed"),
         (part(busy=0.95), "the generator was 95% busy: the rate is a lower bound"),
         (part(scheduled=21_000), "95.2% of the schedule was answered"),
         (part(late_us=50), "the generator was late: p99 50 µs"),
@@ -109,6 +107,32 @@ def test_what_cannot_be_believed_is_void_with_its_reason(
     summary = summarize([found])
     assert summary.verdict == "void"
     assert any(each.text.startswith(reason) for each in summary.reasons)
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        (part(failed=1), "1 calls failed"),
+        (part(unfinished=3), "3 calls failed"),
+        (part([0, 0]), "no call was answered"),
+    ],
+)
+def test_what_the_service_did_wrong_fails_the_run(seen: MeasuredRepeat, reason: str) -> None:
+    summary = summarize([seen])
+    assert summary.verdict == summary.to_json()["verdict"] == "failed"
+    assert reason in {each.text for each in summary.reasons}
+
+
+def test_a_failed_run_shows_its_figures() -> None:
+    listed = {figure.name: figure for figure in figures(summarize([part([50_000] * 14, failed=1)]))}
+    assert (listed["failures"].value, listed["failures"].verdict) == (1, "failed")
+    assert {each.verdict for name, each in listed.items() if name != "failures"} == {"ok"}
+
+
+def test_a_failed_run_may_be_void_too_and_says_why() -> None:
+    summary = summarize([part(failed=1, steal=0.05)])
+    assert summary.verdict == "failed"
+    assert codes_of(doubts_of(summary.reasons)) == {ReasonCode.STEAL}
 
 
 def test_an_interrupted_run_is_void() -> None:
