@@ -159,13 +159,16 @@ load_options = options(
         "and {{time_ns}} are filled in.",
     ),
     click.option(
-        "--expect", metavar="JSON|@FILE", help="Fields that the results must have, as --params."
+        "--expect",
+        metavar="JSON|@FILE",
+        help="Fields that the results must have, as --params; without it, replies to params "
+        "without templates must equal the first one.",
     ),
     click.option(
         "--check",
         type=click.Choice(["content", "id"]),
-        default="content",
-        help="What is checked of every reply; id leaves out the content, see README for the cost.",
+        help="What is compared of every reply: its content, with --expect or the first reply to "
+        "the same params, or its id alone, see README for the cost.  [default: content]",
     ),
     click.option("--processes", type=click.IntRange(1, 64), default=1),
     click.option("--seed", type=int, default=1, help="Of the schedule and the texts."),
@@ -186,7 +189,7 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
         click.UsageError: A file cannot be read, or what to send is unusable.
     """
     from capnp_rig.loadtest.engine.run import RunConfig
-    from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
+    from capnp_rig.loadtest.protocols import checks_content, load_any_workload, unchecked_of
     from capnp_rig.loadtest.workload import (
         WorkloadConfig,
         WorkloadError,
@@ -204,20 +207,19 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
         }.items():
             sent[name] = None if sent[name] is None else read(sent[name])
         workload = WorkloadConfig(**sent)
-        load_any_workload(plain["stack"], workload)
+        loaded = load_any_workload(plain["stack"], workload)
+        compares = checks_content(plain["stack"], loaded, plain.pop("check"))
     except WorkloadError as error:
         raise click.UsageError(str(error)) from error
     warmup_s = plain.pop("warmup_s")
     if warmup_s is None:
         warmup_s = 0.0 if more.get("calls") else 0.5
-    checks_content = plain.pop("check") == "content"
-    if not checks_content and plain["stack"] != CAPNP:
-        raise click.UsageError("--check id is for --stack capnp: the others compare all bytes")
     return RunConfig(
         workload=workload,
         seed=workload.seed,
         warmup_s=warmup_s,
-        checks_content=checks_content,
+        checks_content=compares,
+        unchecked=unchecked_of(loaded, checks_content=compares),
         **plain,
         **more,
     )
@@ -260,7 +262,7 @@ def run_command(
     calls: int | None,
     **asked: Any,
 ) -> int:
-    """Load the server at ADDR, each reply checked; by default with the tutorial's `read`.
+    """Load the server at ADDR and check the replies; by default with the tutorial's `read`.
 
     Exit status: 1 when a call failed or a --fail-if held, else 0. With --fail-if errors>...
     failed calls alone are no failure. A void run, whose figures cannot be believed, says why.
@@ -330,8 +332,9 @@ def search_command(
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.engine.search import SearchConfig, run
     from capnp_rig.loadtest.report.rate_curve import rate_table
-    from capnp_rig.loadtest.report.run_tables import answer_notes
+    from capnp_rig.loadtest.report.run_tables import answer_notes, unchecked_notes
     from capnp_rig.loadtest.report.terminal import show
+    from capnp_rig.loadtest.stats.run_summary import checked
     from capnp_rig.loadtest.stats.slo import SloError, parse_slo
 
     try:
@@ -340,7 +343,8 @@ def search_command(
         raise click.UsageError(str(error)) from error
     if start_hz > highest_hz:
         raise click.UsageError("--start is above --highest")
-    config = SearchConfig(load_config(asked), objective, start_hz, highest_hz)
+    load = load_config(asked)
+    unchecked, config = load.unchecked, SearchConfig(load, objective, start_hz, highest_hz)
     if config.lowest_hz > highest_hz:
         raise click.UsageError(
             f"too few calls: {slo} takes {config.lowest_hz:,.0f} calls/s or a longer --probe"
@@ -349,8 +353,10 @@ def search_command(
     curve = [point.to_json() for point in result.curve]
     if as_json:
         answer = {name: getattr(result.answer, name) for name in ("rate_hz", "failing_hz", "limit")}
-        click.echo(json.dumps({"slo": objective.text, **answer, "curve": curve}))
+        plain = {"slo": objective.text, **answer, "curve": curve, "checked": checked(unchecked)}
+        click.echo(json.dumps(plain))
     else:
-        show(stdout(), rate_table(curve, slo), *answer_notes(objective, result.answer))
+        notes = *answer_notes(objective, result.answer), *unchecked_notes(unchecked)
+        show(stdout(), rate_table(curve, slo), *notes)
     finish(result.written, err=True)
     return 0 if result.answer.rate_hz is not None else 1

@@ -63,13 +63,16 @@ def sweep_command(
     from capnp_rig.loadtest.bench.sweep import SweepConfig, has_failed_calls, run
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.report.flight_curve import flight_notes, flight_table
+    from capnp_rig.loadtest.report.run_tables import unchecked_notes
     from capnp_rig.loadtest.report.terminal import show
 
-    config = SweepConfig(load_config(asked), in_flight, rounds)
+    load = load_config(asked)
+    config = SweepConfig(load, in_flight, rounds)
     written = measured(run, config, RunError)
     if as_json:
         click.echo(json.dumps([figure.to_json() for figure in written.figures]))
     else:
-        show(stdout(), flight_table(written.figures), *flight_notes(written.figures))
+        notes = *flight_notes(written.figures), *unchecked_notes(load.unchecked)
+        show(stdout(), flight_table(written.figures), *notes)
     finish(written, err=True)
     return int(has_failed_calls(written.figures))

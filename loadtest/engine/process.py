@@ -31,7 +31,13 @@ from capnp_rig.client.errors import ClientError, ConnectError, DeadlineExceeded,
 from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.engine.pacer import Pacer
 from capnp_rig.loadtest.engine.schedule import Arrivals, due_offsets_ns
-from capnp_rig.loadtest.protocols import CAPNP, load_any_workload, make_exchange
+from capnp_rig.loadtest.protocols import (
+    CAPNP,
+    firsts_of,
+    load_any_workload,
+    make_exchange,
+    unchecked_of,
+)
 from capnp_rig.loadtest.stats.tally import Report, Tally
 from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError
 from capnp_rig.rigcli.address import parse_address
@@ -133,6 +139,10 @@ class _Load:
         self.address = parse_address(config.address)
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.tally = Tally(is_open_loop=config.rate_hz is not None)
+        self.tally.check(
+            unchecked_of(self.workload, checks_content=config.checks_content),
+            firsts_of(self.workload),
+        )
         self.answered = self.tally.timer(self.workload.label).record
         self.pacer: Pacer[_Connection] | None = None
         # How many calls may still be sent, of a closed loop.

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,11 @@ from capnp_rig.loadtest.results.load_samples import (
     window_samples,
 )
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
+from capnp_rig.loadtest.stats.first_replies import compare_firsts
 from capnp_rig.loadtest.stats.process_use import ProcessUse, add_up
+from capnp_rig.loadtest.stats.reasons import Reason
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
+from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.workload import WorkloadConfig
 from capnp_rig.rigcli.address import Address
 
@@ -40,7 +43,7 @@ class RunConfig:
     """What `loadtest run` was asked for; `rate_hz` None is a closed loop.
 
     A run lasts `seconds`, or until `calls` are answered, and is repeated `repeats` times by
-    fresh engine processes.
+    fresh engine processes. `unchecked` says what of the replies nobody compares.
     """
 
     address: Address
@@ -60,10 +63,16 @@ class RunConfig:
     seed: int = 1
     pin: bool = True
     stack: str = CAPNP
+    unchecked: tuple[Reason, ...] = ()
+    # What the params were answered first: all processes, repeats and probes must get the same.
+    firsts: dict[str, FirstReply] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self) | {"address": str(self.address), "results": str(self.results)}
+        """Return plain values; content is checked where all of it is."""
+        plain = asdict(self) | {"address": str(self.address), "results": str(self.results)}
+        plain["unchecked"] = [reason.text for reason in self.unchecked]
+        del plain["firsts"]
+        return plain | {"checks_content": self.checks_content and not self.unchecked}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +142,16 @@ def measure(
     Raises:
         RunError: One failed.
     """
+    engines = plan_engines(config, sorted(os.sched_getaffinity(0)), repeat=repeat)
     try:
-        return run_engines(
-            plan_engines(config, sorted(os.sched_getaffinity(0)), repeat=repeat), server, tell
-        )
+        run = run_engines(engines, server, tell)
     except EngineFailed as error:
         raise RunError(str(error)) from error
+    reports = compare_firsts((result.report for result in run.results), config.firsts)
+    results = (
+        replace(result, report=report) for result, report in zip(run.results, reports, strict=True)
+    )
+    return replace(run, results=tuple(results))
 
 
 def _meter(config: RunConfig, repeat: int, show: ShowProgress) -> Tell:

@@ -15,7 +15,7 @@ Those beside capnp have one job, on a text or on bytes (`payloads`). To add one:
 exchange, and name it in `_RIVALS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -32,6 +32,8 @@ from capnp_rig.loadtest.protocols.payloads import (
     json_text,
     read_payloads,
 )
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
+from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.workload import (
     BINARY,
     TEXT,
@@ -132,6 +134,33 @@ def load_any_workload(
     payloads = read_payloads(config, rival.forms[kind])
     label = rival.labels[kind]
     return StackWorkload(label, payloads, _maker(stack, kind, label, authority or "localhost"))
+
+
+def unchecked_of(workload: AnyWorkload, *, checks_content: bool) -> tuple[Reason, ...]:
+    """Return what of the replies nobody compares."""
+    if isinstance(workload, StackWorkload):
+        return ()
+    return workload.unchecked if checks_content else (Reason(ReasonCode.CHECK_ID),)
+
+
+def firsts_of(workload: AnyWorkload) -> Mapping[str, FirstReply]:
+    """Return the first replies that others are compared with; filled while calls are answered."""
+    return {} if isinstance(workload, StackWorkload) else workload.firsts
+
+
+def checks_content(stack: str, workload: AnyWorkload, check: str | None) -> bool:
+    """Return whether content is compared where ``--check`` is ``content``, ``id`` or None.
+
+    Raises:
+        WorkloadError: What was asked for explicitly cannot be done.
+    """
+    if check == "id" and stack != CAPNP:
+        raise WorkloadError("--check id is for --stack capnp: the others compare all bytes")
+    is_compared = isinstance(workload, StackWorkload) or workload.is_compared
+    if check == "content" and not is_compared:
+        reasons = text_of(unchecked_of(workload, checks_content=True))
+        raise WorkloadError(f"--check content has nothing to compare: {reasons}")
+    return check != "id"
 
 
 def _maker(stack: str, kind: str, label: str, authority: str) -> Callable[..., AnyExchange]:

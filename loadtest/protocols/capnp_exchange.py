@@ -8,12 +8,12 @@ bytes in every call. The first reply to such a request is decoded and its conten
 then on each reply must equal that frame byte for byte, but for the answer id (0.4 µs, where
 decoding takes 5). A reply that differs is decoded and checked anew. Without `checks_content`
 the replies' tables, types and ids are compared, and their content only where they differ in
-length.
+length and something is known to be expected.
 """
 
 import struct
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 from capnp_rig.client.errors import (
     ClientError,
@@ -23,8 +23,9 @@ from capnp_rig.client.errors import (
     remote_error,
 )
 from capnp_rig.loadtest.protocols.exchange import Answered, AnyExchange, Bytes, Failed
-from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.stats.failures import CallTexts, WrongReply, with_call
 from capnp_rig.loadtest.workload import Request, Workload
+from capnp_rig.loadtest.workload.checks import EqualToFirst, readable
 from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple
 from capnp_rig.wire.errors import WireError
@@ -51,7 +52,7 @@ u32 = struct.Struct("<I").pack
 class _Prepared:
     """A request as it leaves, around the question id, and the reply that it gets."""
 
-    __slots__ = ("check", "finish", "head", "reply_bytes", "reply_head", "reply_tail", "tail")
+    __slots__ = ("finish", "head", "reply_bytes", "reply_head", "reply_tail", "request", "tail")
 
     def __init__(self, request: Request, workload: Workload, target: ImportedCap) -> None:
         method = workload.method
@@ -61,7 +62,7 @@ class _Prepared:
         # What is sent once keeps its parts: a large text is not copied before `output` joins it.
         first, *rest = call
         self.head, self.tail = bytes(first[:ID_AT]), [first[BEHIND_ID:], *rest]
-        self.check = request.check
+        self.request = request
         # Not learned yet: no frame starts with this.
         self.reply_head = b"\0" * (ID_AT + 1)
         self.reply_tail = b""
@@ -255,7 +256,11 @@ class Exchange(CapnpConnection, AnyExchange):
         if not no_finish_needed:
             self._out.append(encode_finish(slot))
         self._free.append(slot)
-        failure = content if isinstance(content, ClientError) else self._check(prepared, content)
+        if isinstance(content, ClientError):
+            failure: Exception | None = self._told(content, prepared.request, str(content))
+        else:
+            frame = None if plain is None else (data, at + BEHIND_ID, end)
+            failure = self._check(prepared.request, content, frame)
         if failure is not None:
             self._failed(failure, sent_ns, now_ns)
             return end - at
@@ -265,13 +270,36 @@ class Exchange(CapnpConnection, AnyExchange):
             prepared.finish = not no_finish_needed
         return end - at
 
-    def _check(self, prepared: _Prepared, content: StructTuple | None) -> Exception | None:
-        """Return what is wrong with the results, or None."""
+    def _check(
+        self, request: Request, content: StructTuple | None, frame: tuple[Bytes, int, int] | None
+    ) -> Exception | None:
+        """Return what is wrong with the results, or None.
+
+        `frame` is where the reply lies behind its id, None in another than the plain layout.
+        """
+        check = request.check
+        first = check if isinstance(check, EqualToFirst) else None
+        if first and (not self._checks_content or (frame and first.is_known(*frame))):
+            return None
         try:
-            fault = prepared.check(self._workload.method.results.open(content))
+            results = self._workload.method.results.open(content)
+            fault = check(results)
         except WireError as error:
-            return ProtocolError(f"unreadable reply: {error}")
-        return None if fault is None else WrongReply(fault)
+            return self._told(ProtocolError(f"unreadable reply: {error}"), request, "")
+        if fault is not None:
+            return self._told(WrongReply(fault), request, results)
+        if first and frame:
+            first.keep(*frame)
+        return None
+
+    def _told(self, error: Exception, request: Request, came: Any) -> Exception:
+        """Return an error that can tell of its call; `came` is a text, or results."""
+
+        def texts() -> CallTexts:
+            text = came if isinstance(came, str) else readable(came)
+            return CallTexts(self._workload.text_of(request), request.check.expected(), text)
+
+        return with_call(error, texts)
 
 
 def error_of(answer: Return) -> ClientError:

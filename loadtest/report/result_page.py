@@ -25,7 +25,12 @@ from capnp_rig.loadtest.report.document import (
     Table,
 )
 from capnp_rig.loadtest.report.figures import figure_table
-from capnp_rig.loadtest.report.run_tables import percentile_cell, times_table
+from capnp_rig.loadtest.report.run_tables import (
+    beside_verdict,
+    example_parts,
+    percentile_cell,
+    times_table,
+)
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.timeline import time_parts
 from capnp_rig.loadtest.results import Figure
@@ -86,7 +91,7 @@ def _verdict(source: Source, summary: Summary, different: Sequence[str]) -> Iter
     loop = "open loop: times count from when calls were due"
     if not summary.is_open_loop:
         loop = "closed loop: users wait for replies, so times are service times"
-    yield Paragraph(f"{verdict} ({loop})")
+    yield Paragraph(f"{beside_verdict(verdict, summary.unchecked)} ({loop})")
     if reasons:
         yield Notes("", [reason.text for reason in reasons])
     violations = source.document.get("violations")
@@ -147,7 +152,8 @@ def _load_sections(source: Source, load: LoadRun, summary: Summary) -> Iterator[
     total = Window(summary.labels, summary.connects, summary.reconnects)
     seconds = sum(repeat.seconds for repeat in load.repeats.values())
     yield Section("times", "Times", [times_table(times_rows(total, seconds))])
-    yield Section("failures", "Failures", [_failures(summary)])
+    failed = [_failures(summary), *example_parts(summary.examples)]
+    yield Section("failures", "Failures", failed)
     yield Section("over-time", "Over time", list(time_parts(source)))
     for repeat in load.repeats:
         title = "Every second" if len(load.repeats) == 1 else f"Every second of repeat {repeat}"

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from capnp_rig.loadtest.report.cells import number_cell, row, us_cell
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table, Tone
+from capnp_rig.loadtest.report.document import Cell, Notes, Paragraph, Part, Table, Tone
+from capnp_rig.loadtest.report.units import capitalized
 from capnp_rig.loadtest.results.times_table import PERCENTILES
 from capnp_rig.loadtest.results.times_table import Row as Times
 from capnp_rig.loadtest.stats import run_summary
+from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.process_use import ProcessUse, workers_of
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary
 from capnp_rig.loadtest.stats.slo import VERIFICATIONS, Answer, Slo
 
@@ -35,12 +38,30 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
         row("calls/s", number_cell(summary.calls_per_s)),
         *(row(f"failed: {kind}", count, tone=Tone.BAD) for kind, count in failures),
         row("server CPU µs per call", number_cell(summary.server_cpu_us_per_call, 1)),
-        row("verdict", summary.verdict),
+        row("verdict", beside_verdict(summary.verdict, summary.unchecked)),
     ]
     yield Table("counts", "", ["", ""], rows)
+    yield from example_parts(summary.examples)
     workers = workers_of(server)
     if len(workers) > 1:
         yield _worker_table(workers)
+
+
+def beside_verdict(verdict: str, unchecked: Iterable[Reason]) -> str:
+    """Return a verdict with what of the replies nobody compared."""
+    return text_of([Reason.of(ReasonCode.OTHER, text=verdict), *unchecked])
+
+
+def unchecked_notes(unchecked: Iterable[Reason]) -> Iterator[Paragraph]:
+    """Yield what of the replies nobody compared, a sentence each."""
+    for reason in unchecked:
+        yield Paragraph(f"{capitalized(reason.text)}.")
+
+
+def example_parts(examples: Iterable[FailedCall]) -> Iterator[Notes]:
+    """Yield the first failed calls: the request, what was expected and what came."""
+    for number, example in enumerate(examples):
+        yield Notes(example.text, example.lines, f"failed-call-{number}")
 
 
 def _worker_table(workers: Sequence[ProcessUse]) -> Table:

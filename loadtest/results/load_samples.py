@@ -33,7 +33,14 @@ from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.process_use import MachineTime, ProcessUse, Usage
 from capnp_rig.loadtest.stats.reasons import Reason, reasons_of_text
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
-from capnp_rig.loadtest.stats.tally import WARMUP, Report, Window, add_windows
+from capnp_rig.loadtest.stats.tally import (
+    WARMUP,
+    Report,
+    Window,
+    add_windows,
+    checks_from_json,
+    checks_to_json,
+)
 from capnp_rig.rigcli.gc_page import GcUse
 
 # Kinds of results that are load runs, with windows in their samples.
@@ -234,7 +241,15 @@ def generator_entry(
 ) -> dict[str, Any]:
     """Return the entry of a process under ``generators``: its report without the windows."""
     plain = {name: getattr(report, name) for name in _GENERATOR}
-    return {"repeat": repeat, "process": process, **plain, "busy": busy, "seconds": seconds}
+    checks = checks_to_json(report)
+    return {
+        "repeat": repeat,
+        "process": process,
+        **plain,
+        "busy": busy,
+        "seconds": seconds,
+        **checks,
+    }
 
 
 def read_document(folder: Path) -> dict[str, Any]:
@@ -393,7 +408,7 @@ def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]])
                 machine.append(_read(MachineSample, sample))
     with damage("run.json"):
         reports = {
-            key: _read(Report, entry, windows=windows[key])
+            key: _read(Report, entry, windows=windows[key], firsts={}, **checks_from_json(entry))
             for key, entry in zip(windows, document["generators"], strict=True)
         }
     interrupted = bool(document.get("interrupted"))

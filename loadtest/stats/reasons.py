@@ -101,6 +101,14 @@ class ReasonCode(StrEnum):
     NO_HIGHER_RATE = ("no-higher-rate", "no higher rate was allowed")
     GENERATOR_WAS_LIMIT = ("generator-was-limit", "the limit was the generator")
     VALUE_OF_ZERO = ("value-of-zero", "a value of zero")
+    # What of the replies nobody compared.
+    CHECK_ID = ("check-id", "content not checked: --check id")
+    NO_EXPECT = ("no-expect", "content not checked: no --expect for {what}")
+    EMPTY_EXPECT = ("empty-expect", "content not checked: --expect names no field")
+    NO_VALUES = ("no-values", "content not checked: the results have no value to compare")
+    FIELDS_LEFT_OUT = ("fields-left-out", "content not checked of {fields}, which --expect lacks")
+    CAPABILITIES = ("capabilities", "content not checked of {fields}: no value to compare")
+    NO_CHECK = ("no-check", "content not checked: {label} has neither check nor expect")
     # The rest.
     NOT_READABLE = ("not-readable", "not readable")
     OTHER = ("other", "{text}")

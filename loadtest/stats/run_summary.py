@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
+from capnp_rig.loadtest.stats.failures import FailedCall, first_examples
 from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram, us_of
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
@@ -62,6 +63,9 @@ class Summary:
     labels: Mapping[str, Times] = field(default_factory=dict)
     connects: Histogram = field(default_factory=Histogram)
     reconnects: Histogram = field(default_factory=Histogram)
+    # The first failed calls, and what of the replies nobody compared.
+    examples: tuple[FailedCall, ...] = ()
+    unchecked: tuple[Reason, ...] = ()
 
     @property
     def errors(self) -> int:
@@ -97,7 +101,18 @@ class Summary:
             "verdict": str(self.verdict),
             "reasons": [reason.text for reason in self.reasons],
             "reason_codes": [reason.to_json() for reason in self.reasons],
+            "failed_calls": [each.to_json() for each in self.examples],
+            "checked": checked(self.unchecked),
         }
+
+
+def checked(unchecked: Sequence[Reason]) -> dict[str, Any]:
+    """Return in plain values whether all content of the replies was compared, and what was not."""
+    return {
+        "content": not unchecked,
+        "unchecked": [reason.text for reason in unchecked],
+        "unchecked_codes": [reason.to_json() for reason in unchecked],
+    }
 
 
 def _percentiles(times: Histogram) -> dict[str, float | None]:
@@ -131,6 +146,8 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
         labels=total.calls,
         connects=total.connects,
         reconnects=total.reconnects,
+        examples=first_examples(each for report in reports for each in report.examples),
+        unchecked=tuple(dict.fromkeys(each for report in reports for each in report.unchecked)),
     )
     stopped = [Reason.of(ReasonCode.INTERRUPTED, seconds=seconds)] if interrupted else []
     return replace(summary, reasons=(*stopped, *_reasons(summary, sum(scheduled), parts)))

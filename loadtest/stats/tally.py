@@ -19,13 +19,23 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Self
 
-from capnp_rig.loadtest.stats.failures import FailureNames, kind_of
+from capnp_rig.loadtest.stats.failures import (
+    Examples,
+    FailedCall,
+    FailureNames,
+    first_examples,
+    kind_of,
+)
 from capnp_rig.loadtest.stats.histogram import Histogram, Recorder, merge
+from capnp_rig.loadtest.stats.reasons import Reason
 
 WARMUP = -1
 _SECOND_NS = 1_000_000_000
 _NEVER_NS = sys.maxsize
 _AT_ONCE = 64
+
+# The digest of a first reply, by which it is compared, and its text, cut.
+FirstReply = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +182,8 @@ class Report:
     in a closed loop), `held` of them found no room at first, and `unfinished` had no answer when
     the run ended. `cpu_ns` is what the process itself used for work; `first_ns` and `last_ns`
     are its monotonic clock at the first sending and the last answer, None without a call.
+    `examples` are the first failed calls, `unchecked` says what of the replies nobody compared,
+    `firsts` are the first replies to constant params, as `stats.first_replies` has them.
     """
 
     windows: Mapping[int, Window] = field(default_factory=dict)
@@ -182,6 +194,9 @@ class Report:
     first_ns: int | None = None
     last_ns: int | None = None
     final: bool = False
+    examples: tuple[FailedCall, ...] = ()
+    unchecked: tuple[Reason, ...] = ()
+    firsts: Mapping[str, FirstReply] = field(default_factory=dict)
 
     @property
     def total(self) -> Window:
@@ -196,13 +211,37 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON and msgpack keep."""
         windows = [[second, part.to_json()] for second, part in sorted(self.windows.items())]
-        return {"windows": windows, **{name: getattr(self, name) for name in _PLAIN}}
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        firsts = {place: list(first) for place, first in self.firsts.items()}
+        return {"windows": windows, "firsts": firsts, **checks_to_json(self), **plain}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """Return what `to_json` wrote; raises as `Histogram.from_json`."""
         windows = {second: Window.from_json(part) for second, part in plain["windows"]}
-        return cls(windows, **{name: plain[name] for name in _PLAIN})
+        firsts = {place: (digest, text) for place, (digest, text) in plain["firsts"].items()}
+        plain_parts = {name: plain[name] for name in _PLAIN}
+        return cls(windows, **plain_parts, **checks_from_json(plain), firsts=firsts)
+
+
+def checks_to_json(report: Report) -> dict[str, Any]:
+    """Return what a report tells of replies that were wrong, or not compared, in plain values."""
+    return {
+        "examples": [each.to_json() for each in report.examples],
+        "unchecked": [reason.to_json() for reason in report.unchecked],
+    }
+
+
+def checks_from_json(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `checks_to_json` wrote, by the names of a report; results of earlier have none.
+
+    Raises:
+        ValueError, TypeError, KeyError: It is not as it was written.
+    """
+    return {
+        "examples": tuple(FailedCall.from_json(each) for each in plain.get("examples", ())),
+        "unchecked": tuple(Reason.from_json(each) for each in plain.get("unchecked", ())),
+    }
 
 
 _PLAIN = ("scheduled", "held", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
@@ -226,6 +265,9 @@ def add(report: Report, other: Report) -> Report:
         first_ns=_chosen(min, report.first_ns, other.first_ns),
         last_ns=_chosen(max, report.last_ns, other.last_ns),
         final=report.final or other.final,
+        examples=first_examples([*report.examples, *other.examples]),
+        unchecked=tuple(dict.fromkeys([*report.unchecked, *other.unchecked])),
+        firsts={**other.firsts, **report.firsts},
     )
 
 
@@ -322,7 +364,12 @@ class Tally:
         # Of an open loop: time spent going round until the next call is due, which is no work.
         self.spun_ns = 0
         self._second = 0
+        # What of the replies nobody compares, and the first ones, which others are compared with.
+        self._unchecked: dict[Reason, None] = {}
+        self._firsts: Mapping[str, FirstReply] = {}
+        self._told_firsts = 0
         self._names = FailureNames()
+        self._examples = Examples()
         self._timers: dict[str, Timer] = {}
         self._failed: dict[str, Recorder] = {}
         self._failures: Counter[str] = Counter()
@@ -377,7 +424,9 @@ class Tally:
             self._failed[label] = Recorder()
         self._failed[label].record(now_ns - started_ns)
         short = self._names.shorten(error)
-        self._failures[kind_of(short)] += 1
+        kind = kind_of(short)
+        self._failures[kind] += 1
+        self._examples.add(kind, error)
         return short
 
     def connected(self, started_ns: int, now_ns: int, *, again: bool) -> None:
@@ -385,6 +434,14 @@ class Tally:
         if now_ns >= self.turn_ns:
             self.turn(started_ns, now_ns)
         (self._reconnects if again else self._connects).record(now_ns - started_ns)
+
+    def check(
+        self, unchecked: Iterable[Reason], firsts: Mapping[str, FirstReply] | None = None
+    ) -> None:
+        """Note what of the replies nobody compares; `firsts` fills with the first replies."""
+        self._unchecked.update(dict.fromkeys(unchecked))
+        if firsts is not None:
+            self._firsts = firsts
 
     def take(self, *, cpu_ns: int = 0, final: bool = False) -> Report:
         """Return what is new since the last `take`."""
@@ -398,7 +455,12 @@ class Tally:
             first_ns=self._first_ns,
             last_ns=self.last_ns,
             final=final,
+            examples=self._examples.take(),
+            unchecked=tuple(self._unchecked),
+            # They come at the beginning: a report has all of them, or none.
+            firsts=dict(self._firsts) if len(self._firsts) > self._told_firsts else {},
         )
+        self._told_firsts = len(self._firsts)
         self._done = PackedWindows()
         self.unfinished = self.scheduled = self.held = self.spun_ns = 0
         return report

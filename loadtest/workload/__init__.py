@@ -9,18 +9,22 @@ kinds:
 - **bytes**, for ``Binary.reverse``, with nonces as well;
 - **params** as JSON (`workload.json_params`), sent line by line, with templates that each request
   fills in (`loadtest.workload.templates`), and fields that the results must have
-  (`loadtest.workload.expectations`).
+  (`loadtest.workload.expectations`). Without those, replies to a line without templates must
+  equal the first one (`loadtest.workload.checks`); what nobody compares is in `unchecked`.
 """
 
 import re
+import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any, TypeVar
 
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
+from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.workload.bodies import (
     NONCE_BYTES,
     WRONG_REPLY,
@@ -28,7 +32,20 @@ from capnp_rig.loadtest.workload.bodies import (
     random_bytes,
     random_texts,
 )
-from capnp_rig.loadtest.workload.expectations import Expectation, compile_expectation
+from capnp_rig.loadtest.workload.checks import (
+    Anything,
+    Check,
+    EqualToFirst,
+    FieldsOf,
+    ReverseOf,
+    readable,
+)
+from capnp_rig.loadtest.workload.expectations import (
+    Expectation,
+    compile_expectation,
+    fields_left_out,
+    without_values,
+)
 from capnp_rig.loadtest.workload.json_params import (
     MAX_WORDS,
     Params,
@@ -68,7 +85,8 @@ class WorkloadConfig:
     - `params` is a JSON object, or one per line. None means generated texts for the tutorial's
       method, all fields at their defaults for any other.
     - `expect` has the fields that the results must have: one object, or as many as `params`.
-      None: readable results are right; of the tutorial's method, the content reversed is.
+      None: the tutorial's method must reverse the content, any other must answer the same params
+      as it did the first time; what templates are answered is not compared.
 
     For the tutorial's method without params:
 
@@ -100,13 +118,11 @@ class WorkloadConfig:
 class Request:
     """One request; equal to itself alone.
 
-    `params` are packed, as `StructCodec.pack` does. `check` gets the view of the results and
-    returns None, or the kind of fault, which holds no payload: "wrong reply: field sum". It
-    raises `MalformedMessage` where the results cannot be read.
+    `params` are packed, as `StructCodec.pack` does; `check` compares the view of the results.
     """
 
     params: EncodedTuple
-    check: Callable[[Any], str | None]
+    check: Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +132,8 @@ class Workload:
     Where `is_repeating`, the requests of a connection are the same objects again and again, few
     and small enough to keep an encoded frame and a learned reply for each. Else each is new:
     made from templates, or too large or too many to be kept; `params` then share their parts.
+    `unchecked` says what of the replies no check compares; of none of them if not `is_compared`.
+    `firsts` fills with the first replies that others are compared with (`stats.first_replies`).
     """
 
     interface: Interface
@@ -123,6 +141,9 @@ class Workload:
     label: str
     is_repeating: bool
     _start: Callable[[int, int], Iterator[Request]]
+    unchecked: tuple[Reason, ...] = ()
+    is_compared: bool = True
+    firsts: dict[str, FirstReply] = field(default_factory=dict)
 
     def requests(self, user: int, in_flight: int) -> Iterator[Request]:
         """Yield the requests of one connection without end.
@@ -131,6 +152,13 @@ class Workload:
         the connection has under way at most.
         """
         return self._start(user, in_flight)
+
+    def text_of(self, request: Request) -> str:
+        """Return the params of a request as JSON, for people."""
+        sizes, parts, words = request.params
+        # As `StructCodec.to_bytes`: a struct without size points at itself.
+        head = struct.pack("<IIII", 0, words + 1, 0 if sizes else 0xFFFFFFFC, sizes)
+        return readable(self.method.params.from_bytes(b"".join([head, *parts])))
 
 
 def read_params_argument(text: str) -> str:
@@ -188,15 +216,26 @@ def load_workload(
         return _binary_workload(config)
     try:
         interface, method, schema = _find(config)
+        label = f"{interface.name}.{method.name}"
         if config.params is None and _is_tutorial(method):
             is_repeating, start = _texts(config, method)
-        else:
-            source = partial(Source, first=first, step=step, seed=config.seed, clock=clock)
-            is_repeating, start = _lines(config, method, schema, source)
+            return Workload(interface, method, label, is_repeating, start)
+        source = partial(Source, first=first, step=step, seed=config.seed, clock=clock)
+        firsts: dict[str, FirstReply] = {}
+        lines = _read_lines(config, method, schema, firsts)
+        is_repeating, start = _lines(lines, source)
     except (SchemaError, ParamsError) as error:
         raise WorkloadError(" ".join(str(error).split())) from error
-    label = f"{interface.name}.{method.name}"
-    return Workload(interface, method, label, is_repeating, start)
+    return Workload(
+        interface,
+        method,
+        label,
+        is_repeating,
+        start,
+        _unchecked(lines, schema.result_type),
+        any(line.compares for line in lines),
+        firsts,
+    )
 
 
 # --- what is called -------------------------------------------------------------------------
@@ -278,14 +317,11 @@ def _refuse_capabilities(label: str, params: Any) -> None:
 
     Deeper inside, such a field may well be optional: it is refused if the params name it.
     """
-    for field in params.fields_list:
-        which = "group" if field.proto.which() == "group" else field.proto.slot.type.which()
-        if which in {"interface", "anyPointer"}:
-            what = "a capability" if which == "interface" else "an AnyPointer"
-            raise WorkloadError(
-                f"{label} takes {what}, {field.proto.name}, which no JSON gives: "
-                "choose another method"
-            )
+    for name, which in without_values(params).items():
+        what = "a capability" if which == "interface" else "an AnyPointer"
+        raise WorkloadError(
+            f"{label} takes {what}, {name}, which no JSON gives: choose another method"
+        )
 
 
 # --- texts ----------------------------------------------------------------------------------
@@ -349,14 +385,7 @@ class _Body:
             params: EncodedTuple = (self._sizes, [self._head + nonce, self._tail], self.words)
         else:
             params = self._pack(nonce)
-        return Request(params, partial(self._fault, nonce[::-1]))
-
-    def _fault(self, end: bytes, results: Any) -> str | None:
-        # As bytes: a memoryview is compared element by element.
-        reply, start = bytes(getattr(results, self._field)), self._reverse
-        if len(reply) == len(start) + len(end) and reply.startswith(start) and reply.endswith(end):
-            return None
-        return WRONG_REPLY
+        return Request(params, ReverseOf(self._field, self._reverse, nonce[::-1]))
 
 
 def _texts(config: WorkloadConfig, method: Method) -> tuple[bool, _Start]:
@@ -409,51 +438,102 @@ _NOT_BINARY = ("schema", "interface", "method", "params", "expect", "text", "cor
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """An object of the params, and what is expected of its results, None for nothing."""
+    """An object of the params, and what its replies must be.
+
+    That is what `expectation` says of `expected`, else what `first` got; of neither, anything.
+    """
 
     params: Params
-    expectation: Expectation | None
+    names: frozenset[str]
+    expected: Mapping[str, Any] = field(default_factory=dict)
+    expectation: Expectation | None = None
+    first: EqualToFirst | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def compares(self) -> bool:
+        """Whether anything of the replies is compared."""
+        return bool(self.expected) or self.first is not None
 
     def request(self, values: Values) -> Request:
         """Return the request that has these values, in 1 to 2 µs on top of packing."""
-        expectation = self.expectation
-        check = _accept if expectation is None else partial(expectation, values)
+        check: Check = self.first or _ANYTHING
+        if self.expectation is not None:
+            check = FieldsOf(self.expectation, self.expected, values)
         return Request(self.params.pack(values), check)
 
 
-def _accept(_results: Any) -> None:
-    """Check nothing: the results could be opened."""
+_ANYTHING = Anything()
 
 
-def _lines(
-    config: WorkloadConfig,
-    method: Method,
-    schema: Any,
-    make_source: Callable[[frozenset[str]], Source],
-) -> tuple[bool, _Start]:
+def _read_lines(
+    config: WorkloadConfig, method: Method, schema: Any, firsts: dict[str, FirstReply]
+) -> list[_Line]:
     if config.has_texts:
         given = "text" if config.text else "corpus"
         raise WorkloadError(f"{given} is for MessageStream.read without params: leave it out")
     params = _read("params", config.params, schema.param_type, method)
+    if config.expect is None:
+        return [_line(method, each, firsts) for each in params]
     expected = _read("expect", config.expect, schema.result_type, method)
     if len(expected) not in {1, len(params)}:
         raise WorkloadError(
             f"expect has {len(expected)} lines, params {len(params)}: give one, or as many"
         )
-    expectations: list[Expectation | None] = [None]
-    if config.expect is not None:
-        expectations = [compile_expectation(each) for each in expected]
-    elif _is_tutorial(method):
-        expectations = [_expect_reversed(each) for each in params]
+    expectations = [compile_expectation(each) for each in expected]
     # One that goes with all lines is taken for each.
-    lines = [
-        _Line(Params(method.params, each), expectation)
-        for each, expectation in zip(params, cycle(expectations), strict=False)
+    return [
+        _Line(
+            Params(method.params, each),
+            each.names | fields.names,
+            fields.fields,
+            expectation,
+            left_out=fields_left_out(fields),
+        )
+        for each, fields, expectation in zip(
+            params, cycle(expected), cycle(expectations), strict=False
+        )
     ]
-    names = frozenset[str]().union(*(each.names for each in params + expected))
+
+
+def _line(method: Method, params: Struct, firsts: dict[str, FirstReply]) -> _Line:
+    """Return a line of which nothing is said to be expected."""
+    packed = Params(method.params, params)
+    if _is_tutorial(method):
+        chunk = _reversed_content(params)
+        return _Line(packed, params.names, {"chunk": chunk}, _expect_chunk(chunk))
+    has_values = len(without_values(method.results.schema)) < len(method.results.schema.fieldnames)
+    first = EqualToFirst(params.place, firsts) if has_values and not params.names else None
+    return _Line(packed, params.names, first=first)
+
+
+def _lines(
+    lines: Sequence[_Line], make_source: Callable[[frozenset[str]], Source]
+) -> tuple[bool, _Start]:
+    names = frozenset[str]().union(*(each.names for each in lines))
     if names:
         return False, partial(_templated_requests, lines, make_source(names))
     return _constant_requests([line.request(WIDEST) for line in lines])
+
+
+def _unchecked(lines: Sequence[_Line], results: Any) -> tuple[Reason, ...]:
+    """Return what of the replies nobody compares."""
+    no_values = without_values(results)
+    if len(no_values) == len(results.fieldnames):
+        return (Reason(ReasonCode.NO_VALUES),)
+    idle = [line for line in lines if not line.compares]
+    reasons = []
+    if any(line.expectation is not None for line in idle):
+        reasons.append(Reason(ReasonCode.EMPTY_EXPECT))
+    elif idle:
+        some = f"{len(idle)} of {len(lines)} lines of " if len(idle) < len(lines) else ""
+        reasons.append(Reason.of(ReasonCode.NO_EXPECT, what=f"{some}params with templates"))
+    left_out = dict.fromkeys(name for line in lines if line.expected for name in line.left_out)
+    if left_out:
+        reasons.append(Reason.of(ReasonCode.FIELDS_LEFT_OUT, fields=", ".join(left_out)))
+    if no_values and any(line.first is not None for line in lines):
+        reasons.append(Reason.of(ReasonCode.CAPABILITIES, fields=", ".join(no_values)))
+    return tuple(reasons)
 
 
 def _read(what: str, text: str | None, schema: Any, method: Method) -> list[Struct]:
@@ -462,13 +542,19 @@ def _read(what: str, text: str | None, schema: Any, method: Method) -> list[Stru
     return [read_struct(item, schema, name) for item in items]
 
 
-def _expect_reversed(params: Struct) -> Expectation:
-    """Return what compares the tutorial's reply with the content of its params."""
+def _reversed_content(params: Struct) -> Slot | bytes:
+    """Return the tutorial's reply to these params."""
     content = params.fields.get("request", {}).get("content", "")
+    if isinstance(content, Slot):
+        return Slot(lambda values: content.render(values)[::-1].encode())
+    text: str = content
+    return text[::-1].encode()
 
+
+def _expect_chunk(chunk: Slot | bytes) -> Expectation:
     def fault(values: Values, results: Any) -> str | None:
-        text: str = content.render(values) if isinstance(content, Slot) else content
-        return None if bytes(results.chunk) == text[::-1].encode() else WRONG_REPLY
+        expected = chunk.render(values) if isinstance(chunk, Slot) else chunk
+        return None if bytes(results.chunk) == expected else WRONG_REPLY
 
     return fault
 

@@ -6,7 +6,7 @@ first. Of a union, the member given must be the active one.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from capnp_rig.loadtest.workload.json_params import ParamsError, Slot, Struct
@@ -38,6 +38,37 @@ def compile_expectation(expected: Struct) -> Expectation:
         return None if wrong is None else f"wrong reply: field {wrong}"
 
     return fault
+
+
+def fields_left_out(expected: Struct) -> tuple[str, ...]:
+    """Return the fields that nobody compares, those of structs that are there among them.
+
+    A union is compared where one of its members is.
+    """
+    return tuple(dict.fromkeys(_left_out(expected.schema, expected.fields, "")))
+
+
+def _left_out(schema: Any, fields: dict[str, Any], path: str) -> Iterator[str]:
+    has_member = any(name in schema.union_fields for name in fields)
+    for name in schema.fieldnames:
+        if name not in fields:
+            if not (has_member and name in schema.union_fields):
+                yield f"{path}{name}"
+            continue
+        value = fields[name]
+        if isinstance(value, dict):
+            yield from _left_out(schema.fields[name].schema, value, f"{path}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for item in value:
+                inner = schema.fields[name].schema.elementType
+                yield from _left_out(inner, item, f"{path}{name}[].")
+
+
+def without_values(schema: Any) -> dict[str, str]:
+    """Return the fields of a struct that JSON cannot give, each with the kind of its type."""
+    slots = (each.proto for each in schema.fields_list if each.proto.which() != "group")
+    kinds = {proto.name: str(proto.slot.type.which()) for proto in slots}
+    return {name: kind for name, kind in kinds.items() if kind in {"interface", "anyPointer"}}
 
 
 def _struct_matcher(schema: Any, fields: dict[str, Any], path: str, place: str) -> _Matcher:
