@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import click
 
+from capnp_rig.loadtest.cli.margin import margin_option
 from capnp_rig.loadtest.cli.terminal import failures_in_one_line, stdout
 
 _INDEX, _FIGURES = "index.html", "figures"
@@ -131,14 +132,21 @@ def _write(folders: Sequence[Path], results: Path, wanted: _Wanted) -> None:
     metavar="NAME",
     help="Judge this only, as calls/s, p99 or service.p50; * stands for anything; repeatable.",
 )
+@margin_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON object.")
 def compare_results(
-    *, baseline: Path, candidate: Path, force: bool, metrics: tuple[str, ...], as_json: bool
+    *,
+    baseline: Path,
+    candidate: Path,
+    force: bool,
+    metrics: tuple[str, ...],
+    margin: float,
+    as_json: bool,
 ) -> int:
     """Tell whether the result folder CANDIDATE is faster or slower than BASELINE.
 
     Ratios above 1 mean that the candidate is better. Exits with 0 where it is faster or the
-    same, 3 where it is slower, 4 where that cannot be told.
+    same, 3 where it is slower, 4 where that cannot be told, 5 where no metric could be judged.
     """
     from capnp_rig.loadtest.compare import CompareError, compare
     from capnp_rig.loadtest.report.comparison_table import comparison_parts, objection_lines
@@ -151,7 +159,7 @@ def compare_results(
     try:
         with failures_in_one_line(ResultError):
             old, new = read_result(baseline), read_result(candidate)
-            comparison = compare(old, new, force=force, metrics=metrics)
+            comparison = compare(old, new, force=force, metrics=metrics, margin=margin)
     except CompareError as error:
         raise click.UsageError(str(error)) from error
     if as_json:

@@ -1,10 +1,10 @@
 """One result against another: what got faster, what slower, and what nobody can tell (no I/O).
 
 The two were not measured as pairs, so they count as independent samples: each is resampled by its
-own units (`stats.resampling`). The margin of a row is 2 % or its A/A floor, whichever is wider:
-how far the odd units of a result are from its even ones, of both results the farther. A row is void
-where its figure is, where a run is void as a whole, or where the two were not made alike; `force`
-lifts the last two. Above 1 the candidate is better.
+own units (`stats.resampling`). The A/A floor of a row is how far the odd units of a result are from
+its even ones, of both results the farther. A row is void where its figure is, where a run is void
+as a whole, or where the two were not made alike; `force` lifts the last two. Above 1 the candidate
+is better.
 """
 
 import json
@@ -25,12 +25,20 @@ from capnp_rig.loadtest.compare.round_metrics import (
 )
 from capnp_rig.loadtest.results import ResultError
 from capnp_rig.loadtest.results.load_samples import Result, stored_verdict
+from capnp_rig.loadtest.stats.exit_status import ExitStatus
 from capnp_rig.loadtest.stats.metric import Metric
-from capnp_rig.loadtest.stats.pair_statistics import Interval, Verdict, judge
+from capnp_rig.loadtest.stats.pair_statistics import MARGIN, Interval, Judgement, Verdict, judge
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 from capnp_rig.loadtest.stats.resampling import LEAST_UNITS, ratio_of
 
-_EXIT = {Verdict.FASTER: 0, Verdict.SAME: 0, Verdict.SLOWER: 3, Verdict.INCONCLUSIVE: 4}
+# The first of these that a row has is the verdict of all; one that no row has is void.
+_EXIT = {
+    Verdict.SLOWER: ExitStatus.SLOWER,
+    Verdict.CANNOT_TELL: ExitStatus.CANNOT_TELL,
+    Verdict.FASTER: ExitStatus.GOOD,
+    Verdict.SAME: ExitStatus.GOOD,
+    Verdict.VOID: ExitStatus.VOID,
+}
 # What is measured may differ: it is what a comparison is for.
 _OWN_PACKAGE = "capnp-rig"
 # What of a config makes another load; where, how long and how often may differ.
@@ -112,13 +120,14 @@ class Row:
 class Comparison:
     """What a candidate is against a baseline.
 
-    `unit` is what was resampled; `objections` say why all rows are void, or would be without
-    force; `doubt` is that in short, as the rows have it, empty where they are judged; `notes` say
-    how the intervals are meant.
+    `unit` is what was resampled; `margin` is what still counts as the same, as a share;
+    `objections` say why all rows are void, or would be without force; `doubt` is that in short, as
+    the rows have it, empty where they are judged; `notes` say how the intervals are meant.
     """
 
     kind: str
     unit: str
+    margin: float
     rows: tuple[Row, ...]
     verdict: Verdict
     objections: tuple[str, ...]
@@ -128,7 +137,7 @@ class Comparison:
 
     @property
     def exit_status(self) -> int:
-        """0 faster or same, 3 slower, 4 inconclusive."""
+        """0 faster or same, 3 slower, 4 cannot tell, 5 void: no row could be judged."""
         return _EXIT[self.verdict]
 
     def to_json(self) -> dict[str, Any]:
@@ -150,12 +159,18 @@ class Comparison:
 
 
 def compare(
-    baseline: Result, candidate: Result, *, force: bool, metrics: Sequence[str] = ()
+    baseline: Result,
+    candidate: Result,
+    *,
+    force: bool,
+    metrics: Sequence[str] = (),
+    margin: float = MARGIN,
 ) -> Comparison:
     """Hold a candidate against a baseline, by those of its `metrics` that are named, or all.
 
     A name may be a pattern with ``*``, and ``p99`` is ``response.p99``. With `force`, void runs and
-    unlike environments are judged as if they were none.
+    unlike environments are judged as if they were none. `margin`, over 0, is the share that still
+    counts as the same.
 
     Raises:
         CompareError: They are of different kinds or of one that has no samples, or there is no
@@ -174,7 +189,9 @@ def compare(
         for side, result in (("baseline", baseline), ("candidate", candidate))
     }
     doubt = "" if force else "; ".join(_doubts(unlike, voids))
-    rows = tuple(_row(old[name], new[name], doubt) for name in names)
+    rows = tuple(
+        _row(old[name], new[name], doubt, margin=margin, unit=f"{unit}s") for name in names
+    )
     notes = [_NOTES[unit]] if unit in _NOTES else []
     alone = sorted(old.keys() ^ new.keys())
     if alone:
@@ -184,6 +201,7 @@ def compare(
     return Comparison(
         kind=baseline.kind,
         unit=unit,
+        margin=margin,
         rows=rows,
         verdict=_overall(rows),
         objections=tuple(objections),
@@ -258,7 +276,7 @@ def _doubts(unlike: Sequence[str], voids: Mapping[str, Sequence[str]]) -> Iterat
             yield f"{side}: {reasons[0]}{more}"
 
 
-def _row(old: Metric, new: Metric, doubt: str) -> Row:
+def _row(old: Metric, new: Metric, doubt: str, *, margin: float, unit: str) -> Row:
     ratio, floor, n = None, None, min(old.n, new.n)
     if old.resampled is not None and new.resampled is not None:
         # Times: the ratio of the old one to the new one is above 1 where the new one is better.
@@ -266,9 +284,7 @@ def _row(old: Metric, new: Metric, doubt: str) -> Row:
         ratio = ratio_of(*(pair[::-1] if old.is_higher_better else pair), n)
     if old.floor is not None and new.floor is not None:
         floor = max(old.floor, new.floor)
-    verdict, reasons = _judged(old, new, ratio, floor)
-    if doubt:
-        verdict = Verdict.VOID
+    judged = _judged(old, new, ratio, floor, margin=margin, unit=unit)
     return Row(
         metric=old.name,
         unit=old.unit,
@@ -279,29 +295,25 @@ def _row(old: Metric, new: Metric, doubt: str) -> Row:
         high=None if ratio is None else ratio.high,
         floor=floor,
         n=n,
-        verdict=verdict,
-        reasons=reasons,
+        verdict=Verdict.VOID if doubt else judged.verdict,
+        reasons=judged.reasons,
     )
 
 
 def _judged(
-    old: Metric, new: Metric, ratio: Interval | None, floor: float | None
-) -> tuple[Verdict, tuple[Reason, ...]]:
+    old: Metric, new: Metric, ratio: Interval | None, floor: float | None, **rule: Any
+) -> Judgement:
     problems = tuple(dict.fromkeys(old.problems + new.problems))
     if problems:
-        return Verdict.VOID, problems
+        return Judgement(Verdict.VOID, problems)
     if ratio is None:
-        return Verdict.VOID, (Reason.of(ReasonCode.VALUE_OF_ZERO),)
-    judgement = judge(ratio, floor)
-    return judgement.verdict, judgement.reasons
+        return Judgement(Verdict.VOID, (Reason.of(ReasonCode.VALUE_OF_ZERO),))
+    return judge(ratio, floor, **rule)
 
 
 def _overall(rows: Iterable[Row]) -> Verdict:
-    verdicts = {row.verdict for row in rows} - {Verdict.VOID}
-    for verdict in (Verdict.SLOWER, Verdict.INCONCLUSIVE, Verdict.FASTER, Verdict.SAME):
-        if verdict in verdicts:
-            return verdict
-    return Verdict.INCONCLUSIVE
+    verdicts = {row.verdict for row in rows}
+    return next((verdict for verdict in _EXIT if verdict in verdicts), Verdict.VOID)
 
 
 def void_reasons(document: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,6 @@ from capnp_rig.loadtest.report.ratios import (
     ahead_text,
     ratio_row,
     ratio_table,
-    standing,
 )
 from capnp_rig.loadtest.report.units import digits, size_text
 from capnp_rig.loadtest.stats.contracts import Contract
@@ -64,7 +63,7 @@ def loss_parts(view: CodecView) -> Iterator[Part]:
         for baseline in view.baselines
         for curve in view.curves(view.own_codec, baseline)
         for ratio in curve
-        if standing(ratio) is Verdict.SLOWER
+        if ratio.verdict is Verdict.SLOWER
     ]
     if lost:
         yield ratio_table("loss-table", "Where another codec is faster than Cap'n Proto", lost)

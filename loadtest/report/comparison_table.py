@@ -14,8 +14,9 @@ _DOUBTED = "not judged: see below"
 _WORDS = {
     Verdict.FASTER: "The candidate is faster.",
     Verdict.SLOWER: "The candidate is slower.",
-    Verdict.SAME: "The candidate is the same.",
-    Verdict.INCONCLUSIVE: "Whether the candidate is faster or slower is not resolved.",
+    Verdict.SAME: "The candidate is the same within ±{margin:.3g} %.",
+    Verdict.CANNOT_TELL: "Whether the candidate is faster or slower cannot be told.",
+    Verdict.VOID: "Nothing could be judged: every row is void.",
 }
 
 
@@ -24,7 +25,8 @@ def comparison_parts(comparison: Comparison) -> Iterator[Part]:
     headings = ("metric", "unit", "baseline", "candidate", "ratio", "95 % interval", "A/A floor")
     yield Table(
         "comparison",
-        f"Candidate against baseline, by {comparison.unit}: above 1 the candidate is better",
+        f"Candidate against baseline, by {comparison.unit}: above 1 the candidate is better, "
+        f"within ±{comparison.margin * 100:.3g} % it is the same",
         (*headings, "n", "verdict", "reason"),
         [
             row(
@@ -43,10 +45,7 @@ def comparison_parts(comparison: Comparison) -> Iterator[Part]:
             for judged in comparison.rows
         ],
     )
-    is_void = all(judged.verdict == Verdict.VOID for judged in comparison.rows)
-    yield Paragraph(
-        "Nothing could be judged: every row is void." if is_void else _WORDS[comparison.verdict]
-    )
+    yield Paragraph(_WORDS[comparison.verdict].format(margin=comparison.margin * 100))
     yield from map(Paragraph, comparison.notes)
 
 

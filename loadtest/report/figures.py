@@ -22,14 +22,14 @@ MARKS: Mapping[Verdict, str] = {
     Verdict.VOID: "?",
     Verdict.AT_LEAST: "≥",
     Verdict.SAME: "=",
-    Verdict.INCONCLUSIVE: "~",
+    Verdict.CANNOT_TELL: "~",
 }
 _TONES: Mapping[Verdict, Tone] = {
     Verdict.FASTER: Tone.GOOD,
     Verdict.SLOWER: Tone.BAD,
     Verdict.FAILED: Tone.BAD,
     Verdict.AT_LEAST: Tone.DOUBTFUL,
-    Verdict.INCONCLUSIVE: Tone.QUIET,
+    Verdict.CANNOT_TELL: Tone.QUIET,
     Verdict.SAME: Tone.QUIET,
     Verdict.VOID: Tone.QUIET,
 }

@@ -20,7 +20,6 @@ from capnp_rig.loadtest.report.units import (
     size_text,
 )
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
-from capnp_rig.loadtest.stats.pair_statistics import NOISY, Verdict
 from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
 
 HEADINGS = ("what", "ratio", "95 % interval", "A/A floor", "n", "verdict")
@@ -30,14 +29,6 @@ _CROSSINGS: Mapping[FigureKind, tuple[str, Text]] = {
     FigureKind.BREAK_EVEN: ("ahead up to {} of the fields", percent_text),
 }
 _OPEN = {ReasonCode.BELOW_MEASURED, ReasonCode.BEYOND_MEASURED}
-
-
-def standing(ratio: Figure) -> Verdict:
-    """Return the verdict on a ratio; earlier results call ties what only their noise made equal."""
-    floor = ratio.labels.get("floor")
-    if ratio.verdict is Verdict.SAME and floor is not None and floor > NOISY:
-        return Verdict.INCONCLUSIVE
-    return ratio.verdict
 
 
 def ratio_table(key: str, caption: str, rows: Iterable[Row]) -> Table:
@@ -52,21 +43,20 @@ def ratio_row(what: str, ratio: Figure, *more: str) -> Row:
 
 def ratio_cells(ratio: Figure) -> list[Cell]:
     """Return a ratio with what it rests on: interval, A/A floor, n and verdict."""
-    verdict = standing(ratio)
     least = "≥ " if ReasonCode.LOWER_BOUND in codes_of(ratio.reasons) else ""
     return [
-        Cell(f"{least}{ratio_text(ratio.value)}", ratio.value, tone_of(verdict)),
+        Cell(f"{least}{ratio_text(ratio.value)}", ratio.value, tone_of(ratio.verdict)),
         Cell(interval_text(ratio.low, ratio.high, digits) or NOTHING),
         cell(ratio.labels.get("floor"), share_text),
         cell(ratio.n),
-        Cell(verdict),
+        Cell(ratio.verdict),
     ]
 
 
 def ratio_line(ratio: Figure) -> str:
     """Return a ratio with its interval and verdict in one line."""
     interval = interval_text(ratio.low, ratio.high, digits) or "no interval"
-    return f"{ratio_text(ratio.value)} ({interval}), {standing(ratio)}"
+    return f"{ratio_text(ratio.value)} ({interval}), {ratio.verdict}"
 
 
 def ratio_point(x: float, ratio: Figure, what: str) -> Point:

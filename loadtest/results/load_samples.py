@@ -15,7 +15,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,9 +29,9 @@ from capnp_rig.loadtest.results import (
 )
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
-from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.pair_statistics import Interval, Verdict, judge
 from capnp_rig.loadtest.stats.process_use import MachineTime, ProcessUse, Usage
-from capnp_rig.loadtest.stats.reasons import Reason, reasons_of_text
+from capnp_rig.loadtest.stats.reasons import OF_VERDICTS, Reason, reasons_of_text
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
 from capnp_rig.loadtest.stats.tally import (
     WARMUP,
@@ -302,14 +302,26 @@ def read_figures(document: Mapping[str, Any]) -> list[Figure]:
     with damage("run.json"):
         is_bench = document.get("kind") == "bench"
         return [
-            _read(
-                Figure,
-                plain,
-                reasons=_figure_reasons(plain),
-                labels=_labels(plain, is_bench=is_bench),
+            _by_todays_rule(
+                _read(
+                    Figure,
+                    plain,
+                    reasons=_figure_reasons(plain),
+                    labels=_labels(plain, is_bench=is_bench),
+                )
             )
             for plain in document["figures"]
         ]
+
+
+def _by_todays_rule(figure: Figure) -> Figure:
+    """Return a ratio with the verdict of today's rule: earlier results have that of their time."""
+    floor = figure.labels.get("floor")
+    if figure.is_void or figure.value is None or floor is None:
+        return figure
+    judged = judge(Interval(figure.value, figure.low, figure.high, figure.n), floor)
+    bounds = tuple(each for each in figure.reasons if each.code not in OF_VERDICTS)
+    return replace(figure, verdict=judged.verdict, reasons=bounds + judged.reasons)
 
 
 def _labels(plain: Mapping[str, Any], *, is_bench: bool) -> dict[str, Any]:

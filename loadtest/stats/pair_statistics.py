@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import median
+from statistics import NormalDist, median
 
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 
@@ -22,10 +22,11 @@ LEAST_PAIRS = 6
 BOOTSTRAP_PAIRS = 8
 _RESAMPLES = 2000
 _COVERED = 0.95
-# criterion's default for what counts as the same.
-LEAST_MARGIN = 0.02
-# An A/A floor beyond which nothing is called the same: twice as fast could pass for a tie.
-NOISY = 0.25
+# How far apart two are that still count as the same, where the user does not say.
+MARGIN = 0.05
+# How often as many more units as `more_units` asks for are enough.
+_POWER = 0.8
+_NORMAL = NormalDist()
 
 
 class Verdict(StrEnum):
@@ -44,9 +45,14 @@ class Verdict(StrEnum):
     FASTER = "faster"
     SLOWER = "slower"
     SAME = "same"
-    INCONCLUSIVE = "inconclusive"
     FAILED = "failed"
+    CANNOT_TELL = "cannot tell"
     VOID = "void"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Verdict | None":
+        # Results of earlier versions have this word for it.
+        return cls.CANNOT_TELL if value == "inconclusive" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +124,46 @@ def noise_floor(same: Interval) -> float | None:
     return math.exp(max(abs(math.log(same.low)), abs(math.log(same.high)))) - 1
 
 
-def judge(ratio: Interval, floor: float | None) -> Judgement:
-    """Hold a ratio against the noise floor of its baseline, a share as `noise_floor` returns."""
+def judge(
+    ratio: Interval, floor: float | None, *, margin: float = MARGIN, unit: str = "pairs"
+) -> Judgement:
+    """Hold a ratio against 1, the noise floor of its baseline and the margin of the user.
+
+    `floor` is a share as `noise_floor` returns; `margin`, over 0, is a share, too: 0.05 calls
+    what lies between 1/1.05 and 1.05 the same. Noise never widens it. Where nobody can tell, the
+    second reason says how many more of the `unit` it would take.
+    """
     if ratio.low is None or ratio.high is None:
         return Judgement(Verdict.VOID, (Reason.of(ReasonCode.FEW_PAIRS, least=LEAST_PAIRS),))
     if floor is None:
         return Judgement(Verdict.VOID, (Reason(ReasonCode.NO_FLOOR),))
-    margin = 1 + max(LEAST_MARGIN, floor)
-    if ratio.low > 1 and ratio.value > margin:
-        return Judgement(Verdict.FASTER)
-    if ratio.high < 1 and ratio.value < 1 / margin:
-        return Judgement(Verdict.SLOWER)
-    if 1 / margin <= ratio.low and ratio.high <= margin:
-        if margin - 1 > NOISY:
-            # The wider the noise, the more would pass as the same.
-            return Judgement(Verdict.INCONCLUSIVE, (Reason.of(ReasonCode.NOISY, floor=floor),))
+    is_apart = not ratio.low <= 1 <= ratio.high
+    if is_apart and abs(math.log(ratio.value)) > math.log1p(floor):
+        return Judgement(Verdict.FASTER if ratio.value > 1 else Verdict.SLOWER)
+    if not is_apart and 1 / (1 + margin) <= ratio.low and ratio.high <= 1 + margin:
         return Judgement(Verdict.SAME)
-    near = Reason.of(ReasonCode.NEAR_MARGIN, margin=margin - 1)
-    return Judgement(Verdict.INCONCLUSIVE, (near,))
+    why = Reason.of(ReasonCode.WIDER_THAN_MARGIN, margin=margin)
+    if is_apart:
+        why = Reason.of(ReasonCode.WITHIN_FLOOR, floor=floor)
+    more = more_units(ratio, ratio.low, ratio.high, floor, margin)
+    needed = Reason.of(ReasonCode.MORE_NEEDED, count=more, unit=unit, power=_POWER)
+    return Judgement(Verdict.CANNOT_TELL, (why, needed))
+
+
+def more_units(ratio: Interval, low: float, high: float, floor: float, margin: float) -> int:
+    """Return how many more units would tell, in four of five cases, if estimate and scatter stay.
+
+    The half-width of an interval falls with the root of n. To see a difference, the distance
+    from 1 must exceed it by what a power of 80 % asks for, and exceed the floor, an interval's
+    end as well; to see that there is none, the same holds for the room between estimate and
+    margin. So n grows by ((1 + z80 / z97.5) half-width / distance) squared (NIST/SEMATECH
+    e-Handbook of Statistical Methods, 7.2.2.2).
+    """
+    distance = abs(math.log(ratio.value))
+    reach = max(math.log(high / ratio.value), math.log(ratio.value / low))
+    reach *= 1 + _NORMAL.inv_cdf(_POWER) / _NORMAL.inv_cdf((1 + _COVERED) / 2)
+    factors = [max(reach, math.log1p(floor)) / distance] if distance else []
+    room = math.log1p(margin) - distance
+    if room > 0 and low <= 1 <= high:
+        factors.append(reach / room)
+    return max(1, math.ceil(ratio.n * min(factors) ** 2) - ratio.n)

@@ -77,6 +77,13 @@ class ReasonCode(StrEnum):
     NO_PAIRS = ("no-pairs", "no pairs")
     FEW_PAIRS = ("few-pairs", "under {least:g} pairs")
     NO_FLOOR = ("no-floor", "no A/A pairs")
+    WIDER_THAN_MARGIN = (
+        "wider-than-margin",
+        "the interval holds 1 and reaches beyond the margin of {margin:.1%}",
+    )
+    WITHIN_FLOOR = ("within-floor", "the ratio lies within the A/A floor of {floor:.1%}")
+    MORE_NEEDED = ("more-needed", "some {count:,d} more {unit} would tell, with {power:.0%} power")
+    # Those of earlier versions, whose margin grew with the noise.
     NEAR_MARGIN = ("near-margin", "within or too near the margin of {margin:.1%}")
     NOISY = ("noisy", "too noisy: A/A differs by {floor:.0%}")
     NOISE_FLOOR = ("noise-floor", "noise floor")
@@ -117,6 +124,16 @@ class ReasonCode(StrEnum):
 # What the service did wrong, which takes no trust from the figures.
 FAILURES = frozenset({ReasonCode.CALLS_FAILED, ReasonCode.CALLS_FAILED_MOSTLY, ReasonCode.NO_CALLS})
 
+# Why nobody can tell whether a ratio is other than 1.
+OF_VERDICTS = frozenset(
+    {
+        ReasonCode.WIDER_THAN_MARGIN,
+        ReasonCode.WITHIN_FLOOR,
+        ReasonCode.MORE_NEEDED,
+        ReasonCode.NEAR_MARGIN,
+        ReasonCode.NOISY,
+    }
+)
 # Words that results of earlier versions have for the same.
 _EARLIER_TEXTS: tuple[tuple[ReasonCode, str], ...] = (
     (ReasonCode.GENERATOR_BUSY, "the generator was {busy:.0%} busy"),

@@ -116,7 +116,8 @@ def test_a_comparison_in_words(tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     assert status == 3
     assert lines[0].strip() == (
-        "Candidate against baseline, by second: above 1 the candidate is better"
+        "Candidate against baseline, by second: above 1 the candidate is better, "
+        "within ±5 % it is the same"
     )
     (row,) = (line for line in lines if "│ calls/s" in line)
     cells = [cell.strip() for cell in row.strip("│").split("│")]
@@ -129,11 +130,31 @@ def test_a_comparison_in_words(tmp_path: Path) -> None:
     assert _invoke(compare_results, "--metric", "calls/s", old, old)[1] == 0
 
 
+def test_the_margin_is_an_option(tmp_path: Path) -> None:
+    old = _folder(tmp_path, "old", _RUN)
+    result, status = _invoke(compare_results, "--margin", "0.01 %", "--metric", "p50", old, old)
+    assert status == 4
+    assert "within ±0.01 % it is the same" in result.stdout
+    assert "Whether the candidate is faster or slower cannot be told." in result.stdout
+    found = json.loads(_invoke(compare_results, "--margin", "3%", "--json", old, old)[0].stdout)
+    assert found["margin"] == 0.03
+    codes = [code["code"] for code in found["rows"][0]["reason_codes"]]
+    assert codes in ([], ["wider-than-margin", "more-needed"])
+
+
+@pytest.mark.parametrize("text", ["", "3", "0%", "-1%", "100%", "nan%", "3%%", "1e-1%", "0.03"])
+def test_a_bad_margin_is_a_mistake(tmp_path: Path, text: str) -> None:
+    old = _folder(tmp_path, "old", Fake(seconds=2, calls=20))
+    _, error = _invoke(compare_results, "--margin", text, old, old)
+    assert isinstance(error, click.UsageError)
+    assert error.message == (f"bad margin {text!r}: expected over 0 % and under 100 %, such as 3%")
+
+
 def test_why_nothing_was_judged_goes_to_stderr(tmp_path: Path) -> None:
     old = _folder(tmp_path, "old", _RUN)
     new = _folder(tmp_path, "new", replace(_RUN, failures=(("\x1b[31mgone", 2),)))
     result, status = _invoke(compare_results, "--metric", "calls/s", old, new)
-    assert status == 4
+    assert status == 5
     assert result.stderr == "void: the candidate is void: 4 calls failed\n"
     assert "not judged: see below" in result.stdout
     assert "Nothing could be judged: every row is void." in result.stdout

@@ -91,7 +91,7 @@ def test_what_was_void_is_not_judged() -> None:
     found = _compare(_sweep(), _sweep(failures={"gone": 1}))
     assert set(_verdicts(found).values()) == {"void"}
     assert found.rows[0].reason == "void: 8 calls failed"
-    assert found.exit_status == 4
+    assert found.exit_status == 5
 
 
 # --- bench-stacks ----------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_a_search_is_compared_by_its_answer_and_by_rate() -> None:
         ((8000.0, 8300.0), (9000.0, 9400.0), "faster"),
         ((9000.0, 9400.0), (8000.0, 8300.0), "slower"),
         # The ranges meet: neither is known to be higher.
-        ((8000.0, 8400.0), (8300.0, 8700.0), "inconclusive"),
+        ((8000.0, 8400.0), (8300.0, 8700.0), "cannot tell"),
         ((8000.0, 8300.0), (None, 1000.0), "void"),
         ((8000.0, 8300.0), (9000.0, None), "void"),
     ],

@@ -40,7 +40,7 @@ BY_SIZE = [
         time("orjson", 10.0 * size, READ_ONE, size),
         time("orjson", 1.0, READ_ONE, size, subject="orjson again"),
         ratio("wire", value, verdict, READ_ONE, size),
-        ratio("msgpack", 1.1, "inconclusive", READ_ONE, size),
+        ratio("msgpack", 1.1, "cannot tell", READ_ONE, size),
     )
 ]
 

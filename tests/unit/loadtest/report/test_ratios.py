@@ -10,10 +10,8 @@ from capnp_rig.loadtest.report.ratios import (
     ratio_line,
     ratio_point,
     ratio_row,
-    standing,
 )
 from capnp_rig.loadtest.results import Figure
-from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
 BELOW, BEYOND = Reason(ReasonCode.BELOW_MEASURED), Reason(ReasonCode.BEYOND_MEASURED)
@@ -53,12 +51,6 @@ def test_a_ratio_is_a_row(figure: Figure, cells: list[str], tone: Tone) -> None:
 def test_a_void_ratio_says_why() -> None:
     row = ratio_row("what", ratio(3.0, verdict="void", reason="under 6 pairs"))
     assert (row.void, row.cells[-1].text) == ("under 6 pairs", "void")
-
-
-def test_what_only_a_wide_floor_makes_the_same_is_inconclusive() -> None:
-    assert standing(ratio(1.004, verdict="same", floor=0.05)) is Verdict.SAME
-    assert standing(ratio(0.5, verdict="same", floor=1.4)) is Verdict.INCONCLUSIVE
-    assert _cells(ratio(0.5, verdict="same", floor=1.4))[-1] == "inconclusive"
 
 
 def test_a_point_has_the_ratio_in_words() -> None:

@@ -16,7 +16,7 @@ from capnp_rig.loadtest.report.sources import source_of
 from capnp_rig.loadtest.report.web import render
 from capnp_rig.loadtest.report.write import write_report
 from capnp_rig.loadtest.results import ResultError, read_run
-from capnp_rig.loadtest.results.load_samples import read_result
+from capnp_rig.loadtest.results.load_samples import read_figures, read_result
 
 _VOID_TAGS = {"meta", "br", "hr", "img", "link", "input"}
 _EVIL = "<script>alert('x')</script>\"&"
@@ -325,16 +325,16 @@ def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", each_reference())
 def test_a_reference_is_shown_with_all_its_figures(folder: Path) -> None:
     page = _page(folder)
-    document = read_run(folder)
+    figures = read_figures(read_run(folder))
     rows = page.table("figure", "value")
-    assert [row[0] for row in rows] == [figure["name"] for figure in document["figures"]]
+    assert [row[0] for row in rows] == [figure.name for figure in figures]
     verdict_at = page.headings("figure", "value").index("verdict")
-    for row, figure in zip(rows, document["figures"], strict=True):
-        if figure["value"] is None:
+    for row, figure in zip(rows, figures, strict=True):
+        if figure.value is None:
             assert row[1] == "-"
         else:
-            assert _us(row[1]) == pytest.approx(figure["value"], rel=0.001, abs=0.0006)
-        assert row[verdict_at] == figure["verdict"]
+            assert _us(row[1]) == pytest.approx(figure.value, rel=0.001, abs=0.0006)
+        assert row[verdict_at] == figure.verdict
     start = "valid" if KINDS[folder] == "run" else f"{len(rows)} figures: "
     assert page.verdict.startswith(f"Verdict\n{start}")
 

@@ -70,15 +70,20 @@ def test_no_interval_no_floor() -> None:
     [
         (1.10, 1.05, 1.15, 0.01, Verdict.FASTER),
         (0.90, 0.85, 0.95, 0.01, Verdict.SLOWER),
-        (1.00, 0.99, 1.01, 0.01, Verdict.SAME),
-        (1.00, 0.96, 1.04, 0.05, Verdict.SAME),
-        # The interval excludes 1, but the machine is noisier than that.
-        (1.04, 1.03, 1.06, 0.05, Verdict.INCONCLUSIVE),
-        # Two percent is the least margin, however quiet the machine.
-        (1.015, 1.01, 1.03, 0.001, Verdict.INCONCLUSIVE),
-        (1.10, 0.99, 1.20, 0.01, Verdict.INCONCLUSIVE),
+        # Within the margin, and yet different.
+        (1.015, 1.01, 1.03, 0.001, Verdict.FASTER),
+        (1 / 1.015, 1 / 1.03, 1 / 1.01, 0.001, Verdict.SLOWER),
         # An injected slowdown of twice the floor is caught.
         (1 / 1.10, 1 / 1.12, 1 / 1.08, 0.05, Verdict.SLOWER),
+        (1.00, 0.99, 1.01, 0.01, Verdict.SAME),
+        # A noisy baseline neither makes nor hinders a tie.
+        (1.00, 0.96, 1.04, 0.24, Verdict.SAME),
+        (0.87, 0.80, 1.01, 0.24, Verdict.CANNOT_TELL),
+        # The interval excludes 1, but the baseline differs from itself by more.
+        (0.87, 0.80, 0.95, 0.24, Verdict.CANNOT_TELL),
+        (1.04, 1.03, 1.06, 0.05, Verdict.CANNOT_TELL),
+        (1.10, 0.99, 1.20, 0.01, Verdict.CANNOT_TELL),
+        (1.00, 0.94, 1.04, 0.01, Verdict.CANNOT_TELL),
         (1.10, None, None, 0.01, Verdict.VOID),
         (1.10, 1.05, 1.15, None, Verdict.VOID),
     ],
@@ -87,3 +92,36 @@ def test_verdicts(
     value: float, low: float | None, high: float | None, floor: float | None, verdict: Verdict
 ) -> None:
     assert judge(Interval(value, low, high, 12), floor).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("margin", "verdict"), [(0.05, "same"), (0.031, "same"), (0.029, "cannot tell")]
+)
+def test_the_user_sets_the_margin(margin: float, verdict: str) -> None:
+    ratio = Interval(1.0, 1 / 1.02, 1.03, 12)
+    assert judge(ratio, 0.5, margin=margin).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "floor", "count"),
+    [
+        # Twice the margin either way: 12 · (1.429 · 2)² are 99.
+        (1.0, 2.0, 0.0, 87),
+        # A distance of three margins is nearer to be seen than the margin to be kept.
+        (1.05**3, 4.0, 0.0, 32),
+        # The floor, too, must come down to less than the distance.
+        (1.05, 0.5, 1.05**2 - 1, 36),
+    ],
+)
+def test_how_many_more_would_tell(value: float, half: float, floor: float, count: int) -> None:
+    ratio = Interval(value, value / 1.05**half, value * 1.05**half, 12)
+    judged = judge(ratio, floor, unit="repeats")
+    assert judged.verdict is Verdict.CANNOT_TELL
+    needed = f"some {count} more repeats would tell, with 80% power"
+    assert judged.reason.partition("; ")[2] == needed
+
+
+def test_the_word_of_earlier_versions_is_read() -> None:
+    assert Verdict("inconclusive") is Verdict.CANNOT_TELL
+    with pytest.raises(ValueError, match="no idea"):
+        Verdict("no idea")
