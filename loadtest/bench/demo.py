@@ -30,6 +30,7 @@ class DemoConfig:
     payload_bytes: int
     workers: int
     results: Path
+    allow_void: bool = False
 
     @property
     def title(self) -> str:
@@ -79,6 +80,8 @@ def _run_locust(config: DemoConfig, address: str, here: Path) -> int:
         f"--headless --only-summary -u {config.users} -r {config.users} -t {config.seconds}s "
         f"--in-flight {config.in_flight} --payload-bytes {config.payload_bytes}"
     )
+    if config.allow_void:
+        options += " --allow-void"
     files = ("-f", _LOCUSTFILE, "--csv", here / "locust", "--results", here)
     return run_locust(
         *map(str, files),

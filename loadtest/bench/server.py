@@ -169,8 +169,7 @@ def _measure(engine: str, load: EngineConfig, server_cpu: int, folder: Path) -> 
             measured = run_engines([replace(load, address=server.address)], server.parts())
         except EngineFailed as error:
             raise BenchError(str(error)) from error
-    if measured.interrupted:
-        raise KeyboardInterrupt
+    measured.raise_signal()
     (result,), cpu_s = measured.results, measured.server_cpu_s
     total = result.report.total
     if total.failed or not result.calls or cpu_s is None:

@@ -274,8 +274,7 @@ class _Bench:
             measured = run_engines([load], server.parts())
         except EngineFailed as error:
             return replace(planned, failures={f"EngineFailed: {error}": 1})
-        if measured.interrupted:
-            raise KeyboardInterrupt
+        measured.raise_signal()
         return replace(planned, **_seen(measured))
 
 

@@ -7,9 +7,15 @@ from capnp_rig.loadtest.cli.load import run_command, search_command
 from capnp_rig.loadtest.cli.report import compare_results, report
 from capnp_rig.loadtest.cli.sweep import sweep_command
 
+_EXIT_STATUS = (
+    "Exit status: 0 good; 1 a failed or wrong call, a --fail-if that holds, or the environment; "
+    "2 usage; 3 slower; 4 cannot tell; 5 void; 130 after Ctrl-C, 143 after SIGTERM. Of several the "
+    "first of 2, 1, 5, 3, 4 is told."
+)
+
 
 # The help of every option names its default.
-@click.group(context_settings={"show_default": True})
+@click.group(context_settings={"show_default": True}, epilog=_EXIT_STATUS)
 @click.version_option(package_name="capnp-rig", message="%(prog)s %(version)s")
 def cli() -> None:
     """Measure: codecs against each other, and a server under load."""

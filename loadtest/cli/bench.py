@@ -9,6 +9,7 @@ import click
 from capnp_rig.loadtest.cli.load import read_size
 from capnp_rig.loadtest.cli.terminal import (
     Command,
+    allow_void_option,
     failures_in_one_line,
     finish,
     measured,
@@ -197,6 +198,7 @@ def bench_stacks(*, quick: bool, **plain: Any) -> None:
 @click.option("--in-flight", type=click.IntRange(1, 256), default=1, help="Per user.")
 @click.option("--payload-bytes", type=click.IntRange(16, 1 << 20), default=32)
 @click.option("--workers", type=click.IntRange(1, 64), default=1)
+@allow_void_option
 @results_option
 def demo(**plain: Any) -> int:
     """Start a server, load it with Locust, and show what it did."""

@@ -11,6 +11,7 @@ import click
 from capnp_rig import rigcli
 from capnp_rig.loadtest.cli.terminal import (
     Command,
+    allow_void_option,
     finish,
     measured,
     options,
@@ -253,10 +254,12 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
     metavar="CONDITION",
     help="Exit with 1 if it holds, as p99>2ms, errors>0.1%, calls/s<20000; repeatable.",
 )
+@allow_void_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def run_command(
     *,
     as_json: bool,
+    allow_void: bool,
     fail_if: tuple[str, ...],
     seconds: float | None,
     calls: int | None,
@@ -264,12 +267,13 @@ def run_command(
 ) -> int:
     """Load the server at ADDR and check the replies; by default with the tutorial's `read`.
 
-    Exit status: 1 when a call failed or a --fail-if held, else 0. With --fail-if errors>...
-    failed calls alone are no failure. A void run, whose figures cannot be believed, says why.
+    Exit status: 1 when a call failed or a --fail-if held, 5 when the run is void, its figures
+    not to be believed, else 0. With --fail-if errors>... failed calls alone are no failure.
     """
     from capnp_rig.loadtest.engine.run import RunError, run
     from capnp_rig.loadtest.report.run_tables import summary_parts
     from capnp_rig.loadtest.report.terminal import show
+    from capnp_rig.loadtest.stats.exit_status import exit_status, load_statuses
     from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 
     if seconds is not None and calls is not None:
@@ -293,10 +297,11 @@ def run_command(
     for violation in violations:
         click.echo(f"failed: {violation}", err=True)
     finish(result.written, err=True)
-    if result.interrupted:
-        return 130
+    if result.signal is not None:
+        return 128 + result.signal
     tolerated = any(threshold.is_of_errors for threshold in thresholds)
-    return 1 if violations or not summary.calls or (summary.errors and not tolerated) else 0
+    holding = load_statuses(summary, violated=bool(violations), tolerates_errors=tolerated)
+    return exit_status(*holding, allow_void=allow_void)
 
 
 @click.command("search")

@@ -30,6 +30,9 @@ results_option = click.option(
     default=Path("results"),
     help="Folder in which the run's own folder is made.",
 )
+allow_void_option = click.option(
+    "--allow-void", is_flag=True, help="Exit with 0 instead of 5 where the run is void."
+)
 
 
 def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:

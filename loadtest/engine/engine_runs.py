@@ -59,7 +59,7 @@ class EngineRun:
     `server` has what each of the server's processes used in the window, none where that is not
     known. `usages` and `machine` are what processes, each with its role, and the machine had used
     so many seconds after the window opened. `interrupted` is whether Ctrl-C or SIGTERM came, even
-    where it came too late to close the window.
+    where it came too late to close the window; `signal` is its number where it came to us.
     """
 
     results: tuple[EngineResult, ...]
@@ -69,6 +69,16 @@ class EngineRun:
     machine: tuple[tuple[float, MachineTime], ...]
     server: tuple[ProcessUse, ...] = ()
     interrupted: bool = False
+    signal: int | None = None
+
+    def raise_signal(self) -> None:
+        """Raise the signal that ended the run early, if one has.
+
+        Raises:
+            KeyboardInterrupt, Terminated: One has.
+        """
+        if self.interrupted:
+            raise Terminated if self.signal == signal.SIGTERM else KeyboardInterrupt
 
     @property
     def part(self) -> MeasuredRepeat:
@@ -118,7 +128,8 @@ def run_engines(
         results = tuple(engine.result() for engine in engines)
     run = watch.run(results)
     # An engine that had closed its window when it was asked to stop does not say so.
-    return replace(run, interrupted=signalled or any(result.interrupted for result in results))
+    interrupted = signalled is not None or any(result.interrupted for result in results)
+    return replace(run, interrupted=interrupted, signal=signalled)
 
 
 def _require_files(connections: int) -> None:
@@ -142,32 +153,32 @@ def _check(engines: Sequence["_Engine"], limit_s: float) -> None:
 
 def _follow(
     config: EngineConfig, engines: Sequence["_Engine"], watch: "_Watch", tell: Tell
-) -> bool:
+) -> int | None:
     """Wait for the end of all engines; the first Ctrl-C or SIGTERM makes them stop.
 
-    Returns whether one came.
+    Returns the number of that signal, None where none came.
     """
     started_s = time.monotonic()
     limit_s = _GRACE_S + config.timeout_s
     if config.seconds is not None:
         limit_s += config.warmup_s + config.seconds
-    stopping = False
+    signalled: int | None = None
     while any(engine.is_running for engine in engines):
         passed_s = time.monotonic() - started_s
-        if (config.seconds is not None or stopping) and passed_s > limit_s:
+        if (config.seconds is not None or signalled) and passed_s > limit_s:
             raise EngineFailed("an engine process did not end in time")
         try:
             watch.sample()
             tell(passed_s - config.warmup_s, sum(engine.answered for engine in engines))
             time.sleep(_POLL_S)
-        except (KeyboardInterrupt, Terminated):
-            if stopping:
+        except (KeyboardInterrupt, Terminated) as stop:
+            if signalled is not None:
                 raise
-            stopping = True
+            signalled = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
             limit_s = passed_s + _GRACE_S + config.timeout_s
             for engine in engines:
                 engine.stop()
-    return stopping
+    return signalled
 
 
 class _Watch:

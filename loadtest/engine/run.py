@@ -79,19 +79,20 @@ class RunConfig:
 class RunResult:
     """Where a run was written, and what it says.
 
+    `signal` is the number of the SIGINT or SIGTERM that ended the run early, None where none did.
     `server` has what each of the server's processes used, none where that is not known.
     """
 
     written: WrittenResult
     summary: Summary
-    interrupted: bool
+    signal: int | None
     server: tuple[ProcessUse, ...] = ()
 
 
 def run(config: RunConfig, show: ShowProgress) -> RunResult:
     """Load the server, write the result, and return it.
 
-    Ctrl-C ends the run early; what there is by then is written.
+    Ctrl-C and SIGTERM end the run early; what there is by then is written.
 
     Raises:
         WorkloadError: What to send is unusable.
@@ -106,7 +107,7 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
         runs.append(measure(config, parts, _meter(config, repeat, show), repeat=repeat))
         if runs[-1].interrupted:
             break
-    interrupted = runs[-1].interrupted
+    interrupted, signal = runs[-1].interrupted, runs[-1].signal
     if interrupted and not runs[-1].part.seconds:
         del runs[-1]
     if not runs:
@@ -127,7 +128,7 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
         generators=list(_generators(runs)),
     )
     server = add_up(each.server for each in runs)
-    return RunResult(written, summary, interrupted, tuple(server))
+    return RunResult(written, summary, signal, tuple(server))
 
 
 def measure(

@@ -53,6 +53,8 @@ def _on_init(environment: Environment, **_: object) -> None:
     # Python raises KeyboardInterrupt wherever it stands, such as in a user between the rig's count
     # and Locust's; here it reaches the main greenlet only, where Locust expects it.
     gevent.signal_handler(signal.SIGINT, gevent.kill, gevent.getcurrent(), KeyboardInterrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, setattr, context, "signal", number)
     # Locust itself stops at 10,000.
     raise_open_files()
     # The last to be added is the first to be told, and the runner's own listener says farewell.

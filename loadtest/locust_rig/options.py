@@ -253,9 +253,15 @@ def _add_own(parser: LocustArgumentParser) -> None:
         condition,
         "<condition>",
         "Exit with 1 if it holds, as p99>2ms, errors>0.1%%, calls/s<20000; repeatable. With "
-        "this, failed calls alone no longer fail the run: say errors>0 for that",
+        "one on errors, failed calls alone no longer fail the run",
         action="append",
         default=[],
+    )
+    parser.add_argument(
+        "--allow-void",
+        action="store_true",
+        help="Exit with 0 instead of 5 where the run is void",
+        include_in_web_ui=False,
     )
     add(
         "--results",

@@ -55,11 +55,6 @@ class RunOutcome:
     lines: tuple[str, ...]
     figures: tuple[Figure, ...]
 
-    @property
-    def is_bad(self) -> bool:
-        """Whether the run fails, whatever Locust thinks of it."""
-        return bool(self.problems or self.violations)
-
 
 def conclude(
     live: LiveRun, server: ServerSampler, conditions: Sequence[str], *, is_shaped: bool

@@ -1,10 +1,9 @@
 """A run as the collecting process sees it: the master, or the only process.
 
 It takes the reports of all processes, and in the end judges the run, writes its folder, prints the
-rig's table and decides the exit status. That is 1 where the run does not count (no call was
-answered, a worker's last report is missing), or where a --fail-if holds. With --fail-if and neither
-of these it is 0, however many calls failed; without --fail-if failed calls make it 1, as Locust has
-it.
+rig's table and decides the exit status, by the table of `stats.exit_status`. A run in which a
+worker's last report is missing is void. Failed calls alone have the status that Locust gives them,
+1 by default; with a --fail-if on errors they are no failure.
 """
 
 import logging
@@ -32,7 +31,9 @@ from capnp_rig.loadtest.locust_rig.results import (
 )
 from capnp_rig.loadtest.locust_rig.user_group import options_of
 from capnp_rig.loadtest.results.writing import Origin
+from capnp_rig.loadtest.stats.exit_status import ExitStatus, exit_status, load_statuses
 from capnp_rig.loadtest.stats.reasons import text_of
+from capnp_rig.loadtest.stats.thresholds import parse_threshold
 
 # The messages that ask a worker for its last report, and for one now.
 LAST_REPORT_MESSAGE, REPORT_MESSAGE = "capnp_rig_last_report", "capnp_rig_report"
@@ -200,8 +201,11 @@ class RunCollector:
         for line in ("", *lines) if lines else ():
             _table_logger.info(line)
 
-    def decide_exit(self) -> None:
-        """Set the exit status that the module's docstring promises, once all is written."""
+    def decide_exit(self, signal: int | None = None) -> None:
+        """Set the exit status that the module's docstring promises, once all is written.
+
+        `signal` is the number of the one that ended the command, None for none.
+        """
         self._ended.wait(_WRITE_TIMEOUT_S)
         environment, outcome = self._environment, self._outcome
         if outcome is None:
@@ -211,15 +215,28 @@ class RunCollector:
             _logger.error("The run does not count: %s", problem.text)
         for violation in outcome.violations:
             _logger.error("failed: %s", violation)
-        if environment.process_exit_code is not None:
-            return
-        status = self.exit_status
-        if self._options.fail_if:
-            status = 0
-        if outcome.is_bad:
-            status = 1
-        # An error in the code of a user, or of ours, stays one.
-        exceptions = self._runner.exceptions or locust.log.unhandled_greenlet_exception
-        if status == 0 and exceptions:
-            return
-        environment.process_exit_code = status
+        # A bug, and a folder that could not be written, have set it to 1.
+        if environment.process_exit_code is None:
+            ended = None if signal is None else 128 + signal
+            environment.process_exit_code = ended or self._status(outcome)
+
+    def _status(self, outcome: RunOutcome) -> int | None:
+        """Return the exit status of a run that came to its end; None leaves it to Locust."""
+        options, runner = self._options, self._runner
+        tolerant = any(parse_threshold(text).is_of_errors for text in options.fail_if)
+        violated, shape = bool(outcome.violations), self.exit_status
+        # What Locust counts as failed has the status that Locust gives it.
+        tolerates = tolerant or bool(runner.errors)
+        holding = {*load_statuses(outcome.summary, violated=violated, tolerates_errors=tolerates)}
+        if shape is not None and outcome.summary.calls and not violated:
+            # To find the limit a shape goes beyond it, where calls fail and figures are void.
+            tolerant, holding = tolerant or not shape, {ExitStatus(shape)}
+        if ExitStatus.FAILED in holding:
+            return ExitStatus.FAILED
+        # An error in the code of a user, or of ours, stays one; Locust also counts the failed calls
+        # of users that are not the rig's.
+        if runner.exceptions or locust.log.unhandled_greenlet_exception:
+            return None
+        if runner.errors and not tolerant:
+            return None
+        return exit_status(*holding, allow_void=options.allow_void)

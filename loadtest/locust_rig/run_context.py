@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+import gevent
 from locust.env import Environment
 from locust.runners import (
     STATE_CLEANUP,
@@ -51,6 +52,8 @@ class RunContext:
         self._pin: str | None = None
         # The last report of the run, to be sent once.
         self._last_report: ProcessReport | None = None
+        # The number of the SIGINT or SIGTERM that ends the command, None without one.
+        self.signal: int | None = None
         # What the first run records of its surroundings.
         self._facts: Mapping[str, Any] = {}
 
@@ -134,6 +137,8 @@ class RunContext:
 
     def quit(self, environment: Environment, **_: object) -> None:
         """End what is under way, and decide the exit status where the reports are."""
+        # Of two listeners to one signal, that which takes note of it may come second.
+        gevent.sleep(0)
         runner = environment.runner
         if isinstance(runner, WorkerRunner):
             # Ctrl-C reaches the workers of a terminal too; the master will not ask them then.
@@ -148,7 +153,9 @@ class RunContext:
                     runner.stop()
             # Nothing is stopped that had not quite begun.
             self.collector.end()
-            self.collector.decide_exit()
+            self.collector.decide_exit(self.signal)
+        elif self.signal is not None:
+            environment.process_exit_code = 128 + self.signal
 
     def stop_worker(self, environment: Environment, **_: object) -> None:
         """Stop the users of this worker and send what they have seen."""

@@ -1,6 +1,10 @@
 """The exit status of every command of the rig: one table (no I/O)."""
 
+from collections.abc import Iterator
 from enum import IntEnum
+
+from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
+from capnp_rig.loadtest.stats.run_summary import Summary
 
 
 class ExitStatus(IntEnum):
@@ -37,3 +41,17 @@ def exit_status(*holding: ExitStatus, allow_void: bool = False) -> ExitStatus:
         if status in holding and not (allow_void and status is ExitStatus.VOID):
             return status
     return ExitStatus.GOOD
+
+
+def load_statuses(
+    summary: Summary, *, violated: bool, tolerates_errors: bool
+) -> Iterator[ExitStatus]:
+    """Yield what holds of a load run, for `exit_status`.
+
+    `violated` is whether a --fail-if holds, `tolerates_errors` whether failed calls alone are no
+    failure. A run without a call that was answered rightly has failed in any case.
+    """
+    if violated or not summary.calls or (summary.errors and not tolerates_errors):
+        yield ExitStatus.FAILED
+    if codes_of(summary.reasons) - {ReasonCode.CALLS_FAILED}:
+        yield ExitStatus.VOID

@@ -25,7 +25,7 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 
 def test_it_serves_loads_and_shows(tmp_path: Path) -> None:
-    done = run_rig("demo", "--seconds", "2", "--users", "4", cwd=tmp_path)
+    done = run_rig("demo", "--seconds", "2", "--users", "4", "--allow-void", cwd=tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
     folder = _only_folder(tmp_path)
     result = read_result(folder)

@@ -51,8 +51,8 @@ def _rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def _assert_good(done: Finished, folder: Path, *, processes: int) -> None:
-    assert done.status == 0, done.output
+def _assert_good(done: Finished, folder: Path, *, processes: int, status: int = 0) -> None:
+    assert done.status == status, done.output
     found = read_results(folder / "results")
     assert found.total.failures == {}
     assert len(found.reports) == processes
@@ -123,7 +123,7 @@ def test_g5_a_killed_server_is_counted_by_kind(tmp_path: Path) -> None:
             _await_text(tmp_path / "l_failures.csv", "ConnectError")
             process.terminate()
             done = finish(process)
-    assert done.status == 1
+    assert done.status == 143
     found = read_results(tmp_path / "results")
     kinds = {kind.partition(":")[0] for kind in found.total.failures}
     assert kinds <= {"Disconnected", "ConnectError"}
@@ -164,7 +164,7 @@ def test_g6_a_signal_leaves_the_results_so_far(
         _await_text(tmp_path / "l_stats.csv", "MessageStream.read")
         process.send_signal(number)
         done = finish(process)
-    _assert_good(done, tmp_path, processes=1)
+    _assert_good(done, tmp_path, processes=1, status=128 + number)
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
@@ -181,7 +181,7 @@ def test_g6_a_signal_loses_no_worker(server: str, tmp_path: Path, *, is_terminal
         else:
             process.terminate()
         done = finish(process)
-    _assert_good(done, tmp_path, processes=2)
+    _assert_good(done, tmp_path, processes=2, status=130 if is_terminal else 143)
 
 
 NO_HOST = "no server to load: give its address as -H host:port"

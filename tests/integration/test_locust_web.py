@@ -209,7 +209,7 @@ def test_each_run_of_a_page_has_its_own_folder(server: Running, tmp_path: Path) 
         ui.run(rate="")
         assert ui.stats()["loop"] == "closed"
         ui.process.send_signal(signal.SIGTERM)
-        assert finish(ui.process).status == 0
+        assert finish(ui.process).status == 143
     assert len(list(tmp_path.iterdir())) == 3
 
 

@@ -59,7 +59,7 @@ def loadtest_run(
     done = subprocess.run(
         command(
             *("run", address, "--stack", stack, "--json", "--results", str(folder), "--no-pin"),
-            *options,
+            *("--allow-void", *options),
         ),
         capture_output=True,
         text=True,

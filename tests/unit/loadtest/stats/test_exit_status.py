@@ -1,8 +1,14 @@
 """One status for a command for which several things are true."""
 
+from dataclasses import replace
+
 import pytest
 
-from capnp_rig.loadtest.stats.exit_status import ExitStatus, exit_status
+from capnp_rig.loadtest.stats.exit_status import ExitStatus, exit_status, load_statuses
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
+from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, summarize
+from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
 
 @pytest.mark.parametrize(
@@ -26,3 +32,40 @@ def test_an_allowed_void_run_is_good() -> None:
     """Nothing else is lifted with it."""
     assert exit_status(ExitStatus.VOID, allow_void=True) == 0
     assert exit_status(ExitStatus.VOID, ExitStatus.SLOWER, allow_void=True) == 3
+
+
+_FAILED = Reason.of(ReasonCode.CALLS_FAILED, count=1)
+_STEAL = Reason.of(ReasonCode.STEAL, share=0.1)
+
+
+@pytest.mark.parametrize(
+    ("calls", "errors", "reasons", "violated", "tolerates", "status"),
+    [
+        (9, 0, (), False, False, 0),
+        (9, 1, (_FAILED,), False, False, 1),
+        (9, 1, (_FAILED,), False, True, 0),
+        (9, 0, (), True, True, 1),
+        # Nothing was answered: that is no question of what is tolerated.
+        (0, 0, (), False, True, 1),
+        (9, 0, (_STEAL,), False, False, 5),
+        (9, 1, (_FAILED, _STEAL), False, True, 5),
+        (9, 1, (_FAILED, _STEAL), False, False, 1),
+        (0, 9, (_FAILED, _STEAL), False, True, 1),
+    ],
+)
+def test_the_status_of_a_load_run(
+    calls: int,
+    errors: int,
+    reasons: tuple[Reason, ...],
+    *,
+    violated: bool,
+    tolerates: bool,
+    status: int,
+) -> None:
+    """What failed comes before what is void."""
+    times = Times(Histogram.of([1000] * calls))
+    window = Window({"read": times}, failures={"WrongReply: wrong reply": errors})
+    plain = summarize([MeasuredRepeat([Report({0: window})], 1.0, 0.0)])
+    summary = replace(plain, reasons=reasons)
+    holding = load_statuses(summary, violated=violated, tolerates_errors=tolerates)
+    assert exit_status(*holding) == status
