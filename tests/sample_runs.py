@@ -17,7 +17,7 @@ from capnp_rig.loadtest.results.load_samples import (
 from capnp_rig.loadtest.results.writing import write_run, write_samples
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.process_use import MachineTime, ProcessUse, Usage
-from capnp_rig.loadtest.stats.run_summary import figures
+from capnp_rig.loadtest.stats.run_summary import LIMITS, figures
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window
 from capnp_rig.rigcli.gc_page import GcUse
 
@@ -89,6 +89,7 @@ def make_run(fake: Fake) -> Written:
         started="2026-11-21T12:00:00+00:00",
         observed=observed,
         generators=generators,
+        limits=dict(LIMITS),
     )
     summary = read_load(document, samples).summary()
     document |= run_document("run", document["config"], ENVIRONMENT, figures(summary))

@@ -30,7 +30,7 @@ from capnp_rig.loadtest.stats.pair_statistics import (
 )
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.resampling import draw_blocks, resample_percentiles
-from capnp_rig.loadtest.stats.run_summary import LIMITS, lateness_reason
+from capnp_rig.loadtest.stats.run_summary import LIMITS, lateness_reason, short_reason
 from capnp_rig.loadtest.workload import TEXT
 
 CLOSED, OPEN = "closed", "open"
@@ -262,12 +262,11 @@ def _percentiles(samples: Sequence[StackSample], broken: Reason | None) -> Itera
     whole = merge(times)
     late = _late(samples, whole) if is_open else None
     draws = _draws(times, whole)
+    calls_per_s = sum(each.calls for each in samples) / sum(each.seconds for each in samples)
     for name, percent in PERCENTILES.items():
         value_ns = whole.percentile_ns(percent)
         low, high = _interval_ns(times, percent, draws)
-        few = None
-        if whole.beyond(percent) < LIMITS["least_beyond"]:
-            few = Reason.of(ReasonCode.FEW_BEYOND, least=LIMITS["least_beyond"])
+        few = short_reason(whole, percent, calls_per_s)
         measured = None
         if value_ns is not None:
             measured = Interval(value_ns / 1000, us_of(low), us_of(high), len(times))

@@ -15,7 +15,7 @@ from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
 from capnp_rig.loadtest.stats.pair_statistics import Judgement, Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
-from capnp_rig.loadtest.stats.run_summary import LIMITS
+from capnp_rig.loadtest.stats.run_summary import LIMITS, short_reason
 
 RATE, P50, P99 = "calls/s", "service p50", "service p99"
 CPU, LITTLE = "server CPU per call", "in flight, by Little's law"
@@ -117,8 +117,11 @@ def judge_steps(what: str, steps: Sequence[SweepStep]) -> Judgement:
 def _own_reasons(what: str, steps: Sequence[SweepStep]) -> Iterator[Reason]:
     if what in PERCENTILES:
         times = merge(Histogram.from_json(step.service) for step in steps)
-        if times.beyond(PERCENTILES[what]) < LIMITS["least_beyond"]:
-            yield Reason.of(ReasonCode.FEW_BEYOND, least=LIMITS["least_beyond"])
+        seconds = sum(step.seconds for step in steps)
+        calls_per_s = sum(step.calls for step in steps) / seconds if seconds else 0.0
+        short = short_reason(times, PERCENTILES[what], calls_per_s)
+        if short is not None:
+            yield short
     used = [step.server_cpu_s for step in steps]
     if what == CPU:
         known_s = [cpu_s for cpu_s in used if cpu_s is not None]

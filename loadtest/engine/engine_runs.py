@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import psutil
@@ -19,13 +19,21 @@ from capnp_rig.loadtest.engine.child_process import (
     kept_alive,
     module_command,
 )
+from capnp_rig.loadtest.engine.kernel_counters import ProcessTable
 from capnp_rig.loadtest.engine.process import EngineConfig, EngineResult
 from capnp_rig.loadtest.engine.server_usage import WatchedProcess, machine_time, peers, read_usage
+from capnp_rig.loadtest.stats.disturbance import (
+    GENERATOR,
+    SERVER,
+    Surroundings,
+    process_windows,
+)
 from capnp_rig.loadtest.stats.process_use import (
     MachineTime,
     ProcessUse,
     Usage,
     cpu_s_between,
+    pressure_between,
     steal_between,
     used_by_each,
 )
@@ -58,7 +66,8 @@ class EngineRun:
     share of the machine's CPU time that was stolen in it; each None where it is not known.
     `server` has what each of the server's processes used in the window, none where that is not
     known. `usages` and `machine` are what processes, each with its role, and the machine had used
-    so many seconds after the window opened. `interrupted` is whether Ctrl-C or SIGTERM came, even
+    so many seconds after the window opened; `surroundings` is what the machine did to them, from
+    one edge of the window to the other. `interrupted` is whether Ctrl-C or SIGTERM came, even
     where it came too late to close the window; `signal` is its number where it came to us.
     """
 
@@ -70,6 +79,7 @@ class EngineRun:
     server: tuple[ProcessUse, ...] = ()
     interrupted: bool = False
     signal: int | None = None
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
     def raise_signal(self) -> None:
         """Raise the signal that ended the run early, if one has.
@@ -89,6 +99,7 @@ class EngineRun:
             busy=max(result.busy for result in self.results),
             server_cpu_s=self.server_cpu_s,
             steal=self.steal,
+            surroundings=self.surroundings,
         )
 
 
@@ -122,11 +133,12 @@ def run_engines(
             time.sleep(_POLL_S / 10)
         if not parse_address(configs[0].address).path:
             watch.find_peers(sum(config.connections for config in configs))
+        watch.begin()
         for engine in engines:
             engine.go()
         signalled = _follow(configs[0], engines, watch, tell)
         results = tuple(engine.result() for engine in engines)
-    run = watch.run(results)
+    run = watch.run(configs, results)
     # An engine that had closed its window when it was asked to stop does not say so.
     interrupted = signalled is not None or any(result.interrupted for result in results)
     return replace(run, interrupted=interrupted, signal=signalled)
@@ -181,6 +193,16 @@ def _follow(
     return signalled
 
 
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """What was read at an edge of the measured window."""
+
+    at_s: float
+    server: Sequence[Usage]
+    engines: Sequence[Usage]
+    machine: MachineTime | None
+
+
 class _Watch:
     """Reads what the server and the engines use: at the window's edges, and now and then."""
 
@@ -193,7 +215,8 @@ class _Watch:
         self._lock = threading.Lock()
         self._waiting = {"open": len(engines), "close": len(engines)}
         self._opened_s: float | None = None
-        self._edges: dict[str, tuple[list[Usage], MachineTime | None]] = {}
+        self._edges: dict[str, _Edge] = {}
+        self._table: ProcessTable | None = None
         self._owners: dict[int, int] = {}
         self._sampled_s = -math.inf
         self._usages: list[tuple[float, str, Usage]] = []
@@ -209,9 +232,15 @@ class _Watch:
             self._waiting[event] -= 1
             is_edge = event not in self._edges and (event == "close" or not self._waiting[event])
         if is_edge:
-            self._edges[event] = (read_usage(self._server), machine_time())
+            now_s = time.monotonic()
+            server, engines = read_usage(self._server), read_usage(self._engines)
+            self._edges[event] = _Edge(now_s, server, engines, machine_time())
             if event == "open":
-                self._opened_s = time.monotonic()
+                self._opened_s = now_s
+
+    def begin(self) -> None:
+        """Note what all processes of the machine have used, before the load begins."""
+        self._table = ProcessTable()
 
     def find_peers(self, connections: int) -> None:
         """Find out which process of the server has which of so many TCP connections."""
@@ -229,25 +258,47 @@ class _Watch:
             return
         self._sampled_s = now_s
         at_s = now_s - self._opened_s
-        for role, parts in (("server", self._server), ("generator", self._engines)):
+        if self._table is not None:
+            self._table.read()
+        for role, parts in ((SERVER, self._server), (GENERATOR, self._engines)):
             self._usages += [(at_s, role, usage) for usage in read_usage(parts)]
         machine = machine_time()
         if machine is not None:
             self._machine.append((at_s, machine))
 
-    def run(self, results: tuple[EngineResult, ...]) -> EngineRun:
+    def run(self, configs: Sequence[EngineConfig], results: tuple[EngineResult, ...]) -> EngineRun:
         """Return all there is to say about the run."""
-        before, machine_before = self._edges.get("open", ([], None))
-        after, machine_after = self._edges.get("close", ([], None))
+        nothing = _Edge(0.0, (), (), None)
+        before = self._edges.get("open", nothing)
+        after = self._edges.get("close", nothing)
+        by_port = [result.by_port for result in results]
         return EngineRun(
             results,
-            cpu_s_between(before, after),
-            steal_between(machine_before, machine_after),
+            cpu_s_between(before.server, after.server),
+            steal_between(before.machine, after.machine),
             tuple(self._usages),
             tuple(self._machine),
-            tuple(
-                used_by_each(before, after, self._owners, [result.by_port for result in results])
+            tuple(used_by_each(before.server, after.server, self._owners, by_port)),
+            surroundings=self._surroundings(configs, before, after),
+        )
+
+    def _surroundings(
+        self, configs: Sequence[EngineConfig], before: _Edge, after: _Edge
+    ) -> Surroundings:
+        seconds = after.at_s - before.at_s
+        others = self._table
+        if others is not None:
+            others.read(is_last=True)
+        own = [watched.process.pid for watched in (*self._server, *self._engines)]
+        in_flight = sum(config.connections * config.in_flight for config in configs)
+        return Surroundings(
+            (
+                *process_windows(SERVER, before.server, after.server, seconds),
+                *process_windows(GENERATOR, before.engines, after.engines, seconds),
             ),
+            () if others is None else others.busiest(own),
+            pressure_between(before.machine, after.machine, seconds),
+            None if configs[0].rate_hz is not None else in_flight,
         )
 
 

@@ -214,6 +214,7 @@ def _observed(measured: EngineRun) -> dict[str, Any]:
         "server_cpu_s": measured.server_cpu_s,
         "steal": measured.steal,
         "server": [asdict(process) for process in measured.server],
+        "surroundings": measured.surroundings.to_json(),
     }
 
 

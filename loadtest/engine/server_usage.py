@@ -1,12 +1,13 @@
 """Find the processes of a server on this machine, and read what they have used so far."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 
+from capnp_rig.loadtest.engine.kernel_counters import ThreadCounters, cpu_seconds, mhz, pressure_s
 from capnp_rig.loadtest.stats.process_use import SUPERVISOR, MachineTime, Usage
 from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.gc_page import read_gc
@@ -20,6 +21,19 @@ class WatchedProcess:
 
     name: str
     process: psutil.Process
+    # Remembers the threads that have ended.
+    threads: ThreadCounters = field(default_factory=ThreadCounters, repr=False, compare=False)
+
+    def read(self) -> Usage:
+        """Return what it has used so far.
+
+        Raises:
+            psutil.Error: It is gone, or not ours to look at.
+        """
+        process, pid = self.process, self.process.pid
+        rss_bytes = int(process.memory_info().rss)
+        kernel = self.threads.read(pid)
+        return Usage(self.name, pid, cpu_seconds(process), rss_bytes, read_gc(pid), kernel)
 
 
 def local_server(address: Address) -> list[WatchedProcess]:
@@ -69,27 +83,9 @@ def read_usage(processes: Sequence[WatchedProcess]) -> list[Usage]:
     """Return what each process has used so far; those that are gone are left out."""
     usages = []
     for watched in processes:
-        try:
-            rss_bytes = int(watched.process.memory_info().rss)
-            pid = watched.process.pid
-            cpu_s = cpu_seconds(watched.process)
-            usages.append(Usage(watched.name, pid, cpu_s, rss_bytes, read_gc(pid)))
-        except psutil.Error:
-            continue
+        with suppress(psutil.Error):
+            usages.append(watched.read())
     return usages
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """Return the CPU seconds of all threads: the nanoseconds of the scheduler, where it tells.
-
-    Ticks of 10 ms are what `psutil` has, far too coarse for a short run.
-    """
-    try:
-        threads = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
-        return sum(int(file.read_text().split()[0]) for file in threads) / 1e9
-    except (OSError, ValueError, IndexError):
-        times = process.cpu_times()
-        return float(times.user + times.system)
 
 
 def peers(processes: Sequence[WatchedProcess]) -> dict[int, int]:
@@ -118,4 +114,6 @@ def machine_time() -> MachineTime | None:
     """Return the machine's CPU times, None where it does not tell what is stolen."""
     times = psutil.cpu_times()
     steal = getattr(times, "steal", None)
-    return None if steal is None else MachineTime(float(steal), float(sum(times)))
+    if steal is None:
+        return None
+    return MachineTime(float(steal), float(sum(times)), pressure_s(), mhz())

@@ -17,7 +17,7 @@ from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from capnp_rig.loadtest.engine.server_usage import cpu_seconds
+from capnp_rig.loadtest.engine.kernel_counters import cpu_seconds
 from capnp_rig.loadtest.locust_rig.run_context import context
 
 

@@ -45,7 +45,7 @@ from capnp_rig.loadtest.results.load_series import (
 )
 from capnp_rig.loadtest.results.times_table import times_rows
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
-from capnp_rig.loadtest.stats.run_summary import Summary, figures
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures
 from capnp_rig.loadtest.stats.tally import WARMUP, Window
 
 PAGE = "report.html"
@@ -123,8 +123,9 @@ def disagreements(
 
     `stored` are the figures of the document, `summary` and `computed` those that the samples make.
     """
-    # Under Locust, reasons come from what only Locust knows, too.
-    skipped = {"verdict", "reasons", "reason_codes"} if document["kind"] == "locust" else set()
+    # Under Locust, reasons come from what only Locust knows, too; other limits judge otherwise.
+    is_judged_alike = document["kind"] != "locust" and document.get("limits") == dict(LIMITS)
+    skipped = set() if is_judged_alike else {"verdict", "reasons", "reason_codes"}
     old = {**dict(flat(document.get("summary", {}))), **_numbers(stored)}
     new = {**dict(flat(summary.to_json())), **_numbers(computed)}
     return [

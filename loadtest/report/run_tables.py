@@ -1,6 +1,6 @@
 """The tables and sentences of a load run or a search, its times by label and clock (no I/O)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from capnp_rig.loadtest.report.cells import number_cell, row, us_cell
 from capnp_rig.loadtest.report.document import Cell, Notes, Paragraph, Part, Table, Tone
@@ -41,10 +41,19 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
         row("verdict", beside_verdict(summary.verdict, summary.unchecked)),
     ]
     yield Table("counts", "", ["", ""], rows)
+    if summary.too_short_for:
+        yield Paragraph(_short_text(summary.too_short_for))
     yield from example_parts(summary.examples)
     workers = workers_of(server)
     if len(workers) > 1:
         yield _worker_table(workers)
+
+
+def _short_text(too_short_for: Mapping[str, float]) -> str:
+    """Return which percentiles a run was too short for, and how long it takes for each."""
+    told = ", ".join(f"{name} takes {seconds:,.0f} s" for name, seconds in too_short_for.items())
+    least = LIMITS["least_beyond"]
+    return f"Too short for {least:g} calls beyond every percentile: at this rate {told}."
 
 
 def beside_verdict(verdict: str, unchecked: Iterable[Reason]) -> str:

@@ -15,7 +15,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,10 +27,11 @@ from capnp_rig.loadtest.results import (
     read_samples,
     run_file,
 )
+from capnp_rig.loadtest.stats.disturbance import OtherProcess, ProcessWindow, Surroundings
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
 from capnp_rig.loadtest.stats.pair_statistics import Interval, Verdict, judge
-from capnp_rig.loadtest.stats.process_use import MachineTime, ProcessUse, Usage
+from capnp_rig.loadtest.stats.process_use import KernelCounts, MachineTime, ProcessUse, Usage
 from capnp_rig.loadtest.stats.reasons import OF_VERDICTS, Reason, reasons_of_text
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
 from capnp_rig.loadtest.stats.tally import (
@@ -142,16 +143,22 @@ class UsageSample:
     cpu_s: float
     rss_bytes: int
     gc: GcUse | None = None
+    kernel: KernelCounts = field(default_factory=KernelCounts)
 
 
 @dataclass(frozen=True, slots=True)
 class MachineSample:
-    """CPU seconds of the whole machine since it started: those stolen by others, and all."""
+    """CPU seconds of the whole machine since it started: those stolen by others, and all.
+
+    `pressure_s` and `mhz` are those of `MachineTime`.
+    """
 
     repeat: int
     t_s: float
     steal_s: float
     total_s: float
+    pressure_s: float | None = None
+    mhz: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,8 @@ class Repeat:
     `seconds` is the length of the measured window, `busy` the largest share of it that a
     generator process worked. `server_cpu_s` is what the server used in it, `steal` the share of
     CPU time that other machines took, each None where it is not known. `server` has what each of
-    its processes used, none where that is not known.
+    its processes used, none where that is not known; `surroundings` is what the machine did to all
+    of the run's, nothing in older results.
     """
 
     seconds: float
@@ -169,6 +177,7 @@ class Repeat:
     server_cpu_s: float | None = None
     steal: float | None = None
     server: tuple[ProcessUse, ...] = ()
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +219,25 @@ class LoadRun:
                 self.repeats[number].busy,
                 self.repeats[number].server_cpu_s,
                 self.repeats[number].steal,
+                self.repeats[number].surroundings,
             )
             for number in chosen
         ]
         return summarize(parts, interrupted=self.interrupted)
 
 
-_Kind = TypeVar("_Kind", Figure, GcUse, MachineSample, ProcessUse, Report, UsageSample)
+_Kind = TypeVar(
+    "_Kind",
+    Figure,
+    GcUse,
+    KernelCounts,
+    MachineSample,
+    OtherProcess,
+    ProcessUse,
+    ProcessWindow,
+    Report,
+    UsageSample,
+)
 
 
 def window_samples(repeat: int, process: int, report: Report) -> Iterator[dict[str, Any]]:
@@ -414,10 +435,11 @@ def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]])
             if sample["sample"] == "window":
                 _add_window(windows, sample)
             elif sample["sample"] == "usage":
-                # Older samples tell nothing of garbage collections.
-                usage.append(_read(UsageSample, {"gc": None, **sample}))
+                # Older samples tell nothing of garbage collections, nor of the kernel's counts.
+                usage.append(_read(UsageSample, {"gc": None, "kernel": None, **sample}))
             elif sample["sample"] == "machine":
-                machine.append(_read(MachineSample, sample))
+                older = {"pressure_s": None, "mhz": None}
+                machine.append(_read(MachineSample, {**older, **sample}))
     with damage("run.json"):
         reports = {
             key: _read(Report, entry, windows=windows[key], firsts={}, **checks_from_json(entry))
@@ -446,8 +468,21 @@ def _repeats(document: Mapping[str, Any]) -> dict[int, Repeat]:
             steal=_number_or_none(seen["steal"]),
             # Older results, and those of Locust, have none.
             server=tuple(_read(ProcessUse, plain) for plain in seen.get("server", ())),
+            surroundings=_surroundings(seen.get("surroundings")),
         )
     return dict(sorted(repeats.items()))
+
+
+def _surroundings(plain: Mapping[str, Any] | None) -> Surroundings:
+    # Older results have none.
+    if plain is None:
+        return Surroundings()
+    return Surroundings(
+        tuple(_read(ProcessWindow, each) for each in plain["processes"]),
+        tuple(_read(OtherProcess, each) for each in plain["others"]),
+        _number_or_none(plain["pressure"]),
+        None if plain["in_flight"] is None else _count(plain["in_flight"]),
+    )
 
 
 def _add_window(
@@ -529,4 +564,5 @@ _CHECKS: Mapping[Any, Callable[[Any], Any]] = {
     bool: bool,
     Verdict: Verdict,
     GcUse | None: lambda value: None if value is None else _read(GcUse, value),
+    KernelCounts: lambda value: KernelCounts() if value is None else _read(KernelCounts, value),
 }

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 
 from capnp_rig.rigcli.gc_page import GcUse
 
@@ -10,10 +10,65 @@ SUPERVISOR = "supervisor"
 
 
 @dataclass(frozen=True, slots=True)
+class KernelCounts:
+    """What the kernel has counted of a process, over all its threads; None is not readable.
+
+    `wait_s` is how long they were ready to run and had no CPU; `involuntary` how often another one
+    took the CPU from them, `migrations` how often they changed it. Its cgroup, or one above it, has
+    used up its quota `throttles` times, and kept it from running for `throttled_s`.
+    """
+
+    wait_s: float | None = None
+    involuntary: int | None = None
+    migrations: int | None = None
+    throttles: int | None = None
+    throttled_s: float | None = None
+
+    def since(self, before: "KernelCounts") -> "KernelCounts":
+        """Return what was counted since `before`; what one of the two does not tell is None."""
+        pairs = zip(astuple(self), astuple(before), strict=True)
+        return KernelCounts(
+            *(None if now is None or then is None else now - then for now, then in pairs)
+        )
+
+    @classmethod
+    def total(cls, parts: Iterable["KernelCounts"]) -> "KernelCounts":
+        """Add counts; what one of them does not tell is None."""
+        columns = zip(*map(astuple, parts), strict=True)
+        return cls(*(None if None in column else sum(column) for column in columns))
+
+
+class ThreadSums:
+    """Adds up what the kernel counts per thread, so that a thread that ends takes nothing away.
+
+    What a thread had counted when it was last seen stays in the sum; one that begins and ends
+    between two looks is missed.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[int, int] = {}
+        self._gone = 0
+
+    def add(self, threads: Mapping[int, int]) -> int | None:
+        """Take the counts of the threads that there are, by id; return the sum over all so far.
+
+        None where no thread was ever seen.
+        """
+        for thread, count in threads.items():
+            known = self._latest.get(thread, 0)
+            if count < known:
+                # Another thread, which was given the id of one that ended.
+                self._gone += known
+            self._latest[thread] = count
+        return self._gone + sum(self._latest.values()) if self._latest else None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What a process has used: CPU seconds (user and system) since its start, and memory now.
 
-    `gc` has its garbage collections, None where it does not tell.
+    `gc` has its garbage collections, None where it does not tell; `kernel` is what the kernel tells
+    of it beside.
     """
 
     name: str
@@ -21,6 +76,7 @@ class Usage:
     cpu_s: float
     rss_bytes: int
     gc: GcUse | None = None
+    kernel: KernelCounts = field(default_factory=KernelCounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +101,16 @@ class ProcessUse:
 
 @dataclass(frozen=True, slots=True)
 class MachineTime:
-    """CPU seconds of the whole machine since it started: stolen by others, and all there were."""
+    """CPU seconds of the whole machine since it started: stolen by others, and all there were.
+
+    `pressure_s` is for how long some process of it has waited for a CPU, `mhz` the mean clock of
+    its CPUs now; None where they are not readable.
+    """
 
     steal_s: float
     total_s: float
+    pressure_s: float | None = None
+    mhz: float | None = None
 
 
 def cpu_s_between(before: Sequence[Usage], after: Sequence[Usage]) -> float | None:
@@ -64,6 +126,17 @@ def steal_between(before: MachineTime | None, after: MachineTime | None) -> floa
     if before is None or after is None or after.total_s <= before.total_s:
         return None
     return (after.steal_s - before.steal_s) / (after.total_s - before.total_s)
+
+
+def pressure_between(
+    before: MachineTime | None, after: MachineTime | None, seconds: float
+) -> float | None:
+    """Return the share of `seconds` in which some process waited for a CPU, None if not known."""
+    if before is None or after is None or seconds <= 0:
+        return None
+    if before.pressure_s is None or after.pressure_s is None:
+        return None
+    return (after.pressure_s - before.pressure_s) / seconds
 
 
 def used_by_each(

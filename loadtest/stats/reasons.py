@@ -57,7 +57,27 @@ class ReasonCode(StrEnum):
     LOWER_BOUND = ("lower-bound", "a lower bound")
     FEW_SAMPLES = ("few-samples", "too few samples: under {least:g} calls beyond p99")
     FEW_BEYOND = ("few-beyond", "under {least:g} calls beyond it")
+    TOO_SHORT = (
+        "too-short",
+        "under {least:g} calls beyond it: that takes about {seconds:,.0f} s at this rate",
+    )
     STEAL = ("steal", "{share:.1%} of the CPU time was stolen by other machines")
+    CPU_WAIT = (
+        "cpu-wait",
+        "{process} waited {share:.1%} of the time for a CPU, over {limit:.0%}: {culprit}",
+    )
+    THROTTLED = (
+        "cpu-throttled",
+        "{process} was throttled by its cgroup {count:,} times, for {seconds:.2f} s",
+    )
+    NEITHER_BUSY = (
+        "neither-busy",
+        (
+            "neither the server ({server:.0%} busy) nor the generator ({generator:.0%}) was busy, "
+            "with {in_flight:,} calls in flight, and no service time explains it: the fastest "
+            "tenth took {fast_us:,.0f} µs, the median {median_us:,.0f} µs"
+        ),
+    )
     DRIFTED = (
         "drifted",
         "the run drifted by {change:.0%}: {first:,.0f} {unit} at first, {last:,.0f} at the end",

@@ -7,6 +7,13 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
+from capnp_rig.loadtest.stats.disturbance import (
+    BUSY_LIMIT,
+    WAIT_LIMIT,
+    Surroundings,
+    disturbances,
+    idleness,
+)
 from capnp_rig.loadtest.stats.failures import FailedCall, first_examples
 from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram, us_of
@@ -17,14 +24,26 @@ from capnp_rig.loadtest.stats.tally import WARMUP, Clocks, Report, Times, Window
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 # When a figure is void: measuring.md's rules.
 LIMITS: Mapping[str, float] = {
-    "busy": 0.9,
+    "busy": BUSY_LIMIT,
     "lateness_share": 0.1,
     "sent_share": 0.99,
     "least_beyond": 100,
     "steal": 0.02,
+    "cpu_wait": WAIT_LIMIT,
     "drift": 0.05,
     "least_server_cpu_s": 1.0,
 }
+# What makes every figure of a run void; the rest is for some of them.
+DISTURBANCES = frozenset(
+    {
+        ReasonCode.STEAL,
+        ReasonCode.DRIFTED,
+        ReasonCode.CPU_WAIT,
+        ReasonCode.THROTTLED,
+        ReasonCode.NEITHER_BUSY,
+    }
+)
+_LATE = frozenset({ReasonCode.GENERATOR_LATE, ReasonCode.SCHEDULE_MISSED})
 # Fewer full seconds have no thirds worth comparing.
 _DRIFT_SECONDS = 9
 _CONTRACT = "round trip"
@@ -36,7 +55,8 @@ class MeasuredRepeat:
 
     `busy` is the largest share of a process that was at work. `server_cpu_s` is what the server
     used in the window, `steal` the share of CPU time that other machines took; None where
-    they cannot be read, the server's also where it is not on this machine.
+    they cannot be read, the server's also where it is not on this machine. `surroundings` is what
+    the machine did to the processes.
     """
 
     reports: Sequence[Report]
@@ -44,6 +64,7 @@ class MeasuredRepeat:
     busy: float
     server_cpu_s: float | None = None
     steal: float | None = None
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +101,15 @@ class Summary:
         return self.server_cpu_s * 1e6 / self.calls
 
     @property
+    def too_short_for(self) -> dict[str, float]:
+        """The percentiles with too few calls beyond them, each with the seconds that it takes."""
+        return {
+            f"p{percent:g}": seconds_for(percent, self.calls_per_s)
+            for percent in PERCENTILES
+            if self.calls and self.response.beyond(percent) < LIMITS["least_beyond"]
+        }
+
+    @property
     def verdict(self) -> Verdict:
         """``valid``, or for the `reasons` ``failed`` or else ``void``."""
         if any(reason.is_failure for reason in self.reasons):
@@ -96,6 +126,7 @@ class Summary:
             "response_us": _percentiles(self.response),
             "service_us": _percentiles(self.service),
             "lateness_us": _percentiles(self.lateness),
+            "too_short_for": self.too_short_for,
             "reconnects": self.reconnects.count,
             "server_cpu_us_per_call": self.server_cpu_us_per_call,
             "verdict": str(self.verdict),
@@ -165,12 +196,14 @@ def _reasons(summary: Summary, scheduled: int, parts: Sequence[MeasuredRepeat]) 
     late = lateness_reason(summary.lateness, summary.response)
     if late is not None:
         yield late
-    if summary.response.beyond(99) < LIMITS["least_beyond"]:
-        yield Reason.of(ReasonCode.FEW_SAMPLES, least=LIMITS["least_beyond"])
     steal = max((part.steal or 0.0 for part in parts), default=0.0)
     if steal > LIMITS["steal"]:
         yield Reason.of(ReasonCode.STEAL, share=steal)
+    yield from disturbances([part.surroundings for part in parts])
     for part in parts:
+        idle = idleness(part.surroundings, summary.service, summary.calls_per_s)
+        if idle is not None:
+            yield idle
         drifted = drift(part, summary.is_open_loop)
         if drifted is not None:
             yield drifted
@@ -231,6 +264,26 @@ def figures(summary: Summary) -> list[Figure]:
     return listed
 
 
+def seconds_for(percent: float, calls_per_s: float) -> float:
+    """Return how long a run takes until enough calls lie beyond a percentile."""
+    return LIMITS["least_beyond"] / (1 - percent / 100) / calls_per_s
+
+
+def short_reason(times: Histogram, percent: float, calls_per_s: float) -> Reason | None:
+    """Return why there is no such percentile, None where enough calls lie beyond it."""
+    least = LIMITS["least_beyond"]
+    if times.beyond(percent) >= least:
+        return None
+    if not calls_per_s:
+        return Reason.of(ReasonCode.FEW_BEYOND, least=least)
+    seconds = seconds_for(percent, calls_per_s)
+    return Reason.of(ReasonCode.TOO_SHORT, least=least, seconds=seconds)
+
+
+def _with(codes: frozenset[ReasonCode], summary: Summary) -> list[Reason]:
+    return [reason for reason in summary.reasons if reason.code in codes]
+
+
 def _figure(name: str, value: float | None, unit: str, n: int, *problems: Reason | None) -> Figure:
     """Return a figure that is void where there is a problem."""
     reasons = tuple(problem for problem in problems if problem is not None)
@@ -249,18 +302,21 @@ def _failures(summary: Summary) -> Figure:
 
 def _rate(summary: Summary) -> Figure:
     name = f"answered calls, {'open' if summary.is_open_loop else 'closed'} loop"
-    problem = None if summary.calls else Reason(ReasonCode.NO_CALLS)
-    figure = _figure(name, summary.calls_per_s, "calls/s", summary.calls, problem)
-    if summary.calls and summary.busy > LIMITS["busy"] and not summary.is_open_loop:
+    problems = _with(DISTURBANCES, summary)
+    if not summary.calls:
+        problems.append(Reason(ReasonCode.NO_CALLS))
+    figure = _figure(name, summary.calls_per_s, "calls/s", summary.calls, *problems)
+    if not problems and summary.busy > LIMITS["busy"] and not summary.is_open_loop:
         busy = Reason.of(ReasonCode.GENERATOR_BUSY, busy=summary.busy)
         return replace(figure, verdict=Verdict.AT_LEAST, reasons=(busy,))
     return figure
 
 
 def _percentile(summary: Summary, name: str, times: Histogram, percent: float) -> Figure:
-    problems = [each for each in summary.reasons if each.code is ReasonCode.GENERATOR_LATE]
-    if times.beyond(percent) < LIMITS["least_beyond"]:
-        problems.append(Reason.of(ReasonCode.FEW_BEYOND, least=LIMITS["least_beyond"]))
+    problems = [
+        *_with(DISTURBANCES | _LATE, summary),
+        short_reason(times, percent, summary.calls_per_s),
+    ]
     low, high = rank_interval_us(times, percent)
     value_us = us_of(times.percentile_ns(percent))
     figure = _figure(f"{name} p{percent:g}", value_us, "µs", times.count, *problems)
@@ -281,7 +337,7 @@ def rank_interval_us(times: Histogram, percent: float) -> tuple[float | None, fl
 
 
 def _cpu_per_call(summary: Summary) -> Figure:
-    problem = None
+    problem: Reason | None = None
     if summary.server_cpu_s is None:
         problem = Reason(ReasonCode.CPU_NOT_READABLE)
     elif not summary.calls:
@@ -289,4 +345,5 @@ def _cpu_per_call(summary: Summary) -> Figure:
     elif summary.server_cpu_s < LIMITS["least_server_cpu_s"]:
         problem = Reason.of(ReasonCode.LITTLE_CPU, least_s=LIMITS["least_server_cpu_s"])
     cpu_us = summary.server_cpu_us_per_call
-    return _figure("server CPU per call", cpu_us, "µs", summary.calls, problem)
+    problems = [*_with(DISTURBANCES, summary), problem]
+    return _figure("server CPU per call", cpu_us, "µs", summary.calls, *problems)

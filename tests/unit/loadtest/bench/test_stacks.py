@@ -190,7 +190,9 @@ def test_percentiles_with_few_calls_beyond_them_are_void() -> None:
     found = figures(rounds("json", *[200] * 8))
     assert find(found, "json", "p50").verdict == "ok"
     # 16 calls.
-    assert find(found, "json", "p99").reason == "under 100 calls beyond it"
+    assert find(found, "json", "p99").reason == (
+        "under 100 calls beyond it: that takes about 25 s at this rate"
+    )
 
 
 def test_an_open_loop_has_response_times_and_says_when_the_generator_was_late() -> None:
@@ -328,7 +330,7 @@ def test_what_is_void_and_what_is_missing_is_told_with_its_reasons() -> None:
     found = figures(rounds("json", *[200] * 8))
     assert sentences_of(found, {"grpc": "needs hpack"}) == [
         "grpc was left out: needs hpack",
-        "Void figures, 2: under 100 calls beyond it",
+        ("Void figures, 2, such as: under 100 calls beyond it: that takes about 25 s at this rate"),
         "Void figures, 1: under 1 s of server CPU",
     ]
     marked = [cell.text for table in tables_of(found) for row in table.rows for cell in row.cells]

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from capnp_rig.loadtest.engine.run import RunConfig, plan_engines
+from capnp_rig.loadtest.stats.disturbance import SERVER, ProcessWindow, Surroundings
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.process_use import KernelCounts
 from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of, doubts_of, text_of
 from capnp_rig.loadtest.stats.run_summary import (
     MeasuredRepeat,
@@ -18,6 +20,9 @@ from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window
 from capnp_rig.rigcli.address import parse_address
 
 US = 1000
+WAITED = Surroundings(
+    (ProcessWindow(SERVER, "worker 0", 7, seconds=2.0, cpu_s=1.0, kernel=KernelCounts(0.5)),)
+)
 NO_STEAL = 0.0
 
 
@@ -93,7 +98,6 @@ def test_a_call_of_a_closed_loop_is_due_when_it_is_sent() -> None:
         (part(busy=0.95), "the generator was 95% busy: the rate is a lower bound"),
         (part(scheduled=21_000), "95.2% of the schedule was answered"),
         (part(late_us=50), "the generator was late: p99 50 µs"),
-        (part([250, 250]), "too few samples: under 100 calls beyond p99"),
         (part(steal=0.05), "5.0% of the CPU time was stolen by other machines"),
         (
             part([10_000] * 5 + [11_000] * 5, open_loop=False),
@@ -174,7 +178,9 @@ def test_every_figure_has_its_own_verdict() -> None:
     assert found["answered calls, open loop"].value == 10_000
     assert found["response time p99"].verdict == "ok"
     assert found["response time p99.9"].verdict == "void"
-    assert found["response time p99.9"].reason == "under 100 calls beyond it"
+    assert found["response time p99.9"].reason == (
+        "under 100 calls beyond it: that takes about 10 s at this rate"
+    )
     assert found["server CPU per call"].verdict == "ok"
     assert found["failures"].value == 0
     short = {f.name: f for f in figures(summarize([part(server_cpu_s=0.5, open_loop=False)]))}
@@ -182,6 +188,46 @@ def test_every_figure_has_its_own_verdict() -> None:
     assert "response time p50" not in short
     busy = {f.name: f for f in figures(summarize([part(busy=0.95, open_loop=False)]))}
     assert busy["answered calls, closed loop"].verdict == "at least"
+
+
+def test_a_run_of_4433_calls_has_a_good_p50_and_p90_but_no_p99_9() -> None:
+    summary = summarize([part([2_000, 2_433], open_loop=False)])
+    verdicts = {figure.name: str(figure.verdict) for figure in figures(summary)}
+    assert (summary.verdict, summary.calls) == ("valid", 4_433)
+    assert [verdicts[f"service time p{percent}"] for percent in ("50", "90", "99", "99.9")] == [
+        *("ok", "ok", "void", "void")
+    ]
+    # 100 calls beyond it are 10,000, or 100,000, at 2,216.5 a second.
+    assert summary.to_json()["too_short_for"] == {
+        "p99": pytest.approx(4.51, abs=0.01),
+        "p99.9": pytest.approx(45.1, abs=0.1),
+    }
+    assert summarize([part([50_000] * 4)]).to_json()["too_short_for"] == {}
+
+
+@pytest.mark.parametrize(
+    ("disturbed", "code"),
+    [
+        (part(steal=0.05), ReasonCode.STEAL),
+        (part([10_000] * 5 + [11_000] * 5), None),
+        (part([10_000] * 5 + [11_000] * 5, open_loop=False), ReasonCode.DRIFTED),
+        (replace(part(), surroundings=WAITED), ReasonCode.CPU_WAIT),
+    ],
+)
+def test_what_disturbs_a_run_voids_each_of_its_figures(
+    disturbed: MeasuredRepeat, code: ReasonCode | None
+) -> None:
+    summary = summarize([disturbed])
+    listed = [figure for figure in figures(summary) if figure.name != "failures"]
+    assert all((code in codes_of(each.reasons)) is (code is not None) for each in listed)
+    assert summary.verdict == ("valid" if code is None else "void")
+    assert all(figure.is_void for figure in listed) is (code is not None)
+
+
+def test_a_late_generator_voids_times_alone() -> None:
+    verdicts = {figure.name: figure.verdict for figure in figures(summarize([part(late_us=50)]))}
+    assert verdicts["answered calls, open loop"] == verdicts["server CPU per call"] == "ok"
+    assert verdicts["response time p50"] == verdicts["service time p50"] == "void"
 
 
 def test_the_interval_of_a_percentile_is_that_of_its_rank() -> None:

@@ -1,0 +1,232 @@
+"""Whether the machine let the processes of a run do their work, as its kernel tells (no I/O).
+
+A process that is ready to run and has no CPU waits in a run queue. The kernel counts that time for
+every thread, so a window that others disturbed shows it, whatever was measured. What the kernel
+does not tell is None, and nothing is claimed of it.
+
+A closed loop has a second sign: with calls always in flight, one of the two sides is busy, or the
+calls wait in the service. A service that sleeps or waits for its own peers does so in every call:
+the fastest tenth of them take at least half of the median. Where they do not, and the kernel does
+not tell that no process waited for a CPU, nothing explains the idle time.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.process_use import KernelCounts, Usage
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
+
+SERVER, GENERATOR = "server", "generator"
+# A window is disturbed where a process waited for a CPU for more than this share of it, and long
+# enough to be more than a slice or two of another process.
+WAIT_LIMIT, LEAST_WAIT_S = 0.05, 0.01
+# Busier than this, a side of a closed loop is what limits it.
+BUSY_LIMIT = 0.9
+# Another process with less than this share of a CPU is no culprit.
+_CULPRIT_CORES = 0.05
+_NAMED = 3
+# Of calls that were always in flight, by Little's law.
+_ALWAYS = 0.9
+_OWN_WAIT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessWindow:
+    """What a process of the run did in `seconds` of the measured window.
+
+    `role` is ``server`` or ``generator``; `cpu_s` is the CPU time of all its threads, `kernel` what
+    the kernel counted meanwhile.
+    """
+
+    role: str
+    name: str
+    pid: int
+    seconds: float
+    cpu_s: float
+    kernel: KernelCounts = field(default_factory=KernelCounts)
+
+    @property
+    def busy(self) -> float:
+        """The share of a CPU that it used."""
+        return self.cpu_s / self.seconds if self.seconds else 0.0
+
+    @property
+    def wait_share(self) -> float | None:
+        """The share of the window that it waited for a CPU; None where that is not known."""
+        if self.kernel.wait_s is None or not self.seconds:
+            return None
+        return self.kernel.wait_s / self.seconds
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether it waited for a CPU longer than is allowed."""
+        share, wait_s = self.wait_share, self.kernel.wait_s
+        return share is not None and share > WAIT_LIMIT and (wait_s or 0.0) >= LEAST_WAIT_S
+
+    @property
+    def label(self) -> str:
+        """What it is called: ``server worker 0``, ``generator engine 0``."""
+        return self.name if self.name.startswith(self.role) else f"{self.role} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherProcess:
+    """A process that is not of the run, and how many CPUs it used meanwhile."""
+
+    name: str
+    pid: int
+    cores: float
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the machine did to the processes of a run in one window.
+
+    `others` are the busiest processes that are not of the run, the busiest first. `pressure` is
+    the share of the window in which some process of the machine waited for a CPU, None where it is
+    not known. `in_flight` is how many calls a closed loop had in flight at any time, None for an
+    open loop.
+    """
+
+    processes: tuple[ProcessWindow, ...] = ()
+    others: tuple[OtherProcess, ...] = ()
+    pressure: float | None = None
+    in_flight: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def busiest(self, role: str) -> float | None:
+        """Return the largest share of a CPU that a process of a role used, None without any."""
+        return max((each.busy for each in self.processes if each.role == role), default=None)
+
+
+def process_windows(
+    role: str, before: Iterable[Usage], after: Iterable[Usage], seconds: float
+) -> Iterator[ProcessWindow]:
+    """Yield what each process did between two readings; one that came or went is left out."""
+    first = {usage.pid: usage for usage in before}
+    for usage in after:
+        start = first.get(usage.pid)
+        if start is not None:
+            kernel = usage.kernel.since(start.kernel)
+            used_s = usage.cpu_s - start.cpu_s
+            yield ProcessWindow(role, usage.name, usage.pid, seconds, used_s, kernel)
+
+
+def busiest_others(
+    before: Mapping[tuple[int, int], float],
+    after: Mapping[tuple[int, int], tuple[str, float]],
+    own: Iterable[int],
+    seconds: float,
+) -> tuple[OtherProcess, ...]:
+    """Return the busiest processes that are not of the run.
+
+    Processes go by pid and start, since pids are used again; each has its CPU seconds, and a name.
+    One that has begun since has all of its CPU time from meanwhile. `own` are pids of the run.
+    """
+    ours = set(own)
+    used = [
+        OtherProcess(name, key[0], (cpu_s - before.get(key, 0.0)) / seconds)
+        for key, (name, cpu_s) in after.items()
+        if key[0] not in ours and seconds > 0
+    ]
+    busy = sorted((each for each in used if each.cores > 0), key=lambda each: -each.cores)
+    return tuple(busy[:_NAMED])
+
+
+def pooled(windows: Iterable[Surroundings]) -> Surroundings:
+    """Return several windows as one, as a bench judges its rounds: processes go by role and name.
+
+    A count that one of them does not have is not known of all.
+    """
+    windows = list(windows)
+    by_name: dict[tuple[str, str], list[ProcessWindow]] = {}
+    for each in windows:
+        for process in each.processes:
+            by_name.setdefault((process.role, process.name), []).append(process)
+    others = sorted((each for one in windows for each in one.others), key=lambda each: -each.cores)
+    return Surroundings(
+        tuple(
+            ProcessWindow(
+                *(role, name, some[0].pid),
+                seconds=sum(each.seconds for each in some),
+                cpu_s=sum(each.cpu_s for each in some),
+                kernel=KernelCounts.total(each.kernel for each in some),
+            )
+            for (role, name), some in by_name.items()
+        ),
+        tuple(others[:_NAMED]),
+    )
+
+
+def disturbances(windows: Sequence[Surroundings]) -> Iterator[Reason]:
+    """Yield what the machine did to a run, the worst of its windows."""
+    throttled = [
+        process for window in windows for process in window.processes if process.kernel.throttles
+    ]
+    if throttled:
+        worst = max(throttled, key=lambda each: each.kernel.throttled_s or 0.0)
+        yield Reason.of(
+            ReasonCode.THROTTLED,
+            process=worst.label,
+            count=worst.kernel.throttles or 0,
+            seconds=worst.kernel.throttled_s or 0.0,
+        )
+    waited = [
+        (process.wait_share or 0.0, process, window)
+        for window in windows
+        for process in window.processes
+        if process.has_waited
+    ]
+    if waited:
+        share, process, window = max(waited, key=lambda each: each[0])
+        yield Reason.of(
+            ReasonCode.CPU_WAIT,
+            process=process.label,
+            share=share,
+            limit=WAIT_LIMIT,
+            culprit=_culprit(window),
+        )
+
+
+def _culprit(window: Surroundings) -> str:
+    """Return who most likely had the CPUs meanwhile, in words."""
+    busy = [
+        f"{other.name} (pid {other.pid}) used {other.cores:.0%} of one"
+        for other in window.others
+        if other.cores >= _CULPRIT_CORES
+    ]
+    return ", ".join(busy) or "no other process used much, those of the run share the CPUs"
+
+
+def idleness(window: Surroundings, service: Histogram, calls_per_s: float) -> Reason | None:
+    """Return that neither side of a closed loop was busy for no reason, None where all is well.
+
+    `service` has the service times of its calls. Nothing is claimed where a side is not known, or
+    where, by Little's law, calls were not always in flight.
+    """
+    server, generator = window.busiest(SERVER), window.busiest(GENERATOR)
+    if window.in_flight is None or server is None or generator is None:
+        return None
+    if max(server, generator) > BUSY_LIMIT or not service.count:
+        return None
+    if calls_per_s * (service.mean_ns or 0) / 1e9 < _ALWAYS * window.in_flight:
+        return None
+    if all(each.wait_share is not None for each in window.processes):
+        # Whoever did not wait for a CPU was idle of its own will; whoever did is reported for it.
+        return None
+    fast_ns, median_ns = service.percentile_ns(10), service.percentile_ns(50)
+    if fast_ns is None or median_ns is None or fast_ns >= _OWN_WAIT * median_ns:
+        return None
+    return Reason.of(
+        ReasonCode.NEITHER_BUSY,
+        server=server,
+        generator=generator,
+        in_flight=window.in_flight,
+        fast_us=fast_ns / 1000,
+        median_us=median_ns / 1000,
+    )
