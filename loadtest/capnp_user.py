@@ -40,6 +40,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import gevent
@@ -64,8 +65,10 @@ from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
 from capnp_rig.loadtest.locust_rig.listeners import context
 from capnp_rig.loadtest.locust_rig.user_connection import CallConnection, WorkloadConnection
 from capnp_rig.loadtest.locust_rig.user_group import CONNECT, CallCounter
-from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.protocols import make_exchange
+from capnp_rig.loadtest.stats.failures import CallTexts, WrongReply, with_call
 from capnp_rig.loadtest.workload import WorkloadError
+from capnp_rig.loadtest.workload.checks import readable
 from capnp_rig.rigcli.address import AddressError, parse_address
 from capnp_rig.wire.errors import WireError
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
@@ -113,6 +116,7 @@ class CapnpUser(User):
         self._due_wait: _DueWait | None = None
         self._connects = self._counter(CONNECT)
         self._methods: dict[str, tuple[Method, CallCounter]] = {}
+        self._last_call: tuple[Mapping[str, Any], Any] = {}, None
 
     @property
     def running(self) -> bool:
@@ -161,12 +165,17 @@ class CapnpUser(User):
         pacer = self._users.pacer
         due_ns = None if pacer is None else self._await_due(pacer)
         sent_ns = time.monotonic_ns()
+        # For `expect`, which does not get them.
+        self._last_call = params, None
         try:
             answered = connection.call(compiled, compiled.params.pack(params), sent_ns)
-            if check is not None:
+            self._last_call = params, answered.results
+            if check is None:
+                counter.has_unchecked = True
+            else:
                 check(answered.results)
         except (ClientError, WireError, WrongReply) as error:
-            counter.failed(error, sent_ns, time.monotonic_ns())
+            counter.failed(with_call(error, self._call_texts), sent_ns, time.monotonic_ns())
             self._tell()
             self._recover(error)
             raise CallFailed from error
@@ -181,9 +190,10 @@ class CapnpUser(User):
         Raises:
             CallFailed: `ok` is false.
         """
+        self._users.expecting.add(type(self).__name__)
         if not ok:
             now_ns = time.monotonic_ns()
-            error = WrongReply(what)
+            error = with_call(WrongReply(what), self._call_texts)
             self._counter(_EXPECT).failed(error, now_ns, now_ns)
             self._tell()
             raise CallFailed from error
@@ -211,6 +221,10 @@ class CapnpUser(User):
         """Close the connection; return how many calls are given up."""
         connection, self._connection = self._connection, None
         return 0 if connection is None else connection.close()
+
+    def _call_texts(self) -> CallTexts:
+        params, results = self._last_call
+        return CallTexts(readable(params), came="" if results is None else readable(results))
 
     def _counter(self, name: str) -> CallCounter:
         return self._users.counter(type(self).__name__, name, self.stack)
@@ -362,11 +376,16 @@ class ReverseUser(CapnpUser):
 
     def _open(self) -> WorkloadConnection:
         self._opened_ns = time.monotonic_ns()
+        make = partial(
+            make_exchange,
+            self._workload,
+            self._number,
+            self._depth,
+            checks_content=self._users.checks_content,
+        )
         connection = self._workload_connection = WorkloadConnection(
             self._connect(),
-            self._workload,
-            user=self._number,
-            in_flight=self._depth,
+            make,
             counts=self._calls,
             owner=self,
             pacer=self._users.pacer,

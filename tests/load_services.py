@@ -3,9 +3,10 @@
 import gc
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from capnp_rig.schema import message
+from capnp_rig.schema import load_schema, message
 
 DELAY_S = 300e-6
 STALL_S = 0.5
@@ -94,3 +95,28 @@ class Collecting(Reverse):
         if self._calls % 50 == 0:
             gc.collect()
         return super().read(params)
+
+
+class Moving:
+    """Moves to (3, 4); the name in the params plants a fault.
+
+    One reply in 100 is another with "wrong", each with "vary", and each fails with "fail".
+    """
+
+    interface = load_schema(str(Path(__file__).parent / "data" / "workload.capnp")).Geometry
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def move(self, params: Any) -> Mapping[str, Any]:
+        self._calls += 1
+        fault: str = params.name
+        if fault == "fail":
+            raise ZeroDivisionError
+        is_wrong = fault == "wrong" and self._calls % 100 == 50
+        return {"point": {"x": self._calls if fault == "vary" else 3 + is_wrong, "z": 4}}
+
+    def measure(self, params: Any) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    kinds = plain = rare = watch = open = measure

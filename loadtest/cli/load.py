@@ -12,6 +12,7 @@ from capnp_rig import rigcli
 from capnp_rig.loadtest.cli.terminal import (
     Command,
     allow_void_option,
+    failures_in_one_line,
     finish,
     measured,
     options,
@@ -256,8 +257,16 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
 )
 @allow_void_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option(
+    "--show",
+    "is_look",
+    is_flag=True,
+    help="Make --calls one after the other, one by default, print each reply as JSON and measure "
+    "nothing: a first look before a load.",
+)
 def run_command(
     *,
+    is_look: bool,
     as_json: bool,
     allow_void: bool,
     fail_if: tuple[str, ...],
@@ -278,6 +287,8 @@ def run_command(
 
     if seconds is not None and calls is not None:
         raise click.UsageError("give --duration or --calls, not both")
+    if is_look and seconds is not None:
+        raise click.UsageError("--show makes --calls, for no --duration")
     if seconds is None and calls is None:
         seconds = 30.0
     try:
@@ -285,6 +296,8 @@ def run_command(
     except ThresholdError as error:
         raise click.UsageError(str(error)) from error
     config = load_config(asked, seconds=seconds, calls=calls)
+    if is_look:
+        return _show_replies(config, calls or 1, in_lines=as_json)
     result = measured(run, config, RunError, in_lines=False)
     summary = result.summary
     if as_json:
@@ -302,6 +315,28 @@ def run_command(
     tolerated = any(threshold.is_of_errors for threshold in thresholds)
     holding = load_statuses(summary, violated=bool(violations), tolerates_errors=tolerated)
     return exit_status(*holding, allow_void=allow_void)
+
+
+def _show_replies(config: Any, calls: int, *, in_lines: bool) -> int:
+    """Print the replies to some calls as JSON; return the exit status."""
+    from capnp_rig.client.errors import ClientError
+    from capnp_rig.loadtest.engine.look import look
+    from capnp_rig.loadtest.report.terminal import printable
+
+    status = 0
+    with failures_in_one_line(ClientError):
+        for seen in look(config, calls):
+            if seen.reply:
+                click.echo(json.dumps(json.loads(seen.reply)) if in_lines else seen.reply)
+            if seen.text:
+                click.echo(f"Data as text: {printable(seen.text)}", err=True)
+            if seen.failure is not None:
+                status = 1
+                for line in (f"failed: {seen.failure.text}", *seen.failure.lines):
+                    click.echo(line, err=True)
+    for reason in config.unchecked:
+        click.echo(reason.text, err=True)
+    return status
 
 
 @click.command("search")

@@ -22,10 +22,10 @@ def shown_progress(*, in_lines: bool = True) -> Iterator[ShowProgress]:
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        lines = _Lines(lambda text: console.print(text, highlight=False))
+        lines = _Lines(lambda text: console.print(text, highlight=False, markup=False))
         yield lines.show if in_lines else lambda _progress: None
         return
-    columns = (BarColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(), TextColumn("{task.description}", markup=False))
     with Bar(*columns, console=console, transient=not in_lines) as bar:
         task = bar.add_task("", total=None)
         yield lambda progress: bar.update(

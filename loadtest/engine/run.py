@@ -28,7 +28,7 @@ from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_resu
 from capnp_rig.loadtest.stats.first_replies import compare_firsts
 from capnp_rig.loadtest.stats.process_use import ProcessUse, add_up
 from capnp_rig.loadtest.stats.reasons import Reason
-from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, checked, figures, summarize
 from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.workload import WorkloadConfig
 from capnp_rig.rigcli.address import Address
@@ -122,6 +122,7 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
         samples=_samples(runs),
         workload=label,
         limits=dict(LIMITS),
+        checked=checked(summary.unchecked),
         interrupted=interrupted,
         summary=summary.to_json(),
         observed=[_observed(each) for each in runs],

@@ -11,6 +11,7 @@ from capnp_rig.loadtest.report.run_tables import times_table
 from capnp_rig.loadtest.report.units import NOTHING
 from capnp_rig.loadtest.report.web import Html, grid_html
 from capnp_rig.loadtest.results.times_table import PERCENTILES, shown_us, times_rows
+from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.run_summary import Summary
 
 
@@ -40,11 +41,12 @@ def panel(
             "server": _grid([_server_cells(each) for each in server_now["processes"]]),
             "generators": _grid([_generator_cells(each) for each in generators]),
             "failures": _grid(failures),
+            "examples": _grid([_example_cells(each) for each in judged.examples]),
         },
         "server": server_now,
         "generators": generators,
         "verdict": judged.verdict,
-        "reasons": [reason.text for reason in judged.reasons],
+        "reasons": [reason.text for reason in (*judged.reasons, *judged.unchecked)],
     }
 
 
@@ -74,6 +76,15 @@ def _generator_cells(process: Mapping[str, Any]) -> dict[str, Any]:
         "pid": f"{process['pid']}",
         "on": process["host"],
         "reported": f"{process['age_s']:.0f} s ago",
+    }
+
+
+def _example_cells(example: FailedCall) -> dict[str, Any]:
+    return {
+        "failure": example.text,
+        "request": example.request,
+        "expected": example.expected,
+        "came": example.came,
     }
 
 

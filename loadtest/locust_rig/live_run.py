@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
+from capnp_rig.loadtest.stats.first_replies import compare_firsts
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
 from capnp_rig.loadtest.stats.tally import (
     WARMUP,
+    FirstReply,
     PackedWindows,
     Report,
     Window,
@@ -139,9 +141,18 @@ class GeneratorProcess:
         self.began_s = min(self.began_s, now_s - sent.at_s)
         self.use += sent.use
         self._plain = add(self._plain, replace(report, windows={}))
-        fresh = [window for second, window in report.windows.items() if second != WARMUP]
+        self._add_windows(report.windows)
+
+    def compare_firsts(self, known: dict[str, FirstReply]) -> None:
+        """Count first replies that are other than `known` as wrong ones; once, at the end."""
+        (compared,) = compare_firsts([self._plain], known)
+        self._plain = replace(compared, windows={})
+        self._add_windows(compared.windows)
+
+    def _add_windows(self, windows: Mapping[int, Window]) -> None:
+        fresh = [window for second, window in windows.items() if second != WARMUP]
         self.total = add_windows([self.total, *fresh])
-        for second, window in report.windows.items():
+        for second, window in windows.items():
             self._windows.add(second, window)
 
 
@@ -166,6 +177,12 @@ class LiveRun:
     def missing(self) -> list[str]:
         """Processes whose last report has not come: some of their calls are not counted."""
         return [name for name, each in self.generators.items() if not each.is_done]
+
+    def compare_firsts(self) -> None:
+        """Count first replies of a process that are not those of another as wrong, at the end."""
+        known: dict[str, FirstReply] = {}
+        for each in self.generators.values():
+            each.compare_firsts(known)
 
     @property
     def total(self) -> Window:

@@ -26,7 +26,7 @@ from locust.argument_parser import LocustArgumentParser, default_args_dict
 
 from capnp_rig.loadtest.engine.cpu_pin import PinError, parse_pin
 from capnp_rig.loadtest.locust_rig.workload import workload_config
-from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
+from capnp_rig.loadtest.protocols import CAPNP, checks_content, load_any_workload
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.rigcli.address import AddressError, parse_address
@@ -247,7 +247,20 @@ def _add_own(parser: LocustArgumentParser) -> None:
     add("--interface", str, "<name>", "Interface to call; needed where the schema has several")
     add("--method", str, "<name>", "Method to call; needed where the interface has several")
     add("--params", str, "<json|@file>", "Params, a JSON object or one per line")
-    add("--expect", str, "<json|@file>", "Fields that the results must have, as JSON")
+    text = "Fields that the results must have, as JSON; without it, replies to params without "
+    add("--expect", str, "<json|@file>", f"{text}templates must equal the first one")
+    parser.add_argument(
+        "--check",
+        choices=["content", "id"],
+        help="What is compared of every reply: its content, or its id alone (default: content)",
+        include_in_web_ui=False,
+    )
+    parser.add_argument(
+        "--show",
+        action="store_true",
+        help="Log the first reply as JSON; on the stack capnp",
+        include_in_web_ui=False,
+    )
     add(
         "--fail-if",
         condition,
@@ -296,7 +309,10 @@ def _check_while_parsing(parser: LocustArgumentParser, user_classes: Sequence[An
 def _workload_mistake(options: Namespace) -> str | None:
     stack = getattr(options, "stack", CAPNP)
     try:
-        load_any_workload(stack, workload_config(options))
+        workload = load_any_workload(stack, workload_config(options))
+        checks_content(stack, workload, options.check)
+        if options.show and stack != CAPNP:
+            return f"--show is for the stack capnp, not for {stack}: see loadtest run --show"
     except WorkloadError as error:
         return str(error)
     return None

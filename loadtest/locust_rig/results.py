@@ -15,7 +15,7 @@ import gevent
 
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import ServerSampler
-from capnp_rig.loadtest.report.run_tables import times_table
+from capnp_rig.loadtest.report.run_tables import example_parts, times_table
 from capnp_rig.loadtest.report.terminal import lines_of
 from capnp_rig.loadtest.report.write import write_views
 from capnp_rig.loadtest.results import Figure
@@ -30,7 +30,7 @@ from capnp_rig.loadtest.results.writing import Origin, write_result
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.process_use import Usage
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
-from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures, summarize
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, checked, figures, summarize
 from capnp_rig.loadtest.stats.thresholds import parse_threshold
 
 TIMES_FILE = "times.csv"
@@ -60,6 +60,7 @@ def conclude(
     live: LiveRun, server: ServerSampler, conditions: Sequence[str], *, is_shaped: bool
 ) -> RunOutcome:
     """Judge a run that has ended; drift is no reason to void one whose load a shape changed."""
+    live.compare_firsts()
     summary = summarize([live.part(server_cpu_s=server.cpu_s, steal=server.steal)])
     problems = tuple(_problems(live))
     reasons = [
@@ -73,7 +74,10 @@ def conclude(
         summary,
         problems,
         tuple(violation for violation in violations if violation is not None),
-        tuple(lines_of(times_table(times_rows(live.total, live.seconds)))),
+        (
+            *lines_of(times_table(times_rows(live.total, live.seconds))),
+            *lines_of(*example_parts(summary.examples)),
+        ),
         tuple(_figures(live, summary)),
     )
 
@@ -133,6 +137,7 @@ def write_folder(
         figures=outcome.figures,
         samples=_samples(live, server),
         limits=dict(LIMITS),
+        checked=checked(outcome.summary.unchecked),
         summary=outcome.summary.to_json(),
         violations=list(outcome.violations),
         observed=[{"server_cpu_s": server.cpu_s, "steal": server.steal}],

@@ -31,7 +31,6 @@ from gevent.monkey import get_original
 
 from capnp_rig.client.errors import ClientError, DeadlineExceeded, Disconnected, fresh
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
-from capnp_rig.loadtest.protocols import AnyWorkload, make_exchange
 from capnp_rig.loadtest.protocols.capnp_calls import CallExchange, PendingCall
 from capnp_rig.loadtest.protocols.exchange import AnyExchange
 from capnp_rig.wire.encoding.encoded import EncodedTuple
@@ -221,16 +220,14 @@ class WorkloadConnection(UserConnection):
     def __init__(
         self,
         sock: Any,
-        workload: AnyWorkload,
+        make: Callable[..., AnyExchange],
         *,
-        user: int,
-        in_flight: int,
         counts: CallCounts,
         owner: ConnectionOwner,
         pacer: CallPacer | None,
         timeout_s: float,
     ) -> None:
-        """Take over a connected socket; `user` is a number that no other connection has."""
+        """Take over a connected socket; `make` makes its exchange of `answered` and `failed`."""
         super().__init__(sock, bug=owner.bug, timeout_s=timeout_s)
         self.is_ready = False
         # Whether a call came to its end, and how many were lost with the connection.
@@ -240,9 +237,7 @@ class WorkloadConnection(UserConnection):
         self._counts = counts
         self._owner = owner
         self._pacer = pacer
-        self.exchange: AnyExchange = make_exchange(
-            workload, user, in_flight, answered=counts.answered, failed=self._failed
-        )
+        self.exchange: AnyExchange = make(answered=counts.answered, failed=self._failed)
         # How many calls may still be started; None for as many as there is room for.
         self._left: int | None = 0
         # Set while no call is in flight and none may be started, and when the connection has ended.

@@ -28,9 +28,12 @@ from capnp_rig.loadtest.locust_rig.stats_bridge import (
     StatsBridge,
 )
 from capnp_rig.loadtest.locust_rig.workload import workload_config
-from capnp_rig.loadtest.protocols import AnyWorkload, load_any_workload
-from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.protocols import AnyWorkload, firsts_of, load_any_workload, unchecked_of
+from capnp_rig.loadtest.stats.failures import FailedCall, WrongReply
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.tally import Tally, Timer
+from capnp_rig.loadtest.workload import Workload
+from capnp_rig.loadtest.workload.checks import json_text
 
 # The message that tells the master of a bug in a worker.
 BUG_MESSAGE = "capnp_rig_bug"
@@ -58,17 +61,19 @@ class CallCounter:
     def __init__(self, group: "UserGroup", user_class: str, name: str, request_type: str) -> None:
         label = name if name in _WITHOUT_CLASS else f"{user_class} {name}"
         self._group = group
-        self._label = label
+        self.label, self.user_class = label, user_class
+        # Whether the user's own code got results that nothing had compared.
+        self.has_unchecked = False
         self._entry = group.bridge.entry(name, request_type)
         self.timer: Timer = group.tally.timer(label, self._entry.answered)
         self.answered: Callable[[int, int, int], None] = self.timer.record
 
     def failed(self, error: Exception, started_ns: int, now_ns: int) -> Exception:
         """Count a failed call; return its exception, shortened so as to be counted."""
-        short = self._group.tally.failed(self._label, started_ns, now_ns, error)
+        short = self._group.tally.failed(self.label, started_ns, now_ns, error)
         self._entry.failed(short, started_ns, now_ns)
         if isinstance(error, WrongReply):
-            self._group.log_soon(f"Wrong reply: {self._label}: {short}")
+            self._group.log_soon(self.label, error)
         return short
 
     def received(self, size: int) -> None:
@@ -85,6 +90,8 @@ class UserGroup:
         self.tally = tally
         self.bridge = StatsBridge(environment)
         self.pacer: CallPacer | None = None
+        # The user classes whose code compares results by itself.
+        self.expecting: set[str] = set()
         self._environment = environment
         self._counters: dict[tuple[str, str], CallCounter] = {}
         self._workloads: dict[str, AnyWorkload] = {}
@@ -93,7 +100,7 @@ class UserGroup:
         self._notes: list[str] = []
         self._logged = 0
         self._bug: Exception | None = None
-        self._has_ended = False
+        self._has_ended = self._has_shown = False
         self._wake = Event()
         # A user on its own, in a debugger, has no runner, and no schedule either.
         if self.options.rate is not None and environment.runner is not None:
@@ -116,14 +123,30 @@ class UserGroup:
             WorkloadError: That is unusable.
         """
         if stack not in self._workloads:
-            self._workloads[stack] = load_any_workload(
+            workload = load_any_workload(
                 stack,
                 workload_config(self.options),
                 authority=self.options.host or "",
                 first=self.share.first_call,
                 step=self.share.step,
             )
+            unchecked = unchecked_of(workload, checks_content=self.checks_content)
+            self.tally.check(unchecked, firsts_of(workload))
+            if self.options.show and self.share.number == 0 and isinstance(workload, Workload):
+                workload = workload.watched(self._show, 1, compares=self.checks_content)
+            self._workloads[stack] = workload
         return self._workloads[stack]
+
+    def _show(self, results: Any) -> None:
+        """Log the first of some replies soon: it comes in gevent's hub, which must not wait."""
+        if not self._has_shown:
+            self._has_shown = True
+            gevent.spawn(_logger.info, "The first reply: %s", json_text(results))
+
+    @property
+    def checks_content(self) -> bool:
+        """Whether the content of replies is compared, as far as something is expected."""
+        return bool(self.options.check != "id")
 
     def counter(self, user_class: str, name: str, request_type: str = REQUEST_TYPE) -> CallCounter:
         """Return what counts the calls of a user class that have this name."""
@@ -154,10 +177,11 @@ class UserGroup:
             self.share = replace(self.share, users=users)
             self._set_rate()
 
-    def log_soon(self, text: str) -> None:
-        """Log a line soon, one of few."""
+    def log_soon(self, label: str, error: WrongReply) -> None:
+        """Log a wrong reply soon, with its call, if it is one of the first."""
         if len(self._notes) < _MOST_NOTES:
-            self._notes.append(text)
+            example = FailedCall.of(f"{error}", error)
+            self._notes.append("; ".join([f"Wrong reply: {label}: {error}", *example.lines]))
 
     def bug(self, error: Exception) -> None:
         """End the run: this error can have no other cause than a mistake in the program."""
@@ -188,6 +212,11 @@ class UserGroup:
         """Start no more calls of an open loop; those that still wait for a slot are unfinished."""
         if self.pacer is not None:
             self.tally.unfinished += self.pacer.stop()
+        self.tally.check(
+            Reason.of(ReasonCode.NO_CHECK, label=counter.label)
+            for counter in self._counters.values()
+            if counter.has_unchecked and counter.user_class not in self.expecting
+        )
 
     def stop(self) -> None:
         """End; the users are gone."""

@@ -1,11 +1,12 @@
 """The seam between the generators and the protocols: the calls of one connection, without I/O."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, starmap
 from typing import Any
 
 from capnp_rig.loadtest.protocols.payloads import Payload, Payloads
+from capnp_rig.loadtest.stats.failures import CallTexts, with_call
 
 Bytes = bytes | bytearray
 
@@ -115,6 +116,18 @@ class PayloadExchange(AnyExchange):
     def _keep(self, data: Bytes, at: int) -> None:
         # A large reply of many reads is not copied at each of them.
         self._kept = data if at == 0 else data[at:]
+
+
+def told(
+    failure: Exception, request: Iterable[Bytes], expected: Iterable[Bytes], came: Bytes
+) -> Exception:
+    """Return a failure that can tell of its call, in the bytes that travelled."""
+
+    def texts() -> CallTexts:
+        parts = (b"".join(request), b"".join(expected), came)
+        return CallTexts(*(part.decode(errors="backslashreplace") for part in parts))
+
+    return with_call(failure, texts)
 
 
 def has_parts(data: Bytes, at: int, parts: Sequence[bytes]) -> bool:

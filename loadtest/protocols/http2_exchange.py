@@ -23,6 +23,7 @@ from capnp_rig.loadtest.protocols.exchange import (
     Failed,
     PayloadExchange,
     has_parts,
+    told,
 )
 from capnp_rig.loadtest.protocols.http2_frames import (
     ACK,
@@ -326,6 +327,8 @@ class Http2Exchange(PayloadExchange):
         failure = self._dialect.judge(
             stream.headers, prepared.payload, body, is_expected=is_expected
         )
+        if failure is not None:
+            failure = told(failure, prepared.body, prepared.reply, body)
         if stream.unsent:
             # It answered without the rest of the request, which is not sent any more.
             self._out.append(frame(RST_STREAM, 0, number, CANCEL.to_bytes(4, "big")))

@@ -17,6 +17,7 @@ from capnp_rig.loadtest.protocols.exchange import (
     Failed,
     PayloadExchange,
     has_parts,
+    told,
 )
 from capnp_rig.loadtest.protocols.payloads import Payload, Payloads
 
@@ -127,10 +128,15 @@ class OrderedExchange(PayloadExchange):
                     self._keep(whole, at)
                     break
             self.needed = 0
-            at += taken
             flight.popleft()
             if failure is None:
                 answered(due_ns, sent_ns, now_ns)
             else:
+                # Of a reply whose head is not known yet, a zero byte stands in its place.
+                head = prepared.reply_head.removeprefix(b"\0")
+                expected = head, *prepared.reply_rest
+                came = whole[at : at + taken]
+                failure = told(failure, prepared.request, expected, came)
                 self._failed(failure, sent_ns, now_ns)
+            at += taken
         return count - len(flight)

@@ -58,7 +58,8 @@ def rich_table(table: Table) -> RichTable:
     )
     for at, heading in enumerate(table.headings):
         is_right = at in table.numeric_columns
-        shown.add_column(printable(heading), justify="right" if is_right else "left")
+        # A plain string would be read as markup.
+        shown.add_column(Text(printable(heading)), justify="right" if is_right else "left")
     for row in table.rows:
         style = _STYLES[Tone.QUIET if row.void else row.tone]
         shown.add_row(*map(_text, row.cells), style=style)

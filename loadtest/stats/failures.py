@@ -145,19 +145,19 @@ class Examples:
     """The examples of one process; making them costs only the first failures of a kind."""
 
     def __init__(self) -> None:
-        self._kept: tuple[FailedCall, ...] = ()
+        self._kept: list[FailedCall] = []
         self._new: list[FailedCall] = []
 
     def add(self, kind: str, error: Exception) -> None:
         """Keep the failure if it is one of the first."""
-        if isinstance(error, WrongReply):
-            is_full = sum(each.is_wrong for each in self._kept) >= _WRONG_REPLIES
-        else:
-            is_full = any(each.kind == kind for each in self._kept)
-        if is_full or len(self._kept) >= _WRONG_REPLIES + _OTHERS:
+        is_wrong = isinstance(error, WrongReply)
+        alike = [each for each in self._kept if each.is_wrong is is_wrong]
+        if len(alike) >= (_WRONG_REPLIES if is_wrong else _OTHERS):
+            return
+        if not is_wrong and any(each.kind == kind for each in alike):
             return
         example = FailedCall.of(kind, error)
-        self._kept = first_examples([*self._kept, example])
+        self._kept.append(example)
         self._new.append(example)
 
     def take(self) -> tuple[FailedCall, ...]:

@@ -17,9 +17,9 @@ import re
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count, cycle
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ from capnp_rig.loadtest.workload.checks import (
     EqualToFirst,
     FieldsOf,
     ReverseOf,
+    Watched,
     readable,
 )
 from capnp_rig.loadtest.workload.expectations import (
@@ -152,6 +153,24 @@ class Workload:
         the connection has under way at most.
         """
         return self._start(user, in_flight)
+
+    def watched(
+        self, see: Callable[[Any], object], calls: int, *, compares: bool = True
+    ) -> "Workload":
+        """Return the same calls; `see` gets the results of the first ones of each connection.
+
+        Without `compares` only what is told by an expectation is compared of these.
+        """
+
+        def start(user: int, in_flight: int) -> Iterator[Request]:
+            requests = self._start(user, in_flight)
+            for request in islice(requests, calls):
+                first = isinstance(request.check, EqualToFirst)
+                check = _ANYTHING if first and not compares else request.check
+                yield Request(request.params, Watched(check, see))
+            yield from requests
+
+        return replace(self, _start=start)
 
     def text_of(self, request: Request) -> str:
         """Return the params of a request as JSON, for people."""

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from capnp_rig.loadtest.stats.failures import shown
@@ -51,6 +51,20 @@ class Anything:
     def expected(self) -> str:
         """Return nothing."""
         return ""
+
+
+class Watched:
+    """Lets somebody see the results before they are compared."""
+
+    __slots__ = ("_check", "_see", "expected")
+
+    def __init__(self, check: Check, see: Callable[[Any], object]) -> None:
+        self._check, self._see, self.expected = check, see, check.expected
+
+    def __call__(self, results: Any, /) -> str | None:
+        """Return what the other check does."""
+        self._see(results)
+        return self._check(results)
 
 
 class FieldsOf:

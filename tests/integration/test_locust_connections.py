@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 
 import gevent
@@ -21,6 +22,7 @@ from capnp_rig.client.reverse import MESSAGE_STREAM
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
 from capnp_rig.loadtest.locust_rig.user_connection import CallConnection, WorkloadConnection
+from capnp_rig.loadtest.protocols import make_exchange
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.stats.tally import Tally
 from capnp_rig.loadtest.workload import WorkloadConfig, load_workload
@@ -77,9 +79,9 @@ def connection_to(
     host, _, port = address.rpartition(":")
     connection = WorkloadConnection(
         socket.create_connection((host, int(port)), timeout=WITHIN_S),
-        load_workload(WorkloadConfig(payload_bytes=payload_bytes)),
-        user=1,
-        in_flight=in_flight,
+        partial(
+            make_exchange, load_workload(WorkloadConfig(payload_bytes=payload_bytes)), 1, in_flight
+        ),
         counts=watcher,
         owner=watcher,
         pacer=pacer,

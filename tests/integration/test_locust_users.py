@@ -365,7 +365,9 @@ MOVE = compile_interface(load_schema(GEOMETRY).Geometry).methods["move"]
 
 
 @contextmanager
-def moving(seen: list[tuple[int, str]], *, wrong_at: int | None = None) -> Iterator[str]:
+def moving(
+    seen: list[tuple[int, str]], *, wrong_at: int | None = None, wrong_every: int = 0
+) -> Iterator[str]:
     """Serve ``move``: notes the numbers and names it gets, answers the point moved."""
     lock = threading.Lock()
 
@@ -373,7 +375,7 @@ def moving(seen: list[tuple[int, str]], *, wrong_at: int | None = None) -> Itera
         params = MOVE.params.open(call.params)
         with lock:
             seen.append((params.far, params.name))
-        off = params.far == wrong_at
+            off = params.far == wrong_at or (wrong_every and len(seen) % wrong_every == 0)
         return MOVE.results.write({"point": {"x": params.point.x + params.by + off, "z": 0}})
 
     with fake_server(answering(reply)) as address:
@@ -411,6 +413,44 @@ def test_results_that_are_not_as_expected_fail(tmp_path: Path) -> None:
         )
     assert load.done.status == 1
     assert load.failures == {"WrongReply: wrong reply: field point.x": 1}
+    (example,) = load.document["summary"]["failed_calls"]
+    assert example["request"].startswith('{"point": {"x": 40, "z": 0}, "by": 2, "far": 17, "name"')
+    assert (example["expected"], example["came"]) == (
+        '{"point": {"x": 42}}',
+        '{"point": {"x": 43, "z": 0}}',
+    )
+    assert load.done.output.count(f"\n- came: {example['came']}\n") == 1
+    assert "; content not checked of point.z, which --expect lacks\n" in load.done.output
+
+
+def test_replies_to_constant_params_must_equal_the_first_one(tmp_path: Path) -> None:
+    seen: list[tuple[int, str]] = []
+    with moving(seen, wrong_every=40) as address:
+        load = load_with(
+            *(address, tmp_path, *MOVES, "--params", '{"by": 2}', "--show", "--stop-timeout", "5"),
+        )
+    assert load.done.status == 1
+    (kind,) = load.failures
+    assert kind.startswith("WrongReply: wrong reply: not the first one to these params")
+    assert load.failures[kind] == len(seen) // 40
+    assert load.document["checked"]["content"] is True
+    assert load.done.output.count('The first reply: {"point": {"x": 2, "z": 0}}\n') == 1
+    assert load.done.output.count('\n- came: {"point": {"x": 3, "z": 0}}\n') == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--check", "content", *MOVES, "--params", TEMPLATE], "has nothing to compare"),
+        (["--stack", "json", "--check", "id"], "--check id is for --stack capnp"),
+        (["--stack", "json", "--show"], "--show is for the stack capnp"),
+    ],
+)
+def test_a_check_that_cannot_be_is_one_line(options: list[str], said: str) -> None:
+    file = ROOT / "loadtest" / ("stack_user.py" if "--stack" in options else "capnp_user.py")
+    done = run_locust(*("-H", "h:1", "--headless", "-t", "1s", *options), locustfile=file)
+    (line,) = done.output.splitlines()
+    assert (done.status, said in line) == (2, True)
 
 
 def test_a_mistake_in_the_params_is_one_line() -> None:
@@ -505,6 +545,7 @@ def test_a_class_of_ones_own_has_the_interface_that_a_schema_has(tmp_path: Path)
     assert load.count("OwnUser Geometry.move") == len(seen) - load.unfinished >= 250
     assert set(load.entries) == {"Geometry.move"}
     assert set(seen) == {(7, "n")}
+    assert load.document["checked"]["content"] is True
     load.assert_equal_counts()
 
 
@@ -557,6 +598,12 @@ def test_a_user_that_waits_for_its_turn_stops_at_once(tmp_path: Path) -> None:
     assert load.count(OWN_LABEL) > 5
     # Not the 20 s that users may take to stop.
     assert ended_s - called_s[-1] < 15
+    unchecked = "content not checked: OwnUser MessageStream.read has neither check nor expect"
+    assert load.document["checked"] | {"unchecked_codes": []} == {
+        "content": False,
+        "unchecked": [unchecked],
+        "unchecked_codes": [],
+    }
 
 
 WAITING = """

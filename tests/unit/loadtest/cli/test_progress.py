@@ -1,4 +1,6 @@
-from capnp_rig.loadtest.cli.progress import _Lines
+import pytest
+
+from capnp_rig.loadtest.cli.progress import _Lines, shown_progress
 from capnp_rig.loadtest.engine.progress import Progress, StepClock, Steps
 
 
@@ -25,6 +27,12 @@ def test_lines_are_seconds_apart_but_for_the_first_and_the_last() -> None:
     }
     assert said[-1] == "300 of 300 done, about 0 s left"
     assert len(said) == 7
+
+
+def test_brackets_in_a_progress_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown_progress() as show:
+        show(Progress(0, 1, None, "of [id 7] and [bold]"))
+    assert "of [id 7] and [bold]" in capsys.readouterr().err
 
 
 def test_slow_steps_are_all_shown() -> None:

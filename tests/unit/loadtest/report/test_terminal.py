@@ -39,6 +39,12 @@ def test_numbers_are_aligned_to_the_right() -> None:
     ]
 
 
+def test_brackets_of_a_peer_are_no_markup() -> None:
+    text = "no [id 1f2e3d4c] [red]of[/red] that [/]"
+    parts = [Table("t", text, [text], [Row([Cell(text)])]), Notes(text, [text]), Paragraph(text)]
+    assert shown(*parts, width=80).count(text) == 6
+
+
 def test_headings_that_are_empty_are_not_shown() -> None:
     table = Table("t", "", ["", ""], [Row([Cell("calls"), Cell("3", 3)])])
     assert shown(table).splitlines() == ["┌───────┬───┐", "│ calls │ 3 │", "└───────┴───┘"]
