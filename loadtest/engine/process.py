@@ -30,7 +30,7 @@ from capnp_rig.client.connecting import adopt, open_socket
 from capnp_rig.client.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected
 from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.engine.pacer import Pacer
-from capnp_rig.loadtest.engine.schedule import Arrivals, due_offsets_ns
+from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
 from capnp_rig.loadtest.protocols import (
     CAPNP,
     firsts_of,
@@ -88,10 +88,10 @@ class EngineConfig:
 class EngineResult:
     """What one process measured: its `report`, over `seconds`.
 
-    `busy` is the share of them that this process worked: CPU time in a closed loop, turns with
-    work in an open one. `interrupted` is whether it was asked to stop early. `by_port` has the
-    calls that were answered in them, rightly or not, by the local port of their connection; it is
-    empty over a Unix socket.
+    `busy` is the share of them that this process worked: its CPU time, without the turns of an open
+    loop that found nothing to do. `interrupted` is whether it was asked to stop early. `by_port`
+    has the calls that were answered in them, rightly or not, by the local port of their
+    connection; it is empty over a Unix socket.
     """
 
     report: Report
@@ -216,14 +216,13 @@ class _Load:
 
     def stop_when_done(self) -> None:
         """Close the window where all calls there were to be have ended."""
-        if self.unfinished == 0:
+        if self.in_flight == 0:
             self.stopped.set()
 
     @property
-    def unfinished(self) -> int:
-        """Calls that are in flight, or due and waiting for room."""
-        waiting = 0 if self.pacer is None else self.pacer.unsent
-        return waiting + sum(each.exchange.in_flight for each in self.connections.values())
+    def in_flight(self) -> int:
+        """Calls that wait for their reply."""
+        return sum(each.exchange.in_flight for each in self.connections.values())
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -324,14 +323,14 @@ class _Connection(asyncio.BufferedProtocol):
         load = self._load
         if load.backoffs:
             load.backoffs.pop(self._number, None)
+        now_ns = time.monotonic_ns()
         if load.pacer is not None:
-            load.pacer.offer(self, freed)
+            load.pacer.offer(self, freed, now_ns)
             if load.pacer.is_done:
                 load.stop_when_done()
             return
         if not load.running or not freed:
             return
-        now_ns = time.monotonic_ns()
         if now_ns >= load.close_ns:
             return
         count = min(freed, load.left)
@@ -368,13 +367,14 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
     seconds = _LONGEST_S if config.seconds is None else config.seconds
     load.close_ns = open_ns + round(seconds * 1e9)
     if config.rate_hz is not None:
-        offsets = due_offsets_ns(config.rate_hz, Arrivals(config.arrivals), seed=config.seed)
-        load.pacer = Pacer(load, (start_ns + offset for offset in offsets), config.calls)
+        pace = Pace(Arrivals(config.arrivals), seed=config.seed)
+        pace.set_rate(config.rate_hz, start_ns)
+        load.pacer = Pacer(load, pace, config.calls)
     for connection in load.connections.values():
         connection.begin()
-    if load.pacer is not None:
-        load.pacer.start()
     await _until(load, open_ns)
+    if load.pacer is not None:
+        load.pacer.open()
     say({"event": "open"})
     cpu_ns, opened_ns = time.process_time_ns(), time.monotonic_ns()
     ended = load.by_port()
@@ -384,7 +384,11 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
     ended = load.by_port() - ended
     closed_ns = min(time.monotonic_ns(), load.close_ns)
     load.close_ns = closed_ns
-    load.tally.unfinished += await _settle(load)
+    # What was spun away is no work.
+    work_ns, load.tally.spun_ns = max(cpu_ns - load.tally.spun_ns, 0), 0
+    if load.pacer is not None:
+        load.pacer.close()
+    await _settle(load)
     load.running = False
     for connection in list(load.connections.values()):
         connection.close()
@@ -392,10 +396,10 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
     # printed, and has nothing to stop.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     return EngineResult(
-        report=load.tally.take(cpu_ns=cpu_ns, final=True),
+        report=load.tally.take(cpu_ns=work_ns, final=True),
         # Stopped in its warm-up, it measured nothing.
         seconds=max(closed_ns - open_ns, 0) / 1e9,
-        busy=cpu_ns / took_ns if load.pacer is None else load.pacer.busy,
+        busy=work_ns / took_ns,
         interrupted=load.interrupted,
         by_port=ended,
     )
@@ -418,13 +422,17 @@ async def _watch(load: _Load, say: Callable[[object], None]) -> None:
         await _until(load, min(load.close_ns, now_ns + round(_REPORT_S * 1e9)))
 
 
-async def _settle(load: _Load) -> int:
-    """Wait for the calls that were due in time; return how many have no answer in the end."""
+async def _settle(load: _Load) -> None:
+    """Wait for the calls that were due in time, and count those without an answer in the end."""
     end_s = time.monotonic() + load.config.timeout_s
     # Polled: once per run, and there is nobody to set an event.
-    while load.unfinished and time.monotonic() < end_s:  # noqa: ASYNC110
+    while time.monotonic() < end_s:
+        if not load.in_flight and (load.pacer is None or load.pacer.is_over):
+            break
         await asyncio.sleep(0.002)
-    return load.unfinished
+    load.tally.unfinished += load.in_flight
+    if load.pacer is not None:
+        load.pacer.give_up()
 
 
 def run(config: EngineConfig, say: Callable[[object], None]) -> EngineResult:

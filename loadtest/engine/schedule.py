@@ -1,21 +1,20 @@
-"""When calls are due in an open loop: an absolute schedule, known before the first call leaves."""
+"""When calls are due in an open loop: an absolute schedule, known before the first call leaves.
+
+It is made up call by call, as they are sent. Calls that find no room are not made up at all: where
+the schedule is beyond what a server can take, `Pace.skip_until` passes over any number of them in a
+few steps and says how many they were.
+"""
 
 import math
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from itertools import count
 
-from capnp_rig.client.errors import ClientError
-
-# Calls that wait until there is room for them: 10 MB. With a dead server, more come, without end.
-MOST_WAITING = 250_000
-
-
-class NotSent(ClientError):
-    """A call was due, but so many others waited for room that it was given up."""
+# So many standard deviations before an instant, a call that is due comes after it once in 10^20.
+_DEVIATIONS = 10
 
 
 class Arrivals(StrEnum):
@@ -25,55 +24,34 @@ class Arrivals(StrEnum):
     FIXED = "fixed"
 
 
-def due_offsets_ns(rate_hz: float, arrivals: Arrivals, *, seed: int) -> Iterator[int]:
-    """Yield, without end, the ns after the start at which each call is due.
-
-    Poisson gaps are exponential with mean 1 / `rate_hz`; the same `seed` gives the same
-    schedule.
-
-    Raises:
-        ValueError: `rate_hz` is not positive and finite.
-    """
-    if not (rate_hz > 0 and math.isfinite(rate_hz)):
-        raise ValueError(f"the rate must be positive, not {rate_hz}")
-    if arrivals is Arrivals.FIXED:
-        return (round(index * 1e9 / rate_hz) for index in count())
-    return _poisson(rate_hz, random.Random(seed))
-
-
-def _poisson(rate_hz: float, chance: random.Random) -> Iterator[int]:
-    due_s = 0.0
-    while True:
-        due_s += chance.expovariate(rate_hz)
-        yield round(due_s * 1e9)
-
-
 class Pace:
-    """The schedule of an open loop whose rate changes while it runs.
+    """The schedule of an open loop, whose rate may change while it runs.
 
     `next_ns` is when the next call is due, `sys.maxsize` while the rate is 0, as it is at first.
-    What is due depends on the rates and on when they were set, not on when it is asked for.
+    What is due depends on the rates and on when they were set, not on when it is asked for. Poisson
+    gaps are exponential with mean 1 / rate.
     """
 
     def __init__(self, arrivals: Arrivals, *, seed: int | str) -> None:
-        """Prepare; the same `seed` and the same rates give the same schedule."""
+        """Prepare; the same `seed`, rates and skips give the same schedule."""
         chance = random.Random(seed)
+        # Gaps in units of their mean: to the next call, and to that after so many.
         self._gap: Callable[[], float] = partial(chance.expovariate, 1.0)
+        # The sum of n exponential gaps has the gamma distribution of shape n.
+        self._leap: Callable[[int], float] = lambda count: chance.gammavariate(count, 1.0)
         if arrivals is Arrivals.FIXED:
-            self._gap = lambda: 1.0
+            self._gap, self._leap = lambda: 1.0, float
         # Since the anchor, when the rate was set: gaps to the next call, at one a unit of time.
         self._units = self._gap()
         self._anchor_ns = 0
         self._unit_ns = 0.0
+        # Later changes: when, and the unit of time from then on.
+        self._changes: deque[tuple[int, float]] = deque()
         self.next_ns = sys.maxsize
 
     def set_rate(self, rate_hz: float, now_ns: int) -> None:
-        """Go on with another rate, 0 included; what was due until now must have been taken."""
-        assert self.next_ns > now_ns
-        if self._unit_ns:
-            self._units -= (now_ns - self._anchor_ns) / self._unit_ns
-        self._anchor_ns = now_ns
-        self._unit_ns = 1e9 / rate_hz if rate_hz else 0.0
+        """Go on with another rate, 0 included, from `now_ns` on; not before an earlier change."""
+        self._changes.append((now_ns, 1e9 / rate_hz if rate_hz else 0.0))
         self._find_next()
 
     def pop(self) -> int:
@@ -83,8 +61,30 @@ class Pace:
         self._find_next()
         return due_ns
 
+    def skip_until(self, end_ns: int) -> int:
+        """Pass over the calls that are due before `end_ns`; return how many they are.
+
+        Of n calls all but about 10 √n are passed over at once, so it takes a few hundred steps
+        however many there are.
+        """
+        count = 0
+        while self.next_ns < end_ns:
+            stretch_ns = min(end_ns, self._changes[0][0] if self._changes else end_ns)
+            units = (stretch_ns - self.next_ns) / self._unit_ns
+            step = max(1, int(units - _DEVIATIONS * math.sqrt(max(units, 0.0))))
+            self._units += self._leap(step)
+            self._find_next()
+            count += step
+        return count
+
     def _find_next(self) -> None:
-        if self._unit_ns:
-            self.next_ns = self._anchor_ns + round(self._units * self._unit_ns)
-        else:
+        while True:
             self.next_ns = sys.maxsize
+            if self._unit_ns:
+                self.next_ns = self._anchor_ns + round(self._units * self._unit_ns)
+            if not self._changes or self.next_ns <= self._changes[0][0]:
+                return
+            changed_ns, unit_ns = self._changes.popleft()
+            if self._unit_ns:
+                self._units -= (changed_ns - self._anchor_ns) / self._unit_ns
+            self._anchor_ns, self._unit_ns = changed_ns, unit_ns

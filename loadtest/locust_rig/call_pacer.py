@@ -2,8 +2,10 @@
 
 One pacer per process follows its share of the schedule: the rate of the run times the share of the
 run's users that live here now. So the rate grows while users are started, and the processes' rates
-add up to that of the run. A call that is due goes to any free slot. If there is none it waits,
-keeps its due time, and leaves on the first slot that a reply frees.
+add up to that of the run. A call that is due goes to any free slot. If there is none it keeps its
+due time, and leaves on the first slot that a reply frees. Calls wait nowhere but in the schedule,
+which is made up as they are sent: a rate that nobody can serve costs no more than one that is.
+Those that were never sent are counted in the end.
 
 The pacer runs inside gevent's hub, by a timer. Where the next call is due soon it comes back in
 the next turn of the loop, since libev's timers step by a millisecond. A greenlet with
@@ -13,13 +15,13 @@ at a socket again (p90 of a wake-up 5,000 µs, 23 with the timer).
 
 import sys
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
 
-from capnp_rig.loadtest.engine.schedule import MOST_WAITING, NotSent, Pace
+from capnp_rig.loadtest.engine.schedule import Pace
 from capnp_rig.loadtest.stats.tally import Tally
 
 # With less time left than this, timers of a millisecond are too coarse.
@@ -45,22 +47,18 @@ class CallPacer:
         pace: Pace,
         tally: Tally,
         *,
-        not_sent: Callable[[Exception, int, int], None],
         bug: Callable[[Exception], None],
         loop: Any = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Prepare; `set_rate` starts.
 
-        `not_sent` gets the error of a call that is given up, and when it was due and given up.
         `bug` gets an exception that only a mistake in the program can cause. `loop` makes the
         timers; None is that of gevent's hub.
         """
         self._pace = pace
         self._tally = tally
-        self._not_sent = not_sent
         self._bug = bug
-        self._waiting: deque[int] = deque()
         # Free slots, of the sender whose turn it is first.
         self._free: OrderedDict[Sender, int] = OrderedDict()
         # When the last turn was; whether it was to be followed at once, and what was freed since.
@@ -77,7 +75,6 @@ class CallPacer:
         if self._stopped:
             return
         now_ns = self._clock()
-        self._hand_out(now_ns)
         self._pace.set_rate(rate_hz, now_ns)
         self._plan(now_ns)
 
@@ -85,12 +82,9 @@ class CallPacer:
         """Take `slots` free slots of `sender`, which flushes them itself."""
         if self._stopped or not slots:
             return
-        waiting = self._waiting
-        if not self._spinning:
-            self._tally.held += self._collect(now_ns)
-        while slots and waiting:
-            sender.send(waiting.popleft(), now_ns)
-            slots -= 1
+        # With free slots elsewhere, nothing waits that a turn would not have sent.
+        if not self._free:
+            slots -= self._send(sender, slots, now_ns, held=True)
         self._freed = True
         if slots:
             self._free[sender] = self._free.get(sender, 0) + slots
@@ -101,18 +95,22 @@ class CallPacer:
         """Forget the free slots of `sender`."""
         self._free.pop(sender, None)
 
-    def stop(self) -> int:
-        """Send nothing more; return how many calls were due and wait in vain.
+    def stop(self) -> None:
+        """Send nothing more, and count the calls that were due and wait in vain.
 
         The schedule ends with the last turn: what Locust does before it says that a run ends
         must not make calls wait.
         """
+        if self._stopped:
+            return
         self._stopped = True
         self._timer.stop()
-        waiting = len(self._waiting)
-        self._waiting.clear()
         self._free.clear()
-        return waiting
+        tally = self._tally
+        count = self._pace.skip_until(self._turned_ns + 1)
+        tally.scheduled += count
+        tally.held += count
+        tally.unsent += count
 
     def _turn(self) -> None:
         now_ns = self._clock()
@@ -126,38 +124,32 @@ class CallPacer:
         self._turned_ns, self._freed = now_ns, False
         self._plan(now_ns)
 
-    def _hand_out(self, now_ns: int) -> int:
-        """Send what is due, or let it wait; return how many calls became due."""
-        due = self._collect(now_ns)
-        if not due:
-            return 0
-        waiting, free = self._waiting, self._free
-        touched: dict[Sender, None] = {}
-        while waiting and free:
+    def _hand_out(self, now_ns: int) -> bool:
+        """Send what is due, as far as slots are free; return whether anything was sent."""
+        free, touched = self._free, dict[Sender, None]()
+        while free and self._pace.next_ns <= now_ns:
             sender, slots = free.popitem(last=False)
             if slots > 1:
                 free[sender] = slots - 1
-            sender.send(waiting.popleft(), now_ns)
+            self._send(sender, 1, now_ns, held=False)
             touched[sender] = None
-        self._tally.held += min(due, len(waiting))
         for sender in touched:
             sender.flush()
-        return due
+        return bool(touched)
 
-    def _collect(self, now_ns: int) -> int:
-        """Let what has become due wait; return how many calls that are."""
-        pace, tally, waiting = self._pace, self._tally, self._waiting
+    def _send(self, sender: Sender, count: int, now_ns: int, *, held: bool) -> int:
+        """Let a sender take what is due, `count` calls at most; return how many that are."""
+        pace, tally = self._pace, self._tally
         open_ns = tally.open_ns
-        due = 0
-        while pace.next_ns <= now_ns:
+        sent = 0
+        while sent < count and pace.next_ns <= now_ns:
             due_ns = pace.pop()
-            tally.scheduled += due_ns >= open_ns
-            if len(waiting) < MOST_WAITING:
-                waiting.append(due_ns)
-                due += 1
-            else:
-                self._not_sent(NotSent("no room for so many waiting calls"), due_ns, now_ns)
-        return due
+            sender.send(due_ns, now_ns)
+            sent += 1
+            if due_ns >= open_ns:
+                tally.scheduled += 1
+                tally.held += held
+        return sent
 
     def _plan(self, now_ns: int) -> None:
         """Choose when to take the next turn."""

@@ -30,7 +30,7 @@ from capnp_rig.loadtest.locust_rig.results import (
     write_folder,
 )
 from capnp_rig.loadtest.locust_rig.user_group import options_of
-from capnp_rig.loadtest.report.run_tables import beside_verdict
+from capnp_rig.loadtest.report.run_tables import beside_verdict, open_loop_text
 from capnp_rig.loadtest.results.writing import Origin
 from capnp_rig.loadtest.stats.exit_status import ExitStatus, exit_status, load_statuses
 from capnp_rig.loadtest.stats.reasons import text_of
@@ -167,7 +167,8 @@ class RunCollector:
         outcome = conclude(self.live, self._server, self._options.fail_if, is_shaped=is_shaped)
         summary = outcome.summary
         verdict = f"{summary.verdict}: {text_of(summary.reasons)}" if summary.reasons else "valid"
-        lines = [*outcome.lines, beside_verdict(verdict, summary.unchecked)]
+        counts = [open_loop_text(summary)] if summary.is_open_loop else []
+        lines = [*outcome.lines, *counts, beside_verdict(verdict, summary.unchecked)]
         if self._options.results:
             lines += self._write(outcome)
         self._outcome, self._lines = outcome, tuple(lines)

@@ -38,8 +38,8 @@ from capnp_rig.loadtest.workload.checks import json_text
 # The message that tells the master of a bug in a worker.
 BUG_MESSAGE = "capnp_rig_bug"
 # What is counted under the name alone, whichever user class it happened to.
-CONNECT, _NOT_SENT, _BUG = "connect", "not sent", "bug"
-_WITHOUT_CLASS = {CONNECT, _NOT_SENT, _BUG}
+CONNECT, _BUG = "connect", "bug"
+_WITHOUT_CLASS = {CONNECT, _BUG}
 _WATCH_S = 0.1
 # In a run: a broken server breaks every call.
 _MOST_NOTES = 3
@@ -111,10 +111,7 @@ class UserGroup:
         # One seed per process, so that the processes' calls do not come together.
         seed = f"{self.options.data_seed} {self.share.number}"
         pace = Pace(Arrivals(self.options.arrivals), seed=seed)
-        return CallPacer(pace, self.tally, not_sent=self._not_sent, bug=self.bug)
-
-    def _not_sent(self, error: Exception, due_ns: int, now_ns: int) -> None:
-        self.counter("", _NOT_SENT).failed(error, due_ns, now_ns)
+        return CallPacer(pace, self.tally, bug=self.bug)
 
     def workload(self, stack: str) -> AnyWorkload:
         """Return what the options ask to send on a stack.
@@ -209,14 +206,17 @@ class UserGroup:
             self.bug(wish)
 
     def stop_sending(self) -> None:
-        """Start no more calls of an open loop; those that still wait for a slot are unfinished."""
+        """Start no more calls of an open loop; those that still wait for a slot are never sent."""
         if self.pacer is not None:
-            self.tally.unfinished += self.pacer.stop()
+<<<<<<< HEAD
+            self.pacer.stop()
         self.tally.check(
             Reason.of(ReasonCode.NO_CHECK, label=counter.label)
             for counter in self._counters.values()
             if counter.has_unchecked and counter.user_class not in self.expecting
         )
+=======
+>>>>>>> 3e35c73 (engine, locust: above capacity an open loop sends what it can, and counts the rest)
 
     def stop(self) -> None:
         """End; the users are gone."""

@@ -36,6 +36,7 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
     rows = [
         row("calls", summary.calls),
         row("calls/s", number_cell(summary.calls_per_s)),
+        *([row("open loop", open_loop_text(summary))] if summary.is_open_loop else []),
         *(row(f"failed: {kind}", count, tone=Tone.BAD) for kind, count in failures),
         row("server CPU µs per call", number_cell(summary.server_cpu_us_per_call, 1)),
         row("verdict", beside_verdict(summary.verdict, summary.unchecked)),
@@ -71,6 +72,14 @@ def example_parts(examples: Iterable[FailedCall]) -> Iterator[Notes]:
     """Yield the first failed calls: the request, what was expected and what came."""
     for number, example in enumerate(examples):
         yield Notes(example.text, example.lines, f"failed-call-{number}")
+
+
+def open_loop_text(summary: Summary) -> str:
+    """Return in words how many calls an open loop had, and where they are."""
+    return (
+        f"{summary.offered:,} offered, {summary.sent:,} sent, {summary.held:,} held back "
+        f"({summary.unsent:,} to the end), {summary.calls:,} answered"
+    )
 
 
 def _worker_table(workers: Sequence[ProcessUse]) -> Table:

@@ -60,7 +60,7 @@ _DAMAGED = (
     zlib.error,
     lzma.LZMAError,
 )
-_GENERATOR = ("scheduled", "held", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
+_GENERATOR = ("scheduled", "held", "unsent", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
 _BUCKETS = range(bucket_of(LOWEST_NS), bucket_of(HIGHEST_NS) + 1)
 _NUMBER_LABELS = (
     "size_bytes",
@@ -442,7 +442,14 @@ def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]])
                 machine.append(_read(MachineSample, {**older, **sample}))
     with damage("run.json"):
         reports = {
-            key: _read(Report, entry, windows=windows[key], firsts={}, **checks_from_json(entry))
+            # Older results count what was never sent as unfinished.
+            key: _read(
+                Report,
+                {"unsent": 0, **entry},
+                windows=windows[key],
+                firsts={},
+                **checks_from_json(entry),
+            )
             for key, entry in zip(windows, document["generators"], strict=True)
         }
     interrupted = bool(document.get("interrupted"))

@@ -69,7 +69,11 @@ class MeasuredRepeat:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A load run as a whole, all processes and repeats together; times are histograms in ns."""
+    """A load run as a whole, all processes and repeats together; times are histograms in ns.
+
+    In an open loop `offered` calls were due, None in a closed loop; `held` of them found no room
+    when they were, and `unsent` of these were never sent.
+    """
 
     calls: int
     failures: Mapping[str, int]
@@ -87,6 +91,14 @@ class Summary:
     # The first failed calls, and what of the replies nobody compared.
     examples: tuple[FailedCall, ...] = ()
     unchecked: tuple[Reason, ...] = ()
+    offered: int | None = None
+    held: int = 0
+    unsent: int = 0
+
+    @property
+    def sent(self) -> int | None:
+        """How many of the calls that were offered were sent, None in a closed loop."""
+        return None if self.offered is None else self.offered - self.unsent
 
     @property
     def errors(self) -> int:
@@ -123,6 +135,9 @@ class Summary:
             "errors": self.errors,
             "errors_by_kind": dict(self.failures),
             "calls_per_s": self.calls_per_s,
+            "offered": self.offered,
+            "sent": self.sent,
+            "held_back": self.held,
             "response_us": _percentiles(self.response),
             "service_us": _percentiles(self.service),
             "lateness_us": _percentiles(self.lateness),
@@ -179,6 +194,9 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
         reconnects=total.reconnects,
         examples=first_examples(each for report in reports for each in report.examples),
         unchecked=tuple(dict.fromkeys(each for report in reports for each in report.unchecked)),
+        offered=sum(scheduled) if is_open_loop else None,
+        held=sum(report.held for report in reports),
+        unsent=sum(report.unsent for report in reports),
     )
     stopped = [Reason.of(ReasonCode.INTERRUPTED, seconds=seconds)] if interrupted else []
     return replace(summary, reasons=(*stopped, *_reasons(summary, sum(scheduled), parts)))

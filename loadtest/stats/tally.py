@@ -179,16 +179,18 @@ class Report:
     """What a process newly reports, or all that it, or several, have reported.
 
     `windows` go by second. Of the calls due in the measured window, `scheduled` were due (None
-    in a closed loop), `held` of them found no room at first, and `unfinished` had no answer when
-    the run ended. `cpu_ns` is what the process itself used for work; `first_ns` and `last_ns`
-    are its monotonic clock at the first sending and the last answer, None without a call.
-    `examples` are the first failed calls, `unchecked` says what of the replies nobody compared,
-    `firsts` are the first replies to constant params, as `stats.first_replies` has them.
+    in a closed loop), `held` of them found no room at first, `unsent` were never sent, and
+    `unfinished` were, but had no answer when the run ended. `cpu_ns` is what the process itself
+    used for work; `first_ns` and `last_ns` are its monotonic clock at the first sending and the
+    last answer, None without a call. `examples` are the first failed calls, `unchecked` says what
+    of the replies nobody compared, `firsts` are the first replies to constant params, as
+    `stats.first_replies` has them.
     """
 
     windows: Mapping[int, Window] = field(default_factory=dict)
     scheduled: int | None = None
     held: int = 0
+    unsent: int = 0
     unfinished: int = 0
     cpu_ns: int = 0
     first_ns: int | None = None
@@ -244,7 +246,7 @@ def checks_from_json(plain: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_PLAIN = ("scheduled", "held", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
+_PLAIN = ("scheduled", "held", "unsent", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
 
 
 def add(report: Report, other: Report) -> Report:
@@ -260,6 +262,7 @@ def add(report: Report, other: Report) -> Report:
         },
         scheduled=sum(scheduled) if scheduled else None,
         held=report.held + other.held,
+        unsent=report.unsent + other.unsent,
         unfinished=report.unfinished + other.unfinished,
         cpu_ns=report.cpu_ns + other.cpu_ns,
         first_ns=_chosen(min, report.first_ns, other.first_ns),
@@ -360,7 +363,7 @@ class Tally:
         # Answers from here on belong to another second than the one that is being recorded.
         self.turn_ns = _NEVER_NS
         self.last_ns: int | None = None
-        self.scheduled = self.held = self.unfinished = 0
+        self.scheduled = self.held = self.unsent = self.unfinished = 0
         # Of an open loop: time spent going round until the next call is due, which is no work.
         self.spun_ns = 0
         self._second = 0
@@ -450,6 +453,7 @@ class Tally:
             windows=self._done,
             scheduled=self.scheduled if self.is_open_loop else None,
             held=self.held,
+            unsent=self.unsent,
             unfinished=self.unfinished,
             cpu_ns=max(cpu_ns - self.spun_ns, 0),
             first_ns=self._first_ns,
@@ -462,7 +466,7 @@ class Tally:
         )
         self._told_firsts = len(self._firsts)
         self._done = PackedWindows()
-        self.unfinished = self.scheduled = self.held = self.spun_ns = 0
+        self.scheduled = self.held = self.unsent = self.unfinished = self.spun_ns = 0
         return report
 
     def _cut(self) -> None:

@@ -1,33 +1,10 @@
-from itertools import islice, pairwise
-from math import inf, nan
+from itertools import pairwise
+from statistics import fmean, variance
+from time import process_time
 
 import pytest
 
-from capnp_rig.loadtest.engine.schedule import Arrivals, Pace, due_offsets_ns
-
-
-def test_fixed_arrivals_keep_their_distance_without_drift() -> None:
-    found = list(islice(due_offsets_ns(3, Arrivals.FIXED, seed=0), 4))
-    assert found == [0, 333_333_333, 666_666_667, 1_000_000_000]
-
-
-def test_poisson_arrivals_have_the_rate_and_depend_on_the_seed_alone() -> None:
-    first = list(islice(due_offsets_ns(1000, Arrivals.POISSON, seed=7), 20_000))
-    again = list(islice(due_offsets_ns(1000, Arrivals.POISSON, seed=7), 20_000))
-    other = list(islice(due_offsets_ns(1000, Arrivals.POISSON, seed=8), 20_000))
-    assert first == again != other
-    assert first == sorted(first)
-    # 20,000 gaps of 1 ms: the mean is within 3 standard errors, 2.1 %.
-    assert first[-1] / 20_000 == pytest.approx(1e6, rel=0.021)
-    gaps = [after - before for before, after in pairwise(first)]
-    # Exponential: as wide as its mean, and a third of the gaps are over it.
-    assert sum(gap > 1e6 for gap in gaps) / len(gaps) == pytest.approx(0.368, abs=0.02)
-
-
-@pytest.mark.parametrize("rate_hz", [0, -1, inf, nan])
-def test_a_rate_that_is_none_is_refused(rate_hz: float) -> None:
-    with pytest.raises(ValueError, match="the rate must be positive"):
-        due_offsets_ns(rate_hz, Arrivals.FIXED, seed=0)
+from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
 
 
 def _taken(pace: Pace, until_ns: int) -> list[int]:
@@ -93,3 +70,50 @@ def test_many_users_change_the_rate_without_bias() -> None:
         pace.set_rate(100, at_ns)
     assert len(found) == 99
     assert found[-1] == pytest.approx(99 * 10**7, abs=100)
+
+
+def _pace(rate_hz: float, arrivals: Arrivals, seed: int = 0) -> Pace:
+    pace = Pace(arrivals, seed=seed)
+    pace.set_rate(rate_hz, 0)
+    return pace
+
+
+@pytest.mark.parametrize(("rate_hz", "seconds"), [(3, 1000), (1e7, 1), (1e7, 86_400)])
+def test_fixed_calls_that_are_passed_over_are_counted(rate_hz: float, seconds: int) -> None:
+    """Exactly, and the schedule goes on where it would have."""
+    pace = _pace(rate_hz, Arrivals.FIXED)
+    assert pace.skip_until(seconds * 10**9 + 1) == rate_hz * seconds
+    assert pace.next_ns == seconds * 10**9 + round(1e9 / rate_hz)
+    assert pace.skip_until(seconds * 10**9 + 1) == 0
+
+
+@pytest.mark.parametrize("mean", [3, 100, 10_000, 10**8])
+def test_poisson_calls_that_are_passed_over_are_as_many_as_would_have_come(mean: int) -> None:
+    """Their number has mean and variance `mean`, and what comes next waits a gap."""
+    end_ns, many = 10**9, 1000
+    counts, waits = [], []
+    for seed in range(many):
+        pace = _pace(mean, Arrivals.POISSON, seed)
+        counts.append(pace.skip_until(end_ns))
+        waits.append((pace.next_ns - end_ns) * mean / 1e9)
+    # Within 4 standard errors: of a mean, of a variance, and of the mean of exponential gaps.
+    assert fmean(counts) == pytest.approx(mean, abs=4 * (mean / many) ** 0.5)
+    assert variance(counts) == pytest.approx(mean, rel=4 * ((2 + 1 / mean) / many) ** 0.5)
+    assert fmean(waits) == pytest.approx(1, abs=4 / many**0.5)
+
+
+def test_calls_that_are_passed_over_keep_to_changes_of_the_rate() -> None:
+    """Each stretch has its own rate, also where nobody asked for its calls yet."""
+    pace = _pace(1000, Arrivals.FIXED)
+    for rate_hz, second in ((0, 1), (10, 2), (1e6, 3)):
+        pace.set_rate(rate_hz, second * 10**9)
+    assert [pace.pop() for _ in range(2)] == [10**6, 2 * 10**6]
+    assert pace.skip_until(4 * 10**9 + 1) == 998 + 0 + 10 + 10**6
+
+
+def test_any_number_of_calls_is_passed_over_at_once() -> None:
+    """Ten million a second for a day, which would take an hour one by one."""
+    began_s = process_time()
+    for arrivals in Arrivals:
+        assert _pace(1e7, arrivals).skip_until(86_400 * 10**9) == pytest.approx(8.64e11, rel=1e-4)
+    assert process_time() - began_s < 1

@@ -4,8 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from capnp_rig.loadtest.engine.schedule import Arrivals, NotSent, Pace
-from capnp_rig.loadtest.locust_rig import call_pacer
+from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
 from capnp_rig.loadtest.stats.tally import Tally
 
@@ -73,12 +72,10 @@ class Rig:
     def __init__(self) -> None:
         self.loop = FakeLoop()
         self.tally = Tally(open_ns=0, is_open_loop=True)
-        self.not_sent: list[tuple[str, int, int]] = []
         self.bugs: list[Exception] = []
         self.pacer = CallPacer(
             Pace(Arrivals.FIXED, seed=0),
             self.tally,
-            not_sent=lambda error, due, now: self.not_sent.append((type(error).__name__, due, now)),
             bug=self.bugs.append,
             loop=self.loop,
             clock=lambda: self.loop.now_ns,
@@ -117,7 +114,7 @@ def test_without_a_free_slot_calls_wait_and_keep_their_due_time() -> None:
     rig.loop.run(10 * MS)
     rig.offer(sender, 4)
     assert sender.sent == [(due_ms * MS, 10 * MS) for due_ms in (1, 2, 3, 4)]
-    assert rig.tally.scheduled == rig.tally.held == 10
+    assert rig.tally.scheduled == rig.tally.held == 4
     # Nor is there any spinning for them.
     assert rig.loop.turns < 10
     rig.loop.run(20 * MS)
@@ -188,26 +185,35 @@ def test_calls_that_wait_in_the_end_are_told() -> None:
     rig.loop.run(8 * MS)
     # What became due since the last turn is not part of the run.
     rig.loop.now_ns = 100 * MS
-    assert rig.pacer.stop() == rig.tally.scheduled == 8
-    assert rig.pacer.stop() == 0
+    for _ in range(2):
+        rig.pacer.stop()
+        assert (rig.tally.scheduled, rig.tally.held, rig.tally.unsent) == (8, 8, 8)
     rig.offer(sender, 1)
     rig.loop.run(200 * MS)
     assert (sender.sent, rig.tally.scheduled) == ([], 8)
 
 
-def test_the_queue_is_bounded_and_what_it_cannot_hold_is_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(call_pacer, "MOST_WAITING", 5)
-    rig = Rig()
-    rig.pacer.set_rate(1000)
-    rig.loop.run(20 * MS)
-    rig.pacer.set_rate(0)
-    assert [(kind, due) for kind, due, _ in rig.not_sent] == [
-        (NotSent.__name__, due_ms * MS) for due_ms in range(6, 21)
+@pytest.mark.parametrize("rate_hz", [1000, 10_000_000])
+def test_whatever_the_rate_a_turn_costs_what_it_sends(rate_hz: int) -> None:
+    """Four slots that take 10 ms a call: what they cannot take is only counted."""
+    rig, sender = Rig(), FakeSender()
+    rig.pacer.set_rate(rate_hz)
+    for _ in range(100):
+        rig.offer(sender, 4)
+        rig.loop.run(rig.loop.now_ns + 10 * MS)
+    rig.pacer.stop()
+    tally, sent = rig.tally, len(sender.sent)
+    assert sent == 400
+    # In the order in which they were due, and none left out between them.
+    assert [due for due, _ in sender.sent] == [
+        round(number * 1e9 / rate_hz) for number in range(1, sent + 1)
     ]
-    assert (rig.tally.scheduled, rig.tally.held) == (20, 5)
-    assert rig.pacer.stop() == 5
+    # The last turn was up to a millisecond or two before the end.
+    assert rate_hz * 0.997 <= tally.scheduled <= rate_hz
+    assert tally.unsent == tally.scheduled - sent
+    # All but the first few, for which slots were free, waited.
+    assert tally.scheduled - 8 <= tally.held <= tally.scheduled
+    assert rig.loop.turns < 3000
 
 
 def test_a_bug_is_told_and_does_not_vanish_in_the_loop() -> None:
