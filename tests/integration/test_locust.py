@@ -343,6 +343,21 @@ def test_conditions_are_judged_on_the_master(server: str) -> None:
     assert "failed: calls/s>1: " in done.output
 
 
+def test_above_capacity_a_run_is_void_and_says_what_was_never_sent(
+    server: str, tmp_path: Path
+) -> None:
+    load = ("-u", "2", "-r", "2", "--rate", "10000000", "-t", "2s", *_outputs(tmp_path))
+    strict = [part for part in command("-H", server, *HEADLESS, *load) if part != "--allow-void"]
+    done = subprocess.run(strict, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 5, done.stderr
+    summary = read_results(tmp_path / "results").document["summary"]
+    # Less than two seconds: the rate grows with the users.
+    assert 1e6 < summary["offered"] < 3e7
+    assert 100 < summary["calls"] <= summary["sent"] < summary["held_back"]
+    assert summary["errors"] == 0
+    assert f"{summary['offered']:,} offered, {summary['sent']:,} sent" in done.stderr + done.stdout
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(server: str, tmp_path: Path) -> None:
     parent = tmp_path / "results"
     load = ("-u", "1", "--results", str(parent), "--csv", str(tmp_path / "l"))

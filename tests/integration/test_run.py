@@ -173,6 +173,38 @@ def test_g1_a_stall_shows_in_the_open_loop_and_not_in_service_time_alone(tmp_pat
     assert summary["service_us"]["max"] > SHORT_STALL_S * 0.9e6
 
 
+@pytest.mark.parametrize(
+    ("rate", "arrivals"),
+    [
+        ("10000000", "poisson"),
+        *(
+            pytest.param(rate, arrivals, marks=pytest.mark.nightly)
+            for rate, arrivals in [("300000", "fixed"), ("400000", "poisson"), ("3000000", "fixed")]
+        ),
+    ],
+)
+def test_above_capacity_a_run_answers_what_it_can_and_ends_on_time(
+    server_of: Callable[[str], str], tmp_path: Path, rate: str, arrivals: str
+) -> None:
+    address, load = server_of("wire"), ("--connections", "8", "--duration", "1s")
+    began_s = time.monotonic()
+    status, summary, said = loadtest_run(
+        *(address, tmp_path, *load, "--rate", rate, "--arrivals", arrivals)
+    )
+    # It took 41 s to make up 3,000,000 calls that nobody could send.
+    assert time.monotonic() - began_s < 30
+    assert (status, summary["errors"]) == (0, 0), said
+    assert summary["verdict"] == "void"
+    offered, sent = summary["offered"], summary["sent"]
+    assert offered == pytest.approx(float(rate), rel=0.01)
+    assert summary["calls"] == sent < offered
+    assert offered - sent <= summary["held_back"] <= offered
+    _, closed, said = loadtest_run(address, tmp_path, *load)
+    # They are within a tenth of each other where nothing else runs.
+    assert summary["calls"] > 0.3 * closed["calls"], said
+    assert (closed["offered"], closed["held_back"]) == (None, 0)
+
+
 def test_a_stall_of_a_tenth_of_the_time_is_the_p99_9_of_the_open_loop(tmp_path: Path) -> None:
     with serving("Stalling") as server:
         _, summary, _ = loadtest_run(
