@@ -312,6 +312,8 @@ def run_command(
     finish(result.written, err=True)
     if result.signal is not None:
         return 128 + result.signal
+    if result.failure is not None:
+        raise click.ClickException(result.failure)
     tolerated = any(threshold.is_of_errors for threshold in thresholds)
     holding = load_statuses(summary, violated=bool(violations), tolerates_errors=tolerated)
     return exit_status(*holding, allow_void=allow_void)

@@ -97,6 +97,11 @@ class Terminated(BaseException):
     """SIGTERM came: unwind, so that what was started is ended."""
 
 
+def number_of(stop: BaseException) -> int:
+    """Return the signal that raised `stop`: that of a `Terminated`, or of a KeyboardInterrupt."""
+    return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+
+
 @contextmanager
 def unwinding_on_sigterm() -> Iterator[None]:
     """Make SIGTERM raise `Terminated` inside the block. Main thread only."""

@@ -18,6 +18,7 @@ from capnp_rig.loadtest.engine.child_process import (
     child_environment,
     kept_alive,
     module_command,
+    number_of,
 )
 from capnp_rig.loadtest.engine.kernel_counters import ProcessTable
 from capnp_rig.loadtest.engine.process import EngineConfig, EngineResult
@@ -68,7 +69,8 @@ class EngineRun:
     known. `usages` and `machine` are what processes, each with its role, and the machine had used
     so many seconds after the window opened; `surroundings` is what the machine did to them, from
     one edge of the window to the other. `interrupted` is whether Ctrl-C or SIGTERM came, even
-    where it came too late to close the window; `signal` is its number where it came to us.
+    where it came too late to close the window; `signal` is its number where it came to us. `lost`
+    says which engines ended without a result, and why: those in `results` are the others'.
     """
 
     results: tuple[EngineResult, ...]
@@ -80,6 +82,7 @@ class EngineRun:
     interrupted: bool = False
     signal: int | None = None
     surroundings: Surroundings = field(default_factory=Surroundings)
+    lost: tuple[str, ...] = ()
 
     def raise_signal(self) -> None:
         """Raise the signal that ended the run early, if one has.
@@ -100,6 +103,7 @@ class EngineRun:
             server_cpu_s=self.server_cpu_s,
             steal=self.steal,
             surroundings=self.surroundings,
+            lost=self.lost,
         )
 
 
@@ -118,10 +122,11 @@ def run_engines(
 ) -> EngineRun:
     """Run the engines side by side, and watch the processes of the `server`.
 
-    Ctrl-C and SIGTERM end the measured window; the run returns with what there is by then.
+    Ctrl-C and SIGTERM end the measured window; the run returns with what there is by then. So it
+    does where some of the engines are lost.
 
     Raises:
-        EngineFailed: A process could not load the server, or did not end in time.
+        EngineFailed: A process could not load the server, or all were lost.
     """
     _require_files(max(config.connections for config in configs))
     with ExitStack() as stack:
@@ -137,11 +142,27 @@ def run_engines(
         for engine in engines:
             engine.go()
         signalled = _follow(configs[0], engines, watch, tell)
-        results = tuple(engine.result() for engine in engines)
+        results, lost = _results(engines)
     run = watch.run(configs, results)
     # An engine that had closed its window when it was asked to stop does not say so.
     interrupted = signalled is not None or any(result.interrupted for result in results)
-    return replace(run, interrupted=interrupted, signal=signalled)
+    return replace(run, interrupted=interrupted, signal=signalled, lost=lost)
+
+
+def _results(engines: Sequence["_Engine"]) -> tuple[tuple[EngineResult, ...], tuple[str, ...]]:
+    """Return what the engines measured, and why some of them have nothing to tell."""
+    results: list[EngineResult] = []
+    lost: list[str] = []
+    for number, engine in enumerate(engines):
+        try:
+            results.append(engine.result())
+        except EngineFailed as error:
+            if len(engines) == 1:
+                raise
+            lost.append(f"engine {number} of {len(engines)}: {error}")
+    if not results:
+        raise EngineFailed(lost[0])
+    return tuple(results), tuple(lost)
 
 
 def _require_files(connections: int) -> None:
@@ -178,7 +199,8 @@ def _follow(
     while any(engine.is_running for engine in engines):
         passed_s = time.monotonic() - started_s
         if (config.seconds is not None or signalled) and passed_s > limit_s:
-            raise EngineFailed("an engine process did not end in time")
+            for engine in engines:
+                engine.give_up()
         try:
             watch.sample()
             tell(passed_s - config.warmup_s, sum(engine.answered for engine in engines))
@@ -186,7 +208,7 @@ def _follow(
         except (KeyboardInterrupt, Terminated) as stop:
             if signalled is not None:
                 raise
-            signalled = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+            signalled = number_of(stop)
             limit_s = passed_s + _GRACE_S + config.timeout_s
             for engine in engines:
                 engine.stop()
@@ -311,6 +333,8 @@ class _Engine:
         self.on_event: Callable[[str], None] = lambda _event: None
         self._result: dict[str, Any] | None = None
         self._damage = "the engine printed nothing"
+        # Why we ended it, empty where we did not.
+        self._end = ""
         self._process = stack.enter_context(
             kept_alive(
                 module_command("capnp_rig.loadtest.engine.process"),
@@ -348,6 +372,13 @@ class _Engine:
         if self.is_running:
             self._process.send_signal(signal.SIGINT)
 
+    def give_up(self) -> None:
+        """End it at once: it takes too long."""
+        if self.is_running:
+            self._end = "it did not end in time"
+            self._process.kill()
+            self._process.wait()
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -372,7 +403,15 @@ class _Engine:
         """
         self._reader.join(5)
         if self._process.returncode or self._result is None:
-            assert self._process.stderr is not None
-            lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-            raise EngineFailed(lines[-1] if lines else self._damage)
+            raise EngineFailed(self._end or self._last_words())
         return EngineResult.from_json(self._result)
+
+    def _last_words(self) -> str:
+        """Return why it ended without a result."""
+        if self._process.returncode < 0:
+            names = {each.value: each.name for each in signal.Signals}
+            number = -self._process.returncode
+            return f"it was ended by {names.get(number, number)}"
+        assert self._process.stderr is not None
+        lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else self._damage

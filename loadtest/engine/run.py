@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from capnp_rig.loadtest.engine.child_process import Terminated, number_of
 from capnp_rig.loadtest.engine.engine_runs import (
     EngineFailed,
     EngineRun,
@@ -80,31 +81,48 @@ class RunResult:
     """Where a run was written, and what it says.
 
     `signal` is the number of the SIGINT or SIGTERM that ended the run early, None where none did.
-    `server` has what each of the server's processes used, none where that is not known.
+    `failure` says why a repeat could not be run, None where all were. `server` has what each of the
+    server's processes used, none where that is not known.
     """
 
     written: WrittenResult
     summary: Summary
     signal: int | None
+    failure: str | None = None
     server: tuple[ProcessUse, ...] = ()
 
 
 def run(config: RunConfig, show: ShowProgress) -> RunResult:
     """Load the server, write the result, and return it.
 
-    Ctrl-C and SIGTERM end the run early; what there is by then is written.
+    Ctrl-C and SIGTERM end the run early, and so does a repeat that fails; what there is by then is
+    written.
 
     Raises:
         WorkloadError: What to send is unusable.
-        RunError: An engine process failed.
+        RunError: An engine process failed in the first repeat.
         OSError: The result cannot be written.
+        KeyboardInterrupt, Terminated: It was stopped before anything was measured.
     """
     label = load_any_workload(config.stack, config.workload).label
     origin = Origin.now()
     parts = local_server(config.address)
     runs: list[EngineRun] = []
+    failure: str | None = None
     for repeat in range(config.repeats):
-        runs.append(measure(config, parts, _meter(config, repeat, show), repeat=repeat))
+        try:
+            runs.append(measure(config, parts, _meter(config, repeat, show), repeat=repeat))
+        except RunError as error:
+            if not runs:
+                raise
+            failure = f"repeat {repeat + 1} of {config.repeats}: {error}"
+            runs[-1] = replace(runs[-1], lost=(*runs[-1].lost, failure))
+            break
+        except (KeyboardInterrupt, Terminated) as stop:
+            # While its processes were started, or ended.
+            if not runs:
+                raise
+            runs[-1] = replace(runs[-1], interrupted=True, signal=number_of(stop))
         if runs[-1].interrupted:
             break
     interrupted, signal = runs[-1].interrupted, runs[-1].signal
@@ -129,7 +147,7 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
         generators=list(_generators(runs)),
     )
     server = add_up(each.server for each in runs)
-    return RunResult(written, summary, signal, tuple(server))
+    return RunResult(written, summary, signal, failure, tuple(server))
 
 
 def measure(
@@ -214,6 +232,7 @@ def _observed(measured: EngineRun) -> dict[str, Any]:
     return {
         "server_cpu_s": measured.server_cpu_s,
         "steal": measured.steal,
+        "lost": list(measured.lost),
         "server": [asdict(process) for process in measured.server],
         "surroundings": measured.surroundings.to_json(),
     }

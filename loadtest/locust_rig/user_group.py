@@ -208,15 +208,12 @@ class UserGroup:
     def stop_sending(self) -> None:
         """Start no more calls of an open loop; those that still wait for a slot are never sent."""
         if self.pacer is not None:
-<<<<<<< HEAD
             self.pacer.stop()
         self.tally.check(
             Reason.of(ReasonCode.NO_CHECK, label=counter.label)
             for counter in self._counters.values()
             if counter.has_unchecked and counter.user_class not in self.expecting
         )
-=======
->>>>>>> 3e35c73 (engine, locust: above capacity an open loop sends what it can, and counts the rest)
 
     def stop(self) -> None:
         """End; the users are gone."""

@@ -169,7 +169,8 @@ class Repeat:
     generator process worked. `server_cpu_s` is what the server used in it, `steal` the share of
     CPU time that other machines took, each None where it is not known. `server` has what each of
     its processes used, none where that is not known; `surroundings` is what the machine did to all
-    of the run's, nothing in older results.
+    of the run's, nothing in older results. `lost` says which generator processes ended without a
+    report, and why.
     """
 
     seconds: float
@@ -178,6 +179,7 @@ class Repeat:
     steal: float | None = None
     server: tuple[ProcessUse, ...] = ()
     surroundings: Surroundings = field(default_factory=Surroundings)
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,7 @@ class LoadRun:
                 self.repeats[number].server_cpu_s,
                 self.repeats[number].steal,
                 self.repeats[number].surroundings,
+                self.repeats[number].lost,
             )
             for number in chosen
         ]
@@ -476,6 +479,7 @@ def _repeats(document: Mapping[str, Any]) -> dict[int, Repeat]:
             # Older results, and those of Locust, have none.
             server=tuple(_read(ProcessUse, plain) for plain in seen.get("server", ())),
             surroundings=_surroundings(seen.get("surroundings")),
+            lost=tuple(map(str, seen.get("lost", ()))),
         )
     return dict(sorted(repeats.items()))
 

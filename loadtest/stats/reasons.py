@@ -28,6 +28,7 @@ class ReasonCode(StrEnum):
         return member
 
     # The load.
+    ENGINE_LOST = ("engine-lost", "lost in the run: {cause}")
     INTERRUPTED = ("interrupted", "interrupted after {seconds:.1f} s")
     CALLS_FAILED = ("calls-failed", "{count:,} calls failed")
     CALLS_FAILED_MOSTLY = (

@@ -56,7 +56,8 @@ class MeasuredRepeat:
     `busy` is the largest share of a process that was at work. `server_cpu_s` is what the server
     used in the window, `steal` the share of CPU time that other machines took; None where
     they cannot be read, the server's also where it is not on this machine. `surroundings` is what
-    the machine did to the processes.
+    the machine did to the processes. `lost` says which generator processes ended without a report,
+    and why.
     """
 
     reports: Sequence[Report]
@@ -65,6 +66,7 @@ class MeasuredRepeat:
     server_cpu_s: float | None = None
     steal: float | None = None
     surroundings: Surroundings = field(default_factory=Surroundings)
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,9 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
         unsent=sum(report.unsent for report in reports),
     )
     stopped = [Reason.of(ReasonCode.INTERRUPTED, seconds=seconds)] if interrupted else []
+    stopped += [
+        Reason.of(ReasonCode.ENGINE_LOST, cause=cause) for part in parts for cause in part.lost
+    ]
     return replace(summary, reasons=(*stopped, *_reasons(summary, sum(scheduled), parts)))
 
 
@@ -279,7 +284,14 @@ def figures(summary: Summary) -> list[Figure]:
         listed += [_percentile(summary, name, times, percent) for percent in PERCENTILES]
     listed.append(_failures(summary))
     listed.append(_cpu_per_call(summary))
-    return listed
+    lost = [reason for reason in summary.reasons if reason.code is ReasonCode.ENGINE_LOST]
+    # Some of the calls are counted nowhere.
+    return [_voided(figure, lost) for figure in listed] if lost else listed
+
+
+def _voided(figure: Figure, reasons: Sequence[Reason]) -> Figure:
+    verdict = Verdict.FAILED if figure.verdict is Verdict.FAILED else Verdict.VOID
+    return replace(figure, verdict=verdict, reasons=(*reasons, *figure.reasons))
 
 
 def seconds_for(percent: float, calls_per_s: float) -> float:

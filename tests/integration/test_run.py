@@ -3,6 +3,7 @@
 import functools
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 import pytest
 from deadline import eventually
 from fake_server import answering, fake_server
@@ -324,6 +326,59 @@ def test_g6_a_signal_ends_the_run_and_leaves_its_results(
     assert summary["reasons"][0].startswith("interrupted after ")
     (folder,) = tmp_path.iterdir()
     assert json.loads((folder / "run.json").read_text())["summary"] == summary
+
+
+def test_an_engine_that_is_killed_voids_the_run_and_not_the_others_calls(tmp_path: Path) -> None:
+    with serving("Counting") as server:
+        load = ("--duration", "2s", "--warmup", "0s", "--processes", "2")
+        strict = [
+            part
+            for part in run_command(address_of(server), tmp_path, *load)
+            if part != "--allow-void"
+        ]
+        process = subprocess.Popen(
+            strict, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
+        try:
+            with ReverseClient.connect(address_of(server)) as client:
+                eventually(lambda: int(client.read("count")) > 500, within_s=50)
+            engines = psutil.Process(process.pid).children()
+            assert len(engines) == 2
+            engines[1].kill()
+            out, err = process.communicate(timeout=40)
+        finally:
+            process.kill()
+            process.wait(5)
+    assert process.returncode == 5, err
+    summary = json.loads(out)
+    cause = "lost in the run: engine 1 of 2: it was ended by SIGKILL"
+    assert (summary["verdict"], summary["reasons"][0]) == ("void", cause)
+    assert (summary["calls"] > 100, summary["errors"]) == (True, 0)
+    (folder,) = tmp_path.iterdir()
+    result = read_result(folder)
+    assert result.load.summary().to_json()["reasons"] == summary["reasons"]
+    assert {figure.verdict for figure in result.figures} == {"void"}
+
+
+def test_a_repeat_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    connections = 0
+
+    def serve_once(connection: socket.socket) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            answering(lambda called: READ.results.write({"chunk": reversed_text(called)}))(
+                connection
+            )
+
+    with fake_server(serve_once) as address:
+        status, summary, said = loadtest_run(
+            address, tmp_path, "--connections", "1", "--calls", "50", "--repeats", "3"
+        )
+    assert (status, summary["calls"]) == (1, 50), said
+    assert "repeat 2 of 3: cannot load the server: " in said.splitlines()[-1]
+    (folder,) = tmp_path.iterdir()
+    assert read_result(folder).load.summary().calls == 50
 
 
 def test_each_worker_tells_its_calls_and_its_collections(tmp_path: Path) -> None:
