@@ -10,8 +10,9 @@ from typing import Any
 
 from capnp_rig.loadtest.bench.rounds import rounds
 from capnp_rig.loadtest.bench.sweep_figures import SweepStep, figures
+from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps, stopped_by
 from capnp_rig.loadtest.engine.progress import ShowProgress
-from capnp_rig.loadtest.engine.run import RunConfig, measure
+from capnp_rig.loadtest.engine.run import RunConfig, RunError, measure
 from capnp_rig.loadtest.engine.server_usage import local_server
 from capnp_rig.loadtest.protocols import load_any_workload
 from capnp_rig.loadtest.results import Figure
@@ -42,19 +43,21 @@ def has_failed_calls(figures: Iterable[Figure]) -> bool:
     return ReasonCode.CALLS_FAILED in codes
 
 
-def run(config: SweepConfig, show: ShowProgress) -> WrittenResult:
-    """Sweep, write the result, and return it.
+def run(config: SweepConfig, show: ShowProgress) -> tuple[WrittenResult, EarlyEnd | None]:
+    """Sweep, write the result, and return it, with why the sweep ended early if it did.
+
+    A sweep that Ctrl-C, SIGTERM or a dying server ends has the steps that were over by then.
 
     Raises:
         WorkloadError: What to send is unusable.
-        RunError: An engine process failed.
+        RunError: An engine process failed in the first step.
         OSError: The result cannot be written.
-        KeyboardInterrupt: Somebody stopped it.
+        KeyboardInterrupt: Somebody stopped it before the first step was over.
     """
     label = load_any_workload(config.load.stack, config.load.workload).label
     origin = Origin.now()
-    steps = list(_steps(config, show))
-    return write_result(
+    steps, early_end = kept_steps(_steps(config, show), RunError)
+    written = write_result(
         "sweep",
         origin,
         origin.make_folder(config.load.results),
@@ -63,7 +66,9 @@ def run(config: SweepConfig, show: ShowProgress) -> WrittenResult:
         samples=map(asdict, steps),
         workload=label,
         limits=dict(LIMITS),
+        ended_early=None if early_end is None else early_end.text,
     )
+    return written, early_end
 
 
 def _plain(config: SweepConfig) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[SweepStep]:
         load = replace(config.load, in_flight=turn.role, rate_hz=None, calls=None)
         measured = measure(load, server, repeat=repeat)
         if measured.interrupted:
-            raise KeyboardInterrupt
+            raise stopped_by(measured.signal)
         seen = summarize([measured.part])
         yield SweepStep(
             turn.number,

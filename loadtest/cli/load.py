@@ -12,6 +12,7 @@ from capnp_rig import rigcli
 from capnp_rig.loadtest.cli.terminal import (
     Command,
     allow_void_option,
+    ended_early,
     failures_in_one_line,
     finish,
     measured,
@@ -19,12 +20,14 @@ from capnp_rig.loadtest.cli.terminal import (
     results_option,
     stdout,
 )
+from capnp_rig.loadtest.engine.progress import Rhythm
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
-from capnp_rig.rigcli.quantities import parse_rate_hz, parse_seconds
+from capnp_rig.rigcli.quantities import HIGHEST_RATE_HZ, parse_rate_hz, parse_seconds
 
 _SIZE_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1 << 10, "mb": 10**6, "mib": 1 << 20}
 _MOST_PAYLOAD_BYTES = 16 << 20
 _LONGEST_S = 86_400
+_HIGHEST_DOUBLED_HZ = 1e6
 
 
 def _read_rate(_context: click.Context, _option: click.Parameter, text: str) -> float | None:
@@ -298,7 +301,7 @@ def run_command(
     config = load_config(asked, seconds=seconds, calls=calls)
     if is_look:
         return _show_replies(config, calls or 1, in_lines=as_json)
-    result = measured(run, config, RunError, in_lines=False)
+    result = measured(run, config, RunError, rhythm=Rhythm(first_s=5.0))
     summary = result.summary
     if as_json:
         click.echo(json.dumps(summary.to_json()))
@@ -353,8 +356,18 @@ def _show_replies(config: Any, calls: int, *, in_lines: bool) -> int:
     callback=read_seconds,
     help="Measured time of each probe.",
 )
-@click.option("--start", "start_hz", type=FiniteFloat(1, 1e6), default=1000.0)
-@click.option("--highest", "highest_hz", type=FiniteFloat(1, 1e7), default=1e6)
+@click.option(
+    "--from",
+    "from_hz",
+    type=FiniteFloat(1, HIGHEST_RATE_HZ),
+    help="The first rate to try.  [default: --to, else 1000]",
+)
+@click.option(
+    "--to",
+    "to_hz",
+    type=FiniteFloat(1, HIGHEST_RATE_HZ),
+    help="The highest rate to try; it is tried at once.  [default: double up to 1e6]",
+)
 @_pace_options
 @load_options
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")
@@ -362,14 +375,16 @@ def search_command(
     *,
     as_json: bool,
     slo: str,
-    start_hz: float,
-    highest_hz: float,
+    from_hz: float | None,
+    to_hz: float | None,
     **asked: Any,
 ) -> int:
     """Find the highest rate at which the server at ADDR keeps its objectives.
 
-    Doubles the rate until a probe fails, bisects to 5 %, repeats each rate three times in shuffled
-    order, and verifies the answer with five more. Exit status: 0 with a verified rate, else 1.
+    Doubles the rate until a probe fails, bisects until the ends are less than 5 % apart, repeats
+    each rate three times in shuffled order, and verifies both ends with five more. Exit status: 0
+    with a verified rate, else 1. Ctrl-C, SIGTERM and a dying server leave a result of the probes
+    that were over.
     """
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.engine.search import SearchConfig, run
@@ -383,15 +398,17 @@ def search_command(
         objective = parse_slo(slo)
     except SloError as error:
         raise click.UsageError(str(error)) from error
+    start_hz, highest_hz = from_hz or to_hz or 1000.0, to_hz or _HIGHEST_DOUBLED_HZ
     if start_hz > highest_hz:
-        raise click.UsageError("--start is above --highest")
+        raise click.UsageError("--from is above --to" if to_hz else "--from takes --to as well")
     load = load_config(asked)
-    unchecked, config = load.unchecked, SearchConfig(load, objective, start_hz, highest_hz)
+    unchecked = load.unchecked
+    config = SearchConfig(load, objective, start_hz, highest_hz, tries_highest=to_hz is not None)
     if config.lowest_hz > highest_hz:
         raise click.UsageError(
             f"too few calls: {slo} takes {config.lowest_hz:,.0f} calls/s or a longer --probe"
         )
-    result = measured(run, config, RunError, in_lines=False)
+    result = measured(run, config, RunError, rhythm=Rhythm(every_s=0.0))
     curve = [point.to_json() for point in result.curve]
     if as_json:
         answer = {name: getattr(result.answer, name) for name in ("rate_hz", "failing_hz", "limit")}
@@ -401,4 +418,6 @@ def search_command(
         notes = *answer_notes(objective, result.answer), *unchecked_notes(unchecked)
         show(stdout(), rate_table(curve, slo), *notes)
     finish(result.written, err=True)
+    if result.early_end is not None:
+        return ended_early(result.early_end)
     return 0 if result.answer.rate_hz is not None else 1

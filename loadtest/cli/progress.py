@@ -3,30 +3,25 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from capnp_rig.loadtest.engine.progress import Progress, ShowProgress
-
-# Steps of milliseconds would fill a log.
-_LINE_EVERY_S = 5.0
+from capnp_rig.loadtest.engine.progress import Progress, Rhythm, ShowProgress
 
 
 @contextmanager
-def shown_progress(*, in_lines: bool = True) -> Iterator[ShowProgress]:
-    """Yield the function to call with each `Progress`.
-
-    Without `in_lines` the bar goes when all is done, and what is no terminal gets nothing.
-    """
+def shown_progress(rhythm: Rhythm) -> Iterator[ShowProgress]:
+    """Yield the function to call with each `Progress`."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        lines = _Lines(lambda text: console.print(text, highlight=False, markup=False))
-        yield lines.show if in_lines else lambda _progress: None
+        write = partial(console.print, highlight=False, markup=False)
+        yield _Lines(write, rhythm).show
         return
     columns = (BarColumn(), TextColumn("{task.description}", markup=False))
-    with Bar(*columns, console=console, transient=not in_lines) as bar:
+    with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda progress: bar.update(
             task, completed=progress.done, total=progress.total, description=progress.text
@@ -34,17 +29,23 @@ def shown_progress(*, in_lines: bool = True) -> Iterator[ShowProgress]:
 
 
 class _Lines:
-    """Prints the first progress, the last, and one every few seconds in between."""
+    """Prints lines in a rhythm."""
 
     def __init__(
-        self, say: Callable[[str], None], now_s: Callable[[], float] = time.monotonic
+        self,
+        say: Callable[[str], None],
+        rhythm: Rhythm,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._say, self._now_s = say, now_s
-        self._next_s = now_s()
+        self._say, self._rhythm, self._now_s = say, rhythm, now_s
+        self._next_s = now_s() + rhythm.first_s
+        self._has_begun = not rhythm.first_s
 
     def show(self, progress: Progress) -> None:
         now_s = self._now_s()
-        if now_s < self._next_s and progress.done < progress.total:
+        is_last = self._has_begun and progress.done >= progress.total
+        if now_s < self._next_s and not is_last:
             return
-        self._next_s = now_s + _LINE_EVERY_S
+        self._has_begun = True
+        self._next_s = now_s + self._rhythm.every_s
         self._say(progress.text)

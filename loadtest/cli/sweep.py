@@ -7,7 +7,7 @@ import click
 
 from capnp_rig import rigcli
 from capnp_rig.loadtest.cli.load import connections_option, load_config, load_options, read_seconds
-from capnp_rig.loadtest.cli.terminal import finish, measured, stdout
+from capnp_rig.loadtest.cli.terminal import ended_early, finish, measured, stdout
 
 _MOST_IN_FLIGHT = 4096
 
@@ -58,7 +58,8 @@ def sweep_command(
 
     Shows the rate, the service times and the server's CPU per call of each, and from where on
     more calls in flight only wait. Each round measures all of them in shuffled order; six or more
-    give intervals. Exit status: 1 when a call failed, else 0.
+    give intervals. Exit status: 1 when a call failed, else 0. Ctrl-C, SIGTERM and a dying server
+    leave a result of the steps that were over.
     """
     from capnp_rig.loadtest.bench.sweep import SweepConfig, has_failed_calls, run
     from capnp_rig.loadtest.engine.run import RunError
@@ -68,11 +69,13 @@ def sweep_command(
 
     load = load_config(asked)
     config = SweepConfig(load, in_flight, rounds)
-    written = measured(run, config, RunError)
+    written, early_end = measured(run, config, RunError)
     if as_json:
         click.echo(json.dumps([figure.to_json() for figure in written.figures]))
     else:
         notes = *flight_notes(written.figures), *unchecked_notes(load.unchecked)
         show(stdout(), flight_table(written.figures), *notes)
     finish(written, err=True)
+    if early_end is not None:
+        return ended_early(early_end)
     return int(has_failed_calls(written.figures))

@@ -10,11 +10,12 @@ import click
 
 from capnp_rig import rigcli
 from capnp_rig.loadtest.engine.child_process import Terminated, unwinding_on_sigterm
-from capnp_rig.loadtest.engine.progress import ShowProgress
+from capnp_rig.loadtest.engine.progress import STEADY, Rhythm, ShowProgress
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from capnp_rig.loadtest.engine.early_end import EarlyEnd
     from capnp_rig.loadtest.results.writing import WrittenResult
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -50,16 +51,19 @@ def measured(
     run: Callable[[Config, ShowProgress], Measured],
     config: Config,
     *failures: type[Exception],
-    in_lines: bool = True,
+    rhythm: Rhythm = STEADY,
 ) -> Measured:
-    """Return what `run` measures; its progress goes to stderr, its `failures` are one line.
-
-    Where stderr is no terminal, the progress is shown `in_lines` or not at all.
-    """
+    """Return what `run` measures; its progress goes to stderr, its `failures` are one line."""
     from capnp_rig.loadtest.cli.progress import shown_progress
 
-    with failures_in_one_line(*failures), shown_progress(in_lines=in_lines) as show:
+    with failures_in_one_line(*failures), shown_progress(rhythm) as show:
         return run(config, show)
+
+
+def ended_early(end: "EarlyEnd") -> int:
+    """Say on stderr why a series of steps ended early, and return the exit status."""
+    click.echo(f"ended early: {end.text}", err=True)
+    return end.exit_status
 
 
 def finish(written: "WrittenResult", *, err: bool = False) -> None:

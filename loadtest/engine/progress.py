@@ -28,6 +28,18 @@ class Progress:
         return f"{done}, about {left} left"
 
 
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """When there is a line of progress: after `first_s`, then `every_s`, and in the end.
+
+    Steps of milliseconds would fill a log. What is over before the first line has none.
+    """
+
+    every_s: float = 5.0
+    first_s: float = 0.0
+
+
+STEADY = Rhythm()
 ShowProgress = Callable[[Progress], None]
 
 

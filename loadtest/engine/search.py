@@ -1,12 +1,13 @@
 """``loadtest search``: the highest rate at which a server keeps its objectives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps, stopped_by
 from capnp_rig.loadtest.engine.engine_runs import EngineRun
 from capnp_rig.loadtest.engine.progress import Progress, ShowProgress
-from capnp_rig.loadtest.engine.run import RunConfig, measure
+from capnp_rig.loadtest.engine.run import RunConfig, RunError, measure
 from capnp_rig.loadtest.engine.server_usage import local_server
 from capnp_rig.loadtest.protocols import load_any_workload
 from capnp_rig.loadtest.results import Figure
@@ -14,26 +15,34 @@ from capnp_rig.loadtest.results.load_samples import window_samples
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.histogram import merge
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.rate_search import Answer, Probe, RateSearch
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, summarize
-from capnp_rig.loadtest.stats.slo import Answer, Outcome, Probe, Slo, judge, least_calls, search
+from capnp_rig.loadtest.stats.slo import Outcome, Slo, judge, least_calls
 
 _CONTRACT = "round trip"
 # A process that starts and connects, beside its load.
 _OVERHEAD_S = 1.0
+_WORDS: Mapping[Outcome, str] = {
+    Outcome.HELD: "held",
+    Outcome.FAILED: "failed",
+    Outcome.GENERATOR: "failed, perhaps for the generator",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
     """A search for the objectives `slo` from `start_hz` up to `highest_hz`.
 
-    `load` says how each probe is made, its `seconds` among the rest; its `rate_hz` is ignored.
+    `load` says how each probe is made, its `seconds` among the rest; its `rate_hz` is ignored. With
+    `tries_highest` the second probe is at the highest rate, else the rate is doubled.
     """
 
     load: RunConfig
     slo: Slo
     start_hz: float = 1000.0
     highest_hz: float = 1_000_000.0
+    tries_highest: bool = False
 
     @property
     def lowest_hz(self) -> float:
@@ -84,67 +93,74 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Where a search was written, its answer, and the curve by rate."""
+    """Where a search was written, its answer, the curve by rate, and why it ended early if so."""
 
     written: WrittenResult
     answer: Answer
     curve: tuple[Point, ...]
+    early_end: EarlyEnd | None
 
 
 def run(config: SearchConfig, show: ShowProgress) -> SearchResult:
     """Search, write the result, and return it.
 
+    A search that Ctrl-C, SIGTERM or a dying server ends has the probes that were over by then; its
+    answer is what they say.
+
     Raises:
         WorkloadError: What to send is unusable.
-        RunError: An engine process failed.
+        RunError: An engine process failed in the first probe.
         OSError: The result cannot be written.
-        KeyboardInterrupt: Somebody stopped it; a search that is cut short has no answer.
+        KeyboardInterrupt: Somebody stopped it before the first probe was over.
     """
     label = load_any_workload(config.load.stack, config.load.workload).label
     origin = Origin.now()
-    done: list[Measured] = []
-    answer = _search(config, done, show)
-    curve = curve_of(done)
+    search = RateSearch(
+        config.start_hz,
+        config.highest_hz,
+        seed=config.load.seed,
+        lowest_hz=config.lowest_hz,
+        tries_highest=config.tries_highest,
+    )
+    done, early_end = kept_steps(_measure(config, search, show), RunError)
+    answer, curve = search.answer(), curve_of(done)
     written = write_result(
         "search",
         origin,
         origin.make_folder(config.load.results),
         config=asdict(config) | {"load": config.load.to_json(), "slo": config.slo.text},
-        figures=figures(answer, curve),
+        figures=figures(answer, curve, is_over=early_end is None),
         samples=_samples(done),
         workload=label,
         limits=dict(LIMITS),
         found=_plain_answer(answer),
         curve=[point.to_json() for point in curve],
         probes=list(_probes(done)),
+        ended_early=None if early_end is None else early_end.text,
     )
-    return SearchResult(written, answer, curve)
+    return SearchResult(written, answer, curve, early_end)
 
 
-def _search(config: SearchConfig, done: list[Measured], show: ShowProgress) -> Answer:
+def _measure(config: SearchConfig, search: RateSearch, show: ShowProgress) -> Iterator[Measured]:
     server = local_server(config.load.address)
     assert config.load.seconds is not None
     each_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
-    steps = search(
-        config.start_hz, config.highest_hz, seed=config.load.seed, lowest_hz=config.lowest_hz
-    )
-    probe = next(steps)
-    while True:
-        note = f"probe {len(done) + 1}, to {probe.purpose}: {probe.rate_hz:,g} calls/s"
-        show(Progress(len(done), len(done) + probe.left, probe.left * each_s, note))
-        load = replace(config.load, rate_hz=probe.rate_hz)
-        measured = measure(load, server, repeat=len(done))
+    number, seen = 0, ""
+    while (probe := search.next_probe()) is not None:
+        total = number + probe.left
+        note = f"{seen}probe {number + 1} of about {total}, to {probe.purpose}: "
+        note += f"{probe.rate_hz:,g} calls/s"
+        show(Progress(number, total, probe.left * each_s, note))
+        measured = measure(replace(config.load, rate_hz=probe.rate_hz), server, repeat=number)
         if measured.interrupted:
-            raise KeyboardInterrupt
+            raise stopped_by(measured.signal)
         summary = summarize([measured.part])
         scheduled = sum(result.report.scheduled or 0 for result in measured.results)
         outcome = judge(config.slo, summary, scheduled)
-        done.append(Measured(probe, outcome, measured, summary))
-        try:
-            probe = steps.send(outcome)
-        except StopIteration as end:
-            answer: Answer = end.value
-            return answer
+        search.add(probe, outcome)
+        number, seen = number + 1, f"{_WORDS[outcome]}; "
+        yield Measured(probe, outcome, measured, summary)
+    show(Progress(number, number, 0, f"{seen}{number} probes"))
 
 
 def curve_of(done: Sequence[Measured]) -> tuple[Point, ...]:
@@ -180,9 +196,10 @@ def _us(value_ns: int | None) -> float | None:
     return None if value_ns is None else value_ns / 1000
 
 
-def figures(answer: Answer, curve: Sequence[Point]) -> list[Figure]:
-    """Return the answer, and the curve, as figures."""
+def figures(answer: Answer, curve: Sequence[Point], *, is_over: bool = True) -> list[Figure]:
+    """Return the answer, and the curve, as figures; a search that is not over has a void answer."""
     problems = [] if answer.rate_hz is not None else [Reason(ReasonCode.NO_VERIFIED_RATE)]
+    problems += [] if is_over else [Reason(ReasonCode.ENDED_EARLY)]
     listed = [
         _figure("highest verified rate", answer.rate_hz, answer.verified, *problems),
         _figure("lowest failing rate", answer.failing_hz, 1),

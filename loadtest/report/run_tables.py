@@ -11,9 +11,10 @@ from capnp_rig.loadtest.stats import run_summary
 from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.process_use import ProcessUse, workers_of
+from capnp_rig.loadtest.stats.rate_search import VERIFICATIONS, Answer
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary
-from capnp_rig.loadtest.stats.slo import VERIFICATIONS, Answer, Slo
+from capnp_rig.loadtest.stats.slo import Slo
 
 CAPTION = f"times in µs; grey has under {LIMITS['least_beyond']:g} calls beyond it"
 
@@ -107,7 +108,7 @@ def answer_notes(slo: Slo, answer: Answer) -> Iterator[Paragraph]:
         kept = f"{answer.verified} of {VERIFICATIONS} verifications"
         yield Paragraph(f"{slo.text} holds up to {answer.rate_hz:,g} calls/s ({kept}).")
     if answer.failing_hz is None:
-        yield Paragraph("That is the highest rate allowed: --highest.")
+        yield Paragraph("That is the highest rate allowed: --to.")
     else:
         said = f"It fails at {answer.failing_hz:,g} calls/s; the limit was the {answer.limit}."
         yield Paragraph(said)

@@ -30,6 +30,7 @@ class ReasonCode(StrEnum):
     # The load.
     ENGINE_LOST = ("engine-lost", "lost in the run: {cause}")
     INTERRUPTED = ("interrupted", "interrupted after {seconds:.1f} s")
+    ENDED_EARLY = ("ended-early", "ended early")
     CALLS_FAILED = ("calls-failed", "{count:,} calls failed")
     CALLS_FAILED_MOSTLY = (
         "calls-failed-mostly",

@@ -1,6 +1,4 @@
-"""Objectives such as ``p99<2ms and errors<0.1%``, and the rate up to which they hold.
-
-Pure: `search` asks for one probe after the other and is told what came of it.
+"""Objectives such as ``p99<2ms and errors<0.1%``, and whether a probe keeps them (no I/O).
 
 A probe passes where its calls prove the objective: with n calls of which t were over the limit,
 or failed, the chance of so few under a true share of 1 - p is at most 1 %. That is the
@@ -9,10 +7,8 @@ none late prove p99, 4,603 prove p99.9.
 """
 
 import math
-import random
 import re
-from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary
@@ -24,12 +20,6 @@ _PART = re.compile(
 )
 _ERRORS = re.compile(r"errors\s*<=?\s*(?P<value>[0-9]+(?:\.[0-9]+)?)\s*%")
 _NS = {"us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
-# Bisection ends when the failing rate is this much above the passing one.
-PRECISION = 1.05
-REPEATS = 3
-VERIFICATIONS = 5
-# Of so many verifications, one may fail: the machines are shared.
-VERIFIED_FROM = 4
 
 
 class SloError(ValueError):
@@ -154,112 +144,3 @@ def binomial_cdf(k: int, n: int, p: float) -> float:
         total += term
         k -= 1
     return total
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Asks for one run at `rate_hz`; `purpose` is ``search``, ``repeat`` or ``verify``."""
-
-    rate_hz: float
-    purpose: str
-    # How many more probes there will be, as far as is known.
-    left: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer of a search.
-
-    `rate_hz` is the highest verified rate, None where there is none; `failing_hz` the lowest that
-    does not hold, None where all did up to the highest allowed; `limit` who was the limit there:
-    ``server``, ``generator`` or ``search`` (the highest rate allowed). `outcomes` has all
-    probes by rate.
-    """
-
-    rate_hz: float | None
-    failing_hz: float | None
-    limit: str
-    verified: int
-    outcomes: dict[float, list[Outcome]] = field(default_factory=dict)
-
-
-def search(
-    start_hz: float, highest_hz: float, *, seed: int, lowest_hz: float = 1.0
-) -> Generator[Probe, Outcome, Answer]:
-    """Find the highest rate that holds: double, bisect, repeat in shuffled order, verify.
-
-    Yields what to probe, and is sent what came of it. Below `lowest_hz` a probe has too few calls
-    to prove anything.
-    """
-    outcomes: dict[float, list[Outcome]] = {}
-    low, high = yield from _bracket(max(start_hz, lowest_hz), highest_hz, lowest_hz, outcomes)
-    while low is not None and high is not None and high / low > PRECISION:
-        middle = _round(math.sqrt(low * high))
-        if middle in (low, high):
-            break
-        left = math.ceil(math.log2(math.log(high / low) / math.log(PRECISION)))
-        outcome = yield Probe(middle, "search", left)
-        outcomes[middle] = [outcome]
-        low, high = (middle, high) if outcome is Outcome.HELD else (low, middle)
-    more = [rate for rate in outcomes for _ in range(REPEATS - 1)]
-    random.Random(seed).shuffle(more)
-    for number, rate in enumerate(more):
-        outcomes[rate].append((yield Probe(rate, "repeat", len(more) - number + VERIFICATIONS)))
-    for rate in _candidates(outcomes):
-        kept = 0
-        for number in range(VERIFICATIONS):
-            outcome = yield Probe(rate, "verify", VERIFICATIONS - number)
-            outcomes[rate].append(outcome)
-            kept += outcome is Outcome.HELD
-        if kept >= VERIFIED_FROM:
-            return _answer(outcomes, rate, kept)
-    return _answer(outcomes, None, 0)
-
-
-def _bracket(
-    start_hz: float, highest_hz: float, lowest_hz: float, outcomes: dict[float, list[Outcome]]
-) -> Generator[Probe, Outcome, tuple[float | None, float | None]]:
-    """Double the rate until it fails, or halve it until it holds."""
-    rate = _round(min(start_hz, highest_hz))
-    low: float | None = None
-    high: float | None = None
-    while low is None or high is None:
-        outcome = yield Probe(rate, "search", 1)
-        outcomes[rate] = [outcome]
-        if outcome is Outcome.HELD:
-            low = rate
-            rate = _round(min(rate * 2, highest_hz))
-        else:
-            high = rate
-            rate = _round(rate / 2)
-        if rate in outcomes or rate < lowest_hz:
-            break
-    return low, high
-
-
-def _round(rate_hz: float) -> float:
-    """Return a rate with three digits: nobody asks for 17,782.794."""
-    return float(f"{rate_hz:.3g}")
-
-
-def _holds(probed: list[Outcome]) -> bool:
-    return sum(each is Outcome.HELD for each in probed) * 2 > len(probed)
-
-
-def _candidates(outcomes: dict[float, list[Outcome]]) -> list[float]:
-    """Return the rates that hold and have none that fails below them, highest first."""
-    failing = [rate for rate, probed in outcomes.items() if not _holds(probed)]
-    lowest = min(failing, default=math.inf)
-    return sorted((rate for rate in outcomes if rate < lowest), reverse=True)
-
-
-def _answer(outcomes: dict[float, list[Outcome]], rate: float | None, kept: int) -> Answer:
-    failing = [each for each, probed in outcomes.items() if not _holds(probed)]
-    # A candidate that was not verified has failed as well.
-    failing += [each for each in _candidates(outcomes) if rate is None or each > rate]
-    lowest = min(failing, default=None)
-    if lowest is None:
-        return Answer(rate, None, "search", kept, outcomes)
-    bad = [each for each in outcomes[lowest] if each is not Outcome.HELD]
-    blamed = sum(each is Outcome.GENERATOR for each in bad) * 2 > len(bad)
-    return Answer(rate, lowest, "generator" if blamed else "server", kept, outcomes)

@@ -1,10 +1,16 @@
 """``loadtest search`` against a server that keeps, or cannot keep, an objective."""
 
 import json
+import os
+import signal
+import subprocess
 from pathlib import Path
 
-from running_rig import run_rig
+import pytest
+from running_rig import command, environment, run_rig
 from running_server import Running, running_server
+
+from capnp_rig.loadtest.results import read_run, read_samples
 
 QUICK = ("--warmup", "0s", "--connections", "4", "--no-pin", "--json")
 
@@ -18,7 +24,7 @@ def test_an_objective_that_always_holds_is_verified_at_the_highest_rate(tmp_path
         done = run_rig(
             *("search", _address(server), "--slo", "p99<5s", *QUICK),
             # 459 calls, none of them late, prove p99.
-            *("--probe", "400ms", "--start", "1500", "--highest", "3000"),
+            *("--probe", "400ms", "--from", "1500", "--to", "3000"),
             *("--results", str(tmp_path)),
         )
     assert done.returncode == 0, done.stderr
@@ -32,13 +38,20 @@ def test_an_objective_that_always_holds_is_verified_at_the_highest_rate(tmp_path
     assert document["kind"] == "search"
     assert [probe["outcome"] for probe in document["probes"]] == ["held"] * 11
     assert document["figures"][0]["value"] == 3000.0
+    assert document["ended_early"] is None
+    # A line per step.
+    lines = [line for line in done.stderr.splitlines() if " left" in line]
+    assert len(lines) == 12
+    assert lines[0].startswith("probe 1 of about ")
+    assert lines[1].startswith("held; probe 2 of about ")
+    assert lines[-1] == "held; 11 probes, about 0 s left"
 
 
 def test_an_objective_that_nothing_keeps_is_verified_at_no_rate(tmp_path: Path) -> None:
     with running_server("--workers", "1") as server:
         done = run_rig(
             *("search", _address(server), "--slo", "p50<1us and errors<1%", *QUICK),
-            *("--start", "200", "--results", str(tmp_path), "--probe", "100ms"),
+            *("--from", "200", "--results", str(tmp_path), "--probe", "100ms"),
         )
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)
@@ -47,9 +60,57 @@ def test_an_objective_that_nothing_keeps_is_verified_at_no_rate(tmp_path: Path) 
     assert 80 <= found["failing_hz"] <= 200
 
 
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        ("SIGINT", 130, "ended early: Ctrl-C"),
+        pytest.param("SIGTERM", 143, "ended early: SIGTERM", marks=pytest.mark.nightly),
+        ("server", 1, "ended early: cannot load the server"),
+    ],
+)
+def test_the_probes_that_are_over_are_kept(
+    end: str, status: int, said: str, tmp_path: Path
+) -> None:
+    with (
+        running_server("--workers", "1") as server,
+        subprocess.Popen(
+            command(
+                *("search", _address(server), "--slo", "p99<5s", *QUICK, "--probe", "400ms"),
+                *("--from", "1500", "--results", str(tmp_path)),
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        ) as process,
+    ):
+        assert process.stderr is not None
+        while "probe 3 of" not in process.stderr.readline():
+            assert process.poll() is None
+        if end == "server":
+            server.signal(signal.SIGKILL)
+            for worker in server.workers():
+                os.kill(worker, signal.SIGKILL)
+        else:
+            process.send_signal(getattr(signal, end))
+        out, rest = process.communicate(timeout=60)
+    assert process.returncode == status, rest
+    assert said in rest
+    assert "Traceback" not in rest
+    answer = json.loads(out)
+    assert answer["rate_hz"] is None
+    assert [point["rate_hz"] for point in answer["curve"][:2]] == [1500.0, 3000.0]
+    (folder,) = tmp_path.iterdir()
+    document = read_run(folder)
+    assert f"ended early: {document['ended_early']}".startswith(said)
+    assert [probe["outcome"] for probe in document["probes"][:2]] == ["held", "held"]
+    assert read_samples(folder)
+    assert run_rig("report", str(folder)).returncode == 0
+
+
 def test_a_probe_that_proves_nothing_is_refused() -> None:
     done = run_rig(
-        *("search", "127.0.0.1:1", "--slo", "p99.9<1ms", "--probe", "1s", "--highest", "5000")
+        *("search", "127.0.0.1:1", "--slo", "p99.9<1ms", "--probe", "1s", "--to", "5000")
     )
     assert done.returncode == 2
     assert "too few calls: p99.9<1ms takes 5,524 calls/s or a longer --probe" in done.stderr

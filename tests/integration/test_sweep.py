@@ -59,7 +59,9 @@ def test_no_server_is_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_it_without_a_result(tmp_path: Path) -> None:
+# The second line comes after 5 s.
+@pytest.mark.parametrize("count", [0, pytest.param(1, marks=pytest.mark.nightly)])
+def test_ctrl_c_keeps_the_steps_that_are_over(count: int, tmp_path: Path) -> None:
     with (
         running_server("--workers", "1") as server,
         subprocess.Popen(
@@ -72,8 +74,17 @@ def test_ctrl_c_ends_it_without_a_result(tmp_path: Path) -> None:
     ):
         assert process.stderr is not None
         assert process.stderr.readline().startswith("0 of 42 done")
+        if count:
+            assert " of 42 done" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         out, said = process.communicate(timeout=40)
-    assert (process.returncode, out) == (130, "")
+    assert process.returncode == 130
     assert "Traceback" not in said
-    assert list(tmp_path.iterdir()) == []
+    folders = list(tmp_path.iterdir())
+    assert len(folders) == bool(count)
+    if count:
+        assert "ended early: Ctrl-C" in said
+        assert "calls/s" in out
+        (folder,) = folders
+        assert read_run(folder)["ended_early"] == "Ctrl-C"
+        assert len(read_samples(folder)) >= count

@@ -1,11 +1,8 @@
-from collections.abc import Callable
-
 import pytest
 
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
 from capnp_rig.loadtest.stats.slo import (
-    Answer,
     Latency,
     Outcome,
     Slo,
@@ -15,7 +12,6 @@ from capnp_rig.loadtest.stats.slo import (
     least_calls,
     parse_slo,
     proves,
-    search,
 )
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
@@ -125,59 +121,3 @@ P99 = parse_slo("p99<1ms")
 )
 def test_a_probe_is_judged(slo: Slo, found: Summary, scheduled: int, outcome: Outcome) -> None:
     assert judge(slo, found, scheduled) is outcome
-
-
-def drive(
-    answer: Callable[[float], Outcome], *, start: float = 1000, highest: float = 1e6
-) -> Answer:
-    steps = search(start, highest, seed=1)
-    probe = next(steps)
-    for _ in range(200):
-        try:
-            probe = steps.send(answer(probe.rate_hz))
-        except StopIteration as end:
-            found: Answer = end.value
-            return found
-    raise AssertionError("the search does not end")
-
-
-@pytest.mark.parametrize("limit", [3.0, 999.0, 1000.0, 1001.0, 54_321.0])
-def test_a_search_comes_within_five_percent(limit: float) -> None:
-    found = drive(lambda rate: Outcome.HELD if rate <= limit else Outcome.FAILED)
-    assert found.rate_hz is not None
-    assert found.failing_hz is not None
-    assert limit / 1.06 <= found.rate_hz <= limit < found.failing_hz <= limit * 1.06
-    assert (found.limit, found.verified) == ("server", 5)
-    assert all(len(outcomes) >= 3 for outcomes in found.outcomes.values())
-
-
-def test_a_search_in_which_all_holds_ends_at_the_highest_rate() -> None:
-    found = drive(lambda _rate: Outcome.HELD, highest=20_000)
-    assert (found.rate_hz, found.failing_hz, found.limit) == (20_000, None, "search")
-
-
-def test_a_search_in_which_nothing_holds_finds_nothing() -> None:
-    found = drive(lambda _rate: Outcome.FAILED)
-    assert (found.rate_hz, found.limit) == (None, "server")
-
-
-def test_a_generator_that_cannot_keep_up_is_named() -> None:
-    found = drive(lambda rate: Outcome.HELD if rate <= 5000 else Outcome.GENERATOR)
-    assert found.limit == "generator"
-
-
-def test_a_rate_that_fails_its_verification_is_not_the_answer() -> None:
-    seen: dict[float, int] = {}
-
-    def flaky(rate: float) -> Outcome:
-        seen[rate] = seen.get(rate, 0) + 1
-        # The highest that holds at first does so three times only.
-        if rate <= 3000 or (rate <= 4000 and seen[rate] <= 3):
-            return Outcome.HELD
-        return Outcome.FAILED
-
-    found = drive(flaky)
-    assert found.rate_hz is not None
-    assert found.rate_hz <= 3000
-    assert found.failing_hz is not None
-    assert found.rate_hz < found.failing_hz <= 4000
