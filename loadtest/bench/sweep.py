@@ -55,7 +55,7 @@ def run(config: SweepConfig, show: ShowProgress) -> tuple[WrittenResult, EarlyEn
         KeyboardInterrupt: Somebody stopped it before the first step was over.
     """
     label = load_any_workload(config.load.stack, config.load.workload).label
-    origin = Origin.now()
+    origin = Origin.now(config.load.name)
     steps, early_end = kept_steps(_steps(config, show), RunError)
     written = write_result(
         "sweep",

@@ -3,6 +3,7 @@
 import click
 
 from capnp_rig.loadtest.cli.bench import bench, bench_locust, bench_server, bench_stacks, demo
+from capnp_rig.loadtest.cli.listing import list_command
 from capnp_rig.loadtest.cli.load import run_command, search_command
 from capnp_rig.loadtest.cli.report import compare_results, report
 from capnp_rig.loadtest.cli.sweep import sweep_command
@@ -30,6 +31,7 @@ for _command in (
     bench_stacks,
     search_command,
     sweep_command,
+    list_command,
     report,
     compare_results,
 ):

@@ -16,6 +16,7 @@ from capnp_rig.loadtest.cli.terminal import (
     failures_in_one_line,
     finish,
     measured,
+    name_option,
     options,
     results_option,
     stdout,
@@ -183,6 +184,7 @@ load_options = options(
         show_default=False,
         help="Pin each process to a CPU, from the last on.",
     ),
+    name_option,
     results_option,
 )
 
@@ -303,13 +305,13 @@ def run_command(
         return _show_replies(config, calls or 1, in_lines=as_json)
     result = measured(run, config, RunError, rhythm=Rhythm(first_s=5.0))
     summary = result.summary
+    violations = [text for each in thresholds if (text := each.violation(summary)) is not None]
     if as_json:
-        click.echo(json.dumps(summary.to_json()))
+        click.echo(json.dumps(result.to_json(violations)))
     else:
         show(stdout(), *summary_parts(summary, result.server))
     for reason in summary.reasons:
         click.echo(f"{'failed' if reason.is_failure else 'void'}: {reason.text}", err=True)
-    violations = [text for each in thresholds if (text := each.violation(summary)) is not None]
     for violation in violations:
         click.echo(f"failed: {violation}", err=True)
     finish(result.written, err=True)

@@ -8,21 +8,19 @@ from typing import NamedTuple
 import click
 
 from capnp_rig.loadtest.cli.margin import margin_option
-from capnp_rig.loadtest.cli.terminal import failures_in_one_line, stdout
+from capnp_rig.loadtest.cli.terminal import (
+    failures_in_one_line,
+    read_results_option,
+    result_folder,
+    stdout,
+)
 
 _INDEX, _FIGURES = "index.html", "figures"
-_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command("report")
-@click.argument("folders", metavar="[FOLDER]...", nargs=-1, type=_folder)
-@click.option(
-    "--results",
-    "results",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("results"),
-    help="Where the newest result of each kind is looked for when no FOLDER is named.",
-)
+@click.argument("words", metavar="[FOLDER]...", nargs=-1)
+@read_results_option
 @click.option(
     "--page",
     "file",
@@ -45,7 +43,7 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 def report(
     *,
-    folders: Sequence[Path],
+    words: Sequence[str],
     results: Path,
     file: Path | None,
     pictures: Path | None,
@@ -60,12 +58,13 @@ def report(
     loadtest report --figures DIR [FOLDER]...
     loadtest report --fill README.md [FOLDER]...
 
+    FOLDER may also be the name of a run, @last or @previous: see loadtest list.
+
     index.html is one file that needs no network: a verdict in words, charts, tables. It and the
     figures need the extra capnp-rig[report]; report.html is plain and needs nothing. Folders
     that cannot be read are named and left out of the page.
     """  # noqa: D301 - click wants the sign itself
-    for folder in folders:
-        _check(folder)
+    folders = [result_folder(word, results) for word in words]
     if folders and file is None and pictures is None and text is None:
         _write_reports(folders)
         return
@@ -120,8 +119,9 @@ def _write(folders: Sequence[Path], results: Path, wanted: _Wanted) -> None:
 
 
 @click.command("compare")
-@click.argument("baseline", type=_folder)
-@click.argument("candidate", type=_folder)
+@click.argument("baseline")
+@click.argument("candidate")
+@read_results_option
 @click.option(
     "--force", is_flag=True, help="Judge void runs, and runs from unlike machines or loads, too."
 )
@@ -136,14 +136,17 @@ def _write(folders: Sequence[Path], results: Path, wanted: _Wanted) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON object.")
 def compare_results(
     *,
-    baseline: Path,
-    candidate: Path,
+    baseline: str,
+    candidate: str,
+    results: Path,
     force: bool,
     metrics: tuple[str, ...],
     margin: float,
     as_json: bool,
 ) -> int:
-    """Tell whether the result folder CANDIDATE is faster or slower than BASELINE.
+    """Tell whether the result CANDIDATE is faster or slower than BASELINE.
+
+    Each is a folder, the name of a run, @last or @previous: see loadtest list.
 
     Ratios above 1 mean that the candidate is better. Exits with 0 where it is faster or the
     same, 3 where it is slower, 4 where that cannot be told, 5 where no metric could be judged.
@@ -154,11 +157,10 @@ def compare_results(
     from capnp_rig.loadtest.results import ResultError
     from capnp_rig.loadtest.results.load_samples import read_result
 
-    for folder in (baseline, candidate):
-        _check(folder)
+    folders = [result_folder(word, results) for word in (baseline, candidate)]
     try:
         with failures_in_one_line(ResultError):
-            old, new = read_result(baseline), read_result(candidate)
+            old, new = map(read_result, folders)
             comparison = compare(old, new, force=force, metrics=metrics, margin=margin)
     except CompareError as error:
         raise click.UsageError(str(error)) from error
@@ -169,10 +171,3 @@ def compare_results(
     for line in objection_lines(comparison):
         click.echo(printable(line), err=True)
     return comparison.exit_status
-
-
-def _check(folder: Path) -> None:
-    from capnp_rig.loadtest.results import run_file
-
-    if not run_file(folder).exists():
-        raise click.UsageError(f"{folder} is no result: it has no run.json")

@@ -31,9 +31,46 @@ results_option = click.option(
     default=Path("results"),
     help="Folder in which the run's own folder is made.",
 )
+read_results_option = click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    help="Folder in which results are looked for.",
+)
 allow_void_option = click.option(
     "--allow-void", is_flag=True, help="Exit with 0 instead of 5 where the run is void."
 )
+
+
+def _read_name(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    from capnp_rig.loadtest.results.catalog import check_name
+
+    try:
+        return None if text is None else check_name(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+name_option = click.option(
+    "--name",
+    metavar="NAME",
+    callback=_read_name,
+    help="Call the run so, for loadtest list, compare and report.",
+)
+
+
+def result_folder(word: str, results: Path) -> Path:
+    """Return the folder of the result that a word of the user stands for.
+
+    Raises:
+        click.UsageError: There is none.
+    """
+    from capnp_rig.loadtest.results.catalog import NoSuchResult, find_result
+
+    try:
+        return find_result(word, results)
+    except NoSuchResult as error:
+        raise click.UsageError(str(error)) from error
 
 
 def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:

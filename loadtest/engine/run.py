@@ -44,7 +44,8 @@ class RunConfig:
     """What `loadtest run` was asked for; `rate_hz` None is a closed loop.
 
     A run lasts `seconds`, or until `calls` are answered, and is repeated `repeats` times by
-    fresh engine processes. `unchecked` says what of the replies nobody compares.
+    fresh engine processes. `name` is what the user calls it. `unchecked` says what of the replies
+    nobody compares.
     """
 
     address: Address
@@ -65,6 +66,7 @@ class RunConfig:
     pin: bool = True
     stack: str = CAPNP
     unchecked: tuple[Reason, ...] = ()
+    name: str | None = None
     # What the params were answered first: all processes, repeats and probes must get the same.
     firsts: dict[str, FirstReply] = field(default_factory=dict, repr=False)
 
@@ -72,7 +74,7 @@ class RunConfig:
         """Return plain values; content is checked where all of it is."""
         plain = asdict(self) | {"address": str(self.address), "results": str(self.results)}
         plain["unchecked"] = [reason.text for reason in self.unchecked]
-        del plain["firsts"]
+        del plain["firsts"], plain["name"]
         return plain | {"checks_content": self.checks_content and not self.unchecked}
 
 
@@ -82,7 +84,7 @@ class RunResult:
 
     `signal` is the number of the SIGINT or SIGTERM that ended the run early, None where none did.
     `failure` says why a repeat could not be run, None where all were. `server` has what each of the
-    server's processes used, none where that is not known.
+    server's processes used, none where that is not known; `repeats` has a summary of each repeat.
     """
 
     written: WrittenResult
@@ -90,6 +92,28 @@ class RunResult:
     signal: int | None
     failure: str | None = None
     server: tuple[ProcessUse, ...] = ()
+    repeats: tuple[Summary, ...] = ()
+
+    def to_json(self, violations: Sequence[str]) -> dict[str, Any]:
+        """Return the one object of ``--json``; `violations` are the conditions that failed.
+
+        The intervals are at 95 %, by the name of their figure; null where there is none.
+        """
+        figures, document = self.written.figures, self.written.result.document
+        return {
+            **self.summary.to_json(),
+            "intervals": {
+                figure.name: None if figure.low is None else [figure.low, figure.high]
+                for figure in figures
+            },
+            "figures": [figure.to_json() for figure in figures],
+            "repeats": [repeat.to_json() for repeat in self.repeats],
+            "violations": list(violations),
+            "name": document["name"],
+            "config": document["config"],
+            "environment": document["environment"],
+            "folder": str(self.written.folder),
+        }
 
 
 def run(config: RunConfig, show: ShowProgress) -> RunResult:
@@ -105,7 +129,7 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
         KeyboardInterrupt, Terminated: It was stopped before anything was measured.
     """
     label = load_any_workload(config.stack, config.workload).label
-    origin = Origin.now()
+    origin = Origin.now(config.name)
     parts = local_server(config.address)
     runs: list[EngineRun] = []
     failure: str | None = None
@@ -147,7 +171,8 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
         generators=list(_generators(runs)),
     )
     server = add_up(each.server for each in runs)
-    return RunResult(written, summary, signal, failure, tuple(server))
+    repeats = tuple(summarize([each.part]) for each in runs)
+    return RunResult(written, summary, signal, failure, tuple(server), repeats)
 
 
 def measure(

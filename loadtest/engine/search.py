@@ -114,7 +114,7 @@ def run(config: SearchConfig, show: ShowProgress) -> SearchResult:
         KeyboardInterrupt: Somebody stopped it before the first probe was over.
     """
     label = load_any_workload(config.load.stack, config.load.workload).label
-    origin = Origin.now()
+    origin = Origin.now(config.load.name)
     search = RateSearch(
         config.start_hz,
         config.highest_hz,

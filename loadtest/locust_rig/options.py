@@ -27,6 +27,7 @@ from locust.argument_parser import LocustArgumentParser, default_args_dict
 from capnp_rig.loadtest.engine.cpu_pin import PinError, parse_pin
 from capnp_rig.loadtest.locust_rig.workload import workload_config
 from capnp_rig.loadtest.protocols import CAPNP, checks_content, load_any_workload
+from capnp_rig.loadtest.results.catalog import check_name
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.rigcli.address import AddressError, parse_address
@@ -282,6 +283,7 @@ def _add_own(parser: LocustArgumentParser) -> None:
         "<folder>",
         "Write each run into a folder of its own, <utc>-<commit>, in this one",
     )
+    add("--name", _told(check_name), "<name>", "Call the runs so, for loadtest list and compare")
 
 
 # --- mistakes --------------------------------------------------------------------------------

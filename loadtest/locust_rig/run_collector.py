@@ -76,7 +76,7 @@ class RunCollector:
         self._environment = environment
         self._options = options
         self._runner = runner
-        self._origin = Origin(datetime.now(UTC), facts)
+        self._origin = Origin(datetime.now(UTC), facts, options.name)
         self._report_here = report_here
         self._server = ServerSampler(next((host for host in hosts if host), ""))
         self._server.start(every_second=bool(options.results or environment.web_ui))

@@ -22,11 +22,15 @@ CAPTION = f"times in µs; grey has under {LIMITS['least_beyond']:g} calls beyond
 def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Part]:
     """Yield the times of a run, in µs, its counts, and its server's workers if there are two."""
     plain = summary.to_json()
-    times = {name: plain[f"{name}_us"].values() for name in ("response", "service", "lateness")}
+    columns = [*(f"p{percent:g}" for percent in run_summary.PERCENTILES), "max"]
+    times = {
+        name: [plain[f"{name}_us"][column] for column in columns]
+        for name in ("response", "service", "lateness")
+    }
     yield Table(
         "times",
         "Times in µs",
-        ["time", *(f"p{percent:g}" for percent in run_summary.PERCENTILES), "max"],
+        ["time", *columns],
         [
             row(name, *map(number_cell, values))
             for name, values in times.items()

@@ -19,15 +19,19 @@ from capnp_rig.loadtest.stats.figure import Figure
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """When a run began, and the code, versions and machine that it ran with."""
+    """When a run began, and the code, versions and machine that it ran with.
+
+    `name` is what the user calls it, None if nothing.
+    """
 
     started: datetime
     environment: Mapping[str, Any]
+    name: str | None = None
 
     @classmethod
-    def now(cls, **facts: object) -> Self:
+    def now(cls, name: str | None = None, **facts: object) -> Self:
         """Return the origin of a run that begins now; `facts` are recorded with the environment."""
-        return cls(datetime.now(UTC), record.environment() | facts)
+        return cls(datetime.now(UTC), record.environment() | facts, name)
 
     def make_folder(self, parent: Path) -> Path:
         """Create the folder of the run, ``<utc>-<commit>``, and return it.
@@ -82,7 +86,13 @@ def write_result(
     figures, samples = tuple(figures), list(samples)
     plain = {name: str(each) if isinstance(each, Path) else each for name, each in config.items()}
     document = run_document(
-        kind, plain, origin.environment, figures, started=origin.started.isoformat(), **more
+        kind,
+        plain,
+        origin.environment,
+        figures,
+        started=origin.started.isoformat(),
+        name=origin.name,
+        **more,
     )
     write_samples(folder, samples)
     text = write_run(folder, document)

@@ -22,6 +22,8 @@ from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.tally import WARMUP, Clocks, Report, Times, Window, add_windows
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+# What programs get beside.
+_SUMMARIZED = sorted((*PERCENTILES, 95.0))
 # When a figure is void: measuring.md's rules.
 LIMITS: Mapping[str, float] = {
     "busy": BUSY_LIMIT,
@@ -140,9 +142,9 @@ class Summary:
             "offered": self.offered,
             "sent": self.sent,
             "held_back": self.held,
-            "response_us": _percentiles(self.response),
-            "service_us": _percentiles(self.service),
-            "lateness_us": _percentiles(self.lateness),
+            "response_us": _times_us(self.response),
+            "service_us": _times_us(self.service),
+            "lateness_us": _times_us(self.lateness),
             "too_short_for": self.too_short_for,
             "reconnects": self.reconnects.count,
             "server_cpu_us_per_call": self.server_cpu_us_per_call,
@@ -163,9 +165,9 @@ def checked(unchecked: Sequence[Reason]) -> dict[str, Any]:
     }
 
 
-def _percentiles(times: Histogram) -> dict[str, float | None]:
-    summary = {f"p{percent:g}": us_of(times.percentile_ns(percent)) for percent in PERCENTILES}
-    return {**summary, "max": us_of(times.max_ns)}
+def _times_us(times: Histogram) -> dict[str, float | None]:
+    named = {f"p{percent:g}": us_of(times.percentile_ns(percent)) for percent in _SUMMARIZED}
+    return {"mean": us_of(times.mean_ns), **named, "max": us_of(times.max_ns)}
 
 
 def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> Summary:

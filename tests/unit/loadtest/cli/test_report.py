@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from sample_results import server_figures, write_figures
 from sample_runs import Fake, make_run, write_run_folder
 
+from capnp_rig.loadtest.cli.listing import list_command
 from capnp_rig.loadtest.cli.report import compare_results, report
 from capnp_rig.loadtest.report import write
 from capnp_rig.loadtest.report.chart_images import ExtraMissing
@@ -188,7 +189,7 @@ def test_mistakes_are_one_line(tmp_path: Path, command: click.Command) -> None:
     (damaged / "run.json").write_text("{", encoding="utf-8")
     (tmp_path / "empty").mkdir()
     for folder, kind, text in (
-        ("missing", click.UsageError, "does not exist"),
+        ("missing", click.UsageError, "no result"),
         ("empty", click.UsageError, "is no result: it has no run.json"),
         ("damaged", click.ClickException, "run.json is damaged: "),
     ):
@@ -212,3 +213,28 @@ def test_a_text_to_fill_that_is_no_utf8_is_told(tmp_path: Path) -> None:
     _, error = _invoke(report, "--fill", str(text), str(folder))
     assert isinstance(error, click.ClickException)
     assert error.message == f"{text} is not UTF-8"
+
+
+def test_results_are_listed_and_compared_by_name(tmp_path: Path) -> None:
+    for name, fake in (("old", _RUN), ("new", replace(_RUN, seed=2, slowness=1.2))):
+        written = make_run(fake)
+        written.document["name"] = name
+        written.document["started"] = f"2026-11-2{1 + (name == 'new')}T12:00:00+00:00"
+        write_run_folder(tmp_path / f"20261121T12000{len(name)}Z-{name}", written)
+    (tmp_path / "20261121T120009Z-cut").mkdir()
+    where = ("--results", str(tmp_path))
+    result, status = _invoke(list_command, *where, "--json")
+    assert status is None
+    listed = json.loads(result.stdout)
+    assert [entry["name"] for entry in listed] == ["", "old", "new"]
+    assert "old" in _invoke(list_command, *where)[0].stdout
+    metric = ("--metric", "calls/s", *where)
+    for words in (("old", "new"), ("@previous", "@last"), ("old", "@last")):
+        assert _invoke(compare_results, *metric, *words)[1] == 3
+    assert _invoke(compare_results, *metric, "new", "old")[1] == 0
+    result, _ = _invoke(report, *where, "old", "@last")
+    folders = [entry["folder"] for entry in listed[1:]]
+    assert result.output == "".join(f"{folder}/report.html\n" for folder in folders)
+    _, error = _invoke(compare_results, "old", "newer", *where)
+    assert isinstance(error, click.UsageError)
+    assert "no result 'newer'" in error.format_message()
