@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from capnp_rig.loadtest.report.cells import flat, plain_table, row
+from capnp_rig.loadtest.report.distribution import distribution_parts
 from capnp_rig.loadtest.report.document import (
     Cell,
     Commands,
@@ -155,6 +156,7 @@ def _load_sections(source: Source, load: LoadRun, summary: Summary) -> Iterator[
     yield Section("times", "Times", [times_table(times_rows(total, seconds))])
     failed = [_failures(summary), *example_parts(summary.examples)]
     yield Section("failures", "Failures", failed)
+    yield Section("distribution", "Distribution", list(distribution_parts(source)))
     yield Section("over-time", "Over time", list(time_parts(source)))
     for repeat in load.repeats:
         title = "Every second" if len(load.repeats) == 1 else f"Every second of repeat {repeat}"

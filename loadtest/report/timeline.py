@@ -26,6 +26,7 @@ from capnp_rig.loadtest.stats.run_summary import LIMITS
 from capnp_rig.rigcli.gc_page import GcUse
 
 _HEAT_PER_DECADE = 10
+_RATE = "answered, in calls/s"
 
 
 def time_parts(source: Source) -> Iterator[Part]:
@@ -45,6 +46,8 @@ def time_parts(source: Source) -> Iterator[Part]:
     if not any(second.window.answered for _, second in seconds):
         return
     clock = "response" if load.is_open_loop else "service"
+    if len(load.repeats) > 1:
+        yield _overlay(source, clock)
     marks = [Mark("x", offset, f"repeat {repeat}") for repeat, offset in offsets.items() if repeat]
     panels = [_latency_panel(seconds, clock, marks), _rate_panel(seconds)]
     panels += _usage_panels(load, offsets)
@@ -55,6 +58,54 @@ def time_parts(source: Source) -> Iterator[Part]:
         x=Axis("seconds since the measurement began", low=0, high=offset_s),
         panels=panels,
     )
+
+
+def _overlay(source: Source, clock: str) -> LineChart:
+    """Return the repeats of a load run one over the other, a line each."""
+    load = source.load
+    assert load is not None
+    panels: dict[str, list[Line]] = {}
+    for number, repeat in enumerate(load.repeats):
+        name = f"repeat {repeat}"
+        points: dict[str, list[Point]] = {}
+        for second in seconds_of(load, repeat):
+            for title, value, text in _overlaid(second, clock):
+                said = f"{name}, second {second.second}: {text}"
+                point = Point(second.second + second.length_s / 2, value, text=said)
+                points.setdefault(title, []).append(point)
+        for title, those in points.items():
+            line = Line(name, those, replace(look_of(name, {}, number), marker=""))
+            panels.setdefault(title, []).append(line)
+    return LineChart(
+        key=f"repeats-{source.slug}",
+        title=f"{len(load.repeats)} repeats, one over the other",
+        finding=_overlay_finding(load),
+        x=Axis("seconds since the repeat began", low=0),
+        panels=[
+            Panel(Axis(title, low=0), lines, weight=0.8)
+            if title == _RATE
+            else log_panel(title, lines, time_text)
+            for title, lines in panels.items()
+        ],
+    )
+
+
+def _overlaid(second: Second, clock: str) -> Iterator[tuple[str, float, str]]:
+    """Yield what the overlay shows of a second: title, value and words."""
+    if not second.length_s:
+        return
+    for name in ("p99", "p50"):
+        value_ns = _times(second, clock).percentile_ns(float(name[1:]))
+        if value_ns is not None and value_ns >= LOWEST_NS:
+            yield f"{clock} time {name}", value_ns, f"{name} {time_text(value_ns)}"
+    rate = second.calls_per_s or 0.0
+    yield _RATE, rate, f"{count_text(rate)} calls/s"
+
+
+def _overlay_finding(load: LoadRun) -> str:
+    rates = [load.summary([repeat]).calls_per_s for repeat in load.repeats]
+    said = f"the repeats answered {count_text(min(rates))} to {count_text(max(rates))} calls/s"
+    return sentence(said)
 
 
 def _times(second: Second, clock: str) -> Histogram:
@@ -89,7 +140,7 @@ def _rate_panel(seconds: Sequence[tuple[float, Second]]) -> Panel:
         for offset, second in seconds
     ]
     lines = _plain_lines({"answered": points})
-    return Panel(Axis("answered, in calls/s", low=0), lines, weight=0.6)
+    return Panel(Axis(_RATE, low=0), lines, weight=0.6)
 
 
 def _heat(seconds: Sequence[tuple[float, Second]], clock: str) -> Heat | None:

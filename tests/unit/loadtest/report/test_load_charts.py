@@ -96,9 +96,25 @@ def test_every_second_has_its_place(tmp_path: Path) -> None:
     assert cpu.lines[2].points[0].y == pytest.approx(0.4)
 
 
+def test_repeats_lie_one_over_the_other(tmp_path: Path) -> None:
+    source = _run(tmp_path, Fake(seconds=4, calls=50, repeats=6, is_open_loop=False))
+    overlay, _ = time_parts(source)
+    assert isinstance(overlay, LineChart)
+    titles = [panel.y.title for panel in overlay.panels]
+    assert titles == ["service time p99", "service time p50", "answered, in calls/s"]
+    for panel in overlay.panels:
+        assert [line.name for line in panel.lines] == [f"repeat {number}" for number in range(6)]
+        assert len({line.look for line in panel.lines}) == 6
+        assert [[point.x for point in line.points] for line in panel.lines] == [
+            [0.5, 1.5, 2.5, 3.5]
+        ] * 6
+    assert all(98 <= point.y <= 102 for line in overlay.panels[2].lines for point in line.points)
+    assert overlay.finding.startswith("The repeats answered ")
+
+
 def test_repeats_stand_one_after_the_other(tmp_path: Path) -> None:
     source = _run(tmp_path, Fake(seconds=3, calls=50, repeats=2))
-    (chart,) = time_parts(source)
+    _, chart = time_parts(source)
     assert isinstance(chart, LineChart)
     points = chart.panels[0].lines[0].points
     assert [point.x for point in points] == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
