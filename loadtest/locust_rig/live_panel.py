@@ -14,12 +14,17 @@ from capnp_rig.loadtest.results.times_table import PERCENTILES, shown_us, times_
 from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.run_summary import Summary
 
+# Whoever starts is busy, late and without calls: before this, only a failure is worth a word.
+_EARLY_S = 10.0
+EARLY = "too early to tell"
+
 
 def panel(
     live: LiveRun, server: ServerSampler, now_s: float, summary: Summary | None, *, is_running: bool
 ) -> dict[str, Any]:
     """Return the panel of a run; `summary` is its last word, None while there is none."""
-    judged = summary or live.so_far(server.cpu_s)
+    judged = summary or live.so_far(server.cpu_s, server.surroundings(live.windows))
+    is_early = is_running and live.seconds < _EARLY_S and not judged.errors
     times = times_rows(live.total, live.seconds)
     failures = [{"kind": kind, "count": judged.failures[kind]} for kind in sorted(judged.failures)]
     server_now, generators = _server(server), _generators(live, now_s)
@@ -45,8 +50,10 @@ def panel(
         },
         "server": server_now,
         "generators": generators,
-        "verdict": judged.verdict,
-        "reasons": [reason.text for reason in (*judged.reasons, *judged.unchecked)],
+        "verdict": EARLY if is_early else judged.verdict,
+        "reasons": [
+            reason.text for reason in (*judged.reasons * (not is_early), *judged.unchecked)
+        ],
     }
 
 

@@ -6,11 +6,18 @@ windows, so that reading a long run costs as little as reading a short one.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
+from capnp_rig.loadtest.stats.disturbance import (
+    GENERATOR,
+    ProcessWindow,
+    Surroundings,
+    process_windows,
+)
 from capnp_rig.loadtest.stats.first_replies import compare_firsts
+from capnp_rig.loadtest.stats.process_use import KernelCounts, Usage
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
 from capnp_rig.loadtest.stats.tally import (
     WARMUP,
@@ -28,19 +35,22 @@ from capnp_rig.rigcli.gc_page import GcUse
 class ResourceUse:
     """What a generator process had used by `t_s` of its run: CPU seconds in all, and memory now.
 
-    `gc` has its garbage collections since the run began, None where they cannot be counted.
+    `gc` has its garbage collections since the run began, None where they cannot be counted;
+    `kernel` is what the kernel tells of it beside.
     """
 
     t_s: float
     cpu_s: float
     rss_bytes: int
     gc: GcUse | None = None
+    kernel: KernelCounts = field(default_factory=KernelCounts)
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """Return what `dataclasses.asdict` made plain."""
         gc = plain["gc"]
-        return cls(**{**plain, "gc": None if gc is None else GcUse(**gc)})
+        kernel = KernelCounts(**plain["kernel"])
+        return cls(**{**plain, "gc": None if gc is None else GcUse(**gc), "kernel": kernel})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,19 @@ class GeneratorProcess:
             return 0.0
         return (samples[-1].cpu_s - samples[0].cpu_s) / (samples[-1].t_s - samples[0].t_s)
 
+    @property
+    def windows(self) -> Iterator[ProcessWindow]:
+        """What it did from its first sample to its last; nothing where it was not sampled twice."""
+        if len(self.use) > 1:
+            first, last = (self.usage_of(use) for use in (self.use[0], self.use[-1]))
+            seconds = self.use[-1].t_s - self.use[0].t_s
+            yield from process_windows(GENERATOR, [first], [last], seconds)
+
+    def usage_of(self, use: ResourceUse) -> Usage:
+        """Return a sample as that of a process with a name."""
+        title = f"locust {self.number}"
+        return Usage(title, self.pid, use.cpu_s, use.rss_bytes, use.gc, use.kernel)
+
     def take(self, sent: ProcessReport, now_s: float) -> None:
         """Add a report."""
         report, passed_s = sent.report, sent.at_s - self.at_s
@@ -185,6 +208,11 @@ class LiveRun:
             each.compare_firsts(known)
 
     @property
+    def windows(self) -> tuple[ProcessWindow, ...]:
+        """What each process did, as far as it has reported."""
+        return tuple(window for each in self.generators.values() for window in each.windows)
+
+    @property
     def total(self) -> Window:
         """Everything that was reported so far."""
         return add_windows(each.total for each in self.generators.values())
@@ -195,17 +223,30 @@ class LiveRun:
         return max((each.seconds for each in self.generators.values()), default=0.0)
 
     def part(
-        self, *, server_cpu_s: float | None = None, steal: float | None = None
+        self,
+        *,
+        server_cpu_s: float | None = None,
+        steal: float | None = None,
+        surroundings: Surroundings | None = None,
     ) -> MeasuredRepeat:
         """Return the run as `summarize` takes it."""
-        reports = [each.report for each in self.generators.values()]
-        return MeasuredRepeat(reports or [Report()], self.seconds, self._busy, server_cpu_s, steal)
+        return MeasuredRepeat(
+            [each.report for each in self.generators.values()] or [Report()],
+            self.seconds,
+            self._busy,
+            server_cpu_s,
+            steal,
+            surroundings or Surroundings(),
+        )
 
-    def so_far(self, server_cpu_s: float | None) -> Summary:
+    def so_far(
+        self, server_cpu_s: float | None, surroundings: Surroundings | None = None
+    ) -> Summary:
         """Judge what there is by now; whether the run drifts is left for its end."""
         reports = [each.report_so_far for each in self.generators.values()] or [Report()]
         # As if it were one second: to go through all of a long run would take long.
-        summary = summarize([MeasuredRepeat(reports, 1.0, self._busy, server_cpu_s)])
+        part = MeasuredRepeat(reports, 1.0, self._busy, server_cpu_s)
+        summary = summarize([replace(part, surroundings=surroundings or Surroundings())])
         return replace(summary, calls_per_s=summary.calls / self.seconds if self.seconds else 0.0)
 
     def between(self, from_s: float, until_s: float) -> Summary:

@@ -14,6 +14,7 @@ import gevent
 import psutil
 
 from capnp_rig.loadtest.engine.cpu_pin import choose_cpu, pin_process
+from capnp_rig.loadtest.engine.kernel_counters import ThreadCounters
 from capnp_rig.loadtest.locust_rig.live_run import ProcessReport, ResourceUse
 from capnp_rig.loadtest.stats.tally import Tally
 from capnp_rig.rigcli.gc_page import publish_gc
@@ -39,7 +40,7 @@ class ProcessRecorder:
         self._cpu = _pin(pin, number)
         is_open_loop = options is not None and options.rate is not None
         self.tally = Tally(open_ns=time.monotonic_ns(), is_open_loop=is_open_loop)
-        self._process = psutil.Process()
+        self._process, self._threads = psutil.Process(), ThreadCounters()
         self._started_s = time.monotonic()
         self._stopped_s: float | None = None
         self._cpu_ns = time.process_time_ns()
@@ -88,7 +89,8 @@ class ProcessRecorder:
         at_s = time.monotonic() - self._started_s
         rss_bytes = int(self._process.memory_info().rss)
         gc = None if self._gc is None else self._gc.use
-        self._use.append(ResourceUse(at_s, time.process_time(), rss_bytes, gc))
+        kernel = self._threads.read(self._process.pid)
+        self._use.append(ResourceUse(at_s, time.process_time(), rss_bytes, gc, kernel))
 
 
 def _pin(pin: str | None, number: int) -> int | None:

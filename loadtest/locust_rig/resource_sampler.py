@@ -1,23 +1,36 @@
-"""What the server uses while Locust runs: CPU and memory, once a second.
+"""What server, master and machine use while Locust runs: CPU, memory, waits, once a second.
 
-Both finding the server and reading its figures mean reading files under /proc. That happens in a
-real thread, so that no user waits for it.
+The processes that make load read their own. Both finding the server and reading its figures mean
+reading files under /proc. That happens in a real thread, so that no user waits for it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import gevent
 
+from capnp_rig.loadtest.engine.kernel_counters import ProcessTable
 from capnp_rig.loadtest.engine.server_usage import (
     WatchedProcess,
     local_server,
     machine_time,
     read_usage,
 )
-from capnp_rig.loadtest.stats.process_use import MachineTime, Usage, cpu_s_between, steal_between
+from capnp_rig.loadtest.stats.disturbance import (
+    SERVER,
+    ProcessWindow,
+    Surroundings,
+    process_windows,
+)
+from capnp_rig.loadtest.stats.process_use import (
+    MachineTime,
+    Usage,
+    cpu_s_between,
+    pressure_between,
+    steal_between,
+)
 from capnp_rig.rigcli.address import AddressError, parse_address
 
 _EVERY_S = 1.0
@@ -34,11 +47,15 @@ def in_thread(function: Callable[..., T], *arguments: object) -> T:
 
 @dataclass(frozen=True, slots=True)
 class ServerReading:
-    """What the server's processes and the machine had used, `t_s` after the run started."""
+    """What the server's processes and the machine had used, `t_s` after the run started.
+
+    `master` is what a process that collects and makes no load had used, None without one.
+    """
 
     t_s: float
     usages: tuple[Usage, ...]
     machine: MachineTime | None
+    master: Usage | None = None
 
 
 @dataclass(slots=True)
@@ -50,14 +67,18 @@ class ServerSampler:
 
     host: str
     readings: list[ServerReading] = field(default_factory=list)
+    # The process that collects, where it makes no load.
+    master: WatchedProcess | None = None
     _parts: list[WatchedProcess] = field(default_factory=list)
     _started_s: float = 0.0
     _greenlet: Any = None
+    _table: ProcessTable | None = None
 
     def start(self, *, every_second: bool) -> None:
         """Find the processes, and read them for the first time."""
         self._started_s = time.monotonic()
         self._find()
+        self._table = in_thread(ProcessTable)
         self._read()
         if every_second and self._parts:
             self._greenlet = gevent.spawn(self._follow)
@@ -67,7 +88,7 @@ class ServerSampler:
         if self._greenlet is not None:
             self._greenlet.kill()
             self._greenlet = None
-        self._read()
+        self._read(is_last=True)
 
     @property
     def is_here(self) -> bool:
@@ -88,6 +109,24 @@ class ServerSampler:
     def steal(self) -> float | None:
         """The share of the machine's CPU time that was stolen; None where it is not known."""
         return steal_between(self.readings[0].machine, self.readings[-1].machine)
+
+    def surroundings(
+        self, generators: Sequence[ProcessWindow], in_flight: int | None = None
+    ) -> Surroundings:
+        """Return what the machine did to the server so far, and to `generators`.
+
+        `in_flight` is how many calls a closed loop has in flight, None where it is not known.
+        """
+        first, last = self.readings[0], self.readings[-1]
+        seconds = last.t_s - first.t_s
+        server = tuple(process_windows(SERVER, first.usages, last.usages, seconds))
+        own = [each.pid for each in (*server, *generators)]
+        return Surroundings(
+            (*server, *generators),
+            () if self._table is None else self._table.busiest(own),
+            pressure_between(first.machine, last.machine, seconds),
+            in_flight,
+        )
 
     def shares(self) -> dict[int, float]:
         """Return the share of a CPU that each process used lately, by pid."""
@@ -119,7 +158,13 @@ class ServerSampler:
             return
         self._parts = in_thread(local_server, address) or self._parts
 
-    def _read(self) -> None:
-        usages = in_thread(read_usage, self._parts)
+    def _read(self, *, is_last: bool = False) -> None:
+        self.readings.append(in_thread(self._reading, is_last))
+
+    def _reading(self, is_last: bool) -> ServerReading:
+        usages = tuple(read_usage(self._parts))
         at_s = time.monotonic() - self._started_s
-        self.readings.append(ServerReading(at_s, tuple(usages), machine_time()))
+        if self._table is not None:
+            self._table.read(is_last=is_last)
+        master = None if self.master is None else self.master.read()
+        return ServerReading(at_s, usages, machine_time(), master)

@@ -27,8 +27,8 @@ from capnp_rig.loadtest.results.load_samples import (
 )
 from capnp_rig.loadtest.results.times_table import CSV_COLUMNS, csv_cells, times_rows
 from capnp_rig.loadtest.results.writing import Origin, write_result
+from capnp_rig.loadtest.stats.disturbance import GENERATOR, SERVER, Surroundings
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
-from capnp_rig.loadtest.stats.process_use import Usage
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, checked, figures, summarize
 from capnp_rig.loadtest.stats.thresholds import parse_threshold
@@ -46,7 +46,7 @@ class RunOutcome:
 
     `problems` say why it does not count at all, `violations` which conditions it fails. A run whose
     `summary` is void, but counts, has neither. `lines` are its table of times, `figures` those of
-    its result.
+    its result; `surroundings` is what the machine did to the run.
     """
 
     summary: Summary
@@ -54,14 +54,25 @@ class RunOutcome:
     violations: tuple[str, ...]
     lines: tuple[str, ...]
     figures: tuple[Figure, ...]
+    surroundings: Surroundings
 
 
 def conclude(
-    live: LiveRun, server: ServerSampler, conditions: Sequence[str], *, is_shaped: bool
+    live: LiveRun,
+    server: ServerSampler,
+    conditions: Sequence[str],
+    *,
+    is_shaped: bool,
+    in_flight: int | None = None,
 ) -> RunOutcome:
-    """Judge a run that has ended; drift is no reason to void one whose load a shape changed."""
+    """Judge a run that has ended; drift is no reason to void one whose load a shape changed.
+
+    `in_flight` is how many calls a closed loop had in flight at most, None where it varied.
+    """
     live.compare_firsts()
-    summary = summarize([live.part(server_cpu_s=server.cpu_s, steal=server.steal)])
+    surroundings = server.surroundings(live.windows, in_flight)
+    part = live.part(server_cpu_s=server.cpu_s, steal=server.steal, surroundings=surroundings)
+    summary = summarize([part])
     problems = tuple(_problems(live))
     reasons = [
         reason
@@ -79,6 +90,7 @@ def conclude(
             *lines_of(*example_parts(summary.examples)),
         ),
         tuple(_figures(live, summary)),
+        surroundings,
     )
 
 
@@ -140,7 +152,13 @@ def write_folder(
         checked=checked(outcome.summary.unchecked),
         summary=outcome.summary.to_json(),
         violations=list(outcome.violations),
-        observed=[{"server_cpu_s": server.cpu_s, "steal": server.steal}],
+        observed=[
+            {
+                "server_cpu_s": server.cpu_s,
+                "steal": server.steal,
+                "surroundings": outcome.surroundings.to_json(),
+            }
+        ],
         generators=list(_generators(live)),
         **more,
     )
@@ -165,12 +183,12 @@ def _generators(live: LiveRun) -> Iterator[dict[str, Any]]:
 def _samples(live: LiveRun, server: ServerSampler) -> Iterator[dict[str, Any]]:
     for each in live.generators.values():
         yield from window_samples(0, each.number, each.report)
-        title = f"locust {each.number}"
         for use in each.use:
-            usage = Usage(title, each.pid, use.cpu_s, use.rss_bytes, use.gc)
-            yield usage_sample(0, use.t_s, "generator", usage)
+            yield usage_sample(0, use.t_s, GENERATOR, each.usage_of(use))
     for reading in server.readings:
+        if reading.master is not None:
+            yield usage_sample(0, reading.t_s, GENERATOR, reading.master)
         for usage in reading.usages:
-            yield usage_sample(0, reading.t_s, "server", usage)
+            yield usage_sample(0, reading.t_s, SERVER, usage)
         if reading.machine is not None:
             yield machine_sample(0, reading.t_s, reading.machine)

@@ -16,10 +16,12 @@ from typing import Any
 
 import gevent
 import locust.log
+import psutil
 from gevent.event import Event
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner
 
+from capnp_rig.loadtest.engine.server_usage import WatchedProcess
 from capnp_rig.loadtest.locust_rig.live_panel import panel
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun, ProcessReport
 from capnp_rig.loadtest.locust_rig.resource_sampler import ServerSampler
@@ -79,6 +81,8 @@ class RunCollector:
         self._origin = Origin(datetime.now(UTC), facts, options.name)
         self._report_here = report_here
         self._server = ServerSampler(next((host for host in hosts if host), ""))
+        if isinstance(runner, MasterRunner):
+            self._server.master = WatchedProcess("locust master", psutil.Process())
         self._server.start(every_second=bool(options.results or environment.web_ui))
         self._is_ending = False
         self._ended = Event()
@@ -164,7 +168,12 @@ class RunCollector:
     def _conclude(self) -> None:
         self._server.stop()
         is_shaped = self._environment.shape_class is not None
-        outcome = conclude(self.live, self._server, self._options.fail_if, is_shaped=is_shaped)
+        users = None if is_shaped or self.live.is_open_loop else self._options.num_users
+        outcome = conclude(
+            *(self.live, self._server, self._options.fail_if),
+            is_shaped=is_shaped,
+            in_flight=None if users is None else users * self._options.in_flight,
+        )
         summary = outcome.summary
         verdict = f"{summary.verdict}: {text_of(summary.reasons)}" if summary.reasons else "valid"
         counts = [open_loop_text(summary)] if summary.is_open_loop else []

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from enum import IntEnum
 
-from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
+from capnp_rig.loadtest.stats.reasons import doubts_of
 from capnp_rig.loadtest.stats.run_summary import Summary
 
 
@@ -53,5 +53,5 @@ def load_statuses(
     """
     if violated or not summary.calls or (summary.errors and not tolerates_errors):
         yield ExitStatus.FAILED
-    if codes_of(summary.reasons) - {ReasonCode.CALLS_FAILED}:
+    if doubts_of(summary.reasons):
         yield ExitStatus.VOID

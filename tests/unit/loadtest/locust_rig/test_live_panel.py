@@ -1,7 +1,10 @@
 import json
 
+import pytest
+
 from capnp_rig.loadtest.engine.server_usage import WatchedProcess
 from capnp_rig.loadtest.locust_rig.live_panel import (
+    EARLY,
     PROCESS_COLUMNS,
     TIMES_COLUMNS,
     panel,
@@ -46,6 +49,31 @@ def test_a_panel_is_plain_values() -> None:
         {"name": "worker 0", "pid": 5, "cpu": 0.5 / 1.1, "rss_bytes": 99_000_000}
     ]
     assert shown["generators"][0]["cpu"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_running", "verdict"),
+    [(0.0, True, EARLY), (9.0, True, EARLY), (9.0, False, "void"), (11.0, True, "void")],
+)
+def test_nothing_is_red_in_the_first_seconds(
+    seconds: float, is_running: bool, verdict: str
+) -> None:
+    # It has just begun: all CPU time so far went into starting.
+    run = LiveRun()
+    window = Window({"read": Times(Histogram.of([100_000] * 5))})
+    report = Report({0: window}, cpu_ns=round(seconds * 0.99e9))
+    run.receive("a", 0, ProcessReport(report, seconds, seconds), now_s=10)
+    shown = panel(run, watch(), 13.0, None, is_running=is_running)
+    assert shown["verdict"] == verdict
+    assert bool(shown["reasons"]) is (verdict == "void")
+
+
+def test_a_run_without_any_call_yet_is_early() -> None:
+    assert panel(LiveRun(), watch(), 0.1, None, is_running=True)["verdict"] == EARLY
+
+
+def test_a_failure_is_red_at_once() -> None:
+    assert panel(live(), watch(), 13.0, None, is_running=True)["verdict"] == "failed"
 
 
 def test_the_pages_tables_are_html_with_every_text_escaped() -> None:

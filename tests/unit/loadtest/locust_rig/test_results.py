@@ -1,12 +1,13 @@
 from argparse import Namespace
+from dataclasses import replace
 
 import pytest
 
-from capnp_rig.loadtest.locust_rig.live_run import LiveRun, ProcessReport
+from capnp_rig.loadtest.locust_rig.live_run import LiveRun, ProcessReport, ResourceUse
 from capnp_rig.loadtest.locust_rig.resource_sampler import ServerReading, ServerSampler
 from capnp_rig.loadtest.locust_rig.results import RunOutcome, conclude, plain_options
 from capnp_rig.loadtest.stats.histogram import Histogram
-from capnp_rig.loadtest.stats.process_use import MachineTime, Usage
+from capnp_rig.loadtest.stats.process_use import KernelCounts, MachineTime, Usage
 from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of, text_of
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
@@ -55,6 +56,37 @@ def test_a_good_run() -> None:
     assert {figure.verdict for figure in found.figures} == {"ok"}
     (row,) = [line for line in found.lines if "service" in line]
     assert row.replace("│", "").split()[:4] == ["read", "service", "240,000", "20,000"]
+
+
+def test_a_worker_that_waited_for_a_cpu_voids_the_run() -> None:
+    run, kernel = live(), KernelCounts(0.1)
+    use = (
+        ResourceUse(0.0, 1.0, 4096, kernel=kernel),
+        ResourceUse(12.0, 7.0, 4096, kernel=replace(kernel, wait_s=2.5)),
+    )
+    run.receive("a", 0, ProcessReport(Report(final=True), 12.5, 12.0, pid=9, use=use), now_s=12.5)
+    summary = outcome(run).summary
+    assert codes_of(summary.reasons) == {ReasonCode.CPU_WAIT}
+    assert "generator locust 0 waited 20.0% of the time" in text_of(summary.reasons)
+    assert {figure.verdict for figure in outcome(run).figures if figure.name != "failures"} == {
+        "void"
+    }
+
+
+def test_a_server_that_was_throttled_voids_the_run() -> None:
+    server = watch()
+    first, last = server.readings
+    used = [
+        replace(reading.usages[0], kernel=KernelCounts(0.0, throttles=count, throttled_s=0.1))
+        for reading, count in ((first, 3), (last, 5))
+    ]
+    server.readings = [
+        replace(reading, usages=(usage,))
+        for reading, usage in zip((first, last), used, strict=True)
+    ]
+    assert codes_of(conclude(live(), server, (), is_shaped=False).summary.reasons) == {
+        ReasonCode.THROTTLED
+    }
 
 
 def test_conditions_that_hold_are_violations() -> None:
