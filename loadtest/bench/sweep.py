@@ -18,7 +18,7 @@ from capnp_rig.loadtest.protocols import load_any_workload
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
-from capnp_rig.loadtest.stats.run_summary import LIMITS, summarize
+from capnp_rig.loadtest.stats.run_summary import LIMITS, checked, plain_examples, summarize
 
 # A process that starts and connects, beside its load, until the first has shown what it takes.
 _OVERHEAD_S = 0.7
@@ -67,6 +67,8 @@ def run(config: SweepConfig, show: ShowProgress) -> tuple[WrittenResult, EarlyEn
         workload=label,
         limits=dict(LIMITS),
         ended_early=None if early_end is None else early_end.text,
+        checked=checked(config.load.unchecked),
+        failed_calls=[each for step in steps for each in step.failed_calls],
     )
     return written, early_end
 
@@ -108,5 +110,6 @@ def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[SweepStep]:
             server_cpu_s=seen.server_cpu_s,
             steal=measured.steal,
             failures=dict(seen.failures),
+            failed_calls=plain_examples([seen]),
             service=seen.service.to_json(),
         )

@@ -33,7 +33,7 @@ class SweepStep:
 
     `calls` were answered in `seconds`; `busy` is the largest share of them that a generator process
     worked. `server_cpu_s` and `steal` are None where they cannot be read. `service` is a
-    `Histogram` made plain.
+    `Histogram` made plain, `failed_calls` are examples of failed calls.
     """
 
     round: int
@@ -47,6 +47,7 @@ class SweepStep:
     steal: float | None
     failures: Mapping[str, int]
     service: Mapping[str, Any]
+    failed_calls: Sequence[Mapping[str, Any]] = ()
 
     @property
     def calls_in_flight(self) -> int:

@@ -391,9 +391,8 @@ def search_command(
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.engine.search import SearchConfig, run
     from capnp_rig.loadtest.report.rate_curve import rate_table
-    from capnp_rig.loadtest.report.run_tables import answer_notes, unchecked_notes
+    from capnp_rig.loadtest.report.run_tables import answer_notes, check_notes
     from capnp_rig.loadtest.report.terminal import show
-    from capnp_rig.loadtest.stats.run_summary import checked
     from capnp_rig.loadtest.stats.slo import SloError, parse_slo
 
     try:
@@ -404,20 +403,20 @@ def search_command(
     if start_hz > highest_hz:
         raise click.UsageError("--from is above --to" if to_hz else "--from takes --to as well")
     load = load_config(asked)
-    unchecked = load.unchecked
     config = SearchConfig(load, objective, start_hz, highest_hz, tries_highest=to_hz is not None)
     if config.lowest_hz > highest_hz:
         raise click.UsageError(
             f"too few calls: {slo} takes {config.lowest_hz:,.0f} calls/s or a longer --probe"
         )
     result = measured(run, config, RunError, rhythm=Rhythm(every_s=0.0))
+    document = result.written.result.document
     curve = [point.to_json() for point in result.curve]
     if as_json:
         answer = {name: getattr(result.answer, name) for name in ("rate_hz", "failing_hz", "limit")}
-        plain = {"slo": objective.text, **answer, "curve": curve, "checked": checked(unchecked)}
-        click.echo(json.dumps(plain))
+        checks = {name: document[name] for name in ("checked", "failed_calls")}
+        click.echo(json.dumps({"slo": objective.text, **answer, "curve": curve, **checks}))
     else:
-        notes = *answer_notes(objective, result.answer), *unchecked_notes(unchecked)
+        notes = *answer_notes(objective, result.answer), *check_notes(document)
         show(stdout(), rate_table(curve, slo), *notes)
     finish(result.written, err=True)
     if result.early_end is not None:

@@ -64,16 +64,15 @@ def sweep_command(
     from capnp_rig.loadtest.bench.sweep import SweepConfig, has_failed_calls, run
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.report.flight_curve import flight_notes, flight_table
-    from capnp_rig.loadtest.report.run_tables import unchecked_notes
+    from capnp_rig.loadtest.report.run_tables import check_notes
     from capnp_rig.loadtest.report.terminal import show
 
-    load = load_config(asked)
-    config = SweepConfig(load, in_flight, rounds)
+    config = SweepConfig(load_config(asked), in_flight, rounds)
     written, early_end = measured(run, config, RunError)
     if as_json:
         click.echo(json.dumps([figure.to_json() for figure in written.figures]))
     else:
-        notes = *flight_notes(written.figures), *unchecked_notes(load.unchecked)
+        notes = *flight_notes(written.figures), *check_notes(written.result.document)
         show(stdout(), flight_table(written.figures), *notes)
     finish(written, err=True)
     if early_end is not None:

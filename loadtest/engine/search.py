@@ -17,7 +17,13 @@ from capnp_rig.loadtest.stats.histogram import merge
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.rate_search import Answer, Probe, RateSearch
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
-from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, summarize
+from capnp_rig.loadtest.stats.run_summary import (
+    LIMITS,
+    Summary,
+    checked,
+    plain_examples,
+    summarize,
+)
 from capnp_rig.loadtest.stats.slo import Outcome, Slo, judge, least_calls
 
 _CONTRACT = "round trip"
@@ -133,6 +139,8 @@ def run(config: SearchConfig, show: ShowProgress) -> SearchResult:
         samples=_samples(done),
         workload=label,
         limits=dict(LIMITS),
+        checked=checked(config.load.unchecked),
+        failed_calls=plain_examples(each.summary for each in done),
         found=_plain_answer(answer),
         curve=[point.to_json() for point in curve],
         probes=list(_probes(done)),

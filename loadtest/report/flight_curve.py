@@ -9,6 +9,7 @@ from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, 
 from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
 from capnp_rig.loadtest.report.figures import figure_cell, figure_point, interval_of
 from capnp_rig.loadtest.report.line_styles import PERCENTILES, look_of
+from capnp_rig.loadtest.report.run_tables import check_notes
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import (
     Text,
@@ -63,6 +64,7 @@ def flight_parts(source: Source) -> Iterator[Part]:
         panels=panels,
     )
     yield flight_table(source.figures, folded=True)
+    yield from check_notes(source.document)
 
 
 def _rate_text(value: float) -> str:

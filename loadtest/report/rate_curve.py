@@ -8,6 +8,7 @@ from capnp_rig.loadtest.report.cells import cell, number_cell, row
 from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point
 from capnp_rig.loadtest.report.document import Paragraph, Part, Table, Tone
 from capnp_rig.loadtest.report.line_styles import PERCENTILES
+from capnp_rig.loadtest.report.run_tables import check_notes
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import sentence, time_text, us_text
 from capnp_rig.loadtest.results import ResultError
@@ -23,6 +24,7 @@ def search_parts(source: Source) -> Iterator[Part]:
     try:
         yield _rate_chart(source, curve)
         yield rate_table(curve)
+        yield from check_notes(source.document)
     except (KeyError, TypeError, ValueError) as error:
         raise ResultError(f"{source.folder}: the curve is damaged: {error}") from error
 

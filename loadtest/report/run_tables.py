@@ -1,6 +1,7 @@
 """The tables and sentences of a load run or a search, its times by label and clock (no I/O)."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from capnp_rig.loadtest.report.cells import number_cell, row, us_cell
 from capnp_rig.loadtest.report.document import Cell, Notes, Paragraph, Part, Table, Tone
@@ -8,7 +9,7 @@ from capnp_rig.loadtest.report.units import capitalized
 from capnp_rig.loadtest.results.times_table import PERCENTILES
 from capnp_rig.loadtest.results.times_table import Row as Times
 from capnp_rig.loadtest.stats import run_summary
-from capnp_rig.loadtest.stats.failures import FailedCall
+from capnp_rig.loadtest.stats.failures import FailedCall, first_examples
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.process_use import ProcessUse, workers_of
 from capnp_rig.loadtest.stats.rate_search import VERIFICATIONS, Answer
@@ -67,10 +68,12 @@ def beside_verdict(verdict: str, unchecked: Iterable[Reason]) -> str:
     return text_of([Reason.of(ReasonCode.OTHER, text=verdict), *unchecked])
 
 
-def unchecked_notes(unchecked: Iterable[Reason]) -> Iterator[Paragraph]:
-    """Yield what of the replies nobody compared, a sentence each."""
-    for reason in unchecked:
-        yield Paragraph(f"{capitalized(reason.text)}.")
+def check_notes(document: Mapping[str, Any]) -> Iterator[Part]:
+    """Yield what of the replies to a search or a sweep nobody compared, and its failed calls."""
+    for text in document.get("checked", {}).get("unchecked", ()):
+        yield Paragraph(f"{capitalized(text)}.")
+    failed = map(FailedCall.from_json, document.get("failed_calls", ()))
+    yield from example_parts(first_examples(failed))
 
 
 def example_parts(examples: Iterable[FailedCall]) -> Iterator[Notes]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
@@ -163,6 +163,12 @@ def checked(unchecked: Sequence[Reason]) -> dict[str, Any]:
         "unchecked": [reason.text for reason in unchecked],
         "unchecked_codes": [reason.to_json() for reason in unchecked],
     }
+
+
+def plain_examples(summaries: Iterable[Summary]) -> list[dict[str, Any]]:
+    """Return the first failed calls of several runs in plain values."""
+    examples = first_examples(each for summary in summaries for each in summary.examples)
+    return [each.to_json() for each in examples]
 
 
 def _times_us(times: Histogram) -> dict[str, float | None]:

@@ -118,7 +118,7 @@ class EqualToFirst:
 
     def __call__(self, results: Any, /) -> str | None:
         """Return that the reply is another than the first, None if it is the first or equal."""
-        text = json_text(results)
+        text = _encode(results.to_dict())
         if self._first is None:
             self._first = text, readable(results)
             digest = hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -141,6 +141,10 @@ class EqualToFirst:
         return "" if self._first is None else self._first[1]
 
 
+def _comparable(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else _kind(value)
+
+
 # --- as JSON ---------------------------------------------------------------------------------
 
 
@@ -161,6 +165,10 @@ def readable(results: Any) -> str:
     except WireError as error:
         return f"unreadable: {error}"
     return json.dumps(plain, ensure_ascii=False, default=_kind)
+
+
+# Compiled by Python once, where `json.dumps` makes one each time that it gets a `default`.
+_encode = json.JSONEncoder(default=_comparable).encode
 
 
 def _plain(value: Any, *, data_as_text: bool) -> Any:

@@ -13,15 +13,19 @@ from capnp_rig.loadtest.locust_rig.live_panel import (
 )
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun, ProcessReport, ResourceUse
 from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, ServerReading, ServerSampler
+from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.process_use import Usage
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
 
 def live(host: str = "here", failure: str = "Overloaded: full") -> LiveRun:
     run = LiveRun()
     window = Window({"read": Times(Histogram.of([100_000] * 500))}, failures={failure: 2})
-    report = Report({0: window}, cpu_ns=500_000_000)
+    example = FailedCall(failure, failure, request="<u>", expected="1", came="2")
+    unchecked = (Reason(ReasonCode.CHECK_ID),)
+    report = Report({0: window}, cpu_ns=500_000_000, examples=(example,), unchecked=unchecked)
     used = (ResourceUse(0.0, 1.0, 10_000_000), ResourceUse(1.0, 1.5, 20_000_000))
     run.receive("a", 0, ProcessReport(report, 2.0, 2.0, 7, host, 1, used), now_s=10)
     return run
@@ -45,6 +49,7 @@ def test_a_panel_is_plain_values() -> None:
     assert (shown["calls_per_s"], shown["rate_now_hz"]) == (250, 250)
     assert shown["failures"] == [{"kind": "Overloaded: full", "count": 2}]
     assert shown["verdict"] == "failed"
+    assert shown["reasons"][-1] == "content not checked: --check id"
     assert shown["server"]["processes"] == [
         {"name": "worker 0", "pid": 5, "cpu": 0.5 / 1.1, "rss_bytes": 99_000_000}
     ]
@@ -80,11 +85,12 @@ def test_the_pages_tables_are_html_with_every_text_escaped() -> None:
     run = live(host="<i>", failure="<b>no</b>")
     shown = panel(run, watch(Usage("worker 0", 5, 3.0, 1)), 13.0, None, is_running=True)
     tables = shown["tables"]
-    assert [*tables] == ["times", "server", "generators", "failures"]
+    assert [*tables] == ["times", "server", "generators", "failures", "examples"]
     assert ">45 %</td>" in tables["server"]
     assert ">99.0 MB</td>" in tables["server"]
     assert ">&lt;i&gt;</td>" in tables["generators"]
     assert ">&lt;b&gt;no&lt;/b&gt;</td>" in tables["failures"]
+    assert ">&lt;u&gt;</td>" in tables["examples"]
     assert ">service</td>" in tables["times"]
     assert panel(run, watch(), 13.0, None, is_running=True)["tables"]["server"] == "none"
 

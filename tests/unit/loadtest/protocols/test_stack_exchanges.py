@@ -19,7 +19,7 @@ from capnp_rig.loadtest.protocols.http2_frames import (
     HEADERS,
     ReplyHeaders,
 )
-from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.stats.failures import FailedCall, WrongReply
 from capnp_rig.loadtest.workload import BINARY, TEXT, WorkloadConfig, WorkloadError
 
 pytest.importorskip("hpack", reason="needs the extra stacks: hpack")
@@ -163,6 +163,12 @@ def test_one_wrong_byte_is_noticed(stack: str, kind: str, place: str, size: int)
     assert joined.kinds == [WrongReply, WrongReply]
     assert [(sent, now) for _, sent, now in joined.failed] == [(1, 2), (5, 6)]
     assert len(joined.answered) == 6
+    for error, _, _ in joined.failed:
+        example = FailedCall.of("kind", error)
+        assert example.request
+        # Around what differs, however long they are.
+        assert example.expected != example.came
+        assert len(example.expected) < 2_000
 
 
 @pytest.mark.parametrize("kind", [TEXT, BINARY])
