@@ -41,26 +41,21 @@ class KernelCounts:
 class ThreadSums:
     """Adds up what the kernel counts per thread, so that a thread that ends takes nothing away.
 
-    What a thread had counted when it was last seen stays in the sum; one that begins and ends
-    between two looks is missed.
+    The most that was seen of each thread counts. One that begins and ends between two looks is
+    missed, as is what a thread has counted that was given the id of one that ended.
     """
 
     def __init__(self) -> None:
-        self._latest: dict[int, int] = {}
-        self._gone = 0
+        self._most: dict[int, int] = {}
 
     def add(self, threads: Mapping[int, int]) -> int | None:
         """Take the counts of the threads that there are, by id; return the sum over all so far.
 
-        None where no thread was ever seen.
+        None where no thread was ever seen. Two looks at once may come in either order.
         """
         for thread, count in threads.items():
-            known = self._latest.get(thread, 0)
-            if count < known:
-                # Another thread, which was given the id of one that ended.
-                self._gone += known
-            self._latest[thread] = count
-        return self._gone + sum(self._latest.values()) if self._latest else None
+            self._most[thread] = max(count, self._most.get(thread, 0))
+        return sum(self._most.values()) if self._most else None
 
 
 @dataclass(frozen=True, slots=True)

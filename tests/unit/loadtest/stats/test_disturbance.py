@@ -163,9 +163,9 @@ def test_a_thread_that_ends_takes_nothing_away() -> None:
     assert sums.add({}) is None
     assert sums.add({1: 100, 2: 50}) == 150
     assert sums.add({1: 110}) == 160
-    # The id of the ended thread is given to another.
-    assert sums.add({1: 110, 2: 7}) == 167
-    assert sums.add({1: 120, 2: 9}) == 179
+    # An older look that comes late takes nothing away either.
+    assert sums.add({1: 105, 2: 49}) == 160
+    assert sums.add({1: 120, 3: 9}) == 179
 
 
 def test_counts_that_one_reading_has_not_are_none() -> None:
