@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from capnp_rig.loadtest.bench.commands import run_locust
-from capnp_rig.loadtest.bench.pair_figures import ratio_figures, value_figure
+from capnp_rig.loadtest.bench.pair_figures import ratio_figures, value_figure, voided
 from capnp_rig.loadtest.bench.rounds import (
     AGAIN,
     BASELINE,
@@ -40,6 +40,7 @@ from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
+from capnp_rig.loadtest.stats.disturbance import round_disturbances
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
@@ -72,7 +73,8 @@ class BenchLocustConfig:
 class Round:
     """What one Locust process did in its window; `role` is baseline, candidate or again.
 
-    `cpu_s` is what that process used, `server_cpu_s` what the server's did.
+    `cpu_s` is what that process used, `server_cpu_s` what the server's did; `surroundings` is what
+    the machine did to both, made plain, None in older results.
     """
 
     number: int
@@ -83,6 +85,7 @@ class Round:
     failures: int
     cpu_s: float
     server_cpu_s: float
+    surroundings: Mapping[str, Any] | None = None
 
     @property
     def server_busy(self) -> float:
@@ -129,7 +132,8 @@ def figures(measured: Sequence[Round], users: int, *, calls: bool = False) -> li
             value_figure(load, name, "generator CPU per call", "µs", costs),
             value_figure(load, name, "server busy", "share", [r.server_busy for r in chosen]),
         ]
-    return listed + _ratios(load, of_role, names)
+    disturbed = round_disturbances(each.surroundings for each in measured)
+    return voided(listed + _ratios(load, of_role, names), disturbed)
 
 
 def _ratios(

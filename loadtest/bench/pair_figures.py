@@ -1,6 +1,6 @@
 """Figures from values of processes or rounds, and the ratios of pairs of them (no I/O)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +51,15 @@ def median_figure(
     """Return the median of one value per process, with its interval; None without a value."""
     middle = interval_of_median(values, seed=0) if values else None
     return interval_figure(name, middle, unit, contract, labels, judged)
+
+
+def voided(figures: Iterable[Figure], reasons: tuple[Reason, ...]) -> list[Figure]:
+    """Return figures as void for `reasons`, as they are without any."""
+    if not reasons:
+        return list(figures)
+    return [
+        replace(each, verdict=Verdict.VOID, reasons=(*reasons, *each.reasons)) for each in figures
+    ]
 
 
 def value_figure(

@@ -22,6 +22,7 @@ from capnp_rig.loadtest.bench.pair_figures import (
     ratio_figures,
     value_figure,
     value_labels,
+    voided,
 )
 from capnp_rig.loadtest.bench.rounds import (
     AGAIN,
@@ -39,6 +40,7 @@ from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.server_process import ServerProcess, running_server
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
+from capnp_rig.loadtest.stats.disturbance import round_disturbances
 from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
@@ -95,7 +97,8 @@ class Load:
 class Round:
     """What one server did under one load in one round; `role` is baseline, candidate or again.
 
-    `cpu_s` is what its processes used meanwhile.
+    `cpu_s` is what its processes used meanwhile, `surroundings` what the machine did to them and to
+    the generator, made plain; None in older results.
     """
 
     number: int
@@ -105,6 +108,7 @@ class Round:
     in_flight: int
     result: Load
     cpu_s: float
+    surroundings: Mapping[str, Any] | None = None
 
     @property
     def cpu_us_per_call(self) -> float:
@@ -150,8 +154,8 @@ def _rounds(
             workload=WorkloadConfig(payload_bytes=config.payload_bytes),
             cpu=generator_cpu,
         )
-        result, cpu_s = _measure(_BY_ROLE[turn.role], load, server_cpu, folder)
-        yield Round(turn.number, turn.order, turn.role, connections, in_flight, result, cpu_s)
+        seen = _measure(_BY_ROLE[turn.role], load, server_cpu, folder)
+        yield Round(turn.number, turn.order, turn.role, connections, in_flight, *seen)
 
 
 def _server(engine: str, cpu: int, folder: Path) -> AbstractContextManager[ServerProcess]:
@@ -163,7 +167,9 @@ def _server(engine: str, cpu: int, folder: Path) -> AbstractContextManager[Serve
     )
 
 
-def _measure(engine: str, load: EngineConfig, server_cpu: int, folder: Path) -> tuple[Load, float]:
+def _measure(
+    engine: str, load: EngineConfig, server_cpu: int, folder: Path
+) -> tuple[Load, float, dict[str, Any]]:
     with _server(engine, server_cpu, folder) as server:
         try:
             measured = run_engines([replace(load, address=server.address)], server.parts())
@@ -175,7 +181,8 @@ def _measure(engine: str, load: EngineConfig, server_cpu: int, folder: Path) -> 
     if total.failed or not result.calls or cpu_s is None:
         raise BenchError(f"the {engine} engine failed: {total.failures or 'no calls'}")
     times = total.times.service.to_json()
-    return Load(result.calls, result.seconds, result.busy, times), cpu_s
+    seen = Load(result.calls, result.seconds, result.busy, times)
+    return seen, cpu_s, measured.surroundings.to_json()
 
 
 def _time_in_memory(number: int, cpu: int) -> dict[str, float]:
@@ -205,7 +212,9 @@ def figures(measured: Sequence[Round]) -> list[Figure]:
     listed: list[Figure] = []
     for load in LOADS:
         chosen = by_role(each for each in measured if (each.connections, each.in_flight) == load)
-        listed += _of_load("{} x {}".format(*load), chosen)
+        some = [each for measured in chosen.values() for each in measured]
+        disturbed = round_disturbances(each.surroundings for each in some)
+        listed += voided(_of_load("{} x {}".format(*load), chosen), disturbed)
     return listed
 
 

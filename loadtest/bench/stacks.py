@@ -293,6 +293,7 @@ def _seen(measured: EngineRun) -> dict[str, Any]:
         "busy": result.busy,
         "server_cpu_s": measured.server_cpu_s,
         "steal": measured.steal,
+        "surroundings": measured.surroundings.to_json(),
         "scheduled": report.scheduled,
         "failures": failures,
         "service": clocks.service.to_json(),

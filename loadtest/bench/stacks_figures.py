@@ -15,6 +15,7 @@ from typing import Any
 
 from capnp_rig.loadtest.bench.pair_figures import CONTRACT, OK, interval_figure
 from capnp_rig.loadtest.protocols import CAPNP, ECHO
+from capnp_rig.loadtest.stats.disturbance import round_disturbances
 from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
 from capnp_rig.loadtest.stats.pair_statistics import (
@@ -62,7 +63,8 @@ class StackSample:
     `again` is whether it is capnp's second turn of the round, `order` the position of the turn.
     `server_cpu_s` is what the server's processes used in the window, `steal` the share of CPU time
     that other machines took; None where they cannot be read. The histograms are those of service,
-    response and lateness, as JSON; `failures` go by kind.
+    response and lateness, as JSON; `failures` go by kind. `surroundings` is what the machine did to
+    the processes, as JSON, None in older results.
     """
 
     stack: str
@@ -85,6 +87,7 @@ class StackSample:
     service: Mapping[str, Any] | None = None
     response: Mapping[str, Any] | None = None
     lateness: Mapping[str, Any] | None = None
+    surroundings: Mapping[str, Any] | None = None
 
     @property
     def load(self) -> StackLoad:
@@ -219,7 +222,16 @@ def _broken(samples: Sequence[StackSample]) -> Reason | None:
     steal = sum((sample.steal or 0.0) for sample in samples) / len(samples)
     if steal > LIMITS["steal"]:
         return Reason.of(ReasonCode.STEAL, share=steal)
-    return None
+    service = merge(sample.times("service") for sample in samples)
+    disturbed = round_disturbances(
+        (sample.surroundings for sample in samples), service, _rate(samples)
+    )
+    return disturbed[0] if disturbed else None
+
+
+def _rate(samples: Sequence[StackSample]) -> float:
+    """Return the calls per second over all samples."""
+    return sum(each.calls for each in samples) / sum(each.seconds for each in samples)
 
 
 def _is_generator_busy(samples: Sequence[StackSample]) -> bool:
@@ -262,7 +274,7 @@ def _percentiles(samples: Sequence[StackSample], broken: Reason | None) -> Itera
     whole = merge(times)
     late = _late(samples, whole) if is_open else None
     draws = _draws(times, whole)
-    calls_per_s = sum(each.calls for each in samples) / sum(each.seconds for each in samples)
+    calls_per_s = _rate(samples)
     for name, percent in PERCENTILES.items():
         value_ns = whole.percentile_ns(percent)
         low, high = _interval_ns(times, percent, draws)

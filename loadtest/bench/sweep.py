@@ -112,4 +112,5 @@ def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[SweepStep]:
             failures=dict(seen.failures),
             failed_calls=plain_examples([seen]),
             service=seen.service.to_json(),
+            surroundings=measured.surroundings.to_json(),
         )

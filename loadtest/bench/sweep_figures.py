@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from capnp_rig.loadtest.bench.pair_figures import CONTRACT, median_figure
+from capnp_rig.loadtest.stats.disturbance import round_disturbances
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
 from capnp_rig.loadtest.stats.pair_statistics import Judgement, Verdict
@@ -33,7 +34,8 @@ class SweepStep:
 
     `calls` were answered in `seconds`; `busy` is the largest share of them that a generator process
     worked. `server_cpu_s` and `steal` are None where they cannot be read. `service` is a
-    `Histogram` made plain, `failed_calls` are examples of failed calls.
+    `Histogram` made plain, `failed_calls` are examples of failed calls; `surroundings` is a
+    `Surroundings` made plain, None in older results.
     """
 
     round: int
@@ -48,6 +50,7 @@ class SweepStep:
     failures: Mapping[str, int]
     service: Mapping[str, Any]
     failed_calls: Sequence[Mapping[str, Any]] = ()
+    surroundings: Mapping[str, Any] | None = None
 
     @property
     def calls_in_flight(self) -> int:
@@ -107,6 +110,7 @@ def judge_steps(what: str, steps: Sequence[SweepStep]) -> Judgement:
         reasons.append(Reason(ReasonCode.NO_CALLS))
     if steal > LIMITS["steal"]:
         reasons.append(Reason.of(ReasonCode.STEAL, share=steal))
+    reasons += round_disturbances((step.surroundings for step in steps), *_together(steps))
     reasons += _own_reasons(what, steps)
     if reasons:
         return Judgement(Verdict.VOID, tuple(reasons))
@@ -115,11 +119,16 @@ def judge_steps(what: str, steps: Sequence[SweepStep]) -> Judgement:
     return Judgement(Verdict.OK)
 
 
+def _together(steps: Sequence[SweepStep]) -> tuple[Histogram, float]:
+    """Return the service times of all steps, and their calls per second."""
+    seconds = sum(step.seconds for step in steps)
+    calls_per_s = sum(step.calls for step in steps) / seconds if seconds else 0.0
+    return merge(Histogram.from_json(step.service) for step in steps), calls_per_s
+
+
 def _own_reasons(what: str, steps: Sequence[SweepStep]) -> Iterator[Reason]:
     if what in PERCENTILES:
-        times = merge(Histogram.from_json(step.service) for step in steps)
-        seconds = sum(step.seconds for step in steps)
-        calls_per_s = sum(step.calls for step in steps) / seconds if seconds else 0.0
+        times, calls_per_s = _together(steps)
         short = short_reason(times, PERCENTILES[what], calls_per_s)
         if short is not None:
             yield short

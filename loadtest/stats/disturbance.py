@@ -99,6 +99,22 @@ class Surroundings:
         """Return plain values."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any] | None) -> "Surroundings":
+        """Return what `to_json` wrote; nothing is known where older results have none.
+
+        Raises:
+            KeyError, TypeError: It is not as it was written.
+        """
+        if plain is None:
+            return cls()
+        processes = (
+            ProcessWindow(**{**each, "kernel": KernelCounts(**each["kernel"])})
+            for each in plain["processes"]
+        )
+        others = (OtherProcess(**each) for each in plain["others"])
+        return cls(tuple(processes), tuple(others), plain["pressure"], plain["in_flight"])
+
     def busiest(self, role: str) -> float | None:
         """Return the largest share of a CPU that a process of a role used, None without any."""
         return max((each.busy for each in self.processes if each.role == role), default=None)
@@ -134,12 +150,16 @@ def busiest_others(
         for key, (name, cpu_s) in after.items()
         if key[0] not in ours and seconds > 0
     ]
-    busy = sorted((each for each in used if each.cores > 0), key=lambda each: -each.cores)
-    return tuple(busy[:_NAMED])
+    busy = [each for each in used if each.cores > 0]
+    return tuple(sorted(busy, key=_cores, reverse=True)[:_NAMED])
+
+
+def _cores(other: OtherProcess) -> float:
+    return other.cores
 
 
 def pooled(windows: Iterable[Surroundings]) -> Surroundings:
-    """Return several windows as one, as a bench judges its rounds: processes go by role and name.
+    """Return several windows under one load as one: processes go by role and name, others by pid.
 
     A count that one of them does not have is not known of all.
     """
@@ -148,7 +168,9 @@ def pooled(windows: Iterable[Surroundings]) -> Surroundings:
     for each in windows:
         for process in each.processes:
             by_name.setdefault((process.role, process.name), []).append(process)
-    others = sorted((each for one in windows for each in one.others), key=lambda each: -each.cores)
+    others: dict[int, OtherProcess] = {}
+    for other in sorted((each for one in windows for each in one.others), key=_cores):
+        others[other.pid] = other
     return Surroundings(
         tuple(
             ProcessWindow(
@@ -159,8 +181,24 @@ def pooled(windows: Iterable[Surroundings]) -> Surroundings:
             )
             for (role, name), some in by_name.items()
         ),
-        tuple(others[:_NAMED]),
+        tuple(sorted(others.values(), key=_cores, reverse=True)[:_NAMED]),
+        in_flight=windows[0].in_flight if windows else None,
     )
+
+
+def round_disturbances(
+    rounds: Iterable[Mapping[str, Any] | None],
+    service: Histogram | None = None,
+    calls_per_s: float = 0.0,
+) -> tuple[Reason, ...]:
+    """Return what the machine did to the rounds of a bench under one load, all together.
+
+    Each is what `Surroundings.to_json` made, None in older results. `service` has the service times
+    of all their calls, None where they are not known.
+    """
+    window = pooled(map(Surroundings.from_json, rounds))
+    idle = None if service is None else idleness(window, service, calls_per_s)
+    return (*disturbances([window]), *([] if idle is None else [idle]))
 
 
 def disturbances(windows: Sequence[Surroundings]) -> Iterator[Reason]:

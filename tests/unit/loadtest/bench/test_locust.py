@@ -1,3 +1,7 @@
+from typing import Any
+
+from sample_surroundings import CALM, DISTURBED
+
 from capnp_rig.loadtest.bench.locust import Round, figures, sides
 from capnp_rig.loadtest.results import Figure
 
@@ -5,7 +9,12 @@ REQUESTS = {"baseline": 10_000, "candidate": 60_000, "again": 10_200}
 CPU_S = {"baseline": 1.0, "candidate": 0.9, "again": 1.0}
 
 
-def made(count: int, *, busy: dict[str, float] | None = None) -> dict[str, Figure]:
+def made(
+    count: int,
+    *,
+    busy: dict[str, float] | None = None,
+    surroundings: dict[str, Any] | None = None,
+) -> dict[str, Figure]:
     """Return the figures of rounds of 1 s in which the candidate makes 6 times as many calls."""
     rounds = [
         Round(
@@ -17,11 +26,17 @@ def made(count: int, *, busy: dict[str, float] | None = None) -> dict[str, Figur
             failures=0,
             cpu_s=CPU_S[role],
             server_cpu_s=(busy or {}).get(role, 0.5),
+            surroundings=surroundings,
         )
         for number in range(count)
         for role in REQUESTS
     ]
     return {figure.name: figure for figure in figures(rounds, 16)}
+
+
+def test_a_disturbed_bench_has_no_figures() -> None:
+    assert not any(figure.is_void for figure in made(8, surroundings=CALM).values())
+    assert all(figure.is_void for figure in made(8, surroundings=DISTURBED).values())
 
 
 RATE_RATIO = "16 x 1: ReverseUser over FastHttpUser, calls/s"

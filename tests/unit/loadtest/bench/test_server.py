@@ -1,3 +1,7 @@
+from dataclasses import replace
+
+from sample_surroundings import CALM, DISTURBED
+
 from capnp_rig.loadtest.bench.server import LOADS, Load, Round, figures, in_memory_figures
 from capnp_rig.loadtest.stats.figure import FigureKind
 from capnp_rig.loadtest.stats.histogram import Histogram
@@ -39,6 +43,20 @@ def test_figures_are_those_of_the_rounds() -> None:
     assert found["64 x 1: A/A, calls/s"].verdict == "floor"
     assert round(found["64 x 1: wire server CPU per call"].value or 0, 6) == 8
     assert found["64 x 1: wire service time p99"].value == 5.0
+
+
+def test_a_load_that_was_disturbed_has_no_figures() -> None:
+    calm = [replace(each, surroundings=CALM) for each in rounds(8)]
+    disturbed = [
+        replace(
+            each, surroundings=DISTURBED if (each.connections, each.in_flight) == LOADS[0] else CALM
+        )
+        for each in rounds(8)
+    ]
+    assert not any(figure.is_void for figure in figures(calm))
+    voids = {figure.name.partition(":")[0] for figure in figures(disturbed) if figure.is_void}
+    assert voids == {"{} x {}".format(*LOADS[0])}
+    assert all("loop (pid 99)" in each.reason for each in figures(disturbed) if each.is_void)
 
 
 def test_every_figure_has_labels_of_a_known_kind() -> None:

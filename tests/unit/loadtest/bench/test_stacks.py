@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+from sample_surroundings import CALM, DISTURBED
 
 from capnp_rig.loadtest.bench.stacks_figures import (
     CALLS,
@@ -68,6 +69,14 @@ def rounds(stack: str, *calls: int, **changes: Any) -> list[StackSample]:
 # Eleven rounds that differ a little, in the same way for whoever has them.
 STEADY = [10_000 + 20 * (number % 5) for number in range(11)]
 FASTER = [2 * calls for calls in STEADY]
+
+
+def test_a_disturbed_load_has_no_figures() -> None:
+    calm, disturbed = (
+        find(figures(rounds("json", *STEADY, surroundings=each)), "json", CALLS)
+        for each in (CALM, DISTURBED)
+    )
+    assert (calm.verdict, codes_of(disturbed.reasons)) == ("ok", {ReasonCode.CPU_WAIT})
 
 
 def find(found: Sequence[Figure], stack: str, figure: str, **labels: Any) -> Figure:

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from sample_surroundings import CALM, DISTURBED
 
 from capnp_rig.loadtest.bench.sweep_figures import (
     CPU,
@@ -70,6 +71,15 @@ def test_five_rounds_have_no_interval() -> None:
         ({"busy": 0.95}, P99, "ok", ""),
         ({"failures": {"gone": 2}}, CPU, "void", "12 calls failed"),
         ({"steal": 0.05}, RATE, "void", "5.0% of the CPU time was stolen by other machines"),
+        ({"surroundings": CALM}, RATE, "ok", ""),
+        (
+            {"surroundings": DISTURBED},
+            *(RATE, "void"),
+            (
+                "server worker 0 waited 20.0% of the time for a CPU, over 5%: "
+                "loop (pid 99) used 90% of one"
+            ),
+        ),
         ({"server_cpu_s": 0.1}, CPU, "void", "under 1 s of server CPU"),
         (
             {"server_cpu_s": None},
