@@ -2,9 +2,19 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
-from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Panel, Point, decade_ticks
+from capnp_rig.loadtest.report.chart import (
+    SOLID,
+    Axis,
+    Line,
+    LineChart,
+    Look,
+    Panel,
+    Point,
+    decade_ticks,
+)
 from capnp_rig.loadtest.report.document import Part
 from capnp_rig.loadtest.report.line_styles import CLOCKS
 from capnp_rig.loadtest.report.sources import Source
@@ -39,15 +49,20 @@ def distribution_parts(source: Source) -> Iterator[Part]:
         panels=[
             Panel(
                 Axis("calls, in % per step of 6 %", low=0),
-                [Line(name, steps(times, edges), CLOCKS[name]) for name, times in clocks.items()],
+                [Line(name, steps(times, edges), _look(name)) for name, times in clocks.items()],
             ),
             Panel(
                 Axis("calls that took at most so long, in %", low=0, high=100),
-                [Line(name, ecdf(times, edges), CLOCKS[name]) for name, times in clocks.items()],
+                [Line(name, ecdf(times, edges), _look(name)) for name, times in clocks.items()],
                 weight=0.8,
             ),
         ],
     )
+
+
+def _look(clock: str) -> Look:
+    # Dashes would blur the steps.
+    return replace(CLOCKS[clock], dash=SOLID)
 
 
 def edges_of(histograms: Sequence[Histogram]) -> list[float]:

@@ -76,6 +76,16 @@
 
   // --- tables ---------------------------------------------------------------------------------
 
+  // On a telephone, the cells of a wide table stand behind their headings.
+  for (const table of document.querySelectorAll(".scroll table")) {
+    const headings = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+    if (headings.length < 4) continue;
+    table.classList.add("wide");
+    for (const { cells } of table.tBodies[0].rows) {
+      [...cells].forEach((cell, at) => (cell.dataset.heading = headings[at]));
+    }
+  }
+
   const keyOf = (row, at) => {
     const cell = row.cells[at];
     const value = cell.dataset.v;

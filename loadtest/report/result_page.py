@@ -60,7 +60,8 @@ def result_document(source: Source) -> Document:
     Raises:
         ResultError: The result is damaged.
     """
-    title = f"loadtest {source.kind}, {source.name}"
+    called = source.document.get("name")
+    title = f"loadtest {source.kind}, {f'{called}, ' if called else ''}{source.name}"
     if source.load is None:
         counts = Counter(figure.verdict for figure in source.figures)
         text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
@@ -264,7 +265,10 @@ def _origin(source: Source) -> Iterator[Section]:
     for title in ("config", "limits", "environment"):
         plain = source.document.get(title)
         if isinstance(plain, dict):
-            parts.append(plain_table(f"{title}-table", title.capitalize(), plain))
+            table = plain_table(f"{title}-table", title.capitalize(), plain)
+            # Locust's has all of its hundred options.
+            is_long = title == "config" and source.kind == "locust"
+            parts.append(replace(table, folded=is_long))
     yield Section("origin", "How and where it was measured", parts)
 
 

@@ -100,6 +100,34 @@ def test_no_width_scrolls_sideways(browser: Page, file: Path, width: int) -> Non
     _assert_clean(browser, file)
 
 
+_TOO_WIDE = (
+    "[...document.querySelectorAll('.tablebox')].filter(box => box.offsetParent && "
+    "box.querySelector('table').getBoundingClientRect().right > "
+    "box.getBoundingClientRect().right + 1).map(box => box.id)"
+)
+
+
+def test_tables_fit_a_telephone_and_paper(browser: Page, file: Path) -> None:
+    _open(browser, file, 390)
+    browser.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert browser.evaluate(_TOO_WIDE) == []
+    cells = browser.evaluate(
+        "[...document.querySelectorAll('.wide td')].filter(td => td.offsetParent && td.cellIndex)"
+        ".slice(0, 50).map(td => [getComputedStyle(td, '::before').content.slice(1, -1),"
+        " td.closest('table').tHead.rows[0].cells[td.cellIndex].textContent])"
+    )
+    # Each stands behind its heading.
+    assert len(cells) > 10
+    assert all(before == heading for before, heading in cells)
+    browser._send("Emulation.setEmulatedMedia", media="print")
+    try:
+        # A4 less the margins.
+        browser.resize(685, 900)
+        assert browser.evaluate(_TOO_WIDE) == []
+    finally:
+        browser._send("Emulation.setEmulatedMedia", media="")
+
+
 def test_text_from_a_result_is_text(browser: Page, file: Path) -> None:
     _open(browser, file)
     assert EVIL in browser.evaluate("document.querySelector('#copy-ledger').textContent")

@@ -11,6 +11,7 @@ import pytest
 from references import KINDS, REFERENCES, each_reference
 from sample_runs import LABEL, Fake, Written, make_run, write_run_folder
 
+from capnp_rig.loadtest.report.document import Table
 from capnp_rig.loadtest.report.result_page import result_document
 from capnp_rig.loadtest.report.sources import source_of
 from capnp_rig.loadtest.report.web import render
@@ -271,6 +272,17 @@ def test_under_locust_the_reasons_are_its_own(tmp_path: Path) -> None:
     assert "1 worker is missing" in page.verdict
     assert "failed: p99>1us" in page.verdict
     assert "does not agree" not in page.verdict
+
+
+@pytest.mark.parametrize(("kind", "is_folded"), [("locust", True), ("run", False)])
+def test_the_many_options_of_locust_are_folded(tmp_path: Path, kind: str, is_folded: bool) -> None:
+    written = make_run(Fake(seconds=3, calls=50))
+    document = written.document | {"kind": kind}
+    folder = write_run_folder(tmp_path, Written(document, written.samples, {}))
+    parts = result_document(source_of(folder, read_result(folder))).parts
+    tables = {part.key: part for part in parts if isinstance(part, Table)}
+    assert tables["config-table"].folded is is_folded
+    assert not tables["environment-table"].folded
 
 
 def test_repeats_have_their_own_sections(tmp_path: Path) -> None:
