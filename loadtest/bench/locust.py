@@ -63,7 +63,9 @@ class BenchLocustConfig:
     @property
     def title(self) -> str:
         """What is measured, in short."""
+        users = sides(calls=self.calls)
         return (
+            f"{users[CANDIDATE].name} against its rival {users[BASELINE].name}: "
             f"{self.rounds} rounds of {self.seconds:g} s, {self.users} users, 32-byte texts, "
             "closed loop"
         )

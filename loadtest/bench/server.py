@@ -70,8 +70,8 @@ class BenchServerConfig:
     def title(self) -> str:
         """What is measured, in short."""
         return (
-            f"{self.rounds} rounds of {self.seconds:g} s, {self.payload_bytes}-byte texts, "
-            "closed loop"
+            f"wire against its rival pycapnp: {self.rounds} rounds of {self.seconds:g} s, "
+            f"{self.payload_bytes}-byte texts, closed loop"
         )
 
 

@@ -1,8 +1,7 @@
 """The figures of a codec benchmark on the terminal (no I/O).
 
 A cell has how many times as fast as the baseline a codec is, the first row the baseline's own
-time. Green is faster, red slower; ``=`` is a tie, ``~`` undecided: within the noise or too near
-to it.
+time. Green is faster, red slower; the marks are those of `figures.LEGEND`.
 """
 
 from collections import Counter
@@ -24,7 +23,8 @@ from capnp_rig.loadtest.codecs.codec import (
 from capnp_rig.loadtest.report.cells import Value, cell, row
 from capnp_rig.loadtest.report.codec_view import OWN, REFERENCE, CodecView, grouped, matching
 from capnp_rig.loadtest.report.document import Paragraph, Part, Table
-from capnp_rig.loadtest.report.figures import figure_cell
+from capnp_rig.loadtest.report.figures import LEGEND, figure_cell
+from capnp_rig.loadtest.report.rivals import codec_rival
 from capnp_rig.loadtest.report.units import Text, digits, interval_text, size_text, time_text
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
@@ -38,7 +38,8 @@ _TRIPS = (ROUND_TRIP, *TRANSPORTED)
 def codec_parts(figures: Iterable[Figure]) -> Iterator[Part]:
     """Yield what a benchmark found: by size, contract and transport, crossings, and weights.
 
-    Sentences on the outcome of Cap'n Proto and on the codecs that failed verification come last.
+    The strongest rival comes first. Sentences on the outcome of Cap'n Proto and on the codecs that
+    failed verification come last.
     """
     view = CodecView(list(figures))
     tables: list[Table] = []
@@ -49,7 +50,9 @@ def codec_parts(figures: Iterable[Figure]) -> Iterator[Part]:
         tables += _by_contract(times, ratios, baseline)
         tables.append(_by_transport(times, ratios, baseline))
     tables += [_crossings(view), *_weights(view), _floors(view)]
+    yield from codec_rival(view)
     yield from (table for table in tables if table.rows)
+    yield Paragraph(f"{LEGEND}.")
     yield from _outcomes(view)
 
 

@@ -24,6 +24,10 @@ MARKS: Mapping[Verdict, str] = {
     Verdict.SAME: "=",
     Verdict.CANNOT_TELL: "~",
 }
+LEGEND = (
+    "≥ at least; ? void; = the same, within the margin; ~ cannot tell: within the noise, or too "
+    "near the margin"
+)
 _TONES: Mapping[Verdict, Tone] = {
     Verdict.FASTER: Tone.GOOD,
     Verdict.SLOWER: Tone.BAD,

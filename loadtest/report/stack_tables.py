@@ -22,7 +22,8 @@ from capnp_rig.loadtest.bench.stacks_figures import (
 )
 from capnp_rig.loadtest.report.cells import row
 from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
-from capnp_rig.loadtest.report.figures import figure_cell, voids_alike
+from capnp_rig.loadtest.report.figures import LEGEND, figure_cell, voids_alike
+from capnp_rig.loadtest.report.rivals import stack_rival
 from capnp_rig.loadtest.report.stack_ladder import payload_of
 from capnp_rig.loadtest.report.units import NOTHING, size_text
 from capnp_rig.loadtest.results import Figure
@@ -41,20 +42,21 @@ _RATIOS = (("capnp: calls", RATIO_CALLS, 2), ("capnp: CPU", RATIO_CPU, 2))
 
 
 def stack_parts(figures: Iterable[Figure], skipped: Mapping[str, str]) -> Iterator[Part]:
-    """Yield a table per loop and payload, what the marks mean, what is missing and what is void.
+    """Yield the strongest rival, a table per loop and payload, and what the marks mean.
+
+    What is missing and what is void comes last.
 
     `skipped` has the reason for each stack that was left out.
     """
     known = list(figures)
+    yield from stack_rival(known)
     for loop in (CLOSED, OPEN):
         here = [figure for figure in known if figure.labels["loop"] == loop]
         for payload in dict.fromkeys(map(payload_of, here)):
             own = [figure for figure in here if payload_of(figure) == payload]
             title = f"{size_text(payload.size_bytes)} of {payload.kind}"
             yield _ladder(title, loop, own)
-    yield Paragraph(
-        "≥ at least, ? void, = a tie, ~ undecided; capnp over the stack, above 1 is better"
-    )
+    yield Paragraph(f"{LEGEND}. Ratios are capnp over the stack: above 1 capnp is better.")
     for stack, reason in skipped.items():
         yield Paragraph(f"{stack} was left out: {reason}")
     for alike in voids_alike(known):

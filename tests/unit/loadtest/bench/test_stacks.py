@@ -314,8 +314,8 @@ def tables_of(found: list[Figure]) -> list[Table]:
 
 def sentences_of(found: list[Figure], skipped: dict[str, str]) -> list[str]:
     parts = [part.text for part in stack_parts(found, skipped) if isinstance(part, Paragraph)]
-    assert parts[0].startswith("≥ at least, ? void")
-    return parts[1:]
+    legend = next(at for at, text in enumerate(parts) if text.startswith("≥ at least; ? void; ="))
+    return parts[legend + 1 :]
 
 
 def test_a_ladder_has_the_fastest_first_and_marks_what_is_doubtful() -> None:

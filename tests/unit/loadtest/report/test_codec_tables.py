@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, OPEN, READ_ALL, READ_ONE
 from capnp_rig.loadtest.report.codec_tables import codec_parts
 from capnp_rig.loadtest.report.document import Paragraph, Table, Tone
+from capnp_rig.loadtest.report.figures import LEGEND
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
@@ -168,6 +169,7 @@ def test_the_outcome_is_told_in_words_losses_and_voids_included() -> None:
     void = time("msgpack", None, READ_ALL, 64)
     parts = codec_parts([*BY_SIZE, void, void])
     assert [part.text for part in parts if isinstance(part, Paragraph)] == [
+        f"{LEGEND}.",
         "wire against orjson: 1 faster, 1 slower, 1 same.",
         "msgpack is void: CodecMismatch: wrong",
     ]
