@@ -1,5 +1,6 @@
 """What the commands of `loadtest` share: options, how a measurement runs and fails, its end."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,10 +26,21 @@ Measured = TypeVar("Measured")
 # Wide enough for the tables where the output is no terminal.
 _PIPE_COLUMNS = 150
 
+
+def _probed(_context: click.Context, _option: click.Parameter, parent: Path) -> Path:
+    """Find out before the load whether its result can be written."""
+    from capnp_rig.loadtest.results.writing import probe
+
+    with failures_in_one_line():
+        probe(parent)
+    return parent
+
+
 results_option = click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("results"),
+    callback=_probed,
     help="Folder in which the run's own folder is made.",
 )
 read_results_option = click.option(
@@ -106,15 +118,23 @@ def ended_early(end: "EarlyEnd") -> int:
 def finish(written: "WrittenResult", *, err: bool = False) -> None:
     """Write the page of a result, and say where it lies and which of its files could not be made.
 
-    With `err` stdout has a result already, and the folder is said on stderr.
+    A result that could not be written is a failure, told in one line. With `err` stdout has a
+    result already, and the folder is said on stderr.
     """
     from capnp_rig.loadtest.report.write import write_views
 
+    notes: tuple[str, ...] = ()
     with failures_in_one_line():
-        notes = write_views(written)
-    for note in notes:
-        click.echo(note, err=True)
-    click.echo(f"Written to {written.folder}", err=err)
+        if written.problem is not None:
+            raise written.problem
+        try:
+            notes = write_views(written)
+        finally:
+            for note in notes:
+                click.echo(note, err=True)
+            click.echo(f"Written to {written.folder}", err=err)
+        for number in written.signals:
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from capnp_rig.rigcli.held_signals import HeldSignals
 from capnp_rig.rigcli.source_path import importing
 
 _TERMINATE_S = 5.0
 _KILL_S = 5.0
-_UNWINDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def child_environment(**changes: str) -> dict[str, str]:
@@ -44,7 +44,7 @@ def kept_alive(command: Sequence[str], **options: Any) -> Iterator[subprocess.Po
     Main thread only.
     """
     # A signal that unwound us within Popen would leave behind a process that nobody knows.
-    held = _HeldSignals()
+    held = HeldSignals()
     try:
         options.setdefault("stdin", subprocess.DEVNULL)
         process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - commands of our own
@@ -59,26 +59,9 @@ def kept_alive(command: Sequence[str], **options: Any) -> Iterator[subprocess.Po
             yield process
         finally:
             # Nor may a second Ctrl-C stop us half-way.
-            held = _HeldSignals()
+            held = HeldSignals()
             end(process)
             held.release()
-
-
-class _HeldSignals:
-    """SIGINT and SIGTERM, kept back from now until `release`, which raises them anew."""
-
-    def __init__(self) -> None:
-        self._came: list[int] = []
-        self._before = {number: signal.signal(number, self._hold) for number in _UNWINDING}
-
-    def _hold(self, number: int, _frame: FrameType | None) -> None:
-        self._came.append(number)
-
-    def release(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        for came in self._came:
-            signal.raise_signal(came)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,6 @@ lists stay text.
 """
 
 import math
-import os
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +27,10 @@ from capnp_rig.loadtest.engine.cpu_pin import PinError, parse_pin
 from capnp_rig.loadtest.locust_rig.workload import workload_config
 from capnp_rig.loadtest.protocols import CAPNP, checks_content, load_any_workload
 from capnp_rig.loadtest.results.catalog import check_name
+from capnp_rig.loadtest.results.writing import probe
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 from capnp_rig.loadtest.workload import WorkloadError
+from capnp_rig.rigcli import os_error_text
 from capnp_rig.rigcli.address import AddressError, parse_address
 from capnp_rig.rigcli.quantities import parse_rate_hz, parse_seconds
 
@@ -127,14 +128,9 @@ def _readable_file(text: str) -> str:
 
 
 def _folder(text: str) -> str:
-    """Check that a folder is there, or can be made."""
-    place = Path(text).absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise ArgumentTypeError(f"{place} is no folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ArgumentTypeError(f"cannot write to {place}")
+    place = Path(text)
+    if place.exists() and not place.is_dir():
+        raise ArgumentTypeError(f"{text} is no folder")
     return text
 
 
@@ -303,6 +299,11 @@ def _check_while_parsing(parser: LocustArgumentParser, user_classes: Sequence[An
             mistake = _workload_mistake(options) if has_host else _NO_HOST
         if mistake is not None:
             parser.exit(2, f"{parser.prog}: error: {mistake}\n")
+        if options.results and not options.worker:
+            try:
+                probe(Path(options.results))
+            except OSError as error:
+                parser.exit(1, f"{parser.prog}: error: {os_error_text(error)}\n")
         return options
 
     parser.parse_args = parse_args

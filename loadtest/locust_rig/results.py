@@ -8,6 +8,7 @@ import json
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from capnp_rig.loadtest.results.load_samples import (
     window_samples,
 )
 from capnp_rig.loadtest.results.times_table import CSV_COLUMNS, csv_cells, times_rows
-from capnp_rig.loadtest.results.writing import Origin, write_result
+from capnp_rig.loadtest.results.writing import Origin, write_result, write_whole
 from capnp_rig.loadtest.stats.disturbance import GENERATOR, SERVER, Surroundings
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
@@ -140,7 +141,6 @@ def write_folder(
         OSError: It cannot be written.
     """
     folder = origin.make_folder(parent)
-    _write_times(folder / TIMES_FILE, live)
     written = write_result(
         "locust",
         origin,
@@ -160,18 +160,24 @@ def write_folder(
             }
         ],
         generators=list(_generators(live)),
+        # They are Locust's.
+        holds_signals=False,
         **more,
     )
+    if written.problem is not None:
+        raise written.problem
+    _write_times(folder / TIMES_FILE, live)
     # Drawing takes a second. In a thread of its own, Locust's greenlets go on meanwhile: one that
     # writes its CSV files every second would find them closed when it wakes too late.
     return folder, gevent.get_hub().threadpool.apply(write_views, (written,))
 
 
 def _write_times(file: Path, live: LiveRun) -> None:
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(CSV_COLUMNS)
-        writer.writerows(csv_cells(row) for row in times_rows(live.total, live.seconds))
+    stream = StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(CSV_COLUMNS)
+    writer.writerows(csv_cells(row) for row in times_rows(live.total, live.seconds))
+    write_whole(file, stream.getvalue().encode())
 
 
 def _generators(live: LiveRun) -> Iterator[dict[str, Any]]:

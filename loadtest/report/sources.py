@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.results import Figure, ResultError, run_file
+from capnp_rig.loadtest.results import Figure, ResultError, check_samples, run_file
 from capnp_rig.loadtest.results.load_samples import (
     LOAD_KINDS,
+    SAMPLES,
     LoadRun,
     Result,
+    damage,
     read_document,
     read_result,
     stored_verdict,
@@ -123,8 +125,12 @@ def _read(folders: Sequence[Path], skipped: list[str], *, are_named: bool) -> So
             continue
         number = 1 + sum(source.kind == kind for source in sources)
         try:
-            is_load = kind in LOAD_KINDS
-            result = read_result(folder) if is_load else Result(documents[folder], None)
+            if kind in LOAD_KINDS:
+                result = read_result(folder)
+            else:
+                with damage(str(folder / SAMPLES)):
+                    check_samples(folder, documents[folder])
+                result = Result(documents[folder], None)
             sources.append(source_of(folder, result, number))
         except (ResultError, OSError) as error:
             skipped.append(_why_skipped(folder, error))

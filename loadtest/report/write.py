@@ -18,7 +18,7 @@ from capnp_rig.loadtest.report.sources import (
 )
 from capnp_rig.loadtest.report.web import Html, render
 from capnp_rig.loadtest.results.hdr_files import HdrMissing, write_hdr_files
-from capnp_rig.loadtest.results.writing import WrittenResult
+from capnp_rig.loadtest.results.writing import WrittenResult, write_whole
 
 FIGURES = "figures.md"
 
@@ -73,7 +73,7 @@ def write_report(source: Source) -> list[str]:
             pictures[chart.key] = f"This picture could not be drawn: {why}"
             notes.append(f"{source.folder / PAGE} lacks the picture {chart.key}: {why}")
     text = render(document, pictures=pictures)
-    (source.folder / PAGE).write_text(text, encoding="utf-8")
+    write_whole(source.folder / PAGE, text.encode())
     return notes
 
 

@@ -3,10 +3,11 @@
 import gzip
 import json
 import lzma
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
+from capnp_rig.loadtest.results.digests import digest_of, is_intact, samples_digest
 from capnp_rig.loadtest.stats.figure import Figure
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "VERSION",
     "Figure",
     "ResultError",
+    "check_samples",
     "read_run",
     "read_samples",
     "run_document",
@@ -68,32 +70,61 @@ def read_run(folder: Path) -> dict[str, Any]:
 
     Raises:
         OSError: The folder has no run.json, or it cannot be read.
-        ResultError: It has another format, or another major version.
+        ResultError: It has another format, or another major version, or is not as it was written.
     """
-    with _opened(run_file(folder)) as stream:
+    file = run_file(folder)
+    with _opened(file) as stream:
         document: dict[str, Any] = json.load(stream)
     major = str(document.get("version", "")).partition(".")[0]
     if document.get("format") != FORMAT or major != VERSION.partition(".")[0]:
         raise ResultError(f"{folder} is not a {FORMAT!r} of version {VERSION}")
+    if not is_intact(document):
+        raise ResultError(f"{file} was changed after the run: its digest is another")
     return document
 
 
-def read_samples(folder: Path) -> list[dict[str, Any]]:
-    """Return the samples of a result, packed or not.
+def read_samples(folder: Path, document: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Return the samples of a result, packed or not, checked against its `document` if given.
 
     Raises:
         OSError: The folder has no samples, or they cannot be read.
+        ResultError: They are not those of the document.
     """
-    samples: list[dict[str, Any]] = []
+    lines = list(_sample_lines(folder))
+    if document is not None:
+        _check_lines(folder, document, lines)
+    return list(map(json.loads, lines))
+
+
+def check_samples(folder: Path, document: Mapping[str, Any]) -> None:
+    """Check that samples are those of a document, where it says which it has.
+
+    Raises:
+        OSError: The folder has no samples, or they cannot be read.
+        ResultError: They are not those of the document.
+    """
+    if samples_digest(document) is not None:
+        _check_lines(folder, document, _sample_lines(folder))
+
+
+def _check_lines(folder: Path, document: Mapping[str, Any], lines: Iterable[bytes]) -> None:
+    expected = samples_digest(document)
+    if expected is not None and digest_of(lines) != expected:
+        raise ResultError(
+            f"{folder / SAMPLES_FILE} does not belong to {RUN_FILE}, or was changed after the run: "
+            "its digest is another"
+        )
+
+
+def _sample_lines(folder: Path) -> Iterator[bytes]:
     for file in sample_files(folder):
         with _opened(file) as stream:
-            samples += map(json.loads, stream)
-    return samples
+            yield from stream
 
 
-def _opened(file: Path) -> IO[str]:
+def _opened(file: Path) -> IO[bytes]:
     if file.suffix == ".xz":
-        return lzma.open(file, "rt", encoding="utf-8")
+        return lzma.open(file)
     if file.suffix == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8")
-    return file.open(encoding="utf-8")
+        return cast("IO[bytes]", gzip.open(file))
+    return file.open("rb")

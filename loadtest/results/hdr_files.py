@@ -22,6 +22,7 @@ from typing import Any
 
 from capnp_rig.loadtest.results.load_samples import LoadRun, Result
 from capnp_rig.loadtest.results.load_series import seconds_of
+from capnp_rig.loadtest.results.writing import write_whole
 from capnp_rig.loadtest.stats.histogram import (
     HIGHEST_NS,
     LOWEST_NS,
@@ -57,9 +58,9 @@ def write_hdr_files(folder: Path, result: Result) -> list[Path]:
     """
     load = result.load
     log, distribution = folder / LOG, folder / DISTRIBUTION
-    distribution.write_text(distribution_of(load), encoding="utf-8")
+    write_whole(distribution, distribution_of(load).encode())
     log_text = log_of(load, started_s=_started_s(result.document.get("started")))
-    log.write_text(log_text, encoding="utf-8")
+    write_whole(log, log_text.encode())
     return [log, distribution]
 
 

@@ -27,6 +27,7 @@ from capnp_rig.loadtest.results import (
     read_samples,
     run_file,
 )
+from capnp_rig.loadtest.results.digests import samples_digest
 from capnp_rig.loadtest.stats.disturbance import OtherProcess, ProcessWindow, Surroundings
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
@@ -307,11 +308,11 @@ def read_result(folder: str | Path) -> Result:
         raise ResultError(f"{folder}: {error}") from error
     try:
         with damage(str(folder / SAMPLES)):
-            samples = read_samples(folder)
+            samples = read_samples(folder, document)
             if not all(isinstance(sample, dict) for sample in samples):
                 raise TypeError("a line is not a JSON object")
     except FileNotFoundError as error:
-        if document["kind"] in LOAD_KINDS:
+        if document["kind"] in LOAD_KINDS or samples_digest(document) is not None:
             raise ResultError(f"{folder / SAMPLES} is missing") from error
         return Result(document, None)
     return Result(document, samples)

@@ -6,15 +6,23 @@ was written is read again.
 
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from capnp_rig.loadtest.results import RUN_FILE, SAMPLES_FILE, record, run_document
+from capnp_rig.loadtest.results.digests import sealed
 from capnp_rig.loadtest.results.load_samples import Result
 from capnp_rig.loadtest.stats.figure import Figure
+from capnp_rig.rigcli.held_signals import HeldSignals
+
+# What the files of a usual run take.
+_ROOM_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +44,44 @@ class Origin:
     def make_folder(self, parent: Path) -> Path:
         """Create the folder of the run, ``<utc>-<commit>``, and return it.
 
-        Raises:
-            OSError: It cannot be created.
+        Where it cannot be created, whoever writes into it first is told why.
         """
-        return make_folder(parent, f"{self.started:%Y%m%dT%H%M%SZ}-{self.environment['commit']}")
+        name = f"{self.started:%Y%m%dT%H%M%SZ}-{self.environment['commit']}"
+        try:
+            return make_folder(parent, name)
+        except OSError:
+            return parent / name
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenResult:
-    """A result that was written, as readers of its folder get it."""
+    """A result that was written, as readers of its folder get it.
+
+    `problem` says why it could not be: then the folder is gone, and all there is of the result is
+    here. `signals` came while it was written, and have done nothing yet.
+    """
 
     folder: Path
     figures: tuple[Figure, ...]
     result: Result
+    problem: OSError | None = None
+    signals: tuple[int, ...] = ()
+
+
+def probe(parent: Path) -> None:
+    """Check that a run's folder could be made in `parent`, which need not exist; nothing is left.
+
+    Raises:
+        OSError: It could not: there is a file in the way, no permission, or not a megabyte of room.
+    """
+    place = parent.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with TemporaryDirectory(prefix=".probe-", dir=place) as folder:
+            (Path(folder) / RUN_FILE).write_bytes(bytes(_ROOM_BYTES))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(parent)) from error
 
 
 def make_folder(parent: Path, name: str) -> Path:
@@ -76,12 +109,13 @@ def write_result(
     config: Mapping[str, Any],
     figures: Iterable[Figure],
     samples: Iterable[Mapping[str, Any]],
+    holds_signals: bool = True,
     **more: object,
 ) -> WrittenResult:
     """Write a result into its folder; `more` goes into ``run.json`` as it is.
 
-    Raises:
-        OSError: A file cannot be written.
+    A result that cannot be written is returned all the same, with its `problem`: whoever made it
+    can still show it. With `holds_signals` SIGINT and SIGTERM wait until all is written.
     """
     figures, samples = tuple(figures), list(samples)
     plain = {name: str(each) if isinstance(each, Path) else each for name, each in config.items()}
@@ -94,21 +128,55 @@ def write_result(
         name=origin.name,
         **more,
     )
-    write_samples(folder, samples)
-    text = write_run(folder, document)
-    # As readers get it: tuples are lists there.
-    return WrittenResult(folder, figures, Result(json.loads(text), samples))
+    lines = _lines(samples)
+    document = sealed(document, lines)
+    held = HeldSignals() if holds_signals else None
+    try:
+        problem = _write(folder, document, lines)
+    finally:
+        if held is not None:
+            held.release(raises=False)
+    signals = () if held is None else tuple(held.came)
+    return WrittenResult(folder, figures, Result(document, samples), problem, signals)
 
 
-def write_run(folder: Path, document: Mapping[str, Any]) -> str:
-    """Write ``run.json``, and return its text.
+def _write(folder: Path, document: Mapping[str, Any], lines: Sequence[bytes]) -> OSError | None:
+    """Write both files; where that fails remove the folder, and return why."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # In this order: a folder without ``run.json`` is no result.
+        write_whole(folder / SAMPLES_FILE, gzip.compress(b"".join(lines)))
+        write_run(folder, document)
+    except OSError as error:
+        rmtree(folder, ignore_errors=True)
+        return OSError(error.errno, error.strerror, str(error.filename or folder))
+    return None
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file so that it is there with all of its content, or not at all.
 
     Raises:
         OSError: It cannot be written.
     """
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    (folder / RUN_FILE).write_text(text, encoding="utf-8")
-    return text
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(file)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def write_run(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write ``run.json``, with its digest.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    text = json.dumps(sealed(document), indent=1, ensure_ascii=False) + "\n"
+    write_whole(folder / RUN_FILE, text.encode())
 
 
 def write_samples(folder: Path, samples: Iterable[Mapping[str, Any]]) -> None:
@@ -117,6 +185,8 @@ def write_samples(folder: Path, samples: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    with gzip.open(folder / SAMPLES_FILE, "wt", encoding="utf-8") as stream:
-        for sample in samples:
-            stream.write(json.dumps(sample) + "\n")
+    write_whole(folder / SAMPLES_FILE, gzip.compress(b"".join(_lines(samples))))
+
+
+def _lines(samples: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    return [json.dumps(sample).encode() + b"\n" for sample in samples]

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -373,6 +374,49 @@ def test_an_engine_that_is_killed_voids_the_run_and_not_the_others_calls(tmp_pat
     result = read_result(folder)
     assert result.load.summary().to_json()["reasons"] == summary["reasons"]
     assert {figure.verdict for figure in result.figures} == {"void"}
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_load(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    # There is no server: that would be told next.
+    status, _, said = loadtest_run("127.0.0.1:1", tmp_path / "file" / "results")
+    assert (status, said) == (1, f"loadtest: {tmp_path}/file/results: Not a directory\n")
+    # As on a full disk.
+    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash"]
+    done = subprocess.run(
+        [*limited, *run_command("127.0.0.1:1", tmp_path / "results")],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=30,
+        check=False,
+    )
+    assert done.stderr == f"loadtest: {tmp_path}/results: File too large\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_whose_result_cannot_be_written_is_printed(tmp_path: Path) -> None:
+    with serving("Counting") as server:
+        process = subprocess.Popen(
+            run_command(address_of(server), tmp_path / "results", "--duration", "3s"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        try:
+            with ReverseClient.connect(address_of(server)) as client:
+                # More than those that ask for it.
+                eventually(lambda: int(client.read("count")) > 1000, within_s=50)
+            (tmp_path / "results").write_text("a file by now")
+            out, err = process.communicate(timeout=40)
+        finally:
+            process.kill()
+            process.wait(5)
+    assert process.returncode == 1
+    assert json.loads(out)["calls"] > 0
+    assert re.search(rf"^loadtest: {tmp_path}/results/\S+: Not a directory$", err, re.MULTILINE)
+    assert "Traceback" not in err
 
 
 def test_a_repeat_that_fails_does_not_take_the_others_with_it(tmp_path: Path) -> None:

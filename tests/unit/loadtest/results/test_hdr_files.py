@@ -10,7 +10,7 @@ from sample_runs import Fake, make_run, write_run_folder
 from capnp_rig.loadtest.results import ResultError
 from capnp_rig.loadtest.results.hdr_files import HdrMissing, hdr_of, write_hdr_files
 from capnp_rig.loadtest.results.load_samples import read_result
-from capnp_rig.loadtest.results.writing import write_samples
+from capnp_rig.loadtest.results.writing import write_run, write_samples
 from capnp_rig.loadtest.stats.histogram import Histogram
 
 hdrh = pytest.importorskip("hdrh.histogram")
@@ -149,6 +149,6 @@ def test_without_the_package_the_extra_is_named(
 def test_what_is_no_load_run_is_refused(tmp_path: Path) -> None:
     folder = write_run_folder(tmp_path, make_run(Fake(seconds=2, calls=20)))
     document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    (folder / "run.json").write_text(json.dumps(document | {"kind": "bench"}), encoding="utf-8")
+    write_run(folder, document | {"kind": "bench"})
     with pytest.raises(ResultError, match="a bench is no load run"):
         _write(folder)

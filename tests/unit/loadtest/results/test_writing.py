@@ -1,5 +1,10 @@
 import builtins
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +19,14 @@ from capnp_rig.loadtest.results import (
     read_samples,
     record,
     run_document,
+    writing,
 )
 from capnp_rig.loadtest.results.load_samples import read_result
 from capnp_rig.loadtest.results.writing import (
     Origin,
+    WrittenResult,
     make_folder,
+    probe,
     write_result,
     write_run,
     write_samples,
@@ -107,3 +115,89 @@ def test_an_unknown_major_version_is_refused(tmp_path: Path, change: dict[str, s
 def test_samples_survive_their_file(tmp_path: Path) -> None:
     write_samples(tmp_path, [{"a": 1}, {"a": 2}])
     assert read_samples(tmp_path) == [{"a": 1}, {"a": 2}]
+
+
+def _write(folder: Path, **more: Any) -> WrittenResult:
+    # Numbers that no compression makes few.
+    samples = [{"a": sha256(f"{number}".encode()).hexdigest()} for number in range(1000)]
+    return write_result(
+        "bench-server", ORIGIN, folder, config={}, figures=[FIGURE], samples=samples, **more
+    )
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse to write files of more than `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("size", "more"),
+    [
+        # Not enough for the samples; enough for them, not for run.json.
+        (10_000, {}),
+        (100_000, {"more": "x" * 200_000}),
+    ],
+)
+def test_a_result_that_cannot_be_written_is_in_memory_and_its_folder_is_gone(
+    tmp_path: Path, size: int, more: dict[str, str]
+) -> None:
+    folder = ORIGIN.make_folder(tmp_path / "results")
+    (folder / "server.log").write_text("something")
+    with largest_file(size):
+        written = _write(folder, **more)
+    assert written.problem is not None
+    assert (written.problem.strerror, written.figures) == ("File too large", (FIGURE,))
+    assert str(folder) in written.problem.filename
+    assert list((tmp_path / "results").iterdir()) == []
+    assert _write(folder, **more).problem is None
+    assert read_result(folder).figures == [FIGURE]
+
+
+def test_a_folder_that_cannot_be_made_is_told_by_the_result(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    written = _write(ORIGIN.make_folder(tmp_path / "file" / "results"))
+    assert written.problem is not None
+    assert written.problem.strerror == "Not a directory"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_stop_the_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    write = writing.write_whole
+
+    def interrupted(file: Path, content: bytes) -> None:
+        signal.raise_signal(number)
+        write(file, content)
+
+    monkeypatch.setattr(writing, "write_whole", interrupted)
+    handler = signal.getsignal(number)
+    written = _write(tmp_path / "a")
+    assert written.signals == (number, number)
+    assert signal.getsignal(number) is handler
+    assert read_result(tmp_path / "a").figures == [FIGURE]
+
+
+def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
+    probe(tmp_path / "not" / "yet" / "there")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("parent", "why"),
+    [("file", "Not a directory"), ("file/results", "Not a directory"), ("", "File too large")],
+)
+def test_a_place_where_nothing_can_be_written_is_told(
+    tmp_path: Path, parent: str, why: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with largest_file(1000), pytest.raises(OSError, match=why) as told:
+        probe(tmp_path / parent)
+    assert told.value.filename == str(tmp_path / parent)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
