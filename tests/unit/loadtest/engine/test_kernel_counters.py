@@ -133,7 +133,9 @@ def test_the_table_of_processes_names_who_was_busy() -> None:
 
         def is_named() -> bool:
             table.read(is_last=True)
-            return loop.pid in {other.pid for other in table.busiest([])}
+            # The machine may have busier ones.
+            others = set(psutil.pids()) - {loop.pid}
+            return loop.pid in {other.pid for other in table.busiest(others)}
 
         eventually(is_named, within_s=20)
         # This process is the rig's own, and the loop may be.

@@ -90,14 +90,17 @@ def test_a_picture_that_cannot_be_drawn_is_named(
     monkeypatch.setattr(write, "svg", fail)
     folder = write_run_folder(tmp_path, make_run(Fake(seconds=3, calls=50)))
     why = "Vega-Lite to SVG conversion failed: Error: no such mark"
-    said = [f"{folder / 'report.html'} lacks the picture time-run: {why}"]
+    said = [
+        f"{folder / 'report.html'} lacks the picture {name}: {why}"
+        for name in ("distribution-run", "time-run")
+    ]
     assert write.write_report(source_of(folder, read_result(folder))) == said
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "<svg" not in text
     assert f"This picture could not be drawn: {why}" in text
     assert "Install capnp-rig[report]" not in text
     shown = CliRunner().invoke(report, [str(folder)])
-    assert shown.stderr == f"warning: {said[0]}\n"
+    assert shown.stderr == "".join(f"warning: {line}\n" for line in said)
     assert shown.stdout == f"{folder / 'report.html'}\n"
     result = read_result(folder)
-    assert write.write_views(WrittenResult(folder, (), result))[-1] == said[0]
+    assert write.write_views(WrittenResult(folder, (), result))[-2:] == tuple(said)

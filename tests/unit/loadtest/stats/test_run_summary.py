@@ -81,7 +81,7 @@ def test_the_object_of_json_has_what_readers_look_for() -> None:
         *("server_cpu_us_per_call", "verdict", "reasons"),
     }
     for name in ("response_us", "service_us", "lateness_us"):
-        assert list(plain[name]) == ["p50", "p90", "p99", "p99.9", "max"]
+        assert list(plain[name]) == ["mean", "p50", "p90", "p95", "p99", "p99.9", "max"]
     assert plain["service_us"]["max"] == 100.0
     assert plain["lateness_us"]["p50"] == 1.0
 
