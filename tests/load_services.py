@@ -1,6 +1,8 @@
 """Services whose behaviour under load is known, for ``server run --service load_services:…``."""
 
+import asyncio
 import gc
+import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +44,14 @@ class DelayingMore(Delaying):
     """Takes 300 µs more."""
 
     delay_s = 2 * DELAY_S
+
+
+class Waiting(Reverse):
+    """Waits 20 ms on average for peers of its own: some calls hardly, some long."""
+
+    async def read(self, params: Any) -> Mapping[str, bytes]:  # type: ignore[override]
+        await asyncio.sleep(random.expovariate(1 / 0.02))
+        return super().read(params)
 
 
 class Stalling(Reverse):

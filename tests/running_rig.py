@@ -18,10 +18,10 @@ def environment() -> dict[str, str]:
 
 
 def run_rig(
-    *args: str, within_s: float = 80, cwd: Path | None = None
+    *args: str, within_s: float = 80, cwd: Path | None = None, prefix: tuple[str, ...] = ()
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        command(*args),
+        [*prefix, *command(*args)],
         capture_output=True,
         text=True,
         timeout=within_s,

@@ -26,7 +26,7 @@ WAIT_LIMIT, LEAST_WAIT_S = 0.05, 0.01
 BUSY_LIMIT = 0.9
 # Another process with less than this share of a CPU is no culprit.
 _CULPRIT_CORES = 0.05
-_NAMED = 3
+_KEPT, _NAMED = 5, 3
 # Of calls that were always in flight, by Little's law.
 _ALWAYS = 0.9
 _OWN_WAIT = 0.5
@@ -151,7 +151,7 @@ def busiest_others(
         if key[0] not in ours and seconds > 0
     ]
     busy = [each for each in used if each.cores > 0]
-    return tuple(sorted(busy, key=_cores, reverse=True)[:_NAMED])
+    return tuple(sorted(busy, key=_cores, reverse=True)[:_KEPT])
 
 
 def _cores(other: OtherProcess) -> float:
@@ -181,7 +181,7 @@ def pooled(windows: Iterable[Surroundings]) -> Surroundings:
             )
             for (role, name), some in by_name.items()
         ),
-        tuple(sorted(others.values(), key=_cores, reverse=True)[:_NAMED]),
+        tuple(sorted(others.values(), key=_cores, reverse=True)[:_KEPT]),
         in_flight=windows[0].in_flight if windows else None,
     )
 
@@ -238,7 +238,7 @@ def _culprit(window: Surroundings) -> str:
         for other in window.others
         if other.cores >= _CULPRIT_CORES
     ]
-    return ", ".join(busy) or "no other process used much, those of the run share the CPUs"
+    return ", ".join(busy[:_NAMED]) or "no other process used much, those of the run share the CPUs"
 
 
 def idleness(window: Surroundings, service: Histogram, calls_per_s: float) -> Reason | None:
