@@ -13,12 +13,14 @@ from capnp_rig.loadtest.protocols import load_any_workload
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import window_samples
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
+from capnp_rig.loadtest.stats.disturbance import disturbances, pooled
 from capnp_rig.loadtest.stats.histogram import merge
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.rate_search import Answer, Probe, RateSearch
-from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, codes_of, text_of
 from capnp_rig.loadtest.stats.run_summary import (
     LIMITS,
+    OF_MACHINE,
     Summary,
     checked,
     plain_examples,
@@ -32,7 +34,7 @@ _OVERHEAD_S = 1.0
 _WORDS: Mapping[Outcome, str] = {
     Outcome.HELD: "held",
     Outcome.FAILED: "failed",
-    Outcome.GENERATOR: "failed, perhaps for the generator",
+    Outcome.GENERATOR: "failed, perhaps for the generator or the machine",
 }
 
 
@@ -187,6 +189,7 @@ def _point(rate_hz: float, probes: Sequence[Measured]) -> Point:
     errors = sum(each.summary.errors for each in probes)
     reasons = [Reason(ReasonCode.GENERATOR_LATE_OR_BUSY)] if blamed else []
     reasons += [Reason.of(ReasonCode.CALLS_FAILED, count=errors)] if errors else []
+    reasons += disturbances([pooled(each.run.surroundings for each in probes)])
     return Point(
         rate_hz=rate_hz,
         calls_per_s=sum(each.summary.calls_per_s for each in probes) / len(probes),
@@ -215,9 +218,10 @@ def figures(answer: Answer, curve: Sequence[Point], *, is_over: bool = True) -> 
     for point in curve:
         for name, value in (("p50", point.p50), ("p99", point.p99), ("p99.9", point.p999)):
             label = f"{point.rate_hz:,g} calls/s: response time {name}"
-            listed.append(
-                Figure(label, value, "µs", _CONTRACT, point.probes, reasons=point.reasons)
-            )
+            figure = Figure(label, value, "µs", _CONTRACT, point.probes, reasons=point.reasons)
+            if codes_of(point.reasons) & OF_MACHINE:
+                figure = replace(figure, verdict=Verdict.VOID)
+            listed.append(figure)
     return listed
 
 

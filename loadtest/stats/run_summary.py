@@ -35,16 +35,9 @@ LIMITS: Mapping[str, float] = {
     "drift": 0.05,
     "least_server_cpu_s": 1.0,
 }
-# What makes every figure of a run void; the rest is for some of them.
-DISTURBANCES = frozenset(
-    {
-        ReasonCode.STEAL,
-        ReasonCode.DRIFTED,
-        ReasonCode.CPU_WAIT,
-        ReasonCode.THROTTLED,
-        ReasonCode.NEITHER_BUSY,
-    }
-)
+# What the machine does to a run; with the rest it makes every figure void, others only some.
+OF_MACHINE = frozenset({ReasonCode.STEAL, ReasonCode.CPU_WAIT, ReasonCode.THROTTLED})
+DISTURBANCES = OF_MACHINE | {ReasonCode.DRIFTED, ReasonCode.NEITHER_BUSY}
 _LATE = frozenset({ReasonCode.GENERATOR_LATE, ReasonCode.SCHEDULE_MISSED})
 # Fewer full seconds have no thirds worth comparing.
 _DRIFT_SECONDS = 9

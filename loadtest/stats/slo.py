@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary
+from capnp_rig.loadtest.stats.reasons import codes_of
+from capnp_rig.loadtest.stats.run_summary import LIMITS, OF_MACHINE, Summary
 
 _CONFIDENCE = 0.99
 _PART = re.compile(
@@ -77,7 +78,7 @@ def parse_slo(text: str) -> Slo:
 
 
 class Outcome(StrEnum):
-    """What came of a probe; GENERATOR: it failed, but the generator was the limit, or may be."""
+    """What came of a probe; GENERATOR: it failed, but the generator or the machine may be why."""
 
     HELD = "held"
     FAILED = "failed"
@@ -88,7 +89,7 @@ def judge(slo: Slo, summary: Summary, scheduled: int) -> Outcome:
     """Say whether a probe of `scheduled` calls kept the objectives.
 
     Response times count the generator's own lateness, so that a late one cannot make a
-    server look better; it can only be blamed for a failure.
+    server look better; it can only be blamed for a failure, as can a machine that is disturbed.
     """
     errors = summary.errors
     total = max(summary.calls + errors, scheduled)
@@ -103,7 +104,8 @@ def judge(slo: Slo, summary: Summary, scheduled: int) -> Outcome:
     late_ns = summary.lateness.percentile_ns(99) or 0
     limit_ns = min(each.limit_ns for each in slo.latencies)
     blamed = summary.busy > LIMITS["busy"] or late_ns > LIMITS["lateness_share"] * limit_ns
-    return Outcome.GENERATOR if blamed else Outcome.FAILED
+    disturbed = bool(codes_of(summary.reasons) & OF_MACHINE)
+    return Outcome.GENERATOR if blamed or disturbed else Outcome.FAILED
 
 
 def _over(latency: Latency, summary: Summary) -> int:
