@@ -259,7 +259,8 @@ class Exchange(CapnpConnection, AnyExchange):
         if isinstance(content, ClientError):
             failure: Exception | None = self._told(content, prepared.request, str(content))
         else:
-            frame = None if plain is None else (data, at + BEHIND_ID, end)
+            # Of another layout all of it: nobody knows where its id stands.
+            frame = (data, at if plain is None else at + BEHIND_ID, end)
             failure = self._check(prepared.request, content, frame)
         if failure is not None:
             self._failed(failure, sent_ns, now_ns)
@@ -271,15 +272,15 @@ class Exchange(CapnpConnection, AnyExchange):
         return end - at
 
     def _check(
-        self, request: Request, content: StructTuple | None, frame: tuple[Bytes, int, int] | None
+        self, request: Request, content: StructTuple | None, frame: tuple[Bytes, int, int]
     ) -> Exception | None:
         """Return what is wrong with the results, or None.
 
-        `frame` is where the reply lies behind its id, None in another than the plain layout.
+        `frame` is where the reply lies, from behind its id on where that stands in its place.
         """
         check = request.check
         first = check if isinstance(check, EqualToFirst) else None
-        if first and (not self._checks_content or (frame and first.is_known(*frame))):
+        if first and (not self._checks_content or first.is_known(*frame)):
             return None
         try:
             results = self._workload.method.results.open(content)
@@ -288,7 +289,7 @@ class Exchange(CapnpConnection, AnyExchange):
             return self._told(ProtocolError(f"unreadable reply: {error}"), request, "")
         if fault is not None:
             return self._told(WrongReply(fault), request, results)
-        if first and frame:
+        if first:
             first.keep(*frame)
         return None
 

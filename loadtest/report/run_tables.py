@@ -77,9 +77,13 @@ def check_notes(document: Mapping[str, Any]) -> Iterator[Part]:
 
 
 def example_parts(examples: Iterable[FailedCall]) -> Iterator[Notes]:
-    """Yield the first failed calls: the request, what was expected and what came."""
-    for number, example in enumerate(examples):
-        yield Notes(example.text, example.lines, f"failed-call-{number}")
+    """Yield the first failed calls: the request, what was expected and what came.
+
+    Those of which no more is known than their kind, which is counted, are left out.
+    """
+    for example in examples:
+        if example.lines or example.text != example.kind:
+            yield Notes(example.text, example.lines)
 
 
 def open_loop_text(summary: Summary) -> str:

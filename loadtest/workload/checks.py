@@ -6,26 +6,30 @@ time. `capnp_exchange` compares bytes first, and asks a check about those that d
 """
 
 import base64
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from capnp_rig.loadtest.stats.failures import shown
 from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
-from capnp_rig.loadtest.workload.expectations import Expectation
+from capnp_rig.loadtest.workload.expectations import Expectation, without_values
 from capnp_rig.loadtest.workload.json_params import Slot
 from capnp_rig.loadtest.workload.templates import Values
-from capnp_rig.wire.encoding.view_repr import is_view
+from capnp_rig.wire.encoding.view_repr import View, is_view
 from capnp_rig.wire.errors import WireError
 
 NOT_FIRST = (
     "wrong reply: not the first one to these params; one that varies needs --expect or --check id"
 )
-# So many first replies are compared with those of other processes: more would be a long report.
-_PLACES = 1024
+# Of so many first replies the text is told, too, to compare them with those of other processes.
+_TOLD_FIRSTS = 1024
+# Of other layouts of the first reply: a server may use a few of them in turn.
+_KEPT_FRAMES, _KEPT_BYTES = 256, 4096
+# Of each first reply, for people.
+_MOST_CHARS = 65_536
 
 
 class Check(Protocol):
@@ -113,36 +117,38 @@ class EqualToFirst:
 
     def __init__(self, place: str, firsts: dict[str, FirstReply]) -> None:
         self._frame: bytes | None = None
+        self._others: set[bytes] = set()
         self._place, self._firsts = place, firsts
-        self._first: tuple[str, str] | None = None
+        # Not the text: there may be thousands of lines, with large replies.
+        self._digest: str | None = None
+        self._readable = ""
 
     def __call__(self, results: Any, /) -> str | None:
         """Return that the reply is another than the first, None if it is the first or equal."""
-        text = _encode(results.to_dict())
-        if self._first is None:
-            self._first = text, readable(results)
-            digest = hashlib.sha256(text.encode()).hexdigest()[:32]
-            if len(self._firsts) < _PLACES:
-                self._firsts[self._place] = digest, shown(self._first[1])
-        return None if text == self._first[0] else NOT_FIRST
+        digest = blake2b(json_text(results).encode(), digest_size=16).hexdigest()
+        if self._digest is None:
+            self._digest, self._readable = digest, readable(results)[:_MOST_CHARS]
+            is_told = len(self._firsts) < _TOLD_FIRSTS
+            self._firsts[self._place] = digest, shown(self._readable) if is_told else ""
+        return None if digest == self._digest else NOT_FIRST
 
     def is_known(self, data: bytes | bytearray, at: int, end: int) -> bool:
-        """Tell whether the bytes of a reply are those that `keep` got: so are its fields."""
-        frame = self._frame
-        return frame is not None and end - at == len(frame) and data.startswith(frame, at)
+        """Tell whether a reply has the bytes of one that `keep` got, and so its fields."""
+        frame, size = self._frame, end - at
+        if frame is not None and size == len(frame) and data.startswith(frame, at):
+            return True
+        return size <= _KEPT_BYTES and bytes(data[at:end]) in self._others
 
     def keep(self, data: bytes | bytearray, at: int, end: int) -> None:
-        """Keep the bytes of a reply that was right, if it is the first such."""
+        """Keep the bytes of a reply that was right: the first, and some that are small."""
         if self._frame is None:
             self._frame = bytes(data[at:end])
+        elif end - at <= _KEPT_BYTES and len(self._others) < _KEPT_FRAMES:
+            self._others.add(bytes(data[at:end]))
 
     def expected(self) -> str:
         """Return the first reply."""
-        return "" if self._first is None else self._first[1]
-
-
-def _comparable(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else _kind(value)
+        return self._readable
 
 
 # --- as JSON ---------------------------------------------------------------------------------
@@ -151,47 +157,66 @@ def _comparable(value: object) -> str:
 def json_text(results: Any, *, indent: int | None = None) -> str:
     """Return results as `json_params` reads them, so that they may be given as --expect.
 
+    Capabilities and AnyPointers, which it does not read, have the name of their type.
+
     Raises:
         MalformedMessage: They cannot be read.
     """
-    plain = _plain(results, data_as_text=False)
-    return json.dumps(plain, ensure_ascii=False, indent=indent, default=_kind)
+    plain = _plain(results, _base64)
+    return (
+        _encode(plain) if indent is None else json.dumps(plain, ensure_ascii=False, indent=indent)
+    )
 
 
 def readable(results: Any) -> str:
     """Return results as JSON for people, with the text that Data holds in place of base64."""
     try:
-        plain = _plain(results, data_as_text=True)
+        return _encode(_plain(results, _text))
     except WireError as error:
         return f"unreadable: {error}"
-    return json.dumps(plain, ensure_ascii=False, default=_kind)
 
 
-# Compiled by Python once, where `json.dumps` makes one each time that it gets a `default`.
-_encode = json.JSONEncoder(default=_comparable).encode
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
-def _plain(value: Any, *, data_as_text: bool) -> Any:
+def _text(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
+
+
+# Made once: `json.dumps` makes one each time that it is not its own.
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+# By the ids of structs.
+_without_values: dict[int, dict[str, str]] = {}
+
+
+def _plain(value: Any, of_bytes: Callable[[bytes], str]) -> Any:
     if is_view(value):
-        value = value.to_dict()
+        return _members(value, of_bytes)
     if isinstance(value, memoryview):
-        value = bytes(value) if value.format == "B" else value.tolist()
+        value = value.tobytes() if value.format == "B" else value.tolist()
     if isinstance(value, Mapping):
-        return {name: _plain(item, data_as_text=data_as_text) for name, item in value.items()}
-    if isinstance(value, bytes | bytearray):
-        if data_as_text:
-            return value.decode(errors="backslashreplace")
-        return base64.b64encode(value).decode()
+        return {name: _plain(item, of_bytes) for name, item in value.items()}
+    if isinstance(value, bytes):
+        return of_bytes(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item, data_as_text=data_as_text) for item in value]
+        return [_plain(item, of_bytes) for item in value]
     return value
 
 
-def _kind(value: object) -> str:
-    # A capability or an AnyPointer of pycapnp's, whose `repr` may end the process.
-    return f"<{type(value).__name__.removeprefix('_')}>"
+def _members(view: View, of_bytes: Callable[[bytes], str]) -> dict[str, Any]:
+    """Return the fields of a view; of those without a value, which must not be read, the type."""
+    schema = view.struct_schema()
+    type_id = schema.node.id
+    if type_id not in _without_values:
+        _without_values[type_id] = without_values(schema)
+    skipped = _without_values[type_id]
+    return {
+        name: f"<{skipped[name]}>" if name in skipped else _plain(read(), of_bytes)
+        for name, read in view.present_members()
+    }
 
 
 def _filled_in(value: Any, values: Values) -> Any:

@@ -72,6 +72,10 @@ class ReaderView:
         """Return the name of the struct in its schema."""
         return name_of(self._reader.schema)
 
+    def struct_schema(self) -> Any:
+        """Return pycapnp's schema of the struct."""
+        return self._reader.schema
+
     def __repr__(self) -> str:
         return view_repr(self)
 

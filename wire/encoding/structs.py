@@ -139,6 +139,10 @@ class StructView:
         """Return the name of the struct in its schema."""
         return type(self).__name__
 
+    def struct_schema(self) -> Any:
+        """Return pycapnp's schema of the struct."""
+        return self._schema
+
     def __repr__(self) -> str:
         message = self._at[0]
         left = message.budget_words

@@ -29,6 +29,9 @@ class View(Protocol):
     def struct_name(self) -> str:
         """Return the name of its type."""
 
+    def struct_schema(self) -> Any:
+        """Return pycapnp's schema of its type."""
+
 
 class _Full(Exception):
     """There is no room for more."""

@@ -10,6 +10,7 @@ from capnp_rig.client.errors import ProtocolError
 from capnp_rig.loadtest.protocols.capnp_exchange import Exchange
 from capnp_rig.loadtest.stats.tally import Tally
 from capnp_rig.loadtest.workload import Workload, WorkloadConfig, load_workload
+from capnp_rig.schema import load_rpc, load_schema
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.messages import RemoteError as WireError
 from capnp_rig.wire.rpc.server_connection import ServerConnection
@@ -139,3 +140,40 @@ def test_a_call_that_fails_tells_its_request() -> None:
     assert (example.text, example.came) == ("RemoteError: no [id 0]", "no [id 0]")
     assert example.request.startswith('{"by": 5')
     assert not example.is_wrong
+
+
+@pytest.mark.parametrize("segment_words", [1, 1024])
+def test_a_foreign_layout_of_every_reply_is_compared_by_its_fields(segment_words: int) -> None:
+    """As of Rust's server: pycapnp builds the Return, its capability table an empty list."""
+    workload = move()
+    tally = Tally(open_ns=0)
+    exchange = Exchange(
+        workload,
+        0,
+        3,
+        answered=tally.timer("move").record,
+        failed=lambda *what: tally.failed("move", what[1], what[2], what[0]),
+    )
+    server = ServerConnection()
+    server.receive_data(exchange.output())
+    exchange.receive(server.data_to_send(), 0)
+    results = load_schema(SCHEMA).Geometry.schema.methods["move"].result_type
+    for turn in range(300):
+        exchange.send(1, 1)
+        # A Finish, too.
+        events = server.receive_data(exchange.output())
+        (called,) = (event for event in events if isinstance(event, Called))
+        server.send_results(called.question_id, workload.method.results.pack({}))
+        server.data_to_send()
+        built = load_rpc().Message.new_message(num_first_segment_words=segment_words)
+        answer = built.init("return")
+        answer.answerId = called.question_id
+        answer.init("results").init("capTable", 0)
+        content = answer.results.content.as_struct(results)
+        if turn % 2:
+            # Leaves a gap: the same values lie elsewhere.
+            content.init("point")
+        content.init("point").x = 4 if turn % 50 == 25 else 3
+        exchange.receive(built.to_bytes(), 2)
+    report = tally.take()
+    assert (report.calls, report.total.failures) == (294, {NOT_FIRST: 6})

@@ -8,7 +8,7 @@ import pytest
 
 from capnp_rig.loadtest.stats.reasons import ReasonCode
 from capnp_rig.loadtest.workload import Workload, WorkloadConfig, load_workload
-from capnp_rig.loadtest.workload.checks import NOT_FIRST, json_text, readable
+from capnp_rig.loadtest.workload.checks import NOT_FIRST, EqualToFirst, json_text, readable
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
@@ -175,3 +175,43 @@ def test_a_watcher_sees_the_first_results_of_each_connection() -> None:
     for request, x in zip(islice(made.requests(0, 1), 3), (1, 1, 2), strict=True):
         assert request.check(reply(made, {"point": {"x": x}})) == (NOT_FIRST if x == 2 else None)
     assert seen == ['{"point": {"x": 1, "z": 0}}']
+
+
+CAPABILITIES = """@0xb3f1c86d27b945e1;
+interface Opener {
+    open @0 () -> (file :File, size :UInt32, any :AnyPointer);
+    close @1 () -> (file :File);
+    interface File {}
+}
+"""
+
+
+def test_capabilities_are_not_compared_and_that_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "opener.capnp"
+    file.write_text(CAPABILITIES)
+    made, closing = (
+        load_workload(WorkloadConfig(schema=str(file), interface="Opener", method=method))
+        for method in ("open", "close")
+    )
+    assert [reason.text for reason in (*made.unchecked, *closing.unchecked)] == [
+        "content not checked of file, any: no value to compare",
+        "content not checked: the results have no value to compare",
+    ]
+    assert (made.is_compared, closing.is_compared) == (True, False)
+    check = next(made.requests(0, 1)).check
+    answers = [check(reply(made, {"size": size})) for size in (3, 3, 4)]
+    assert answers == [None, None, NOT_FIRST]
+    assert json.loads(check.expected())["size"] == 3
+
+
+def test_the_bytes_of_a_few_right_replies_are_known() -> None:
+    check = next(geometry("move").requests(0, 1)).check
+    assert isinstance(check, EqualToFirst)
+    frames = [bytes([number]) * 8 for number in range(3)]
+    for frame in (*frames, b"x" * 10_000):
+        assert not check.is_known(frame, 0, len(frame))
+        check.keep(frame, 0, len(frame))
+    assert [check.is_known(b"__" + frame, 2, 10) for frame in frames] == [True, True, True]
+    # The first may be as large as it is; of others only small ones are kept.
+    assert not check.is_known(b"x" * 10_000, 0, 10_000)
+    assert not check.is_known(frames[0], 0, 7)
