@@ -1,7 +1,8 @@
 """The generators' side of every stack that ``server run --stack`` serves.
 
 One exchange per protocol, without I/O: the engine, the Locust users and the tests drive them all
-through `exchange.AnyExchange`, and every reply is compared with what it must be.
+through `exchange.AnyExchange`. Every reply is compared with what it must be; what of the replies of
+capnp nobody can compare is said by `unchecked_of`.
 
     capnp       `capnp_exchange`            any schema; pipelines, answered in any order
     echo        `byte_stacks`               in order; nothing is reversed: a floor

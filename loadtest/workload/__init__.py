@@ -45,6 +45,7 @@ from capnp_rig.loadtest.workload.expectations import (
     Expectation,
     compile_expectation,
     fields_left_out,
+    paths_without_values,
     without_values,
 )
 from capnp_rig.loadtest.workload.json_params import (
@@ -537,8 +538,8 @@ def _lines(
 
 def _unchecked(lines: Sequence[_Line], results: Any) -> tuple[Reason, ...]:
     """Return what of the replies nobody compares."""
-    no_values = without_values(results)
-    if len(no_values) == len(results.fieldnames):
+    no_values = paths_without_values(results)
+    if len(without_values(results)) == len(results.fieldnames):
         return (Reason(ReasonCode.NO_VALUES),)
     idle = [line for line in lines if not line.compares]
     reasons = []

@@ -71,6 +71,35 @@ def without_values(schema: Any) -> dict[str, str]:
     return {name: kind for name, kind in kinds.items() if kind in {"interface", "anyPointer"}}
 
 
+def paths_without_values(schema: Any) -> list[str]:
+    """Return where in a struct, in its structs and lists too, such fields are; each type once."""
+    return list(_paths_without_values(schema, "", {schema.node.id}))
+
+
+def _paths_without_values(schema: Any, path: str, seen: set[int]) -> Iterator[str]:
+    yield from (f"{path}{name}" for name in without_values(schema))
+    for field in schema.fields_list:
+        inner = _struct_in(field)
+        if inner is not None and inner.node.id not in seen:
+            seen.add(inner.node.id)
+            yield from _paths_without_values(inner, f"{path}{field.proto.name}.", seen)
+
+
+def _struct_in(field: Any) -> Any:
+    """Return the schema of the structs that a field holds, None without any."""
+    if field.proto.which() == "group":
+        return field.schema
+    type_ = field.proto.slot.type
+    schema: Any = None
+    # Asked for a schema that a type lacks, pycapnp raises.
+    if type_.which() in {"struct", "list"}:
+        schema = field.schema
+    while type_.which() == "list":
+        type_ = type_.list.elementType
+        schema = schema.elementType if type_.which() in {"struct", "list"} else None
+    return schema
+
+
 def _struct_matcher(schema: Any, fields: dict[str, Any], path: str, place: str) -> _Matcher:
     parts: list[tuple[str, str, bool, _Matcher]] = []
     for name, value in fields.items():

@@ -1,7 +1,10 @@
-from capnp_rig.loadtest.report.document import Tone
-from capnp_rig.loadtest.report.run_tables import times_table
+from capnp_rig.loadtest.report.document import Notes, Paragraph, Tone
+from capnp_rig.loadtest.report.run_tables import beside_verdict, check_notes, times_table
 from capnp_rig.loadtest.results.times_table import times_rows
+from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
+from capnp_rig.loadtest.stats.run_summary import checked
 from capnp_rig.loadtest.stats.tally import Times, Window
 
 
@@ -25,3 +28,24 @@ def test_a_percentile_with_few_calls_beyond_it_is_grey() -> None:
     (row,) = times_table(times_rows(Window({"read": times}), 1.0)).rows
     tones = [cell.tone for cell in row.cells[5:10]]
     assert tones == [Tone.PLAIN, Tone.PLAIN, Tone.QUIET, Tone.QUIET, Tone.QUIET]
+
+
+def test_what_nobody_compared_and_the_first_failed_calls_are_told() -> None:
+    wrong = FailedCall("WrongReply: w", "WrongReply: w", True, "a", "b", "c")
+    failed = FailedCall("RemoteError: no", "RemoteError: no [id 7]", came="no [id 7]")
+    plain = FailedCall("Disconnected: gone", "Disconnected: gone")
+    document = {
+        "checked": checked([Reason(ReasonCode.CHECK_ID)]),
+        "failed_calls": [each.to_json() for each in [wrong] * 5 + [failed, failed, plain]],
+    }
+    assert list(check_notes(document)) == [
+        Paragraph("Content not checked: --check id."),
+        *[Notes("WrongReply: w", ["request: a", "expected: b", "came: c"])] * 3,
+        Notes("RemoteError: no [id 7]", ["came: no [id 7]"]),
+    ]
+    # A result of earlier.
+    assert list(check_notes({})) == []
+    assert beside_verdict("valid", ()) == "valid"
+    assert beside_verdict("void", [Reason(ReasonCode.CHECK_ID)]) == (
+        "void; content not checked: --check id"
+    )

@@ -98,6 +98,7 @@ TEMPLATE = '{"name": "{{i}}"}'
         ("move", {"expect": "{}"}, [ReasonCode.EMPTY_EXPECT], False),
         ("watch", {}, [ReasonCode.NO_VALUES], False),
         ("measure", {"expect": '{"area": 1}'}, [ReasonCode.FIELDS_LEFT_OUT], True),
+        ("measure", {}, [ReasonCode.CAPABILITIES], True),
     ],
 )
 def test_what_nobody_compares_is_known(
@@ -129,6 +130,11 @@ def test_the_fields_that_expect_lacks_are_named() -> None:
     assert {"shape.tags", "shape.next"} < set(fields)
     # Members of the union that is compared by its active one.
     assert not {"shape.radius", "shape.nothing", "shape.label"} & set(fields)
+
+
+def test_fields_without_a_value_are_named_where_they_are() -> None:
+    (reason,) = geometry("measure").unchecked
+    assert dict(reason.values) == {"fields": "shape.any"}
 
 
 def test_some_lines_with_templates_are_counted() -> None:
