@@ -39,6 +39,7 @@ from capnp_rig.loadtest.stats.process_use import (
     used_by_each,
 )
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat
+from capnp_rig.loadtest.stats.run_units import CpuSample
 from capnp_rig.rigcli import raise_open_files
 from capnp_rig.rigcli.address import parse_address
 from capnp_rig.rigcli.malloc_settings import with_malloc_settings
@@ -104,6 +105,11 @@ class EngineRun:
             steal=self.steal,
             surroundings=self.surroundings,
             lost=self.lost,
+            server_cpu=[
+                CpuSample(at_s, usage.pid, usage.cpu_s)
+                for at_s, role, usage in self.usages
+                if role == "server"
+            ],
         )
 
 

@@ -17,6 +17,7 @@ from capnp_rig.loadtest.report.codec_trips import telling_trips, trips_of
 from capnp_rig.loadtest.report.codec_view import CodecView
 from capnp_rig.loadtest.report.document import Cell, Row, Table, Tone
 from capnp_rig.loadtest.report.ratios import ratio_row
+from capnp_rig.loadtest.report.run_tables import interval_cell
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.spectrum import clocks_of, loop_text
 from capnp_rig.loadtest.report.stack_ladder import (
@@ -38,7 +39,8 @@ from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.stats.contracts import Contract
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import doubts_of, text_of
-from capnp_rig.loadtest.stats.run_summary import Summary, rank_interval_us
+from capnp_rig.loadtest.stats.run_summary import Summary
+from capnp_rig.loadtest.stats.run_units import percentile_key
 
 _MOST_LINES = 6
 _HEADINGS = ("what", "ratio or value", "95 % interval", "A/A floor", "n", "verdict")
@@ -153,11 +155,11 @@ def _sweep_line(source: Source) -> Row:
 def _run_line(source: Source, summary: Summary) -> Row:
     verdict, reasons = source.judged(summary)
     clock, times = next(iter(clocks_of(summary).items()))
-    low, high = rank_interval_us(times, 99)
+    interval = summary.intervals.get(percentile_key(clock, 99))
     return row(
         f"{loop_text(source, summary)}: {clock} time p99",
         cell(times.percentile_ns(99), time_text),
-        interval_text(low, high, us_text) or NOTHING,
+        interval_cell(interval, us_text),
         NOTHING,
         times.count,
         verdict,

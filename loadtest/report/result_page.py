@@ -30,6 +30,7 @@ from capnp_rig.loadtest.report.run_tables import (
     beside_verdict,
     example_parts,
     percentile_cell,
+    spread_parts,
     times_table,
 )
 from capnp_rig.loadtest.report.sources import Source
@@ -75,6 +76,7 @@ def result_document(source: Source) -> Document:
         is_void = bool(different) or source.judged(summary)[0] is not Verdict.VALID
         sections = [
             _figures(_as_judged(computed, source.figures)),
+            Section("repeats", "Intervals and repeats", list(spread_parts(summary))),
             *_load_sections(source, source.load, summary),
         ]
     sections += [*_origin(source), _files(source.files)]
@@ -141,7 +143,8 @@ def _numbers(figures: Sequence[Figure]) -> dict[str, Any]:
     return {
         f"{figure.name}, {name}": getattr(figure, name)
         for figure in figures
-        for name in ("value", "low", "high", "n")
+        # Intervals without a unit are of earlier versions, which took calls as independent.
+        for name in ("value", "n", *(("low", "high") if "interval_unit" in figure.labels else ()))
     }
 
 

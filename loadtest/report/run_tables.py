@@ -5,17 +5,19 @@ from typing import Any
 
 from capnp_rig.loadtest.report.cells import number_cell, row, us_cell
 from capnp_rig.loadtest.report.document import Cell, Notes, Paragraph, Part, Table, Tone
-from capnp_rig.loadtest.report.units import capitalized
+from capnp_rig.loadtest.report.units import NOTHING, Text, capitalized, interval_text
 from capnp_rig.loadtest.results.times_table import PERCENTILES
 from capnp_rig.loadtest.results.times_table import Row as Times
 from capnp_rig.loadtest.stats import run_summary
 from capnp_rig.loadtest.stats.failures import FailedCall, first_examples
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.pair_statistics import Interval
 from capnp_rig.loadtest.stats.process_use import ProcessUse, workers_of
 from capnp_rig.loadtest.stats.rate_search import VERIFICATIONS, Answer
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary
 from capnp_rig.loadtest.stats.slo import Slo
+from capnp_rig.loadtest.stats.unit_intervals import LEAST_BLOCKS, LEAST_REPEATS
 
 CAPTION = f"times in µs; grey has under {LIMITS['least_beyond']:g} calls beyond it"
 
@@ -38,6 +40,7 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
             if any(value is not None for value in values)
         ],
     )
+    yield from spread_parts(summary)
     failures = summary.failures.items()
     rows = [
         row("calls", summary.calls),
@@ -92,6 +95,37 @@ def open_loop_text(summary: Summary) -> str:
         f"{summary.offered:,} offered, {summary.sent:,} sent, {summary.held:,} held back "
         f"({summary.unsent:,} to the end), {summary.calls:,} answered"
     )
+
+
+def interval_basis(summary: Summary) -> str:
+    """Return what the intervals of a run rest on, or why there are none."""
+    if summary.repeats:
+        few = f"no interval: {len(summary.repeats)} repeats, it takes {LEAST_REPEATS}"
+        return "intervals over the repeats" if summary.intervals else few
+    few = f"no interval: it takes {LEAST_BLOCKS} seconds, or {LEAST_REPEATS} repeats"
+    return "intervals over blocks of seconds" if summary.intervals else few
+
+
+def interval_cell(interval: Interval | None, text: Text = "{:,.2f}".format) -> Cell:
+    """Return an interval as a cell, a dash without one."""
+    if interval is None:
+        return Cell(NOTHING)
+    return Cell(interval_text(interval.low, interval.high, text) or NOTHING)
+
+
+def spread_parts(summary: Summary) -> Iterator[Part]:
+    """Yield the intervals of a run's figures, and how they differ over its repeats, as a table."""
+    headings, spread = ["figure", "95 % interval"], summary.spread
+    if spread:
+        headings += ["lowest repeat", "median", "highest"]
+    rows = [
+        row(key, interval_cell(summary.intervals.get(key)), *map(number_cell, spread.get(key, ())))
+        for key in {**spread, **summary.intervals}
+    ]
+    if rows:
+        yield Table("spread", f"calls/s and µs; {interval_basis(summary)}", headings, rows)
+    else:
+        yield Paragraph(f"{interval_basis(summary)}.", quiet=True)
 
 
 def _worker_table(workers: Sequence[ProcessUse]) -> Table:

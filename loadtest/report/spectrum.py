@@ -1,17 +1,16 @@
 """Latency by percentile: the tail of a load run, stretched by the nines (no I/O)."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from capnp_rig.loadtest.report.cells import cell, row
 from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Point, log_panel
 from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
 from capnp_rig.loadtest.report.line_styles import CLOCKS
+from capnp_rig.loadtest.report.run_tables import interval_basis, interval_cell
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import (
-    NOTHING,
     count_text,
-    interval_text,
     plural,
     sentence,
     time_text,
@@ -20,7 +19,8 @@ from capnp_rig.loadtest.report.units import (
 from capnp_rig.loadtest.stats.histogram import LOWEST_NS, Histogram
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import ReasonCode, doubts_of, text_of
-from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, rank_interval_us
+from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary
+from capnp_rig.loadtest.stats.run_units import percentile_key
 
 # Points of a percentile curve in each factor of ten of 1 / (1 - q).
 _PER_DECADE = 12
@@ -101,7 +101,7 @@ def spectrum_parts(source: Source) -> Iterator[Part]:
         x=Axis("share of the calls that were faster", is_log=True, ticks=nines_ticks(most)),
         panels=[log_panel(f"{clock} of a call", lines, time_text)],
     )
-    yield _percentile_table(source, clocks, void)
+    yield _percentile_table(source, summary, void)
 
 
 def loop_text(source: Source, summary: Summary) -> str:
@@ -130,11 +130,11 @@ def _spectrum_finding(summary: Summary, void: str) -> str:
     return sentence(said) + (f" Void: {void}." if void else "")
 
 
-def _percentile_table(source: Source, clocks: Mapping[str, Histogram], void: str) -> Table:
+def _percentile_table(source: Source, summary: Summary, void: str) -> Table:
     rows = []
-    for name, times in clocks.items():
+    for name, times in clocks_of(summary).items():
         for percent in _TABLED:
-            low, high = rank_interval_us(times, percent)
+            interval = summary.intervals.get(percentile_key(name, percent))
             few = times.beyond(percent) < LIMITS["least_beyond"]
             reasons = [void] * bool(void) + ["too few calls beyond it"] * few
             rows.append(
@@ -142,14 +142,14 @@ def _percentile_table(source: Source, clocks: Mapping[str, Histogram], void: str
                     name,
                     Cell(f"p{percent:g}", percent),
                     cell(times.percentile_ns(percent), time_text),
-                    interval_text(low, high, us_text) or NOTHING,
+                    interval_cell(interval, us_text),
                     cell(times.beyond(percent), count_text),
                     void="; ".join(reasons),
                 )
             )
     return Table(
         f"percentiles-{source.slug}",
-        "Percentiles; the interval takes calls as independent, which a queue makes them not",
+        f"Percentiles; {interval_basis(summary)}",
         ["clock", "percentile", "time", "95 % interval", "calls beyond"],
         rows,
         folded=True,

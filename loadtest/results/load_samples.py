@@ -35,6 +35,7 @@ from capnp_rig.loadtest.stats.pair_statistics import Interval, Verdict, judge
 from capnp_rig.loadtest.stats.process_use import KernelCounts, MachineTime, ProcessUse, Usage
 from capnp_rig.loadtest.stats.reasons import OF_VERDICTS, Reason, reasons_of_text
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
+from capnp_rig.loadtest.stats.run_units import CpuSample
 from capnp_rig.loadtest.stats.tally import (
     WARMUP,
     Report,
@@ -224,6 +225,11 @@ class LoadRun:
                 self.repeats[number].steal,
                 self.repeats[number].surroundings,
                 self.repeats[number].lost,
+                [
+                    CpuSample(usage.t_s, usage.pid, usage.cpu_s)
+                    for usage in self.usage
+                    if usage.repeat == number and usage.role == "server"
+                ],
             )
             for number in chosen
         ]

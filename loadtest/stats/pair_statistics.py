@@ -10,7 +10,7 @@ noise floor that every ratio is held against.
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist, median
 
@@ -66,6 +66,12 @@ class Interval:
     low: float | None
     high: float | None
     n: int
+
+    def reaching(self, value: float) -> "Interval":
+        """Return the interval of `value`, made wide enough to hold it."""
+        if self.low is None or self.high is None:
+            return replace(self, value=value)
+        return Interval(value, min(self.low, value), max(self.high, value), self.n)
 
 
 @dataclass(frozen=True, slots=True)

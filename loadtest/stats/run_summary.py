@@ -1,11 +1,10 @@
 """What a load run says, and whether it may be believed (no I/O)."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from capnp_rig.loadtest.stats.disturbance import (
     BUSY_LIMIT,
@@ -17,8 +16,16 @@ from capnp_rig.loadtest.stats.disturbance import (
 from capnp_rig.loadtest.stats.failures import FailedCall, first_examples
 from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram, us_of
-from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.pair_statistics import Interval, Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
+from capnp_rig.loadtest.stats.run_units import (
+    RATE,
+    SERVER_CPU,
+    CpuSample,
+    Unit,
+    percentile_key,
+    units_of,
+)
 from capnp_rig.loadtest.stats.tally import WARMUP, Clocks, Report, Times, Window, add_windows
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
@@ -52,7 +59,8 @@ class MeasuredRepeat:
     used in the window, `steal` the share of CPU time that other machines took; None where
     they cannot be read, the server's also where it is not on this machine. `surroundings` is what
     the machine did to the processes. `lost` says which generator processes ended without a report,
-    and why.
+    and why. `server_cpu` has what each of the server's processes had used now and then, each in
+    the order of time.
     """
 
     reports: Sequence[Report]
@@ -62,6 +70,20 @@ class MeasuredRepeat:
     steal: float | None = None
     surroundings: Surroundings = field(default_factory=Surroundings)
     lost: tuple[str, ...] = ()
+    server_cpu: Sequence[CpuSample] = ()
+
+
+class Spread(NamedTuple):
+    """What a figure was in the repeats of a run."""
+
+    lowest: float
+    median: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Return the spread of at least one value."""
+        return cls(min(values), median(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,9 @@ class Summary:
     labels: Mapping[str, Times] = field(default_factory=dict)
     connects: Histogram = field(default_factory=Histogram)
     reconnects: Histogram = field(default_factory=Histogram)
+    # By figure, as `run_units` calls them: its 95 % interval, and what it is in each repeat.
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    repeats: tuple[Mapping[str, float], ...] = ()
     # The first failed calls, and what of the replies nobody compared.
     examples: tuple[FailedCall, ...] = ()
     unchecked: tuple[Reason, ...] = ()
@@ -119,6 +144,17 @@ class Summary:
         }
 
     @property
+    def interval_unit(self) -> str:
+        """What its intervals rest on: its repeats or, of a single one, its seconds."""
+        return "repeat" if self.repeats else "second"
+
+    @property
+    def spread(self) -> dict[str, Spread]:
+        """How each figure differs over the repeats; empty for a single run."""
+        keys = dict.fromkeys(key for each in self.repeats for key in each)
+        return {key: Spread.of([each[key] for each in self.repeats if key in each]) for key in keys}
+
+    @property
     def verdict(self) -> Verdict:
         """``valid``, or for the `reasons` ``failed`` or else ``void``."""
         if any(reason.is_failure for reason in self.reasons):
@@ -141,6 +177,8 @@ class Summary:
             "too_short_for": self.too_short_for,
             "reconnects": self.reconnects.count,
             "server_cpu_us_per_call": self.server_cpu_us_per_call,
+            "interval_unit": self.interval_unit,
+            "spread": {key: each._asdict() for key, each in self.spread.items()},
             "verdict": str(self.verdict),
             "reasons": [reason.text for reason in self.reasons],
             "reason_codes": [reason.to_json() for reason in self.reasons],
@@ -182,6 +220,9 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
         failures["unfinished"] += unfinished
     seconds = sum(part.seconds for part in parts)
     used = [part.server_cpu_s for part in parts if part.server_cpu_s is not None]
+    server_cpu_s = sum(used) if len(used) == len(parts) else None
+    units = units_of(parts)
+    whole = Unit.of(total, seconds, server_cpu_s).values(PERCENTILES)
     summary = Summary(
         calls=total.answered,
         failures=dict(failures),
@@ -190,11 +231,18 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
         service=clocks.service,
         lateness=clocks.lateness,
         is_open_loop=is_open_loop,
-        server_cpu_s=sum(used) if len(used) == len(parts) else None,
+        server_cpu_s=server_cpu_s,
         busy=max(part.busy for part in parts),
         labels=total.calls,
         connects=total.connects,
         reconnects=total.reconnects,
+        intervals={
+            # A percentile that is shown is the end of its bucket, at most 0.8 % too high.
+            key: part.interval.reaching(whole[key])
+            for key, part in units.added(PERCENTILES).items()
+            if key in whole
+        },
+        repeats=() if units.is_series else tuple(each.values(PERCENTILES) for each in units.units),
         examples=first_examples(each for report in reports for each in report.examples),
         unchecked=tuple(dict.fromkeys(each for report in reports for each in report.unchecked)),
         offered=sum(scheduled) if is_open_loop else None,
@@ -278,11 +326,11 @@ def _full_seconds(part: MeasuredRepeat) -> list[Window]:
 def figures(summary: Summary) -> list[Figure]:
     """Return every figure of a run with its interval and its own verdict."""
     listed = [_rate(summary)]
-    clocks = {"service time": summary.service}
+    clocks = {"service": "service time"}
     if summary.is_open_loop:
-        clocks = {"response time": summary.response, **clocks, "lateness": summary.lateness}
-    for name, times in clocks.items():
-        listed += [_percentile(summary, name, times, percent) for percent in PERCENTILES]
+        clocks = {"response": "response time", **clocks, "lateness": "lateness"}
+    for clock, name in clocks.items():
+        listed += [_percentile(summary, clock, name, percent) for percent in PERCENTILES]
     listed.append(_failures(summary))
     listed.append(_cpu_per_call(summary))
     lost = [reason for reason in summary.reasons if reason.code is ReasonCode.ENGINE_LOST]
@@ -322,6 +370,14 @@ def _figure(name: str, value: float | None, unit: str, n: int, *problems: Reason
     return Figure(name, value, unit, _CONTRACT, n, verdict=verdict, reasons=reasons)
 
 
+def _with_interval(figure: Figure, summary: Summary, key: str) -> Figure:
+    interval = summary.intervals.get(key)
+    if interval is None:
+        return figure
+    labels = {"interval_unit": summary.interval_unit}
+    return replace(figure, low=interval.low, high=interval.high, labels=labels)
+
+
 def _failures(summary: Summary) -> Figure:
     calls = summary.calls + summary.errors
     figure = _figure("failures", summary.errors, "calls", calls)
@@ -337,34 +393,22 @@ def _rate(summary: Summary) -> Figure:
     if not summary.calls:
         problems.append(Reason(ReasonCode.NO_CALLS))
     figure = _figure(name, summary.calls_per_s, "calls/s", summary.calls, *problems)
+    figure = _with_interval(figure, summary, RATE)
     if not problems and summary.busy > LIMITS["busy"] and not summary.is_open_loop:
         busy = Reason.of(ReasonCode.GENERATOR_BUSY, busy=summary.busy)
         return replace(figure, verdict=Verdict.AT_LEAST, reasons=(busy,))
     return figure
 
 
-def _percentile(summary: Summary, name: str, times: Histogram, percent: float) -> Figure:
+def _percentile(summary: Summary, clock: str, name: str, percent: float) -> Figure:
+    times: Histogram = getattr(summary, clock)
     problems = [
         *_with(DISTURBANCES | _LATE, summary),
         short_reason(times, percent, summary.calls_per_s),
     ]
-    low, high = rank_interval_us(times, percent)
     value_us = us_of(times.percentile_ns(percent))
     figure = _figure(f"{name} p{percent:g}", value_us, "µs", times.count, *problems)
-    return replace(figure, low=low, high=high)
-
-
-def rank_interval_us(times: Histogram, percent: float) -> tuple[float | None, float | None]:
-    """Return the 95 % interval of a percentile by its rank's binomial spread, in µs.
-
-    It takes calls as independent, which a queue makes them not: the truth is wider.
-    """
-    if times.count < 2:
-        return None, None
-    share = percent / 100
-    spread = 100 * 1.96 * math.sqrt(share * (1 - share) / times.count)
-    low, high = max(percent - spread, 0.0), min(percent + spread, 100.0)
-    return us_of(times.percentile_ns(low)), us_of(times.percentile_ns(high))
+    return _with_interval(figure, summary, percentile_key(clock, percent))
 
 
 def _cpu_per_call(summary: Summary) -> Figure:
@@ -377,4 +421,5 @@ def _cpu_per_call(summary: Summary) -> Figure:
         problem = Reason.of(ReasonCode.LITTLE_CPU, least_s=LIMITS["least_server_cpu_s"])
     cpu_us = summary.server_cpu_us_per_call
     problems = [*_with(DISTURBANCES, summary), problem]
-    return _figure("server CPU per call", cpu_us, "µs", summary.calls, *problems)
+    figure = _figure("server CPU per call", cpu_us, "µs", summary.calls, *problems)
+    return _with_interval(figure, summary, SERVER_CPU)

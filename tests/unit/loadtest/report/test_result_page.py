@@ -143,8 +143,30 @@ def test_every_figure_is_rebuilt_from_the_samples(tmp_path: Path) -> None:
             what = clock if clock == "lateness" else f"{clock} time"
             row = rows[f"{what} p{percent:g}"]
             assert _is_percentile(row[1], written.raw[clock], percent)
+            # Four seconds have none.
+            assert row[3] == ""
+
+
+@pytest.mark.parametrize("fake", [Fake(calls=60), Fake(seconds=2, calls=60, repeats=6)])
+def test_intervals_hold_their_figures(tmp_path: Path, fake: Fake) -> None:
+    page, _ = _run(tmp_path, fake)
+    rows = page.table("figure", "value", "unit", "95 % interval", "n", "verdict", "reason")
+    held = [row[0] for row in rows if row[3]]
+    assert {"response time p50", "service time p90", "server CPU per call"} < {*held}
+    for row in rows:
+        if row[3]:
             low, high = (_us(text) for text in row[3].split(" to "))
             assert low <= _us(row[1]) <= high
+
+
+def test_the_spread_over_repeats_is_shown(tmp_path: Path) -> None:
+    page, _ = _run(tmp_path, Fake(seconds=2, calls=60, repeats=3))
+    rows = page.table("figure", "95 % interval", "lowest repeat", "median", "highest")
+    (row,) = (row for row in rows if row[0] == "service.p50")
+    assert row[1] == "-"
+    low, middle, high = map(_us, row[2:])
+    assert low <= middle <= high
+    assert "no interval: 3 repeats, it takes 6" in page.text
 
 
 def test_the_figures_need_nothing_but_the_samples(tmp_path: Path) -> None:

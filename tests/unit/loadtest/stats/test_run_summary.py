@@ -6,6 +6,7 @@ import pytest
 
 from capnp_rig.loadtest.engine.run import RunConfig, plan_engines
 from capnp_rig.loadtest.stats.disturbance import SERVER, ProcessWindow, Surroundings
+from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.process_use import KernelCounts
 from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of, doubts_of, text_of
@@ -13,9 +14,9 @@ from capnp_rig.loadtest.stats.run_summary import (
     MeasuredRepeat,
     drift,
     figures,
-    rank_interval_us,
     summarize,
 )
+from capnp_rig.loadtest.stats.run_units import RATE, CpuSample
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window
 from capnp_rig.rigcli.address import parse_address
 
@@ -230,14 +231,79 @@ def test_a_late_generator_voids_times_alone() -> None:
     assert verdicts["response time p50"] == verdicts["service time p50"] == "void"
 
 
-def test_the_interval_of_a_percentile_is_that_of_its_rank() -> None:
-    times = Histogram.of([number * 10_000 for number in range(1, 1001)])
-    low, high = rank_interval_us(times, 50)
-    assert low is not None
-    assert high is not None
-    # 500 ± 1.96 sqrt(1000 / 4) ranks of 10 µs each.
-    assert low == pytest.approx(4690, rel=0.01)
-    assert high == pytest.approx(5310, rel=0.01)
+def _figure_of(parts: Sequence[MeasuredRepeat], name: str) -> Figure:
+    return next(figure for figure in figures(summarize(parts)) if figure.name == name)
+
+
+RATES = [43_000, 52_000, 61_000, 72_000, 48_000, 66_000]
+
+
+def test_with_repeats_an_interval_is_over_the_repeats() -> None:
+    parts = [part([rate], open_loop=False, server_cpu_s=1.0) for rate in RATES]
+    rate = _figure_of(parts, "answered calls, closed loop")
+    assert rate.value == 57_000
+    assert rate.low is not None
+    assert rate.high is not None
+    # 2.571 standard errors of 4,531 each.
+    assert (rate.low, rate.high) == pytest.approx((46_500, 69_900), rel=0.02)
+    assert rate.labels == {"interval_unit": "repeat"}
+    cpu = _figure_of(parts, "server CPU per call")
+    assert (cpu.low, cpu.high) == pytest.approx((1e6 / rate.high, 1e6 / rate.low))
+
+
+def test_the_repeats_differ_in_a_percentile_however_many_calls_they_have() -> None:
+    slow = [
+        replace(part(), reports=[Report({0: window(20_000, service_us=us)}, scheduled=20_000)])
+        for us in (100, 120, 140, 160, 180, 200)
+    ]
+    figure = _figure_of(slow, "service time p99")
+    assert figure.low is not None
+    assert figure.high is not None
+    assert figure.low < 0.9 * figure.high
+    spread = summarize(slow).to_json()["spread"]["service.p99"]
+    assert list(spread) == ["lowest", "median", "highest"]
+    assert list(spread.values()) == pytest.approx([100, 150, 200], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("parts", "count"),
+    [
+        ([part([1000] * 29)], 0),
+        ([part([1000] * 29 + [1000])], 1),
+        ([part()] * 5, 0),
+        ([part()] * 6, 1),
+    ],
+)
+def test_with_fewer_units_there_is_no_interval(parts: list[MeasuredRepeat], count: int) -> None:
+    figure = _figure_of(parts, "answered calls, open loop")
+    assert (figure.low is not None) is bool(count)
+    assert (RATE in summarize(parts).intervals) is bool(count)
+
+
+def test_of_a_single_run_blocks_of_seconds_are_the_unit() -> None:
+    # Every other second is slow: neighbours differ, and the mean is known the better.
+    uneven = part([900, 1100] * 30, open_loop=False)
+    found = _figure_of([uneven], "answered calls, closed loop")
+    assert (found.value, found.labels) == (1000, {"interval_unit": "second"})
+    # Ten slow seconds, ten fast ones: it is hardly known.
+    waves = part(([900] * 10 + [1100] * 10) * 3, open_loop=False)
+    wide = _figure_of([waves], "answered calls, closed loop")
+    assert found.low is not None
+    assert wide.low is not None
+    assert found.low > 990
+    assert wide.low < 960
+
+
+def test_cpu_per_call_of_a_single_run_is_by_what_was_sampled() -> None:
+    samples = [CpuSample(at / 2, 7, 10 + 0.2 * at + 0.002 * (at % 3)) for at in range(61)]
+    watched = replace(part([1000] * 30), server_cpu=samples, server_cpu_s=12.0)
+    figure = _figure_of([watched], "server CPU per call")
+    assert figure.value == 400
+    assert figure.low is not None
+    assert figure.high is not None
+    assert 390 < figure.low < 400 < figure.high < 410
+    unwatched = replace(watched, server_cpu=samples[10:])
+    assert _figure_of([unwatched], "server CPU per call").low is None
 
 
 def test_the_load_is_shared_among_processes_on_cpus_of_their_own() -> None:
