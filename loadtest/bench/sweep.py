@@ -10,7 +10,7 @@ from typing import Any
 
 from capnp_rig.loadtest.bench.rounds import rounds
 from capnp_rig.loadtest.bench.sweep_figures import SweepStep, figures
-from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps, stopped_by
+from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.run import RunConfig, RunError, measure
 from capnp_rig.loadtest.engine.server_usage import local_server
@@ -96,8 +96,9 @@ def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[SweepStep]:
     for repeat, turn in enumerate(chosen):
         load = replace(config.load, in_flight=turn.role, rate_hz=None, calls=None)
         measured = measure(load, server, repeat=repeat)
-        if measured.interrupted:
-            raise stopped_by(measured.signal)
+        measured.raise_signal()
+        if measured.lost:
+            raise RunError(f"an engine was lost: {measured.lost[0]}")
         seen = summarize([measured.part])
         yield SweepStep(
             turn.number,

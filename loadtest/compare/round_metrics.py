@@ -34,6 +34,11 @@ from capnp_rig.loadtest.stats.resampling import RESAMPLES, Resampled
 _PROBED = ("p50", "p99")
 # What of the labels of a figure, and of a sample, says under which load it was made.
 _STACK_LABELS = ("payload_kind", "payload_bytes", "loop", "stack")
+# What limits a search that says nothing of the server.
+_OTHER_LIMITS: Mapping[str, ReasonCode] = {
+    "generator": ReasonCode.GENERATOR_WAS_LIMIT,
+    "machine": ReasonCode.MACHINE_WAS_LIMIT,
+}
 _T = TypeVar("_T")
 
 
@@ -261,8 +266,8 @@ def _answer(answer: Mapping[str, Any], seed: int) -> Metric:
     if failing_hz is None:
         highest = Reason.of(ReasonCode.NO_HIGHER_RATE, subject=Verdict.AT_LEAST)
         return Metric(name, unit, rate_hz, n, problems=(highest,))
-    generator = Reason.of(ReasonCode.GENERATOR_WAS_LIMIT, subject=Verdict.AT_LEAST)
-    problems = (generator,) if answer["limit"] == "generator" else ()
+    code = _OTHER_LIMITS.get(answer["limit"])
+    problems = () if code is None else (Reason.of(code, subject=Verdict.AT_LEAST),)
     rng = random.Random(seed)
     draws = [rng.uniform(rate_hz, float(failing_hz)) for _ in range(RESAMPLES)]
     floor = float(failing_hz) / rate_hz - 1

@@ -43,11 +43,6 @@ def kept_steps(
     return done, None
 
 
-def stopped_by(number: int | None) -> BaseException:
-    """Return what a signal raises that came in the middle of a step; None stands for Ctrl-C."""
-    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
-
-
 def _why(error: BaseException) -> EarlyEnd:
     if isinstance(error, KeyboardInterrupt):
         return EarlyEnd("Ctrl-C", signal.SIGINT)

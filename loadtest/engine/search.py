@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps, stopped_by
+from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 from capnp_rig.loadtest.engine.engine_runs import EngineRun
 from capnp_rig.loadtest.engine.progress import Progress, ShowProgress
 from capnp_rig.loadtest.engine.run import RunConfig, RunError, measure
@@ -34,7 +34,8 @@ _OVERHEAD_S = 1.0
 _WORDS: Mapping[Outcome, str] = {
     Outcome.HELD: "held",
     Outcome.FAILED: "failed",
-    Outcome.GENERATOR: "failed, perhaps for the generator or the machine",
+    Outcome.GENERATOR: "failed, perhaps for the generator",
+    Outcome.DISTURBED: "failed, on a disturbed machine",
 }
 
 
@@ -162,8 +163,9 @@ def _measure(config: SearchConfig, search: RateSearch, show: ShowProgress) -> It
         note += f"{probe.rate_hz:,g} calls/s"
         show(Progress(number, total, probe.left * each_s, note))
         measured = measure(replace(config.load, rate_hz=probe.rate_hz), server, repeat=number)
-        if measured.interrupted:
-            raise stopped_by(measured.signal)
+        measured.raise_signal()
+        if measured.lost:
+            raise RunError(f"an engine was lost: {measured.lost[0]}")
         summary = summarize([measured.part])
         scheduled = sum(result.report.scheduled or 0 for result in measured.results)
         outcome = judge(config.slo, summary, scheduled)

@@ -16,6 +16,7 @@ above it is tried.
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +29,11 @@ REPEATS = 3
 VERIFICATIONS = 5
 # Of so many verifications, one may fail: the machines are shared.
 VERIFIED_FROM = 4
+_LIMITS: Mapping[Outcome, str] = {
+    Outcome.FAILED: "server",
+    Outcome.GENERATOR: "generator",
+    Outcome.DISTURBED: "machine",
+}
 # Three times what a search over six decades takes.
 MOST_PROBES = 200
 
@@ -55,7 +61,8 @@ class Answer:
 
     `rate_hz` is the highest verified rate, None where there is none; `failing_hz` the lowest that
     does not hold, None where all did up to the highest allowed; `limit` who was the limit there:
-    ``server``, ``generator`` or ``search`` (the highest rate allowed). `verified` is how many
+    ``server``, ``generator``, ``machine`` (it kept one of the two from its CPU) or ``search`` (the
+    highest rate allowed). `verified` is how many
     verifications held. `outcomes` has all probes by rate.
     """
 
@@ -132,9 +139,10 @@ class RateSearch:
         }
         if high is None:
             return Answer(rate_hz, None, "search", kept, outcomes)
-        bad = [each for each in outcomes[high] if each is not Outcome.HELD]
-        blamed = sum(each is Outcome.GENERATOR for each in bad) * 2 > len(bad)
-        return Answer(rate_hz, high, "generator" if blamed else "server", kept, outcomes)
+        bad = Counter(each for each in outcomes[high] if each is not Outcome.HELD)
+        cause, count = bad.most_common(1)[0]
+        limit = _LIMITS[cause] if count * 2 > bad.total() else "server"
+        return Answer(rate_hz, high, limit, kept, outcomes)
 
     def _verdict(self, rate_hz: float) -> bool | None:
         """Return whether a rate was verified to hold, None while that is open."""

@@ -129,6 +129,7 @@ class ReasonCode(StrEnum):
     )
     NO_HIGHER_RATE = ("no-higher-rate", "no higher rate was allowed")
     GENERATOR_WAS_LIMIT = ("generator-was-limit", "the limit was the generator")
+    MACHINE_WAS_LIMIT = ("machine-was-limit", "the limit was a disturbed machine")
     VALUE_OF_ZERO = ("value-of-zero", "a value of zero")
     # What of the replies nobody compared.
     CHECK_ID = ("check-id", "content not checked: --check id")

@@ -78,18 +78,23 @@ def parse_slo(text: str) -> Slo:
 
 
 class Outcome(StrEnum):
-    """What came of a probe; GENERATOR: it failed, but the generator or the machine may be why."""
+    """What came of a probe.
+
+    GENERATOR: it failed, but the generator was the limit, or may be. DISTURBED: it failed, but the
+    machine kept the server or the generator from their CPUs.
+    """
 
     HELD = "held"
     FAILED = "failed"
     GENERATOR = "generator"
+    DISTURBED = "disturbed"
 
 
 def judge(slo: Slo, summary: Summary, scheduled: int) -> Outcome:
     """Say whether a probe of `scheduled` calls kept the objectives.
 
     Response times count the generator's own lateness, so that a late one cannot make a
-    server look better; it can only be blamed for a failure, as can a machine that is disturbed.
+    server look better; it can only be blamed for a failure. So it is with a disturbed machine.
     """
     errors = summary.errors
     total = max(summary.calls + errors, scheduled)
@@ -101,11 +106,12 @@ def judge(slo: Slo, summary: Summary, scheduled: int) -> Outcome:
         held = held and (total - summary.calls) / total <= slo.error_share
     if held:
         return Outcome.HELD
+    if codes_of(summary.reasons) & OF_MACHINE:
+        return Outcome.DISTURBED
     late_ns = summary.lateness.percentile_ns(99) or 0
     limit_ns = min(each.limit_ns for each in slo.latencies)
     blamed = summary.busy > LIMITS["busy"] or late_ns > LIMITS["lateness_share"] * limit_ns
-    disturbed = bool(codes_of(summary.reasons) & OF_MACHINE)
-    return Outcome.GENERATOR if blamed or disturbed else Outcome.FAILED
+    return Outcome.GENERATOR if blamed else Outcome.FAILED
 
 
 def _over(latency: Latency, summary: Summary) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from capnp_rig.loadtest.engine.child_process import Terminated
-from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps, stopped_by
+from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 
 
 def steps(count: int, error: BaseException | None) -> Iterator[int]:
@@ -21,8 +21,6 @@ def test_all_steps_are_kept() -> None:
     ("error", "end", "status"),
     [
         (KeyboardInterrupt(), EarlyEnd("Ctrl-C", signal.SIGINT), 130),
-        (stopped_by(signal.SIGINT), EarlyEnd("Ctrl-C", signal.SIGINT), 130),
-        (stopped_by(signal.SIGTERM), EarlyEnd("SIGTERM", signal.SIGTERM), 143),
         (Terminated(), EarlyEnd("SIGTERM", signal.SIGTERM), 143),
         (ValueError("the server died"), EarlyEnd("the server died"), 1),
     ],

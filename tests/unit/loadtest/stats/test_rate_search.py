@@ -154,9 +154,17 @@ def test_a_server_that_fails_at_random_ends_the_search(share: float) -> None:
         drive(lambda _probe, rng=rng: rng.random() < share, seed=seed)
 
 
-def test_a_generator_that_cannot_keep_up_is_named() -> None:
-    answer, _ = drive(up_to(5000), failing=Outcome.GENERATOR)
-    assert answer.limit == "generator"
+@pytest.mark.parametrize(
+    ("failing", "limit"),
+    [
+        (Outcome.FAILED, "server"),
+        (Outcome.GENERATOR, "generator"),
+        (Outcome.DISTURBED, "machine"),
+    ],
+)
+def test_who_was_the_limit_is_named(failing: Outcome, limit: str) -> None:
+    answer, _ = drive(up_to(5000), failing=failing)
+    assert answer.limit == limit
 
 
 def test_what_is_left_is_known_once_the_bracket_is_closed() -> None:

@@ -108,6 +108,14 @@ def disturbed(good: Summary) -> Summary:
 P99 = parse_slo("p99<1ms")
 
 
+@pytest.mark.parametrize("code", [ReasonCode.CPU_WAIT, ReasonCode.THROTTLED, ReasonCode.STEAL])
+def test_a_failure_on_a_disturbed_machine_is_not_the_servers(code: ReasonCode) -> None:
+    slow = replace(summary(fast=1000, slow=20, busy=0.95), reasons=(Reason(code),))
+    assert judge(P99, slow, 1020) is Outcome.DISTURBED
+    fast = replace(summary(fast=1000), reasons=(Reason(code),))
+    assert judge(P99, fast, 1000) is Outcome.HELD
+
+
 @pytest.mark.parametrize(
     ("slo", "found", "scheduled", "outcome"),
     [
