@@ -17,6 +17,7 @@ from capnp_rig.loadtest.report.codec_ratios import loss_parts
 from capnp_rig.loadtest.report.codec_sweeps import share_parts, size_parts
 from capnp_rig.loadtest.report.codec_view import CodecView
 from capnp_rig.loadtest.report.codec_weights import copy_parts, encoded_parts
+from capnp_rig.loadtest.report.distribution import distribution_parts
 from capnp_rig.loadtest.report.document import (
     Commands,
     Document,
@@ -108,6 +109,7 @@ _PLANS = (
         spectrum_parts,
         "The further right, the rarer: each tick has ten times fewer calls beyond it.",
     ),
+    _Plan("distribution", "Distribution of times", _LOADS, distribution_parts),
     _Plan("rate", "Latency against the rate", ("search",), search_parts),
     _Plan("flight", "Rate against calls in flight", ("sweep",), flight_parts),
     _Plan("time", "Latency, CPU and memory over time", _LOADS, time_parts),

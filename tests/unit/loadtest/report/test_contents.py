@@ -16,7 +16,18 @@ from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
 _SECTIONS = (
-    *("size", "share", "copies", "spectrum", "rate", "flight", "time", "cpu", "ladder"),
+    *(
+        "size",
+        "share",
+        "copies",
+        "spectrum",
+        "distribution",
+        "rate",
+        "flight",
+        "time",
+        "cpu",
+        "ladder",
+    ),
     *("end-to-end", "encoded", "losses", "environment", "reproduce", "data"),
 )
 
