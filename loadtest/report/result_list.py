@@ -9,7 +9,15 @@ from capnp_rig.loadtest.report.document import Table, Tone
 from capnp_rig.loadtest.report.units import NOTHING, count_text, us_text
 from capnp_rig.loadtest.results.catalog import Entry
 
-_TONES = {"valid": Tone.GOOD, "verified": Tone.GOOD, "failed": Tone.BAD, "void": Tone.QUIET}
+# What a reader of a benchmark wants to know; most figures are plain values.
+_TOLD = frozenset({"faster", "slower", "same", "cannot tell", "void"})
+_TONES = {
+    "valid": Tone.GOOD,
+    "ok": Tone.GOOD,
+    "verified": Tone.GOOD,
+    "failed": Tone.BAD,
+    "void": Tone.QUIET,
+}
 
 
 def list_table(entries: Sequence[Entry]) -> Table:
@@ -39,11 +47,14 @@ def _headline(entry: Entry) -> str:
         errors = f", {count_text(plain['errors'])} failed" if plain["errors"] else ""
         times = ", ".join(f"{name} {us_text(plain[f'{name}_us'])}" for name in ("p50", "p99"))
         return f"{count_text(plain['calls_per_s'])} calls/s, {times}{errors}"
+    if "highest_calls_per_s" in plain:
+        return f"up to {count_text(plain['highest_calls_per_s'])} calls/s"
     if "rate_hz" in plain:
         return (
             f"{entry.objective}: {_rate(plain['rate_hz'])}, fails at {_rate(plain['failing_hz'])}"
         )
-    return ", ".join(f"{count:,g} {verdict}" for verdict, count in plain.items() if count)
+    told = {verdict: count for verdict, count in plain.items() if verdict in _TOLD} or plain
+    return ", ".join(f"{count:,g} {verdict}" for verdict, count in told.items() if count)
 
 
 def _rate(rate_hz: float | None) -> str:

@@ -21,6 +21,7 @@ from capnp_rig.loadtest.results.load_samples import (
 # As `writing` calls folders.
 _FOLDER_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_RATE_UNIT = "calls/s"
 LAST, PREVIOUS = "@last", "@previous"
 
 
@@ -110,6 +111,10 @@ def _headline(document: Mapping[str, Any]) -> dict[str, float | None]:
     if "found" in document:
         answer = document["found"]
         return {name: answer[name] for name in ("rate_hz", "failing_hz")}
+    figures = [figure for figure in read_figures(document) if not figure.is_void]
+    rates = [figure.value for figure in figures if figure.unit == _RATE_UNIT and figure.value]
+    if document["kind"] == "sweep" and rates:
+        return {"highest_calls_per_s": max(rates)}
     counts = Counter(str(figure.verdict) for figure in read_figures(document))
     return dict(sorted(counts.items()))
 
@@ -122,7 +127,8 @@ def _verdict(document: Mapping[str, Any]) -> str:
         return str(judged[0])
     if "found" in document:
         return "verified" if document["found"]["rate_hz"] is not None else "not verified"
-    return ""
+    figures = read_figures(document)
+    return "void" if figures and all(figure.is_void for figure in figures) else "ok"
 
 
 def find_result(word: str, results: Path) -> Path:

@@ -13,6 +13,7 @@ import errno
 import socket
 from collections import deque
 
+from capnp_rig.rigcli import os_error_text
 from capnp_rig.server.config import ServerConfig
 from capnp_rig.server.logs.log import Log, open_log
 from capnp_rig.server.supervision.listener import Listener, peer_of
@@ -171,7 +172,7 @@ class Dispatcher:
 
     def _pause_for_fds(self, error: OSError) -> None:
         # The connection stays in the backlog, so the listener stays readable: do not spin.
-        self._warn(f"Cannot accept connections: {error.strerror}")
+        self._warn(f"Cannot accept connections: {os_error_text(error)}")
         self._short_of_fds = True
         self.dispatch()
         self._loop.call_later(_FD_SHORTAGE_PAUSE_S, self._resume_after_fds)

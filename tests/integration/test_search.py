@@ -22,22 +22,22 @@ def _address(server: Running) -> str:
 def test_an_objective_that_always_holds_is_verified_at_the_highest_rate(tmp_path: Path) -> None:
     with running_server("--workers", "1") as server:
         done = run_rig(
-            *("search", _address(server), "--slo", "p99<5s", *QUICK),
-            # 459 calls, none of them late, prove p99.
-            *("--probe", "400ms", "--from", "1500", "--to", "3000"),
+            # 7 calls, none of them late, prove p50: also on a busy machine.
+            *("search", _address(server), "--slo", "p50<5s", *QUICK),
+            *("--probe", "200ms", "--from", "200", "--to", "400"),
             *("--results", str(tmp_path)),
         )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (found["rate_hz"], found["failing_hz"], found["limit"]) == (3000.0, None, "search")
-    assert [point["rate_hz"] for point in found["curve"]] == [1500.0, 3000.0]
+    assert (found["rate_hz"], found["failing_hz"], found["limit"]) == (400.0, None, "search")
+    assert [point["rate_hz"] for point in found["curve"]] == [200.0, 400.0]
     assert [point["probes"] for point in found["curve"]] == [3, 8]
     assert all(point["held"] == point["probes"] for point in found["curve"])
     (folder,) = tmp_path.iterdir()
     document = json.loads((folder / "run.json").read_text())
     assert document["kind"] == "search"
     assert [probe["outcome"] for probe in document["probes"]] == ["held"] * 11
-    assert document["figures"][0]["value"] == 3000.0
+    assert document["figures"][0]["value"] == 400.0
     assert document["ended_early"] is None
     # A line per step.
     lines = [line for line in done.stderr.splitlines() if " left" in line]
@@ -75,8 +75,8 @@ def test_the_probes_that_are_over_are_kept(
         running_server("--workers", "1") as server,
         subprocess.Popen(
             command(
-                *("search", _address(server), "--slo", "p99<5s", *QUICK, "--probe", "400ms"),
-                *("--from", "1500", "--results", str(tmp_path)),
+                *("search", _address(server), "--slo", "p50<5s", *QUICK, "--probe", "200ms"),
+                *("--from", "200", "--results", str(tmp_path)),
             ),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -99,7 +99,7 @@ def test_the_probes_that_are_over_are_kept(
     assert "Traceback" not in rest
     answer = json.loads(out)
     assert answer["rate_hz"] is None
-    assert [point["rate_hz"] for point in answer["curve"][:2]] == [1500.0, 3000.0]
+    assert [point["rate_hz"] for point in answer["curve"][:2]] == [200.0, 400.0]
     (folder,) = tmp_path.iterdir()
     document = read_run(folder)
     assert f"ended early: {document['ended_early']}".startswith(said)

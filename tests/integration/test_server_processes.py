@@ -361,7 +361,7 @@ def test_b10_running_out_of_files_does_not_spin_and_recovers() -> None:
         supervisor = psutil.Process(server.pid)
         supervisor.rlimit(psutil.RLIMIT_NOFILE, (3, 64))
         waiting = socket.create_connection(("127.0.0.1", server.port), 5)
-        server.err.wait_for("Cannot accept connections: Too many open files")
+        server.err.wait_for("Cannot accept connections: Too many open files: raise ulimit -n")
         used_s = sum(supervisor.cpu_times()[:2])
         time.sleep(1)
         assert sum(supervisor.cpu_times()[:2]) - used_s < 0.1

@@ -21,7 +21,8 @@ def test_a_row_per_result() -> None:
             Entry(Path("results/x"), problem="cut short"),
             RUN,
             Entry(Path("s"), "search", "", "", "", rate, "p99<1ms", "verified"),
-            Entry(Path("b"), "bench", "", "", "", {"faster": 3, "void": 1}),
+            Entry(Path("w"), "sweep", headline={"highest_calls_per_s": 116_045.0}, verdict="ok"),
+            Entry(Path("b"), "bench", "", "", "", {"faster": 3, "ok": 9, "void": 1}),
         ]
     )
     assert [[cell.text for cell in row.cells] for row in table.rows] == [
@@ -31,6 +32,7 @@ def test_a_row_per_result() -> None:
             *("116,045 calls/s, p50 449 µs, p99 1.78 ms", "valid"),
         ],
         ["s", "-", "search", "", "", "p99<1ms: 30,000/s, fails at -", "verified"],
+        ["w", "-", "sweep", "", "", "up to 116,045 calls/s", "ok"],
         ["b", "-", "bench", "", "", "3 faster, 1 void", "-"],
     ]
 

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from sample_results import STARTED, server_figures, write_figures, write_search
+from sample_results import STARTED, server_figures, write_figures, write_search, write_sweep
 from sample_runs import Fake, make_run, write_run_folder
 
 from capnp_rig.loadtest.results.catalog import NoSuchResult, check_name, entries_of, find_result
@@ -18,6 +18,7 @@ def test_each_result_is_an_entry_oldest_first(tmp_path: Path) -> None:
     write_run_folder(tmp_path / "load", make_run(Fake(seconds=12, calls=500)))
     write_figures(tmp_path / "bench", "bench-server", server_figures(), started=NIGHT, name="x")
     search = write_search(tmp_path / "search")
+    write_sweep(tmp_path / "sweep")
     damaged = tmp_path / "20261120T000000Z-abc"
     damaged.mkdir()
     (tmp_path / "figures").mkdir()
@@ -34,6 +35,8 @@ def test_each_result_is_an_entry_oldest_first(tmp_path: Path) -> None:
     assert by_kind["search"].objective == "p99<2ms and errors<0.1%"
     assert by_kind["search"].verdict == "verified"
     assert by_kind["search"].started == STARTED
+    assert by_kind["sweep"].headline == {"highest_calls_per_s": 8000.0}
+    assert by_kind["sweep"].verdict == by_kind["bench-server"].verdict == "ok"
     load = next(entry for entry in others if entry.folder.name == "load")
     stored = json.loads((tmp_path / "load" / "run.json").read_text())
     assert load.headline == {
