@@ -2,6 +2,8 @@
 
 import re
 
+# Of one connection.
+MOST_IN_FLIGHT = 4096
 HIGHEST_RATE_HZ = 1e7
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"

@@ -23,7 +23,12 @@ from capnp_rig.loadtest.cli.terminal import (
 )
 from capnp_rig.loadtest.engine.progress import Rhythm
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
-from capnp_rig.rigcli.quantities import HIGHEST_RATE_HZ, parse_rate_hz, parse_seconds
+from capnp_rig.rigcli.quantities import (
+    HIGHEST_RATE_HZ,
+    MOST_IN_FLIGHT,
+    parse_rate_hz,
+    parse_seconds,
+)
 
 _SIZE_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1 << 10, "mb": 10**6, "mib": 1 << 20}
 _MOST_PAYLOAD_BYTES = 16 << 20
@@ -95,7 +100,7 @@ _pace_options = options(
     connections_option(64),
     click.option(
         "--in-flight",
-        type=click.IntRange(1, 4096),
+        type=click.IntRange(1, MOST_IN_FLIGHT),
         default=1,
         help="Calls under way per connection, at most; loadtest sweep takes several numbers.",
     ),

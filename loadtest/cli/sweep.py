@@ -8,8 +8,7 @@ import click
 from capnp_rig import rigcli
 from capnp_rig.loadtest.cli.load import connections_option, load_config, load_options, read_seconds
 from capnp_rig.loadtest.cli.terminal import ended_early, finish, measured, stdout
-
-_MOST_IN_FLIGHT = 4096
+from capnp_rig.rigcli.quantities import MOST_IN_FLIGHT
 
 
 def _read_in_flight(
@@ -18,10 +17,10 @@ def _read_in_flight(
     numbers = set()
     for part in text.split(","):
         number = int(part) if part.strip().isdecimal() else 0
-        if not 1 <= number <= _MOST_IN_FLIGHT:
+        if not 1 <= number <= MOST_IN_FLIGHT:
             raise click.UsageError(
                 f"bad number of calls in flight {part.strip()!r}: expected 1,2,4,…, "
-                f"up to {_MOST_IN_FLIGHT}"
+                f"up to {MOST_IN_FLIGHT}"
             )
         numbers.add(number)
     return tuple(sorted(numbers))

@@ -17,11 +17,13 @@ import math
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from locust.argument_parser import LocustArgumentParser, default_args_dict
+from locust.util.timespan import parse_timespan
 
 from capnp_rig.loadtest.engine.cpu_pin import PinError, parse_pin
 from capnp_rig.loadtest.locust_rig.workload import workload_config
@@ -32,7 +34,7 @@ from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.rigcli import os_error_text
 from capnp_rig.rigcli.address import AddressError, parse_address
-from capnp_rig.rigcli.quantities import parse_rate_hz, parse_seconds
+from capnp_rig.rigcli.quantities import MOST_IN_FLIGHT, parse_rate_hz, parse_seconds
 
 Value = TypeVar("Value")
 _NO_HOST = "no server to load: give its address as -H host:port"
@@ -61,13 +63,15 @@ _pin = _checked(parse_pin, PinError)
 condition = _checked(parse_threshold, ThresholdError)
 
 
-def at_least(least: int) -> Any:
-    """Return a type for whole numbers from `least` on."""
+def at_least(least: int, most: float = math.inf) -> Any:
+    """Return a type for whole numbers from `least` on, up to `most`."""
 
     def number(text: str) -> int:
         value = int(text)
         if value < least:
             raise ArgumentTypeError(f"{value} is less than {least}")
+        if value > most:
+            raise ArgumentTypeError(f"{value} is more than {most}")
         return value
 
     # As argparse names it: "invalid int value".
@@ -117,6 +121,14 @@ def at_least_seconds(least_s: float) -> Callable[[str], float]:
 
 
 seconds = at_least_seconds(0)
+
+
+def _run_time(text: str) -> str:
+    # Without a limit, Locust thinks, and runs on.
+    with suppress(ValueError):
+        if text and not parse_timespan(text):
+            raise ArgumentTypeError(f"{text} is no time to run")
+    return text
 
 
 def _readable_file(text: str) -> str:
@@ -169,6 +181,8 @@ def add_options(parser: LocustArgumentParser, user_classes: Sequence[Any] | None
             action.type = _address
             action.help = "Server to load: host:port, [ipv6]:port or unix:/path"
             action.metavar = "<ADDR>"
+        elif action.dest == "run_time":
+            action.type = _run_time
         elif action.dest == "stop_timeout":
             # Locust's own, 0, would cut calls off at the end, and they would count as failed.
             action.default = _STOP_TIMEOUT
@@ -196,7 +210,7 @@ def _add_own(parser: LocustArgumentParser) -> None:
         )
 
     text = "Calls that each ReverseUser keeps in flight on its connection, at most in an open loop"
-    add_number(parser, "--in-flight", at_least(1), 1, "<int>", text)
+    add_number(parser, "--in-flight", at_least(1, MOST_IN_FLIGHT), 1, "<int>", text)
     parser.add_argument(
         "--rate",
         type=_rate,
@@ -346,20 +360,26 @@ def form_values(form: Mapping[str, str], options: Namespace) -> dict[str, Any]:
     """
     values = {}
     for name, text in form.items():
+        if name == "run_time":
+            _told_in_form("--run-time", _run_time, text)
         action = _rig_actions().get(name)
         if action is None:
             continue
         option = action.option_strings[0]
         if not getattr(action, "include_in_web_ui", True):
             raise FormError(f"{option} can only be given on the command line")
-        try:
-            values[name] = _read(action, text)
-        except (ArgumentTypeError, TypeError, ValueError) as error:
-            raise FormError(f"{option}: {error}") from error
+        values[name] = _told_in_form(option, partial(_read, action), text)
     mistake = _workload_mistake(Namespace(**{**vars(options), **values}))
     if mistake is not None:
         raise FormError(mistake)
     return values
+
+
+def _told_in_form(option: str, read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except (ArgumentTypeError, TypeError, ValueError) as error:
+        raise FormError(f"{option}: {error}") from error
 
 
 def _read(action: Action, text: str) -> Any:

@@ -210,6 +210,8 @@ BAD_HOST = (
             ("-H", "h:1", "--pin", "x"),
             "argument --pin: bad CPU 'x': expected auto, or numbers such as 1 or 2,3",
         ),
+        (("-H", "h:1", "-t", "0s"), "argument -t/--run-time: 0s is no time to run"),
+        (("-H", "h:1", "--in-flight", "4097"), "argument --in-flight: 4097 is more than 4096"),
         (("-H", "h:1", "--results", "/dev/null"), "argument --results: /dev/null is no folder"),
         (
             ("-H", "h:1", "--processes", "2", "--method", "shout"),
@@ -222,7 +224,7 @@ BAD_HOST = (
     ],
 )
 def test_a_mistake_is_one_line(args: tuple[str, ...], line: str) -> None:
-    done = run_locust(*args, *HEADLESS, "-t", "1s")
+    done = run_locust(*HEADLESS, "-t", "1s", *args)
     # Locust names itself after the file that python started.
     expected = f"__main__.py: error: {line}"
     assert (done.status, done.output.splitlines()) == (2, [expected])

@@ -221,6 +221,7 @@ def test_each_run_of_a_page_has_its_own_folder(server: Running, tmp_path: Path) 
             "--rate: bad rate '-5': expected closed, or 0 < calls/s <= 10,000,000",
         ),
         ({"in_flight": "0"}, "--in-flight: 0 is less than 1"),
+        ({"run_time": "0s"}, "--run-time: 0s is no time to run"),
         (
             {"arrivals": "sometimes"},
             "--arrivals: unknown value 'sometimes'; expected one of poisson, fixed",
