@@ -130,7 +130,7 @@ def test_a_failure_on_a_disturbed_machine_is_not_the_servers(code: ReasonCode) -
         (P99, summary(fast=1000, slow=20, late_us=200), 1020, Outcome.GENERATOR),
         (P99, summary(fast=1000, slow=20, busy=0.95), 1020, Outcome.GENERATOR),
         # The machine may be why it failed; what holds in spite of it holds.
-        (P99, disturbed(summary(fast=1000, slow=20)), 1020, Outcome.GENERATOR),
+        (P99, disturbed(summary(fast=1000, slow=20)), 1020, Outcome.DISTURBED),
         (P99, disturbed(summary(fast=1000)), 1000, Outcome.HELD),
         # Its own lateness is in the response time: what holds in spite of it holds.
         (P99, summary(fast=1000, late_us=200), 1000, Outcome.HELD),
