@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sample_surroundings import CALM
+
 from capnp_rig.loadtest.results import run_document
 from capnp_rig.loadtest.results.load_samples import (
     generator_entry,
@@ -83,7 +85,8 @@ def make_run(fake: Fake) -> Written:
             samples += window_samples(repeat, process, report)
         samples += _usage(fake, repeat, levels) if fake.server else []
         server_cpu_s = sum(levels) * fake.slowness * 0.5 if fake.server else None
-        observed.append({"server_cpu_s": server_cpu_s, "steal": 0.0, "server": _server(fake)})
+        seen = {"server_cpu_s": server_cpu_s, "steal": 0.0, "server": _server(fake)}
+        observed.append(seen | {"surroundings": CALM})
     document = run_document(
         *("run", {**CONFIG, "repeats": fake.repeats}, ENVIRONMENT, ()),
         started="2026-11-21T12:00:00+00:00",

@@ -24,6 +24,7 @@ from capnp_rig.loadtest.report.document import (
     Row,
     Section,
     Table,
+    Tone,
 )
 from capnp_rig.loadtest.report.figures import figure_table
 from capnp_rig.loadtest.report.run_tables import (
@@ -46,6 +47,7 @@ from capnp_rig.loadtest.results.load_series import (
     usage_intervals,
 )
 from capnp_rig.loadtest.results.times_table import times_rows
+from capnp_rig.loadtest.stats.disturbance import Surroundings
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, figures
 from capnp_rig.loadtest.stats.tally import WARMUP, Window
@@ -164,7 +166,11 @@ def _load_sections(source: Source, load: LoadRun, summary: Summary) -> Iterator[
     yield Section("over-time", "Over time", list(time_parts(source)))
     for repeat in load.repeats:
         title = "Every second" if len(load.repeats) == 1 else f"Every second of repeat {repeat}"
-        parts = [_second_table(load, repeat), *_usage_parts(load, repeat)]
+        parts = [
+            _second_table(load, repeat),
+            *_usage_parts(load, repeat),
+            *_wait_tables(load.repeats[repeat].surroundings, repeat),
+        ]
         yield Section(f"seconds-{repeat}", title, parts)
     yield Section("generators", "Generators", list(_generators(load)))
 
@@ -219,6 +225,37 @@ def _usage_parts(load: LoadRun, repeat: int) -> Iterator[Part]:
     caption = "CPU and memory of every second; stolen CPU time went to other machines"
     headings.append("stolen %")
     yield Table(f"usage-seconds-{repeat}", caption, headings, rows, folded=True)
+
+
+def _wait_tables(seen: Surroundings, repeat: int) -> Iterator[Table]:
+    """Yield what kept each process from a CPU, and who else was busy; nothing of older results."""
+    if seen.processes:
+        rows = [
+            row(
+                *(each.role, each.name, Cell(f"{each.pid}", each.pid), 100 * each.busy),
+                None if each.wait_share is None else 100 * each.wait_share,
+                *(each.kernel.involuntary, each.kernel.migrations),
+                *(each.kernel.throttles, each.kernel.throttled_s),
+                tone=Tone.BAD if each.has_waited or each.kernel.throttles else Tone.PLAIN,
+            )
+            for each in seen.processes
+        ]
+        headings = [
+            "role",
+            "process",
+            "pid",
+            "busy %",
+            "waited %",
+            "lost the CPU",
+            "changed the CPU",
+        ]
+        headings += ["throttled", "throttled s"]
+        caption = "What kept each process from a CPU, in the measured window"
+        yield Table(f"waits-{repeat}", caption, headings, rows)
+    if seen.others:
+        rows = [row(each.name, Cell(f"{each.pid}", each.pid), each.cores) for each in seen.others]
+        caption = "The busiest processes that are not of the run"
+        yield Table(f"others-{repeat}", caption, ["process", "pid", "cores"], rows)
 
 
 def _usage_table(load: LoadRun, repeat: int) -> Table:

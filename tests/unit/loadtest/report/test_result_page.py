@@ -234,6 +234,13 @@ def test_a_run_says_what_it_was(tmp_path: Path) -> None:
     assert "does not agree" not in page.text
 
 
+def test_what_kept_the_processes_from_a_cpu_is_listed(tmp_path: Path) -> None:
+    page, _ = _run(tmp_path)
+    waits = page.row("server", table=("role", "process", "pid", "busy %"))
+    assert waits[:5] == ["server", "worker 0", "7", "50", "0.1"]
+    assert page.row("loop", table=("process", "pid", "cores")) == ["loop", "99", "0.9"]
+
+
 def test_void_rows_are_grey_and_what_failed_is_red(tmp_path: Path) -> None:
     page, _ = _run(tmp_path)
     at = next(at for at, found in enumerate(page.tables) if found[0][0] == "figure")
