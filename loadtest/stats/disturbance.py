@@ -27,6 +27,9 @@ BUSY_LIMIT = 0.9
 # Another process with less than this share of a CPU is no culprit.
 _CULPRIT_CORES = 0.05
 _KEPT, _NAMED = 5, 3
+_ALONE = (
+    "no other process used much: those of the run share the CPUs, give the server fewer workers"
+)
 # Of calls that were always in flight, by Little's law.
 _ALWAYS = 0.9
 _OWN_WAIT = 0.5
@@ -238,7 +241,7 @@ def _culprit(window: Surroundings) -> str:
         for other in window.others
         if other.cores >= _CULPRIT_CORES
     ]
-    return ", ".join(busy[:_NAMED]) or "no other process used much, those of the run share the CPUs"
+    return ", ".join(busy[:_NAMED]) or _ALONE
 
 
 def idleness(window: Surroundings, service: Histogram, calls_per_s: float) -> Reason | None:
