@@ -307,11 +307,15 @@ class _Watch:
             tuple(self._usages),
             tuple(self._machine),
             tuple(used_by_each(before.server, after.server, self._owners, by_port)),
-            surroundings=self._surroundings(configs, before, after),
+            surroundings=self._surroundings(configs, before, after, results),
         )
 
     def _surroundings(
-        self, configs: Sequence[EngineConfig], before: _Edge, after: _Edge
+        self,
+        configs: Sequence[EngineConfig],
+        before: _Edge,
+        after: _Edge,
+        results: Sequence[EngineResult],
     ) -> Surroundings:
         seconds = after.at_s - before.at_s
         others = self._table
@@ -327,6 +331,7 @@ class _Watch:
             () if others is None else others.busiest(own),
             pressure_between(before.machine, after.machine, seconds),
             None if configs[0].rate_hz is not None else in_flight,
+            max(each.report.paused_ns / 1e9 / max(each.seconds, 1e-9) for each in results),
         )
 
 

@@ -138,7 +138,9 @@ class _Load:
         )
         self.address = parse_address(config.address)
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
-        self.tally = Tally(is_open_loop=config.rate_hz is not None)
+        is_open_loop = config.rate_hz is not None
+        in_flight = 0 if is_open_loop else config.connections * config.in_flight
+        self.tally = Tally(is_open_loop=is_open_loop, in_flight=in_flight)
         self.tally.check(
             unchecked_of(self.workload, checks_content=config.checks_content),
             firsts_of(self.workload),

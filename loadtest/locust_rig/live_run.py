@@ -222,6 +222,16 @@ class LiveRun:
         """How long the run has lasted, by the process that knows of most."""
         return max((each.seconds for each in self.generators.values()), default=0.0)
 
+    @property
+    def paused(self) -> float:
+        """The largest share of its time in which a closed loop of a process got no answer."""
+        shares = (
+            each.report.paused_ns / 1e9 / each.seconds
+            for each in self.generators.values()
+            if each.seconds
+        )
+        return min(max(shares, default=0.0), 1.0)
+
     def part(
         self,
         *,

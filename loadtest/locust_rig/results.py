@@ -72,6 +72,7 @@ def conclude(
     """
     live.compare_firsts()
     surroundings = server.surroundings(live.windows, in_flight)
+    surroundings = replace(surroundings, paused=live.paused)
     part = live.part(server_cpu_s=server.cpu_s, steal=server.steal, surroundings=surroundings)
     summary = summarize([part])
     problems = tuple(_problems(live))

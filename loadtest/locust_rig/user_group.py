@@ -155,13 +155,17 @@ class UserGroup:
     def join(self) -> int:
         """Count a user that starts; return a number that no other user of the run has."""
         self._size += 1
-        self._set_rate()
+        self._resize()
         return next(self._numbers)
 
     def leave(self, unfinished: int) -> None:
         """Count a user that has ended, and its calls that were given up."""
         self._size -= 1
         self.tally.unfinished += unfinished
+        self._resize()
+
+    def _resize(self) -> None:
+        self.tally.in_flight = 0 if self.pacer else self._size * self.options.in_flight
         self._set_rate()
 
     def _set_rate(self) -> None:

@@ -62,7 +62,10 @@ _DAMAGED = (
     zlib.error,
     lzma.LZMAError,
 )
-_GENERATOR = ("scheduled", "held", "unsent", "unfinished", "cpu_ns", "first_ns", "last_ns", "final")
+_GENERATOR = (
+    *("scheduled", "held", "unsent", "unfinished", "cpu_ns", "first_ns", "last_ns", "final"),
+    "paused_ns",
+)
 _BUCKETS = range(bucket_of(LOWEST_NS), bucket_of(HIGHEST_NS) + 1)
 _NUMBER_LABELS = (
     "size_bytes",
@@ -455,7 +458,7 @@ def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]])
             # Older results count what was never sent as unfinished.
             key: _read(
                 Report,
-                {"unsent": 0, **entry},
+                {"unsent": 0, "paused_ns": 0, **entry},
                 windows=windows[key],
                 firsts={},
                 **checks_from_json(entry),
@@ -500,6 +503,7 @@ def _surroundings(plain: Mapping[str, Any] | None) -> Surroundings:
         tuple(_read(OtherProcess, each) for each in plain["others"]),
         _number_or_none(plain["pressure"]),
         None if plain["in_flight"] is None else _count(plain["in_flight"]),
+        _number_or_none(plain.get("paused")) or 0.0,
     )
 
 

@@ -5,9 +5,10 @@ every thread, so a window that others disturbed shows it, whatever was measured.
 does not tell is None, and nothing is claimed of it.
 
 A closed loop has a second sign: with calls always in flight, one of the two sides is busy, or the
-calls wait in the service. A service that sleeps or waits for its own peers does so in every call:
-the fastest tenth of them take at least half of the median. Where they do not, and the kernel does
-not tell that no process waited for a CPU, nothing explains the idle time.
+calls wait in the service. Calls that sleep, or wait for peers of the service, do so one by one, and
+others are answered meanwhile. Where neither side is busy, no answer comes for a while from any of
+many calls, and the median call took far less than the mean, a process was stopped, or waited for
+something of the machine's, and no service time explains it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,9 @@ _ALONE = (
 )
 # Of calls that were always in flight, by Little's law.
 _ALWAYS = 0.9
-_OWN_WAIT = 0.5
+# Beyond this share of the window, pauses count. Where the median call takes so much of the mean,
+# calls wait alike, as in a service that answers many at once.
+_PAUSE_LIMIT, _ALIKE = 0.05, 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +93,15 @@ class Surroundings:
     `others` are the busiest processes that are not of the run, the busiest first. `pressure` is
     the share of the window in which some process of the machine waited for a CPU, None where it is
     not known. `in_flight` is how many calls a closed loop had in flight at any time, None for an
-    open loop.
+    open loop, and `paused` the share of the window in which none of them was answered at all
+    (`Report.paused_ns`).
     """
 
     processes: tuple[ProcessWindow, ...] = ()
     others: tuple[OtherProcess, ...] = ()
     pressure: float | None = None
     in_flight: int | None = None
+    paused: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -116,7 +121,13 @@ class Surroundings:
             for each in plain["processes"]
         )
         others = (OtherProcess(**each) for each in plain["others"])
-        return cls(tuple(processes), tuple(others), plain["pressure"], plain["in_flight"])
+        return cls(
+            tuple(processes),
+            tuple(others),
+            plain["pressure"],
+            plain["in_flight"],
+            plain.get("paused", 0.0),
+        )
 
     def busiest(self, role: str) -> float | None:
         """Return the largest share of a CPU that a process of a role used, None without any."""
@@ -186,6 +197,7 @@ def pooled(windows: Iterable[Surroundings]) -> Surroundings:
         ),
         tuple(sorted(others.values(), key=_cores, reverse=True)[:_KEPT]),
         in_flight=windows[0].in_flight if windows else None,
+        paused=sum(each.paused for each in windows) / max(len(windows), 1),
     )
 
 
@@ -257,17 +269,13 @@ def idleness(window: Surroundings, service: Histogram, calls_per_s: float) -> Re
         return None
     if calls_per_s * (service.mean_ns or 0) / 1e9 < _ALWAYS * window.in_flight:
         return None
-    if all(each.wait_share is not None for each in window.processes):
-        # Whoever did not wait for a CPU was idle of its own will; whoever did is reported for it.
-        return None
-    fast_ns, median_ns = service.percentile_ns(10), service.percentile_ns(50)
-    if fast_ns is None or median_ns is None or fast_ns >= _OWN_WAIT * median_ns:
+    mean_us, median_ns = (service.mean_ns or 0) / 1000, service.percentile_ns(50) or 0
+    if window.paused <= _PAUSE_LIMIT or median_ns / 1000 > _ALIKE * mean_us:
         return None
     return Reason.of(
         ReasonCode.NEITHER_BUSY,
         server=server,
         generator=generator,
         in_flight=window.in_flight,
-        fast_us=fast_ns / 1000,
-        median_us=median_ns / 1000,
+        paused=window.paused,
     )

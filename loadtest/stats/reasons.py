@@ -76,8 +76,8 @@ class ReasonCode(StrEnum):
         "neither-busy",
         (
             "neither the server ({server:.0%} busy) nor the generator ({generator:.0%}) was busy, "
-            "with {in_flight:,} calls in flight, and no service time explains it: the fastest "
-            "tenth took {fast_us:,.0f} µs, the median {median_us:,.0f} µs"
+            "and for {paused:.0%} of the time none of {in_flight:,} calls in flight was answered: "
+            "a process was stopped, or the service stops all at once"
         ),
     )
     DRIFTED = (

@@ -115,38 +115,39 @@ def test_a_bench_judges_its_rounds_together() -> None:
 
 # 64 calls in flight, 16,000 a second: 4 ms a call.
 RATE = 16_000.0
-QUEUED = Histogram.of([500_000] * 200 + [4_000_000] * 700 + [8_000_000] * 100)
+STOPPED = Histogram.of([2_400_000] * 900 + [18_400_000] * 100)
 SLEPT = Histogram.of([3_900_000] * 500 + [4_100_000] * 500)
 
 
-def _idle(wait_s: float | None, server_cpu_s: float = 5.7) -> Surroundings:
-    return beside(wait_s, cpu_s=server_cpu_s)
+def _idle(paused: float, server_cpu_s: float = 5.7) -> Surroundings:
+    return replace(beside(0.01, cpu_s=server_cpu_s), paused=paused)
 
 
 def test_idle_sides_that_nothing_explains_are_void() -> None:
-    reason = idleness(_idle(None), QUEUED, RATE)
+    reason = idleness(_idle(0.3), STOPPED, RATE)
     assert reason is not None
     assert reason.text == (
-        "neither the server (57% busy) nor the generator (60%) was busy, with 64 calls in flight, "
-        "and no service time explains it: the fastest tenth took 502 µs, the median 4,014 µs"
+        "neither the server (57% busy) nor the generator (60%) was busy, and for 30% of the time "
+        "none of 64 calls in flight was answered: a process was stopped, or the service stops all "
+        "at once"
     )
 
 
 @pytest.mark.parametrize(
     ("window", "service", "calls_per_s"),
     [
-        # The service itself takes its time.
-        (_idle(None), SLEPT, RATE),
+        # The service lets all of its calls wait alike, as one that answers many at once.
+        (_idle(0.3), SLEPT, RATE),
         # A side is busy.
-        (_idle(None, server_cpu_s=9.1), QUEUED, RATE),
-        # The kernel says that nobody waited for a CPU: the calls waited in the service.
-        (_idle(0.01), QUEUED, RATE),
+        (_idle(0.3, server_cpu_s=9.1), STOPPED, RATE),
+        # Some calls wait long, and others are answered meanwhile.
+        (_idle(0.04), STOPPED, RATE),
         # Calls were not always in flight, as those of users who think in between.
-        (_idle(None), QUEUED, RATE / 2),
+        (_idle(0.3), STOPPED, RATE / 2),
         # An open loop has no such rule, nor a server that is elsewhere.
-        (replace(_idle(None), in_flight=None), QUEUED, RATE),
-        (replace(_idle(None), processes=_idle(None).processes[1:]), QUEUED, RATE),
-        (_idle(None), Histogram(), RATE),
+        (replace(_idle(0.3), in_flight=None), STOPPED, RATE),
+        (replace(_idle(0.3), processes=_idle(0.3).processes[1:]), STOPPED, RATE),
+        (_idle(0.3), Histogram(), RATE),
     ],
 )
 def test_idle_sides_that_something_explains_are_good(

@@ -190,3 +190,25 @@ def test_windows_add_up_label_by_label() -> None:
     assert both.calls["a"].service == Histogram.of([5_000, 5_000, 6_000])
     assert both.times.service.count == both.answered == 4
     assert both.failures == {"x": 2}
+
+
+def _paused_ns(gaps_us: list[int], in_flight: int) -> int:
+    """Record a call after each gap, and return how long all of them waited."""
+    tally = Tally(open_ns=0, in_flight=in_flight)
+    record = tally.timer("read").record
+    now_ns = 1
+    for gap_us in gaps_us:
+        now_ns += gap_us * 1000
+        record(now_ns - 1, now_ns - 1, now_ns)
+    return tally.take(final=True).paused_ns
+
+
+def test_times_in_which_all_calls_wait_are_added_up() -> None:
+    # 20,000 answers a second, and twice nothing for 20 ms, in which 400 come else.
+    stopped = ([50] * 1000 + [20_000]) * 2 + [50] * 100
+    assert _paused_ns(stopped, in_flight=64) == 40_000_000
+    # As many as are in flight come at once when a service answers all together.
+    assert _paused_ns(([50] * 1000 + [2_000]) * 2, in_flight=64) == 0
+    # A call that waits alone stops all that there are, or few of them.
+    assert _paused_ns(stopped, in_flight=1) == 0
+    assert _paused_ns([1] * 63 + ([20_000] + [1] * 63) * 50, in_flight=64) == 0
