@@ -17,7 +17,7 @@ def shown_progress(rhythm: Rhythm) -> Iterator[ShowProgress]:
     """Yield the function to call with each `Progress`."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        write = partial(console.print, highlight=False, markup=False)
+        write = partial(console.print, highlight=False, markup=False, soft_wrap=True)
         yield _Lines(write, rhythm).show
         return
     columns = (BarColumn(), TextColumn("{task.description}", markup=False))

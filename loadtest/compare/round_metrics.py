@@ -27,6 +27,7 @@ from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, da
 from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
 from capnp_rig.loadtest.stats.metric import Metric, doubts, metric_of_values, tail_problems
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
+from capnp_rig.loadtest.stats.rate_search import LOWER_BOUNDS
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, reasons_of_text
 from capnp_rig.loadtest.stats.resampling import RESAMPLES, Resampled
 
@@ -34,11 +35,6 @@ from capnp_rig.loadtest.stats.resampling import RESAMPLES, Resampled
 _PROBED = ("p50", "p99")
 # What of the labels of a figure, and of a sample, says under which load it was made.
 _STACK_LABELS = ("payload_kind", "payload_bytes", "loop", "stack")
-# What limits a search that says nothing of the server.
-_OTHER_LIMITS: Mapping[str, ReasonCode] = {
-    "generator": ReasonCode.GENERATOR_WAS_LIMIT,
-    "machine": ReasonCode.MACHINE_WAS_LIMIT,
-}
 _T = TypeVar("_T")
 
 
@@ -266,7 +262,7 @@ def _answer(answer: Mapping[str, Any], seed: int) -> Metric:
     if failing_hz is None:
         highest = Reason.of(ReasonCode.NO_HIGHER_RATE, subject=Verdict.AT_LEAST)
         return Metric(name, unit, rate_hz, n, problems=(highest,))
-    code = _OTHER_LIMITS.get(answer["limit"])
+    code = LOWER_BOUNDS.get(answer["limit"])
     problems = () if code is None else (Reason.of(code, subject=Verdict.AT_LEAST),)
     rng = random.Random(seed)
     draws = [rng.uniform(rate_hz, float(failing_hz)) for _ in range(RESAMPLES)]

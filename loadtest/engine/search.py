@@ -16,7 +16,7 @@ from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_resu
 from capnp_rig.loadtest.stats.disturbance import disturbances, pooled
 from capnp_rig.loadtest.stats.histogram import merge
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
-from capnp_rig.loadtest.stats.rate_search import Answer, Probe, RateSearch
+from capnp_rig.loadtest.stats.rate_search import LOWER_BOUNDS, Answer, Probe, RateSearch
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, codes_of, text_of
 from capnp_rig.loadtest.stats.run_summary import (
     LIMITS,
@@ -213,8 +213,12 @@ def figures(answer: Answer, curve: Sequence[Point], *, is_over: bool = True) -> 
     """Return the answer, and the curve, as figures; a search that is not over has a void answer."""
     problems = [] if answer.rate_hz is not None else [Reason(ReasonCode.NO_VERIFIED_RATE)]
     problems += [] if is_over else [Reason(ReasonCode.ENDED_EARLY)]
+    highest = _figure("highest verified rate", answer.rate_hz, answer.verified, *problems)
+    code = LOWER_BOUNDS.get(answer.limit)
+    if code is not None and not problems:
+        highest = replace(highest, verdict=Verdict.AT_LEAST, reasons=(Reason(code),))
     listed = [
-        _figure("highest verified rate", answer.rate_hz, answer.verified, *problems),
+        highest,
         _figure("lowest failing rate", answer.failing_hz, 1),
     ]
     for point in curve:

@@ -12,6 +12,9 @@ After each probe the bracket is drawn anew. So a rate that fails its verificatio
 end, and the search goes on below it; a rate that failed by chance is passed over. Once a
 verification has failed, repeats alone are not trusted: the lower end is verified before the middle
 above it is tried.
+
+A probe that failed on a disturbed machine proves nothing of the server, and is made again. Where
+the machine stays as it is, such probes count in the end, and the answer says so.
 """
 
 import math
@@ -21,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from capnp_rig.loadtest.stats.reasons import ReasonCode
 from capnp_rig.loadtest.stats.slo import Outcome
 
 # Half of the 5 % that are promised: one step down after a failed verification stays within them.
@@ -29,10 +33,17 @@ REPEATS = 3
 VERIFICATIONS = 5
 # Of so many verifications, one may fail: the machines are shared.
 VERIFIED_FROM = 4
+# Of each rate, before disturbed probes count.
+MOST_DISCARDED = 3
 _LIMITS: Mapping[Outcome, str] = {
     Outcome.FAILED: "server",
     Outcome.GENERATOR: "generator",
     Outcome.DISTURBED: "machine",
+}
+# Where the limit is no property of the server, its rate is a lower bound.
+LOWER_BOUNDS: Mapping[str, ReasonCode] = {
+    "generator": ReasonCode.GENERATOR_WAS_LIMIT,
+    "machine": ReasonCode.MACHINE_WAS_LIMIT,
 }
 # Three times what a search over six decades takes.
 MOST_PROBES = 200
@@ -63,7 +74,7 @@ class Answer:
     does not hold, None where all did up to the highest allowed; `limit` who was the limit there:
     ``server``, ``generator``, ``machine`` (it kept one of the two from its CPU) or ``search`` (the
     highest rate allowed). `verified` is how many
-    verifications held. `outcomes` has all probes by rate.
+    verifications held. `outcomes` has all probes that count by rate.
     """
 
     rate_hz: float | None
@@ -97,10 +108,12 @@ class RateSearch:
         self._random = random.Random(seed)
         self._tries: dict[float, list[Outcome]] = {}
         self._verifications: dict[float, list[Outcome]] = {}
+        self._discarded: Counter[float] = Counter()
 
     def next_probe(self) -> Probe | None:
         """Return what to probe, None at the end."""
-        if sum(map(len, (*self._tries.values(), *self._verifications.values()))) >= MOST_PROBES:
+        counted = sum(map(len, (*self._tries.values(), *self._verifications.values())))
+        if counted + self._discarded.total() >= MOST_PROBES:
             return None
         low, high = self._bracket()
         if low is not None and False in map(self._verdict, self._tries):
@@ -125,6 +138,10 @@ class RateSearch:
 
     def add(self, probe: Probe, outcome: Outcome) -> None:
         """Note what came of a probe."""
+        is_disturbed = outcome is Outcome.DISTURBED
+        if is_disturbed and self._discarded[probe.rate_hz] < MOST_DISCARDED:
+            self._discarded[probe.rate_hz] += 1
+            return
         kept = self._verifications if probe.purpose is Purpose.VERIFY else self._tries
         kept.setdefault(probe.rate_hz, []).append(outcome)
 
@@ -188,10 +205,16 @@ class RateSearch:
         new = math.ceil(max(math.log2(math.log(wide) / math.log(PRECISION)), 0))
         repeats = sum(max(REPEATS - len(tries), 0) for tries in self._tries.values())
         # Two failed ones settle the upper end.
-        verifying = 0 if low is None else VERIFICATIONS - len(self._verifications.get(low, ()))
-        failing = self._verifications.get(high or 0.0, ())
-        verifying += VERIFICATIONS - VERIFIED_FROM + 1 - len(failing)
-        return new * REPEATS + repeats + max(verifying, 1)
+        verifying = self._left_of(low, VERIFICATIONS)
+        verifying += self._left_of(high, VERIFICATIONS - VERIFIED_FROM + 1)
+        return max(new * REPEATS + repeats + verifying, 1)
+
+    def _left_of(self, rate_hz: float | None, verifications: int) -> int:
+        if rate_hz is None:
+            return verifications
+        if self._verdict(rate_hz) is not None:
+            return 0
+        return max(verifications - len(self._verifications.get(rate_hz, ())), 1)
 
 
 def _held(outcomes: Sequence[Outcome]) -> int:

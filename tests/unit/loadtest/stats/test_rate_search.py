@@ -118,6 +118,21 @@ def test_a_start_that_fails_is_halved() -> None:
     assert_near(answer, 700)
 
 
+def test_what_failed_on_a_disturbed_machine_is_made_again() -> None:
+    """Every second probe is disturbed, and fails: as if it had not been made."""
+    quiet, _ = drive(up_to(54_321))
+    search = RateSearch(1000, 1e6, seed=1)
+    seen: Counter[float] = Counter()
+    while (probe := search.next_probe()) is not None:
+        seen[probe.rate_hz] += 1
+        is_disturbed = seen[probe.rate_hz] % 2 and seen[probe.rate_hz] < 7
+        holds = Outcome.HELD if probe.rate_hz <= 54_321 else Outcome.FAILED
+        search.add(probe, Outcome.DISTURBED if is_disturbed else holds)
+    answer = search.answer()
+    assert (answer.rate_hz, answer.failing_hz) == (quiet.rate_hz, quiet.failing_hz)
+    assert answer.limit == "server"
+
+
 def test_where_all_holds_the_answer_is_the_highest_rate() -> None:
     answer, probes = drive(up_to(1e9), highest=20_000)
     assert (answer.rate_hz, answer.failing_hz, answer.limit) == (20_000, None, "search")
