@@ -11,7 +11,7 @@ from pathlib import Path
 
 from capnp_rig.loadtest.bench.commands import run_locust
 from capnp_rig.loadtest.bench.rounds import BenchError
-from capnp_rig.loadtest.engine.child_process import last_line
+from capnp_rig.loadtest.engine.child_process import Terminated, last_line, number_of
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
 from capnp_rig.loadtest.results import Figure, read_run
 from capnp_rig.loadtest.results.load_samples import read_figures
@@ -56,6 +56,7 @@ def run(config: DemoConfig, *, say: Callable[[str], None]) -> DemoResult:
 
     Raises:
         BenchError: The server or Locust did not run.
+        KeyboardInterrupt, Terminated: It was stopped before Locust had anything to write.
         OSError: The result cannot be written.
     """
     config.results.mkdir(parents=True, exist_ok=True)
@@ -68,6 +69,11 @@ def run(config: DemoConfig, *, say: Callable[[str], None]) -> DemoResult:
                 status = _run_locust(config, server.address, here)
         except ServerFailed as error:
             raise BenchError(str(error)) from error
+        except (KeyboardInterrupt, Terminated) as stop:
+            # Locust has written what it had when it was asked to end.
+            if not any(path.is_dir() for path in here.iterdir()):
+                raise
+            status = 128 + number_of(stop)
         folder = _keep(here, config.results, status)
     document = read_run(folder)
     figures = tuple(read_figures(document))

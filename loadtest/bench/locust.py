@@ -36,6 +36,7 @@ from capnp_rig.loadtest.engine.child_process import (
     last_line,
     module_command,
 )
+from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
 from capnp_rig.loadtest.results import Figure
@@ -95,28 +96,33 @@ class Round:
         return self.server_cpu_s / self.seconds
 
 
-def run(config: BenchLocustConfig, show: ShowProgress) -> WrittenResult:
-    """Measure, write the result, and return it.
+def run(config: BenchLocustConfig, show: ShowProgress) -> tuple[WrittenResult, EarlyEnd | None]:
+    """Measure, write the result, and return it, with why it ended early if it did.
+
+    A benchmark that Ctrl-C, SIGTERM or a failure ends has the rounds that were over by then.
 
     Raises:
-        BenchError: A server or Locust failed, a call did, or there is one CPU only.
-        OSError: The result cannot be written.
+        BenchError: There is one CPU only, or in the first round a server, Locust or a call failed.
+        KeyboardInterrupt, Terminated: It was stopped before the first round was over.
     """
     cpus = cpu_each("the server", "Locust")
     origin = Origin.now()
-    folder = origin.make_folder(config.results)
-    measured = [
-        Round(turn.number, turn.order, turn.role, **_measure(config, turn.role, cpus, folder))
-        for turn in rounds(config.rounds, (config.users,), ROLES, show)
-    ]
-    return write_result(
-        "bench-locust",
-        origin,
-        folder,
-        config=asdict(config) | {"cpus": cpus},
-        figures=figures(measured, config.users, calls=config.calls),
-        samples=map(asdict, measured),
-    )
+    with origin.folder(config.results) as folder:
+        steps = (
+            Round(turn.number, turn.order, turn.role, **_measure(config, turn.role, cpus, folder))
+            for turn in rounds(config.rounds, (config.users,), ROLES, show)
+        )
+        measured, early_end = kept_steps(steps, BenchError, per_round=len(ROLES))
+        written = write_result(
+            "bench-locust",
+            origin,
+            folder,
+            config=asdict(config) | {"cpus": cpus},
+            figures=figures(measured, config.users, calls=config.calls),
+            samples=map(asdict, measured),
+            ended_early=None if early_end is None else early_end.text,
+        )
+    return written, early_end
 
 
 def figures(measured: Sequence[Round], users: int, *, calls: bool = False) -> list[Figure]:

@@ -18,10 +18,11 @@ from capnp_rig.loadtest.bench.process import (
     weigh_sizes,
     write_frames,
 )
-from capnp_rig.loadtest.bench.rounds import turns
+from capnp_rig.loadtest.bench.rounds import BenchError, turns
 from capnp_rig.loadtest.codecs.messages import DATA_SEED, Message
 from capnp_rig.loadtest.codecs.protobuf_upb import BACKEND
 from capnp_rig.loadtest.engine.cpu_pin import two_cpus
+from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 from capnp_rig.loadtest.engine.progress import ShowProgress, StepClock, Steps
 from capnp_rig.loadtest.results.record import version
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
@@ -56,36 +57,54 @@ class BenchConfig:
     results: Path = Path("results")
 
 
-def run(config: BenchConfig, show: ShowProgress) -> WrittenResult:
-    """Measure, write the result, and return it; `show` is called with the progress.
+def run(config: BenchConfig, show: ShowProgress) -> tuple[WrittenResult, EarlyEnd | None]:
+    """Measure, write the result, and return it, with why it ended early if it did.
+
+    `show` is called with the progress. A benchmark that Ctrl-C, SIGTERM or a failure ends has the
+    processes that were over by then.
 
     Raises:
-        BenchError: A process failed, or took too long.
-        OSError: The result cannot be written.
+        BenchError: The first process failed, or took too long.
+        KeyboardInterrupt, Terminated: It was stopped before the first process was over.
     """
     plan = PLANS[config.plan]
     processes = config.processes or plan.processes
     case_s = config.case_s or plan.case_s
     origin = Origin.now(codecs=_codec_versions())
-    folder = origin.make_folder(config.results)
     cases = sum(map(len, groups(plan)))
     weighings = len(memory_cases(plan)) * plan.memory_processes + len(plan.encoded)
     timing, weighing = Steps(processes * cases), Steps(weighings, _WEIGHING_S)
     clock = StepClock(show, timing, weighing)
-    samples = list(_time(plan, processes, case_s, folder / "bench", lambda: clock.step(timing)))
-    memory = list(_weigh_memory(plan, clock, weighing))
-    sizes = list(_weigh_sizes(plan, lambda: clock.step(weighing)))
-    return write_result(
-        "bench",
-        origin,
-        folder,
-        config=_config(config, processes, case_s),
-        figures=figures(plan, samples, memory, sizes),
-        samples=map(case_times_to_json, samples),
-        memory=memory,
-        sizes=sizes,
-        copies=[asdict(path) for path in LEDGER],
-    )
+    samples: list[CaseTimes] = []
+    memory: list[Mapping[str, Any]] = []
+    sizes: list[Mapping[str, Any]] = []
+
+    def steps() -> Iterator[None]:
+        for times in _time(plan, processes, case_s, folder / "bench", lambda: clock.step(timing)):
+            samples.extend(times)
+            yield
+        for weight in _weigh_memory(plan, clock, weighing):
+            memory.append(weight)
+            yield
+        for weight in _weigh_sizes(plan, lambda: clock.step(weighing)):
+            sizes.append(weight)
+            yield
+
+    with origin.folder(config.results) as folder:
+        _, early_end = kept_steps(steps(), BenchError)
+        written = write_result(
+            "bench",
+            origin,
+            folder,
+            config=_config(config, processes, case_s),
+            figures=figures(plan, samples, memory, sizes),
+            samples=map(case_times_to_json, samples),
+            memory=memory,
+            sizes=sizes,
+            copies=[asdict(path) for path in LEDGER],
+            ended_early=None if early_end is None else early_end.text,
+        )
+    return written, early_end
 
 
 def _config(config: BenchConfig, processes: int, case_s: float) -> dict[str, Any]:
@@ -114,7 +133,8 @@ def _codec_versions() -> dict[str, str]:
 
 def _time(
     plan: Plan, processes: int, case_s: float, folder: Path, step: Callable[[], None]
-) -> Iterator[CaseTimes]:
+) -> Iterator[list[CaseTimes]]:
+    """Yield the times of one process after the other."""
     folder.mkdir()
     cases = {case.name: case for group in groups(plan) for case in group}
     voids: dict[Case, str] = {}
@@ -128,7 +148,8 @@ def _time(
         file = folder / f"process-{turn.role:02d}.json"
         voids.clear()
         time_cases(plan, turn.role, case_s, file, done)
-        yield from case_times_of(turn.role, json.loads(file.read_text(encoding="utf-8")), voids)
+        timed = json.loads(file.read_text(encoding="utf-8"))
+        yield list(case_times_of(turn.role, timed, voids))
 
 
 def _weigh_memory(plan: Plan, clock: StepClock, weighing: Steps) -> Iterator[Mapping[str, Any]]:

@@ -34,10 +34,11 @@ from capnp_rig.loadtest.bench.rounds import (
     cpu_each,
     rounds,
 )
+from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed, run_engines
 from capnp_rig.loadtest.engine.process import EngineConfig
 from capnp_rig.loadtest.engine.progress import ShowProgress
-from capnp_rig.loadtest.engine.server_process import ServerProcess, running_server
+from capnp_rig.loadtest.engine.server_process import ServerFailed, ServerProcess, running_server
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.disturbance import round_disturbances
@@ -116,28 +117,56 @@ class Round:
         return self.cpu_s * 1e6 / self.result.calls
 
 
-def run(config: BenchServerConfig, show: ShowProgress) -> WrittenResult:
-    """Measure, write the result, and return it.
+def run(config: BenchServerConfig, show: ShowProgress) -> tuple[WrittenResult, EarlyEnd | None]:
+    """Measure, write the result, and return it, with why it ended early if it did.
+
+    A benchmark that Ctrl-C, SIGTERM or a failure ends has the rounds that were over by then.
 
     Raises:
-        BenchError: A server or the generator failed, a call did, or there is one CPU only.
-        OSError: The result cannot be written.
+        BenchError: There is one CPU only, or in the first round a server, the generator or a call
+            failed.
+        KeyboardInterrupt, Terminated: It was stopped before the first round was over.
     """
     cpus = cpu_each("the server", "the generator")
     origin = Origin.now()
-    folder = origin.make_folder(config.results)
-    measured = list(_rounds(config, cpus, folder, show))
-    idle = [_idle_memory(engine, config.idle, cpus[0], folder) for engine in ENGINES.values()]
-    in_memory = [_time_in_memory(number, cpus[0]) for number in range(_IN_MEMORY_PROCESSES)]
-    return write_result(
-        "bench-server",
-        origin,
-        folder,
-        config=asdict(config) | {"cpus": cpus},
-        figures=[*figures(measured), *idle, *in_memory_figures(in_memory)],
-        samples=map(asdict, measured),
-        in_memory_ns=in_memory,
-    )
+    with origin.folder(config.results) as folder:
+        steps = _rounds(config, cpus, folder, show)
+        per_round = len(LOADS) * len(ROLES)
+        measured, early_end = kept_steps(steps, BenchError, per_round=per_round)
+        weighed: list[Figure] = []
+        in_memory: list[dict[str, float]] = []
+        if early_end is None:
+            weighing = _weigh(config, cpus[0], folder, weighed, in_memory)
+            _, early_end = kept_steps(weighing, BenchError)
+        written = write_result(
+            "bench-server",
+            origin,
+            folder,
+            config=asdict(config) | {"cpus": cpus},
+            figures=[*figures(measured), *weighed, *in_memory_figures(in_memory)],
+            samples=map(asdict, measured),
+            in_memory_ns=in_memory,
+            ended_early=None if early_end is None else early_end.text,
+        )
+    return written, early_end
+
+
+def _weigh(
+    config: BenchServerConfig,
+    cpu: int,
+    folder: Path,
+    idle: list[Figure],
+    in_memory: list[dict[str, float]],
+) -> Iterator[None]:
+    """Add what idle connections take, and what `wire` costs without a socket, step by step."""
+    # The rounds are over, whatever comes now.
+    yield
+    for engine in ENGINES.values():
+        idle.append(_idle_memory(engine, config.idle, cpu, folder))
+        yield
+    for number in range(_IN_MEMORY_PROCESSES):
+        in_memory.append(_time_in_memory(number, cpu))
+        yield
 
 
 def _rounds(
@@ -170,11 +199,11 @@ def _server(engine: str, cpu: int, folder: Path) -> AbstractContextManager[Serve
 def _measure(
     engine: str, load: EngineConfig, server_cpu: int, folder: Path
 ) -> tuple[Load, float, dict[str, Any]]:
-    with _server(engine, server_cpu, folder) as server:
-        try:
+    try:
+        with _server(engine, server_cpu, folder) as server:
             measured = run_engines([replace(load, address=server.address)], server.parts())
-        except EngineFailed as error:
-            raise BenchError(str(error)) from error
+    except (EngineFailed, ServerFailed) as error:
+        raise BenchError(str(error)) from error
     measured.raise_signal()
     (result,), cpu_s = measured.results, measured.server_cpu_s
     total = result.report.total
@@ -197,7 +226,9 @@ def _time_in_memory(number: int, cpu: int) -> dict[str, float]:
 
 
 def in_memory_figures(processes: list[dict[str, float]]) -> list[Figure]:
-    """Return the median over the processes of each case, in µs."""
+    """Return the median over the processes of each case, in µs; none without a process."""
+    if not processes:
+        return []
     times_us = {case: [times[case] / 1000 for times in processes] for case in processes[0]}
     return [
         median_figure(

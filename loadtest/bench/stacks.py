@@ -138,27 +138,27 @@ def run(config: BenchStacksConfig, show: ShowProgress) -> BenchStacksResult:
     """
     cpus = cpu_each("the servers", "the generator")
     origin = Origin.now()
-    folder = origin.make_folder(config.results)
-    bench = _Bench(config, cpus, folder)
-    stopped: BaseException | None = None
-    try:
-        bench.measure(show)
-    except (KeyboardInterrupt, Terminated) as signalled:
-        if not bench.rounds:
-            raise
-        stopped = signalled
-    samples = [sample for sample in bench.samples if sample.round < bench.rounds]
-    written = write_result(
-        "bench-stacks",
-        origin,
-        folder,
-        config=asdict(config) | {"cpus": cpus},
-        figures=figures(samples),
-        samples=map(asdict, samples),
-        skipped=bench.skipped,
-        rounds=bench.rounds,
-        libraries=_libraries(),
-    )
+    with origin.folder(config.results) as folder:
+        bench = _Bench(config, cpus, folder)
+        stopped: BaseException | None = None
+        try:
+            bench.measure(show)
+        except (KeyboardInterrupt, Terminated) as signalled:
+            if not bench.rounds:
+                raise
+            stopped = signalled
+        samples = [sample for sample in bench.samples if sample.round < bench.rounds]
+        written = write_result(
+            "bench-stacks",
+            origin,
+            folder,
+            config=asdict(config) | {"cpus": cpus},
+            figures=figures(samples),
+            samples=map(asdict, samples),
+            skipped=bench.skipped,
+            rounds=bench.rounds,
+            libraries=_libraries(),
+        )
     return BenchStacksResult(written, bench.skipped, bench.rounds, stopped)
 
 

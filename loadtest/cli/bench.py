@@ -10,6 +10,7 @@ from capnp_rig.loadtest.cli.load import read_size
 from capnp_rig.loadtest.cli.terminal import (
     Command,
     allow_void_option,
+    ended_early,
     failures_in_one_line,
     finish,
     measured,
@@ -39,7 +40,7 @@ def bench(
     plan: str | None,
     case_seconds: float | None,
     results: Path,
-) -> None:
+) -> int:
     """Time Cap'n Proto against JSON, MessagePack, Protocol Buffers, pickle and FlatBuffers."""
     try:
         from capnp_rig.loadtest.bench.run import BenchConfig, run
@@ -50,11 +51,12 @@ def bench(
     from capnp_rig.loadtest.report.terminal import show
 
     config = BenchConfig(plan or ("quick" if quick else "full"), processes, case_seconds, results)
-    written = measured(run, config, BenchError)
+    written, early_end = measured(run, config, BenchError)
     show(stdout(), *codec_parts(written.figures))
     if quick:
         click.echo("Quick mode: few processes, intervals are plain ranges.")
     finish(written)
+    return 0 if early_end is None else ended_early(early_end)
 
 
 def _pair_options(seconds: float) -> Callable[[Command], Command]:
@@ -66,15 +68,16 @@ def _pair_options(seconds: float) -> Callable[[Command], Command]:
     )
 
 
-def _compare_pairs(run: Callable[..., Any], config: Any) -> None:
-    """Measure the pairs of a benchmark, and show all its figures."""
+def _compare_pairs(run: Callable[..., Any], config: Any) -> int:
+    """Measure the pairs of a benchmark, and show all its figures; return the exit status."""
     from capnp_rig.loadtest.bench.rounds import BenchError
     from capnp_rig.loadtest.report.figures import figure_table
     from capnp_rig.loadtest.report.terminal import show
 
-    written = measured(run, config, BenchError)
+    written, early_end = measured(run, config, BenchError)
     show(stdout(), figure_table("figures", config.title, written.figures))
     finish(written)
+    return 0 if early_end is None else ended_early(early_end)
 
 
 def _rounds(*, quick: bool, rounds: int | None) -> dict[str, Any]:
@@ -87,11 +90,11 @@ def _rounds(*, quick: bool, rounds: int | None) -> dict[str, Any]:
 @_pair_options(1.5)
 @click.option("--idle", type=click.IntRange(1, 10_000), default=10_000)
 @results_option
-def bench_server(*, quick: bool, rounds: int | None, **plain: Any) -> None:
+def bench_server(*, quick: bool, rounds: int | None, **plain: Any) -> int:
     """Compare the wire engine with the pycapnp engine, one CPU for each side."""
     from capnp_rig.loadtest.bench.server import BenchServerConfig, run
 
-    _compare_pairs(run, BenchServerConfig(**_rounds(quick=quick, rounds=rounds), **plain))
+    return _compare_pairs(run, BenchServerConfig(**_rounds(quick=quick, rounds=rounds), **plain))
 
 
 @click.command("bench-locust")
@@ -99,11 +102,11 @@ def bench_server(*, quick: bool, rounds: int | None, **plain: Any) -> None:
 @click.option("--users", type=click.IntRange(1, 1000), default=16)
 @results_option
 @click.option("--calls", is_flag=True, help="Compare CapnpUser.call with ReverseUser instead.")
-def bench_locust(*, quick: bool, rounds: int | None, **plain: Any) -> None:
+def bench_locust(*, quick: bool, rounds: int | None, **plain: Any) -> int:
     """Compare the Locust user with FastHttpUser, one Locust process each."""
     from capnp_rig.loadtest.bench.locust import BenchLocustConfig, run
 
-    _compare_pairs(run, BenchLocustConfig(**_rounds(quick=quick, rounds=rounds), **plain))
+    return _compare_pairs(run, BenchLocustConfig(**_rounds(quick=quick, rounds=rounds), **plain))
 
 
 def _read_payloads(

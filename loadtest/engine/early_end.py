@@ -24,12 +24,14 @@ class EarlyEnd:
 
 
 def kept_steps(
-    steps: Iterable[Step], *failures: type[Exception]
+    steps: Iterable[Step], *failures: type[Exception], per_round: int = 1
 ) -> tuple[list[Step], EarlyEnd | None]:
     """Take all steps, and return them; with why they ended, where that was too early.
 
+    Steps of a round that is not over are left out; a round has `per_round` of them.
+
     Raises:
-        BaseException: Ctrl-C, SIGTERM or one of the `failures` came before the first step was over.
+        BaseException: Ctrl-C, SIGTERM or one of the `failures` came before a round was over.
     """
     ends: tuple[type[BaseException], ...] = (KeyboardInterrupt, Terminated, *failures)
     done: list[Step] = []
@@ -37,9 +39,10 @@ def kept_steps(
         for step in steps:
             done.append(step)  # noqa: PERF402 - what is done by then is kept
     except ends as error:
-        if not done:
+        whole = len(done) - len(done) % per_round
+        if not whole:
             raise
-        return done, _why(error)
+        return done[:whole], _why(error)
     return done, None
 
 

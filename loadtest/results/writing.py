@@ -6,8 +6,8 @@ was written is read again.
 
 import gzip
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-from capnp_rig.loadtest.results import RUN_FILE, SAMPLES_FILE, record, run_document
+from capnp_rig.loadtest.results import RUN_FILE, SAMPLES_FILE, record, run_document, run_file
 from capnp_rig.loadtest.results.digests import sealed
 from capnp_rig.loadtest.results.load_samples import Result
 from capnp_rig.loadtest.stats.figure import Figure
@@ -51,6 +51,16 @@ class Origin:
             return make_folder(parent, name)
         except OSError:
             return parent / name
+
+    @contextmanager
+    def folder(self, parent: Path) -> Iterator[Path]:
+        """Yield the folder of the run, for files beside its result; without one it is removed."""
+        folder = self.make_folder(parent)
+        try:
+            yield folder
+        finally:
+            if not run_file(folder).exists():
+                rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ def test_one_short_round_leaves_a_whole_result(tmp_path: Path, *, calls: bool) -
     config = BenchLocustConfig(
         rounds=1, seconds=0.5, warmup_s=0.1, users=4, results=tmp_path, calls=calls
     )
-    result = run(config, told.append)
+    result, early_end = run(config, told.append)
+    assert early_end is None
     document = read_run(result.folder)
     assert document["kind"] == "bench-locust"
     assert document["config"]["rounds"] == 1
