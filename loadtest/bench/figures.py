@@ -16,7 +16,6 @@ from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
 from capnp_rig.loadtest.stats.crossover import find_crossover
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.pair_statistics import (
-    BOOTSTRAP_PAIRS,
     Interval,
     Judgement,
     Verdict,
@@ -63,7 +62,7 @@ def figures(
 
 
 def _time(case: Case, by_process: Mapping[int, float]) -> Figure:
-    times = interval_of_median(list(by_process.values()), seed=0)
+    times = interval_of_median(list(by_process.values()))
     judged = Judgement(Verdict.OK, _interval_reasons(times))
     name = f"time: {case.name}"
     return interval_figure(name, times, "ns", case.contract, _time_labels(case), judged)
@@ -85,9 +84,7 @@ def _time_labels(case: Case) -> dict[str, Any]:
 
 
 def _interval_reasons(interval: Interval) -> tuple[Reason, ...]:
-    if interval.low is None:
-        return (Reason(ReasonCode.FEW_PROCESSES),)
-    return (Reason(ReasonCode.PLAIN_RANGE),) if interval.n < BOOTSTRAP_PAIRS else ()
+    return (Reason(ReasonCode.FEW_PROCESSES),) if interval.low is None else ()
 
 
 def _ratios(group: Sequence[Case], medians: _Medians) -> list[Figure]:

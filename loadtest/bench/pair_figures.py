@@ -49,7 +49,7 @@ def median_figure(
     judged: Judgement = OK,
 ) -> Figure:
     """Return the median of one value per process, with its interval; None without a value."""
-    middle = interval_of_median(values, seed=0) if values else None
+    middle = interval_of_median(values) if values else None
     return interval_figure(name, middle, unit, contract, labels, judged)
 
 

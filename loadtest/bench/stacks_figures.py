@@ -17,10 +17,8 @@ from capnp_rig.loadtest.bench.pair_figures import CONTRACT, OK, interval_figure
 from capnp_rig.loadtest.protocols import CAPNP, ECHO
 from capnp_rig.loadtest.stats.disturbance import round_disturbances
 from capnp_rig.loadtest.stats.figure import Figure
-from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
+from capnp_rig.loadtest.stats.histogram import Histogram, merge
 from capnp_rig.loadtest.stats.pair_statistics import (
-    BOOTSTRAP_PAIRS,
-    LEAST_PAIRS,
     Interval,
     Judgement,
     Verdict,
@@ -30,8 +28,8 @@ from capnp_rig.loadtest.stats.pair_statistics import (
     paired_ratio,
 )
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
-from capnp_rig.loadtest.stats.resampling import draw_blocks, resample_percentiles
 from capnp_rig.loadtest.stats.run_summary import LIMITS, lateness_reason, short_reason
+from capnp_rig.loadtest.stats.unit_intervals import added_to_percentiles
 from capnp_rig.loadtest.workload import TEXT
 
 CLOSED, OPEN = "closed", "open"
@@ -198,7 +196,7 @@ def _figure(
 
 
 def _median(values: Sequence[float]) -> Interval:
-    return interval_of_median(values, seed=0)
+    return interval_of_median(values)
 
 
 def _void(*problems: Reason | None) -> Judgement:
@@ -273,15 +271,17 @@ def _percentiles(samples: Sequence[StackSample], broken: Reason | None) -> Itera
     times = [sample.times("response" if is_open else "service") for sample in samples]
     whole = merge(times)
     late = _late(samples, whole) if is_open else None
-    draws = _draws(times, whole)
+    percents = list(PERCENTILES.values())
+    added = added_to_percentiles(times, percents, is_series=False)
     calls_per_s = _rate(samples)
     for name, percent in PERCENTILES.items():
         value_ns = whole.percentile_ns(percent)
-        low, high = _interval_ns(times, percent, draws)
         few = short_reason(whole, percent, calls_per_s)
         measured = None
         if value_ns is not None:
-            measured = Interval(value_ns / 1000, us_of(low), us_of(high), len(times))
+            measured = Interval(value_ns / 1000, None, None, len(times))
+            if percent in added:
+                measured = added[percent].scaled(1e-3).interval.reaching(value_ns / 1000)
         yield _figure(samples[0], name, "µs", measured, _void(broken, late, few))
 
 
@@ -292,29 +292,6 @@ def _late(samples: Sequence[StackSample], response: Histogram) -> Reason | None:
     if answered < LIMITS["sent_share"] * scheduled:
         return Reason.of(ReasonCode.SCHEDULE_MISSED, share=answered / scheduled)
     return lateness_reason(merge(sample.times("lateness") for sample in samples), response)
-
-
-def _draws(times: Sequence[Histogram], whole: Histogram) -> Mapping[float, Sequence[float]]:
-    """Return the percentiles of rounds that are drawn anew, in ns; empty for too few rounds."""
-    if len(times) < BOOTSTRAP_PAIRS:
-        return {}
-    blocks = draw_blocks([len(times)], 1, seed=0)
-    grouped = resample_percentiles(times, whole, list(PERCENTILES.values()), blocks)
-    return {percent: sorted(each.draws) for percent, each in (grouped or {}).items()}
-
-
-def _interval_ns(
-    times: Sequence[Histogram], percent: float, draws: Mapping[float, Sequence[float]]
-) -> tuple[float | None, float | None]:
-    """Return the interval of a percentile over the rounds; with few of them their range."""
-    if len(times) < LEAST_PAIRS:
-        return None, None
-    drawn = draws.get(percent)
-    if drawn is None:
-        each = [value for item in times if (value := item.percentile_ns(percent)) is not None]
-        return min(each), max(each)
-    cut = round((1 - _COVERED) / 2 * len(drawn))
-    return drawn[cut], drawn[-1 - cut]
 
 
 # --- ratios ----------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def bench(
     written, early_end = measured(run, config, BenchError)
     show(stdout(), *codec_parts(written.figures))
     if quick:
-        click.echo("Quick mode: few processes, intervals are plain ranges.")
+        click.echo("Quick mode: few processes, wide intervals.")
     finish(written)
     return 0 if early_end is None else ended_early(early_end)
 

@@ -1,16 +1,16 @@
 """One result against another: what got faster, what slower, and what nobody can tell (no I/O).
 
-The two were not measured as pairs, so they count as independent samples: each is resampled by its
-own units (`stats.resampling`). The A/A floor of a row is how far the odd units of a result are from
-its even ones, of both results the farther. A row is void where its figure is, where a run is void
-as a whole, or where the two were not made alike; `force` lifts the last two. Above 1 the candidate
-is better.
+The two were not measured as pairs, so they count as independent samples: each has units of its own,
+a value each (`stats.metric`) or what each adds to a figure (`stats.unit_intervals`). The A/A floor
+of a row is how far another result of the same may be, of both results the farther. A row is void
+where its figure is, where a run is void as a whole, or where the two were not made alike; `force`
+lifts the last two. Above 1 the candidate is better.
 """
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -26,10 +26,10 @@ from capnp_rig.loadtest.compare.round_metrics import (
 from capnp_rig.loadtest.results import ResultError
 from capnp_rig.loadtest.results.load_samples import Result, stored_verdict
 from capnp_rig.loadtest.stats.exit_status import ExitStatus
-from capnp_rig.loadtest.stats.metric import Metric
+from capnp_rig.loadtest.stats.metric import Metric, Range, Values
 from capnp_rig.loadtest.stats.pair_statistics import MARGIN, Interval, Judgement, Verdict, judge
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
-from capnp_rig.loadtest.stats.resampling import LEAST_UNITS, ratio_of
+from capnp_rig.loadtest.stats.unit_intervals import Added
 
 # The first of these that a row has is the verdict of all; one that no row has is void.
 _EXIT = {
@@ -54,7 +54,7 @@ _LOAD_OPTIONS = _ENGINE | _CALLS | _METHOD | _LOCUST | _CHOSEN | _BENCH
 _MAY_DIFFER = {"bench": {"processes"}, "sweep": {"in_flight"}}
 
 
-# What is resampled of the kinds of results that are no load runs, and what makes their metrics.
+# The units of the kinds of results that are no load runs, and what makes their metrics.
 _KINDS: Mapping[str, tuple[str, Callable[..., list[Metric]]]] = {
     "bench": ("process", bench_metrics),
     "bench-server": ("round", bench_server_metrics),
@@ -81,8 +81,6 @@ _NOTES = {
         "between them may still differ by more."
     ),
 }
-# Different seeds: the two are independent, even where they are the same run.
-_BASELINE_SEED, _CANDIDATE_SEED = 1, 11
 
 
 class CompareError(ValueError):
@@ -120,7 +118,7 @@ class Row:
 class Comparison:
     """What a candidate is against a baseline.
 
-    `unit` is what was resampled; `margin` is what still counts as the same, as a share;
+    `unit` is what the intervals rest on; `margin` is what still counts as the same, as a share;
     `objections` say why all rows are void, or would be without force; `doubt` is that in short, as
     the rows have it, empty where they are judged; `notes` say how the intervals are meant.
     """
@@ -212,30 +210,27 @@ def compare(
 
 
 def _metrics(baseline: Result, candidate: Result) -> tuple[str, list[list[Metric]]]:
-    sides = (
-        ("baseline", baseline, _BASELINE_SEED),
-        ("candidate", candidate, _CANDIDATE_SEED),
-    )
+    sides = (("baseline", baseline), ("candidate", candidate))
     if baseline.is_load:
         return _load_metrics(sides)
     unit, metrics = _KINDS.get(baseline.kind, ("", None))
     judged = []
-    for name, result, seed in sides:
+    for name, result in sides:
         if result.samples is None or metrics is None:
             raise CompareError(f"a {result.kind} has no samples that compare")
         with _named(name):
-            judged.append(metrics(result.document, result.samples, seed=seed))
+            judged.append(metrics(result.document, result.samples))
     return unit, judged
 
 
-def _load_metrics(sides: Sequence[tuple[str, Result, int]]) -> tuple[str, list[list[Metric]]]:
+def _load_metrics(sides: Sequence[tuple[str, Result]]) -> tuple[str, list[list[Metric]]]:
     loads = []
-    for name, result, seed in sides:
+    for name, result in sides:
         with _named(name):
-            loads.append((result.load, seed))
-    if all(len(load.repeats) >= LEAST_UNITS for load, _ in loads):
-        return "repeat", [list(metrics_by_repeat(load, seed=seed)) for load, seed in loads]
-    return "second", [list(metrics_by_second(load, seed=seed)) for load, seed in loads]
+            loads.append(result.load)
+    if all(len(load.repeats) == 1 for load in loads):
+        return "second", [list(metrics_by_second(load)) for load in loads]
+    return "repeat", [list(metrics_by_repeat(load)) for load in loads]
 
 
 @contextmanager
@@ -277,14 +272,15 @@ def _doubts(unlike: Sequence[str], voids: Mapping[str, Sequence[str]]) -> Iterat
 
 
 def _row(old: Metric, new: Metric, doubt: str, *, margin: float, unit: str) -> Row:
-    ratio, floor, n = None, None, min(old.n, new.n)
-    if old.resampled is not None and new.resampled is not None:
-        # Times: the ratio of the old one to the new one is above 1 where the new one is better.
-        pair = (old.resampled, new.resampled)
-        ratio = ratio_of(*(pair[::-1] if old.is_higher_better else pair), n)
-    if old.floor is not None and new.floor is not None:
-        floor = max(old.floor, new.floor)
-    judged = _judged(old, new, ratio, floor, margin=margin, unit=unit)
+    n = min(old.n, new.n)
+    # Times: the ratio of the old one to the new one is above 1 where the new one is better.
+    ratio = _ratio(new, old) if old.is_higher_better else _ratio(old, new)
+    floors = [None if each.measured is None else each.measured.floor for each in (old, new)]
+    floor = None if None in floors else max(each for each in floors if each is not None)
+    if ratio is not None:
+        ratio = replace(ratio, n=n)
+    more = None if isinstance(old.measured, Range) else unit
+    judged = _judged(old, new, ratio, floor, margin=margin, unit=more)
     return Row(
         metric=old.name,
         unit=old.unit,
@@ -298,6 +294,17 @@ def _row(old: Metric, new: Metric, doubt: str, *, margin: float, unit: str) -> R
         verdict=Verdict.VOID if doubt else judged.verdict,
         reasons=judged.reasons,
     )
+
+
+def _ratio(top: Metric, bottom: Metric) -> Interval | None:
+    match top.measured, bottom.measured:
+        case (Values() as above, Values() as below):
+            return above.over(below)
+        case (Added() as above, Added() as below):
+            return above.over(below)
+        case (Range() as above, Range() as below):
+            return above.over(below)
+    return None
 
 
 def _judged(

@@ -1,58 +1,74 @@
 """The metrics of a load run: rate, percentiles and server CPU per call, by its units (no I/O).
 
-Units are the repeats or, where these are too few, the seconds. The odd units against the even
-ones are the run against itself (A/A).
+Units are the repeats, or blocks of the seconds of a single run.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from capnp_rig.loadtest.results.load_samples import LoadRun
-from capnp_rig.loadtest.results.load_series import (
-    Second,
-    UsageInterval,
-    seconds_of,
-    usage_intervals,
-    used_between,
-)
-from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
-from capnp_rig.loadtest.stats.metric import Metric, floor_of, metric_of_values, tail_problems
+from capnp_rig.loadtest.stats.histogram import Histogram, us_of
+from capnp_rig.loadtest.stats.metric import Metric, metric_of_values, tail_problems
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
-from capnp_rig.loadtest.stats.resampling import (
-    LEAST_SECONDS,
-    Blocks,
-    Resampled,
-    block_length,
-    draw_blocks,
-    resample_percentiles,
-    resample_sums,
-)
 from capnp_rig.loadtest.stats.run_summary import LIMITS, PERCENTILES, Summary
-from capnp_rig.loadtest.stats.tally import WARMUP
-
-RATE, SERVER_CPU = "calls/s", "server CPU per call"
-# Longer runs are cut into so many units, of several seconds each: more would take minutes.
-_MOST_UNITS = 120
-# The sampler may miss the edges of the window.
-_LEAST_WATCHED = 0.8
+from capnp_rig.loadtest.stats.run_units import RATE, SERVER_CPU, percentile_key
+from capnp_rig.loadtest.stats.unit_intervals import LEAST_BLOCKS
 
 
-def metrics_by_repeat(load: LoadRun, *, seed: int) -> Iterator[Metric]:
+class _Figure(NamedTuple):
+    """A figure of a run, `key` as its units call it."""
+
+    key: str
+    name: str
+    unit: str
+    value: float | None
+    problems: tuple[Reason, ...] = ()
+
+
+def metrics_by_repeat(load: LoadRun) -> Iterator[Metric]:
     """Yield each metric as the median of what it is in the repeats."""
-    repeats = [load.summary([number]) for number in load.repeats]
-    whole = load.summary()
-    yield metric_of_values(RATE, "calls/s", [each.calls_per_s for each in repeats], seed)
-    for clock in _clocks(load):
+    # A percentile that jumps from bucket to bucket would differ by 0.8 %, or not at all.
+    repeats = [
+        _figures(load, load.summary([number]), Histogram.interpolated_ns) for number in load.repeats
+    ]
+    for at, figure in enumerate(_figures(load, load.summary())):
+        values = [each[at].value for each in repeats]
+        yield metric_of_values(figure.name, figure.unit, values, figure.problems)
+
+
+def metrics_by_second(load: LoadRun) -> Iterator[Metric]:
+    """Yield each metric of a single run, by blocks of its seconds."""
+    units = load.units
+    parts = units.added(PERCENTILES)
+    seconds = int(sum(repeat.seconds for repeat in load.repeats.values()))
+    for figure in _figures(load, load.summary()):
+        added, problems = parts.get(figure.key), figure.problems
+        if not units.units:
+            few = Reason.of(ReasonCode.FEW_SECONDS, count=seconds, least=LEAST_BLOCKS)
+            problems = (few,)
+        elif added is None:
+            is_cpu = figure.key == SERVER_CPU
+            code = ReasonCode.CPU_NOT_SAMPLED if is_cpu else ReasonCode.NOT_MEASURED
+            problems = problems or (Reason.of(code),)
+        elif figure.key == SERVER_CPU and figure.value:
+            # That of the whole window, at whose edges no sample was taken.
+            added = added.scaled(figure.value / added.value)
+        yield Metric(figure.name, figure.unit, figure.value, seconds, added, problems)
+
+
+def _figures(
+    load: LoadRun,
+    run: Summary,
+    percentile_ns: Callable[[Histogram, float], float | None] = Histogram.percentile_ns,
+) -> list[_Figure]:
+    listed = [_Figure(RATE, "calls/s", "calls/s", run.calls_per_s)]
+    for clock in ("response", "service") if load.is_open_loop else ("service",):
+        times: Histogram = getattr(run, clock)
         for percent in PERCENTILES:
-            values = [us_of(getattr(each, clock).percentile_ns(percent)) for each in repeats]
-            problems = tail_problems(getattr(whole, clock), percent)
-            yield metric_of_values(f"{clock}.p{percent:g}", "µs", values, seed, problems)
-    cpu_us = [each.server_cpu_us_per_call for each in repeats]
-    yield metric_of_values(SERVER_CPU, "µs", cpu_us, seed, _cpu_problems(whole))
-
-
-def _clocks(load: LoadRun) -> tuple[str, ...]:
-    return ("response", "service") if load.is_open_loop else ("service",)
+            key, value = percentile_key(clock, percent), us_of(percentile_ns(times, percent))
+            listed.append(_Figure(key, key, "µs", value, tail_problems(times, percent)))
+    cpu_us = run.server_cpu_us_per_call
+    return [*listed, _Figure(SERVER_CPU, "server CPU per call", "µs", cpu_us, _cpu_problems(run))]
 
 
 def _cpu_problems(whole: Summary) -> tuple[Reason, ...]:
@@ -61,169 +77,3 @@ def _cpu_problems(whole: Summary) -> tuple[Reason, ...]:
     least_s = LIMITS["least_server_cpu_s"]
     is_little = whole.server_cpu_s < least_s
     return (Reason.of(ReasonCode.LITTLE_CPU, least_s=least_s),) if is_little else ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A unit of a run by seconds: what came within `length_s` of it.
-
-    `watched_s` of them the server's processes were sampled, and used `cpu_s`.
-    """
-
-    length_s: float
-    calls: int
-    clocks: Mapping[str, Histogram]
-    cpu_s: float
-    watched_s: float
-
-
-def _pieces(load: LoadRun) -> list[list[_Piece]]:
-    """Return the units of each repeat: full seconds, or several where they are many.
-
-    What is left at the end, and what was answered later, belongs to the last one.
-    """
-    full = {number: max(1, int(repeat.seconds)) for number, repeat in load.repeats.items()}
-    each = -(-sum(full.values()) // _MOST_UNITS)
-    return [_pieces_of(load, number, max(1, full[number] // each), each) for number in full]
-
-
-def _pieces_of(load: LoadRun, repeat: int, count: int, each: int) -> list[_Piece]:
-    by_piece: list[list[Second]] = [[] for _ in range(count)]
-    for second in seconds_of(load, repeat):
-        if second.second != WARMUP:
-            by_piece[min(second.second // each, count - 1)].append(second)
-    intervals = [
-        of_process
-        for (role, _, _), of_process in usage_intervals(load, repeat).items()
-        if role == "server"
-    ]
-    pieces = []
-    for number, seconds in enumerate(by_piece):
-        from_s, length_s = number * each, sum(second.length_s for second in seconds)
-        cpu_s, watched_s = _server_use(intervals, from_s, from_s + length_s)
-        clocks = {
-            clock: merge(getattr(second.clocks, clock) for second in seconds)
-            for clock in ("response", "service")
-        }
-        calls = sum(second.window.answered for second in seconds)
-        pieces.append(_Piece(length_s, calls, clocks, cpu_s, watched_s))
-    return pieces
-
-
-def _server_use(
-    processes: Iterable[Iterable[UsageInterval]], from_s: float, until_s: float
-) -> tuple[float, float]:
-    used = [used_between(intervals, from_s, until_s) for intervals in processes]
-    return sum(cpu_s for cpu_s, _ in used), max((seen_s for _, seen_s in used), default=0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """Pieces, and the blocks of them that the resamples have."""
-
-    pieces: Sequence[_Piece]
-    blocks: Blocks
-
-    def rate(self) -> Resampled | None:
-        return resample_sums(
-            lambda calls, length_s: calls / length_s if length_s else 0.0,
-            self.blocks,
-            [piece.calls for piece in self.pieces],
-            [piece.length_s for piece in self.pieces],
-        )
-
-    def percentiles(self, clock: str) -> dict[float, Resampled] | None:
-        times = [piece.clocks[clock] for piece in self.pieces]
-        return resample_percentiles(times, merge(times), PERCENTILES, self.blocks)
-
-    def cpu(self) -> Resampled | None:
-        pieces = self.pieces
-        if not all(piece.watched_s for piece in pieces):
-            return None
-        return resample_sums(
-            _cpu_us_per_call,
-            self.blocks,
-            [piece.cpu_s for piece in pieces],
-            [piece.watched_s for piece in pieces],
-            [piece.calls for piece in pieces],
-            [piece.length_s for piece in pieces],
-        )
-
-
-def _cpu_us_per_call(cpu_s: float, watched_s: float, calls: float, length_s: float) -> float:
-    return cpu_s / watched_s * length_s / calls * 1e6 if calls else 0.0
-
-
-def metrics_by_second(load: LoadRun, *, seed: int) -> Iterator[Metric]:
-    """Yield each metric of the whole run, all repeats together."""
-    whole, stretches = load.summary(), _pieces(load)
-    pieces = [piece for stretch in stretches for piece in stretch]
-    lengths = [len(stretch) for stretch in stretches]
-    length = block_length(lengths)
-    if length is None:
-        few = Reason.of(ReasonCode.FEW_SECONDS, count=len(pieces), least=LEAST_SECONDS)
-        for metric in _metrics(load, whole, len(pieces), [None, None, None]):
-            yield Metric(metric.name, metric.unit, metric.value, metric.n, problems=(few,))
-        return
-    drawn = [_Drawn(pieces, draw_blocks(lengths, length, seed=seed))]
-    for first in (1, 0):
-        # Odd and even over the whole run: a repeat may have one unit only.
-        numbers = range(first, len(pieces), 2)
-        halves = [sum(1 for at in numbers if low <= at < high) for low, high in _ranges(lengths)]
-        halves = [half for half in halves if half]
-        short = min(-(-length // 2), *halves)
-        blocks = draw_blocks(halves, short, seed=-seed - first)
-        drawn.append(_Drawn(pieces[first::2], blocks))
-    yield from _metrics(load, whole, len(pieces), drawn)
-
-
-def _ranges(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    first = 0
-    for length in lengths:
-        yield first, first + length
-        first += length
-
-
-def _metrics(
-    load: LoadRun, whole: Summary, n: int, drawn: Sequence[_Drawn | None]
-) -> Iterator[Metric]:
-    """Yield the metrics of a run from all of its pieces, the odd and the even ones."""
-    rates = [None if each is None else each.rate() for each in drawn]
-    yield _metric(RATE, "calls/s", whole.calls_per_s, n, rates)
-    for clock in _clocks(load):
-        times: Histogram = getattr(whole, clock)
-        resampled = [None if each is None else each.percentiles(clock) for each in drawn]
-        for percent in PERCENTILES:
-            each_ns = [None if each is None else each[percent] for each in resampled]
-            value, problems = us_of(times.percentile_ns(percent)), tail_problems(times, percent)
-            yield _metric(f"{clock}.p{percent:g}", "µs", value, n, each_ns, problems)
-    cpu = [None if each is None else each.cpu() for each in drawn]
-    problems = _cpu_problems(whole) or _watch_problems(drawn[0])
-    yield _metric(SERVER_CPU, "µs", whole.server_cpu_us_per_call, n, cpu, problems)
-
-
-def _watch_problems(drawn: _Drawn | None) -> tuple[Reason, ...]:
-    if drawn is None:
-        return ()
-    watched_s = sum(piece.watched_s for piece in drawn.pieces)
-    seconds = sum(piece.length_s for piece in drawn.pieces)
-    is_watched = watched_s >= _LEAST_WATCHED * seconds
-    return () if is_watched else (Reason.of(ReasonCode.CPU_NOT_SAMPLED),)
-
-
-def _metric(
-    name: str,
-    unit: str,
-    value: float | None,
-    n: int,
-    drawn: Sequence[Resampled | None],
-    problems: tuple[Reason, ...] = (),
-) -> Metric:
-    whole, odd, even = drawn
-    if whole is None or odd is None or even is None or not value or not whole.value:
-        problems = problems or (Reason.of(ReasonCode.NOT_MEASURED),)
-        return Metric(name, unit, value, n, problems=problems)
-    # The value is the exact one of the whole window, at whose edges no sample was taken.
-    scale = value / whole.value
-    scaled = Resampled(value, [scale * draw for draw in whole.draws])
-    return Metric(name, unit, value, n, scaled, floor_of(odd, even), problems)

@@ -4,7 +4,6 @@ A metric has the name of the figure that it is the values of, and its doubts: wh
 a lower bound, so is the metric.
 """
 
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -25,11 +24,10 @@ from capnp_rig.loadtest.bench.sweep_figures import LITTLE, UNITS, SweepStep, by_
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
 from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
-from capnp_rig.loadtest.stats.metric import Metric, doubts, metric_of_values, tail_problems
+from capnp_rig.loadtest.stats.metric import Metric, Range, doubts, metric_of_values, tail_problems
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.rate_search import LOWER_BOUNDS
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, reasons_of_text
-from capnp_rig.loadtest.stats.resampling import RESAMPLES, Resampled
 
 # Of all probes at a rate; a closer look is for runs at that rate.
 _PROBED = ("p50", "p99")
@@ -55,18 +53,18 @@ def _rounds(kind: Callable[..., _T], samples: Iterable[Mapping[str, Any]]) -> li
 
 
 def _metrics(
-    figures: Iterable[Figure], values: Mapping[str, Sequence[float | None]], seed: int
+    figures: Iterable[Figure], values: Mapping[str, Sequence[float | None]]
 ) -> list[Metric]:
     """Return the metrics of those figures that have values, which go by their names."""
     by_name = {figure.name: figure for figure in figures}
     return [
-        metric_of_values(name, by_name[name].unit, each, seed, doubts(by_name[name]))
+        metric_of_values(name, by_name[name].unit, each, doubts(by_name[name]))
         for name, each in values.items()
     ]
 
 
 def bench_metrics(
-    _document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]], *, seed: int
+    _document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]
 ) -> list[Metric]:
     """Return the time of each case of a ``bench``, by process.
 
@@ -81,13 +79,13 @@ def bench_metrics(
                 by_process = medians_ns.setdefault(sample["case"], {})
                 by_process[sample["process"]] = float(sample["median_ns"])
     return [
-        metric_of_values(case, "ns", [by_process[at] for at in sorted(by_process)], seed)
+        metric_of_values(case, "ns", [by_process[at] for at in sorted(by_process)])
         for case, by_process in sorted(medians_ns.items())
     ]
 
 
 def bench_server_metrics(
-    document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]], *, seed: int
+    document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]
 ) -> list[Metric]:
     """Return what each engine did under each load of a ``bench-server``, by round.
 
@@ -103,16 +101,16 @@ def bench_server_metrics(
     figures = read_figures(document)
     for name, measured in sorted(rounds.items()):
         times = [Histogram.from_json(each.result.histogram) for each in measured]
-        p99_us = [us_of(each.percentile_ns(99)) for each in times]
+        p99_us = [us_of(each.interpolated_ns(99)) for each in times]
         values = {
             f"{name} calls/s": [each.result.calls_per_s for each in measured],
             f"{name} server CPU per call": [each.cpu_us_per_call for each in measured],
         }
         with damage("run.json"):
-            metrics += _metrics(figures, values, seed)
+            metrics += _metrics(figures, values)
         problems = tail_problems(merge(times), 99)
-        metrics.append(metric_of_values(f"{name} service p99", "µs", p99_us, seed, problems))
-    return metrics + _in_memory(document, seed)
+        metrics.append(metric_of_values(f"{name} service p99", "µs", p99_us, problems))
+    return metrics + _in_memory(document)
 
 
 def _server_round(*, result: Mapping[str, Any], **plain: Any) -> Round:
@@ -120,20 +118,19 @@ def _server_round(*, result: Mapping[str, Any], **plain: Any) -> Round:
     return Round(result=Load(**result), **plain)
 
 
-def _in_memory(document: Mapping[str, Any], seed: int) -> list[Metric]:
+def _in_memory(document: Mapping[str, Any]) -> list[Metric]:
     by_case: dict[str, list[float | None]] = {}
     with damage("run.json"):
         for process in document.get("in_memory_ns", ()):
             for case, value_ns in process.items():
                 by_case.setdefault(case, []).append(value_ns / 1000)
     return [
-        metric_of_values(f"in memory: {case}", "µs", values, seed)
-        for case, values in by_case.items()
+        metric_of_values(f"in memory: {case}", "µs", values) for case, values in by_case.items()
     ]
 
 
 def sweep_metrics(
-    _document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]], *, seed: int
+    _document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]
 ) -> list[Metric]:
     """Return what each number of calls in flight of a ``sweep`` did, by round.
 
@@ -148,12 +145,12 @@ def sweep_metrics(
             # Little's law is a check of the others.
             shown = [what for what in UNITS if what != LITTLE]
             values = {f"{load}: {what}": [each[what] for each in seen] for what in shown}
-            metrics += _metrics(sweep_figures.figures(steps), values, seed)
+            metrics += _metrics(sweep_figures.figures(steps), values)
         return metrics
 
 
 def stack_metrics(
-    document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]], *, seed: int
+    document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]
 ) -> list[Metric]:
     """Return what each stack of a ``bench-stacks`` did under each load, by round.
 
@@ -175,7 +172,7 @@ def stack_metrics(
                 where = tuple(labels.get(name) for name in _STACK_LABELS)
                 values = _stack_values(labels.get("figure"), cells.get(where, []))
             if values:
-                metrics += _metrics([figure], {figure.name: values}, seed)
+                metrics += _metrics([figure], {figure.name: values})
     return metrics
 
 
@@ -189,12 +186,12 @@ def _stack_values(what: object, rounds: Sequence[StackSample]) -> list[float | N
         return [turn.cpu_us_per_call() for turn in rounds]
     if isinstance(what, str) and what in PERCENTILES:
         clock = "response" if is_open else "service"
-        return [us_of(turn.times(clock).percentile_ns(PERCENTILES[what])) for turn in rounds]
+        return [us_of(turn.times(clock).interpolated_ns(PERCENTILES[what])) for turn in rounds]
     return []
 
 
 def locust_metrics(
-    document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]], *, seed: int
+    document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]
 ) -> list[Metric]:
     """Return the rate and the CPU per call of each user of a ``bench-locust``, by round.
 
@@ -215,12 +212,12 @@ def locust_metrics(
                     each.cpu_s * 1e6 / each.requests for each in own
                 ],
             }
-            metrics += _metrics(figures, values, seed)
+            metrics += _metrics(figures, values)
     return metrics
 
 
 def search_metrics(
-    document: Mapping[str, Any], _samples: Iterable[Mapping[str, Any]], *, seed: int
+    document: Mapping[str, Any], _samples: Iterable[Mapping[str, Any]]
 ) -> list[Metric]:
     """Return the answer of a ``search``, and the response times at each rate, by probe.
 
@@ -228,7 +225,7 @@ def search_metrics(
         ResultError: It is damaged.
     """
     with damage("run.json"):
-        metrics = [_answer(document["found"], seed)]
+        metrics = [_answer(document["found"])]
         by_rate: dict[float, list[Mapping[str, Any]]] = {}
         for probe in document["probes"]:
             by_rate.setdefault(float(probe["rate_hz"]), []).append(probe["summary"])
@@ -237,7 +234,7 @@ def search_metrics(
             for name in _PROBED:
                 values = [each["response_us"][name] for each in summaries]
                 title = f"{rate_hz:,g} calls/s: response {name}"
-                metrics.append(metric_of_values(title, "µs", values, seed, notes.get(rate_hz, ())))
+                metrics.append(metric_of_values(title, "µs", values, notes.get(rate_hz, ())))
     return metrics
 
 
@@ -249,7 +246,7 @@ def _notes(point: Mapping[str, Any]) -> tuple[Reason, ...]:
     return tuple(map(Reason.from_json, codes))
 
 
-def _answer(answer: Mapping[str, Any], seed: int) -> Metric:
+def _answer(answer: Mapping[str, Any]) -> Metric:
     """Return the highest rate; it may be anything between the verified and the failing one.
 
     That range is also how far two searches of the same server may be apart.
@@ -264,7 +261,4 @@ def _answer(answer: Mapping[str, Any], seed: int) -> Metric:
         return Metric(name, unit, rate_hz, n, problems=(highest,))
     code = LOWER_BOUNDS.get(answer["limit"])
     problems = () if code is None else (Reason.of(code, subject=Verdict.AT_LEAST),)
-    rng = random.Random(seed)
-    draws = [rng.uniform(rate_hz, float(failing_hz)) for _ in range(RESAMPLES)]
-    floor = float(failing_hz) / rate_hz - 1
-    return Metric(name, unit, rate_hz, n, Resampled(rate_hz, draws), floor, problems)
+    return Metric(name, unit, rate_hz, n, Range(rate_hz, float(failing_hz)), problems)

@@ -32,6 +32,7 @@ from capnp_rig.loadtest.stats.disturbance import GENERATOR, SERVER, Surroundings
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, checked, figures, summarize
+from capnp_rig.loadtest.stats.run_units import CpuSample
 from capnp_rig.loadtest.stats.thresholds import parse_threshold
 
 TIMES_FILE = "times.csv"
@@ -74,7 +75,12 @@ def conclude(
     surroundings = server.surroundings(live.windows, in_flight)
     surroundings = replace(surroundings, paused=live.paused)
     part = live.part(server_cpu_s=server.cpu_s, steal=server.steal, surroundings=surroundings)
-    summary = summarize([part])
+    sampled = [
+        CpuSample(reading.t_s, usage.pid, usage.cpu_s)
+        for reading in server.readings
+        for usage in reading.usages
+    ]
+    summary = summarize([replace(part, server_cpu=sampled)])
     problems = tuple(_problems(live))
     reasons = [
         reason

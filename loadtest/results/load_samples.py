@@ -35,7 +35,7 @@ from capnp_rig.loadtest.stats.pair_statistics import Interval, Verdict, judge
 from capnp_rig.loadtest.stats.process_use import KernelCounts, MachineTime, ProcessUse, Usage
 from capnp_rig.loadtest.stats.reasons import OF_VERDICTS, Reason, reasons_of_text
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
-from capnp_rig.loadtest.stats.run_units import CpuSample
+from capnp_rig.loadtest.stats.run_units import CpuSample, Units, units_of
 from capnp_rig.loadtest.stats.tally import (
     WARMUP,
     Report,
@@ -219,7 +219,15 @@ class LoadRun:
     def summary(self, repeats: Iterable[int] | None = None) -> Summary:
         """Add up the run, or some of its repeats, and judge it anew."""
         chosen = self.repeats if repeats is None else repeats
-        parts = [
+        return summarize(self._parts(chosen), interrupted=self.interrupted)
+
+    @property
+    def units(self) -> Units:
+        """What its intervals rest on: its repeats, or blocks of the seconds of a single one."""
+        return units_of(self._parts(self.repeats))
+
+    def _parts(self, chosen: Iterable[int]) -> list[MeasuredRepeat]:
+        return [
             MeasuredRepeat(
                 self.reports_of(number),
                 self.repeats[number].seconds,
@@ -236,7 +244,6 @@ class LoadRun:
             )
             for number in chosen
         ]
-        return summarize(parts, interrupted=self.interrupted)
 
 
 _Kind = TypeVar(

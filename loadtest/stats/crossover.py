@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from capnp_rig.loadtest.stats.pair_statistics import BOOTSTRAP_PAIRS, LEAST_PAIRS
+from capnp_rig.loadtest.stats.pair_statistics import LEAST_PAIRS
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
+# With fewer than this the range is the interval; a bootstrap of so few would be narrower than it.
+_BOOTSTRAP_PAIRS = 8
 _RESAMPLES = 1000
 _COVERED = 0.95
 
@@ -86,7 +88,7 @@ def _range(
 ) -> tuple[float, float] | None:
     if len(rows) < LEAST_PAIRS:
         return None
-    if len(rows) < BOOTSTRAP_PAIRS:
+    if len(rows) < _BOOTSTRAP_PAIRS:
         # As everywhere with so few: the plain range.
         each = [of([row]) for row in rows]
         return min(each), max(each)

@@ -2,13 +2,12 @@
 
 The unit is a fresh process, which times baseline and candidate side by side. Per process
 ``d = ln(baseline / candidate)``, so above 1 the candidate is faster. The estimate is
-``exp(median d)``; its interval comes from a bootstrap over processes, never over the
-rounds inside one, which are correlated. The baseline against itself (A/A) gives the
-noise floor that every ratio is held against.
+``exp(median d)``; its interval is over processes, never over the rounds inside one, which are
+correlated. The baseline against itself (A/A) gives the noise floor that every ratio is held
+against.
 """
 
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -18,9 +17,6 @@ from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 
 # Fewer pairs have no 95 % interval of their median: the range of n covers 1 - 2 ** (1 - n).
 LEAST_PAIRS = 6
-# With fewer than this the range is the interval; a bootstrap of so few would be narrower than it.
-BOOTSTRAP_PAIRS = 8
-_RESAMPLES = 2000
 _COVERED = 0.95
 # How far apart two are that still count as the same, where the user does not say.
 MARGIN = 0.05
@@ -87,34 +83,46 @@ class Judgement:
         return text_of(self.reasons)
 
 
-def interval_of_median(values: Sequence[float], *, seed: int) -> Interval:
+def interval_of_median(values: Sequence[float]) -> Interval:
     """Return the median of one value per process, with its interval.
+
+    A range of sorted values holds the median with a known chance, whatever the distribution;
+    between two such ranges it is interpolated (Hettmansperger and Sheather 1986, Statistics and
+    Probability Letters 4:75). From 6 values on it holds the truth in 94 to 96 % of all cases.
 
     Raises:
         ValueError: There is no value.
     """
     if not values:
         raise ValueError("no values")
-    if len(values) < LEAST_PAIRS:
-        return Interval(median(values), None, None, len(values))
-    if len(values) < BOOTSTRAP_PAIRS:
-        return Interval(median(values), min(values), max(values), len(values))
-    rng = random.Random(seed)
-    resampled = sorted(median(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
-    cut = round((1 - _COVERED) / 2 * _RESAMPLES)
-    return Interval(median(values), resampled[cut], resampled[-1 - cut], len(values))
+    count = len(values)
+    if count < LEAST_PAIRS:
+        return Interval(median(values), None, None, count)
+    ordered = sorted(values)
+    # The range from the `cut`-th value to the same from the end is the last that holds 95 %.
+    cut = next(cut for cut in range(1, count) if _held(count, cut + 1) < _COVERED)
+    wide, narrow = _held(count, cut), _held(count, cut + 1)
+    excess = (wide - _COVERED) / (wide - narrow)
+    inwards = (count - cut) * excess / (cut + (count - 2 * cut) * excess)
+    low, high = (
+        (1 - inwards) * each[cut - 1] + inwards * each[cut] for each in (ordered, ordered[::-1])
+    )
+    return Interval(median(values), low, high, count)
 
 
-def paired_ratio(
-    baseline: Sequence[float], candidate: Sequence[float], *, seed: int = 0
-) -> Interval:
+def _held(count: int, cut: int) -> float:
+    """Return how often the range from the `cut`-th to the `cut`-th last value holds the median."""
+    return 1 - sum(math.comb(count, outside) for outside in range(cut)) / (1 << (count - 1))
+
+
+def paired_ratio(baseline: Sequence[float], candidate: Sequence[float]) -> Interval:
     """Return how many times faster the candidate is, from one time per process each.
 
     Raises:
         ValueError: The processes do not pair up, or a time is not positive.
     """
     pairs = list(zip(baseline, candidate, strict=True))
-    logs = interval_of_median([math.log(old / new) for old, new in pairs], seed=seed)
+    logs = interval_of_median([math.log(old / new) for old, new in pairs])
     low = None if logs.low is None else math.exp(logs.low)
     high = None if logs.high is None else math.exp(logs.high)
     return Interval(math.exp(logs.value), low, high, logs.n)
@@ -131,13 +139,13 @@ def noise_floor(same: Interval) -> float | None:
 
 
 def judge(
-    ratio: Interval, floor: float | None, *, margin: float = MARGIN, unit: str = "pairs"
+    ratio: Interval, floor: float | None, *, margin: float = MARGIN, unit: str | None = "pairs"
 ) -> Judgement:
     """Hold a ratio against 1, the noise floor of its baseline and the margin of the user.
 
     `floor` is a share as `noise_floor` returns; `margin`, over 0, is a share, too: 0.05 calls
     what lies between 1/1.05 and 1.05 the same. Noise never widens it. Where nobody can tell, the
-    second reason says how many more of the `unit` it would take.
+    second reason says how many more of the `unit` it would take; None where more would not help.
     """
     if ratio.low is None or ratio.high is None:
         return Judgement(Verdict.VOID, (Reason.of(ReasonCode.FEW_PAIRS, least=LEAST_PAIRS),))
@@ -151,6 +159,8 @@ def judge(
     why = Reason.of(ReasonCode.WIDER_THAN_MARGIN, margin=margin)
     if is_apart:
         why = Reason.of(ReasonCode.WITHIN_FLOOR, floor=floor)
+    if unit is None:
+        return Judgement(Verdict.CANNOT_TELL, (why,))
     more = more_units(ratio, ratio.low, ratio.high, floor, margin)
     needed = Reason.of(ReasonCode.MORE_NEEDED, count=more, unit=unit, power=_POWER)
     return Judgement(Verdict.CANNOT_TELL, (why, needed))

@@ -31,7 +31,7 @@ from capnp_rig.loadtest.stats.pair_statistics import Interval
 LEAST_REPEATS = 6
 LEAST_BLOCKS = 30
 _COVERED = 0.95
-_Z95 = NormalDist().inv_cdf((1 + _COVERED) / 2)
+Z95 = NormalDist().inv_cdf((1 + _COVERED) / 2)
 _RHOS = tuple(-0.9 + 0.04 * step for step in range(48))
 # What changes no digit that is shown: a weight, and a step of the search for the quantile.
 _NEGLIGIBLE, _PRECISION = 1e-4, 1e-3
@@ -59,6 +59,12 @@ class Added:
         low, high = self.value * math.exp(-reach), self.value * math.exp(reach)
         return Interval(self.value, low, high, len(self.shares))
 
+    def over(self, other: "Added") -> Interval:
+        """Return the ratio to another figure, of another run, with its 95 % interval."""
+        ratio, reach = self.value / other.value, half_width(self, other)
+        n = min(len(self.shares), len(other.shares))
+        return Interval(ratio, ratio * math.exp(-reach), ratio * math.exp(reach), n)
+
     @property
     def floor(self) -> float:
         """How far another run of the same may be from this one, as a share: its A/A floor.
@@ -71,13 +77,6 @@ class Added:
         middle = len(self.shares) // 2
         halves = abs(fmean(self.shares[:middle]) - fmean(self.shares[middle:])) / math.sqrt(2)
         return math.expm1(halves + half_width(self, self))
-
-
-def ratio_between(top: Added, bottom: Added) -> Interval:
-    """Return the ratio of two figures that were measured apart, with its 95 % interval."""
-    ratio, reach = top.value / bottom.value, half_width(top, bottom)
-    n = min(len(top.shares), len(bottom.shares))
-    return Interval(ratio, ratio * math.exp(-reach), ratio * math.exp(reach), n)
 
 
 def added(value: float, without: Sequence[float], *, is_series: bool) -> Added | None:
@@ -223,7 +222,7 @@ def student_quantile(freedom: int) -> float:
 
     Up or down; within 0.3 % (Wallace 1959, Annals of Mathematical Statistics 30:1121).
     """
-    z = _Z95 * (8 * freedom + 3) / (8 * freedom + 1)
+    z = Z95 * (8 * freedom + 3) / (8 * freedom + 1)
     return math.sqrt(freedom * math.expm1(z * z / freedom))
 
 

@@ -1,3 +1,5 @@
+import pytest
+
 from capnp_rig.loadtest.bench.pair_figures import median_figure, ratio_figures
 from capnp_rig.loadtest.stats.pair_statistics import Judgement, Verdict
 from capnp_rig.loadtest.stats.reasons import reasons_of_text
@@ -27,5 +29,6 @@ def test_a_median_has_its_interval_and_its_reason() -> None:
         {"a": 1},
         Judgement(Verdict.AT_LEAST, reasons_of_text("why")),
     )
-    assert (figure.value, figure.low, figure.high, figure.n) == (3.5, 1.0, 60.0, 6)
+    assert (figure.value, figure.n) == (3.5, 6)
+    assert (figure.low, figure.high) == pytest.approx((1.357, 40.357), abs=0.001)
     assert (figure.verdict, figure.reason) == ("at least", "why")

@@ -13,7 +13,7 @@ from capnp_rig.loadtest.cli.report import compare_results, report
 from capnp_rig.loadtest.report import write
 from capnp_rig.loadtest.report.chart_images import ExtraMissing
 
-_RUN = Fake(seconds=12, calls=500, noise=0.003, is_open_loop=False)
+_RUN = Fake(seconds=30, calls=200, noise=0.003, is_open_loop=False)
 
 
 def _folder(parent: Path, name: str, fake: Fake) -> str:
@@ -124,7 +124,7 @@ def test_a_comparison_in_words(tmp_path: Path) -> None:
     cells = [cell.strip() for cell in row.strip("│").split("│")]
     assert cells[:2] == ["calls/s", "calls/s"]
     assert float(cells[4]) == pytest.approx(1 / 1.2, abs=0.02)
-    assert cells[7:] == ["12", "slower", ""]
+    assert cells[7:] == ["30", "slower", ""]
     assert "The candidate is slower." in lines
     assert lines[-1].startswith("One run each: an interval covers what happened within these two")
     assert result.stderr == ""
@@ -166,7 +166,7 @@ def test_why_nothing_was_judged_goes_to_stderr(tmp_path: Path) -> None:
 
 def test_a_comparison_as_json(tmp_path: Path) -> None:
     old = _folder(tmp_path, "old", _RUN)
-    result, status = _invoke(compare_results, "--json", old, old)
+    result, status = _invoke(compare_results, "--json", "--metric", "calls/s", old, old)
     found = json.loads(result.stdout)
     assert (status, found["verdict"], found["exit_status"]) == (0, "same", 0)
 

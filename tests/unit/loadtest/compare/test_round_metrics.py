@@ -256,7 +256,7 @@ def test_damaged_samples_are_named(made: Any, metrics: Any, change: dict[str, An
     change = {name: value for name, value in change.items() if name in known} or {"requests": None}
     bad = [{**good.samples[0], **change}, *good.samples[1:]]
     with pytest.raises(ResultError, match=r"samples\.jsonl\.gz.* is damaged"):
-        metrics(good.document, bad, seed=1)
+        metrics(good.document, bad)
 
 
 @pytest.mark.parametrize("missing", ["found", "probes", "curve"])

@@ -10,7 +10,6 @@ from capnp_rig.loadtest.stats.unit_intervals import (
     added_to_percentiles,
     added_to_ratio,
     half_width,
-    ratio_between,
     student_quantile,
 )
 
@@ -46,7 +45,7 @@ def test_of_100_intervals_93_to_97_hold_the_truth(
     held = ratio_held = 0
     for _ in range(EXPERIMENTS):
         old, new = (_rate(rng, count, rho, is_series=is_series, mean=mean) for mean in (1e3, 1.3e3))
-        rate, ratio = old.interval, ratio_between(new, old)
+        rate, ratio = old.interval, new.over(old)
         assert rate.low is not None
         assert rate.high is not None
         assert ratio.low is not None
