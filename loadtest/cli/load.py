@@ -34,6 +34,9 @@ _SIZE_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1 << 10, "mb": 10**6
 _MOST_PAYLOAD_BYTES = 16 << 20
 _LONGEST_S = 86_400
 _HIGHEST_DOUBLED_HZ = 1e6
+# What --json of a search has of its run.json.
+_ANSWERED = ("rate_hz", "failing_hz", "limit", "verified")
+_TOLD = ("checked", "failed_calls", "ended_early", "name", "config", "environment")
 
 
 def _read_rate(_context: click.Context, _option: click.Parameter, text: str) -> float | None:
@@ -417,9 +420,9 @@ def search_command(
     document = result.written.result.document
     curve = [point.to_json() for point in result.curve]
     if as_json:
-        answer = {name: getattr(result.answer, name) for name in ("rate_hz", "failing_hz", "limit")}
-        checks = {name: document[name] for name in ("checked", "failed_calls")}
-        click.echo(json.dumps({"slo": objective.text, **answer, "curve": curve, **checks}))
+        answer = {name: document["found"][name] for name in _ANSWERED}
+        more = {name: document[name] for name in _TOLD} | {"folder": str(result.written.folder)}
+        click.echo(json.dumps({"slo": objective.text, **answer, "curve": curve, **more}))
     else:
         notes = *answer_notes(objective, result.answer), *check_notes(document)
         show(stdout(), rate_table(curve, slo), *notes)

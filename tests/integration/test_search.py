@@ -99,6 +99,10 @@ def test_the_probes_that_are_over_are_kept(
     assert "Traceback" not in rest
     answer = json.loads(out)
     assert answer["rate_hz"] is None
+    assert answer["folder"].startswith(str(tmp_path))
+    assert answer["config"]["load"]["connections"] == 4
+    assert said.startswith("ended early: ")
+    assert answer["ended_early"].startswith(said.removeprefix("ended early: "))
     assert [point["rate_hz"] for point in answer["curve"][:2]] == [200.0, 400.0]
     (folder,) = tmp_path.iterdir()
     document = read_run(folder)
