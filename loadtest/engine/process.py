@@ -124,7 +124,7 @@ class EngineResult:
         return cls(**{**plain, "report": report, "by_port": by_port})
 
 
-class _Load:
+class Load:
     """What all connections share."""
 
     def __init__(self, config: EngineConfig) -> None:
@@ -162,6 +162,7 @@ class _Load:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def failed(self, error: Exception, sent_ns: int, now_ns: int) -> None:
+        """Count a call that failed."""
         self.tally.failed(self.workload.label, sent_ns, now_ns, error)
 
     def stop(self) -> None:
@@ -230,7 +231,7 @@ class _Load:
 class _Connection(asyncio.BufferedProtocol):
     """The edge of one exchange: its socket."""
 
-    def __init__(self, load: _Load, number: int) -> None:
+    def __init__(self, load: Load, number: int) -> None:
         self._load = load
         self._number = number
         # Over all processes, no other connection has this number.
@@ -344,7 +345,7 @@ class _Connection(asyncio.BufferedProtocol):
             load.stop_when_done()
 
 
-def _overdue(load: _Load) -> None:
+def _overdue(load: Load) -> None:
     """End connections with a call past its deadline: a late reply must not meet a new call."""
     oldest_ns = time.monotonic_ns() - round(load.config.timeout_s * 1e9)
     for connection in list(load.connections.values()):
@@ -354,7 +355,7 @@ def _overdue(load: _Load) -> None:
 
 
 async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineResult:
-    load = _Load(config)
+    load = Load(config)
     loop = asyncio.get_running_loop()
     for number in _STOPPING:
         loop.add_signal_handler(number, load.stop)
@@ -390,7 +391,7 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
     work_ns, load.tally.spun_ns = max(cpu_ns - load.tally.spun_ns, 0), 0
     if load.pacer is not None:
         load.pacer.close()
-    await _settle(load)
+    await settle(load)
     load.running = False
     for connection in list(load.connections.values()):
         connection.close()
@@ -407,7 +408,7 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
     )
 
 
-async def _until(load: _Load, instant_ns: int) -> None:
+async def _until(load: Load, instant_ns: int) -> None:
     left_s = (instant_ns - time.monotonic_ns()) / 1e9
     if left_s > 0 and not load.stopped.is_set():
         try:
@@ -416,7 +417,7 @@ async def _until(load: _Load, instant_ns: int) -> None:
             return
 
 
-async def _watch(load: _Load, say: Callable[[object], None]) -> None:
+async def _watch(load: Load, say: Callable[[object], None]) -> None:
     """Report now and then until the window closes, or all calls are done."""
     while (now_ns := time.monotonic_ns()) < load.close_ns and not load.stopped.is_set():
         say(load.tally.answered)
@@ -424,7 +425,7 @@ async def _watch(load: _Load, say: Callable[[object], None]) -> None:
         await _until(load, min(load.close_ns, now_ns + round(_REPORT_S * 1e9)))
 
 
-async def _settle(load: _Load) -> None:
+async def settle(load: Load) -> None:
     """Wait for the calls that were due in time, and count those without an answer in the end."""
     end_s = time.monotonic() + load.config.timeout_s
     # Polled: once per run, and there is nobody to set an event.
