@@ -345,6 +345,18 @@ def write_sweep(folder: Path, **more: Any) -> Path:
     return write_figures(folder, "sweep", sweep_figures(**more), config=config)
 
 
+def write_ab(folder: Path) -> Path:
+    """Write what `loadtest compare` of two servers does, with two blocks."""
+    cpu = {"baseline": [20.0, 22.0], "candidate": [21.0, 23.1], "again": [20.0, 22.0]}
+    return write_figures(
+        folder,
+        "ab",
+        pair_figures("candidate", "baseline", "64 x 1"),
+        values={"server CPU per call": cpu, "calls/s": {}},
+        comparison={"notes": ["2 of 2 planned blocks."]},
+    )
+
+
 def write_results(parent: Path) -> Path:
     """Write a result of every kind, and return their folder."""
     write_figures(parent / "bench", "bench", bench_figures(), copies=list(COPIES))
@@ -354,6 +366,7 @@ def write_results(parent: Path) -> Path:
     write_figures(parent / "bench-locust", "bench-locust", users)
     write_search(parent / "search")
     write_sweep(parent / "sweep")
+    write_ab(parent / "ab")
     write_run_folder(parent / "run", make_run(Fake(seconds=12, calls=900, failures=((EVIL, 2),))))
     closed = make_run(Fake(seconds=12, calls=900, is_open_loop=False))
     closed.document["kind"] = "locust"

@@ -3,9 +3,10 @@
 import click
 
 from capnp_rig.loadtest.cli.bench import bench, bench_locust, bench_server, bench_stacks, demo
+from capnp_rig.loadtest.cli.compare import compare_results
 from capnp_rig.loadtest.cli.listing import list_command
 from capnp_rig.loadtest.cli.load import run_command, search_command
-from capnp_rig.loadtest.cli.report import compare_results, report
+from capnp_rig.loadtest.cli.report import report
 from capnp_rig.loadtest.cli.sweep import sweep_command
 
 _EXIT_STATUS = (

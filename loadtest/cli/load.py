@@ -98,8 +98,16 @@ def connections_option(default: int) -> Callable[[Command], Command]:
     return click.option("--connections", type=click.IntRange(1, 10_000), default=default)
 
 
+rate_option = click.option(
+    "--rate",
+    "rate_hz",
+    default="closed",
+    metavar="CALLS_PER_S",
+    callback=_read_rate,
+    help="Open loop at this rate, over all connections; closed waits for replies.",
+)
 # Of how calls follow each other: a sweep has a closed loop, and its own --in-flight.
-_pace_options = options(
+pace_options = options(
     connections_option(64),
     click.option(
         "--in-flight",
@@ -242,14 +250,7 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
 
 @click.command("run")
 @rigcli.address_argument
-@click.option(
-    "--rate",
-    "rate_hz",
-    default="closed",
-    metavar="CALLS_PER_S",
-    callback=_read_rate,
-    help="Open loop at this rate, over all connections; closed waits for replies.",
-)
+@rate_option
 @click.option("--duration", "seconds", callback=read_seconds, help="  [default: 30s]")
 @click.option(
     "--calls", type=click.IntRange(1), help="Send so many calls, instead of for a duration."
@@ -260,7 +261,7 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
     default=1,
     help="Fresh generator processes, one after the other; six or more for compare.",
 )
-@_pace_options
+@pace_options
 @load_options
 @click.option(
     "--fail-if",
@@ -378,7 +379,7 @@ def _show_replies(config: Any, calls: int, *, in_lines: bool) -> int:
     type=FiniteFloat(1, HIGHEST_RATE_HZ),
     help="The highest rate to try; it is tried at once.  [default: double up to 1e6]",
 )
-@_pace_options
+@pace_options
 @load_options
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")
 def search_command(

@@ -1,18 +1,15 @@
-"""``loadtest report`` and ``loadtest compare``: their options, and what they print."""
+"""``loadtest report``: its options, and what it prints."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
-from capnp_rig.loadtest.cli.margin import margin_option
 from capnp_rig.loadtest.cli.terminal import (
     failures_in_one_line,
     read_results_option,
     result_folder,
-    stdout,
 )
 
 _INDEX, _FIGURES = "index.html", "figures"
@@ -116,58 +113,3 @@ def _write(folders: Sequence[Path], results: Path, wanted: _Wanted) -> None:
         if wanted.text is not None:
             pictures = wanted.pictures or results / _FIGURES
             click.echo(fill_text(sources, wanted.text, pictures))
-
-
-@click.command("compare")
-@click.argument("baseline")
-@click.argument("candidate")
-@read_results_option
-@click.option(
-    "--force", is_flag=True, help="Judge void runs, and runs from unlike machines or loads, too."
-)
-@click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    metavar="NAME",
-    help="Judge this only, as calls/s, p99 or service.p50; * stands for anything; repeatable.",
-)
-@margin_option
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as one JSON object.")
-def compare_results(
-    *,
-    baseline: str,
-    candidate: str,
-    results: Path,
-    force: bool,
-    metrics: tuple[str, ...],
-    margin: float,
-    as_json: bool,
-) -> int:
-    """Tell whether the result CANDIDATE is faster or slower than BASELINE.
-
-    Each is a folder, the name of a run, @last or @previous: see loadtest list.
-
-    Ratios above 1 mean that the candidate is better. Exits with 0 where it is faster or the
-    same, 3 where it is slower, 4 where that cannot be told, 5 where no metric could be judged.
-    """
-    from capnp_rig.loadtest.compare import CompareError, compare
-    from capnp_rig.loadtest.report.comparison_table import comparison_parts, objection_lines
-    from capnp_rig.loadtest.report.terminal import printable, show
-    from capnp_rig.loadtest.results import ResultError
-    from capnp_rig.loadtest.results.load_samples import read_result
-
-    folders = [result_folder(word, results) for word in (baseline, candidate)]
-    try:
-        with failures_in_one_line(ResultError):
-            old, new = map(read_result, folders)
-            comparison = compare(old, new, force=force, metrics=metrics, margin=margin)
-    except CompareError as error:
-        raise click.UsageError(str(error)) from error
-    if as_json:
-        click.echo(json.dumps(comparison.to_json()))
-    else:
-        show(stdout(), *comparison_parts(comparison))
-    for line in objection_lines(comparison):
-        click.echo(printable(line), err=True)
-    return comparison.exit_status

@@ -180,7 +180,7 @@ def compare(
     unit, sides = _metrics(baseline, candidate)
     old = {metric.name: metric for metric in sides[0]}
     new = {metric.name: metric for metric in sides[1]}
-    names = _chosen([name for name in old if name in new], metrics)
+    names = chosen_names([name for name in old if name in new], metrics)
     unlike = differences(baseline.document, candidate.document)
     voids = {
         f"the {side} is void": void_reasons(result.document)
@@ -241,7 +241,7 @@ def _named(side: str) -> Iterator[None]:
         raise ResultError(f"the {side}: {error}") from error
 
 
-def _chosen(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def chosen_names(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Return the names that one of the patterns means, all without a pattern.
 
     Raises:

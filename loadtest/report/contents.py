@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from capnp_rig.loadtest.report.ab_blocks import ab_parts
 from capnp_rig.loadtest.report.answers import answers
 from capnp_rig.loadtest.report.call_cpu import cpu_parts
 from capnp_rig.loadtest.report.cells import flat, plain_text, row
@@ -49,6 +50,7 @@ KINDS: Mapping[str, str] = {
     "bench-locust": "loadtest bench-locust",
     "search": "loadtest search ADDR --slo 'p99<2ms'",
     "sweep": "loadtest sweep ADDR",
+    "ab": "loadtest compare --a COMMAND --b COMMAND",
     "run": "loadtest run ADDR --rate 20000",
     "locust": "locust -f loadtest/capnp_user.py -H ADDR --headless -t 30s --results results",
     "demo": "loadtest demo",
@@ -113,6 +115,13 @@ _PLANS = (
     _Plan("rate", "Latency against the rate", ("search",), search_parts),
     _Plan("flight", "Rate against calls in flight", ("sweep",), flight_parts),
     _Plan("time", "Latency, CPU and memory over time", _LOADS, time_parts),
+    _Plan(
+        "ab",
+        "Two servers by turns",
+        ("ab",),
+        ab_parts,
+        "In each block, fresh processes of both took turns under one generator.",
+    ),
     _Plan("cpu", "CPU per call", ("bench-server", "bench-locust", "run"), cpu_parts),
     _Plan(
         "ladder",

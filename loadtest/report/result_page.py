@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from capnp_rig.loadtest.report.ab_blocks import ab_parts
 from capnp_rig.loadtest.report.cells import flat, plain_table, row
 from capnp_rig.loadtest.report.distribution import distribution_parts
 from capnp_rig.loadtest.report.document import (
@@ -70,6 +71,8 @@ def result_document(source: Source) -> Document:
         text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         verdict: list[Part] = [Paragraph(f"{len(source.figures)} figures: {text or 'none'}")]
         is_void, sections = bool(counts[Verdict.VOID]), [_figures(source.figures)]
+        if source.kind == "ab":
+            sections.append(Section("blocks", "Blocks", list(ab_parts(source))))
     else:
         summary = source.load.summary()
         computed = figures(summary)

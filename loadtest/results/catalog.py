@@ -125,6 +125,8 @@ def _verdict(document: Mapping[str, Any]) -> str:
     judged = stored_verdict(document)
     if judged is not None:
         return str(judged[0])
+    if "comparison" in document:
+        return str(document["comparison"]["verdict"])
     if "found" in document:
         return "verified" if document["found"]["rate_hz"] is not None else "not verified"
     figures = read_figures(document)

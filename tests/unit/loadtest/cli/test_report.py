@@ -8,8 +8,9 @@ from click.testing import CliRunner, Result
 from sample_results import server_figures, write_figures
 from sample_runs import Fake, make_run, write_run_folder
 
+from capnp_rig.loadtest.cli.compare import compare_results
 from capnp_rig.loadtest.cli.listing import list_command
-from capnp_rig.loadtest.cli.report import compare_results, report
+from capnp_rig.loadtest.cli.report import report
 from capnp_rig.loadtest.report import write
 from capnp_rig.loadtest.report.chart_images import ExtraMissing
 

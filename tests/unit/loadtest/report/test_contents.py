@@ -25,6 +25,7 @@ _SECTIONS = (
         "rate",
         "flight",
         "time",
+        "ab",
         "cpu",
         "ladder",
     ),

@@ -1,0 +1,1 @@
+"""Two servers against each other, measured by turns: blocks, looks, verdict."""
