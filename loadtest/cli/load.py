@@ -309,7 +309,7 @@ def run_command(
         thresholds = [parse_threshold(text) for text in fail_if]
     except ThresholdError as error:
         raise click.UsageError(str(error)) from error
-    config = load_config(asked, seconds=seconds, calls=calls)
+    config = load_config(asked, seconds=seconds, calls=calls, fail_if=fail_if)
     if is_look:
         return _show_replies(config, calls or 1, in_lines=as_json)
     result = measured(run, config, RunError, rhythm=Rhythm(first_s=5.0))

@@ -31,6 +31,7 @@ from capnp_rig.loadtest.stats.process_use import ProcessUse, add_up
 from capnp_rig.loadtest.stats.reasons import Reason
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, checked, figures, summarize
 from capnp_rig.loadtest.stats.tally import FirstReply
+from capnp_rig.loadtest.stats.thresholds import within_limits
 from capnp_rig.loadtest.workload import WorkloadConfig
 from capnp_rig.rigcli.address import Address
 
@@ -45,7 +46,7 @@ class RunConfig:
 
     A run lasts `seconds`, or until `calls` are answered, and is repeated `repeats` times by
     fresh engine processes. `name` is what the user calls it. `unchecked` says what of the replies
-    nobody compares.
+    nobody compares, `fail_if` under which conditions it has failed.
     """
 
     address: Address
@@ -67,6 +68,7 @@ class RunConfig:
     stack: str = CAPNP
     unchecked: tuple[Reason, ...] = ()
     name: str | None = None
+    fail_if: tuple[str, ...] = ()
     # What the params were answered first: all processes, repeats and probes must get the same.
     firsts: dict[str, FirstReply] = field(default_factory=dict, repr=False)
 
@@ -155,6 +157,7 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
     if not runs:
         raise RunError("interrupted before anything was measured")
     summary = summarize([each.part for each in runs], interrupted=interrupted)
+    summary = within_limits(summary, config.fail_if)
     written = write_result(
         "run",
         origin,

@@ -33,7 +33,7 @@ from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, checked, figures, summarize
 from capnp_rig.loadtest.stats.run_units import CpuSample
-from capnp_rig.loadtest.stats.thresholds import parse_threshold
+from capnp_rig.loadtest.stats.thresholds import parse_threshold, within_limits
 
 TIMES_FILE = "times.csv"
 # What guards the web UI has no place in a result.
@@ -80,7 +80,7 @@ def conclude(
         for reading in server.readings
         for usage in reading.usages
     ]
-    summary = summarize([replace(part, server_cpu=sampled)])
+    summary = within_limits(summarize([replace(part, server_cpu=sampled)]), conditions)
     problems = tuple(_problems(live))
     reasons = [
         reason

@@ -44,6 +44,7 @@ from capnp_rig.loadtest.stats.tally import (
     checks_from_json,
     checks_to_json,
 )
+from capnp_rig.loadtest.stats.thresholds import parse_threshold, within_limits
 from capnp_rig.rigcli.gc_page import GcUse
 
 # Kinds of results that are load runs, with windows in their samples.
@@ -189,13 +190,17 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class LoadRun:
-    """A load run: a report per (repeat, process), its repeats by number, and what was used."""
+    """A load run: a report per (repeat, process), its repeats by number, and what was used.
+
+    `fail_if` has the conditions under which it has failed.
+    """
 
     reports: Mapping[tuple[int, int], Report]
     repeats: Mapping[int, Repeat]
     interrupted: bool = False
     usage: tuple[UsageSample, ...] = ()
     machine: tuple[MachineSample, ...] = ()
+    fail_if: tuple[str, ...] = ()
 
     @property
     def is_open_loop(self) -> bool:
@@ -219,7 +224,8 @@ class LoadRun:
     def summary(self, repeats: Iterable[int] | None = None) -> Summary:
         """Add up the run, or some of its repeats, and judge it anew."""
         chosen = self.repeats if repeats is None else repeats
-        return summarize(self._parts(chosen), interrupted=self.interrupted)
+        summary = summarize(self._parts(chosen), interrupted=self.interrupted)
+        return within_limits(summary, self.fail_if)
 
     @property
     def units(self) -> Units:
@@ -473,7 +479,11 @@ def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]])
             for key, entry in zip(windows, document["generators"], strict=True)
         }
     interrupted = bool(document.get("interrupted"))
-    return LoadRun(reports, repeats, interrupted, tuple(usage), tuple(machine))
+    with damage("run.json"):
+        # Older results do not say.
+        fail_if = tuple(str(text) for text in document.get("config", {}).get("fail_if") or ())
+        list(map(parse_threshold, fail_if))
+    return LoadRun(reports, repeats, interrupted, tuple(usage), tuple(machine), fail_if)
 
 
 def _repeats(document: Mapping[str, Any]) -> dict[int, Repeat]:

@@ -384,10 +384,8 @@ def _with_interval(figure: Figure, summary: Summary, key: str) -> Figure:
 def _failures(summary: Summary) -> Figure:
     calls = summary.calls + summary.errors
     figure = _figure("failures", summary.errors, "calls", calls)
-    if not summary.errors:
-        return figure
-    failed = Reason.of(ReasonCode.CALLS_FAILED, count=summary.errors)
-    return replace(figure, verdict=Verdict.FAILED, reasons=(failed,))
+    failed = tuple(_with(frozenset({ReasonCode.CALLS_FAILED}), summary))
+    return replace(figure, verdict=Verdict.FAILED, reasons=failed) if failed else figure
 
 
 def _rate(summary: Summary) -> Figure:

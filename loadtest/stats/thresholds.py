@@ -8,10 +8,11 @@ Percentiles without a prefix are of the response time.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from capnp_rig.loadtest.stats.histogram import Histogram, us_of
+from capnp_rig.loadtest.stats.reasons import ReasonCode
 from capnp_rig.loadtest.stats.run_summary import Summary
 
 _CONDITION = re.compile(
@@ -72,6 +73,19 @@ def parse_threshold(text: str) -> Threshold:
         raise ThresholdError(f"bad condition {text!r}: errors are a count or a share with %")
     measure = _error_share if unit else lambda run: run.errors
     return Threshold(text, measure, is_upper, value, unit, is_of_errors=True)
+
+
+def within_limits(run: Summary, conditions: Iterable[str]) -> Summary:
+    """Return a run that has not failed for calls that failed, where a condition allows as many.
+
+    Raises:
+        ThresholdError: A text is no condition.
+    """
+    limits = [limit for limit in map(parse_threshold, conditions) if limit.is_of_errors]
+    if not limits or any(limit.violation(run) is not None for limit in limits):
+        return run
+    kept = (reason for reason in run.reasons if reason.code is not ReasonCode.CALLS_FAILED)
+    return replace(run, reasons=tuple(kept))
 
 
 def _percent(name: str, text: str) -> float | None:

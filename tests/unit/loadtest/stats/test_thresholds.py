@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import Summary
-from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
+from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold, within_limits
 
 TIMES = Histogram.of([1_000_000] * 98 + [5_000_000] * 2)
 
@@ -19,6 +22,22 @@ def measured(*, failures: int = 0, calls: int = 100, times: Histogram = TIMES) -
         server_cpu_s=None,
         busy=0.0,
     )
+
+
+@pytest.mark.parametrize(
+    ("conditions", "verdict"),
+    [
+        ((), "failed"),
+        (("errors>1%",), "valid"),
+        (("errors>0.5%",), "failed"),
+        (("errors>1%", "errors>0"), "failed"),
+        (("p99>1s",), "failed"),
+    ],
+)
+def test_failed_calls_within_a_limit_fail_no_run(conditions: tuple[str, ...], verdict: str) -> None:
+    reason = Reason.of(ReasonCode.CALLS_FAILED, count=1)
+    run = replace(measured(failures=1, calls=99), reasons=(reason,))
+    assert within_limits(run, conditions).verdict == verdict
 
 
 @pytest.mark.parametrize(
