@@ -17,7 +17,6 @@ import math
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,12 +122,15 @@ def at_least_seconds(least_s: float) -> Callable[[str], float]:
 seconds = at_least_seconds(0)
 
 
-def _run_time(text: str) -> str:
-    # Without a limit, Locust thinks, and runs on.
-    with suppress(ValueError):
-        if text and not parse_timespan(text):
-            raise ArgumentTypeError(f"{text} is no time to run")
-    return text
+def _run_time(text: str) -> int:
+    try:
+        run_time_s: int = parse_timespan(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    if not run_time_s:
+        # Without a limit, Locust thinks, and runs on.
+        raise ArgumentTypeError(f"{text} is no time to run")
+    return run_time_s
 
 
 def _readable_file(text: str) -> str:
@@ -360,7 +362,7 @@ def form_values(form: Mapping[str, str], options: Namespace) -> dict[str, Any]:
     """
     values = {}
     for name, text in form.items():
-        if name == "run_time":
+        if name == "run_time" and text:
             _told_in_form("--run-time", _run_time, text)
         action = _rig_actions().get(name)
         if action is None:
