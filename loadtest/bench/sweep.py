@@ -4,7 +4,7 @@ Closed loops, one after the other, each by fresh generator processes. The roles 
 numbers of calls in flight.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,9 +15,7 @@ from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.run import RunConfig, RunError, measure
 from capnp_rig.loadtest.engine.server_usage import local_server
 from capnp_rig.loadtest.protocols import load_any_workload
-from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
-from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, checked, plain_examples, summarize
 
 # A process that starts and connects, beside its load, until the first has shown what it takes.
@@ -35,12 +33,6 @@ class SweepConfig:
     load: RunConfig
     in_flight: tuple[int, ...]
     rounds: int = 6
-
-
-def has_failed_calls(figures: Iterable[Figure]) -> bool:
-    """Tell whether a call of some step failed."""
-    codes = codes_of(reason for figure in figures for reason in figure.reasons)
-    return ReasonCode.CALLS_FAILED in codes
 
 
 def run(config: SweepConfig, show: ShowProgress) -> tuple[WrittenResult, EarlyEnd | None]:

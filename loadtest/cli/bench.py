@@ -173,7 +173,7 @@ def _read_stacks(
     help="For payloads above 64 KiB a quarter.",
 )
 @results_option
-def bench_stacks(*, quick: bool, **plain: Any) -> None:
+def bench_stacks(*, quick: bool, **plain: Any) -> int:
     """Drive every stack with the same job and load, in interleaved rounds.
 
     About 18 minutes, with --quick 2. The servers have the first CPU, the generator the last: close
@@ -183,6 +183,7 @@ def bench_stacks(*, quick: bool, **plain: Any) -> None:
     from capnp_rig.loadtest.bench.stacks import QUICK, BenchStacksConfig, run
     from capnp_rig.loadtest.report.stack_tables import stack_parts
     from capnp_rig.loadtest.report.terminal import show
+    from capnp_rig.loadtest.stats.exit_status import exit_status, figure_statuses
 
     asked = {name: value for name, value in plain.items() if value is not None}
     config = BenchStacksConfig(**{**(QUICK if quick else {}), **asked})
@@ -193,6 +194,7 @@ def bench_stacks(*, quick: bool, **plain: Any) -> None:
         click.echo(f"Stopped after {result.rounds} of {config.rounds} rounds")
         with failures_in_one_line():
             raise result.stopped
+    return exit_status(*figure_statuses(result.written.figures))
 
 
 @click.command()

@@ -60,11 +60,12 @@ def sweep_command(
     give intervals. Exit status: 1 when a call failed, else 0. Ctrl-C, SIGTERM and a dying server
     leave a result of the steps that were over.
     """
-    from capnp_rig.loadtest.bench.sweep import SweepConfig, has_failed_calls, run
+    from capnp_rig.loadtest.bench.sweep import SweepConfig, run
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.report.flight_curve import flight_notes, flight_table
     from capnp_rig.loadtest.report.run_tables import check_notes
     from capnp_rig.loadtest.report.terminal import show
+    from capnp_rig.loadtest.stats.exit_status import exit_status, figure_statuses
 
     config = SweepConfig(load_config(asked), in_flight, rounds)
     written, early_end = measured(run, config, RunError)
@@ -76,4 +77,4 @@ def sweep_command(
     finish(written, err=True)
     if early_end is not None:
         return ended_early(early_end)
-    return int(has_failed_calls(written.figures))
+    return exit_status(*figure_statuses(written.figures))

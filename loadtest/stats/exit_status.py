@@ -1,8 +1,9 @@
 """The exit status of every command of the rig: one table (no I/O)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
+from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.reasons import doubts_of
 from capnp_rig.loadtest.stats.run_summary import Summary
 
@@ -55,3 +56,9 @@ def load_statuses(
         yield ExitStatus.FAILED
     if doubts_of(summary.reasons):
         yield ExitStatus.VOID
+
+
+def figure_statuses(figures: Iterable[Figure]) -> Iterator[ExitStatus]:
+    """Yield what holds of figures of several loads, for `exit_status`: that a call failed."""
+    if any(reason.is_failure for figure in figures for reason in figure.reasons):
+        yield ExitStatus.FAILED

@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from capnp_rig.loadtest.stats.exit_status import ExitStatus, exit_status, load_statuses
+from capnp_rig.loadtest.stats.exit_status import (
+    ExitStatus,
+    exit_status,
+    figure_statuses,
+    load_statuses,
+)
+from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, summarize
@@ -69,3 +75,16 @@ def test_the_status_of_a_load_run(
     summary = replace(plain, reasons=reasons)
     holding = load_statuses(summary, violated=violated, tolerates_errors=tolerates)
     assert exit_status(*holding) == status
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(ReasonCode.CALLS_FAILED, 1), (ReasonCode.STEAL, 0), (None, 0)],
+)
+def test_a_failed_call_of_one_figure_is_the_status_of_all(
+    code: ReasonCode | None, status: int
+) -> None:
+    """Figures of a sweep or a benchmark have loads of their own."""
+    reasons = () if code is None else (Reason(code),)
+    figures = [Figure("a", 1.0, "µs", "c", 1), Figure("b", 1.0, "µs", "c", 1, reasons=reasons)]
+    assert exit_status(*figure_statuses(figures)) == status
