@@ -381,10 +381,12 @@ def _show_replies(config: Any, calls: int, *, in_lines: bool) -> int:
 )
 @pace_options
 @load_options
+@allow_void_option
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")
 def search_command(
     *,
     as_json: bool,
+    allow_void: bool,
     slo: str,
     from_hz: float | None,
     to_hz: float | None,
@@ -394,14 +396,15 @@ def search_command(
 
     Doubles the rate until a probe fails, bisects until the ends are less than 5 % apart, repeats
     each rate three times in shuffled order, and verifies both ends with five more. Exit status: 0
-    with a verified rate, else 1. Ctrl-C, SIGTERM and a dying server leave a result of the probes
-    that were over.
+    with a verified rate; without any 1, or 5 if not the server was the limit. Ctrl-C, SIGTERM and
+    a dying server leave a result of the probes that were over.
     """
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.engine.search import SearchConfig, run
     from capnp_rig.loadtest.report.rate_curve import rate_table
     from capnp_rig.loadtest.report.run_tables import answer_notes, check_notes
     from capnp_rig.loadtest.report.terminal import show
+    from capnp_rig.loadtest.stats.exit_status import exit_status, search_statuses
     from capnp_rig.loadtest.stats.slo import SloError, parse_slo
 
     try:
@@ -430,4 +433,4 @@ def search_command(
     finish(result.written, err=True)
     if result.early_end is not None:
         return ended_early(result.early_end)
-    return 0 if result.answer.rate_hz is not None else 1
+    return exit_status(*search_statuses(result.answer), allow_void=allow_void)

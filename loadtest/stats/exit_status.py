@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 from capnp_rig.loadtest.stats.figure import Figure
+from capnp_rig.loadtest.stats.rate_search import LOWER_BOUNDS, Answer
 from capnp_rig.loadtest.stats.reasons import doubts_of
 from capnp_rig.loadtest.stats.run_summary import Summary
 
@@ -56,6 +57,12 @@ def load_statuses(
         yield ExitStatus.FAILED
     if doubts_of(summary.reasons):
         yield ExitStatus.VOID
+
+
+def search_statuses(answer: Answer) -> Iterator[ExitStatus]:
+    """Yield what holds of a search, for `exit_status`: whose fault it is that it has no rate."""
+    if answer.rate_hz is None:
+        yield ExitStatus.VOID if answer.limit in LOWER_BOUNDS else ExitStatus.FAILED
 
 
 def figure_statuses(figures: Iterable[Figure]) -> Iterator[ExitStatus]:

@@ -9,9 +9,11 @@ from capnp_rig.loadtest.stats.exit_status import (
     exit_status,
     figure_statuses,
     load_statuses,
+    search_statuses,
 )
 from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.rate_search import Answer
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, summarize
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
@@ -88,3 +90,21 @@ def test_a_failed_call_of_one_figure_is_the_status_of_all(
     reasons = () if code is None else (Reason(code),)
     figures = [Figure("a", 1.0, "µs", "c", 1), Figure("b", 1.0, "µs", "c", 1, reasons=reasons)]
     assert exit_status(*figure_statuses(figures)) == status
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "limit", "status"),
+    [
+        (1000.0, "server", 0),
+        (1000.0, "machine", 0),
+        (None, "server", 1),
+        (None, "machine", 5),
+        (None, "generator", 5),
+    ],
+)
+def test_a_search_without_a_rate_says_whose_fault_it_is(
+    rate_hz: float | None, limit: str, status: int
+) -> None:
+    """A rate that was verified is a lower bound at least."""
+    answer = Answer(rate_hz, 2000.0, limit, 0)
+    assert exit_status(*search_statuses(answer)) == status
