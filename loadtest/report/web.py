@@ -40,7 +40,7 @@ _HOW = {
         "How far apart the baseline was from itself, measured twice: what lies within is noise."
     ),
     "tie": (
-        "The interval lies within 2 %, or within the A/A floor where that is wider. Where there is "
+        "The interval holds 1 and lies within 5 %, however noisy it was. Where there is "
         "neither a tie nor a difference, it cannot be told who is ahead."
     ),
     "95 % interval": (

@@ -1,9 +1,11 @@
 import math
 import random
+from collections import Counter
+from statistics import NormalDist
 
 import pytest
 
-from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.histogram import Histogram, bucket_of
 from capnp_rig.loadtest.stats.unit_intervals import (
     Added,
     added,
@@ -54,6 +56,41 @@ def test_of_100_intervals_93_to_97_hold_the_truth(
         ratio_held += ratio.low <= 1.3 <= ratio.high
     assert 0.93 <= held / EXPERIMENTS <= 0.97
     assert 0.93 <= ratio_held / EXPERIMENTS <= 0.97
+
+
+# What the calls of a unit take, in ns, at a level of 1: a lognormal distribution, 40 calls each.
+_NORMAL = NormalDist()
+_CALLS_NS = [1e6 * math.exp(0.3 * _NORMAL.inv_cdf((at + 0.5) / 200)) for at in range(200)]
+
+
+def _times_at(level: float) -> Histogram:
+    counts = Counter(bucket_of(int(each * level)) for each in _CALLS_NS)
+    return Histogram({bucket: 40 * count for bucket, count in counts.items()}, 40 * 200)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("count", "rho", "is_series"),
+    [(6, 0.0, REPEATS), (12, 0.0, REPEATS), *((30, rho, SECONDS) for rho in (0.0, 0.5, 0.8))],
+)
+def test_of_100_intervals_of_percentiles_93_to_97_hold_the_truth(
+    count: int, rho: float, *, is_series: bool
+) -> None:
+    rng = random.Random(11)
+    percents = (50.0, 90.0)
+    held = dict.fromkeys(percents, 0)
+    for _ in range(EXPERIMENTS):
+        levels = _autoregressive(rng, count, rho)
+        times = [_times_at(math.exp(0.03 * level)) for level in levels]
+        parts = added_to_percentiles(times, percents, is_series=is_series)
+        for percent in percents:
+            found = parts[percent].interval
+            spread = math.hypot(0.3, 0.03)
+            truth = 1e6 * math.exp(spread * _NORMAL.inv_cdf(percent / 100))
+            assert found.low is not None
+            assert found.high is not None
+            held[percent] += found.low <= truth <= found.high
+    assert all(0.93 <= each / EXPERIMENTS <= 0.97 for each in held.values())
 
 
 @pytest.mark.parametrize(("freedom", "quantile"), [(5, 2.571), (11, 2.201), (29, 2.045)])
