@@ -94,14 +94,15 @@ def server_of() -> Iterator[Callable[[str], str]]:
 def test_a_good_server_answers_every_call(
     server_of: Callable[[str], str], tmp_path: Path, engine: str, options: list[str]
 ) -> None:
-    load = ["--connections", "4", "--in-flight", "4", "--duration", "500ms"]
+    load = ["--connections", "4", "--in-flight", "4", "--duration", "1s"]
     status, summary, said = loadtest_run(server_of(engine), tmp_path, *load, *options)
     assert status == 0, said
     assert summary["errors"] == 0
     assert summary["calls"] > 5
     assert summary["server_cpu_us_per_call"] > 0
     if "--rate" in options:
-        assert 700 < summary["calls"] < 1300
+        # What is sent of it late in the window is the machine's, too.
+        assert 1600 < summary["offered"] < 2400
     (folder,) = tmp_path.iterdir()
     stored = json.loads((folder / "run.json").read_text())
     assert stored["summary"].items() <= summary.items()

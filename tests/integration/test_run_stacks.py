@@ -90,7 +90,8 @@ def test_calls_are_due_on_a_schedule(served: tuple[str, str, str], tmp_path: Pat
         *("--connections", "4", "--duration", "500ms", "--arrivals", "fixed"),
     )
     assert status == 0, said
-    assert 120 <= summary["calls"] <= 151
+    assert 148 <= summary["offered"] <= 151
+    assert summary["calls"] > 10
     assert summary["server_cpu_us_per_call"] > 0
     (folder,) = tmp_path.iterdir()
     document = json.loads((folder / "run.json").read_text())
