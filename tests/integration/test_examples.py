@@ -82,7 +82,8 @@ class Page:
             return
         where = f"line {block.line}: {command.line}"
         done = self._execute(["bash", "-o", "pipefail", "-c", self._here(command.line)])
-        assert done.returncode in block.mark.statuses, (where, done)
+        said = f"{where}\n{done.stdout}{done.stderr}"
+        assert done.returncode in block.mark.statuses, said
         printed = done.stdout + (done.stderr if done.returncode else "")
         if command.output and not block.mark.varies:
             assert agrees(command.output, printed.splitlines()), f"{where}\n{printed}"
