@@ -459,7 +459,6 @@ def test_in_an_open_loop_the_pacer_decides() -> None:
     pacer = CallPacer(
         Pace(Arrivals.FIXED, seed=0),
         tally,
-        not_sent=lambda *_: pytest.fail("not sent"),
         bug=lambda error: pytest.fail(str(error)),
     )
     with (
