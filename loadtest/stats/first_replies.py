@@ -25,8 +25,9 @@ def _compared(report: Report, known: dict[str, FirstReply]) -> Report:
     examples = []
     for place, first in report.firsts.items():
         right = known.setdefault(place, first)
-        if right[0] != first[0]:
-            examples.append(_example(CallTexts(place, right[1], first[1])))
+        digest, request, came = first
+        if right[0] != digest:
+            examples.append(_example(CallTexts(request or place, right[2], came)))
     if not examples:
         return report
     wrong = Window(failures={kind_of(_OTHER_PROCESS): len(examples)})

@@ -34,8 +34,8 @@ _SECOND_NS = 1_000_000_000
 _NEVER_NS = sys.maxsize
 _AT_ONCE = 64
 
-# The digest of a first reply, by which it is compared, and its text, cut.
-FirstReply = tuple[str, str]
+# The digest of a first reply, by which it is compared; the texts of its request and of it, cut.
+FirstReply = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class Report:
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """Return what `to_json` wrote; raises as `Histogram.from_json`."""
         windows = {second: Window.from_json(part) for second, part in plain["windows"]}
-        firsts = {place: (digest, text) for place, (digest, text) in plain["firsts"].items()}
+        firsts: dict[str, FirstReply] = {at: tuple(first) for at, first in plain["firsts"].items()}
         plain_parts = {name: plain[name] for name in _PLAIN}
         return cls(windows, **plain_parts, **checks_from_json(plain), firsts=firsts)
 

@@ -175,10 +175,7 @@ class Workload:
 
     def text_of(self, request: Request) -> str:
         """Return the params of a request as JSON, for people."""
-        sizes, parts, words = request.params
-        # As `StructCodec.to_bytes`: a struct without size points at itself.
-        head = struct.pack("<IIII", 0, words + 1, 0 if sizes else 0xFFFFFFFC, sizes)
-        return readable(self.method.params.from_bytes(b"".join([head, *parts])))
+        return _text_of(self.method, request.params)
 
 
 def read_params_argument(text: str) -> str:
@@ -523,8 +520,17 @@ def _line(method: Method, params: Struct, firsts: dict[str, FirstReply]) -> _Lin
         chunk = _reversed_content(params)
         return _Line(packed, params.names, {"chunk": chunk}, _expect_chunk(chunk))
     has_values = len(without_values(method.results.schema)) < len(method.results.schema.fieldnames)
-    first = EqualToFirst(params.place, firsts) if has_values and not params.names else None
-    return _Line(packed, params.names, first=first)
+    if params.names or not has_values:
+        return _Line(packed, params.names)
+    request = partial(_text_of, method, packed.pack(WIDEST))
+    return _Line(packed, params.names, first=EqualToFirst(params.place, request, firsts))
+
+
+def _text_of(method: Method, params: EncodedTuple) -> str:
+    sizes, parts, words = params
+    # As `StructCodec.to_bytes`: a struct without size points at itself.
+    head = struct.pack("<IIII", 0, words + 1, 0 if sizes else 0xFFFFFFFC, sizes)
+    return readable(method.params.from_bytes(b"".join([head, *parts])))
 
 
 def _lines(

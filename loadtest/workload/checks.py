@@ -112,13 +112,16 @@ class ReverseOf:
 class EqualToFirst:
     """Compares replies with the first one to the same params in this process.
 
-    The first one is noted in `firsts` under `place`, where the params stand.
+    The first one is noted in `firsts` under `place`, where the params stand; `request` is asked
+    for their text then.
     """
 
-    def __init__(self, place: str, firsts: dict[str, FirstReply]) -> None:
+    def __init__(
+        self, place: str, request: Callable[[], str], firsts: dict[str, FirstReply]
+    ) -> None:
         self._frame: bytes | None = None
         self._others: set[bytes] = set()
-        self._place, self._firsts = place, firsts
+        self._place, self._request, self._firsts = place, request, firsts
         # Not the text: there may be thousands of lines, with large replies.
         self._digest: str | None = None
         self._readable = ""
@@ -129,7 +132,8 @@ class EqualToFirst:
         if self._digest is None:
             self._digest, self._readable = digest, readable(results)[:_MOST_CHARS]
             is_told = len(self._firsts) < _TOLD_FIRSTS
-            self._firsts[self._place] = digest, shown(self._readable) if is_told else ""
+            texts = (self._request(), self._readable) if is_told else ("", "")
+            self._firsts[self._place] = digest, shown(texts[0]), shown(texts[1])
         return None if digest == self._digest else NOT_FIRST
 
     def is_known(self, data: bytes | bytearray, at: int, end: int) -> bool:

@@ -2,7 +2,8 @@ from capnp_rig.loadtest.stats.first_replies import compare_firsts
 from capnp_rig.loadtest.stats.tally import FirstReply, Report, Tally, Window, add
 
 KIND = "WrongReply: wrong reply: not the first one of another process or repeat"
-A, B = ("digest a", '{"x": 1}'), ("digest b", '{"x": 2}')
+A = ("digest a", '{"by": 1}', '{"x": 1}')
+B = ("digest b", '{"by": 1}', '{"x": 2}')
 
 
 def test_the_first_replies_of_all_processes_must_be_the_same() -> None:
@@ -18,11 +19,14 @@ def test_the_first_replies_of_all_processes_must_be_the_same() -> None:
     assert [report.total.failures.get(KIND, 0) for report in compared] == [0, 0, 2, 0]
     assert compared[2].total.failures["other"] == 3
     (example, _) = compared[2].examples
-    assert (example.request, example.expected, example.came) == ("line 1", A[1], B[1])
+    assert (example.request, example.expected, example.came) == (A[1], A[2], B[2])
     assert example.is_wrong
     # A later repeat.
     (repeat,) = compare_firsts([Report(firsts={"line 2": B})], known)
     assert repeat.total.failures == {KIND: 1}
+    # Of many lines the last have no texts.
+    (silent,) = compare_firsts([Report(firsts={"line 2": ("digest b", "", "")})], known)
+    assert silent.examples[0].request == "line 2"
 
 
 def test_a_tally_tells_the_first_replies_once_and_again_when_there_are_more() -> None:

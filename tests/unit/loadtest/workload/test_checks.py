@@ -46,12 +46,14 @@ def test_each_line_of_params_has_a_first_reply_of_its_own() -> None:
     made = geometry("move", params='{"by": 1}\n{"by": 2}')
     for x, request in enumerate(islice(made.requests(0, 1), 2)):
         assert request.check(reply(made, {"point": {"x": x}})) is None
-    texts = {place: text for place, (_, text) in made.firsts.items()}
-    assert texts == {
+    came = {place: text for place, (_, _, text) in made.firsts.items()}
+    assert came == {
         "params line 1": '{"point": {"x": 0, "z": 0}}',
         "params line 2": '{"point": {"x": 1, "z": 0}}',
     }
-    digests = {digest for digest, _ in made.firsts.values()}
+    requests = [request for _, request, _ in made.firsts.values()]
+    assert [text[:8] for text in requests] == ['{"by": 1', '{"by": 2']
+    digests = {digest for digest, _, _ in made.firsts.values()}
     assert len(digests) == 2
 
 
