@@ -252,7 +252,8 @@ def _void_flags(sources: Sequence[Source]) -> Iterator[str]:
         told = "; ".join(f"{texts[0]} ({len(texts):,})" for texts in common[:_NAMED])
         more = f"; and {len(common) - _NAMED} more reasons" if len(common) > _NAMED else ""
         if common:
-            share = f"{sum(map(len, common)):,} of {len(source.figures):,} figures are void"
+            count = sum(figure.is_void for figure in source.figures)
+            share = f"{count:,} of {len(source.figures):,} figures are void"
             yield f"{source.kind}: {share}: {told}{more}"
 
 

@@ -68,12 +68,16 @@ def figure_point(x: float, figure: Figure, said: str) -> Point:
 def voids_alike(figures: Iterable[Figure]) -> list[list[str]]:
     """Return why figures are void, a list per kind of reason, the most common first.
 
-    One of each is an example: the others differ in their numbers.
+    One of each is an example: the others differ in their numbers. A figure with several reasons is
+    in the list of each.
     """
-    alike: dict[tuple[str, ...], list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for figure in figures:
-        if figure.is_void:
-            alike.setdefault(likeness(figure.reasons), []).append(figure.void_text)
+        for reason in figure.reasons:
+            if figure.is_void:
+                alike.setdefault(likeness(reason), []).append(reason.text)
+        if figure.is_void and not figure.reasons:
+            alike.setdefault("", []).append(figure.void_text)
     return sorted(alike.values(), key=len, reverse=True)
 
 

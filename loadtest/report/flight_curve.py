@@ -23,6 +23,7 @@ from capnp_rig.loadtest.report.units import (
     with_interval,
 )
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.reasons import text_of
 
 # The first two are those of the percentiles.
 _RATE_LOOK, _CPU_LOOK = look_of(RATE, {}, 2), look_of(CPU, {}, 3)
@@ -123,11 +124,11 @@ def flight_table(figures: Sequence[Figure], *, folded: bool = False) -> Table:
     """Return a row per number of calls in flight, with what is measured of it."""
     rows = []
     for each in zip(*_by_subject(figures).values(), strict=True):
-        reasons = list(dict.fromkeys(figure.reason for figure in each if figure.reason))
+        reason = text_of(reason for figure in each for reason in figure.reasons)
         is_void = all(figure.is_void for figure in each)
         labels = each[0].labels
         shown = (_cell(figure) for figure in each)
-        load, reason = (labels["calls_in_flight"], labels["load"]), "; ".join(reasons)
+        load = labels["calls_in_flight"], labels["load"]
         rows.append(row(*load, *shown, reason, void=reason if is_void else ""))
     headings = ["in flight", "connections x each", "calls/s", "p50", "p99", "CPU per call"]
     return Table(

@@ -228,12 +228,9 @@ def codes_of(reasons: Iterable[Reason]) -> frozenset[ReasonCode]:
     return frozenset(reason.code for reason in reasons)
 
 
-def likeness(reasons: Iterable[Reason]) -> tuple[str, ...]:
+def likeness(reason: Reason) -> str:
     """Return what reasons that differ in their numbers alone have in common."""
-    return tuple(
-        reason.text if reason.code is ReasonCode.OTHER else f"{reason.code} {reason.subject}"
-        for reason in reasons
-    )
+    return reason.text if reason.code is ReasonCode.OTHER else f"{reason.code} {reason.subject}"
 
 
 def reasons_of_text(text: str) -> tuple[Reason, ...]:

@@ -109,7 +109,9 @@ def test_steps_without_an_answer_are_void() -> None:
     assert [one.value for one in found] == [0.0, None, None, None, None]
     assert knee_of(found) is None
     (row,) = flight_table(found).rows
+    # Of five figures, each reason once.
     assert row.void.startswith("no call was answered")
+    assert row.void.count("no call was answered") == 1
 
 
 def _rates(by_flight: dict[int, int], **more: object) -> list[SweepStep]:

@@ -66,6 +66,7 @@ def test_void_figures_are_counted_by_kind_of_reason(tmp_path: Path) -> None:
     kinds = [
         *([Reason.of(ReasonCode.STEAL, share=share / 100)] for share in (5, 6, 7)),
         *([Reason.of(ReasonCode.OTHER, text=text)] for text in ("few", "few", "a", "b")),
+        [Reason.of(ReasonCode.STEAL, share=0.08), Reason.of(ReasonCode.OTHER, text="few")],
         [],
     ]
     figures = [
@@ -76,8 +77,8 @@ def test_void_figures_are_counted_by_kind_of_reason(tmp_path: Path) -> None:
     write_figures(tmp_path / "a", "demo", figures)
     (flag,) = _notes(_document(tmp_path), "flags")
     assert flag == (
-        "demo: 8 of 9 figures are void: 5.0% of the CPU time was stolen by other machines (3); "
-        "few (2); a (1); and 2 more reasons"
+        "demo: 9 of 10 figures are void: 5.0% of the CPU time was stolen by other machines (4); "
+        "few (3); a (1); and 2 more reasons"
     )
 
 
