@@ -396,8 +396,9 @@ def search_command(
 
     Doubles the rate until a probe fails, bisects until the ends are less than 5 % apart, repeats
     each rate three times in shuffled order, and verifies both ends with five more. Exit status: 0
-    with a verified rate; without any 1, or 5 if not the server was the limit. Ctrl-C, SIGTERM and
-    a dying server leave a result of the probes that were over.
+    with a verified rate; without any 1, or 5 if not the server was the limit; 1, too, when a reply
+    was wrong or a call failed at a rate that held, unless the objective has errors<.... Ctrl-C,
+    SIGTERM and a dying server leave a result of the probes that were over.
     """
     from capnp_rig.loadtest.engine.run import RunError
     from capnp_rig.loadtest.engine.search import SearchConfig, run
@@ -433,4 +434,5 @@ def search_command(
     finish(result.written, err=True)
     if result.early_end is not None:
         return ended_early(result.early_end)
-    return exit_status(*search_statuses(result.answer), allow_void=allow_void)
+    holding = search_statuses(result.answer, has_failed=result.has_failed)
+    return exit_status(*holding, allow_void=allow_void)

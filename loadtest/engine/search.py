@@ -26,7 +26,7 @@ from capnp_rig.loadtest.stats.run_summary import (
     plain_examples,
     summarize,
 )
-from capnp_rig.loadtest.stats.slo import Outcome, Slo, judge, least_calls
+from capnp_rig.loadtest.stats.slo import Outcome, Slo, judge, least_calls, service_failed
 
 _CONTRACT = "round trip"
 # A process that starts and connects, beside its load.
@@ -102,12 +102,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Where a search was written, its answer, the curve by rate, and why it ended early if so."""
+    """Where a search was written, its answer, the curve by rate, and why it ended early if so.
+
+    `has_failed` says whether the service failed, as no load explains (`service_failed`).
+    """
 
     written: WrittenResult
     answer: Answer
     curve: tuple[Point, ...]
     early_end: EarlyEnd | None
+    has_failed: bool = False
 
 
 def run(config: SearchConfig, show: ShowProgress) -> SearchResult:
@@ -149,7 +153,9 @@ def run(config: SearchConfig, show: ShowProgress) -> SearchResult:
         probes=list(_probes(done)),
         ended_early=None if early_end is None else early_end.text,
     )
-    return SearchResult(written, answer, curve, early_end)
+    outcomes = [(each.outcome, each.summary) for each in done]
+    has_failed = service_failed(config.slo, outcomes)
+    return SearchResult(written, answer, curve, early_end, has_failed)
 
 
 def _measure(config: SearchConfig, search: RateSearch, show: ShowProgress) -> Iterator[Measured]:

@@ -59,8 +59,13 @@ def load_statuses(
         yield ExitStatus.VOID
 
 
-def search_statuses(answer: Answer) -> Iterator[ExitStatus]:
-    """Yield what holds of a search, for `exit_status`: whose fault it is that it has no rate."""
+def search_statuses(answer: Answer, *, has_failed: bool = False) -> Iterator[ExitStatus]:
+    """Yield what holds of a search, for `exit_status`.
+
+    That the service failed where no load explains it, and whose fault it is that there is no rate.
+    """
+    if has_failed:
+        yield ExitStatus.FAILED
     if answer.rate_hz is None:
         yield ExitStatus.VOID if answer.limit in LOWER_BOUNDS else ExitStatus.FAILED
 

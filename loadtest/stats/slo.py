@@ -8,6 +8,7 @@ none late prove p99, 4,603 prove p99.9.
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -112,6 +113,19 @@ def judge(slo: Slo, summary: Summary, scheduled: int) -> Outcome:
     limit_ns = min(each.limit_ns for each in slo.latencies)
     blamed = summary.busy > LIMITS["busy"] or late_ns > LIMITS["lateness_share"] * limit_ns
     return Outcome.GENERATOR if blamed else Outcome.FAILED
+
+
+def service_failed(slo: Slo, probes: Iterable[tuple[Outcome, Summary]]) -> bool:
+    """Tell whether a reply of the probes was wrong, or a call failed at a rate that held.
+
+    Calls that fail at a rate that is too high are what a search looks for. Objectives that limit
+    the errors tolerate those within the limit, wrong replies among them.
+    """
+    return slo.error_share is None and any(
+        any(example.is_wrong for example in summary.examples)
+        or (summary.errors > 0 and outcome is Outcome.HELD)
+        for outcome, summary in probes
+    )
 
 
 def _over(latency: Latency, summary: Summary) -> int:

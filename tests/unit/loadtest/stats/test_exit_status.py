@@ -108,3 +108,4 @@ def test_a_search_without_a_rate_says_whose_fault_it_is(
     """A rate that was verified is a lower bound at least."""
     answer = Answer(rate_hz, 2000.0, limit, 0)
     assert exit_status(*search_statuses(answer)) == status
+    assert exit_status(*search_statuses(answer, has_failed=True)) == 1

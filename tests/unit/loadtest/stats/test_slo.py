@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, Summary, summarize
@@ -15,6 +16,7 @@ from capnp_rig.loadtest.stats.slo import (
     least_calls,
     parse_slo,
     proves,
+    service_failed,
 )
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
 
@@ -139,3 +141,25 @@ def test_a_failure_on_a_disturbed_machine_is_not_the_servers(code: ReasonCode) -
 )
 def test_a_probe_is_judged(slo: Slo, found: Summary, scheduled: int, outcome: Outcome) -> None:
     assert judge(slo, found, scheduled) is outcome
+
+
+WRONG = (FailedCall("wrong", "wrong", is_wrong=True),)
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "failed", "examples", "expected"),
+    [
+        ("p50<1s", Outcome.HELD, 0, (), False),
+        ("p50<1s", Outcome.HELD, 1, (), True),
+        # At too high a rate calls may fail; no rate makes a reply wrong.
+        ("p50<1s", Outcome.FAILED, 1, (), False),
+        ("p50<1s", Outcome.FAILED, 1, WRONG, True),
+        ("p50<1s", Outcome.DISTURBED, 1, WRONG, True),
+        ("p50<1s and errors<1%", Outcome.HELD, 1, WRONG, False),
+    ],
+)
+def test_a_service_fails_where_no_load_explains_it(
+    text: str, outcome: Outcome, failed: int, examples: tuple[FailedCall, ...], expected: bool
+) -> None:
+    probe = replace(summary(fast=1000, failed=failed), examples=examples)
+    assert service_failed(parse_slo(text), [(outcome, probe)]) is expected
