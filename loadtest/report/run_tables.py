@@ -5,7 +5,7 @@ from typing import Any
 
 from capnp_rig.loadtest.report.cells import number_cell, row, us_cell
 from capnp_rig.loadtest.report.document import Cell, Notes, Paragraph, Part, Table, Tone
-from capnp_rig.loadtest.report.units import NOTHING, Text, capitalized, interval_text
+from capnp_rig.loadtest.report.units import NOTHING, Text, capitalized, interval_text, plural
 from capnp_rig.loadtest.results.times_table import PERCENTILES
 from capnp_rig.loadtest.results.times_table import Row as Times
 from capnp_rig.loadtest.stats import run_summary
@@ -77,6 +77,17 @@ def check_notes(document: Mapping[str, Any]) -> Iterator[Part]:
         yield Paragraph(f"{capitalized(text)}.")
     failed = map(FailedCall.from_json, document.get("failed_calls", ()))
     yield from example_parts(first_examples(failed))
+
+
+def load_notes(summary: Summary) -> Iterator[Part]:
+    """Yield the same of a load run, and how many calls failed."""
+    for reason in summary.unchecked:
+        yield Paragraph(f"{capitalized(reason.text)}.")
+    if summary.errors:
+        yield Paragraph(
+            f"{plural(summary.errors, 'call')} of {summary.errors + summary.calls:,} failed."
+        )
+    yield from example_parts(summary.examples)
 
 
 def example_parts(examples: Iterable[FailedCall]) -> Iterator[Notes]:

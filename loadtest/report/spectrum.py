@@ -7,7 +7,7 @@ from capnp_rig.loadtest.report.cells import cell, row
 from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Point, log_panel
 from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
 from capnp_rig.loadtest.report.line_styles import CLOCKS
-from capnp_rig.loadtest.report.run_tables import interval_basis, interval_cell
+from capnp_rig.loadtest.report.run_tables import interval_basis, interval_cell, load_notes
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.units import (
     count_text,
@@ -90,7 +90,8 @@ def spectrum_parts(source: Source) -> Iterator[Part]:
     ]
     lines = [line for line in lines if line.points]
     if not lines:
-        yield Paragraph(f"{source.name}: no call was answered.", quiet=True)
+        yield Paragraph(f"{source.name}: no call was answered rightly.", quiet=True)
+        yield from load_notes(summary)
         return
     clock = "time" if len(clocks) > 1 else f"{next(iter(clocks))} time"
     most = max(point.x for line in lines for point in line.points)
@@ -102,6 +103,7 @@ def spectrum_parts(source: Source) -> Iterator[Part]:
         panels=[log_panel(f"{clock} of a call", lines, time_text)],
     )
     yield _percentile_table(source, summary, void)
+    yield from load_notes(summary)
 
 
 def loop_text(source: Source, summary: Summary) -> str:

@@ -36,7 +36,7 @@ class ReasonCode(StrEnum):
         "calls-failed-mostly",
         "{count:,} calls failed, {most:,} of them: {kind}",
     )
-    NO_CALLS = ("no-calls", "no call was answered")
+    NO_CALLS = ("no-calls", "no call was answered rightly")
     EMPTY_ROUND = ("empty-round", "a round had no calls")
     SCHEDULE_MISSED = ("schedule-missed", "{share:.1%} of the schedule was answered")
     GENERATOR_BUSY = (
@@ -164,6 +164,7 @@ _EARLIER_TEXTS: tuple[tuple[ReasonCode, str], ...] = (
         ReasonCode.GENERATOR_LATE,
         "lateness p99 {late_us:,.0f} µs, over a tenth of p50 {median_us:,.0f} µs",
     ),
+    (ReasonCode.NO_CALLS, "no call was answered"),
     (ReasonCode.CPU_NOT_READABLE, "not readable: a process of the server came or went"),
 )
 _SEPARATOR, _SUBJECT_END = "; ", ": "

@@ -61,8 +61,10 @@ def test_a_void_run_is_grey_throughout(tmp_path: Path) -> None:
 
 
 def test_a_failed_run_keeps_its_curve(tmp_path: Path) -> None:
-    chart, _ = spectrum_parts(_run(tmp_path, Fake(calls=900, failures=(("gone", 1),))))
+    chart, _, failed = spectrum_parts(_run(tmp_path, Fake(calls=900, failures=(("gone", 1),))))
     assert isinstance(chart, LineChart)
+    assert isinstance(failed, Paragraph)
+    assert failed.text == "2 calls of 54,002 failed."
     assert not any(line.points[0].void for line in chart.lines)
     assert "Void" not in chart.finding
 

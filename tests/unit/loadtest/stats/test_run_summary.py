@@ -119,7 +119,7 @@ def test_what_cannot_be_believed_is_void_with_its_reason(
     [
         (part(failed=1), "1 calls failed"),
         (part(unfinished=3), "3 calls failed"),
-        (part([0, 0]), "no call was answered"),
+        (part([0, 0]), "no call was answered rightly"),
     ],
 )
 def test_what_the_service_did_wrong_fails_the_run(seen: MeasuredRepeat, reason: str) -> None:
