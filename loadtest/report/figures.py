@@ -73,11 +73,14 @@ def voids_alike(figures: Iterable[Figure]) -> list[list[str]]:
     """
     alike: dict[str, list[str]] = {}
     for figure in figures:
+        if not figure.is_void:
+            continue
+        # Once per figure: its repeats may have the same reason, with other numbers.
+        own: dict[str, str] = {}
         for reason in figure.reasons:
-            if figure.is_void:
-                alike.setdefault(likeness(reason), []).append(reason.text)
-        if figure.is_void and not figure.reasons:
-            alike.setdefault("", []).append(figure.void_text)
+            own.setdefault(likeness(reason), reason.text)
+        for kind, text in (own or {"": figure.void_text}).items():
+            alike.setdefault(kind, []).append(text)
     return sorted(alike.values(), key=len, reverse=True)
 
 

@@ -66,7 +66,10 @@ def test_void_figures_are_counted_by_kind_of_reason(tmp_path: Path) -> None:
     kinds = [
         *([Reason.of(ReasonCode.STEAL, share=share / 100)] for share in (5, 6, 7)),
         *([Reason.of(ReasonCode.OTHER, text=text)] for text in ("few", "few", "a", "b")),
-        [Reason.of(ReasonCode.STEAL, share=0.08), Reason.of(ReasonCode.OTHER, text="few")],
+        [
+            *(Reason.of(ReasonCode.STEAL, share=share) for share in (0.08, 0.09)),
+            Reason.of(ReasonCode.OTHER, text="few"),
+        ],
         [],
     ]
     figures = [
