@@ -10,6 +10,9 @@ from capnp_rig.loadtest.cli.load import connections_option, load_config, load_op
 from capnp_rig.loadtest.cli.terminal import ended_early, finish, measured, stdout
 from capnp_rig.rigcli.quantities import MOST_IN_FLIGHT
 
+# What --json prints of the result.
+_TOLD = ("figures", "checked", "failed_calls", "ended_early", "name", "config", "environment")
+
 
 def _read_in_flight(
     _context: click.Context, _option: click.Parameter, text: str
@@ -45,7 +48,7 @@ def _read_in_flight(
     help="Measured time of each step.",
 )
 @load_options
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON array.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def sweep_command(
     *,
     as_json: bool,
@@ -70,7 +73,9 @@ def sweep_command(
     config = SweepConfig(load_config(asked), in_flight, rounds)
     written, early_end = measured(run, config, RunError)
     if as_json:
-        click.echo(json.dumps([figure.to_json() for figure in written.figures]))
+        document = written.result.document
+        told = {name: document[name] for name in _TOLD} | {"folder": str(written.folder)}
+        click.echo(json.dumps(told))
     else:
         notes = *flight_notes(written.figures), *check_notes(written.result.document)
         show(stdout(), flight_table(written.figures), *notes)

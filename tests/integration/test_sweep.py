@@ -31,7 +31,10 @@ def test_each_number_in_flight_is_measured_in_each_round(tmp_path: Path) -> None
     assert all(one.calls > 0 and not one.failures for one in steps)
     # Every printed figure can be rebuilt from the raw data.
     rebuilt = [{"name": one.name, "value": one.value} for one in figures(steps)]
-    for printed in (json.loads(done.stdout), document["figures"]):
+    told = json.loads(done.stdout)
+    assert (told["folder"], told["checked"]["content"]) == (str(folder), True)
+    assert told["environment"]["command"] == document["environment"]["command"]
+    for printed in (told["figures"], document["figures"]):
         assert [{"name": one["name"], "value": one["value"]} for one in printed] == rebuilt
     found = {one["name"]: one["value"] for one in document["figures"]}
     # Near 2 and 8 on a quiet machine.
