@@ -163,11 +163,13 @@ def answer_notes(slo: Slo, answer: Answer) -> Iterator[Paragraph]:
     else:
         kept = f"{answer.verified} of {VERIFICATIONS} verifications"
         yield Paragraph(f"{slo.text} holds up to {answer.rate_hz:,g} calls/s ({kept}).")
-    if answer.failing_hz is None:
-        yield Paragraph("That is the highest rate allowed: --to.")
-    else:
+    if answer.failing_hz is not None:
         said = f"It fails at {answer.failing_hz:,g} calls/s; the limit was the {answer.limit}."
         yield Paragraph(said)
+    elif answer.limit == "search":
+        yield Paragraph("No rate failed up to the highest allowed: --to.")
+    else:
+        yield Paragraph("No rate had failed yet.")
 
 
 def times_table(times: Iterable[Times]) -> Table:

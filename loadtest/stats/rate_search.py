@@ -71,10 +71,10 @@ class Answer:
     """The answer of a search, or of as much of it as there was.
 
     `rate_hz` is the highest verified rate, None where there is none; `failing_hz` the lowest that
-    does not hold, None where all did up to the highest allowed; `limit` who was the limit there:
-    ``server``, ``generator``, ``machine`` (it kept one of the two from its CPU) or ``search`` (the
-    highest rate allowed). `verified` is how many
-    verifications held. `outcomes` has all probes that count by rate.
+    does not hold, None where all tried ones did; `limit` who was the limit there: ``server``,
+    ``generator``, ``machine`` (it kept one of the two from its CPU), ``search`` (the highest rate
+    allowed) or ``unknown`` (it ended before a rate failed). `verified` is how many verifications
+    held. `outcomes` has all probes that count by rate.
     """
 
     rate_hz: float | None
@@ -155,7 +155,8 @@ class RateSearch:
             for rate, tries in sorted(self._tries.items())
         }
         if high is None:
-            return Answer(rate_hz, None, "search", kept, outcomes)
+            limit = "search" if low == self._highest_hz else "unknown"
+            return Answer(rate_hz, None, limit, kept, outcomes)
         bad = Counter(each for each in outcomes[high] if each is not Outcome.HELD)
         cause, count = bad.most_common(1)[0]
         limit = _LIMITS[cause] if count * 2 > bad.total() else "server"

@@ -1,10 +1,19 @@
+import pytest
+
 from capnp_rig.loadtest.report.document import Notes, Paragraph, Tone
-from capnp_rig.loadtest.report.run_tables import beside_verdict, check_notes, times_table
+from capnp_rig.loadtest.report.run_tables import (
+    answer_notes,
+    beside_verdict,
+    check_notes,
+    times_table,
+)
 from capnp_rig.loadtest.results.times_table import times_rows
 from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.histogram import Histogram
+from capnp_rig.loadtest.stats.rate_search import Answer
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import checked
+from capnp_rig.loadtest.stats.slo import parse_slo
 from capnp_rig.loadtest.stats.tally import Times, Window
 
 
@@ -49,3 +58,30 @@ def test_what_nobody_compared_and_the_first_failed_calls_are_told() -> None:
     assert beside_verdict("void", [Reason(ReasonCode.CHECK_ID)]) == (
         "void; content not checked: --check id"
     )
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            Answer(20_000, None, "search", 5),
+            [
+                "p99<1ms holds up to 20,000 calls/s (5 of 5 verifications).",
+                "No rate failed up to the highest allowed: --to.",
+            ],
+        ),
+        (
+            Answer(None, None, "unknown", 0),
+            ["No rate was verified to keep p99<1ms.", "No rate had failed yet."],
+        ),
+        (
+            Answer(None, 100, "server", 0),
+            [
+                "No rate was verified to keep p99<1ms.",
+                "It fails at 100 calls/s; the limit was the server.",
+            ],
+        ),
+    ],
+)
+def test_a_search_says_who_was_the_limit(answer: Answer, words: list[str]) -> None:
+    assert [each.text for each in answer_notes(parse_slo("p99<1ms"), answer)] == words

@@ -133,6 +133,19 @@ def test_what_failed_on_a_disturbed_machine_is_made_again() -> None:
     assert answer.limit == "server"
 
 
+def test_a_search_that_ends_before_a_rate_failed_has_no_limit() -> None:
+    search = RateSearch(1000, 4000, seed=1)
+    for rate in (None, 1000, 2000, 4000):
+        if rate is not None:
+            probe = search.next_probe()
+            assert probe is not None
+            assert probe.rate_hz == rate
+            search.add(probe, Outcome.HELD)
+        answer = search.answer()
+        assert (answer.rate_hz, answer.failing_hz) == (None, None)
+        assert answer.limit == ("search" if rate == 4000 else "unknown")
+
+
 def test_where_all_holds_the_answer_is_the_highest_rate() -> None:
     answer, probes = drive(up_to(1e9), highest=20_000)
     assert (answer.rate_hz, answer.failing_hz, answer.limit) == (20_000, None, "search")
