@@ -386,7 +386,7 @@ class _Engine:
     def give_up(self) -> None:
         """End it at once: it takes too long."""
         if self.is_running:
-            self._end = "it did not end in time"
+            self._end = "the engine did not end in time"
             self._process.kill()
             self._process.wait()
 
@@ -422,7 +422,7 @@ class _Engine:
         if self._process.returncode < 0:
             names = {each.value: each.name for each in signal.Signals}
             number = -self._process.returncode
-            return f"it was ended by {names.get(number, number)}"
+            return f"the engine was ended by {names.get(number, number)}"
         assert self._process.stderr is not None
         lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else self._damage

@@ -370,7 +370,7 @@ def test_an_engine_that_is_killed_voids_the_run_and_not_the_others_calls(tmp_pat
             process.wait(5)
     assert process.returncode == 5, err
     summary = json.loads(out)
-    cause = "lost in the run: engine 1 of 2: it was ended by SIGKILL"
+    cause = "lost in the run: engine 1 of 2: the engine was ended by SIGKILL"
     assert (summary["verdict"], summary["reasons"][0]) == ("void", cause)
     assert (summary["calls"] > 100, summary["errors"]) == (True, 0)
     (folder,) = tmp_path.iterdir()

@@ -57,7 +57,7 @@ class _LosingEngine(_ClosedEngine):
 
     def result(self) -> EngineResult:
         if self._number % 2:
-            raise EngineFailed("it was ended by SIGKILL")
+            raise EngineFailed("the engine was ended by SIGKILL")
         return super().result()
 
 
@@ -65,12 +65,12 @@ def test_what_the_other_engines_measured_is_kept(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(engine_runs, "_Engine", _LosingEngine)
     found = run_engines([EngineConfig("unix:/nowhere", number=number) for number in range(3)])
     assert len(found.results) == 2
-    assert found.lost == ("engine 1 of 3: it was ended by SIGKILL",)
+    assert found.lost == ("engine 1 of 3: the engine was ended by SIGKILL",)
     assert text_of(summarize([found.part]).reasons).startswith(f"lost in the run: {found.lost[0]}")
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_run_without_any_engine_failed(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(engine_runs, "_Engine", _LosingEngine)
-    with pytest.raises(EngineFailed, match="it was ended by SIGKILL"):
+    with pytest.raises(EngineFailed, match="the engine was ended by SIGKILL"):
         run_engines([EngineConfig("unix:/nowhere", number=1) for _ in range(count)])
