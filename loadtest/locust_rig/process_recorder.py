@@ -87,7 +87,12 @@ class ProcessRecorder:
 
     def _sample(self) -> None:
         at_s = time.monotonic() - self._started_s
-        rss_bytes = int(self._process.memory_info().rss)
+        try:
+            rss_bytes = int(self._process.memory_info().rss)
+        except OSError:
+            # Users may hold all the files that we may open: nothing can be read meanwhile, and the
+            # calls that were made are reported all the same.
+            return
         gc = None if self._gc is None else self._gc.use
         kernel = self._threads.read(self._process.pid)
         self._use.append(ResourceUse(at_s, time.process_time(), rss_bytes, gc, kernel))
