@@ -103,8 +103,10 @@ class RoundEngine:
         assert self._process.stdout is not None
         # A line is waited for by a timer that ends the process: reading then meets the end.
         timer = threading.Timer(within_s + self._timeout_s + _GRACE_S, self._process.kill)
-        timer.start()
         try:
+            # Within: a signal that raises while the thread starts would leave it behind, and the
+            # interpreter would wait for it in the end.
+            timer.start()
             line = self._process.stdout.readline()
         finally:
             timer.cancel()

@@ -108,9 +108,10 @@ def _await_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
     assert process.stdout is not None
     # A line is waited for by a timer that ends the process: reading then meets the end.
     timer = threading.Timer(_READY_S, process.kill)
-    timer.start()
     started_s = time.monotonic()
     try:
+        # Within: a signal that raises while the thread starts would leave it behind.
+        timer.start()
         for line in process.stdout:
             match = _LISTENING.search(line.decode(errors="replace"))
             if match is not None:
