@@ -31,7 +31,8 @@ _KEPT, _NAMED = 5, 3
 _ALONE = (
     "no other process used much: those of the run share the CPUs, give the server fewer workers"
 )
-# Of calls that were always in flight, by Little's law.
+# Of calls that were always in flight, by Little's law. A busy generator has some of them in hand,
+# answered and not yet sent anew.
 _ALWAYS = 0.9
 # Beyond this share of the window, pauses count. Where the median call takes so much of the mean,
 # calls wait alike, as in a service that answers many at once.
@@ -267,7 +268,7 @@ def idleness(window: Surroundings, service: Histogram, calls_per_s: float) -> Re
         return None
     if max(server, generator) > BUSY_LIMIT or not service.count:
         return None
-    if calls_per_s * (service.mean_ns or 0) / 1e9 < _ALWAYS * window.in_flight:
+    if calls_per_s * (service.mean_ns or 0) / 1e9 < (_ALWAYS - generator) * window.in_flight:
         return None
     mean_us, median_ns = (service.mean_ns or 0) / 1000, service.percentile_ns(50) or 0
     if window.paused <= _PAUSE_LIMIT or median_ns / 1000 > _ALIKE * mean_us:

@@ -290,8 +290,9 @@ def _chosen(choose: Callable[..., int], *values: int | None) -> int | None:
 _BIN_EVERY = 128
 # Calls that wait for things of their own do not all wait at once. Where answers come at random,
 # none comes for the time of 20 with a chance of exp(-20); with under 8 calls in flight, one slow
-# call after the other may do it. Shorter than a millisecond is a slice of another process.
-_PAUSE_CALLS, _PAUSE_LEAST, _PAUSE_NS = 20, 8, 1_000_000
+# call after the other may do it. Where all go to and fro together, a round may be twice as long as
+# the mean. Shorter than a millisecond is a slice of another process.
+_PAUSE_CALLS, _PAUSE_ROUNDS, _PAUSE_LEAST, _PAUSE_NS = 20, 2, 8, 1_000_000
 
 # Gets calls that were answered since it was last told: when due, sent and received, in ns. The
 # list is emptied afterwards.
@@ -368,7 +369,7 @@ class Timer:
             if pause_ns > _PAUSE_NS:
                 # How many answers come in that time, at the rate so far.
                 usual = pause_ns * self._heard / (received_ns - self._heard_from_ns)
-                if usual > max(_PAUSE_CALLS, self._tally.in_flight):
+                if usual > max(_PAUSE_CALLS, _PAUSE_ROUNDS * self._tally.in_flight):
                     self._tally.paused_ns += pause_ns
             heard_ns = received_ns
         self._heard_ns = heard_ns
