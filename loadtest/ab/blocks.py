@@ -81,12 +81,15 @@ class Blocks:
         return len({each.block for each in self.times})
 
     @property
-    def failures(self) -> Counter[str]:
-        """How many calls failed or have no answer, by kind, those before the first round too."""
-        failures: Counter[str] = Counter()
+    def failures(self) -> Counter[tuple[str, str]]:
+        """How many calls failed or have no answer, those before the first round too.
+
+        They go by the role of the server and the kind of the failure.
+        """
+        failures: Counter[tuple[str, str]] = Counter()
         for each in self.times:
-            failures.update(each.failures)
-            failures.update(each.warmup_failures)
+            for kind, count in (*each.failures.items(), *each.warmup_failures.items()):
+                failures[each.role, kind] += count
         return failures
 
     @property

@@ -27,6 +27,7 @@ from capnp_rig.loadtest.ab.judging import (
 from capnp_rig.loadtest.ab.server_command import StartedServer, started_server
 from capnp_rig.loadtest.bench.rounds import AGAIN, BASELINE, CANDIDATE, ROLES
 from capnp_rig.loadtest.compare import Comparison
+from capnp_rig.loadtest.engine.child_process import last_line
 from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed
 from capnp_rig.loadtest.engine.kernel_counters import (
@@ -102,13 +103,13 @@ class AbConfig:
 class AbResult:
     """Where a comparison was written, and what it says.
 
-    `failures` counts calls that failed or have no answer, by kind. `early_end` is what ended it
-    before its plan, None where nothing did.
+    `failures` counts calls that failed or have no answer, by role and kind. `early_end` is what
+    ended it before its plan, None where nothing did.
     """
 
     written: WrittenResult
     comparison: Comparison
-    failures: Counter[str]
+    failures: Counter[tuple[str, str]]
     early_end: EarlyEnd | None
 
 
@@ -203,11 +204,15 @@ def _tell(course: Course, show: ShowProgress, passed_s: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """A server of a block; `processes` returns those that it has now, none if it is elsewhere."""
+    """A server of a block; `processes` returns those that it has now, none if it is elsewhere.
+
+    What it prints is in `log`, None for one that we have not started.
+    """
 
     role: str
     address: Address
     processes: Callable[[], list[psutil.Process]]
+    log: Path | None = None
 
 
 @contextmanager
@@ -245,19 +250,20 @@ def _servers(
 
 def _server(role: str, side: Server, started: StartedServer | None) -> _Server:
     if started is not None:
-        return _Server(role, parse_address(started.address), started.processes)
+        return _Server(role, parse_address(started.address), started.processes, started.log)
     assert isinstance(side, Address)
     address = side
     return _Server(role, address, lambda: [part.process for part in local_server(address)])
 
 
 @contextmanager
-def _named(role: str) -> Iterator[None]:
-    """Put the role of a server before the message of what failed."""
+def _named(role: str, log: Path | None = None) -> Iterator[None]:
+    """Put the role of a server before the message of what failed, and its last words behind it."""
     try:
         yield
     except (ServerFailed, EngineFailed) as error:
-        raise type(error)(f"{role}: {error}") from error
+        last = "" if log is None else f"; the server's last line: {last_line(log)}"
+        raise type(error)(f"{role}: {error}{last}") from error
 
 
 class _Block:
@@ -285,7 +291,7 @@ class _Block:
         load, cpus = self._config.load, sorted(os.sched_getaffinity(0))
         for server in self._servers:
             configs = plan_engines(replace(load, address=server.address), cpus)
-            with _named(server.role):
+            with _named(server.role, server.log):
                 for engine, each in zip(self._engines, configs, strict=True):
                     engine.connect(each)
         # Only now: a server may listen before it has its workers.

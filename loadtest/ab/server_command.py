@@ -66,11 +66,11 @@ def free_address() -> str:
 
 
 class StartedServer:
-    """A server that is starting, or runs: its `address` and processes."""
+    """A server that is starting, or runs: its `address` and processes; it prints to `log`."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
         self.address = address
-        self._process, self._log = process, log
+        self._process, self.log = process, log
         self._port = int(address.rpartition(":")[2])
 
     def await_ready(self) -> None:
@@ -85,7 +85,7 @@ class StartedServer:
         deadline_s = time.monotonic() + _READY_S
         while not self._listens():
             if self._process.poll() is not None:
-                raise ServerFailed(f"the server did not start: {last_line(self._log)}")
+                raise ServerFailed(f"the server did not start: {last_line(self.log)}")
             if time.monotonic() > deadline_s:
                 raise ServerFailed(f"the server did not listen on {self.address} in {_READY_S:g} s")
             time.sleep(_POLL_S)

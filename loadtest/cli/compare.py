@@ -246,8 +246,9 @@ def _status(result: "AbResult", *, allow_void: bool) -> int:
 
     if result.early_end is not None:
         return ended_early(result.early_end)
-    for kind, count in result.failures.items():
-        click.echo(printable(f"failed: {count:,} calls: {kind}"), err=True)
+    for (role, kind), count in result.failures.items():
+        calls = "call" if count == 1 else "calls"
+        click.echo(printable(f"failed: {role}: {count:,} {calls}: {kind}"), err=True)
     failed = [ExitStatus.FAILED] if result.failures else []
     verdict = ExitStatus(result.comparison.exit_status)
     return exit_status(verdict, *failed, allow_void=allow_void)

@@ -133,6 +133,39 @@ def test_a_candidate_that_does_not_start_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+BROKEN = """
+from capnp_rig.server.services.reverse import Reverse
+
+class Unmade(Reverse):
+    def __init__(self):
+        raise OSError("no disk")
+
+class Failing(Reverse):
+    def read(self, params):
+        raise ValueError
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        # It listens all the same, before it knows that no worker starts.
+        ("Unmade", "OSError: no disk"),
+        ("Failing", "RemoteError: internal error"),
+    ],
+)
+def test_the_side_that_fails_is_named(name: str, cause: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    server = server_command("run", "127.0.0.1:0", "--service", f"broken:{name}")
+    candidate = shlex.join(["env", f"PYTHONPATH={tmp_path}", *server])
+    sides = ("--a", spinning(0), "--b", candidate)
+    done = run_rig("compare", *sides, *SHORT, "--results", str(tmp_path / "results"))
+    assert done.returncode == 1
+    (told,) = (line for line in done.stderr.splitlines() if "candidate" in line)
+    assert told.startswith(("loadtest: candidate: ", "failed: candidate: "))
+    assert cause in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
