@@ -190,7 +190,7 @@ load_options = options(
         "--check",
         type=click.Choice(["content", "id"]),
         help="What is compared of every reply: its content, with --expect or the first reply to "
-        "the same params, or its id alone, see README for the cost.  [default: content]",
+        "the same params, or its id alone; the guide has the cost.  [default: content]",
     ),
     click.option("--processes", type=click.IntRange(1, 64), default=1),
     click.option("--seed", type=int, default=1, help="Of the schedule and the texts."),
