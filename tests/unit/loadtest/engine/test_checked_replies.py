@@ -129,7 +129,7 @@ def test_a_reply_that_cannot_be_read_is_no_first_reply() -> None:
             data[-16:-12] = (1000 << 2).to_bytes(4, "little")
         exchange.receive(bytes(data), 2)
     assert [type(error) for error in failures] == [ProtocolError] * 3
-    assert workload.firsts["params"][1] == '{"point": {"x": 3, "z": 0}}'
+    assert workload.firsts["params"][2] == '{"point": {"x": 3, "z": 0}}'
 
 
 def test_a_call_that_fails_tells_its_request() -> None:
