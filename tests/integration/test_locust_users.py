@@ -65,9 +65,13 @@ class Load:
     def scheduled_hz(self) -> float:
         return sum(each["scheduled"] / each["seconds"] for each in self.generators)
 
+    def follows(self, rate_hz: float) -> bool:
+        """Tell whether that was the rate, which is less while users start."""
+        return 0.65 * rate_hz < self.scheduled_hz < 1.15 * rate_hz
+
     @property
-    def unfinished(self) -> int:
-        return sum(each["unfinished"] for each in self.generators)
+    def unanswered(self) -> int:
+        return sum(each["unfinished"] + each["unsent"] for each in self.generators)
 
     def count(self, label: str = LABEL, clock: str = "service") -> int:
         return int(self.times.get((label, clock), {"count": 0})["count"])
@@ -143,7 +147,7 @@ def test_a_closed_loop_counts_every_call(server: str, tmp_path: Path, in_flight:
     )
     assert load.done.status == 0, load.done.output
     assert load.failures == {}
-    assert load.unfinished == 0
+    assert load.unanswered == 0
     assert load.count() == load.document["summary"]["calls"] > 200
     # There are no other clocks: a call is due when it is sent.
     assert (LABEL, "lateness") not in load.times
@@ -159,7 +163,7 @@ def test_calls_that_the_end_cuts_off_are_unfinished(tmp_path: Path) -> None:
     assert load.count() == 10
     assert load.failures == {}
     # Of two users: what the server has answered makes room for more.
-    assert load.unfinished == 8
+    assert load.unanswered == 8
 
 
 def _never_after(count: int) -> Callable[[Called], EncodedStruct | None]:
@@ -224,8 +228,8 @@ def test_an_open_loop_keeps_its_rate(server: str, tmp_path: Path, arrivals: str)
     )
     assert load.done.status == 0, load.done.output
     # Four standard deviations of a Poisson count, and a moment for the start.
-    assert load.scheduled_hz == pytest.approx(400, rel=0.15)
-    assert load.count() + load.unfinished == load.scheduled
+    assert load.follows(400)
+    assert load.count() + load.unanswered == load.scheduled
     clocks = {clock: load.count(clock=clock) for clock in ("service", "response", "lateness")}
     assert set(clocks.values()) == {load.count()}
     # Locust shows what a caller would have seen.
@@ -241,7 +245,7 @@ def test_the_rate_is_that_of_all_processes(server: str, tmp_path: Path) -> None:
         enough=900,
     )
     assert load.done.status == 0, load.done.output
-    assert load.scheduled_hz == pytest.approx(400, rel=0.2)
+    assert load.follows(400)
     # By their users, two and one.
     few, many = sorted(each["scheduled"] for each in load.generators)
     assert many / few == pytest.approx(2, rel=0.3)
@@ -291,7 +295,7 @@ def test_calls_due_to_a_dead_server_are_never_sent(tmp_path: Path) -> None:
     load = load_with(address, tmp_path, "--rate", "1000", enough=3)
     assert load.done.status == 1
     assert load.count() == 0
-    assert sum(each["unsent"] for each in load.generators) == load.scheduled > 200
+    assert load.unanswered == load.scheduled > 200
     assert {kind.partition(":")[0] for kind in load.failures} == {"ConnectError"}
 
 
@@ -501,8 +505,8 @@ def test_a_class_of_ones_own_in_an_open_loop(server: str, tmp_path: Path) -> Non
         locustfile=file,
     )
     assert load.done.status == 0, load.done.output
-    assert load.scheduled_hz == pytest.approx(200, rel=0.15)
-    assert load.count(OWN_LABEL, "response") + load.unfinished == load.scheduled
+    assert load.follows(200)
+    assert load.count(OWN_LABEL, "response") + load.unanswered == load.scheduled
 
 
 def test_calls_of_ones_own_count_from_when_they_were_due(tmp_path: Path) -> None:
@@ -542,7 +546,7 @@ def test_a_class_of_ones_own_has_the_interface_that_a_schema_has(tmp_path: Path)
     with moving(seen) as address:
         load = load_with(address, tmp_path, locustfile=file)
     assert load.done.status == 0, load.done.output
-    assert load.count("OwnUser Geometry.move") == len(seen) - load.unfinished >= 250
+    assert load.count("OwnUser Geometry.move") == len(seen) - load.unanswered >= 250
     assert set(load.entries) == {"Geometry.move"}
     assert set(seen) == {(7, "n")}
     assert load.document["checked"]["content"] is True
