@@ -13,7 +13,7 @@ from capnp_rig.loadtest.stats.failures import FailedCall, first_examples
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.pair_statistics import Interval
 from capnp_rig.loadtest.stats.process_use import ProcessUse, workers_of
-from capnp_rig.loadtest.stats.rate_search import VERIFICATIONS, Answer
+from capnp_rig.loadtest.stats.rate_search import VERIFICATIONS, Answer, Limit
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, text_of
 from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary
 from capnp_rig.loadtest.stats.slo import Slo
@@ -166,7 +166,7 @@ def answer_notes(slo: Slo, answer: Answer) -> Iterator[Paragraph]:
     if answer.failing_hz is not None:
         said = f"It fails at {answer.failing_hz:,g} calls/s; the limit was the {answer.limit}."
         yield Paragraph(said)
-    elif answer.limit == "search":
+    elif answer.limit is Limit.SEARCH:
         yield Paragraph("No rate failed up to the highest allowed: --to.")
     else:
         yield Paragraph("No rate had failed yet.")

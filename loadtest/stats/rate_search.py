@@ -35,18 +35,34 @@ VERIFICATIONS = 5
 VERIFIED_FROM = 4
 # Of each rate, before disturbed probes count.
 MOST_DISCARDED = 3
-_LIMITS: Mapping[Outcome, str] = {
-    Outcome.FAILED: "server",
-    Outcome.GENERATOR: "generator",
-    Outcome.DISTURBED: "machine",
+# Three times what a search over six decades takes.
+MOST_PROBES = 200
+
+
+class Limit(StrEnum):
+    """Who was the limit of a search.
+
+    MACHINE: it kept the server or the generator from a CPU. SEARCH: all held up to the highest rate
+    allowed. UNKNOWN: it ended before a rate failed.
+    """
+
+    SERVER = "server"
+    GENERATOR = "generator"
+    MACHINE = "machine"
+    SEARCH = "search"
+    UNKNOWN = "unknown"
+
+
+_LIMITS: Mapping[Outcome, Limit] = {
+    Outcome.FAILED: Limit.SERVER,
+    Outcome.GENERATOR: Limit.GENERATOR,
+    Outcome.DISTURBED: Limit.MACHINE,
 }
 # Where the limit is no property of the server, its rate is a lower bound.
 LOWER_BOUNDS: Mapping[str, ReasonCode] = {
-    "generator": ReasonCode.GENERATOR_WAS_LIMIT,
-    "machine": ReasonCode.MACHINE_WAS_LIMIT,
+    Limit.GENERATOR: ReasonCode.GENERATOR_WAS_LIMIT,
+    Limit.MACHINE: ReasonCode.MACHINE_WAS_LIMIT,
 }
-# Three times what a search over six decades takes.
-MOST_PROBES = 200
 
 
 class Purpose(StrEnum):
@@ -71,15 +87,13 @@ class Answer:
     """The answer of a search, or of as much of it as there was.
 
     `rate_hz` is the highest verified rate, None where there is none; `failing_hz` the lowest that
-    does not hold, None where all tried ones did; `limit` who was the limit there: ``server``,
-    ``generator``, ``machine`` (it kept one of the two from its CPU), ``search`` (the highest rate
-    allowed) or ``unknown`` (it ended before a rate failed). `verified` is how many verifications
-    held. `outcomes` has all probes that count by rate.
+    does not hold, None where all tried ones did; `limit` says who was the limit there. `verified`
+    is how many verifications held. `outcomes` has all probes that count by rate.
     """
 
     rate_hz: float | None
     failing_hz: float | None
-    limit: str
+    limit: Limit
     verified: int
     outcomes: Mapping[float, list[Outcome]] = field(default_factory=dict)
 
@@ -155,11 +169,11 @@ class RateSearch:
             for rate, tries in sorted(self._tries.items())
         }
         if high is None:
-            limit = "search" if low == self._highest_hz else "unknown"
+            limit = Limit.SEARCH if low == self._highest_hz else Limit.UNKNOWN
             return Answer(rate_hz, None, limit, kept, outcomes)
         bad = Counter(each for each in outcomes[high] if each is not Outcome.HELD)
         cause, count = bad.most_common(1)[0]
-        limit = _LIMITS[cause] if count * 2 > bad.total() else "server"
+        limit = _LIMITS[cause] if count * 2 > bad.total() else Limit.SERVER
         return Answer(rate_hz, high, limit, kept, outcomes)
 
     def _verdict(self, rate_hz: float) -> bool | None:

@@ -1,21 +1,21 @@
 import pytest
 
 from capnp_rig.loadtest.engine.search import figures
-from capnp_rig.loadtest.stats.rate_search import Answer
+from capnp_rig.loadtest.stats.rate_search import Answer, Limit
 
 
 @pytest.mark.parametrize(
     ("answer", "is_over", "verdict", "reason"),
     [
-        (Answer(900.0, 940.0, "server", 5), True, "ok", ""),
-        (Answer(900.0, None, "search", 5), True, "ok", ""),
+        (Answer(900.0, 940.0, Limit.SERVER, 5), True, "ok", ""),
+        (Answer(900.0, None, Limit.SEARCH, 5), True, "ok", ""),
         (
-            Answer(900.0, 940.0, "machine", 5),
+            Answer(900.0, 940.0, Limit.MACHINE, 5),
             *(True, "at least", "the limit was a disturbed machine"),
         ),
-        (Answer(900.0, 940.0, "generator", 5), True, "at least", "the limit was the generator"),
-        (Answer(None, 940.0, "machine", 0), True, "void", "no rate was verified"),
-        (Answer(900.0, 940.0, "server", 5), False, "void", "ended early"),
+        (Answer(900.0, 940.0, Limit.GENERATOR, 5), True, "at least", "the limit was the generator"),
+        (Answer(None, 940.0, Limit.MACHINE, 0), True, "void", "no rate was verified"),
+        (Answer(900.0, 940.0, Limit.SERVER, 5), False, "void", "ended early"),
     ],
 )
 def test_the_highest_rate_is_judged(

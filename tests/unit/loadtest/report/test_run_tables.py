@@ -10,7 +10,7 @@ from capnp_rig.loadtest.report.run_tables import (
 from capnp_rig.loadtest.results.times_table import times_rows
 from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.histogram import Histogram
-from capnp_rig.loadtest.stats.rate_search import Answer
+from capnp_rig.loadtest.stats.rate_search import Answer, Limit
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import checked
 from capnp_rig.loadtest.stats.slo import parse_slo
@@ -64,18 +64,18 @@ def test_what_nobody_compared_and_the_first_failed_calls_are_told() -> None:
     ("answer", "words"),
     [
         (
-            Answer(20_000, None, "search", 5),
+            Answer(20_000, None, Limit.SEARCH, 5),
             [
                 "p99<1ms holds up to 20,000 calls/s (5 of 5 verifications).",
                 "No rate failed up to the highest allowed: --to.",
             ],
         ),
         (
-            Answer(None, None, "unknown", 0),
+            Answer(None, None, Limit.UNKNOWN, 0),
             ["No rate was verified to keep p99<1ms.", "No rate had failed yet."],
         ),
         (
-            Answer(None, 100, "server", 0),
+            Answer(None, 100, Limit.SERVER, 0),
             [
                 "No rate was verified to keep p99<1ms.",
                 "It fails at 100 calls/s; the limit was the server.",

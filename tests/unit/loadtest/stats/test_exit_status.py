@@ -13,7 +13,7 @@ from capnp_rig.loadtest.stats.exit_status import (
 )
 from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram
-from capnp_rig.loadtest.stats.rate_search import Answer
+from capnp_rig.loadtest.stats.rate_search import Answer, Limit
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat, summarize
 from capnp_rig.loadtest.stats.tally import Report, Times, Window
@@ -106,6 +106,6 @@ def test_a_search_without_a_rate_says_whose_fault_it_is(
     rate_hz: float | None, limit: str, status: int
 ) -> None:
     """A rate that was verified is a lower bound at least."""
-    answer = Answer(rate_hz, 2000.0, limit, 0)
+    answer = Answer(rate_hz, 2000.0, Limit(limit), 0)
     assert exit_status(*search_statuses(answer)) == status
     assert exit_status(*search_statuses(answer, has_failed=True)) == 1
