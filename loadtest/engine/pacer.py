@@ -108,19 +108,15 @@ class Pacer(Generic[C]):
 
     def _send(self, connection: C, count: int, now_ns: int, *, held: bool) -> int:
         """Send what is due, `count` calls at most; return how many that are."""
-        load, pace, send = self._load, self._pace, connection.exchange.send
-        tally, last_ns = load.tally, min(now_ns, load.close_ns - 1)
-        open_ns = tally.open_ns
-        count = min(count, self._left)
-        sent = 0
-        while sent < count and pace.next_ns <= last_ns:
-            due_ns = pace.pop()
+        load, send, open_ns = self._load, connection.exchange.send, self._load.tally.open_ns
+        dues = self._pace.take(min(count, self._left), min(now_ns, load.close_ns - 1))
+        for due_ns in dues:
             send(due_ns, now_ns)
-            sent += 1
-            if due_ns >= open_ns:
-                tally.scheduled += 1
-                tally.held += held
+        sent = len(dues)
         self._left -= sent
+        counted = sent if sent and dues[0] >= open_ns else sum(due >= open_ns for due in dues)
+        load.tally.scheduled += counted
+        load.tally.held += counted * held
         return sent
 
     def _turn(self) -> None:

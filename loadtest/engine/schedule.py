@@ -11,7 +11,6 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from functools import partial
 
 # So many standard deviations before an instant, a call that is due comes after it once in 10^20.
 _DEVIATIONS = 10
@@ -35,8 +34,10 @@ class Pace:
     def __init__(self, arrivals: Arrivals, *, seed: int | str) -> None:
         """Prepare; the same `seed`, rates and skips give the same schedule."""
         chance = random.Random(seed)
-        # Gaps in units of their mean: to the next call, and to that after so many.
-        self._gap: Callable[[], float] = partial(chance.expovariate, 1.0)
+        uniform, log = chance.random, math.log
+        # Gaps in units of their mean: to the next call, and to that after so many. An exponential
+        # one is the logarithm of a chance; `expovariate` calls Python for it, for twice the time.
+        self._gap: Callable[[], float] = lambda: -log(1.0 - uniform())
         # The sum of n exponential gaps has the gamma distribution of shape n.
         self._leap: Callable[[int], float] = lambda count: chance.gammavariate(count, 1.0)
         if arrivals is Arrivals.FIXED:
@@ -54,12 +55,24 @@ class Pace:
         self._changes.append((now_ns, 1e9 / rate_hz if rate_hz else 0.0))
         self._find_next()
 
-    def pop(self) -> int:
-        """Return when the next call is due, and go on to the one after it."""
-        due_ns = self.next_ns
-        self._units += self._gap()
-        self._find_next()
-        return due_ns
+    def take(self, count: int, until_ns: int) -> list[int]:
+        """Return when the next calls are due, `count` at most and none after `until_ns`.
+
+        Goes on to the one behind them. Many at once cost a third of what each costs alone.
+        """
+        taken: list[int] = []
+        gap = self._gap
+        while self.next_ns <= until_ns and len(taken) < count:
+            units, due_ns = self._units, self.next_ns
+            anchor_ns, unit_ns = self._anchor_ns, self._unit_ns
+            last_ns = min(until_ns, self._changes[0][0]) if self._changes else until_ns
+            while due_ns <= last_ns and len(taken) < count:
+                taken.append(due_ns)
+                units += gap()
+                due_ns = anchor_ns + round(units * unit_ns)
+            self._units = units
+            self._find_next()
+        return taken
 
     def skip_until(self, end_ns: int) -> int:
         """Pass over the calls that are due before `end_ns`; return how many they are.

@@ -139,17 +139,14 @@ class CallPacer:
 
     def _send(self, sender: Sender, count: int, now_ns: int, *, held: bool) -> int:
         """Let a sender take what is due, `count` calls at most; return how many that are."""
-        pace, tally = self._pace, self._tally
-        open_ns = tally.open_ns
-        sent = 0
-        while sent < count and pace.next_ns <= now_ns:
-            due_ns = pace.pop()
+        dues = self._pace.take(count, now_ns)
+        for due_ns in dues:
             sender.send(due_ns, now_ns)
-            sent += 1
-            if due_ns >= open_ns:
-                tally.scheduled += 1
-                tally.held += held
-        return sent
+        open_ns = self._tally.open_ns
+        counted = sum(due_ns >= open_ns for due_ns in dues)
+        self._tally.scheduled += counted
+        self._tally.held += counted * held
+        return len(dues)
 
     def _plan(self, now_ns: int) -> None:
         """Choose when to take the next turn."""

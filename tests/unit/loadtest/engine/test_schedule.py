@@ -8,9 +8,8 @@ from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
 
 
 def _taken(pace: Pace, until_ns: int) -> list[int]:
-    found = []
-    while pace.next_ns <= until_ns:
-        found.append(pace.pop())
+    found = pace.take(10**9, until_ns)
+    assert pace.next_ns > until_ns
     return found
 
 
@@ -61,6 +60,21 @@ def test_poisson_pace_follows_the_rate_and_the_seed() -> None:
     assert found[0] == found[1] != found[2]
 
 
+@pytest.mark.parametrize("arrivals", Arrivals)
+def test_calls_taken_together_are_those_taken_one_by_one(arrivals: Arrivals) -> None:
+    """Over changes of the rate, too."""
+    paces = [Pace(arrivals, seed=7) for _ in range(3)]
+    for pace in paces:
+        for rate_hz, second in ((100, 0), (0, 1), (50, 2), (70, 3)):
+            pace.set_rate(rate_hz, second * 10**9)
+    alone, few, together = paces
+    expected = [due_ns for _ in range(400) for due_ns in alone.take(1, 4 * 10**9)]
+    assert together.take(10**6, 4 * 10**9) == expected
+    assert [due_ns for _ in range(100) for due_ns in few.take(7, 4 * 10**9)] == expected
+    assert [alone.next_ns, few.next_ns] == [together.next_ns] * 2
+    assert not together.take(1, 4 * 10**9)
+
+
 def test_many_users_change_the_rate_without_bias() -> None:
     # The rate is set a hundred times within each gap: none of it may be lost or counted twice.
     pace = Pace(Arrivals.FIXED, seed=0)
@@ -107,7 +121,7 @@ def test_calls_that_are_passed_over_keep_to_changes_of_the_rate() -> None:
     pace = _pace(1000, Arrivals.FIXED)
     for rate_hz, second in ((0, 1), (10, 2), (1e6, 3)):
         pace.set_rate(rate_hz, second * 10**9)
-    assert [pace.pop() for _ in range(2)] == [10**6, 2 * 10**6]
+    assert pace.take(2, 10**18) == [10**6, 2 * 10**6]
     assert pace.skip_until(4 * 10**9 + 1) == 998 + 0 + 10 + 10**6
 
 
