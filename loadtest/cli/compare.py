@@ -58,10 +58,10 @@ _servers_options = options(
     ),
     click.option("--blocks", type=click.IntRange(6, 999), help="So many blocks at most."),
     click.option(
-        "--rounds", type=click.IntRange(1, 1000), default=10, help="Rounds of turns in a block."
+        "--rounds", type=click.IntRange(1, 1000), default=40, help="Rounds of turns in a block."
     ),
     click.option(
-        "--turn", "turn_s", default="100ms", callback=read_seconds, help="A server's turn."
+        "--turn", "turn_s", default="20ms", callback=read_seconds, help="A server's turn."
     ),
 )
 

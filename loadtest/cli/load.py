@@ -60,7 +60,7 @@ def read_seconds(
         seconds = parse_seconds(text)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    least = "0s" if option.name == "warmup_s" else "100ms"
+    least = {"warmup_s": "0s", "turn_s": "10ms"}.get(option.name or "", "100ms")
     if not parse_seconds(least) <= seconds <= _LONGEST_S:
         raise click.UsageError(f"bad duration {text!r}: expected {least} to 24h")
     return seconds

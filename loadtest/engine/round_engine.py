@@ -11,7 +11,7 @@ object, and is answered by a line:
 - ``{"leave": true}`` ends all connections.
 
 To start a process takes 0.3 s and to make 64 connections 50 ms. A turn that needs neither may be
-as short as 0.1 s, so that servers which take turns meet the same disturbances.
+as short as 10 ms, so that servers which take turns meet the same disturbances.
 """
 
 import asyncio
