@@ -20,6 +20,7 @@ from typing import NamedTuple
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple
 from capnp_rig.wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
+from capnp_rig.wire.rpc.layouts import Layouts
 from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_unimplemented
 from capnp_rig.wire.rpc.messages import Abort, Incoming, RemoteError, decode
 
@@ -130,8 +131,8 @@ class Connection:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._max_words = limits.frame.max_words
-        self._max_bytes = 8 * self._max_words
         self._decoder = FrameDecoder(limits.frame)
+        self._layouts = Layouts()
         self._out: list[Buffer] = []
         self._ended = False
 

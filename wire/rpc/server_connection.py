@@ -15,6 +15,7 @@ from capnp_rig.wire.rpc.connection import (
     Limits,
     ServerEvent,
 )
+from capnp_rig.wire.rpc.layouts import Layout, call_at, id_at, two_at
 from capnp_rig.wire.rpc.message_encoder import (
     RESULTS_HEAD_WORDS,
     encode_bootstrap_results,
@@ -33,14 +34,13 @@ from capnp_rig.wire.rpc.messages import (
     ImportedCap,
     Incoming,
     Other,
-    PromisedAnswer,
     Release,
     RemoteError,
     Return,
+    Tag,
     Target,
     Unimplemented,
     content_of,
-    plain_call,
 )
 
 # A method by interface id and method id: gets the params, returns the results or an error.
@@ -59,6 +59,7 @@ class _Answer(Enum):
 
 
 _RUNNING, _BOOTSTRAPPED, _CANCELLED = _Answer.RUNNING, _Answer.BOOTSTRAP, _Answer.CANCELLED
+_CALL, _FINISH = int(Tag.CALL), int(Tag.FINISH)
 
 
 class ServerConnection(Connection):
@@ -143,7 +144,8 @@ class ServerConnection(Connection):
         """
         if self._ended:
             return
-        decoder, limits = self._decoder, self._limits
+        decoder, limits, answers = self._decoder, self._limits, self._answers
+        find, trace = self._layouts.find, self._layouts.trace
         budget_words = limits.frame.traversal_words
         # `uncounted` is what `calls_left` was when `inline_calls` was last brought up to date.
         uncounted = calls_left = limits.inline_calls
@@ -153,65 +155,63 @@ class ServerConnection(Connection):
         at, size = 0, len(buffer)
         try:
             while at < size:
-                call = plain_call(buffer, at, size, budget_words)
-                if call is None:
+                start, event, method, params = at, None, None, None
+                layout = find(buffer, at, size)
+                if layout is not None:
+                    at += layout.frame_bytes
+                else:
                     message = decoder.cut(buffer, at, size)
                     if message is None:
                         break
                     at = message.bounds[-1][1]
-                    event = self._handle(message, self._decode(message))
-                    if type(event) is Called and (event.interface_id, event.method_id) in inline:
-                        # One that was not in its plain case.
-                        self._settle(event.question_id)
-                        outcome = inline[event.interface_id, event.method_id](event.params)
-                        words_left -= self._answer(event.question_id, outcome)
-                        calls_left -= 1
-                        event = None
-                        if not calls_left or words_left < 0:
-                            self.inline_calls += uncounted - calls_left
-                            uncounted = calls_left = limits.inline_calls
-                            words_left = limits.inline_words
-                            event = Answers()
-                    if event is not None:
-                        self.inline_calls += uncounted - calls_left
-                        uncounted = calls_left
-                        yield event
-                    if self._ended:
-                        return
-                    continue
-                end, question_id, interface_id, method_id, import_id, promise_id, params = call
-                if end - at > self._max_bytes:
-                    # Too large: `cut` says so.
-                    decoder.cut(buffer, at, size)
-                at = end
-                method = inline.get((interface_id, method_id))
-                if (
-                    method is None
-                    or question_id in self._answers
-                    # The same as `_is_ours` for the capability itself, written out to save a call.
-                    or not (
-                        (import_id == _BOOTSTRAP_EXPORT and self._references)
-                        or self._is_ours(import_id, promise_id)
-                    )
-                ):
-                    event = self._handle_plain_call(*call)
-                    if event is not None:
-                        yield event
-                    continue
-                outcome = method(params)
-                if type(outcome) is tuple and outcome[2] <= max_results:
-                    # The same as `_answer`, written out: it saves a call in every call.
-                    out.append(results_head(question_id, outcome[0], outcome[2]))
-                    out += outcome[1]
-                    words_left -= outcome[2] + RESULTS_HEAD_WORDS
+                    layout, params = trace(message, start)
+                    if layout is None:
+                        event = self._handle(message, self._decode(message), inline)
+                if layout is None:
+                    pass
+                elif layout.kind == _CALL:
+                    question_id, method_id, interface_id = call_at(buffer, start + layout.body)
+                    (target,) = id_at(buffer, start + layout.target)
+                    if params is None:
+                        params = layout.content_in(buffer, start, budget_words)
+                    if layout.is_promise:
+                        is_ours = answers.get(target) is _BOOTSTRAPPED and not layout.path
+                    else:
+                        is_ours = target == _BOOTSTRAP_EXPORT and self._references > 0
+                    if is_ours:
+                        method = inline.get((interface_id, method_id))
+                    if method is None or question_id in answers:
+                        method = None
+                        error = None if is_ours else self._target_error(layout.target_in(target))
+                        event = self._called(question_id, interface_id, method_id, params, error)
+                elif layout.kind == _FINISH:
+                    question_id, flags = two_at(buffer, start + layout.body)
+                    if question_id in answers:
+                        event = self._finish(question_id, releases=not flags & 1)
                 else:
-                    words_left -= self._answer(question_id, outcome)
-                calls_left -= 1
-                if not calls_left or words_left < 0:
+                    self._handle_rare(layout, buffer, start)
+                if method is not None:
+                    outcome = method(params)
+                    if type(outcome) is tuple and outcome[2] <= max_results:
+                        # The same as `_answer`, written out: it saves a call in every call.
+                        out.append(results_head(question_id, outcome[0], outcome[2]))
+                        out += outcome[1]
+                        words_left -= outcome[2] + RESULTS_HEAD_WORDS
+                    else:
+                        words_left -= self._answer(question_id, outcome)
+                    calls_left -= 1
+                    if calls_left and words_left >= 0:
+                        continue
+                    event = Answers()
+                if event is not None:
                     self.inline_calls += uncounted - calls_left
-                    uncounted = calls_left = limits.inline_calls
-                    words_left = limits.inline_words
-                    yield Answers()
+                    uncounted = calls_left
+                    if type(event) is Answers:
+                        uncounted = calls_left = limits.inline_calls
+                        words_left = limits.inline_words
+                    yield event
+                if self._ended:
+                    return
         except RemoteProtocolError as error:
             yield self._abort(error)
         finally:
@@ -232,12 +232,14 @@ class ServerConnection(Connection):
         out += outcome[1]
         return words
 
-    def _handle(self, message: Message, decoded: Incoming) -> ServerEvent | None:
+    def _handle(
+        self, message: Message, decoded: Incoming, inline: InlineMethods
+    ) -> ServerEvent | None:
         match decoded:
             case Call():
-                return self._handle_call(message, decoded)
-            case Finish():
-                return self._handle_finish(decoded)
+                return self._handle_call(message, decoded, inline)
+            case Finish(question_id):
+                return self._finish(question_id, releases=decoded.release_result_caps)
             case Bootstrap(question_id):
                 self._handle_bootstrap(question_id)
             case Release():
@@ -270,46 +272,51 @@ class ServerConnection(Connection):
         self._references += 1
         self._out.append(encode_bootstrap_results(question_id, _BOOTSTRAP_EXPORT))
 
-    def _is_ours(self, import_id: int | None, promise_id: int) -> bool:
-        if import_id is None:
-            return self._answers.get(promise_id) is _BOOTSTRAPPED
-        return import_id == _BOOTSTRAP_EXPORT and self._references > 0
+    def _handle_rare(self, layout: Layout, buffer: Buffer, at: int) -> None:
+        number, count = two_at(buffer, at + layout.body)
+        if layout.kind == Tag.RELEASE:
+            self._release(number, count)
+        elif layout.kind == Tag.BOOTSTRAP:
+            self._handle_bootstrap(number)
+        else:
+            raise RemoteProtocolError(f"return for question {number}, never asked")
 
-    def _handle_plain_call(
+    def _called(
         self,
-        _end: int,
         question_id: int,
         interface_id: int,
         method_id: int,
-        import_id: int | None,
-        promise_id: int,
-        params: StructTuple,
+        params: StructTuple | None,
+        error: RemoteError | None,
     ) -> Called | None:
-        if not self._is_ours(import_id, promise_id) or self._in_flight >= self._max_in_flight:
-            target = PromisedAnswer(promise_id) if import_id is None else ImportedCap(import_id)
-            self._refuse(question_id, self._target_error(target) or self._overloaded())
+        if error is None and self._in_flight >= self._max_in_flight:
+            error = self._overloaded()
+        if error is not None:
+            self._refuse(question_id, error)
             return None
         self._open(question_id, _RUNNING)
         self._in_flight += 1
         return Called(question_id, interface_id, method_id, params)
 
-    def _handle_call(self, message: Message, call: Call) -> Called | None:
+    def _handle_call(
+        self, message: Message, call: Call, inline: InlineMethods
+    ) -> ServerEvent | None:
         if not call.sends_results_to_caller:
             self._echo_unimplemented(message)
             return None
         error = self._target_error(call.target)
-        if error is None and self._in_flight >= self._limits.max_calls_in_flight:
-            error = self._overloaded()
+        params = None
         try:
             params = content_of(call.params)
         except MalformedMessage as malformed:
             error = error or RemoteError(str(malformed))
-        if error is not None:
-            self._refuse(call.question_id, error)
-            return None
-        self._open(call.question_id, _RUNNING)
-        self._in_flight += 1
-        return Called(call.question_id, call.interface_id, call.method_id, params)
+        question_id, interface_id, method_id = call.question_id, call.interface_id, call.method_id
+        method = inline.get((interface_id, method_id))
+        if method is None or error is not None or question_id in self._answers:
+            return self._called(question_id, interface_id, method_id, params, error)
+        self._answer(question_id, method(params))
+        self.inline_calls += 1
+        return Answers()
 
     def _refuse(self, question_id: int, error: RemoteError) -> None:
         if question_id in self._answers:
@@ -335,15 +342,15 @@ class ServerConnection(Connection):
             return RemoteError("pipelined call on a field of a capability, which has none")
         return None
 
-    def _handle_finish(self, message: Finish) -> ServerEvent | None:
-        state = self._answers.get(message.question_id)
-        if state is _Answer.BOOTSTRAP:
-            del self._answers[message.question_id]
-            if message.release_result_caps:
+    def _finish(self, question_id: int, *, releases: bool) -> ServerEvent | None:
+        state = self._answers.get(question_id)
+        if state is _BOOTSTRAPPED:
+            del self._answers[question_id]
+            if releases:
                 self._release(_BOOTSTRAP_EXPORT, 1)
-        elif state is _Answer.RUNNING:
-            self._answers[message.question_id] = _Answer.CANCELLED
-            return Cancelled(message.question_id)
+        elif state is _RUNNING:
+            self._answers[question_id] = _CANCELLED
+            return Cancelled(question_id)
         # A Finish for an answer that needed none is welcome from old peers.
         return None
 
