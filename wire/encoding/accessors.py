@@ -1,7 +1,7 @@
 """Accessors: each reads one type of pointer field from a view.
 
-An accessor does the plain case itself, which is a pointer of the expected kind to a place in the
-same segment. It leaves far pointers, other element sizes and errors to `pointers`.
+An accessor follows pointers of the expected kind itself, far ones with the help of `landing`. It
+leaves other element sizes and errors to `pointers`.
 
 The upper 30 bits of `low` are a pointer's offset in words, counted from the pointer's end; the
 lower two are 1 in a list pointer. So a list begins at `position + 8 + 8 * (low >> 2)`, which is
@@ -17,10 +17,12 @@ from capnp_rig.wire.encoding.pointers import (
     COMPOSITE,
     ELEMENT_BITS,
     ELEMENT_CODES,
+    FAR,
     ListAt,
     Pointer,
     follow_list,
     follow_struct,
+    landing,
     read_bytes,
     read_text,
 )
@@ -47,13 +49,15 @@ def text_accessor(slot: int) -> Accessor:
         if position >= pointers_end:
             return ""
         low, high = _pointer_at(buffer, position)
+        if low & 3 == FAR:
+            start, end, position, low, high = landing(message, low, high)
         first = position + 6 + 2 * low
         last = first + (high >> 3) - 1
         if low & 3 != 1 or high & 7 != 2 or first < start or not first <= last < end:
-            return read_text(_pointer(view, position)) or ""
+            return read_text(_pointer(view, pointers + offset)) or ""
         message.budget_words = left = message.budget_words - (high >> 6) - 1
         if left < 0 or buffer[last]:
-            return read_text(_pointer(view, position)) or ""
+            return read_text(_pointer(view, pointers + offset)) or ""
         try:
             if last - first > _LONG_TEXT_BYTES:
                 return str(memoryview(buffer)[first:last], "utf-8")
@@ -79,10 +83,12 @@ def data_accessor(slot: int) -> Accessor:
         if position >= pointers_end:
             return _NOTHING
         low, high = _pointer_at(buffer, position)
+        if low & 3 == FAR:
+            start, end, position, low, high = landing(message, low, high)
         first = position + 6 + 2 * low
         last = first + (high >> 3)
         if low & 3 != 1 or high & 7 != 2 or first < start or last > end:
-            ends = read_bytes(_pointer(view, position))
+            ends = read_bytes(_pointer(view, pointers + offset))
             if ends is None:
                 return _NOTHING
             first, last = ends
@@ -111,11 +117,13 @@ def struct_accessor(slot: int, codec: Codec) -> Accessor:
         if position >= pointers_end:
             return codec.view._empty(message)
         low, high = _pointer_at(buffer, position)
+        if low & 3 == FAR:
+            start, end, position, low, high = landing(message, low, high)
         data = position + 8 + 2 * low
         data_end = data + (high & 0xFFFF) * 8
         last = data_end + (high >> 16) * 8
         if low & 3 or data < start or last > end or not (low or high) or depth <= 0:
-            place = follow_struct(_pointer(view, position))
+            place = follow_struct(_pointer(view, pointers + offset))
             return codec.view._empty(message) if place is None else codec.view(place)
         message.budget_words = left = message.budget_words - ((last - data) >> 3)
         if left < 0:
@@ -131,9 +139,9 @@ def list_accessor(slot: int, make: Callable[[ListAt | None], Any]) -> Accessor:
 
     def get(view: View) -> Any:
         message, _, _, _, _, pointers, pointers_end, _ = view._at
-        position = pointers + offset
         _ = message.buffer
-        place = follow_list(_pointer(view, position)) if position < pointers_end else None
+        is_sent = pointers + offset < pointers_end
+        place = follow_list(_pointer(view, pointers + offset)) if is_sent else None
         items = make(place)
         if place is None:
             # An empty list expires with the others.
@@ -154,10 +162,12 @@ def numbers_accessor(slot: int, size: int, code: str) -> Accessor:
         if position >= pointers_end:
             return no_numbers
         low, high = _pointer_at(buffer, position)
+        if low & 3 == FAR:
+            start, end, position, low, high = landing(message, low, high)
         first = position + 6 + 2 * low
         last = first + (high >> 3) * size
         if low & 3 != 1 or high & 7 != element or first < start or last > end or depth <= 0:
-            items = follow_list(_pointer(view, position))
+            items = follow_list(_pointer(view, pointers + offset))
             return no_numbers if items is None else _numbers_of(items, size, code)
         message.budget_words = left = message.budget_words - ((last - first + 7) >> 3)
         if left < 0:
