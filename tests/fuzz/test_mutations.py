@@ -26,7 +26,7 @@ from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.errors import MalformedMessage
 
 SEED = 1
-FRAMES = 20_000
+FRAMES = 12_000
 KIND = compile_struct(KINDS.Kinds.schema)
 RARE = compile_struct(KINDS.Rare.schema)
 

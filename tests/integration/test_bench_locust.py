@@ -16,7 +16,7 @@ from capnp_rig.loadtest.results import read_run, read_samples
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.mark.parametrize("calls", [False, True])
+@pytest.mark.parametrize("calls", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_one_short_round_leaves_a_whole_result(tmp_path: Path, *, calls: bool) -> None:
     told: list[Progress] = []
     config = BenchLocustConfig(

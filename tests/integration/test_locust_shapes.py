@@ -49,6 +49,7 @@ def test_a_shape_follows_its_plan(
     assert not any("drifted" in reason for reason in document["summary"]["reasons"])
 
 
+@pytest.mark.nightly
 def test_a_ramp_finds_the_limit(tmp_path: Path) -> None:
     # The third connection is refused.
     limited = ("--workers", "1", "--max-connections", "2", "--log-level", "warning")

@@ -231,7 +231,7 @@ def is_right_after(client: ReverseClient, served: ServedSocket) -> None:
 @pytest.mark.parametrize(
     ("scenario", "warm", "step", "stride"),
     [
-        (a_call, False, WHOLE, 1),
+        (a_call, False, WHOLE, 3),
         (a_call, True, WHOLE, 3),
         (a_large_call, False, 7_000, 7),
         (a_large_call, True, 7_000, 5),
