@@ -1,8 +1,12 @@
 """The load generator's connection and the server's half of `wire`, joined without sockets."""
 
+import struct
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from message_layouts import Bytes, Struct, Writer
 
 from capnp_rig.client.errors import (
     ClientError,
@@ -17,8 +21,8 @@ from capnp_rig.loadtest.workload import Workload, WorkloadConfig, load_workload
 from capnp_rig.schema import message
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_bootstrap_results
-from capnp_rig.wire.rpc.messages import ExceptionType
+from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_bootstrap_results, encode_finish
+from capnp_rig.wire.rpc.messages import ExceptionType, Tag
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
@@ -107,6 +111,41 @@ def test_one_wrong_byte_is_noticed(workload: Workload, first: bool) -> None:
     joined.exchange.send(0, 0)
     joined.exchange.receive(joined.replies(), 0)
     assert len(joined.failed) == 1
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3), st.booleans(), st.booleans(), st.booleans())
+def test_replies_are_right_in_whatever_layout(
+    seed: int, segments: int, gaps: bool, changes: bool, needs_finish: bool
+) -> None:
+    """Also where it changes from reply to reply, and where the id is anywhere in the frame."""
+    joined = Joined(in_flight=2).begin()
+
+    def reply(slot: int, text: str, turn: int) -> bytes:
+        chunk = Bytes(text[::-1].encode())
+        flags = 0 if needs_finish else 2
+        body = Struct(struct.pack("<II", slot, flags), [Struct(b"", [Struct(b"", [chunk])])])
+        writer = Writer(seed + turn * changes, segments=segments, gaps=gaps, fars=gaps)
+        return writer.frame(Struct(struct.pack("<Q", Tag.RETURN), [body]))
+
+    for turn in range(6):
+        joined.exchange.send(turn, turn)
+        joined.exchange.send(turn, turn)
+        events = joined.server.receive_data(joined.exchange.output())
+        calls = [event for event in events if isinstance(event, Called)]
+        texts = [READ.params.open(call.params).request.content for call in calls]
+        if turn == 5:
+            texts[1] += "!"
+        replies = [
+            reply(call.question_id, text, turn) for call, text in zip(calls, texts, strict=True)
+        ]
+        assert joined.exchange.receive(b"".join(replies), turn) == 2
+        for call in calls:
+            joined.server.send_results(call.question_id, READ.results.pack({}))
+        joined.server.data_to_send()
+    assert len(joined.answered) == 11
+    assert [type(error) for error, _, _ in joined.failed] == [WrongReply]
+    finish = encode_finish(0)
+    assert len(joined.exchange.output()) == (2 * len(finish) if needs_finish else 0)
 
 
 def test_without_the_content_any_results_are_right() -> None:

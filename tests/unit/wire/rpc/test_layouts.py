@@ -1,21 +1,21 @@
-"""Messages in layouts that nobody thought of: found as `decode` and pycapnp read them.
+"""Messages in layouts that nobody thought of are read as `decode` and pycapnp read them.
 
-A message is put together from its objects in any order, over several segments, with gaps between
-them, sections longer than the schema has them, and near, far and double-far pointers.
+A message has its objects in any order, over several segments, with gaps between them, sections
+longer than the schema has them, and near, far and double-far pointers.
 """
 
 import struct
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from message_layouts import Bytes, Struct, Structs, Writer
 
 from capnp_rig.schema import load_rpc
 from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.encoding.pointers import (
-    COMPOSITE,
     TRAVERSAL_LIMIT_WORDS,
     Message,
     StructTuple,
@@ -38,113 +38,6 @@ from capnp_rig.wire.rpc.messages import (
 )
 
 RPC = load_rpc()
-
-
-@dataclass(eq=False)
-class Struct:
-    """An object of a message: its data, and what its pointers lead to."""
-
-    data: bytes
-    pointers: list["Struct | Structs | None"] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class Structs:
-    """A list of structs, None for one of bytes that is empty."""
-
-    items: list[Struct] | None
-
-
-def objects_of(root: Struct) -> list[Struct | Structs]:
-    found: list[Struct | Structs] = [root]
-    for child in root.pointers:
-        if isinstance(child, Struct):
-            found += objects_of(child)
-        elif child is not None:
-            found.append(child)
-    return found
-
-
-class Writer:
-    """Lays objects out at random; the same `seed` gives the same places for the same sizes."""
-
-    def __init__(self, seed: int, *, segments: int, gaps: bool, fars: bool) -> None:
-        self.chance = Random(seed)
-        self.gaps, self.fars = gaps, fars
-        # The first has the root pointer, and C++ finds no segment that is empty.
-        self.segments = [bytearray(8) for _ in range(segments)]
-
-    def frame(self, root: Struct) -> bytes:
-        self.places: dict[Any, tuple[int, int]] = {}
-        rest = objects_of(root)
-        self.chance.shuffle(rest)
-        for each in rest:
-            self.places[each] = self.room(self.size(each))
-        for each in rest:
-            self.fill(each)
-        self.point(0, 0, root)
-        counts = [len(segment) // 8 for segment in self.segments]
-        table = struct.pack(f"<{len(counts) + 1}I", len(counts) - 1, *counts)
-        return table + bytes(-len(table) % 8) + b"".join(self.segments)
-
-    def room(self, size: int) -> tuple[int, int]:
-        number = self.chance.randrange(len(self.segments))
-        segment = self.segments[number]
-        if self.gaps:
-            segment += self.chance.randbytes(8 * self.chance.randrange(3))
-        at = len(segment)
-        segment += bytes(size)
-        return number, at
-
-    def size(self, each: Struct | Structs) -> int:
-        if isinstance(each, Struct):
-            return len(each.data) + 8 * len(each.pointers)
-        return 0 if each.items is None else 8 + sum(map(self.size, each.items))
-
-    def fill(self, each: Struct | Structs) -> None:
-        number, at = self.places[each]
-        if isinstance(each, Struct):
-            self.segments[number][at : at + len(each.data)] = each.data
-            for index, child in enumerate(each.pointers):
-                if child is not None:
-                    self.point(number, at + len(each.data) + 8 * index, child)
-        elif each.items is not None:
-            sizes = self.sizes(each.items[0]) if each.items else 1 | 1 << 16
-            words = b"".join(item.data + bytes(8 * len(item.pointers)) for item in each.items)
-            tag = struct.pack("<II", len(each.items) << 2, sizes)
-            self.segments[number][at : at + 8 + len(words)] = tag + words
-
-    def sizes(self, each: Struct) -> int:
-        return len(each.data) // 8 | len(each.pointers) << 16
-
-    def upper(self, target: Struct | Structs) -> tuple[int, int]:
-        """Return the kind of a pointer to `target`, and its upper half."""
-        if isinstance(target, Struct):
-            return 0, self.sizes(target)
-        if target.items is None:
-            return 1, 2
-        return 1, COMPOSITE | (self.size(target) // 8 - 1) << 3
-
-    def point(self, number: int, at: int, target: Struct | Structs) -> None:
-        there, place = self.places[target]
-        kind, upper = self.upper(target)
-        if there == number and not (self.fars and self.chance.random() < 0.3):
-            low = (place - at - 8 >> 3 << 2 | kind) & 0xFFFFFFFF
-            word = struct.pack("<II", low, upper)
-        elif self.chance.random() < 0.5:
-            # The pad is in the target's segment.
-            pad = len(self.segments[there])
-            low = (place - pad - 8 >> 3 << 2 | kind) & 0xFFFFFFFF
-            self.segments[there] += struct.pack("<II", low, upper)
-            word = struct.pack("<II", 2 | pad, there)
-        else:
-            home = self.chance.randrange(len(self.segments))
-            pad = len(self.segments[home])
-            self.segments[home] += struct.pack("<IIII", 2 | place, there, kind, upper)
-            word = struct.pack("<II", 6 | pad, home)
-        self.segments[number][at : at + 8] = word
-
-
 words = st.integers(0, 2)
 u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 
@@ -162,9 +55,9 @@ def longer(draw: st.DrawFn, data: bytes, pointers: list[Any]) -> Struct:
 
 
 @st.composite
-def operations(draw: st.DrawFn) -> Structs | None:
+def operations(draw: st.DrawFn) -> Structs | Bytes | None:
     if draw(st.booleans()):
-        return draw(st.sampled_from([None, Structs(None), Structs([])]))
+        return draw(st.sampled_from([None, Bytes(b""), Structs([])]))
     size, path = (
         draw(st.integers(1, 2)),
         draw(st.lists(st.tuples(st.integers(0, 1), u16), max_size=8)),
@@ -173,7 +66,7 @@ def operations(draw: st.DrawFn) -> Structs | None:
 
 
 @st.composite
-def payload(draw: st.DrawFn, table: Structs | None) -> Struct | None:
+def payload(draw: st.DrawFn, table: Structs | Bytes | None) -> Struct | None:
     if draw(st.integers(0, 5)) == 0:
         return draw(st.sampled_from([None, Struct(b"", [])]))
     pointers = [draw(content()), table]
@@ -187,7 +80,7 @@ def call(draw: st.DrawFn) -> Struct:
     else:
         answer = longer(draw, struct.pack("<II", draw(u32), 0), [draw(operations())])
         target = longer(draw, struct.pack("<IHH", 9, 1, 0), [answer])
-    table = draw(st.sampled_from([None, Structs(None), Structs([])]))
+    table = draw(st.sampled_from([None, Bytes(b""), Structs([])]))
     sends_to = draw(st.sampled_from([0, 0, 0, 0, 1]))
     data = struct.pack("<IHHQ", draw(u32), draw(u16), sends_to, draw(u64))
     return longer(draw, data, [target, draw(payload(table))])
@@ -196,7 +89,7 @@ def call(draw: st.DrawFn) -> Struct:
 @st.composite
 def answer(draw: st.DrawFn) -> Struct:
     hosted = Structs([Struct(struct.pack("<HHI", 1, 0, 3), [None])])
-    table = draw(st.sampled_from([None, None, Structs(None), Structs([]), hosted]))
+    table = draw(st.sampled_from([None, None, Bytes(b""), Structs([]), hosted]))
     which = draw(st.sampled_from([0, 0, 0, 2]))
     data = struct.pack("<IBBH", draw(u32), draw(st.integers(0, 3)), 0, which)
     return longer(draw, data, [draw(payload(table))])
