@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from message_layouts import Bytes, Struct, Writer
 
 from capnp_rig.schema import message
 from capnp_rig.wire.errors import MalformedMessage
@@ -16,6 +17,22 @@ from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
 TEXT = st.text(max_size=200)
+
+
+@given(TEXT, st.binary(max_size=40), st.integers(0, 2**32), st.integers(1, 3), st.booleans())
+def test_fields_are_read_wherever_they_lie(
+    text: str, chunk: bytes, seed: int, segments: int, gaps: bool
+) -> None:
+    def frame(root: Struct) -> bytes:
+        return Writer(seed, segments=segments, gaps=gaps, fars=gaps).frame(root)
+
+    content = Struct(b"", [Bytes(text.encode() + b"\0")])
+    params = READ.params.from_bytes(frame(Struct(b"", [content])))
+    assert params.request.content == text
+    assert params.to_dict() == {"request": {"content": text}}
+    results = READ.results.from_bytes(frame(Struct(b"", [Bytes(chunk)])))
+    assert results.chunk == chunk
+    assert results.to_dict() == {"chunk": chunk}
 
 
 def serve(server: ServerConnection, data: bytes) -> bytes:
