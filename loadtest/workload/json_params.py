@@ -43,7 +43,6 @@ from capnp_rig.loadtest.workload.templates import (
     parse_template,
 )
 from capnp_rig.wire.encoding.encoded import EncodedTuple
-from capnp_rig.wire.encoding.fallback import build
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
 from capnp_rig.wire.encoding.pointers import NESTING_LIMIT
 from capnp_rig.wire.encoding.structs import StructCodec
@@ -154,7 +153,7 @@ def read_struct(item: Item, schema: Any, name: str) -> "Struct":
     """
     reader = _Reader(item.place)
     fields = reader.struct(schema, item.fields, name)
-    return Struct(item.place, schema, fields, frozenset(reader.names), reader.has_void_member)
+    return Struct(item.place, schema, fields, frozenset(reader.names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,6 @@ class Struct:
     schema: Any
     fields: dict[str, Any]
     names: frozenset[str]
-    has_void_member: bool
 
 
 class _Misfit(ValueError):
@@ -179,7 +177,6 @@ class _Reader:
         self._place = place
         self._path: list[str] = []
         self.names: set[str] = set()
-        self.has_void_member = False
 
     def struct(self, schema: Any, value: object, name: str) -> dict[str, Any]:
         """Return the fields of an object; `name` is what messages call the struct."""
@@ -196,10 +193,7 @@ class _Reader:
         members = [key for key in value if key in schema.union_fields]
         if len(members) > 1:
             raise self._mistake(f"{' and '.join(members)} are in one union: give one of them")
-        result = {key: self._at(f".{key}", self._field, fields[key], value[key]) for key in value}
-        if any(result[key] is None for key in members):
-            self.has_void_member = True
-        return result
+        return {key: self._at(f".{key}", self._field, fields[key], value[key]) for key in value}
 
     def _at(self, step: str, read: Callable[..., Any], *args: Any) -> Any:
         """Return what `read` does one step further down."""
@@ -438,7 +432,7 @@ class Params:
         # out of them.
         self._slots: list[tuple[Any, Any, Callable[[Values], Any]]] = []
         self._fields: dict[str, Any] = _copy(params.fields, self._slots)
-        self._pack = _packer(codec, params)
+        self._pack = codec.pack
         self._packed: EncodedTuple | None = None
         try:
             packed = self.pack(WIDEST)
@@ -474,10 +468,3 @@ def _copy(value: Any, slots: list[tuple[Any, Any, Callable[[Values], Any]]]) -> 
         else:
             copied[key] = _copy(item, slots)
     return copied
-
-
-def _packer(codec: StructCodec, params: Struct) -> Callable[[dict[str, Any]], EncodedTuple]:
-    if not params.has_void_member:
-        return codec.pack
-    # `pack` takes None for a field that is left out: the union would keep its first member.
-    return lambda fields: (codec.sizes, *build(params.schema, fields))

@@ -7,6 +7,7 @@ the classes, is built from those modules.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any, NamedTuple, Protocol, Self
 
 from capnp_rig.wire.encoding.pointers import Message, StructTuple
@@ -24,6 +25,10 @@ class View(Protocol):
     def _empty(cls, message: Message | None = None) -> Self:
         """Return a view in which every field has its default."""
 
+    @staticmethod
+    def _read_all(view: Any) -> dict[str, Any] | None:
+        """Return the fields of a view at once, None where they must be read one by one."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
 
@@ -37,6 +42,12 @@ class Codec(Protocol):
     sizes: int
     # The size of the struct, without what it points to.
     own_words: int
+
+    def new_builder(self) -> Any:
+        """Return a new builder of pycapnp's of the struct."""
+
+    def group(self, schema: Any, name: str) -> "Codec":
+        """Return the codec of a group of the struct, with pycapnp's schema of it."""
 
     @property
     def fields(self) -> "tuple[Field, ...]":
@@ -83,7 +94,8 @@ class PointerType:
 
     # The codecs of the structs in it.
     codecs: tuple[Codec, ...] = ()
-    is_struct = False
+    # Whether `to_dict` leaves a null pointer out: a struct may contain its own type.
+    omits_null = False
     # Makes what a accessor returns independent of the buffer; None where it is already.
     to_native: Callable[[Any], Any] | None = None
 
@@ -145,7 +157,8 @@ class Field:
     """One field: how to read it, and how to write it, in the data or the pointer section.
 
     `slot` is its index in the pointer section, None where it has none. A value left out is
-    written as `default`.
+    written as `default`. `group` is the codec of a group, `member` the number of a member of a
+    union; `get` does not ask whether that is the active one.
     """
 
     name: str
@@ -154,4 +167,37 @@ class Field:
     slot: int | None = None
     atom: Atom | None = None
     pointer_type: PointerType | None = None
-    is_fallback: bool = False
+    group: Codec | None = None
+    member: int | None = None
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it has no value."""
+        return self.atom is None and self.pointer_type is None and self.group is None
+
+    @property
+    def codecs(self) -> tuple[Codec, ...]:
+        """The codecs of the structs in it."""
+        if self.pointer_type is not None:
+            return self.pointer_type.codecs
+        return () if self.group is None else (self.group,)
+
+    @property
+    def to_native(self) -> Callable[[Any], Any] | None:
+        """What makes a value independent of the buffer; None where it is already."""
+        if self.pointer_type is not None:
+            return self.pointer_type.to_native
+        return None if self.group is None else methodcaller("to_dict")
+
+    @property
+    def omits_null(self) -> bool:
+        """Whether `to_dict` leaves it out where its pointer is null."""
+        return self.pointer_type is not None and self.pointer_type.omits_null
+
+    def explain(self, value: Any, error: Exception) -> Mistake:
+        """Return where in a value, and what, is wrong: writing it raised `error`."""
+        if self.group is not None:
+            return self.group.mistake(value, error)
+        if self.pointer_type is not None:
+            return self.pointer_type.explain(value, error)
+        return "", f": {error}"

@@ -1,69 +1,102 @@
 """Compiles the fields of a struct: how each is read from a view, and what `writers` needs.
 
 Fields of the data section are compiled here, those of the pointer section by `pointer_types`.
-Unions, groups and the like go through pycapnp (`fallback`).
 """
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
+from capnp.lib.capnp import _DynamicEnum, _DynamicListReader, _DynamicStructReader
+
+from capnp_rig.wire.encoding.any_pointers import only_pointer
 from capnp_rig.wire.encoding.conversions import FORMATS, NUMBERS, SIZES, Enumerants, not_bool
-from capnp_rig.wire.encoding.fallback import bound_type, read_field, reader_at
-from capnp_rig.wire.encoding.field_types import Atom, CompileStruct, Field, View
-from capnp_rig.wire.encoding.pointer_types import pointer_type_of, simple_type
-from capnp_rig.wire.encoding.reader_views import as_view
+from capnp_rig.wire.encoding.field_types import (
+    Accessor,
+    Atom,
+    Codec,
+    CompileStruct,
+    Field,
+    PointerType,
+    View,
+)
+from capnp_rig.wire.encoding.lists import OnePointer
+from capnp_rig.wire.encoding.pointer_types import PointerTypes
+from capnp_rig.wire.encoding.writers import compile_element_writer
 
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
+# The number of a field that is in no union.
+_NO_MEMBER = 0xFFFF
 
 
-# The default of a union's Void member: None would choose that member.
-_ABSENT = object()
-
-
-def compile_field(field: Any, schema: Any, compile_struct: CompileStruct) -> Field:
-    """Return how a field of a struct, whose pycapnp schema is `schema`, is read and written."""
+def compile_field(field: Any, owner: Codec, compile_struct: CompileStruct) -> Field:
+    """Return how pycapnp's `field` of the struct with the codec `owner` is read and written."""
     proto = field.proto
-    # 0xffff: the field is in no union.
-    if proto.which() != "slot" or proto.discriminantValue != 0xFFFF:
-        is_void = proto.which() == "slot" and proto.slot.type.which() == "void"
-        return _fallback_field(proto.name, default=_ABSENT if is_void else None)
-    slot = proto.slot
-    which = slot.type.which()
-    if which in _DATA:
-        return _DATA[which](proto.name, field)
-    pointer_type = None
-    if which == "anyPointer":
-        pointer_type = simple_type(
-            bound_type(schema, proto.name), lambda: field.schema, compile_struct
-        )
-    elif not slot.hadExplicitDefault:
-        pointer_type = pointer_type_of(slot.type, lambda: field.schema, compile_struct)
-    if pointer_type is None:
-        return _fallback_field(proto.name, slot.offset)
+    if proto.which() == "group":
+        compiled = _group_field(proto.name, owner.group(field.schema, proto.name))
+    elif (which := proto.slot.type.which()) in _DATA:
+        compiled = _DATA[which](proto.name, field)
+    else:
+        compiled = _pointer_field(field, PointerTypes(owner, compile_struct).of_field(field))
+    if proto.discriminantValue == _NO_MEMBER:
+        return compiled
+    return replace(compiled, member=proto.discriminantValue)
+
+
+def _group_field(name: str, group: Codec) -> Field:
+    def get(view: View) -> View:
+        _ = view._at[0].buffer
+        return group.view(view._at)
+
+    return Field(name, get, group=group)
+
+
+def _pointer_field(field: Any, pointer_type: PointerType) -> Field:
+    name, slot = field.proto.name, field.proto.slot
     get = pointer_type.accessor(slot.offset)
-    return Field(proto.name, get, slot=slot.offset, pointer_type=pointer_type)
+    if slot.hadExplicitDefault:
+        get = _or_default(get, slot.offset, field, pointer_type)
+    return Field(name, get, slot=slot.offset, pointer_type=pointer_type)
 
 
-def _fallback_field(name: str, slot: int | None = None, default: object = None) -> Field:
-    def get(view: View) -> Any:
-        return as_view(read_field(reader_of(view), name), view._at[0])
+def _or_default(get: Accessor, index: int, field: Any, pointer_type: PointerType) -> Accessor:
+    """Return an accessor that reads the default of a pointer which is null.
 
-    return Field(name, get, default, slot, is_fallback=True)
-
-
-def reader_of(view: Any) -> Any:
-    """Return pycapnp's reader of the view's struct, made at the first need.
-
-    Raises:
-        ViewExpired: The view's message has expired, though the reader has a copy of it.
+    It is read from a message that holds nothing else, and does not expire.
     """
-    _ = view._at[0].buffer
-    try:
-        return view._reader
-    except AttributeError:
-        view._reader = reader_at(view._schema, view._at)
-        return view._reader
+    get_default: Callable[[Any], Any] = pointer_type.accessor(0)
+
+    # At the first use: a struct may have its own type among its defaults.
+    @cache
+    def message_of_default() -> bytes:
+        default = field.proto.slot.defaultValue
+        which = default.which()
+        value = getattr(default, which)
+        if which in {"list", "struct"}:
+            value = getattr(value, f"as_{which}")(field.schema)
+        tail: list[Any] = []
+        word, _ = compile_element_writer(pointer_type)(_native(value), 1, tail)
+        return b"".join([word, *tail])
+
+    def get_or_default(view: View) -> Any:
+        message, _, _, _, _, pointers, pointers_end, _ = view._at
+        buffer, at = message.buffer, pointers + 8 * index
+        if at < pointers_end and any(buffer[at : at + 8]):
+            return get(view)
+        return get_default(OnePointer(only_pointer(message_of_default())))
+
+    return get_or_default
+
+
+def _native(value: Any) -> Any:
+    """Return a default that pycapnp read as a value to write."""
+    if isinstance(value, _DynamicListReader):
+        return [_native(item) for item in value]
+    if isinstance(value, _DynamicStructReader):
+        return value.to_dict()
+    return str(value) if isinstance(value, _DynamicEnum) else value
 
 
 # --- the data section: values are XORed with their defaults ----------------------------

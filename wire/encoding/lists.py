@@ -117,7 +117,7 @@ class StructList(LazyList[Any]):
             yield view((message, start, end, place, pointers, pointers, last, depth))
 
 
-class _OnePointer:
+class OnePointer:
     """Stands in for the view of a struct that is one pointer."""
 
     __slots__ = ("_at",)
@@ -153,7 +153,7 @@ class PointerList(LazyList[Any]):
     def _item(self, place: int) -> Any:
         start, end, depth = self._segment
         at = (self.message, start, end, place, place, place, place + 8, depth)
-        return self._get(_OnePointer(at))
+        return self._get(OnePointer(at))
 
 
 class BoolList(LazyList[bool]):
@@ -192,3 +192,17 @@ class EnumList(LazyList[str | int]):
         _ = self.message.buffer
         number: int = self._numbers[place]
         return self._names.get(number, number)
+
+
+class VoidList(LazyList[None]):
+    """A list of nothings: any list is one, of its length."""
+
+    __slots__ = ()
+
+    def __init__(self, items: ListAt | None) -> None:
+        self._places, self.message = range(0), _EMPTY
+        if items is not None:
+            self._places, self.message = range(items.length), items.message
+
+    def _item(self, place: int) -> None:
+        del place

@@ -8,10 +8,17 @@ and no data (encoding.html#lists); it is read and written as such a struct.
 """
 
 import struct
-from collections.abc import Callable
-from functools import partial
 from operator import methodcaller
 from typing import Any
+
+from capnp.lib.capnp import (
+    _DynamicStructBuilder,
+    _DynamicStructReader,
+    _EnumSchema,
+    _InterfaceSchema,
+    _ListSchema,
+    _StructSchema,
+)
 
 from capnp_rig.wire.encoding.accessors import (
     data_accessor,
@@ -20,6 +27,14 @@ from capnp_rig.wire.encoding.accessors import (
     struct_accessor,
     text_accessor,
 )
+from capnp_rig.wire.encoding.any_pointers import (
+    AnyPointer,
+    any_pointer_accessor,
+    copy_pointer,
+    copy_struct,
+    root_of,
+)
+from capnp_rig.wire.encoding.bound_types import bound_type, element_type, schema_of
 from capnp_rig.wire.encoding.conversions import (
     FORMATS,
     MAX_ELEMENTS,
@@ -42,11 +57,20 @@ from capnp_rig.wire.encoding.field_types import (
     Mistake,
     NativeSource,
     PointerType,
+    View,
     Writer,
 )
-from capnp_rig.wire.encoding.lists import BoolList, EnumList, PointerList, StructList
+from capnp_rig.wire.encoding.lists import (
+    BoolList,
+    EnumList,
+    PointerList,
+    StructList,
+    VoidList,
+)
 from capnp_rig.wire.encoding.pointers import BIT, BYTE, COMPOSITE, ELEMENT_CODES, POINTER
+from capnp_rig.wire.encoding.view_repr import is_view
 from capnp_rig.wire.encoding.writers import compile_element_writer, write_elements
+from capnp_rig.wire.errors import MalformedMessage
 
 # The zeros that close a text and fill its last word, by its length modulo 8.
 _CLOSING = tuple(ZEROS[8 - length] for length in range(8))
@@ -212,7 +236,7 @@ class _Bools(PointerType):
 class _Struct(PointerType):
     """A mapping of a struct's fields; read as a view."""
 
-    is_struct = True
+    omits_null = True
     to_native = methodcaller("to_dict")
 
     def __init__(self, codec: Codec) -> None:
@@ -325,78 +349,112 @@ class _Pointers(_Elements):
         return self._inner.explain(value, error)
 
 
-def pointer_type_of(
-    type_: Any, schema: Callable[[], Any], compile_struct: CompileStruct
-) -> PointerType | None:
-    """Return the type of a pointer, None where only pycapnp reads and writes it.
+class _Voids(PointerType):
+    """A list of nothings, which has but a length."""
 
-    `type_` is pycapnp's. `schema` returns the schema of a struct or a list; texts and data have
-    none.
-    """
-    if type_.which() == "list":
-        return _list_type(type_.list.elementType, schema, compile_struct)
-    return simple_type(type_.which(), schema, compile_struct)
+    to_native = list
 
+    def accessor(self, slot: int) -> Accessor:
+        return list_accessor(slot, VoidList)
 
-def simple_type(
-    which: str, schema: Callable[[], Any], compile_struct: CompileStruct
-) -> PointerType | None:
-    """Return the type of a struct, a text or data; None for any other."""
-    if which == "struct":
-        return _Struct(compile_struct(schema()))
-    return {"text": _Text, "data": _Data}[which]() if which in {"text", "data"} else None
+    def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
+        del tail
+        items = as_list(value)
+        if len(items) > MAX_ELEMENTS:
+            raise ValueError(too_long(len(items)))
+        if any(item is not None for item in items):
+            raise TypeError("expected a list of None")
+        return 1 | offset << 2 | len(items) << 35, 0
 
 
-def _list_type(
-    element: Any, schema: Callable[[], Any], compile_struct: CompileStruct
-) -> PointerType | None:
-    which = element.which()
-    if which in NUMBERS:
-        return _Numbers(which)
-    if which == "bool":
-        return _Bools()
-    if which == "enum":
-        return _Enums(schema().elementType)
-    if which == "struct":
-        struct_schema = schema().elementType
-        # Otherwise pycapnp reads the whole list, from one copy of the message. Here each element
-        # would copy the message once more.
-        return _Structs(compile_struct(struct_schema)) if is_plain(struct_schema, set()) else None
-    inner = pointer_type_of(element, lambda: schema().elementType, compile_struct)
-    return None if inner is None else _Pointers(inner)
+class _AnyPointer(PointerType):
+    """A text, data, a struct of any type or an AnyPointer; read as an `AnyPointer`."""
+
+    omits_null = True
+
+    def __init__(self, types: "PointerTypes") -> None:
+        self._types = types
+
+    def accessor(self, slot: int) -> Accessor:
+        return any_pointer_accessor(slot, lambda type_: self._types.of(type_).accessor(0))
+
+    def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
+        if isinstance(value, AnyPointer):
+            return copy_pointer(value.pointer(), offset, tail)
+        if is_view(value):
+            return copy_struct(value._at, offset, tail)
+        if isinstance(value, _DynamicStructReader):
+            value = value.as_builder()
+        if isinstance(value, _DynamicStructBuilder):
+            return copy_pointer(root_of(value.to_segments()), offset, tail)
+        write = _write_text if isinstance(value, str) else _write_data
+        word, at = write(value, offset + 1, tail)
+        return int.from_bytes(word, "little"), at - offset - 1
 
 
-_PLAIN = {"void", "bool", "enum", "text", "data", *NUMBERS}
+_write_text = compile_element_writer(_Text())
+_write_data = compile_element_writer(_Data())
 
 
-def is_plain(schema: Any, seen: set[int]) -> bool:
-    """Return whether views read a struct, and all that may be in it, without pycapnp.
+class _Capability(PointerType):
+    """An interface: Level 0 passes none, so that it is null."""
 
-    `seen` are the ids of the structs around it. Their brands do not matter: a field whose type is
-    a parameter is not plain under any brand.
-    """
-    if schema.node.id in seen:
-        return True
-    seen.add(schema.node.id)
-    return all(
-        field.proto.which() == "slot"
-        and field.proto.discriminantValue == 0xFFFF
-        and _is_plain_type(field.proto.slot.type, partial(getattr, field, "schema"), seen)
-        and not (field.proto.slot.hadExplicitDefault and _is_pointer(field.proto.slot.type))
-        for field in schema.fields_list
-    )
+    omits_null = True
+
+    def accessor(self, slot: int) -> Accessor:
+        offset = 8 * slot
+
+        def get(view: View) -> None:
+            message, _, _, _, _, pointers, pointers_end, _ = view._at
+            buffer, at = message.buffer, pointers + offset
+            if at < pointers_end and any(buffer[at : at + 8]):
+                raise MalformedMessage("message has a capability, which Level 0 does not pass")
+
+        return get
+
+    def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
+        del offset, tail
+        raise TypeError(f"expected None for a capability, not {type(value).__name__}")
 
 
-def _is_pointer(type_: Any) -> bool:
-    return type_.which() in {"text", "data", "struct", "list"}
+class PointerTypes:
+    """Makes the types of the pointers in a struct, whose codec is `owner`."""
 
+    def __init__(self, owner: Codec, compile_struct: CompileStruct) -> None:
+        self._owner = owner
+        self._compile_struct = compile_struct
 
-def _is_plain_type(type_: Any, schema: Callable[[], Any], seen: set[int]) -> bool:
-    which = type_.which()
-    if which == "struct":
-        return is_plain(schema(), seen)
-    if which == "list":
-        return type_.list.elementType.which() != "void" and _is_plain_type(
-            type_.list.elementType, lambda: schema().elementType, seen
-        )
-    return which in _PLAIN
+    def of_field(self, field: Any) -> PointerType:
+        """Return the type of a field of pycapnp's."""
+        schema = schema_of(field, "schema")
+        if schema is not None:
+            return self.of(schema)
+        which = field.proto.slot.type.which()
+        if which == "anyPointer":
+            which = bound_type(self._owner.new_builder(), field.proto.name)
+        return self.of(which)
+
+    def of(self, type_: Any) -> PointerType:
+        """Return a type: pycapnp's schema of it or, where there is none, its name."""
+        if isinstance(type_, _StructSchema):
+            return _Struct(self._compile_struct(type_))
+        if isinstance(type_, _ListSchema):
+            return self._list(type_)
+        if isinstance(type_, _InterfaceSchema):
+            return _Capability()
+        if type_ == "anyPointer":
+            return _AnyPointer(self)
+        return _Text() if type_ == "text" else _Data()
+
+    def _list(self, schema: _ListSchema) -> PointerType:
+        element = schema_of(schema, "elementType") or element_type(schema, self._owner.schema.node)
+        if isinstance(element, _StructSchema):
+            return _Structs(self._compile_struct(element))
+        if isinstance(element, _EnumSchema):
+            return _Enums(element)
+        if isinstance(element, str):
+            if element in NUMBERS:
+                return _Numbers(element)
+            if element in {"bool", "void"}:
+                return _Bools() if element == "bool" else _Voids()
+        return _Pointers(self.of(element))

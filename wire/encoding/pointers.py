@@ -282,6 +282,21 @@ def element_struct(items: ListAt, index: int) -> StructAt:
     return StructAt(items.message, items.start, items.end, at, data_end, data_end, end, items.depth)
 
 
+def follow_any(pointer: Pointer) -> StructAt | ListAt | None:
+    """Return the struct or the list that `pointer` points to, or None where it is null.
+
+    Raises:
+        MalformedMessage: It is a capability, or neither can be opened.
+    """
+    followed = _follow(pointer)
+    if followed is None:
+        return None
+    kind = followed[3] & 3
+    if kind == OTHER:
+        raise MalformedMessage("message has a capability where a struct or a list is expected")
+    return follow_struct(pointer) if kind == STRUCT else follow_list(pointer)
+
+
 def read_bytes(pointer: Pointer) -> tuple[int, int] | None:
     """Return the byte range of a Data or Text (its NUL included), or None where it is null.
 

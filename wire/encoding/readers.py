@@ -32,22 +32,34 @@ Of ``struct Point { x @0 :Int32; name @1 :Text; }`` the reader is::
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
-from capnp_rig.wire.encoding.field_types import Field
+from capnp_rig.wire.encoding.field_types import Accessor, Atom, Field
 from capnp_rig.wire.encoding.generated import compile_function
 
+# The name of a field, and what reads a value of it that does not need the buffer.
+Native = tuple[str, Accessor]
 # Returns the fields of a view as `to_dict` does, None where the accessors have to read them.
 Reader = Callable[[Any], dict[str, Any] | None]
 
 
 def compile_reader(
-    name: str, fields: Sequence[Field], data_words: int, pointer_count: int
+    name: str,
+    fields: Sequence[Field],
+    data_words: int,
+    pointer_count: int,
+    union: tuple[Atom, Mapping[int, Native]] | None,
 ) -> Reader:
-    """Return the reader of a struct without fields of the fallback."""
+    """Return the reader of a struct with these fields, which are in no union.
+
+    `union` has the place of the number of the active member, and the members by their number.
+    """
     names: dict[str, object] = {}
-    layout, raw = _layout(fields, data_words, pointer_count)
+    atoms = [field.atom for field in fields if field.atom is not None]
+    if union is not None:
+        atoms.append(union[0])
+    layout, raw = _layout(atoms, {field.slot for field in fields}, data_words, pointer_count)
     body = [
         "message, start, end, data, _, pointers, pointers_end, depth = view._at",
         "buffer = message.buffer",
@@ -66,21 +78,29 @@ def compile_reader(
     if any("spent := " in line for line in body):
         body.append("message.charge(spent)")
     body += _result_lines(fields, values)
-    source = "def read(view):\n" + "".join(f"    {line}\n" for line in body)
+    if union is not None:
+        names["members"] = union[1]
+        body += [
+            f"if raw{union[0].byte} in members:",
+            f"    name, read = members[raw{union[0].byte}]",
+            "    result[name] = read(view)",
+        ]
+    source = "def read(view):\n" + "".join(f"    {line}\n" for line in [*body, "return result"])
     reader: Reader = compile_function("read", f"reader of {name}", source, names)
     return reader
 
 
-def _layout(fields: Sequence[Field], data_words: int, pointer_count: int) -> tuple[str, list[str]]:
+def _layout(
+    atoms: Sequence[Atom], slots: Container[int | None], data_words: int, pointer_count: int
+) -> tuple[str, list[str]]:
     """Return the format of a struct and the names of what it unpacks to."""
     # Bools share a byte.
-    codes = {field.atom.byte: field.atom.code for field in fields if field.atom is not None}
+    codes = {atom.byte: atom.code for atom in atoms}
     layout, raw, end = "<", [], 0
     for byte, code in sorted(codes.items()):
         layout += f"{byte - end}x{code}"
         end = byte + struct.calcsize(code)
         raw.append(f"raw{byte}")
-    slots = {field.slot for field in fields}
     layout += f"{8 * data_words - end}x"
     for slot in range(pointer_count):
         layout += "iI" if slot in slots else "8x"
@@ -94,7 +114,7 @@ def _pointer_lines(field: Field, names: dict[str, object]) -> list[str]:
     assert pointer_type is not None
     assert slot is not None
     names[f"get{slot}"] = field.get
-    if pointer_type.is_struct:
+    if pointer_type.omits_null:
         return []
     by_accessor = f"get{slot}(view)"
     if pointer_type.to_native is not None:
@@ -120,10 +140,14 @@ def _pointer_lines(field: Field, names: dict[str, object]) -> list[str]:
 
 def _value(number: int, field: Field, names: dict[str, object]) -> str:
     if field.pointer_type is not None:
-        if not field.pointer_type.is_struct:
+        if not field.omits_null:
             return f"x{field.slot}"
-        names[f"native{field.slot}"] = field.pointer_type.to_native
-        return f"native{field.slot}(get{field.slot}(view))"
+        names[f"native{field.slot}"] = native_accessor(field)
+        return f"native{field.slot}(view)"
+    if field.group is not None:
+        # The group has the same place and sizes as the view: what is read at once, it is, too.
+        names[f"group{number}"] = field.group.view._read_all
+        return f"group{number}(view)"
     if field.atom is None:
         return "None"
     names.update(field.atom.read_names)
@@ -136,12 +160,18 @@ def _value(number: int, field: Field, names: dict[str, object]) -> str:
 def _result_lines(fields: Sequence[Field], values: Sequence[str]) -> list[str]:
     """Return the lines that make the dict; a struct that is null is left out of it."""
     pairs = list(zip(fields, values, strict=True))
-    types = [field.pointer_type for field in fields]
-    structs = [at for at, type_ in enumerate(types) if type_ is not None and type_.is_struct]
-    plain = structs[0] if structs else len(pairs)
+    omitted = [at for at, field in enumerate(fields) if field.omits_null]
+    plain = omitted[0] if omitted else len(pairs)
     entries = ", ".join(f"{field.name!r}: {value}" for field, value in pairs[:plain])
     lines = [f"result = {{{entries}}}"]
     for at, (field, value) in enumerate(pairs[plain:], plain):
         line = f"result[{field.name!r}] = {value}"
-        lines.append(f"if view._has({field.name!r}): {line}" if at in structs else line)
-    return [*lines, "return result"]
+        slot = field.slot
+        lines.append(f"if low{slot} or high{slot}: {line}" if at in omitted else line)
+    return lines
+
+
+def native_accessor(field: Field) -> Accessor:
+    """Return an accessor of values that do not need the buffer."""
+    get, to_native = field.get, field.to_native
+    return get if to_native is None else lambda view: to_native(get(view))

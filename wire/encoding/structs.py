@@ -5,8 +5,11 @@ mapping of field names to values into words. The simple cases are done in plain
 Python: booleans, integers, floats, enums, Text, Data, nested structs and lists of all
 these and of lists, with their defaults. Data and lists of numbers are read-only
 memoryviews into the received frame, other lists are sequences that read from it
-(`lists`). All other fields go through pycapnp on the same words (`fallback`), and
-so do lists of structs that have such fields.
+(`lists`), an AnyPointer waits to be told what it is (`any_pointers`).
+
+To Cap'n Proto a group is a struct that lies in the sections of the one around it. So it has a codec
+of its own, whose views lie at the same place. The members of a union are fields that count only
+under their number, which stands in the data section.
 
 A view is a value to write, too, and so are its lists.
 
@@ -18,14 +21,24 @@ the sender left out, or that its older schema lacks, reads as the schema's defau
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property, partial
 from typing import Any, ClassVar, Self
 
+import capnp
+
 from capnp_rig.wire.encoding.conversions import WRITE_ERRORS
 from capnp_rig.wire.encoding.encoded import EncodedStruct, EncodedTuple
-from capnp_rig.wire.encoding.fallback import build, name_of, read_which
-from capnp_rig.wire.encoding.field_types import Accessor, Codec, Field, Mistake, Writer
-from capnp_rig.wire.encoding.fields import compile_field, reader_of
+from capnp_rig.wire.encoding.field_types import (
+    Accessor,
+    Atom,
+    Codec,
+    Field,
+    Mistake,
+    View,
+    Writer,
+)
+from capnp_rig.wire.encoding.fields import compile_field
 from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.encoding.pointers import (
     NESTING_LIMIT,
@@ -38,11 +51,15 @@ from capnp_rig.wire.encoding.pointers import (
     nothing,
     root_pointer,
 )
-from capnp_rig.wire.encoding.reader_views import ReaderView
-from capnp_rig.wire.encoding.readers import compile_reader
+from capnp_rig.wire.encoding.readers import Native, compile_reader, native_accessor
 from capnp_rig.wire.encoding.view_repr import Member, view_repr
-from capnp_rig.wire.encoding.writers import NeedsFallback, compile_writer
-from capnp_rig.wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
+from capnp_rig.wire.encoding.writers import compile_writer
+from capnp_rig.wire.errors import (
+    EncodeError,
+    InactiveMember,
+    MalformedMessage,
+    RemoteProtocolError,
+)
 
 # The table and the root pointer of a message of one segment.
 _message_at = struct.Struct("<IIiI").unpack_from
@@ -66,14 +83,22 @@ class StructView:
     __slots__ = ("_at",)
     # The pointer section's index of each pointer field, None for the others.
     _fields: ClassVar[dict[str, int | None]] = {}
-    # Of each field its name, accessor, what makes its value independent of the buffer, and whether
-    # it is a struct.
-    _natives: ClassVar[Sequence[tuple[str, Accessor, Callable[[Any], Any] | None, bool]]] = ()
+    # Those of which a null pointer is left out of `to_dict`.
+    _omitting_null: ClassVar[AbstractSet[str]] = frozenset()
+    # Names and accessors of values that are independent of the buffer: of what is in no union,
+    # and of the members of the union by their number.
+    _natives: ClassVar[Sequence[Native]] = ()
+    _members: ClassVar[Mapping[int, Native]] = {}
+    _numbers: ClassVar[Mapping[str, int]] = {}
     _schema: ClassVar[Any] = None
-    _has_fallback: ClassVar[bool] = False
 
     def __init__(self, at: StructTuple) -> None:
         self._at = at
+
+    @staticmethod
+    def _active(_view: Any) -> int:
+        """Return the number of the active member; a struct with a union replaces this."""
+        return -1
 
     @staticmethod
     def _read_all(_view: Any) -> dict[str, Any] | None:
@@ -88,10 +113,15 @@ class StructView:
         return cls((message, 0, 0, 0, 0, 0, 0, NESTING_LIMIT))
 
     def _has(self, name: str) -> bool:
-        """Tell whether the sender set the field `name`; one without a pointer of its own is."""
+        """Tell whether the sender set the field `name`; one without a pointer of its own is.
+
+        An inactive member of a union is not.
+        """
         slot = self._fields[name]
         message, _, _, _, _, pointers, pointers_end, _ = self._at
         buffer = message.buffer
+        if name in self._numbers and self._numbers[name] != self._active(self):
+            return False
         if slot is None:
             return True
         at = pointers + 8 * slot
@@ -100,40 +130,43 @@ class StructView:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name; Data as bytes, lists of numbers as lists.
 
-        A struct that the sender did not set is left out, and of a union all members but the
-        active one. Structs that only pycapnp reads (`fallback`) are as it gives them: texts
-        and lists that are not set are left out, too.
+        A struct that the sender did not set is left out, as are AnyPointers, and of a union all
+        members but the active one. That comes last; a struct, it has its defaults if it is not set.
 
         Raises:
             MalformedMessage: A field cannot be read.
         """
         _ = self._at[0].buffer
-        if self._has_fallback:
-            return self._by_reader().to_dict()
         fields = self._read_all(self)
         if fields is not None:
             return fields
-        return {
-            name: get(self) if to_native is None else to_native(get(self))
-            for name, get, to_native, is_struct in self._natives
+        fields = {
+            name: read(self)
+            for name, read in self._natives
             # A struct may contain its own type: one that is null ends here.
-            if not is_struct or self._has(name)
+            if name not in self._omitting_null or self._has(name)
         }
-
-    def _by_reader(self) -> ReaderView:
-        """Return a view of the same struct that reads all by pycapnp, from one copy."""
-        return ReaderView(reader_of(self), self._at[0])
+        number = self._active(self)
+        if number in self._members:
+            name, read = self._members[number]
+            fields[name] = read(self)
+        return fields
 
     def present_members(self) -> Iterator[Member]:
-        """Yield what `to_dict` returns, each field with what reads it."""
+        """Yield what `to_dict` returns, in the order of the schema, each with what reads it."""
         # Whether it has expired, before any field.
         _ = self._at[0].buffer
-        if self._has_fallback:
-            yield from self._by_reader().present_members()
-            return
-        for name, get, _, is_struct in self._natives:
-            if not is_struct or self._has(name):
-                yield name, partial(get, self)
+        active = self._active(self)
+        for name in self._fields:
+            if name not in self._numbers:
+                is_present = name not in self._omitting_null or self._has(name)
+            else:
+                # As in `_native_member`.
+                is_present = self._numbers[name] == active and not (
+                    name in self._omitting_null and _is_null(self)
+                )
+            if is_present:
+                yield name, partial(getattr, self, name)
 
     def struct_name(self) -> str:
         """Return the name of the struct in its schema."""
@@ -152,6 +185,67 @@ class StructView:
         return text
 
 
+def _is_null(view: View) -> bool:
+    """Tell whether a view is that of a null pointer."""
+    return view._at[2] == 0
+
+
+def _active_member(byte: int) -> Callable[[View], int]:
+    """Return what reads the number at a byte of a struct, which is that of the active member."""
+
+    def get(view: View) -> int:
+        message, _, _, data, data_end, _, _, _ = view._at
+        at, buffer = data + byte, message.buffer
+        if at + 2 > data_end:
+            return 0
+        return buffer[at] | buffer[at + 1] << 8
+
+    return get
+
+
+def _checked(get: Accessor, number: int, name: str, active: Callable[[View], int]) -> Accessor:
+    """Return the accessor of a member of a union, which must be the active one."""
+
+    def get_active(view: Any) -> Any:
+        found = active(view)
+        if found == number:
+            return get(view)
+        active_name, _ = view._members.get(found, (None, None))
+        raise InactiveMember(view.struct_name(), name, active_name)
+
+    return get_active
+
+
+def _which(view: StructView) -> str:
+    """Return the name of the active member of the union.
+
+    Raises:
+        MalformedMessage: It is one that the schema does not know.
+    """
+    number = view._active(view)
+    if number not in view._members:
+        raise MalformedMessage(
+            f"message has member {number} of the union of {view.struct_name()}, "
+            "which this schema does not know"
+        )
+    name, _ = view._members[number]
+    return name
+
+
+def _native_member(field: Field) -> Accessor:
+    """Return the accessor of what `to_dict` has for an active member."""
+    get, read = field.get, native_accessor(field)
+    if not field.omits_null or field.to_native is None:
+        return read
+
+    def read_struct(view: View) -> Any:
+        # The struct in a null one may be of its type, and null: that would have no end.
+        value: View = get(view)
+        return {} if _is_null(view) and _is_null(value) else value.to_dict()
+
+    return read_struct
+
+
 def _only_message(data: Buffer) -> Message:
     try:
         for message in FrameDecoder().feed(data):
@@ -168,16 +262,27 @@ class StructCodec:
     pycapnp's.
     """
 
-    def __init__(self, schema: Any) -> None:
+    def __init__(self, schema: Any, new_builder: Callable[[], Any] | None = None) -> None:
         node = schema.node
-        self.name = name_of(schema)
+        self.name: str = node.displayName.rpartition(":")[2]
         self.schema = schema
+        self.new_builder = new_builder or capnp._StructModule(schema, self.name).new_message
+        # Of a group, those of the struct that it is in.
         self._data_words: int = node.struct.dataWordCount
         self._pointer_count: int = node.struct.pointerCount
         # The upper half of a pointer to this struct.
         self.sizes = self._data_words | self._pointer_count << 16
         # Without what it points to.
         self.own_words = self._data_words + self._pointer_count
+        has_union = node.struct.discriminantCount > 0
+        # Where the number of the active member stands.
+        self._number = (
+            Atom(2 * node.struct.discriminantOffset, "H", read="{raw}") if has_union else None
+        )
+
+    def group(self, schema: Any, name: str) -> "StructCodec":
+        """Return the codec of a group of the struct, with pycapnp's schema of it."""
+        return StructCodec(schema, lambda: self.new_builder().init(name))
 
     def compile(self) -> Self:
         """Compile this struct and all that it contains now, rather than at the first use.
@@ -196,39 +301,47 @@ class StructCodec:
                 brands[type_id] += 1
                 _ = codec.view, codec.writer
                 for field in codec.fields:
-                    waiting += () if field.pointer_type is None else field.pointer_type.codecs
+                    waiting += field.codecs
         return self
 
     # Fields are compiled at first use, since a struct may contain itself.
     @cached_property
     def fields(self) -> tuple[Field, ...]:
         """The fields in the order of the schema."""
-        schema = self.schema
-        return tuple(compile_field(field, schema, compile_struct) for field in schema.fields_list)
+        fields = self.schema.fields_list
+        return tuple(compile_field(field, self, compile_struct) for field in fields)
 
     @cached_property
     def view(self) -> type[StructView]:
         """The class of this struct's views."""
-        members: dict[str, Any] = {field.name: property(field.get) for field in self.fields}
-        # Where a field needs it: the reader of `fallback`, made once per view.
-        has_fallback = any(field.is_fallback for field in self.fields)
-        members["__slots__"] = ("_reader",) if has_fallback else ()
-        members["_natives"] = [
-            (field.name, field.get, None, False)
-            if field.pointer_type is None
-            else (field.name, field.get, field.pointer_type.to_native, field.pointer_type.is_struct)
+        plain = [field for field in self.fields if field.member is None]
+        members = {
+            field.member: (field.name, _native_member(field))
             for field in self.fields
-        ]
-        members["_schema"] = self.schema
-        members["_has_fallback"] = has_fallback
-        if not has_fallback:
-            members["_read_all"] = staticmethod(
-                compile_reader(self.name, self.fields, self._data_words, self._pointer_count)
-            )
-        if self.schema.node.struct.discriminantCount:
-            members["which"] = lambda view: read_which(reader_of(view))
-        members["_fields"] = {field.name: field.slot for field in self.fields}
-        return type(self.name, (StructView,), members)
+            if field.member is not None
+        }
+        sizes = self._data_words, self._pointer_count
+        union = None if self._number is None else (self._number, members)
+        attributes: dict[str, Any] = {field.name: property(field.get) for field in plain}
+        if self._number is not None:
+            active = _active_member(self._number.byte)
+            attributes |= {
+                field.name: property(_checked(field.get, field.member, field.name, active))
+                for field in self.fields
+                if field.member is not None
+            }
+            attributes |= {"which": _which, "_active": staticmethod(active)}
+        attributes |= {
+            "__slots__": (),
+            "_schema": self.schema,
+            "_fields": {field.name: field.slot for field in self.fields},
+            "_omitting_null": {field.name for field in self.fields if field.omits_null},
+            "_natives": [(field.name, native_accessor(field)) for field in plain],
+            "_members": members,
+            "_numbers": {name: number for number, (name, _) in members.items()},
+            "_read_all": staticmethod(compile_reader(self.name, plain, *sizes, union)),
+        }
+        return type(self.name, (StructView,), attributes)
 
     def read(self, pointer: Pointer | None) -> Any:
         """Return a view of the struct behind `pointer`; a null one reads as all defaults.
@@ -304,25 +417,13 @@ class StructCodec:
     def writer(self) -> Writer:
         """What writes this struct, for `pack` and for the structs that it is in."""
         sizes = self._data_words, self._pointer_count
-        write = compile_writer(self.name, self.fields, *sizes, self._complete)
-        if not any(field.is_fallback for field in self.fields):
-            return write
-
-        def write_or_build(values: Any, at: int, tail: list[Any]) -> tuple[bytes, int]:
-            parts = len(tail)
-            try:
-                return write(values, at, tail)
-            except NeedsFallback:
-                del tail[parts:]
-                is_view = isinstance(values, StructView)
-                body, words = build(self.schema, values.to_dict() if is_view else values)
-                tail += body
-                return b"", words
-
-        return write_or_build
+        return compile_writer(self.name, self.fields, sizes, self._complete, self._number)
 
     def _complete(self, values: Any) -> dict[str, Any]:
-        """Return a value for each field; of no values at all there is nothing to write."""
+        """Return a value for each field; of no values at all there is nothing to write.
+
+        Of a union, what there is.
+        """
         if isinstance(values, StructView):
             values = values.to_dict()
         elif not isinstance(values, Mapping):
@@ -330,13 +431,17 @@ class StructCodec:
         if not values:
             return {}
         complete = {**self._defaults, **values}
-        if len(complete) != len(self._defaults):
+        if len(complete) != len(self._defaults) and not complete.keys() <= self._names:
             raise KeyError
         return complete
 
     @cached_property
     def _defaults(self) -> dict[str, Any]:
-        return {field.name: field.default for field in self.fields}
+        return {field.name: field.default for field in self.fields if field.member is None}
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(field.name for field in self.fields)
 
     def mistake(self, values: Any, error: Exception) -> Mistake:
         """Return where in `values`, and what, is wrong: writing them raised `error`."""
@@ -353,8 +458,7 @@ class StructCodec:
             except EncodeError:
                 raise
             except WRITE_ERRORS as wrong:
-                type_ = by_name[name].pointer_type
-                path, reason = ("", f": {wrong}") if type_ is None else type_.explain(value, wrong)
+                path, reason = by_name[name].explain(value, wrong)
                 return f".{name}{path}", reason
         return "", f": {error}"
 

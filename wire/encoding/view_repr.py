@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeGuard
 
+from capnp_rig.wire.encoding.pointers import StructTuple
+
 # The name of a field, and what reads it.
 Member = tuple[str, Callable[[], Any]]
 
@@ -19,6 +21,8 @@ _MAX_BYTES = 20
 
 class View(Protocol):
     """A view of a struct."""
+
+    _at: StructTuple
 
     def present_members(self) -> Iterator[Member]:
         """Yield the fields that `to_dict` returns, each with what reads it."""

@@ -33,18 +33,17 @@ Of ``struct Point { x @0 :Int32; name @1 :Text; }`` the writer is::
 """
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from capnp_rig.wire.encoding.field_types import Field, PointerType, Writer
+from capnp_rig.wire.encoding.field_types import Atom, Field, PointerType, Writer
 from capnp_rig.wire.encoding.generated import compile_function
 
 # Returns a dict with a value for every field.
 Complete = Callable[[Any], dict[str, Any]]
-
-
-class NeedsFallback(Exception):
-    """A value is for a field that only pycapnp writes."""
 
 
 def write_elements(items: Sequence[Any], write: Writer, own_words: int, tail: list[Any]) -> int:
@@ -65,30 +64,113 @@ def write_elements(items: Sequence[Any], write: Writer, own_words: int, tail: li
 
 
 def compile_writer(
-    name: str, fields: Sequence[Field], data_words: int, pointer_count: int, complete: Complete
+    name: str,
+    fields: Sequence[Field],
+    sizes: tuple[int, int],
+    complete: Complete,
+    number: Atom | None,
 ) -> Writer:
     """Return the writer of a struct, which takes a mapping of names to values.
 
-    One that lacks a field goes through `complete` first. A value for a field of the fallback
-    raises `NeedsFallback`, a name that is no field `KeyError`.
+    One that lacks a field goes through `complete` first; a name that is no field raises
+    `KeyError`. `sizes` are those of the data section, in words, and of the pointer section.
+    `number` is the place of the number of the active member of a union, None without one.
     """
-    names: dict[str, object] = {
-        "complete": complete,
-        "NeedsFallback": NeedsFallback,
-        "nothing": bytes(8 * (data_words + pointer_count)),
-    }
+    plain = [field for field in fields if field.member is None]
+    names: dict[str, object] = {"complete": complete, "nothing": bytes(8 * sum(sizes))}
+    count, union, heads = f"{len(plain)}", [], []
+    if number is not None:
+        members = {
+            field.name: _member_writer(name, field, sizes, number)
+            for field in fields
+            if field.member is not None
+        }
+        voids = {field.name for field in fields if field.is_void}
+        names["given"] = frozenset(members).intersection
+        names["choose"] = partial(_choose, members, voids)
+        count += " + len(given(v))"
+        union, heads = ["union, at = choose(v, given(v))(v, at, tail)"], ["union"]
     body = [
-        f"if type(v) is not dict or len(v) != {len(fields)}:",
+        f"if type(v) is not dict or len(v) != {count}:",
         "    v = complete(v)",
         "    if not v:",
         "        return nothing, at",
+        *union,
+        *_section(plain, sizes, names, heads),
     ]
+    return _compiled(name, body, names)
+
+
+def _member_writer(name: str, field: Field, sizes: tuple[int, int], number: Atom) -> Writer:
+    """Return what writes a member of a union and its number, and of all else zeros."""
+    names: dict[str, object] = {}
+    chosen = Field("", field.get, atom=replace(number, expression=str(field.member)))
+    return _compiled(f"{name}.{field.name}", _section([chosen, field], sizes, names, []), names)
+
+
+def _nothing(_value: Any, at: int, _tail: list[Any]) -> tuple[bytes, int]:
+    return b"", at
+
+
+def _choose(
+    members: Mapping[str, Writer],
+    voids: AbstractSet[str],
+    values: Mapping[str, Any],
+    given: AbstractSet[str],
+) -> Writer:
+    """Return what writes the member of a union that `values` choose, which have those `given`.
+
+    None chooses a member that is Void, and no other.
+
+    Raises:
+        ValueError: More than one is chosen.
+        TypeError: A member that is Void has a value.
+    """
+    chosen = [name for name in given if values[name] is not None or name in voids]
+    if len(chosen) > 1:
+        all_chosen = " and ".join(name for name in members if name in chosen)
+        raise ValueError(f"{all_chosen} are in one union: give one of them")
+    for name in chosen:
+        if name in voids and values[name] is not None:
+            raise TypeError(f"expected None for {name}, not {type(values[name]).__name__}")
+        return members[name]
+    return _nothing
+
+
+def compile_element_writer(pointer_type: PointerType) -> Writer:
+    """Return the writer of an element of a list of pointers."""
+    names: dict[str, object] = {"pack": struct.Struct("<Q").pack}
+    body = ["x = v", *pointer_type.write_source("p0", 0, names), "return pack(p0), at"]
+    return _compiled("element", body, names)
+
+
+def _compiled(name: str, body: Iterable[str], names: dict[str, object]) -> Writer:
+    source = "def write(v, at, tail):\n" + "".join(f"    {line}\n" for line in body)
+    writer: Writer = compile_function("write", f"writer of {name}", source, names)
+    return writer
+
+
+def _section(
+    fields: Sequence[Field], sizes: tuple[int, int], names: dict[str, object], heads: list[str]
+) -> list[str]:
+    """Return the lines that write fields and return the bytes of the struct.
+
+    They are combined with `heads`, which have the fields of groups and unions: what one of them
+    writes is zero in the others.
+    """
+    data_words, pointer_count = sizes
+    body, heads = [], [*heads]
     words: dict[int, str] = {}
     for number, field in enumerate(fields):
         value = f"v[{field.name!r}]"
-        if field.is_fallback:
-            names[f"unset_{number}"] = field.default
-            body += [f"if {value} is not unset_{number}:", "    raise NeedsFallback"]
+        if field.group is not None:
+            head = f"group{number}"
+            heads.append(head)
+            names[f"write_{head}"] = field.group.writer
+            body += [
+                f"x = {value}",
+                f"{head}, at = write_{head}({{}} if x is None else x, at, tail)",
+            ]
         elif field.pointer_type is not None:
             assert field.slot is not None
             word = words[field.slot] = f"p{field.slot}"
@@ -99,23 +181,12 @@ def compile_writer(
     pointer_format = "".join("Q" if slot in words else "8x" for slot in range(pointer_count))
     pointers = [words[slot] for slot in sorted(words)]
     names["pack"] = struct.Struct(f"<{data_format}{pointer_format}").pack
-    return _compiled(name, body, [*data, *pointers], names)
-
-
-def compile_element_writer(pointer_type: PointerType) -> Writer:
-    """Return the writer of an element of a list of pointers."""
-    names: dict[str, object] = {"pack": struct.Struct("<Q").pack}
-    body = ["x = v", *pointer_type.write_source("p0", 0, names)]
-    return _compiled("element", body, ["p0"], names)
-
-
-def _compiled(
-    name: str, body: Iterable[str], packed: Iterable[str], names: dict[str, object]
-) -> Writer:
-    lines = [*body, f"return pack({', '.join(packed)}), at"]
-    source = "def write(v, at, tail):\n" + "".join(f"    {line}\n" for line in lines)
-    writer: Writer = compile_function("write", f"writer of {name}", source, names)
-    return writer
+    packed = f"pack({', '.join([*data, *pointers])})"
+    if heads:
+        names["number"] = partial(int.from_bytes, byteorder="little")
+        numbers = " | ".join(f"number({head})" for head in [packed, *heads])
+        packed = f"({numbers}).to_bytes({8 * sum(sizes)}, 'little')"
+    return [*body, f"return {packed}, at"]
 
 
 def _data_section(

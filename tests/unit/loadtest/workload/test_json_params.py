@@ -109,6 +109,7 @@ def test_every_kind_of_field_arrives() -> None:
 )
 def test_unions_groups_and_lists_arrive(text: str, fields: dict[str, Any]) -> None:
     defaults = {"unit": "metre", "counter": 0, "scale": {"none": None}}
+    defaults |= {"tags": [], "blobs": [], "grid": [], "voids": []}
     found = packed(SHAPE, text).to_dict()
     if "next" in found:
         found["next"] = {name: found["next"][name] for name in found["next"].keys() - defaults}
