@@ -33,7 +33,7 @@ Of ``struct Point { x @0 :Int32; name @1 :Text; }`` the reader is::
 
 import struct
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from capnp_rig.wire.encoding.field_types import Accessor, Atom, Field
 from capnp_rig.wire.encoding.generated import compile_function
@@ -44,22 +44,32 @@ Native = tuple[str, Accessor]
 Reader = Callable[[Any], dict[str, Any] | None]
 
 
+class Union(NamedTuple):
+    """A union: where the number of the active member stands, and the members by their number.
+
+    `first_slot` is the pointer of member 0 if a null one is left out.
+    """
+
+    number: Atom
+    members: Mapping[int, Native]
+    first_slot: int | None
+
+
 def compile_reader(
     name: str,
     fields: Sequence[Field],
     data_words: int,
     pointer_count: int,
-    union: tuple[Atom, Mapping[int, Native]] | None,
+    union: Union | None,
 ) -> Reader:
-    """Return the reader of a struct with these fields, which are in no union.
-
-    `union` has the place of the number of the active member, and the members by their number.
-    """
+    """Return the reader of a struct with a union, if it has one, and fields that are in none."""
     names: dict[str, object] = {}
     atoms = [field.atom for field in fields if field.atom is not None]
+    slots = {field.slot for field in fields}
     if union is not None:
-        atoms.append(union[0])
-    layout, raw = _layout(atoms, {field.slot for field in fields}, data_words, pointer_count)
+        atoms.append(union.number)
+        slots.add(union.first_slot)
+    layout, raw = _layout(atoms, slots, data_words, pointer_count)
     body = [
         "message, start, end, data, _, pointers, pointers_end, depth = view._at",
         "buffer = message.buffer",
@@ -79,10 +89,12 @@ def compile_reader(
         body.append("message.charge(spent)")
     body += _result_lines(fields, values)
     if union is not None:
-        names["members"] = union[1]
+        names["members"] = union.members
+        active, first = f"raw{union.number.byte}", union.first_slot
+        is_present = "" if first is None else f" and ({active} or low{first} or high{first})"
         body += [
-            f"if raw{union[0].byte} in members:",
-            f"    name, read = members[raw{union[0].byte}]",
+            f"if {active} in members{is_present}:",
+            f"    name, read = members[{active}]",
             "    result[name] = read(view)",
         ]
     source = "def read(view):\n" + "".join(f"    {line}\n" for line in [*body, "return result"])

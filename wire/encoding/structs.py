@@ -51,7 +51,7 @@ from capnp_rig.wire.encoding.pointers import (
     nothing,
     root_pointer,
 )
-from capnp_rig.wire.encoding.readers import Native, compile_reader, native_accessor
+from capnp_rig.wire.encoding.readers import Native, Union, compile_reader, native_accessor
 from capnp_rig.wire.encoding.view_repr import Member, view_repr
 from capnp_rig.wire.encoding.writers import compile_writer
 from capnp_rig.wire.errors import (
@@ -130,8 +130,9 @@ class StructView:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name; Data as bytes, lists of numbers as lists.
 
-        A struct that the sender did not set is left out, as are AnyPointers, and of a union all
-        members but the active one. That comes last; a struct, it has its defaults if it is not set.
+        A struct that the sender did not set is left out, as is an AnyPointer, and of a union all
+        members but the active one, which comes last. A struct that is the active member without
+        being set is left out, too, if it is the first; otherwise it has its defaults.
 
         Raises:
             MalformedMessage: A field cannot be read.
@@ -147,10 +148,14 @@ class StructView:
             if name not in self._omitting_null or self._has(name)
         }
         number = self._active(self)
-        if number in self._members:
-            name, read = self._members[number]
+        name, read = self._members.get(number, ("", None))
+        if read is not None and self._is_present(name, number):
             fields[name] = read(self)
         return fields
+
+    def _is_present(self, name: str, number: int) -> bool:
+        """Tell whether `to_dict` has an active member, which has that number."""
+        return number > 0 or name not in self._omitting_null or self._has(name)
 
     def present_members(self) -> Iterator[Member]:
         """Yield what `to_dict` returns, in the order of the schema, each with what reads it."""
@@ -158,14 +163,8 @@ class StructView:
         _ = self._at[0].buffer
         active = self._active(self)
         for name in self._fields:
-            if name not in self._numbers:
-                is_present = name not in self._omitting_null or self._has(name)
-            else:
-                # As in `_native_member`.
-                is_present = self._numbers[name] == active and not (
-                    name in self._omitting_null and _is_null(self)
-                )
-            if is_present:
+            number = self._numbers.get(name, 0)
+            if self._numbers.get(name, active) == active and self._is_present(name, number):
                 yield name, partial(getattr, self, name)
 
     def struct_name(self) -> str:
@@ -183,11 +182,6 @@ class StructView:
         # A `repr` must not use the message up.
         message.budget_words = left
         return text
-
-
-def _is_null(view: View) -> bool:
-    """Tell whether a view is that of a null pointer."""
-    return view._at[2] == 0
 
 
 def _active_member(byte: int) -> Callable[[View], int]:
@@ -230,20 +224,6 @@ def _which(view: StructView) -> str:
         )
     name, _ = view._members[number]
     return name
-
-
-def _native_member(field: Field) -> Accessor:
-    """Return the accessor of what `to_dict` has for an active member."""
-    get, read = field.get, native_accessor(field)
-    if not field.omits_null or field.to_native is None:
-        return read
-
-    def read_struct(view: View) -> Any:
-        # The struct in a null one may be of its type, and null: that would have no end.
-        value: View = get(view)
-        return {} if _is_null(view) and _is_null(value) else value.to_dict()
-
-    return read_struct
 
 
 def _only_message(data: Buffer) -> Message:
@@ -316,12 +296,14 @@ class StructCodec:
         """The class of this struct's views."""
         plain = [field for field in self.fields if field.member is None]
         members = {
-            field.member: (field.name, _native_member(field))
+            field.member: (field.name, native_accessor(field))
             for field in self.fields
             if field.member is not None
         }
         sizes = self._data_words, self._pointer_count
-        union = None if self._number is None else (self._number, members)
+        first = next((field for field in self.fields if field.member == 0), None)
+        first_slot = first.slot if first is not None and first.omits_null else None
+        union = None if self._number is None else Union(self._number, members, first_slot)
         attributes: dict[str, Any] = {field.name: property(field.get) for field in plain}
         if self._number is not None:
             active = _active_member(self._number.byte)
