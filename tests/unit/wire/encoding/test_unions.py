@@ -295,6 +295,13 @@ def test_defaults_of_pointers_are_those_of_pycapnp() -> None:
     assert view.data.readonly
 
 
+def test_a_default_of_a_pointer_that_an_older_struct_lacks() -> None:
+    # A struct of one word, and behind it what is none of its pointers.
+    data = struct.pack("<IIQQQ", 0, 3, 1 << 32, 7, 1 | 2 << 32 | 8 << 35)
+    view = compile_struct(SCHEMA.Defaults.schema).from_bytes(data)
+    assert (view.text, view.texts[1], view.group.floats[0]) == ("text", "b", 0.5)
+
+
 # --- AnyPointers and capabilities ---------------------------------------------------------
 
 LOOSE = compile_struct(SCHEMA.Loose.schema)
@@ -364,6 +371,14 @@ def test_any_pointers_in_lists_and_unset_ones() -> None:
     with pytest.raises(MalformedMessage):
         view.list[0].any.as_struct(SCHEMA.Tree)
     assert LOOSE.read(None).any.as_text() == ""
+
+
+def test_a_number_that_became_a_struct_is_copied() -> None:
+    lists = load_schema(Path(__file__).parents[3] / "data" / "lists.capnp")
+    numbers = compile_struct(lists.Numbered.schema)
+    view = numbers.from_bytes(lists.Shorts.new_message(list=[5, 6]).to_bytes())
+    copied = LOOSE.from_bytes(LOOSE.to_bytes({"any": view.list[1]})).any
+    assert copied.as_struct(lists.Numbered.Number).value == 6
 
 
 def test_a_capability_is_neither_read_nor_written() -> None:
