@@ -99,6 +99,13 @@ def as_list(value: Any) -> Sequence[Any]:
     return list(value)
 
 
+def has_columns(value: Any) -> bool:
+    """Tell whether a list of structs is given as a structured array or as columns by name."""
+    return (
+        hasattr(value, "keys") or getattr(getattr(value, "dtype", None), "names", None) is not None
+    )
+
+
 def too_long(count: int) -> str:
     """Return what is wrong with a list of so many elements."""
     return f"{count} elements are more than a list holds, {MAX_ELEMENTS}"

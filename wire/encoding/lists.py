@@ -10,11 +10,16 @@ arrive with larger or smaller structs, or as a list of what was their only field
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from typing import Any, Generic, Self, TypeVar, overload
+from functools import cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from capnp_rig.wire.encoding.pointers import BIT, ListAt, Message, StructTuple
 from capnp_rig.wire.encoding.view_repr import view_repr
 from capnp_rig.wire.errors import MalformedMessage
+
+if TYPE_CHECKING:
+    from capnp_rig.wire.encoding.columns import Array
 
 Item = TypeVar("Item")
 
@@ -50,7 +55,7 @@ class LazyList(Sequence[Item], Generic[Item]):
         if isinstance(place, int):
             return self._item(place)
         part = copy(self)
-        part._places = place  # noqa: SLF001 - of the same class
+        part._places = place
         return part
 
     def __iter__(self) -> Iterator[Item]:
@@ -70,8 +75,27 @@ _EMPTY = Message(b"", ((0, 0),))
 _NOWHERE = (0, 0, 0)
 
 
+@cache
+def _columns() -> Any:
+    """Return the module `columns`.
+
+    Raises:
+        ImportError: numpy is not installed.
+    """
+    try:
+        from capnp_rig.wire.encoding import columns
+    except ModuleNotFoundError as error:
+        raise ImportError(f"columns need numpy: pip install 'capnp-rig[numpy]' ({error})") from None
+    return columns
+
+
 class StructList(LazyList[Any]):
-    """A list of struct views."""
+    """A list of struct views, whose numbers are columns, too.
+
+    Examples:
+        >>> records.column("price").sum()  # doctest: +SKIP
+        >>> pandas.DataFrame(records.to_numpy())  # doctest: +SKIP
+    """
 
     __slots__ = ("_data_bytes", "_pointer_bytes", "_segment", "_view")
 
@@ -115,6 +139,61 @@ class StructList(LazyList[Any]):
             pointers = place + data_bytes
             last = pointers + pointer_bytes
             yield view((message, start, end, place, pointers, pointers, last, depth))
+
+    def to_numpy(self) -> "Array":
+        """Return the fields of fixed width as a structured numpy array, a record per struct.
+
+        It is read-only, and shows the message itself if no field is a Bool, is in a union or has
+        another default than zero, and the sender's structs have them all. An enum is its number, a
+        field of a group is named ``group.field``. Of a union ``which`` is the active member, as an
+        index into the members by their ordinals; a member has its default where another is active.
+        Texts, data and other pointers are left out.
+
+        Raises:
+            ImportError: numpy is not installed.
+            MalformedMessage: Filling in what the sender's structs lack exceeds the traversal limit.
+            ViewExpired: The method whose params this is of has returned. Arrays stay valid.
+        """
+        columns = _columns()
+        return columns.read_table(self._rows(columns), columns.layout_of(self._view))  # type: ignore[no-any-return]
+
+    def column(self, name: str, *, categories: bool = False) -> Any:
+        """Return the field `name` of all structs, as `to_numpy` names and reads it.
+
+        That is a read-only numpy array, which shows the message itself unless the field is a Bool,
+        is in a union, or has a default other than zero. With `categories` an enum, or ``which``, is
+        a `pandas.Categorical`. A text, data or another pointer is a lazy list of its values.
+
+        Raises:
+            ValueError: There is no such field, or it has no categories.
+            ImportError, ViewExpired: As `to_numpy`, and pandas is needed for categories.
+        """
+        columns = _columns()
+        layout, rows = columns.layout_of(self._view), self._rows(columns)
+        if categories:
+            return columns.read_categories(rows, layout, name)
+        return (
+            PointerColumn(self, name)
+            if name in layout.pointers
+            else (columns.read_column(rows, layout, name))
+        )
+
+    def _rows(self, columns: Any) -> Any:
+        _ = self.message.buffer
+        return columns.Rows(self.message, self._places, self._data_bytes)
+
+
+class PointerColumn(LazyList[Any]):
+    """A pointer field of each struct of a list; reading an element may raise `MalformedMessage`."""
+
+    __slots__ = ("_get", "_struct")
+
+    def __init__(self, structs: StructList, name: str) -> None:
+        self._get, self._struct = attrgetter(name), structs._item
+        self._places, self.message = structs._places, structs.message
+
+    def _item(self, place: int) -> Any:
+        return self._get(self._struct(place))
 
 
 class OnePointer:

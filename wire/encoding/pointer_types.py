@@ -45,6 +45,7 @@ from capnp_rig.wire.encoding.conversions import (
     Packers,
     as_bytes,
     as_list,
+    has_columns,
     not_bool,
     packed,
     too_long,
@@ -291,7 +292,7 @@ class _Elements(PointerType):
 
 
 class _Structs(_Elements):
-    """A list of mappings of a struct's fields."""
+    """A list of mappings of a struct's fields, or columns of them."""
 
     def __init__(self, codec: Codec) -> None:
         self.codecs = (codec,)
@@ -304,6 +305,8 @@ class _Structs(_Elements):
         return list_accessor(slot, lambda items: StructList(codec.view, items))
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
+        if type(value) is not list and has_columns(value):
+            return self._emit_columns(value, offset, tail)
         items = as_list(value)
         count, section = len(items), len(items) * self._words
         if max(count, section) > MAX_ELEMENTS:
@@ -312,6 +315,22 @@ class _Structs(_Elements):
         tail.append((self._codec.sizes << 32 | count << 2).to_bytes(8, "little"))
         words = write_elements(items, self._codec.writer, self._words, tail)
         return 1 | offset << 2 | COMPOSITE << 32 | section << 35, words + 1
+
+    def _emit_columns(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
+        try:
+            from capnp_rig.wire.encoding.column_writing import write_columns
+        except ModuleNotFoundError as error:
+            raise TypeError(
+                f"columns need numpy: pip install 'capnp-rig[numpy]' ({error})"
+            ) from None
+        tag = len(tail)
+        tail.append(b"")
+        count, words = write_columns(value, self._codec, tail)
+        tail[tag] = (self._codec.sizes << 32 | count << 2).to_bytes(8, "little")
+        return 1 | offset << 2 | COMPOSITE << 32 | count * self._words << 35, words + 1
+
+    def explain(self, value: Any, error: Exception) -> Mistake:
+        return ("", f": {error}") if has_columns(value) else super().explain(value, error)
 
     def _writer(self) -> Writer:
         return self._codec.writer

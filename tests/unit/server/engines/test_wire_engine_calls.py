@@ -435,6 +435,34 @@ def test_c14_data_kept_by_a_plain_method_stays_as_it_was() -> None:
         assert view == before
 
 
+def test_c14_columns_kept_by_a_plain_method_stay_as_they_were() -> None:
+    kept: list[tuple[Any, Any, list[int]]] = []
+
+    def with_numbers(turn: int, count: int) -> Fill:
+        inners = [{"number": turn + at, "name": "x"} for at in range(count)]
+        return lambda params: setattr(params.init("kinds"), "inners", inners)
+
+    async def check(rig: Rig, service: Service) -> None:
+        def keep(params: Any) -> None:
+            inners = params.kinds.inners
+            kept.append((inners.column("number"), inners.to_numpy(), [i.number for i in inners]))
+
+        service.act = keep
+        for turn in range(80):
+            # Small reads, large ones, and a frame in two reads.
+            frame = probe_call(1, "lengths", with_numbers(turn, 2000 if turn % 2 else 10))
+            rig.feed(frame)
+            rig.feed(frame[:50])
+            rig.feed(frame[50:])
+        assert {reply.kind for reply in rig.replies()} == {"results"}
+        assert rig.engine.buffers.held > 0
+
+    rigged(check)
+    assert len(kept) == 160
+    for column, table, before in kept:
+        assert column.tolist() == table["number"].tolist() == before
+
+
 def echoed_data(reply: Reply) -> bytes:
     with RPC.Message.from_bytes(reply.frame) as found:
         content = getattr(found, "return").results.content

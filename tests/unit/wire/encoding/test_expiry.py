@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from capnp_rig.schema import load_schema
-from capnp_rig.wire.encoding.lists import LazyList
+from capnp_rig.wire.encoding.lists import LazyList, StructList
 from capnp_rig.wire.encoding.pointers import ExpiredMessage, Message
 from capnp_rig.wire.encoding.structs import StructView, compile_struct
 from capnp_rig.wire.errors import MalformedMessage, ViewExpired, WireError
@@ -113,6 +113,10 @@ def accesses(view: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "list", lambda: list(view)
     yield "in", lambda: 5 in view
     yield "reversed", lambda: list(reversed(view))
+    if isinstance(view, StructList):
+        yield "table", view.to_numpy
+        for name in view._view._fields:
+            yield f"column {name}", lambda name=name: view.column(name)
 
 
 @pytest.mark.parametrize(("module", "values"), CASES)
@@ -124,7 +128,7 @@ def test_c14_nothing_can_be_read_from_a_view_that_has_expired(
     assert len(views) > 1
     for view in views:
         for _, access in accesses(view):
-            with suppress(MalformedMessage, IndexError):
+            with suppress(MalformedMessage, IndexError, ValueError):
                 access()
     expire(root._at[0])
     for view in views:
@@ -168,6 +172,17 @@ def test_c14_data_and_numbers_that_were_taken_stay() -> None:
         [1, 2],
     )
     assert (text, native["data"]) == ("text", b"data")
+
+
+def test_c14_columns_that_were_taken_stay() -> None:
+    root = opened(*FULL["Kinds"])
+    inners = root.inners
+    table, numbers, names = inners.to_numpy(), inners.column("number"), inners.column("name")
+    assert names[0] == "inner"
+    expire(root._at[0])
+    assert (table.tolist(), numbers.tolist()) == ([(7,), (7,)], [7, 7])
+    with pytest.raises(ViewExpired):
+        _ = names[0]
 
 
 def test_c14_an_expired_view_is_no_value_to_write() -> None:
