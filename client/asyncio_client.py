@@ -243,15 +243,20 @@ class _Protocol(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        data = self._session.data_to_send()
+        session, transport = self._session, self._transport
+        buffers = session.buffers_to_send() if session.has_large else []
+        data = session.data_to_send()
         if (
-            data
-            and self._transport is not None
-            and not self._transport.is_closing()
+            (data or buffers)
+            and transport is not None
+            and not transport.is_closing()
             # The loop may go on in a forked child, to unwind its tasks.
             and self._owner.is_here
         ):
-            self._transport.write(data)
+            if buffers:
+                transport.writelines(buffers)
+            else:
+                transport.write(data)
 
     def _take_rest(self) -> None:
         """Take what had come before a write failed: the transport looks at it no more."""

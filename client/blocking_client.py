@@ -354,7 +354,10 @@ class Client:
         self._unfinished = False
 
     def _send(self) -> None:
-        self._socket.send(self._session.data_to_send())
+        if self._session.has_large:
+            self._socket.send_buffers(self._session.buffers_to_send())
+        else:
+            self._socket.send(self._session.data_to_send())
 
     def _receive(self) -> None:
         try:

@@ -4,17 +4,33 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 from capnp_rig.client.errors import DeadlineExceeded, Disconnected
 from capnp_rig.client.forks import Owner
+from capnp_rig.wire.encoding.pointers import Buffer
 
 # poll(2) takes milliseconds in an int.
 _LONGEST_POLL_S = 86_400.0
-_NOTHING = memoryview(b"")
+# Beyond this a copy into one buffer costs more than a second buffer in the write.
+_SMALL_BYTES = 16_384
+# The kernel takes no more in one write (UIO_MAXIOV).
+_MOST_BUFFERS = 1024
 # How long a server that takes no more bytes has to say why.
 _LAST_WORDS_S = 0.1
+
+
+def _drop(buffers: list[memoryview], size: int) -> None:
+    """Take the first `size` bytes off the buffers, none of which is empty."""
+    whole = 0
+    while size and size >= len(buffers[whole]):
+        size -= len(buffers[whole])
+        whole += 1
+    del buffers[:whole]
+    if size:
+        buffers[0] = buffers[0][size:]
 
 
 def _is_gevents(sock: socket.socket) -> bool:
@@ -39,7 +55,7 @@ class DuplexSocket:
         # gevent's sockets wait for bytes in 20 µs less than its poll.
         self._waits_itself = _is_gevents(sock)
         self.owner = Owner()
-        self._unsent = _NOTHING
+        self._unsent: list[memoryview] = []
         # Made once: it takes 1 µs.
         self._arriving = select.poll()
         self._arriving.register(sock, select.POLLIN)
@@ -55,7 +71,11 @@ class DuplexSocket:
 
     def queue(self, data: bytes) -> None:
         """Send `data` with the next `flush`."""
-        self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
+        unsent = self._unsent
+        if unsent and len(unsent[-1]) + len(data) < _SMALL_BYTES:
+            data = bytes(unsent.pop()) + data
+        if data:
+            unsent.append(memoryview(data))
 
     def send(self, data: bytes) -> None:
         """Send `data`: `queue` and `flush` in one, which are 0.5 µs more where all is taken."""
@@ -68,9 +88,14 @@ class DuplexSocket:
                 self._failure = error.strerror or str(error)
                 return
             if size < len(data):
-                self._unsent = memoryview(data)[size:]
+                self._unsent.append(memoryview(data)[size:])
             return
         self.queue(data)
+        self.flush()
+
+    def send_buffers(self, buffers: Iterable[Buffer]) -> None:
+        """Send what lies in `buffers`, uncopied: they must not change until they are sent."""
+        self._unsent += map(memoryview, buffers)
         self.flush()
 
     def flush(self) -> None:
@@ -78,15 +103,21 @@ class DuplexSocket:
 
         If the connection is lost, `receive` reports it after what the server had sent.
         """
+        unsent = self._unsent
         try:
-            while self._unsent:
-                size = self._socket.send(self._unsent)
-                self._unsent = self._unsent[size:] if size < len(self._unsent) else _NOTHING
+            while unsent:
+                # For a single buffer `send` takes 0.5 µs less.
+                sent = (
+                    self._socket.send(unsent[0])
+                    if len(unsent) == 1
+                    else self._socket.sendmsg(unsent[:_MOST_BUFFERS])
+                )
+                _drop(unsent, sent)
         except BlockingIOError:
             return
         except OSError as error:
             self._failure = error.strerror or str(error)
-            self._unsent = _NOTHING
+            unsent.clear()
 
     def wait(self, deadline_s: float) -> bool:
         """Wait until bytes can be sent or received; return whether it is time to receive.

@@ -111,6 +111,15 @@ class Session:
         """Return the bytes to send now."""
         return self._wire.data_to_send()
 
+    @property
+    def has_large(self) -> bool:
+        """Whether to send `buffers_to_send`, which does not copy large parts."""
+        return self._wire.has_large
+
+    def buffers_to_send(self) -> list[Buffer]:
+        """Return the bytes to send now, in order."""
+        return self._wire.buffers_to_send()
+
     def receive_data(self, data: Buffer) -> Iterator[Outcome]:
         """Take received bytes; yield the calls that ended.
 

@@ -1,6 +1,9 @@
 """A transport of asyncio's that keeps everything, for protocols without a socket."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from capnp_rig.wire.encoding.pointers import Buffer
 
 
 class Transport:
@@ -20,6 +23,9 @@ class Transport:
         if len(self.unread) > self.high and not self._is_paused:
             self._is_paused = True
             self.protocol.pause_writing()
+
+    def writelines(self, buffers: Iterable[Buffer]) -> None:
+        self.write(b"".join(buffers))
 
     def read(self, size: int = 1 << 60) -> bytes:
         data, self.unread = self.unread[:size], self.unread[size:]

@@ -101,6 +101,9 @@ class FakeTransport(asyncio.Transport):
         else:
             self._send(bytes(data))
 
+    def writelines(self, buffers: Any) -> None:
+        self.write(b"".join(buffers))
+
     def resume(self) -> None:
         self.is_stalled = False
         if self._unsent:

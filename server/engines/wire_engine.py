@@ -326,7 +326,13 @@ class _Connection(asyncio.BufferedProtocol):
         self._wire.send_exception(question_id, RemoteError(text))
 
     def _flush(self) -> None:
-        data = self._wire.data_to_send()
+        wire = self._wire
+        if wire.has_large:
+            buffers = wire.buffers_to_send()
+            self._added_bytes += sum(map(len, buffers))
+            self._transport.writelines(buffers)
+            return
+        data = wire.data_to_send()
         if data:
             # First: the write may start the stall timer, which counts from there.
             self._added_bytes += len(data)

@@ -1,6 +1,7 @@
 """Values of fields as they are written: numbers by their formats, bytes, lists, enumerants."""
 
 import struct
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -111,15 +112,40 @@ def too_long(count: int) -> str:
     return f"{count} elements are more than a list holds, {MAX_ELEMENTS}"
 
 
+_SIZES = {code: struct.calcsize(f"<{code}") for code in FORMATS.values()}
+# The kind of a buffer's numbers, by their format.
+_KINDS = {
+    code: kind
+    for kind, codes in (("int", "bhilqn"), ("uint", "BHILQN"), ("float", "fd"))
+    for code in codes
+}
+
+
 def packed(value: Any, code: str) -> bytes | memoryview:
     """Return the little-endian bytes of a list of numbers; a buffer that cannot change as a view.
 
-    As in `as_bytes`, one that can be written is copied.
+    As in `as_bytes`, one that can be written is copied. A buffer of numbers of another type, or in
+    the other byte order, is converted number by number.
+
+    Raises:
+        TypeError: It is neither a list of numbers nor a buffer of them in one dimension.
+        struct.error, OverflowError: A number does not fit.
     """
     try:
         view = memoryview(value)
     except TypeError:
         return struct.pack(f"<{len(value)}{code}", *value)
-    if view.format != code or view.ndim != 1 or not view.contiguous:
-        return struct.pack(f"<{len(view)}{code}", *view.tolist())
-    return view.cast("B") if view.readonly else view.tobytes()
+    if view.ndim != 1:
+        raise TypeError(f"expected numbers in one dimension, not in {view.ndim}")
+    order, given = "@", view.format
+    if given[0] in "@=<>!":
+        order, given = given[0], given[1:]
+    is_little = order == "<" or (order in "@=" and sys.byteorder == "little")
+    # The same type may have another letter: numpy's int64 is "l".
+    if is_little and _KINDS.get(given) == _KINDS[code] and view.itemsize == _SIZES[code]:
+        return as_bytes(view)
+    try:
+        numbers = struct.unpack(f"{order}{len(view)}{given}", view.tobytes())
+    except struct.error:
+        raise TypeError(f"expected numbers, not a buffer of {view.format!r}") from None
+    return struct.pack(f"<{len(view)}{code}", *numbers)

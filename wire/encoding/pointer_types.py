@@ -223,7 +223,8 @@ class _Bools(PointerType):
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
         digits = [
             "1" if item is True else "0" if item is False else str(not_bool(item))
-            for item in as_list(value)
+            # Of numpy's own bools there are two, too.
+            for item in as_list(value.tolist() if hasattr(value, "tolist") else value)
         ]
         count = len(digits)
         if count > MAX_ELEMENTS:

@@ -100,7 +100,9 @@ class ClientConnection(Connection):
         if self._bootstrap_error is not None:
             raise LocalProtocolError(f"no bootstrap interface: {self._bootstrap_error.reason}")
         question_id = self._free_ids[-1] if self._free_ids else self._next_id
-        self._check_size(params[2] + self._head_words)
+        words = params[2] + self._head_words
+        if words > self._large_words:
+            self._take_large(words)
         self._out += encode_call(question_id, self._target, interface_id, method_id, params)
         if self._free_ids:
             self._free_ids.pop()

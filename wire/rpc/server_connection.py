@@ -87,8 +87,8 @@ class ServerConnection(Connection):
             LocalProtocolError: No such call is waiting.
         """
         words = results[2] + RESULTS_HEAD_WORDS
-        if words > self._max_words:
-            self._check_size(words)
+        if words > self._large_words:
+            self._take_large(words)
         answers = self._answers
         if answers.get(question_id) is _RUNNING and not self._ended:
             del answers[question_id]
@@ -150,7 +150,7 @@ class ServerConnection(Connection):
         # `uncounted` is what `calls_left` was when `inline_calls` was last brought up to date.
         uncounted = calls_left = limits.inline_calls
         words_left = limits.inline_words
-        out, max_results = self._out, self._max_words - RESULTS_HEAD_WORDS
+        out, most_words = self._out, self._large_words - RESULTS_HEAD_WORDS
         buffer = decoder.begin(data)
         at, size = 0, len(buffer)
         try:
@@ -192,7 +192,7 @@ class ServerConnection(Connection):
                     self._handle_rare(layout, buffer, start)
                 if method is not None:
                     outcome = method(params)
-                    if type(outcome) is tuple and outcome[2] <= max_results:
+                    if type(outcome) is tuple and outcome[2] <= most_words:
                         # The same as `_answer`, written out: it saves a call in every call.
                         out.append(results_head(question_id, outcome[0], outcome[2]))
                         out += outcome[1]
@@ -227,6 +227,8 @@ class ServerConnection(Connection):
         if words > self._max_words:
             self._out += encode_exception(question_id, RemoteError(self._too_large(words)))
             return 0
+        if words > self._large_words:
+            self._take_large(words)
         out = self._out
         out.append(results_head(question_id, outcome[0], outcome[2]))
         out += outcome[1]

@@ -489,6 +489,29 @@ def test_c14_data_of_the_params_may_be_the_results() -> None:
     rigged(check)
 
 
+def test_c14_large_results_that_wait_to_be_sent_do_not_change() -> None:
+    # As uvloop's transport holds them while the peer does not read.
+    waiting: list[Any] = []
+
+    async def check(rig: Rig, service: Service) -> None:
+        rig.transport.writelines = waiting.extend  # type: ignore[method-assign,assignment]
+        service.act = lambda params: {"kinds": {"data": params.kinds.data}}
+        for number in range(1, 21):
+            rig.feed(probe_call(number, "echo", with_data(bytes([number]) * 200_000)))
+        assert any(type(part) is memoryview for part in waiting)
+        assert rig.engine.buffers.held > 0
+        replies = [decoded(frame) for frame in split(b"".join(waiting))]
+        assert {reply.id: echoed_data(reply) for reply in replies} == {
+            number: bytes([number]) * 200_000 for number in range(1, 21)
+        }
+        waiting.clear()
+        for _ in range(64):
+            rig.engine.buffers.room()
+        assert rig.engine.buffers.held == 0
+
+    rigged(check)
+
+
 @pytest.mark.parametrize("method", ["large", "largeLater"])
 def test_c14_a_service_may_fill_its_result_buffer_again(method: str) -> None:
     async def check(rig: Rig, service: Service) -> None:

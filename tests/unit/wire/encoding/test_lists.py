@@ -1,12 +1,15 @@
 """Lists of structs, texts, data, bools, enumerants and lists, against pycapnp on the same bytes."""
 
+import ctypes
 import random
 import struct
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import capnp
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -531,3 +534,55 @@ def test_more_than_a_list_holds_is_refused_before_it_is_written(
     monkeypatch.setattr("capnp_rig.wire.encoding.conversions.list", ManyEmpties, raising=False)
     with pytest.raises(EncodeError, match=f"Lists.{name}: 536870912 .* more than a list holds"):
         LISTS.pack({name: ()})
+
+
+NUMBERS = compile_struct(
+    load_schema(Path(__file__).parents[3] / "data" / "kinds.capnp").Kinds.schema
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "buffer", "expected"),
+    [
+        ("longs", np.array([1, -2]), [1, -2]),
+        ("longs", np.array([1, -2], ">i8"), [1, -2]),
+        ("longs", np.arange(6)[::-2], [5, 3, 1]),
+        ("longs", np.array([1, 2], "u1"), [1, 2]),
+        ("longs", array("i", [3, -4]), [3, -4]),
+        ("shorts", np.array([1, -2]), [1, -2]),
+        ("bytes", np.array([1, 2], "i2"), [1, 2]),
+        ("doubles", np.array([1, 2], "f2"), [1, 2]),
+        ("doubles", np.array([1, 2], ">f4"), [1, 2]),
+        ("doubles", np.array([1, 2]), [1, 2]),
+        ("doubles", (ctypes.c_double * 2)(1, 2), [1, 2]),
+        ("floats", np.array([1, 2.5]), [1, 2.5]),
+        ("doubles", np.zeros(0), []),
+        ("flags", np.array([True, False]), [True, False]),
+        ("hues", np.array([2, 0]), ["blue", "red"]),
+        ("grid", np.array([[1, 2], [3, 4]], "i2"), [[1, 2], [3, 4]]),
+        ("data", np.array([1, 2], ">u2"), [0, 1, 0, 2]),
+        ("data", np.arange(6, dtype="u1")[::2], [0, 2, 4]),
+    ],
+)
+def test_numbers_of_any_buffer_are_written(field: str, buffer: Any, expected: list[Any]) -> None:
+    fixed = memoryview(buffer).toreadonly()
+    for value in (buffer, buffer if field in {"flags", "grid"} else fixed):
+        view = NUMBERS.from_bytes(NUMBERS.to_bytes({field: value}))
+        assert [list(e) if field == "grid" else e for e in getattr(view, field)] == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "buffer", "error"),
+    [
+        ("longs", np.array([1.5]), "required argument is not an integer"),
+        ("shorts", np.array([40_000]), "short format requires"),
+        ("longs", np.array([[1]]), "expected numbers in one dimension, not in 2"),
+        ("doubles", np.zeros(2, "c16"), "expected numbers, not a buffer of 'Zd'"),
+        ("longs", np.zeros(2, [("a", "i4")]), "expected numbers, not a buffer of 'T{i:a:}'"),
+        ("longs", np.zeros(2, "M8[us]"), "cannot include dtype 'M' in a buffer"),
+    ],
+)
+def test_a_buffer_of_something_else_is_refused(field: str, buffer: Any, error: str) -> None:
+    with pytest.raises(EncodeError) as refused:
+        NUMBERS.pack({field: buffer})
+    assert str(refused.value).startswith(f"Kinds.{field}: {error}")

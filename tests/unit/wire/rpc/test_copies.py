@@ -1,14 +1,21 @@
 """How often the bytes of a large message are copied, by counting what is allocated."""
 
 import tracemalloc
+from array import array
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.encoded import EncodedTuple
-from capnp_rig.wire.encoding.pointers import StructTuple
+from capnp_rig.wire.encoding.pointers import Buffer, StructTuple
 from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.rpc.client_connection import ClientConnection
-from capnp_rig.wire.rpc.connection import Answers
+from capnp_rig.wire.rpc.connection import Answered, Answers, Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.message_encoder import encode_bootstrap_results
 from capnp_rig.wire.rpc.server_connection import ServerConnection
@@ -16,6 +23,7 @@ from capnp_rig.wire.rpc.server_connection import ServerConnection
 DESCRIBE = compile_interface(load_schema("tensor.capnp").TensorService).methods["describe"]
 SIZE = 1 << 20
 READ_BYTES = 262_144
+DATA = Path(__file__).parents[3] / "data"
 
 
 def echo(params: StructTuple | None) -> EncodedTuple:
@@ -111,3 +119,94 @@ def test_a_buffer_that_its_owner_fills_again_is_no_part_of_the_message() -> None
         data[:] = b"later"
         # One that says that it cannot change is taken at its word, and not copied.
         assert (b"later" if fixed else b"first") in b"".join(parts)
+
+
+def connected() -> tuple[ClientConnection, ServerConnection]:
+    client, server = ClientConnection(), ServerConnection()
+    server.receive_data(client.data_to_send())
+    server.data_to_send()
+    client.receive_data(encode_bootstrap_results(0, 0))
+    server.receive_data(client.data_to_send())
+    return client, server
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """Return how many bytes are allocated at a time while `work` runs."""
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    work()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak - before
+
+
+LISTS = compile_struct(load_schema(DATA / "kinds.capnp").Kinds.schema).compile()
+NUMBERS = array("d", bytes(SIZE))
+READ_ONLY = np.zeros(SIZE // 8)
+READ_ONLY.flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("data", bytes(SIZE)),
+        ("data", memoryview(NUMBERS).toreadonly()),
+        ("data", READ_ONLY),
+        ("doubles", memoryview(NUMBERS).toreadonly()),
+        ("doubles", READ_ONLY),
+        ("longs", np.frombuffer(bytes(SIZE), "<i8")),
+        ("bytes", bytes(SIZE)),
+    ],
+)
+def test_what_cannot_change_leaves_without_a_copy(field: str, value: Any) -> None:
+    client, server = connected()
+    size = len(bytes(value))
+    sent: list[Buffer] = []
+
+    def call() -> None:
+        client.call(1, 2, LISTS.pack({field: value, "text": "x"}))
+        assert client.has_large
+        sent.extend(client.buffers_to_send())
+        assert not client.has_large
+
+    assert peak_of(call) < 10_000
+    (called,) = server.receive_data(b"".join(sent))
+    assert isinstance(called, Called)
+    results = LISTS.pack({field: value, "text": "x"})
+    answer: list[Buffer] = []
+
+    def respond() -> None:
+        server.send_results(called.question_id, results)
+        answer.extend(server.buffers_to_send())
+
+    assert peak_of(respond) < 10_000
+    (answered,) = client.receive_data(b"".join(answer))
+    assert isinstance(answered, Answered)
+    view = LISTS.open(answered.content)
+    assert (getattr(view, field).nbytes, view.text) == (size, "x")
+    # And the buffer is the caller's own.
+    given = np.frombuffer(value, "u1")
+    assert sum(np.shares_memory(given, np.frombuffer(part, "u1")) for part in sent) == 1
+
+
+def test_small_parts_are_joined() -> None:
+    client, _ = connected()
+    many = [{"number": at} for at in range(20_000)]
+    client.call(1, 2, LISTS.pack({"inners": many, "data": bytes(SIZE)}))
+    assert [len(buffer) >= SIZE for buffer in client.buffers_to_send()] == [False, True, False]
+    assert client.buffers_to_send() == []
+
+
+def test_structs_from_columns_are_written_once() -> None:
+    codec = compile_struct(load_schema("records.capnp").Records.schema)
+    table = codec.from_bytes(codec.to_bytes({"records": [{"id": 1}] * 20_000})).records.to_numpy()
+    size = len(codec.to_bytes({"records": table}))
+    # The words themselves, and a little for a column at a time; nothing per record.
+    assert size < peak_of(lambda: codec.pack({"records": table})) < 1.2 * size
+
+
+def test_reading_a_column_allocates_nothing() -> None:
+    codec = compile_struct(load_schema("records.capnp").Records.schema)
+    frame = codec.to_bytes({"records": [{"id": at} for at in range(20_000)]})
+    assert codec.from_bytes(frame).records.column("id").sum() == sum(range(20_000))
+    assert peak_of(lambda: codec.from_bytes(frame).records.column("id")) < 4096
