@@ -12,7 +12,7 @@ from typing import Any
 from capnp_rig.loadtest.bench.case_times import CaseTimes
 from capnp_rig.loadtest.bench.pair_figures import interval_figure
 from capnp_rig.loadtest.bench.plan import CAPNP, Case, Plan, groups, ratios_of
-from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
+from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, COLUMN_CONTRACTS, READ_ALL, READ_ONE
 from capnp_rig.loadtest.stats.crossover import find_crossover
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.pair_statistics import (
@@ -26,7 +26,7 @@ from capnp_rig.loadtest.stats.pair_statistics import (
 )
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
-_BY_SIZE = (BUILD_ENCODE, READ_ONE, READ_ALL)
+_BY_SIZE = (BUILD_ENCODE, READ_ONE, READ_ALL, *COLUMN_CONTRACTS)
 # A curve through fewer points says little about where it crosses.
 _LEAST_POINTS = 3
 _RATIO_UNIT = "times as fast"

@@ -19,6 +19,7 @@ from capnp_rig.loadtest.codecs.codec import (
     BUILD,
     BUILD_ENCODE,
     COLD,
+    COLUMN_CONTRACTS,
     CONTRACTS,
     ENCODE,
     OPEN,
@@ -33,12 +34,12 @@ from capnp_rig.loadtest.codecs.codec import (
     percent_of,
     reading,
 )
-from capnp_rig.loadtest.codecs.messages import FIXED_BYTES, SIZES_BYTES, Message
+from capnp_rig.loadtest.codecs.messages import FIXED_BYTES, RECORD_BYTES, SIZES_BYTES, Message
 
 # What ratios are taken against: the fastest common copying codec, and what does not copy
-# a tensor either.
-ORJSON, OUT_OF_BAND = "orjson", "pickle 5 out of band"
-BASELINES = (ORJSON, OUT_OF_BAND)
+# a tensor either; where columns are read, also what lays them out for that.
+ORJSON, OUT_OF_BAND, ARROW = "orjson", "pickle 5 out of band", "Arrow IPC"
+BASELINES = (ORJSON, OUT_OF_BAND, ARROW)
 CAPNP = ("wire", "pycapnp", "pycapnp packed", "pycapnp keywords", "pycapnp view")
 # A second timing of a baseline, to be held against its first.
 AGAIN = " again"
@@ -58,6 +59,17 @@ TRAVELLERS = (
     OUT_OF_BAND,
     "flatbuffers",
 )
+# Others take seconds per call for 100,000 records.
+_TABLE_CODECS = (
+    "wire",
+    ORJSON,
+    "msgspec JSON",
+    "msgspec MessagePack",
+    "protobuf",
+    OUT_OF_BAND,
+    ARROW,
+)
+_MANY_RECORDS_BYTES = 10_000 * RECORD_BYTES
 _COLD_SIZE_BYTES = 1 << 20
 # A frame of 4 MiB is over the limit of an RPC connection; base64 adds a third.
 _MOST_ECHOED_BYTES = 1 << 20
@@ -118,11 +130,12 @@ class Case:
 class Plan:
     """What is timed and weighed, and for how long.
 
-    `text_sizes` and `tensor_sizes` are for the headlines, in bytes; `more` has contracts beyond
-    them, and the sizes for these. `round_trips` has the sizes of round trips, in memory and over
-    each transport, `echoed` those of the transports' floors. A case gets `case_s` seconds in each
-    process, at least `min_rounds` rounds. `memory` and `encoded` say at which size each message
-    is weighed, `memory_codecs` by which codecs (None for all) and `memory_processes` how often.
+    `text_sizes`, `tensor_sizes` and `table_sizes` are for the headlines, in bytes; `more` has
+    contracts beyond them, and the sizes for these. `round_trips` has the sizes of round trips, in
+    memory and over each transport, `echoed` those of the transports' floors. A case gets `case_s`
+    seconds in each process, at least `min_rounds` rounds. `memory` and `encoded` say at which size
+    each message is weighed, `memory_codecs` by which codecs (None for all) and `memory_processes`
+    how often.
     """
 
     name: str
@@ -131,6 +144,7 @@ class Plan:
     min_rounds: int
     text_sizes: Sequence[int]
     tensor_sizes: Sequence[int]
+    table_sizes: Sequence[int]
     more: Mapping[Message, tuple[Sequence[str], Sequence[int]]]
     round_trips: Mapping[Message, Sequence[int]]
     echoed: Sequence[int]
@@ -145,11 +159,14 @@ _PARTS = tuple(reading(percent) for percent in (1, 10, 50))
 _FEW_PARTS = _PARTS[:2]
 _ONCE = (OPEN, TO_NATIVE)
 _TRIPS = (ROUND_TRIP, *TRANSPORTED)
-_EVERYTHING = tuple(contract for contract in CONTRACTS if contract not in {SEGMENTS, COLD, *_TRIPS})
-_RECORD_BYTES, _RECORDS_BYTES = FIXED_BYTES[Message.RECORD], FIXED_BYTES[Message.RECORDS]
+_OF_SOME_MESSAGES = {SEGMENTS, COLD, *_TRIPS, *COLUMN_CONTRACTS}
+_EVERYTHING = tuple(contract for contract in CONTRACTS if contract not in _OF_SOME_MESSAGES)
+_RECORDS_BYTES = FIXED_BYTES[Message.RECORDS]
+_TABLE_SIZES = tuple(count * RECORD_BYTES for count in (100, 1_000, 100_000))
 _HEADLINES = {
     Message.TEXT: (BUILD_ENCODE, READ_ALL),
     Message.TENSOR: (BUILD_ENCODE, READ_ONE, READ_ALL),
+    Message.TABLE: COLUMN_CONTRACTS,
 }
 
 PLANS = {
@@ -162,9 +179,10 @@ PLANS = {
             min_rounds=5,
             text_sizes=SIZES_BYTES,
             tensor_sizes=SIZES_BYTES,
+            table_sizes=_TABLE_SIZES,
             more={
                 Message.TEXT: ((BUILD, ENCODE, *_ONCE), (64, 1 << 14, 1 << 22)),
-                Message.RECORD: (_EVERYTHING, (_RECORD_BYTES,)),
+                Message.RECORD: (_EVERYTHING, (RECORD_BYTES,)),
                 Message.RECORDS: (_EVERYTHING, (_RECORDS_BYTES,)),
                 Message.TENSOR: (
                     (BUILD, ENCODE, SEGMENTS, *_PARTS, *_ONCE),
@@ -173,7 +191,7 @@ PLANS = {
             },
             round_trips={
                 Message.TEXT: (64, 1 << 14, _MOST_ECHOED_BYTES),
-                Message.RECORD: (_RECORD_BYTES,),
+                Message.RECORD: (RECORD_BYTES,),
                 Message.RECORDS: (_RECORDS_BYTES,),
                 Message.TENSOR: (1 << 10, 1 << 16, _MOST_ECHOED_BYTES),
             },
@@ -193,10 +211,11 @@ PLANS = {
             min_rounds=3,
             text_sizes=(1 << 6, 1 << 12, 1 << 18, 1 << 22),
             tensor_sizes=SIZES_BYTES[::2],
+            table_sizes=_TABLE_SIZES,
             more={
                 Message.RECORD: (
                     (BUILD_ENCODE, OPEN, READ_ONE, *_FEW_PARTS, READ_ALL),
-                    (_RECORD_BYTES,),
+                    (RECORD_BYTES,),
                 ),
                 Message.RECORDS: (
                     (BUILD_ENCODE, READ_ONE, *_FEW_PARTS, READ_ALL),
@@ -219,12 +238,13 @@ PLANS = {
             min_rounds=3,
             text_sizes=(64,),
             tensor_sizes=(64, 256, 1024),
+            table_sizes=_TABLE_SIZES[:1],
             more={Message.TENSOR: ((SEGMENTS, OPEN, *_PARTS), (64,))},
             round_trips={Message.TENSOR: (64,)},
             echoed=(64,),
             memory={Message.TENSOR: 1 << 20},
             memory_processes=1,
-            encoded={Message.RECORD: _RECORD_BYTES},
+            encoded={Message.RECORD: RECORD_BYTES},
             memory_codecs=("wire", ORJSON),
         ),
     )
@@ -233,7 +253,11 @@ PLANS = {
 
 def groups(plan: Plan) -> list[list[Case]]:
     """Return the cases; those of a group are compared with each other."""
-    sizes = {Message.TEXT: plan.text_sizes, Message.TENSOR: plan.tensor_sizes}
+    sizes = {
+        Message.TEXT: plan.text_sizes,
+        Message.TENSOR: plan.tensor_sizes,
+        Message.TABLE: plan.table_sizes,
+    }
     listed = [
         _group(message, contract, size)
         for message, contracts in _HEADLINES.items()
@@ -260,7 +284,9 @@ def _group(message: Message, contract: str, size: int) -> list[Case]:
     names = [
         name
         for name, codec in CODECS.items()
-        if codec.supports(message, contract) and (contract not in TRANSPORTED or name in TRAVELLERS)
+        if codec.supports(message, contract)
+        and (contract not in TRANSPORTED or name in TRAVELLERS)
+        and (message is not Message.TABLE or size < _MANY_RECORDS_BYTES or name in _TABLE_CODECS)
     ]
     again = [name + AGAIN for name in BASELINES if name in names]
     return [Case(subject, message, contract, size) for subject in [*names, *again]]

@@ -36,6 +36,7 @@ _CODEC_PACKAGES = (
     "protobuf",
     "flatbuffers",
     "numpy",
+    "pyarrow",
     "zstandard",
     "pycapnp",
 )

@@ -4,6 +4,8 @@
 contracts. The first of `CODECS` that a ratio is taken against is `BASELINE`.
 """
 
+from importlib.util import find_spec
+
 from capnp_rig.loadtest.codecs.codec import Codec
 from capnp_rig.loadtest.codecs.flatbuffers_tables import FLATBUFFERS
 from capnp_rig.loadtest.codecs.json_documents import JSON, ORJSON
@@ -18,6 +20,13 @@ from capnp_rig.loadtest.codecs.pycapnp_messages import (
     PYCAPNP_VIEW,
 )
 from capnp_rig.loadtest.codecs.wire_views import WIRE
+
+# pyarrow is an extra of its own: it is larger than all the others together.
+_ARROW: list[Codec] = []
+if find_spec("pyarrow") is not None:
+    from capnp_rig.loadtest.codecs.arrow_batches import ARROW
+
+    _ARROW.append(ARROW)
 
 CODECS: dict[str, Codec] = {
     codec.name: codec
@@ -36,5 +45,6 @@ CODECS: dict[str, Codec] = {
         PICKLE,
         PICKLE_OUT_OF_BAND,
         FLATBUFFERS,
+        *_ARROW,
     )
 }

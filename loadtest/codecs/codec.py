@@ -12,6 +12,11 @@ A contract is what is inside the clock:
                         opened, and that share of the fields fed to a checksum (`reading`): the
                         readers' headline
     open+read 100% cold the same, of frames that are no longer in any cache
+    open+read one column / numeric columns
+                        a table of records opened, and the prices, or all numeric fields, summed as
+                        numpy arrays
+    build+encode one column / numeric columns
+                        numpy arrays → bytes of records that have these fields alone
     to native           bytes → Python values, or a numpy array, that no longer touch them
     round trip in memory
                         build+encode, then open+read 100 %, without a transport
@@ -25,12 +30,23 @@ serialised already, and its `encode` only hands out the bytes.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from capnp_rig.loadtest.codecs.messages import Message
-from capnp_rig.loadtest.codecs.reading import ONE_FIELD, PERCENTS, Read, Share, checksum, same
+from capnp_rig.loadtest.codecs.messages import Message, Record, Table
+from capnp_rig.loadtest.codecs.reading import (
+    COLUMNS,
+    NUMERIC_COLUMNS,
+    ONE_COLUMN,
+    ONE_FIELD,
+    PERCENTS,
+    Read,
+    Share,
+    checksum,
+    same,
+    total,
+)
 from capnp_rig.loadtest.stats.contracts import Contract, Stage
 
 # Types of the formats' own: values as `messages.native` returns them or equal ones, what a
@@ -48,10 +64,18 @@ ROUND_TRIP = Contract.IN_MEMORY
 
 def reading(share: Share) -> Contract:
     """Return the contract that opens and reads a share of the fields."""
-    return Contract(f"open+read {share}" if share == ONE_FIELD else f"open+read {share}%")
+    return Contract(f"open+read {share}" if isinstance(share, str) else f"open+read {share}%")
 
 
-OPEN_READS: Mapping[str, Share] = {reading(share): share for share in (ONE_FIELD, *PERCENTS)}
+OPEN_READS: Mapping[str, Share] = {
+    reading(share): share for share in (ONE_FIELD, *PERCENTS, *COLUMNS)
+}
+COLUMN_WRITES: Mapping[str, Share] = {
+    Contract.WRITE_COLUMN: ONE_COLUMN,
+    Contract.WRITE_COLUMNS: NUMERIC_COLUMNS,
+}
+# Of a table; nothing else is.
+COLUMN_CONTRACTS = (*map(reading, COLUMNS), Contract.WRITE_COLUMN, Contract.WRITE_COLUMNS)
 WRITING = (BUILD, ENCODE, BUILD_ENCODE)
 SOCKET_PAIR, TCP, RPC = Stage
 TRANSPORTS = tuple(Stage)
@@ -77,7 +101,8 @@ class MessageCodec:
 
     `reads` has a reader of what `open` returns for each share of the fields; a text has the
     whole only. Of `build_encode` and `open_reads` those are given that have a better way than
-    one call after the other. `note` says what is not as the format's name promises.
+    one call after the other. `column_writes` has what writes columns of a table. `note` says what
+    is not as the format's name promises.
     """
 
     build: Callable[[Native], Built]
@@ -88,6 +113,7 @@ class MessageCodec:
     build_encode: Callable[[Native], Frame] | None = None
     open_reads: Mapping[Share, Callable[[Frame], float]] = field(default_factory=dict)
     segments: Callable[[Native], Sequence[Frame]] | None = None
+    column_writes: Mapping[Share, Callable[[Native], Frame]] = field(default_factory=dict)
     note: str = ""
 
     def writer(self) -> Callable[[Native], Frame]:
@@ -117,7 +143,7 @@ class Codec:
     def supports(self, message: Message, contract: str) -> bool:
         """Tell whether it is timed under a contract with a message."""
         paths = self.messages.get(message)
-        if paths is None:
+        if paths is None or (message is Message.TABLE) != (contract in COLUMN_CONTRACTS):
             return False
         if contract in WRITING:
             return self.writes
@@ -125,8 +151,50 @@ class Codec:
             return self.writes and paths.segments is not None
         if contract == ROUND_TRIP or contract in TRANSPORTED:
             return self.writes and self.reads
+        if contract in COLUMN_WRITES:
+            return self.writes and COLUMN_WRITES[contract] in paths.column_writes
         share = OPEN_READS.get(contract.removesuffix(" cold"))
         return self.reads and (share is None or share in paths.reads)
+
+
+def table_codec(
+    write_records: Callable[[Sequence[Record]], Frame],
+    read: Callable[[Frame, Sequence[str]], Iterable[Any]],
+    write: Callable[[Table, Sequence[str]], Frame],
+    note: str = "",
+) -> MessageCodec:
+    """Return how a format carries a table.
+
+    `write_records` writes whole records. `read` returns the columns that have some names, from the
+    bytes of any records, and `write` writes these alone.
+    """
+
+    def reader(names: Sequence[str]) -> Read:
+        return lambda frame: total(read(frame, names))
+
+    def writer(names: Sequence[str]) -> Callable[[Table], Frame]:
+        return lambda table: write(table, names)
+
+    return MessageCodec(
+        build=lambda table: table.records,
+        encode=write_records,
+        open=lambda frame: frame,
+        reads={share: reader(names) for share, names in COLUMNS.items()},
+        to_native=lambda frame: list(read(frame, COLUMNS[NUMERIC_COLUMNS])),
+        column_writes={share: writer(names) for share, names in COLUMNS.items()},
+        note=note,
+    )
+
+
+def _verify_table(codec: MessageCodec, values: Native) -> Frame:
+    frame = codec.writer()(values)
+    for share in COLUMNS:
+        expected = checksum(Message.TABLE, values, share)
+        read = codec.reader(share)
+        sums = {read(frame), read(codec.column_writes[share](values))}
+        if sums != {expected}:
+            raise CodecMismatch(f"{share} of a table gives {sums}, not {expected}")
+    return frame
 
 
 def verify(codec: MessageCodec, message: Message, values: Native) -> Frame:
@@ -135,6 +203,8 @@ def verify(codec: MessageCodec, message: Message, values: Native) -> Frame:
     Raises:
         CodecMismatch: One does not.
     """
+    if message is Message.TABLE:
+        return _verify_table(codec, values)
     frame = codec.writer()(values)
     frames = {"build+encode": frame, "encode": codec.encode(codec.build(values))}
     if codec.segments is not None:
@@ -164,6 +234,9 @@ def timed_call(
         write = codec.writer() if contract == BUILD_ENCODE else codec.segments
         assert write is not None, "asked only of codecs that support the contract"
         return lambda: write(values)
+    if contract in COLUMN_WRITES:
+        write_columns = codec.column_writes[COLUMN_WRITES[contract]]
+        return lambda: write_columns(values)
     if contract == ROUND_TRIP:
         writer, reader = codec.writer(), codec.reader(100)
         return lambda: reader(writer(values))
@@ -220,6 +293,9 @@ def check_outcome(
             frame = b"".join(frame)
         back = outcome if contract == TO_NATIVE else codec.to_native(frame)
         is_right = same(message, back, values)
+    elif contract in COLUMN_WRITES:
+        share = COLUMN_WRITES[contract]
+        is_right = codec.reader(share)(outcome) == checksum(message, values, share)
     elif contract == OPEN:
         is_right = codec.reads[100](outcome) == checksum(message, values, 100)
     else:

@@ -16,11 +16,27 @@ from typing import Any
 import orjson
 import pybase64
 
-from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
+from capnp_rig.loadtest.codecs.codec import (
+    Built,
+    Codec,
+    Frame,
+    MessageCodec,
+    Native,
+    Opened,
+    table_codec,
+)
 from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
-from capnp_rig.loadtest.codecs.plain import dict_codecs, record_dict, tensor_dict, tensor_of
-from capnp_rig.loadtest.codecs.reading import readers
+from capnp_rig.loadtest.codecs.plain import (
+    dict_codecs,
+    record_dict,
+    row_dicts,
+    tensor_dict,
+    tensor_of,
+)
+from capnp_rig.loadtest.codecs.reading import COLUMNS, columns_of, readers
 
+_columns = columns_of('r["{}"]')
+_ROWS = {names: row_dicts(names) for names in COLUMNS.values()}
 _dumps_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -81,6 +97,11 @@ def _codec(
                 open=loads,
                 reads=reads[Message.TENSOR],
                 to_native=tensor_to_native,
+            ),
+            Message.TABLE: table_codec(
+                lambda records: dumps({"records": [build_record(each) for each in records]}),
+                lambda frame, names: _columns(loads(frame)["records"], names),
+                lambda table, names: dumps({"records": _ROWS[names](table)}),
             ),
         },
     )

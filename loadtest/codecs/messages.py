@@ -4,6 +4,7 @@
     record    12 mixed fields: integers, a bool, an enum, floats, texts, bytes, a list of floats
     records   a list of 1,000 records
     tensor    a name, a shape and float32 elements, 16 to a row
+    table     100 records or more, for those who want their numbers as columns of numpy
 
 Reading feeds a checksum, which is the same for every codec since it is taken of the values:
 
@@ -15,7 +16,8 @@ Reading feeds a checksum, which is the same for every codec since it is taken of
 ``k %`` of a record are evenly spread fields, at least one; of the records every (100 / k)-th
 record with all its fields; of a tensor every (100 / k)-th row. ``one field`` is the name of
 the record, or of the record in the middle, and the tensor's elements as a numpy array of which
-the first and the last are read.
+the first and the last are read. ``one column`` of a table is the sum of its prices, ``numeric
+columns`` that of the sums of all.
 """
 
 import random
@@ -41,6 +43,19 @@ _LETTERS = (string.ascii_letters + string.digits + " .").encode()
 _TO_LETTER = _LETTERS * 4
 
 
+# The fields of a record that are numbers, which come first, and their types.
+NUMERIC = {
+    "id": "<u8",
+    "time": "<i8",
+    "kind": "<u2",
+    "active": "?",
+    "total": "<u4",
+    "change": "<i4",
+    "price": "<f8",
+    "weight": "<f4",
+}
+
+
 class Message(StrEnum):
     """What is sent."""
 
@@ -48,6 +63,7 @@ class Message(StrEnum):
     RECORD = "record"
     RECORDS = "records"
     TENSOR = "tensor"
+    TABLE = "table"
 
 
 # The size of those that have one only.
@@ -69,6 +85,23 @@ class Record(NamedTuple):
     note: str
     key: bytes
     readings: list[float]
+
+
+def numbers_of(record: Record) -> tuple[Any, ...]:
+    """Return the numeric fields of a record, its kind as a number."""
+    return (*record[:2], KINDS.index(record.kind), *record[3 : len(NUMERIC)])
+
+
+class Table(NamedTuple):
+    """A table's native values: the records, and their numbers twice, however a codec likes them.
+
+    `columns` has an array per numeric field, a `kind` as its number, `array` the same as one
+    structured array.
+    """
+
+    records: list[Record]
+    columns: dict[str, "np.ndarray[Any, Any]"]
+    array: "np.ndarray[Any, Any]"
 
 
 class Tensor(NamedTuple):
@@ -95,6 +128,8 @@ def native(message: Message, size_bytes: int) -> Any:
         return _record(rng)
     if message is Message.RECORDS:
         return [_record(rng) for _ in range(RECORD_COUNT)]
+    if message is Message.TABLE:
+        return _table(rng, size_bytes)
     return _tensor(rng, size_bytes)
 
 
@@ -122,6 +157,20 @@ def _record(rng: random.Random) -> Record:
         key=rng.randbytes(_KEY_LENGTH),
         readings=[rng.getrandbits(30) / 1024 for _ in range(_READINGS)],
     )
+
+
+def _table(rng: random.Random, size_bytes: int) -> Table:
+    count, rest = divmod(size_bytes, RECORD_BYTES)
+    if rest:
+        raise ValueError(f"a table has records of {RECORD_BYTES} bytes, not {size_bytes} bytes")
+    # Past a thousand they come again, which spares seconds here, and cache misses those who write.
+    some = [_record(rng) for _ in range(min(count, RECORD_COUNT))]
+    records = (some * -(-count // RECORD_COUNT))[:count]
+    array = np.array([numbers_of(record) for record in records], list(NUMERIC.items()))
+    columns = {name: array[name].copy() for name in NUMERIC}
+    for each in (array, *columns.values()):
+        each.flags.writeable = False
+    return Table(records, columns, array)
 
 
 def _tensor(rng: random.Random, size_bytes: int) -> Tensor:

@@ -8,22 +8,43 @@ that are read are decoded. MessagePack's bytes are decoded as memoryviews into t
 A struct of Python values is native already; nothing is converted further.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import GenericAlias
 from typing import Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Raw
 
-from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
-from capnp_rig.loadtest.codecs.plain import tensor_of
-from capnp_rig.loadtest.codecs.reading import ONE_FIELD, PERCENTS, Read, Share, read_text, readers
+from capnp_rig.loadtest.codecs.codec import (
+    Built,
+    Codec,
+    Frame,
+    MessageCodec,
+    Native,
+    Opened,
+    table_codec,
+)
+from capnp_rig.loadtest.codecs.messages import KINDS, NUMERIC, Message, Record, Table, Tensor
+from capnp_rig.loadtest.codecs.plain import column_lists, tensor_of
+from capnp_rig.loadtest.codecs.reading import (
+    COLUMNS,
+    FIELDS,
+    ONE_FIELD,
+    PERCENTS,
+    Read,
+    Share,
+    columns_of,
+    read_text,
+    readers,
+)
 
 _RECORD_FIELDS = {
     **get_type_hints(Record),
     "kind": Literal["created", "updated", "moved", "removed"],
 }
+# For the fields in front of a column, where they are sent by position.
+_BLANK = dict.fromkeys(NUMERIC, 0) | {"kind": KINDS[0], "active": False}
+_columns = columns_of("r.{}")
 _READS = readers("r.{}")
 _RECORD_READS = _READS[Message.RECORD]
 
@@ -78,6 +99,24 @@ def _codec(
         copy = type(opened.data) is memoryview
         return tensor_of(opened.name, opened.shape, opened.data, copy=copy)
 
+    def table_row(names: Sequence[str]) -> tuple[Any, Any, list[object]]:
+        """Return the struct that has some fields, its decoder, and what stands before them."""
+        # What follows in an array is skipped, as other keys are in an object.
+        last = max(map(FIELDS.index, names)) + 1
+        before = FIELDS[: last - len(names)] if array_like else ()
+        fields = {name: _RECORD_FIELDS[name] for name in (*before, *names)}
+        row = struct("Row", **fields)
+        rows = struct("Rows", records=GenericAlias(list, row))
+        return row, decoder(rows).decode, [_BLANK[name] for name in before]
+
+    table_rows = {names: table_row(names) for names in COLUMNS.values()}
+
+    def write_columns(table: Table, names: Sequence[str]) -> Frame:
+        row, _, before = table_rows[tuple(names)]
+        columns = column_lists(table, names)
+        rows = [row(*before, *values) for values in zip(*columns, strict=True)]
+        return encode({"records": rows} if not array_like else [rows])
+
     name_reads: dict[Share, Read] = {}
     # An array has no names of fields: the whole record is decoded for that one.
     if not array_like:
@@ -118,6 +157,12 @@ def _codec(
                 open=open_tensor,
                 reads=_READS[Message.TENSOR],
                 to_native=tensor_to_native,
+            ),
+            Message.TABLE: table_codec(
+                lambda values: encode(records([record(*each) for each in values])),
+                lambda frame, names: _columns(table_rows[tuple(names)][1](frame).records, names),
+                write_columns,
+                note="no field is decoded that is not read, but those in front of it in an array",
             ),
         },
     )

@@ -9,10 +9,13 @@ Unpickling runs what the sender asks for: this is no format for a network.
 
 import pickle
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Opened
-from capnp_rig.loadtest.codecs.messages import Message, Tensor
+import numpy as np
+
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Opened, table_codec
+from capnp_rig.loadtest.codecs.messages import NUMERIC, Message, Record, Table, Tensor, numbers_of
 from capnp_rig.loadtest.codecs.plain import dict_codecs
 from capnp_rig.loadtest.codecs.reading import readers
 
@@ -54,6 +57,39 @@ def _loads_out_of_band(frame: Frame) -> Opened:
     return _loads(view[_lengths.size : first], buffers=[view[first : first + length]])
 
 
+# As a structured array has them: texts and bytes as long as the longest.
+_RECORD_TYPE = np.dtype(
+    [*NUMERIC.items(), ("name", "S12"), ("note", "S37"), ("key", "V16"), ("readings", "<f8", 4)]
+)
+
+
+def _write_records(records: Sequence[Record]) -> Frame:
+    rows = [
+        (
+            *numbers_of(each),
+            each.name.encode(),
+            each.note.encode(),
+            each.key,
+            each.readings,
+        )
+        for each in records
+    ]
+    return b"".join(_dumps_out_of_band({"records": np.array(rows, _RECORD_TYPE)}))
+
+
+def _read_columns(frame: Frame, names: Sequence[str]) -> Iterable[Any]:
+    records = _loads_out_of_band(frame)["records"]
+    return [records[name] for name in names]
+
+
+def _write_columns(table: Table, names: Sequence[str]) -> Frame:
+    array = table.array
+    if len(names) == 1:
+        # A column is an array of records with that field alone.
+        array = table.columns[names[0]].view([(names[0], NUMERIC[names[0]])])
+    return b"".join(_dumps_out_of_band({"records": array}))
+
+
 PICKLE = Codec(
     "pickle 5",
     {
@@ -77,6 +113,9 @@ PICKLE_OUT_OF_BAND = Codec(
             reads=_TENSOR_READS,
             to_native=lambda frame: _tensor_native(_loads_out_of_band(frame), copy=True),
             segments=lambda tensor: _dumps_out_of_band(_tensor_build(tensor)),
-        )
+        ),
+        Message.TABLE: table_codec(
+            _write_records, _read_columns, _write_columns, note="of one structured array"
+        ),
     },
 )

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from capnp_rig.loadtest.codecs.codec import Built, Frame, MessageCodec, Opened
-from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
+from capnp_rig.loadtest.codecs.messages import KINDS, Message, Record, Table, Tensor
 from capnp_rig.loadtest.codecs.reading import read_text, readers, record_dicts
+from capnp_rig.wire.encoding.generated import compile_function
 
 # Of what was opened as dicts of plain values.
 DICT_READS = readers('r["{}"]')
@@ -30,6 +31,29 @@ def tensor_of(name: str, shape: Sequence[int], data: Any, *, copy: bool) -> Tens
     """Return a tensor whose elements are in `data`; with `copy` they no longer are."""
     values = np.frombuffer(data, "<f4").reshape(shape)
     return Tensor(name, list(shape), values.copy() if copy else values)
+
+
+def row_dicts(names: Sequence[str]) -> Callable[[Table], list[dict[str, Any]]]:
+    """Return what makes dicts of a table's records that have the fields `names` alone."""
+    items = ", ".join(f"{name!r}: {name}" for name in names)
+    source = (
+        "def rows(columns):\n"
+        f"    return [{{{items}}} for {', '.join(names)}, in zip(*columns, strict=True)]\n"
+    )
+    rows: Callable[[Any], list[dict[str, Any]]] = compile_function(
+        "rows", f"rows of {', '.join(names)}", source, {}
+    )
+    return lambda table: rows(column_lists(table, names))
+
+
+def column_lists(table: Table, names: Sequence[str], *, named_kinds: bool = True) -> list[Any]:
+    """Return columns as lists of Python values, a kind as its name or its number."""
+    return [
+        [KINDS[kind] for kind in table.columns[name].tolist()]
+        if name == "kind" and named_kinds
+        else table.columns[name].tolist()
+        for name in names
+    ]
 
 
 def dict_codecs(

@@ -12,10 +12,16 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal import api_implementation
 
-from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native
-from capnp_rig.loadtest.codecs.messages import KINDS, Message, Record, Tensor
-from capnp_rig.loadtest.codecs.plain import tensor_of
-from capnp_rig.loadtest.codecs.reading import KIND_NUMBERS, read_text, readers, record_dicts
+from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, table_codec
+from capnp_rig.loadtest.codecs.messages import KINDS, Message, Record, Table, Tensor
+from capnp_rig.loadtest.codecs.plain import column_lists, tensor_of
+from capnp_rig.loadtest.codecs.reading import (
+    KIND_NUMBERS,
+    columns_of,
+    read_text,
+    readers,
+    record_dicts,
+)
 
 # Which of protobuf's implementations is timed: upb, or python where it has no wheel.
 BACKEND: str = api_implementation.Type()
@@ -72,6 +78,7 @@ def _classes() -> dict[str, Any]:
 _CLASSES: Mapping[str, Any] = _classes()
 _Text, _Record, _Records, _Tensor = (_CLASSES[name] for name in _MESSAGES)
 _READS = readers("r.{}", {"kind": "r.kind", "shape": "list(r.shape)"})
+_columns = columns_of("r.{}", kind="{}")
 _fields = record_dicts("{}", {"kind": "KIND_NUMBERS[kind]"}, KIND_NUMBERS=KIND_NUMBERS)
 _native = record_dicts(
     "r.{}", {"kind": "KINDS[r.kind]", "readings": "list(r.readings)"}, KINDS=KINDS
@@ -89,6 +96,14 @@ def _records_build(records: Sequence[Record]) -> Built:
     for record in records:
         add(**_fields(record))
     return built
+
+
+def _write_columns(table: Table, names: Sequence[str]) -> Frame:
+    built = _Records()
+    add = built.records.add
+    for row in zip(*column_lists(table, names, named_kinds=False), strict=True):
+        add(**dict(zip(names, row, strict=True)))
+    return _encode(built)
 
 
 def _tensor_build(tensor: Tensor) -> Built:
@@ -133,6 +148,11 @@ PROTOBUF = Codec(
             open=_Tensor.FromString,
             reads=_READS[Message.TENSOR],
             to_native=_tensor_to_native,
+        ),
+        Message.TABLE: table_codec(
+            lambda records: _encode(_records_build(records)),
+            lambda frame, names: _columns(_Records.FromString(frame).records, names),
+            _write_columns,
         ),
     },
 )

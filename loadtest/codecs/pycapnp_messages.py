@@ -10,10 +10,18 @@ A message that is encoded twice warns, so `encode` clears the flag as the warnin
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
-from capnp_rig.loadtest.codecs.plain import record_dict, records_dict, tensor_of
-from capnp_rig.loadtest.codecs.reading import Read, Share, readers
+from capnp_rig.loadtest.codecs.codec import (
+    Built,
+    Codec,
+    Frame,
+    MessageCodec,
+    Native,
+    Opened,
+    table_codec,
+)
+from capnp_rig.loadtest.codecs.messages import Message, Record, Table, Tensor
+from capnp_rig.loadtest.codecs.plain import column_lists, record_dict, records_dict, tensor_of
+from capnp_rig.loadtest.codecs.reading import Read, Share, columns_of, readers
 from capnp_rig.schema import load_schema, message
 
 _Text = message.MessageStream.MessageContent
@@ -120,6 +128,7 @@ def _tensor_native(opened: Opened) -> Native:
     return tensor_of(opened.name, list(opened.shape), opened.data, copy=False)
 
 
+_columns = columns_of("r.{}", kind="{}.raw")
 _OWN = {"kind": "r.kind.raw", "shape": "list(r.shape)"}
 _READS = readers("r.{}", _OWN, every=_every_nth)
 _VIEW_READS = readers("r.{}", {**_OWN, "data": 'r.get_data_as_view("data")'})[Message.TENSOR]
@@ -169,9 +178,31 @@ def _message_codec(
     )
 
 
-PYCAPNP = Codec("pycapnp", {message: _message_codec(message) for message in Message})
+def _read_columns(frame: Frame, names: Sequence[str]) -> list[Any]:
+    with _Records.from_bytes(frame) as reader:
+        return _columns(reader.records, names)
+
+
+def _write_columns(table: Table, names: Sequence[str]) -> Frame:
+    built = _Records.new_message()
+    slots = built.init("records", len(table.records))
+    for name, values in zip(names, column_lists(table, names), strict=True):
+        for slot, value in zip(slots, values, strict=True):
+            setattr(slot, name, value)
+    return _encode(built)
+
+
+PYCAPNP = Codec(
+    "pycapnp",
+    {
+        **{message: _message_codec(message) for message in _STRUCTS},
+        Message.TABLE: table_codec(
+            lambda records: _encode(_records_build(records)), _read_columns, _write_columns
+        ),
+    },
+)
 PYCAPNP_PACKED = Codec(
-    "pycapnp packed", {message: _message_codec(message, packed=True) for message in Message}
+    "pycapnp packed", {message: _message_codec(message, packed=True) for message in _STRUCTS}
 )
 PYCAPNP_KEYWORDS = Codec(
     "pycapnp keywords",

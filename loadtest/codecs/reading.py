@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from capnp_rig.loadtest.codecs.messages import KINDS, Message, Record, Tensor
+from capnp_rig.loadtest.codecs.messages import KINDS, NUMERIC, Message, Record, Tensor
 from capnp_rig.wire.encoding.generated import compile_function
 
-# Shares of the fields: a percentage, or this.
+# Shares of the fields: a percentage, or one of these.
+Share = int | str
 ONE_FIELD = "one field"
+ONE_COLUMN, NUMERIC_COLUMNS = "one column", "numeric columns"
+# The names of the columns that are read, or written.
+COLUMNS: Mapping[Share, Sequence[str]] = {ONE_COLUMN: ("price",), NUMERIC_COLUMNS: tuple(NUMERIC)}
 PERCENTS = (1, 10, 50, 100)
 SHARES: tuple[int | str, ...] = (ONE_FIELD, *PERCENTS)
 
-Share = int | str
 # Returns the checksum of what a codec opened.
 Read = Callable[[Any], float]
 
@@ -147,7 +150,45 @@ def read_text(text: str) -> float:
     return len(text) + ord(text[0]) + ord(text[-1])
 
 
+def total(columns: Iterable[Any]) -> float:
+    """Return the checksum of columns: exact, since a float32 is summed as a float64."""
+    return float(
+        sum(float(each.sum(dtype="<f8" if each.dtype == "<f4" else None)) for each in columns)
+    )
+
+
+def columns_of(reach: str, *, kind: str = "KIND_NUMBERS[{}]") -> Callable[[Any, Any], list[Any]]:
+    """Return what makes numpy arrays of some fields of opened records.
+
+    `reach` is as for `readers`, `kind` the number of what it gives for a kind.
+    """
+    names = {"KIND_NUMBERS": KIND_NUMBERS}
+    columns = {}
+    for field, dtype in NUMERIC.items():
+        value = reach.format(field)
+        value = kind.format(value) if field == "kind" else value
+        source = f"def values(records):\n    return ({value} for r in records)\n"
+        values = compile_function("values", f"a column by {reach}", source, {**names})
+        columns[field] = (values, np.dtype(dtype))
+
+    def read(records: Any, fields: Iterable[str]) -> list[Any]:
+        count = len(records)
+        return [
+            np.fromiter(values(records), dtype, count)
+            for values, dtype in map(columns.__getitem__, fields)
+        ]
+
+    return read
+
+
 _READS = readers("r.{}", {"content": "r", "records": "r", "data": "r.values"})
+
+
+def _table_read(names: Iterable[str]) -> Read:
+    return lambda table: total(table.columns[name] for name in names)
+
+
+_READS[Message.TABLE] = {share: _table_read(names) for share, names in COLUMNS.items()}
 
 
 def checksum(message: Message, values: Any, share: Share) -> float:

@@ -5,8 +5,9 @@
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
-from capnp_rig.loadtest.codecs.codec import Codec, Frame, MessageCodec, Native
+from capnp_rig.loadtest.codecs.codec import Codec, Frame, MessageCodec, Native, table_codec
 from capnp_rig.loadtest.codecs.messages import Message, Tensor
 from capnp_rig.loadtest.codecs.plain import record_dict, records_dict, tensor_dict, tensor_of
 from capnp_rig.loadtest.codecs.reading import read_text, readers
@@ -30,6 +31,11 @@ def _tensor_segments(tensor: Tensor) -> Sequence[Frame]:
 def _tensor_to_native(frame: Frame) -> Native:
     opened = _tensor.from_bytes(frame)
     return tensor_of(opened.name, tuple(opened.shape), opened.data, copy=True)
+
+
+def _read_columns(frame: Frame, names: Sequence[str]) -> list[Any]:
+    records = _records.from_bytes(frame).records
+    return [records.column(name) for name in names]
 
 
 WIRE = Codec(
@@ -65,6 +71,13 @@ WIRE = Codec(
             reads=_READS[Message.TENSOR],
             to_native=_tensor_to_native,
             segments=_tensor_segments,
+        ),
+        Message.TABLE: table_codec(
+            lambda records: _records.to_bytes(records_dict(records)),
+            _read_columns,
+            lambda table, names: _records.to_bytes(
+                {"records": {name: table.columns[name] for name in names}}
+            ),
         ),
     },
 )

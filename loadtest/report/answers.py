@@ -14,7 +14,7 @@ from capnp_rig.loadtest.report.cells import cell, row
 from capnp_rig.loadtest.report.codec_lines import what_of
 from capnp_rig.loadtest.report.codec_ratios import ahead_of, headline_curves
 from capnp_rig.loadtest.report.codec_trips import telling_trips, trips_of
-from capnp_rig.loadtest.report.codec_view import CodecView
+from capnp_rig.loadtest.report.codec_view import COLUMNS, CodecView
 from capnp_rig.loadtest.report.document import Cell, Row, Table, Tone
 from capnp_rig.loadtest.report.ratios import ratio_row
 from capnp_rig.loadtest.report.run_tables import interval_cell
@@ -69,16 +69,23 @@ def _extremes(ratios: Iterable[tuple[str, Figure]]) -> Iterator[Row]:
 
 
 def _codec_lines(source: Source) -> Iterator[Row]:
-    """Yield when zero-copy pays."""
+    """Yield when zero-copy pays, and where it loses; of columns, where they were measured."""
     if source.kind == "bench":
         view = CodecView(source.figures)
-        yield from _extremes(
+        named = [
             ("; ".join(filter(None, [what_of(ratio), ahead_of(view, curve)])), ratio)
             for curve in headline_curves(view)
             for ratio in curve
             # What is opened only is of no use to anybody.
-            if ratio.contract != Contract.OPEN and ratio.labels["baseline"] == view.rival
-        )
+            if ratio.contract != Contract.OPEN
+        ]
+        by_rival = [each for each in named if each[1].labels["baseline"] == view.rival]
+        columns = [each for each in by_rival if each[1].contract in COLUMNS]
+        if columns:
+            # Against all: what lays columns out side by side, or copies nothing, is the strongest.
+            yield from (*[*_extremes(columns)][:1], *[*_extremes(named)][1:])
+        else:
+            yield from _extremes(by_rival)
 
 
 def _trip_lines(source: Source) -> Iterator[Row]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from capnp_rig.loadtest.report.cells import cell
 from capnp_rig.loadtest.report.chart import Line, Mark, Point
-from capnp_rig.loadtest.report.codec_view import action, by_codec, thing
+from capnp_rig.loadtest.report.codec_view import action, amount, by_codec, thing
 from capnp_rig.loadtest.report.document import Cell
 from capnp_rig.loadtest.report.figures import figure_point, interval_of
 from capnp_rig.loadtest.report.line_styles import CODECS, SHOWN_CODECS, look_of
@@ -35,7 +35,8 @@ def what_of(ratio: Figure) -> str:
     """Return what a ratio compares: what is done to what, and by which two codecs."""
     labels = ratio.labels
     done = title_of(labels["message"], labels["contract"])
-    return f"{done}, {size_text(labels['size_bytes'])}: {labels['codec']} over {labels['baseline']}"
+    size = amount(labels["message"], labels["size_bytes"])
+    return f"{done}, {size}: {labels['codec']} over {labels['baseline']}"
 
 
 def time_lines(figures: Iterable[Figure], along: str) -> list[Line]:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from capnp_rig.loadtest.codecs.messages import RECORD_BYTES, Message
 from capnp_rig.loadtest.report.line_styles import CODECS
+from capnp_rig.loadtest.report.units import size_text
 from capnp_rig.loadtest.stats.contracts import Contract
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 
@@ -13,10 +15,23 @@ from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 OWN, REFERENCE = "wire", "pycapnp"
 CAPNP = (OWN, REFERENCE, "pycapnp packed", "pycapnp keywords", "pycapnp view")
 # The rivals that ratios are taken against, the headline's first.
-BASELINES = ("orjson", "json", "pickle 5 out of band")
+BASELINES = ("orjson", "json", "pickle 5 out of band", "Arrow IPC")
 MEMCPY, EMPTY_CALL = "memcpy", "empty call"
 FLOOR = "floor"
-HEADLINES = (Contract.READ_ONE, Contract.READ_ALL, Contract.OPEN, Contract.BUILD_ENCODE)
+COLUMNS = (
+    Contract.READ_COLUMN,
+    Contract.READ_COLUMNS,
+    Contract.WRITE_COLUMN,
+    Contract.WRITE_COLUMNS,
+)
+HEADLINES = (
+    Contract.READ_ONE,
+    Contract.READ_ALL,
+    *COLUMNS[:2],
+    Contract.OPEN,
+    Contract.BUILD_ENCODE,
+    *COLUMNS[2:],
+)
 _CONTRACTS = frozenset(Contract)
 _CROSSED = {FigureKind.CROSSOVER: "contract", FigureKind.BREAK_EVEN: "size_bytes"}
 _AGAIN = " again"
@@ -129,5 +144,12 @@ def action(contract: str) -> str:
 
 def thing(message: str) -> str:
     """Return a message in words."""
-    words = {"text": "a text", "record": "a record", "records": "1,000 records"}
+    words = {"text": "a text", "record": "a record", "records": "1,000 records", "table": "records"}
     return words.get(message, f"a {message}" if message else "a message")
+
+
+def amount(message: str, size_bytes: float) -> str:
+    """Return how large a message is; a table by its records."""
+    if message == Message.TABLE:
+        return f"{size_bytes / RECORD_BYTES:,.0f} of them"
+    return size_text(size_bytes)

@@ -21,6 +21,7 @@ CODECS: Mapping[str, Look] = {
     "protobuf": Look(_PINK, marker="square"),
     "pickle 5 out of band": Look(_PURPLE, marker="diamond"),
     "flatbuffers": Look(_BROWN, marker="cross"),
+    "Arrow IPC": Look(_AMBER, DASH, "cross"),
     "pycapnp packed": Look(_SKY, DOT, "square"),
     "pycapnp keywords": Look(_SKY, DASH, "square"),
     "pycapnp view": Look(_SKY, DASHDOT, "square"),
@@ -37,6 +38,7 @@ SHOWN_CODECS = (
     "protobuf",
     "pickle 5 out of band",
     "flatbuffers",
+    "Arrow IPC",
 )
 FLOOR_LOOK = Look(GREY, DASH, "")
 STACKS: Mapping[str, Look] = {

@@ -47,6 +47,10 @@ class Contract(StrEnum):
     READ_50 = ("open+read 50%", "opening and reading 50 % of", 50)
     READ_ALL = ("open+read 100%", "opening and reading all of", 100)
     COLD = ("open+read 100% cold", "opening and reading all of, out of no cache,", 100)
+    READ_COLUMN = ("open+read one column", "opening and reading one column of")
+    READ_COLUMNS = ("open+read numeric columns", "opening and reading the numeric columns of")
+    WRITE_COLUMN = ("build+encode one column", "writing one column of")
+    WRITE_COLUMNS = ("build+encode numeric columns", "writing the numeric columns of")
     TO_NATIVE = ("to native", "turning into Python values")
     IN_MEMORY = ("round trip in memory", "writing and reading back")
     OVER_SOCKET_PAIR = (

@@ -117,7 +117,9 @@ def test_the_record_is_complete(outcome: tuple[Path, str, str]) -> None:
     assert cpus is None or len(set(cpus)) == 2
     assert "records.capnp" in document["config"]["schema_sha256"]
     assert document["environment"]["codecs"]["protobuf backend"] == "upb"
-    assert "not installed" not in document["environment"]["codecs"].values()
+    codecs = document["environment"]["codecs"]
+    # pyarrow need not be.
+    assert {name for name, version in codecs.items() if version == "not installed"} <= {"pyarrow"}
     assert folder.name.endswith(document["environment"]["commit"])
     assert {"codec", "path", "copies", "allocated", "is_view", "note"} == set(document["copies"][0])
 

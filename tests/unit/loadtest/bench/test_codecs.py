@@ -16,6 +16,7 @@ from capnp_rig.loadtest.codecs.codec import (
     READ_ONE,
     ROUND_TRIP,
     SEGMENTS,
+    TO_NATIVE,
     TRANSPORTED,
     CodecMismatch,
     check_outcome,
@@ -26,6 +27,8 @@ from capnp_rig.loadtest.codecs.codec import (
 )
 from capnp_rig.loadtest.codecs.messages import (
     FIXED_BYTES,
+    NUMERIC,
+    RECORD_BYTES,
     RECORD_COUNT,
     ROW,
     SIZES_BYTES,
@@ -35,9 +38,11 @@ from capnp_rig.loadtest.codecs.messages import (
     native,
 )
 from capnp_rig.loadtest.codecs.protobuf_upb import BACKEND
-from capnp_rig.loadtest.codecs.reading import ONE_FIELD, SHARES, checksum, same, spread
+from capnp_rig.loadtest.codecs.reading import ONE_COLUMN, ONE_FIELD, SHARES, checksum, same, spread
+from capnp_rig.loadtest.stats.contracts import Contract
 
-SMALL = {Message.TEXT: (64, 1024), Message.TENSOR: (64, 6400)}
+TABLE_BYTES = 50 * RECORD_BYTES
+SMALL = {Message.TEXT: (64, 1024), Message.TENSOR: (64, 6400), Message.TABLE: (TABLE_BYTES,)}
 PAIRS = [
     pytest.param(name, message, size, id=f"{name}, {message} of {size} B")
     for name, codec in CODECS.items()
@@ -87,6 +92,8 @@ def test_a_transport_that_changes_a_byte_is_not_timed() -> None:
 @EVERY_PAIR
 def test_native_values_no_longer_touch_the_frame(name: str, message: Message, size: int) -> None:
     one, values = CODECS[name].messages[message], native(message, size)
+    if not CODECS[name].supports(message, TO_NATIVE):
+        return
     frame = bytearray(one.writer()(values))
     found = one.to_native(frame)
     frame[:] = bytes(len(frame))
@@ -94,12 +101,54 @@ def test_native_values_no_longer_touch_the_frame(name: str, message: Message, si
 
 
 def test_every_format_of_the_issue_is_here() -> None:
-    for message in Message:
+    for message in set(Message) - {Message.TABLE}:
         names = {name for name, codec in CODECS.items() if message in codec.messages}
         assert names >= {
             *("wire", "pycapnp", "pycapnp packed", "json", "orjson", "msgspec JSON"),
             *("msgspec MessagePack", "msgpack", "protobuf", "pickle 5", "flatbuffers"),
         }
+
+
+def test_the_rivals_for_columns_are_here() -> None:
+    names = {name for name, codec in CODECS.items() if Message.TABLE in codec.messages}
+    assert names - {"Arrow IPC"} == {
+        *("wire", "pycapnp", "json", "orjson", "msgspec JSON", "msgspec MessagePack"),
+        *("protobuf", "pickle 5 out of band"),
+    }
+
+
+@pytest.mark.parametrize("name", ["wire", "Arrow IPC"])
+def test_a_column_is_read_where_it_lies(name: str) -> None:
+    if name not in CODECS:
+        pytest.skip("pyarrow is not installed")
+    codec, values = CODECS[name].messages[Message.TABLE], native(Message.TABLE, TABLE_BYTES)
+    frame = codec.writer()(values)
+    columns = dict(zip(NUMERIC, codec.to_native(frame), strict=True))
+    assert np.shares_memory(columns["price"], np.frombuffer(frame, "u1"))
+    for number, column in columns.items():
+        assert np.array_equal(column, values.columns[number])
+
+
+def test_a_codec_that_loses_a_column_is_found() -> None:
+    codec, values = CODECS["orjson"].messages[Message.TABLE], native(Message.TABLE, TABLE_BYTES)
+    write = codec.column_writes[ONE_COLUMN]
+    halved = values._replace(columns={**values.columns, "price": values.columns["price"] / 2})
+    wrong = replace(
+        codec, column_writes={**codec.column_writes, ONE_COLUMN: lambda _: write(halved)}
+    )
+    with pytest.raises(CodecMismatch, match="one column of a table gives"):
+        verify(wrong, Message.TABLE, values)
+    outcome = wrong.column_writes[ONE_COLUMN](values)
+    with pytest.raises(CodecMismatch, match="one column of table gave something else"):
+        check_outcome(codec, Message.TABLE, Contract.WRITE_COLUMN, values, outcome)
+
+
+def test_a_table_is_the_same_records_however_long() -> None:
+    table = native(Message.TABLE, 2500 * RECORD_BYTES)
+    assert (len(table.records), len(table.array)) == (2500, 2500)
+    assert table.records[:1000] == native(Message.RECORDS, FIXED_BYTES[Message.RECORDS])
+    with pytest.raises(ValueError, match="a table has records of 136 bytes, not 137"):
+        native(Message.TABLE, 137)
 
 
 def test_protobuf_is_timed_with_its_c_backend() -> None:
@@ -128,7 +177,8 @@ def test_both_cap_n_proto_writers_write_the_same_bytes(message: Message, size: i
 
 @pytest.mark.parametrize("message", Message)
 def test_all_json_codecs_write_the_same_document(message: Message) -> None:
-    values = native(message, FIXED_BYTES.get(message, 64))
+    size = TABLE_BYTES if message is Message.TABLE else FIXED_BYTES.get(message, 64)
+    values = native(message, size)
     documents = [
         json.loads(CODECS[name].messages[message].writer()(values))
         for name in ("json", "orjson", "msgspec JSON")

@@ -23,6 +23,7 @@ from capnp_rig.loadtest.bench.plan import (
 from capnp_rig.loadtest.codecs import CODECS
 from capnp_rig.loadtest.codecs.codec import (
     COLD,
+    COLUMN_CONTRACTS,
     CONTRACTS,
     READ_ALL,
     READ_ONE,
@@ -30,7 +31,7 @@ from capnp_rig.loadtest.codecs.codec import (
     RPC,
     TRANSPORTED,
 )
-from capnp_rig.loadtest.codecs.messages import SIZES_BYTES, Message
+from capnp_rig.loadtest.codecs.messages import RECORD_BYTES, SIZES_BYTES, Message
 
 EVERY_PLAN = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 FULL, QUICK, TINY = PLANS["full"], PLANS["quick"], PLANS["tiny"]
@@ -117,10 +118,22 @@ def test_what_goes_over_a_transport_goes_over_all_and_in_memory_too(plan: Plan) 
             }
 
 
+def test_columns_are_timed_at_three_sizes_against_the_strongest() -> None:
+    for plan in (FULL, PLANS["quick"]):
+        cases = [case for case in cases_of(plan) if case.message == Message.TABLE]
+        assert {case.contract for case in cases} == {*COLUMN_CONTRACTS}
+        counts = {case.size_bytes // RECORD_BYTES for case in cases}
+        assert counts == {100, 1_000, 100_000}
+        many = {case.codec for case in cases if case.size_bytes == 100_000 * RECORD_BYTES}
+        assert many >= {"wire", "orjson", "msgspec MessagePack", "protobuf", OUT_OF_BAND}
+        # These take seconds per call.
+        assert not many & {"pycapnp", "json"}
+
+
 def test_the_full_plan_carries_every_message_with_every_traveller() -> None:
     for contract in TRANSPORTED:
         carried = [case for case in cases_of(FULL) if case.contract == contract]
-        assert {case.message for case in carried} == {*Message}
+        assert {case.message for case in carried} == {*Message} - {Message.TABLE}
         assert {case.codec for case in carried} == {*TRAVELLERS}
 
 

@@ -58,6 +58,20 @@ def test_codecs_answer_when_zero_copy_pays_by_the_best_and_the_worst_ratio(tmp_p
     ]
 
 
+def test_columns_answer_where_zero_copy_pays_and_where_it_loses(tmp_path: Path) -> None:
+    table = {"message": "table", "contract": "open+read one column"}
+    figures = [
+        *bench_figures(),
+        time("wire", "table", "open+read one column", 13_600_000, 10.0),
+        ratio(300.0, **table, size_bytes=13_600_000),
+        ratio(20.0, **table, size_bytes=136_000),
+        ratio(0.25, **table, size_bytes=13_600_000, baseline="Arrow IPC"),
+    ]
+    rows = _texts(_rows(_source(write_figures(tmp_path, "bench", figures))))
+    place = "Opening and reading one column of records, 100,000 of them: wire over"
+    assert [row[:2] for row in rows] == [[f"{place} orjson", "300"], [f"{place} Arrow IPC", "0.25"]]
+
+
 def test_round_trips_answer_what_is_left_over_rpc(tmp_path: Path) -> None:
     trips = [f"round trip {where}" for where in ("in memory", "over RPC")]
     figures = [
