@@ -1,13 +1,16 @@
-"""Modules that run as commands: those of the rig that print a value, and Locust."""
+"""Modules that run as commands: those of the rig that print a value or serve, and Locust."""
 
 import json
+import socket
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from capnp_rig.loadtest.bench.rounds import BenchError
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
+from capnp_rig.rigcli.malloc_settings import with_malloc_settings
 
 # Locust's own start and end, on a busy machine.
 _GRACE_S = 30.0
@@ -39,6 +42,29 @@ def json_output(
     if process.returncode:
         raise BenchError(f"{what} failed:\n{tail(errors)}")
     return json.loads(output)
+
+
+@contextmanager
+def serving(
+    module: str, *arguments: str, log: Path, cpus: Collection[int] | None = None
+) -> Iterator[tuple[str, int]]:
+    """Run a module that serves on a listening socket, and end it with the block.
+
+    It gets the socket's number as its first argument, and then `arguments`. Yields the address on
+    loopback and the id of the process; what it prints on stderr goes into the file `log`.
+    """
+    # Whoever connects before it serves waits in the socket's backlog.
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
+        log.open("wb") as stream,
+        kept_alive(
+            module_command(module, str(listener.fileno()), *arguments, cpus=cpus),
+            env=with_malloc_settings(child_environment()),
+            pass_fds=[listener.fileno()],
+            stderr=stream,
+        ) as process,
+    ):
+        yield f"127.0.0.1:{listener.getsockname()[1]}", process.pid
 
 
 def tail(output: bytes) -> str:

@@ -11,14 +11,13 @@ that makes the ratio void if it was the baseline's, and a lower bound if it was 
 """
 
 import json
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from capnp_rig.loadtest.bench.commands import run_locust
+from capnp_rig.loadtest.bench.commands import run_locust, serving
 from capnp_rig.loadtest.bench.pair_figures import ratio_figures, value_figure, voided
 from capnp_rig.loadtest.bench.rounds import (
     AGAIN,
@@ -30,12 +29,7 @@ from capnp_rig.loadtest.bench.rounds import (
     cpu_each,
     rounds,
 )
-from capnp_rig.loadtest.engine.child_process import (
-    child_environment,
-    kept_alive,
-    last_line,
-    module_command,
-)
+from capnp_rig.loadtest.engine.child_process import last_line
 from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.server_process import ServerFailed, running_server
@@ -195,19 +189,9 @@ def _capnp_server(cpu: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
 
 @contextmanager
 def _http_server(cpu: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
-    # Whoever connects before it serves waits in the socket's backlog.
     module = "capnp_rig.loadtest.benchmarks.http_reverse"
-    with (
-        socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
-        (folder / "http_server.log").open("wb") as log,
-        kept_alive(
-            module_command(module, str(listener.fileno()), cpus={cpu}),
-            env=child_environment(),
-            pass_fds=[listener.fileno()],
-            stderr=log,
-        ) as process,
-    ):
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", [process.pid]
+    with serving(module, log=folder / "http_server.log", cpus={cpu}) as (address, pid):
+        yield f"http://{address}", [pid]
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,15 +81,17 @@ def ratio_figures(
     what: str,
     names: Mapping[str, str],
     costs: Mapping[str, Sequence[float]],
+    *,
+    twice: str = BASELINE,
 ) -> list[Figure]:
-    """Return the ratio of the baseline to itself, and of the candidate to it.
+    """Return the ratio of a role to itself, and of the candidate to the baseline.
 
     `names` are those of baseline and candidate. `costs` has, by role, one value per round, of which
-    less is better: above 1 the candidate is better.
+    less is better: above 1 the candidate is better. `twice` is the role that was measured again.
     """
     subject, baseline = names[CANDIDATE], names[BASELINE]
     place = {"load": load, "what": what, "baseline": baseline}
-    same = paired_ratio(costs[BASELINE], costs[AGAIN])
+    same = paired_ratio(costs[twice], costs[AGAIN])
     ratio = paired_ratio(costs[BASELINE], costs[CANDIDATE])
     floor = noise_floor(same)
     return [
@@ -98,7 +100,7 @@ def ratio_figures(
             same,
             "ratio",
             CONTRACT,
-            {"kind": "A/A", "subject": baseline, **place},
+            {"kind": "A/A", "subject": names[twice], **place},
             Judgement(Verdict.FLOOR),
         ),
         interval_figure(

@@ -14,19 +14,15 @@ from typing import Any
 import orjson
 import pybase64
 
-from capnp_rig.schema import load_schema, message
-from capnp_rig.wire.encoding.encoded import EncodedTuple
-from capnp_rig.wire.encoding.pointers import StructTuple
+from capnp_rig.loadtest.peers.tutorial_call import INLINE, READ, TEXT, params_of
+from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.rpc.client_connection import ClientConnection
-from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.message_encoder import encode_bootstrap_results
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 _REPEATS = 7
 _LEAST_S = 0.02
-_TEXT = "hello, this is 32 bytes of text!"
-_READ = compile_interface(message.MessageStream).methods["read"]
 _TENSOR = load_schema("tensor.capnp").TensorService.Tensor
 
 
@@ -38,23 +34,16 @@ def _serving(batch: int) -> Callable[[], object]:
     client.receive_data(encode_bootstrap_results(0, 0))
     server.receive_data(client.data_to_send())
     for _ in range(batch):
-        params = _READ.params.pack({"request": {"content": _TEXT}})
-        client.call(_READ.interface_id, _READ.method_id, params)
+        client.call(READ.interface_id, READ.method_id, params_of(TEXT))
     received = memoryview(bytearray(client.data_to_send()))
-    inline = {(_READ.interface_id, _READ.method_id): _reverse}
 
     def serve() -> bytes:
-        for event in server.events(received, inline):
+        for event in server.events(received, INLINE):
             raise AssertionError(event)
         return server.data_to_send()
 
-    assert serve().count(_TEXT[::-1].encode()) == batch
+    assert serve().count(TEXT[::-1].encode()) == batch
     return serve
-
-
-def _reverse(params: StructTuple | None) -> EncodedTuple:
-    content: str = _READ.params.open(params).request.content
-    return _READ.results.pack({"chunk": content[::-1].encode()})
 
 
 def _opening(size: int) -> dict[str, Callable[[], object]]:

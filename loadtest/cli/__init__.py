@@ -2,7 +2,14 @@
 
 import click
 
-from capnp_rig.loadtest.cli.bench import bench, bench_locust, bench_server, bench_stacks, demo
+from capnp_rig.loadtest.cli.bench import (
+    bench,
+    bench_locust,
+    bench_peers,
+    bench_server,
+    bench_stacks,
+    demo,
+)
 from capnp_rig.loadtest.cli.compare import compare_results
 from capnp_rig.loadtest.cli.listing import list_command
 from capnp_rig.loadtest.cli.load import run_command, search_command
@@ -26,6 +33,7 @@ def cli() -> None:
 for _command in (
     bench,
     bench_server,
+    bench_peers,
     demo,
     run_command,
     bench_locust,

@@ -97,6 +97,53 @@ def bench_server(*, quick: bool, rounds: int | None, **plain: Any) -> int:
     return _compare_pairs(run, BenchServerConfig(**_rounds(quick=quick, rounds=rounds), **plain))
 
 
+def _read_peers(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    from capnp_rig.loadtest.peers.frames import PEERS
+
+    known = {peer.name.lower(): peer.name for peer in PEERS}
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name.lower() not in known:
+            raise click.UsageError(f"no peer {name!r}: there are {', '.join(known.values())}")
+    return tuple(known[name.lower()] for name in names)
+
+
+@click.command("bench-peers")
+@click.option("--quick", is_flag=True, help="6 rounds of shorter windows, coarser intervals.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 99),
+    help="Rounds; six give an interval.  [default: 12; 6 with --quick]",
+)
+@click.option(
+    "--seconds",
+    type=FiniteFloat(0.05, 60),
+    help="Window of each measurement.  [default: 0.3; 0.1 with --quick]",
+)
+@click.option(
+    "--peers",
+    metavar="A,B",
+    callback=_read_peers,
+    help="Whose layouts, beside our own.  [default: all]",
+)
+@results_option
+def bench_peers(*, quick: bool, **plain: Any) -> int:
+    """Drive the server, and the generator, with what other implementations send.
+
+    The layouts of pycapnp, C++ 0.9, Go, JavaScript and Rust, with the Finish or Release that they
+    send: in memory; as the load of both engines and of a server that only answers; and as the
+    replies that the generator gets.
+    """
+    from capnp_rig.loadtest.bench.peers import QUICK, BenchPeersConfig, run
+
+    asked = {name: value for name, value in plain.items() if value is not None}
+    return _compare_pairs(run, BenchPeersConfig(**{**(QUICK if quick else {}), **asked}))
+
+
 @click.command("bench-locust")
 @_pair_options(2.0)
 @click.option("--users", type=click.IntRange(1, 1000), default=16)

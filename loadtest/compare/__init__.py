@@ -19,6 +19,7 @@ from capnp_rig.loadtest.compare.round_metrics import (
     bench_metrics,
     bench_server_metrics,
     locust_metrics,
+    peers_metrics,
     search_metrics,
     stack_metrics,
     sweep_metrics,
@@ -58,6 +59,7 @@ _MAY_DIFFER = {"bench": {"processes"}, "sweep": {"in_flight"}}
 _KINDS: Mapping[str, tuple[str, Callable[..., list[Metric]]]] = {
     "bench": ("process", bench_metrics),
     "bench-server": ("round", bench_server_metrics),
+    "bench-peers": ("round", peers_metrics),
     "bench-stacks": ("round", stack_metrics),
     "bench-locust": ("round", locust_metrics),
     "sweep": ("round", sweep_metrics),

@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 
 from capnp_rig.loadtest.bench import locust as bench_locust
 from capnp_rig.loadtest.bench import sweep_figures
+from capnp_rig.loadtest.bench.peers_figures import (
+    GENERATOR,
+    OWN_CPU,
+    SERVER_CPU,
+    PeerSample,
+    by_place,
+)
 from capnp_rig.loadtest.bench.plan import AGAIN
+from capnp_rig.loadtest.bench.rounds import AGAIN as SECOND_TURN
 from capnp_rig.loadtest.bench.rounds import by_role
 from capnp_rig.loadtest.bench.server import ENGINES, Load, Round
 from capnp_rig.loadtest.bench.stacks_figures import (
@@ -116,6 +124,26 @@ def bench_server_metrics(
 def _server_round(*, result: Mapping[str, Any], **plain: Any) -> Round:
     check_histogram(Histogram.from_json(result["histogram"]))
     return Round(result=Load(**result), **plain)
+
+
+def peers_metrics(
+    document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]
+) -> list[Metric]:
+    """Return the CPU per call in the layout of each peer of a ``bench-peers``, by round.
+
+    Raises:
+        ResultError: A sample is damaged.
+    """
+    with damage("run.json"):
+        figures = read_figures(document)
+    values: dict[str, Sequence[float | None]] = {}
+    for place, subjects in by_place(_rounds(PeerSample, samples)).items():
+        for subject, some in subjects.items():
+            if subject != SECOND_TURN:
+                what = OWN_CPU if subject == GENERATOR else SERVER_CPU
+                values[f"{place.name}: {subject} {what}"] = [each.cpu_us_per_call for each in some]
+    with damage("run.json"):
+        return _metrics(figures, values) + _in_memory(document)
 
 
 def _in_memory(document: Mapping[str, Any]) -> list[Metric]:

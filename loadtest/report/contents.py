@@ -46,6 +46,7 @@ TITLE = "capnp-rig: what was measured"
 KINDS: Mapping[str, str] = {
     "bench": "loadtest bench",
     "bench-server": "loadtest bench-server",
+    "bench-peers": "loadtest bench-peers",
     "bench-stacks": "loadtest bench-stacks",
     "bench-locust": "loadtest bench-locust",
     "search": "loadtest search ADDR --slo 'p99<2ms'",
@@ -122,7 +123,7 @@ _PLANS = (
         ab_parts,
         "In each block, fresh processes of both took turns under one generator.",
     ),
-    _Plan("cpu", "CPU per call", ("bench-server", "bench-locust", "run"), cpu_parts),
+    _Plan("cpu", "CPU per call", ("bench-server", "bench-peers", "bench-locust", "run"), cpu_parts),
     _Plan(
         "ladder",
         "The ladder of stacks",
