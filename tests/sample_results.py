@@ -7,6 +7,15 @@ from typing import Any
 from sample_runs import ENVIRONMENT, Fake, make_run, write_run_folder
 
 from capnp_rig.loadtest.bench.pair_figures import value_labels
+from capnp_rig.loadtest.bench.peers_figures import (
+    CANNED,
+    GENERATOR,
+    PYCAPNP,
+    WIRE,
+    PeerSample,
+)
+from capnp_rig.loadtest.bench.peers_figures import figures as peer_figures
+from capnp_rig.loadtest.bench.rounds import AGAIN
 from capnp_rig.loadtest.bench.sweep_figures import SweepStep
 from capnp_rig.loadtest.bench.sweep_figures import figures as figures_of_sweep
 from capnp_rig.loadtest.results import Figure, run_document
@@ -357,10 +366,41 @@ def write_ab(folder: Path) -> Path:
     )
 
 
+def peer_samples(count: int, slow: Mapping[str, float]) -> list[PeerSample]:
+    """Return rounds of a bench-peers in which a call of some peers takes so many times the CPU.
+
+    In our layout it takes 10 µs, twice, on pycapnp's engine 30, of canned answers 8, and of the
+    generator 5.
+    """
+    cpu_us = {WIRE: 10.0, AGAIN: 10.0, PYCAPNP: 30.0, CANNED: 8.0}
+    units = [(load, subject) for load in ((64, 1), (8, 16)) for subject in cpu_us]
+    return [
+        PeerSample(
+            number,
+            order=0,
+            peer=peer,
+            subject=WIRE if subject == AGAIN else subject,
+            again=subject == AGAIN,
+            connections=load[0],
+            in_flight=load[1],
+            calls=1000,
+            seconds=0.1,
+            cpu_s=5.0 * slow.get(peer, 1) / 1000,
+            server_cpu_s=cpu_us.get(subject, 1.0) * slow.get(peer, 1) / 1000,
+        )
+        for number in range(count)
+        for peer in ("ours", "Rust")
+        for load, subject in [*units, ((1, 64), GENERATOR)]
+    ]
+
+
 def write_results(parent: Path) -> Path:
     """Write a result of every kind, and return their folder."""
     write_figures(parent / "bench", "bench", bench_figures(), copies=list(COPIES))
     write_figures(parent / "bench-server", "bench-server", server_figures())
+    peers = peer_figures(peer_samples(6, {"Rust": 1.2}), [{"call: ours": 5000.0}] * 6)
+    write_figures(parent / "bench-peers", "bench-peers", peers)
+    write_figures(parent / "bench-servers", "bench-servers", pair_figures("go", "rust", "8 x 16"))
     write_figures(parent / "bench-stacks", "bench-stacks", stack_figures())
     users = pair_figures("ReverseUser", "FastHttpUser", "16 x 1", "generator CPU per call")
     write_figures(parent / "bench-locust", "bench-locust", users)

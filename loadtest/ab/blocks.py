@@ -1,7 +1,8 @@
 """What servers that take turns did, block by block (no I/O).
 
-A block has three servers: the baseline, the candidate, and the baseline again. Within it they take
-short turns under the same generator; a round has one turn of each, in shuffled order.
+A block of a comparison has three servers: the baseline, the candidate, and the baseline again; that
+of a benchmark may have more. Within it they take short turns under the same generator; a round has
+one turn of each, in shuffled order.
 """
 
 from collections import Counter
@@ -114,6 +115,12 @@ class Blocks:
             (turn.server_cpu_s or 0.0) if is_server else turn.busy * turn.seconds for turn in turns
         )
         return ProcessWindow(role, name, 0, sum(turn.seconds for turn in turns), cpu_s, kernel)
+
+    def of(self, *roles: str) -> "Blocks":
+        """Return what servers of these roles did."""
+        turns = tuple(turn for turn in self.turns if turn.role in roles)
+        times = tuple(each for each in self.times if each.role in roles)
+        return Blocks(turns, times, self.is_open_loop, self.others)
 
     def plus(self, other: "Blocks") -> "Blocks":
         """Return these blocks and those of `other`, which are later."""

@@ -85,7 +85,7 @@ class Measured:
         return [sign * math.log(value) for value in self.values[role]]
 
 
-def measured(blocks: Blocks) -> list[Measured]:
+def measured(blocks: Blocks, percentiles: Sequence[float] = _PERCENTILES) -> list[Measured]:
     """Return the metrics of some blocks, at least one: first the one that ranks servers best."""
     clock = "response" if blocks.is_open_loop else "service"
     by_place = {(each.block, each.role): getattr(each, clock) for each in blocks.times}
@@ -98,7 +98,7 @@ def measured(blocks: Blocks) -> list[Measured]:
         disturbed += tuple(_schedule_problems(blocks.times))
     else:
         listed.append(_rate(turns, disturbed))
-    return listed + [_percentile(clock, percent, by_place, disturbed) for percent in _PERCENTILES]
+    return listed + [_percentile(clock, percent, by_place, disturbed) for percent in percentiles]
 
 
 def _schedule_problems(times: Sequence[ServerTimes]) -> Iterator[Reason]:
@@ -118,8 +118,9 @@ def _schedule_problems(times: Sequence[ServerTimes]) -> Iterator[Reason]:
 
 
 def _by_role(by_place: Mapping[tuple[int, str], float]) -> dict[str, list[float]]:
+    roles = dict.fromkeys(role for _, role in by_place)
     return {
-        role: [by_place[place] for place in sorted(by_place) if place[1] == role] for role in ROLES
+        role: [by_place[place] for place in sorted(by_place) if place[1] == role] for role in roles
     }
 
 

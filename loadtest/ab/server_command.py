@@ -46,11 +46,12 @@ def with_address(words: Sequence[str], address: str) -> list[str]:
     """Return a command with its address: at ``{addr}``, else for the one it has, else behind it."""
     if any(PLACE in word for word in words):
         return [word.replace(PLACE, address) for word in words]
-    at = next((at for at, word in enumerate(words) if _is_address(word)), len(words))
+    at = next((at for at, word in enumerate(words) if is_address(word)), len(words))
     return [*words[:at], address, *words[at + 1 :]]
 
 
-def _is_address(word: str) -> bool:
+def is_address(word: str) -> bool:
+    """Tell whether a word is an address, as `parse_address` reads it."""
     try:
         parse_address(word)
     except AddressError:
@@ -83,19 +84,28 @@ class StartedServer:
             ServerFailed: It has ended, or does not listen within 15 s.
         """
         deadline_s = time.monotonic() + _READY_S
-        while not self._listens():
+        while self._port not in (ports := self._ports()):
             if self._process.poll() is not None:
                 raise ServerFailed(f"the server did not start: {last_line(self.log)}")
             if time.monotonic() > deadline_s:
-                raise ServerFailed(f"the server did not listen on {self.address} in {_READY_S:g} s")
+                raise ServerFailed(self._not_there(ports))
             time.sleep(_POLL_S)
 
-    def _listens(self) -> bool:
-        return any(
-            connection.status == psutil.CONN_LISTEN and connection.laddr.port == self._port
+    def _ports(self) -> set[int]:
+        """Return all ports on which its processes listen."""
+        return {
+            connection.laddr.port
             for process in self.processes()
             for connection in _connections(process)
-        )
+            if connection.status == psutil.CONN_LISTEN
+        }
+
+    def _not_there(self, ports: set[int]) -> str:
+        text = f"the server did not listen on {self.address} in {_READY_S:g} s"
+        if ports:
+            listed = ", ".join(map(str, sorted(ports)))
+            return f"{text}, but on port {listed}: put {PLACE} where its command has the address"
+        return f"{text}; its last line: {last_line(self.log)}"
 
     def processes(self) -> list[psutil.Process]:
         """Return all processes that the command has started, and that run now."""

@@ -69,14 +69,6 @@ class BenchPeersConfig:
     results: Path = Path("results")
 
     @property
-    def title(self) -> str:
-        """What is measured, in short."""
-        return (
-            f"{self.rounds} rounds of {self.seconds:g} s, {len(TEXT)}-byte texts, closed loop: by "
-            "the layout of the caller, and of the server that the generator calls"
-        )
-
-    @property
     def layouts(self) -> list[Peer]:
         """Ours, and those of the peers."""
         return [OURS, *(peer for peer in PEERS if peer.name in self.peers)]

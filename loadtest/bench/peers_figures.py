@@ -31,7 +31,7 @@ WIRE, PYCAPNP, CANNED, GENERATOR = "wire", "pycapnp", "canned answers", "loadtes
 _ENGINES = {CANDIDATE: WIRE, BASELINE: PYCAPNP}
 SERVER_CPU, OWN_CPU, CALLS = "server CPU per call", "generator CPU per call", "calls/s"
 TIMES_BEST, TIMES_CANNED = "CPU per call in times of the best layout", "CPU per call in times of"
-_TIMES = "times"
+_TIMES, _TIMES_OURS = "times", "in times of ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +179,11 @@ def in_memory_figures(processes: Sequence[Mapping[str, float]]) -> Iterator[Figu
     """Yield the median of each case over the processes, in µs, and in times of our own layout."""
     for case in processes[0] if processes else ():
         what, _, peer = case.rpartition(": ")
-        labels = {"kind": FigureKind.IN_MEMORY, "case": case}
         times_us = [times[case] / 1000 for times in processes]
+        labels = {"kind": FigureKind.IN_MEMORY, "case": case, "subject": peer, "what": what}
         yield median_figure(f"in memory: {case}", times_us, "µs", CONTRACT, labels)
-        if what and peer != OURS.name:
+        if peer != OURS.name:
             ours = [times[f"{what}: {OURS.name}"] / 1000 for times in processes]
-            name = f"in memory: {case}, in times of our own layout"
-            ratio = paired_ratio(times_us, ours)
-            yield interval_figure(name, ratio, _TIMES, CONTRACT, {**labels, "case": name})
+            name, ratio = f"in memory: {case}, {_TIMES_OURS}", paired_ratio(times_us, ours)
+            labels |= {"case": f"{case}, {_TIMES_OURS}", "what": f"{what}, {_TIMES_OURS}"}
+            yield interval_figure(name, ratio, _TIMES, CONTRACT, labels)

@@ -7,6 +7,7 @@ from capnp_rig.loadtest.cli.bench import (
     bench_locust,
     bench_peers,
     bench_server,
+    bench_servers,
     bench_stacks,
     demo,
 )
@@ -34,6 +35,7 @@ for _command in (
     bench,
     bench_server,
     bench_peers,
+    bench_servers,
     demo,
     run_command,
     bench_locust,

@@ -1,12 +1,20 @@
 """The benchmarks of `loadtest`: their options, and what they print."""
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from capnp_rig.loadtest.cli.load import read_size
+from capnp_rig.loadtest.cli.load import (
+    load_of_turns,
+    load_options,
+    pace_options,
+    rate_option,
+    read_size,
+)
 from capnp_rig.loadtest.cli.terminal import (
     Command,
     allow_void_option,
@@ -17,6 +25,7 @@ from capnp_rig.loadtest.cli.terminal import (
     options,
     results_option,
     stdout,
+    tell_failures,
 )
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
 
@@ -139,9 +148,110 @@ def bench_peers(*, quick: bool, **plain: Any) -> int:
     replies that the generator gets.
     """
     from capnp_rig.loadtest.bench.peers import QUICK, BenchPeersConfig, run
+    from capnp_rig.loadtest.bench.rounds import BenchError
+    from capnp_rig.loadtest.report.subject_tables import peer_parts
+    from capnp_rig.loadtest.report.terminal import show
 
     asked = {name: value for name, value in plain.items() if value is not None}
-    return _compare_pairs(run, BenchPeersConfig(**{**(QUICK if quick else {}), **asked}))
+    config = BenchPeersConfig(**{**(QUICK if quick else {}), **asked})
+    written, early_end = measured(run, config, BenchError)
+    show(stdout(), *peer_parts(written.figures))
+    finish(written)
+    return 0 if early_end is None else ended_early(early_end)
+
+
+_SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}")
+
+
+def _read_servers(
+    _context: click.Context, _argument: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    """Read servers such as ``rust='target/release/server {addr}'``, by name."""
+    from capnp_rig.loadtest.ab.server_command import CommandError, is_address, split_command
+
+    servers: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, _, command = text.partition("=")
+        if not command or _SERVER_NAME.fullmatch(name) is None:
+            raise click.UsageError(f"bad server {text!r}: expected NAME='COMMAND with {{addr}}'")
+        if name in servers:
+            raise click.UsageError(f"the name {name!r} is taken: give each server another")
+        try:
+            words = split_command(command)
+        except CommandError as error:
+            raise click.UsageError(f"{name}: {error}") from error
+        if len(words) == 1 and is_address(command):
+            raise click.UsageError(
+                f"{name}: {command} is an address; give the command that starts its server, or "
+                "load it with loadtest run"
+            )
+        servers[name] = tuple(words)
+    return servers
+
+
+@click.command("bench-servers")
+@click.argument(
+    "servers", metavar="NAME='COMMAND'...", nargs=-1, required=True, callback=_read_servers
+)
+@click.option("--quick", is_flag=True, help=f"{_QUICK_ROUNDS} rounds of 0.3 s.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 99),
+    help="Rounds, each with fresh processes; six give an interval.  [default: 12; 6 with --quick]",
+)
+@click.option(
+    "--seconds",
+    type=FiniteFloat(0.1, 60),
+    help="Load of each server in a round, in turns of 0.1 s.  [default: 1; 0.3 with --quick]",
+)
+@rate_option
+@pace_options
+@load_options
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+def bench_servers(
+    *,
+    servers: dict[str, tuple[str, ...]],
+    quick: bool,
+    rounds: int | None,
+    seconds: float | None,
+    as_json: bool,
+    **asked: Any,
+) -> int:
+    """Put any servers of one schema under one load, by turns.
+
+    \b
+    loadtest bench-servers rust='target/release/server {addr}' ours='server run {addr}'
+
+    {addr} is an address with a free port; a command without it gets the address in place of the one
+    it has, or as its last word. No shell runs it. A round starts all servers on the first CPU, the
+    first of them twice for the A/A floor; the generator has the last CPU. All servers must answer
+    the same params alike, unless there is --expect or --check id. --warmup is 100ms by default.
+    Exit status 1 where a call failed. Ctrl-C leaves the rounds that are over.
+    """  # noqa: D301 - click wants the sign itself
+    from capnp_rig.loadtest.ab.bench_servers import QUICK, BenchServersConfig, run
+    from capnp_rig.loadtest.engine.engine_runs import EngineFailed
+    from capnp_rig.loadtest.engine.server_process import ServerFailed
+    from capnp_rig.loadtest.report.subject_tables import server_parts
+    from capnp_rig.loadtest.report.terminal import show
+
+    given = {"rounds": rounds, "seconds": seconds}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    timed = {**(QUICK if quick else {}), **chosen}
+    load = load_of_turns(asked, seconds=timed.get("seconds", 1.0))
+    config = BenchServersConfig(servers, load, **timed)
+    result = measured(run, config, ServerFailed, EngineFailed)
+    if as_json:
+        figures = [figure.to_json() for figure in result.written.figures]
+        click.echo(json.dumps({"figures": figures, "folder": str(result.written.folder)}))
+    else:
+        show(stdout(), *server_parts(result.written.figures))
+    for reason in load.unchecked:
+        click.echo(reason.text, err=True)
+    has_failed = tell_failures(result.failures)
+    finish(result.written, err=as_json)
+    if result.early_end is not None:
+        return ended_early(result.early_end)
+    return int(has_failed)
 
 
 @click.command("bench-locust")

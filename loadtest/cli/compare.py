@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from capnp_rig.loadtest.cli.load import (
-    load_config,
+    load_of_turns,
     load_options,
     pace_options,
     rate_option,
@@ -26,15 +26,16 @@ from capnp_rig.loadtest.cli.terminal import (
     options,
     result_folder,
     stdout,
+    tell_failures,
 )
 from capnp_rig.loadtest.stats.exit_status import ExitStatus, exit_status
 from capnp_rig.rigcli.address import AddressError, parse_address
 
 if TYPE_CHECKING:
-    from capnp_rig.loadtest.ab.run import AbConfig, AbResult, Server
+    from capnp_rig.loadtest.ab.block import Server
+    from capnp_rig.loadtest.ab.run import AbConfig, AbResult
     from capnp_rig.loadtest.compare import Comparison
 
-_WARMUP_S = 0.1
 # For results only; all that is in neither list is for servers only.
 _OF_RESULTS = ("force",)
 _OF_BOTH = ("metrics", "margin", "results")
@@ -222,11 +223,8 @@ def _config(servers: "tuple[Server, Server]", asked: dict[str, Any]) -> "AbConfi
     from capnp_rig.loadtest.ab.judging import metric_names
     from capnp_rig.loadtest.ab.run import AbConfig
     from capnp_rig.loadtest.compare import CompareError, chosen_names
-    from capnp_rig.rigcli.address import Address
 
     of_load = {name: value for name, value in asked.items() if name not in _NOT_OF_LOAD}
-    if of_load["warmup_s"] is None:
-        of_load["warmup_s"] = _WARMUP_S
     known = metric_names(is_open_loop=of_load["rate_hz"] is not None)
     try:
         metrics = chosen_names(known, asked["metrics"])
@@ -234,21 +232,15 @@ def _config(servers: "tuple[Server, Server]", asked: dict[str, Any]) -> "AbConfi
         raise click.UsageError(str(error)) from error
     return AbConfig(
         *servers,
-        # Each server has its own address.
-        load=load_config(of_load, address=Address(), seconds=asked["turn_s"], calls=None),
+        load=load_of_turns(of_load, seconds=asked["turn_s"]),
         metrics=tuple(metrics),
         **{name: asked[name] for name in _OF_BLOCKS},
     )
 
 
 def _status(result: "AbResult", *, allow_void: bool) -> int:
-    from capnp_rig.loadtest.report.terminal import printable
-
     if result.early_end is not None:
         return ended_early(result.early_end)
-    for (role, kind), count in result.failures.items():
-        calls = "call" if count == 1 else "calls"
-        click.echo(printable(f"failed: {role}: {count:,} {calls}: {kind}"), err=True)
-    failed = [ExitStatus.FAILED] if result.failures else []
+    failed = [ExitStatus.FAILED] if tell_failures(result.failures) else []
     verdict = ExitStatus(result.comparison.exit_status)
     return exit_status(verdict, *failed, allow_void=allow_void)

@@ -33,6 +33,8 @@ from capnp_rig.rigcli.quantities import (
 _SIZE_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1 << 10, "mb": 10**6, "mib": 1 << 20}
 _MOST_PAYLOAD_BYTES = 16 << 20
 _LONGEST_S = 86_400
+# Of servers that take turns: as long as a turn.
+_TURN_WARMUP_S = 0.1
 _HIGHEST_DOUBLED_HZ = 1e6
 # What --json of a search has of its run.json.
 _ANSWERED = ("rate_hz", "failing_hz", "limit", "verified")
@@ -246,6 +248,20 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
         **plain,
         **more,
     )
+
+
+def load_of_turns(asked: Mapping[str, Any], *, seconds: float) -> Any:
+    """Return the config of the load of several servers that take turns, each of `seconds`.
+
+    Raises:
+        click.UsageError: As `load_config`.
+    """
+    from capnp_rig.rigcli.address import Address
+
+    warmup_s = _TURN_WARMUP_S if asked["warmup_s"] is None else asked["warmup_s"]
+    # Each server has its own address.
+    timed = {**asked, "warmup_s": warmup_s}
+    return load_config(timed, address=Address(), seconds=seconds, calls=None)
 
 
 @click.command("run")

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -113,6 +113,16 @@ def ended_early(end: "EarlyEnd") -> int:
     """Say on stderr why a series of steps ended early, and return the exit status."""
     click.echo(f"ended early: {end.text}", err=True)
     return end.exit_status
+
+
+def tell_failures(failures: Mapping[tuple[str, str], int]) -> bool:
+    """Say on stderr which calls of which server failed; return whether any did."""
+    from capnp_rig.loadtest.report.terminal import printable
+
+    for (server, kind), count in failures.items():
+        calls = "call" if count == 1 else "calls"
+        click.echo(printable(f"failed: {server}: {count:,} {calls}: {kind}"), err=True)
+    return bool(failures)
 
 
 def finish(written: "WrittenResult", *, err: bool = False) -> None:

@@ -136,9 +136,10 @@ def cases(peers: Sequence[Peer]) -> Iterator[tuple[str, _Case]]:
         yield f"call, {SIZES} mixed sizes: {peer.name}", _calling(peer, mixed, BATCH)
         if peer.serves:
             yield f"reply, {IN_FLIGHT} in a read: {peer.name}", _replying(peer)
-    yield "Finish", _ending([OURS.finish(number) for number in range(BATCH)])
+    # Alike for all of them.
+    yield f"Finish: {OURS.name}", _ending([OURS.finish(number) for number in range(BATCH)])
     # Of nothing, so that there is no end of them.
-    yield "Release", _ending([release(0, 0)] * BATCH)
+    yield f"Release: {OURS.name}", _ending([release(0, 0)] * BATCH)
 
 
 def main(names: Sequence[str]) -> None:

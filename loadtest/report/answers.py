@@ -118,7 +118,7 @@ def _stack_lines(source: Source) -> Iterator[Row]:
 
 
 def _pair_lines(source: Source) -> Iterator[Row]:
-    if source.kind in {"ab", "bench-server", "bench-peers", "bench-locust"}:
+    if source.kind in {"ab", "bench-server", "bench-peers", "bench-servers", "bench-locust"}:
         yield from (
             ratio_row(pair_ratio_text(figure), figure) for figure in pair_ratios(source.figures)
         )

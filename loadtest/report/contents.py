@@ -30,16 +30,18 @@ from capnp_rig.loadtest.report.document import (
     Table,
 )
 from capnp_rig.loadtest.report.end_to_end import end_to_end_parts
-from capnp_rig.loadtest.report.figures import voids_alike
+from capnp_rig.loadtest.report.figures import figure_table, voids_alike
 from capnp_rig.loadtest.report.flight_curve import flight_parts
 from capnp_rig.loadtest.report.rate_curve import search_parts
 from capnp_rig.loadtest.report.sources import Source, SourceSet
 from capnp_rig.loadtest.report.spectrum import spectrum_parts
 from capnp_rig.loadtest.report.stack_ladder import ladder_parts
+from capnp_rig.loadtest.report.subject_tables import peer_parts, server_parts
 from capnp_rig.loadtest.report.timeline import time_parts
 from capnp_rig.loadtest.report.units import size_text
 from capnp_rig.loadtest.results import ResultError, run_file, sample_files
 from capnp_rig.loadtest.results.load_samples import damage
+from capnp_rig.loadtest.stats.figure import Figure
 
 TITLE = "capnp-rig: what was measured"
 # The newest of each kind comes in this order, in tables and commands.
@@ -47,6 +49,7 @@ KINDS: Mapping[str, str] = {
     "bench": "loadtest bench",
     "bench-server": "loadtest bench-server",
     "bench-peers": "loadtest bench-peers",
+    "bench-servers": "loadtest bench-servers NAME='COMMAND with {addr}' ...",
     "bench-stacks": "loadtest bench-stacks",
     "bench-locust": "loadtest bench-locust",
     "search": "loadtest search ADDR --slo 'p99<2ms'",
@@ -78,6 +81,13 @@ def _codecs(
     parts: Callable[[CodecView], Iterator[Part]],
 ) -> Callable[[Source], Iterator[Part]]:
     return lambda source: parts(CodecView(source.figures))
+
+
+def _tables(source: Source, parts: Callable[[Sequence[Figure]], Iterator[Part]]) -> Iterator[Part]:
+    """Yield some tables of a benchmark, and all its figures."""
+    yield from parts(source.figures)
+    caption = f"All figures of {source.kind}"
+    yield figure_table(f"figures-{source.kind}", caption, source.figures, folded=True)
 
 
 _PLANS = (
@@ -123,7 +133,22 @@ _PLANS = (
         ab_parts,
         "In each block, fresh processes of both took turns under one generator.",
     ),
-    _Plan("cpu", "CPU per call", ("bench-server", "bench-peers", "bench-locust", "run"), cpu_parts),
+    _Plan("cpu", "CPU per call", ("bench-server", "bench-locust", "run"), cpu_parts),
+    _Plan(
+        "peers",
+        "By the layout of the peer",
+        ("bench-peers",),
+        lambda source: _tables(source, peer_parts),
+        "What other implementations send, in memory, to the server, and as replies to the "
+        "generator. `canned answers` is a server that decodes nothing.",
+    ),
+    _Plan(
+        "servers",
+        "Servers of one schema",
+        ("bench-servers",),
+        lambda source: _tables(source, server_parts),
+        "In each round, fresh processes of all servers took turns under one generator.",
+    ),
     _Plan(
         "ladder",
         "The ladder of stacks",

@@ -30,7 +30,7 @@ def test_one_short_round_leaves_a_whole_result(tmp_path: Path) -> None:
     result = read_result(written.folder)
     assert result.kind == "bench-peers"
     (in_memory_ns,) = result.document["in_memory_ns"]
-    assert {"Finish", "Release", "reply, 64 in a read: Rust"} < in_memory_ns.keys()
+    assert {"Finish: ours", "Release: ours", "reply, 64 in a read: Rust"} < in_memory_ns.keys()
     assert result.samples is not None
     # In two layouts, under two loads, four servers; and the generator, against ours twice.
     assert len(result.samples) == 2 * 2 * 4 + 3

@@ -1,44 +1,12 @@
-from collections.abc import Mapping
 from dataclasses import replace
 
+from sample_results import peer_samples
 from sample_surroundings import CALM, DISTURBED
 
-from capnp_rig.loadtest.bench.peers import GENERATOR_LOAD, LOADS
-from capnp_rig.loadtest.bench.peers_figures import (
-    CANNED,
-    GENERATOR,
-    PYCAPNP,
-    WIRE,
-    PeerSample,
-    figures,
-)
+from capnp_rig.loadtest.bench.peers_figures import WIRE, figures
 from capnp_rig.loadtest.stats.figure import Figure
 
-CPU_US = {WIRE: 10.0, PYCAPNP: 30.0, CANNED: 8.0, GENERATOR: 5.0}
 IN_MEMORY_NS = {"call, 16 in a read: ours": 5000.0, "call, 16 in a read: Rust": 5500.0}
-
-
-def samples(count: int, slow: Mapping[str, float]) -> list[PeerSample]:
-    """Return rounds in which a call of some peers takes so many times the CPU."""
-    units = [(load, subject) for load in LOADS for subject in (WIRE, "again", PYCAPNP, CANNED)]
-    return [
-        PeerSample(
-            number,
-            order=0,
-            peer=peer,
-            subject=WIRE if subject == "again" else subject,
-            again=subject == "again",
-            connections=load[0],
-            in_flight=load[1],
-            calls=1000,
-            seconds=0.1,
-            cpu_s=CPU_US[GENERATOR] * slow.get(peer, 1) / 1000,
-            server_cpu_s=CPU_US.get(subject, CPU_US[WIRE]) * slow.get(peer, 1) / 1000,
-        )
-        for number in range(count)
-        for peer in ("ours", "Rust")
-        for load, subject in [*units, (GENERATOR_LOAD, GENERATOR)]
-    ]
 
 
 def named(listed: list[Figure]) -> dict[str, Figure]:
@@ -49,7 +17,7 @@ def named(listed: list[Figure]) -> dict[str, Figure]:
 
 
 def test_figures_are_those_of_the_rounds() -> None:
-    found = named(figures(samples(6, {"Rust": 1.2}), [IN_MEMORY_NS] * 6))
+    found = named(figures(peer_samples(6, {"Rust": 1.2}), [IN_MEMORY_NS] * 6))
     values = {name: round(figure.value or 0, 6) for name, figure in found.items()}
     assert values["Rust, 8 x 16: wire server CPU per call"] == 12
     assert values["Rust, 8 x 16: canned answers server CPU per call"] == 9.6
@@ -61,7 +29,7 @@ def test_figures_are_those_of_the_rounds() -> None:
     assert values["Rust, 1 x 64: loadtest run CPU per call in times of the best layout"] == 1.2
     assert values["Rust, 1 x 64: loadtest run generator CPU per call"] == 6
     assert values["in memory: call, 16 in a read: Rust"] == 5.5
-    assert values["in memory: call, 16 in a read: Rust, in times of our own layout"] == 1.1
+    assert values["in memory: call, 16 in a read: Rust, in times of ours"] == 1.1
     aa = found["ours, 64 x 1: A/A, server CPU per call"]
     assert (aa.verdict, aa.labels["subject"]) == ("floor", WIRE)
     assert not any(figure.is_void for figure in found.values())
@@ -71,7 +39,7 @@ def test_figures_are_those_of_the_rounds() -> None:
 def test_a_layout_that_was_disturbed_voids_its_figures_and_what_is_held_against_it() -> None:
     disturbed = [
         replace(each, surroundings=DISTURBED if each.peer == "ours" else CALM)
-        for each in samples(6, {"Rust": 1.2})
+        for each in peer_samples(6, {"Rust": 1.2})
     ]
     voids = {figure.name for figure in figures(disturbed, []) if figure.is_void}
     assert "ours, 8 x 16: wire server CPU per call" in voids
@@ -80,7 +48,7 @@ def test_a_layout_that_was_disturbed_voids_its_figures_and_what_is_held_against_
 
 
 def test_a_busy_load_makes_the_rate_a_lower_bound_and_leaves_the_cost() -> None:
-    busy = [replace(each, cpu_s=0.099) for each in samples(6, {})]
+    busy = [replace(each, cpu_s=0.099) for each in peer_samples(6, {})]
     found = named(figures(busy, []))
     assert found["ours, 8 x 16: wire calls/s"].verdict == "at least"
     assert found["ours, 8 x 16: wire server CPU per call"].verdict == "ok"

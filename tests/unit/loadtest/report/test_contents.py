@@ -27,6 +27,8 @@ _SECTIONS = (
         "time",
         "ab",
         "cpu",
+        "peers",
+        "servers",
         "ladder",
     ),
     *("end-to-end", "encoded", "losses", "environment", "reproduce", "data"),
