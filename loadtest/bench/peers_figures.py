@@ -185,5 +185,5 @@ def in_memory_figures(processes: Sequence[Mapping[str, float]]) -> Iterator[Figu
         if peer != OURS.name:
             ours = [times[f"{what}: {OURS.name}"] / 1000 for times in processes]
             name, ratio = f"in memory: {case}, {_TIMES_OURS}", paired_ratio(times_us, ours)
-            labels |= {"case": f"{case}, {_TIMES_OURS}", "what": f"{what}, {_TIMES_OURS}"}
-            yield interval_figure(name, ratio, _TIMES, CONTRACT, labels)
+            other = {"case": f"{case}, {_TIMES_OURS}", "what": f"{what}, {_TIMES_OURS}"}
+            yield interval_figure(name, ratio, _TIMES, CONTRACT, {**labels, **other})

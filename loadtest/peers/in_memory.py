@@ -4,7 +4,8 @@
 `peers.frames`, and ours in any case.
 
 `call` is received bytes in, bytes to send out, the text reversed in between; per call there is the
-Finish that the peer sends, for the calls of the read before. `reply` is what the generator spends:
+Finish that the peer sends, for the calls of the read before. A size that comes for the first time
+on its connection has a layout that is not known. `reply` is what the generator spends:
 a call to send, its reply matched and compared, and a Finish where the server needs that. All cases
 take turns, so that what changes with time falls on all.
 """
@@ -55,9 +56,9 @@ def _server(peer: Peer) -> ServerConnection:
     return server
 
 
-def _calling(peer: Peer, texts: Sequence[str], batch: int) -> _Case:
-    """Serve calls with these texts, `batch` of them in a read."""
-    server = _server(peer)
+def _calling(peer: Peer, texts: Sequence[str], batch: int, *, are_new: bool = False) -> _Case:
+    """Serve calls with these texts, `batch` of them in a read; `are_new` to a new connection."""
+    known = _server(peer)
     first = BOOTSTRAP_QUESTION + 1
     ids = range(first, first + len(texts))
     calls = [
@@ -71,7 +72,7 @@ def _calling(peer: Peer, texts: Sequence[str], batch: int) -> _Case:
         reads.append(b"".join([*finishes, *calls[start : start + batch]]))
 
     def serve() -> list[bytes]:
-        sent = []
+        sent, server = [], _server(peer) if are_new else known
         for data in reads:
             for event in server.events(data, INLINE):
                 raise AssertionError(event)
@@ -134,6 +135,8 @@ def cases(peers: Sequence[Peer]) -> Iterator[tuple[str, _Case]]:
         yield f"call, {BATCH} in a read: {peer.name}", _calling(peer, [TEXT] * BATCH, BATCH)
         yield f"call, alone in its read: {peer.name}", _calling(peer, [TEXT], 1)
         yield f"call, {SIZES} mixed sizes: {peer.name}", _calling(peer, mixed, BATCH)
+        new = _calling(peer, mixed, BATCH, are_new=True)
+        yield f"call, {SIZES} sizes for the first time: {peer.name}", new
         if peer.serves:
             yield f"reply, {IN_FLIGHT} in a read: {peer.name}", _replying(peer)
     # Alike for all of them.
