@@ -5,7 +5,7 @@ import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,23 @@ def split_command(text: str) -> list[str]:
 
 
 def with_address(words: Sequence[str], address: str) -> list[str]:
-    """Return a command with its address: at ``{addr}``, else for the one it has, else behind it."""
-    if any(PLACE in word for word in words):
-        return [word.replace(PLACE, address) for word in words]
+    """Return a command with its address: at ``{addr}``, else for the one it has, else behind it.
+
+    It may also be in parts, at ``{host}`` and ``{port}``.
+    """
+    host, _, port = address.rpartition(":")
+    places = {PLACE: address, "{host}": host, "{port}": port}
+    placed = [_filled(word, places) for word in words]
+    if placed != [*words]:
+        return placed
     at = next((at for at, word in enumerate(words) if is_address(word)), len(words))
     return [*words[:at], address, *words[at + 1 :]]
+
+
+def _filled(word: str, places: Mapping[str, str]) -> str:
+    for place, text in places.items():
+        word = word.replace(place, text)
+    return word
 
 
 def is_address(word: str) -> bool:
@@ -103,8 +115,8 @@ class StartedServer:
     def _not_there(self, ports: set[int]) -> str:
         text = f"the server did not listen on {self.address} in {_READY_S:g} s"
         if ports:
-            listed = ", ".join(map(str, sorted(ports)))
-            return f"{text}, but on port {listed}: put {PLACE} where its command has the address"
+            text += f", but on port {', '.join(map(str, sorted(ports)))}"
+            return f"{text}: put {PLACE}, or {{host}} and {{port}}, into its command"
         return f"{text}; its last line: {last_line(self.log)}"
 
     def processes(self) -> list[psutil.Process]:

@@ -12,7 +12,7 @@ from capnp_rig.loadtest.ab.judging import Measured, measured
 from capnp_rig.loadtest.bench.pair_figures import ratio_figures, value_figure, voided
 from capnp_rig.loadtest.bench.rounds import AGAIN, BASELINE, CANDIDATE
 from capnp_rig.loadtest.stats.figure import Figure
-from capnp_rig.loadtest.stats.reasons import ReasonCode
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
 PERCENTILES = (50.0, 99.0, 99.9)
 
@@ -37,7 +37,7 @@ def figures(names: Sequence[str], load: str, blocks: Blocks) -> list[Figure]:
 def _values(load: str, name: str, blocks: Blocks) -> Iterator[Figure]:
     for metric in measured(blocks, PERCENTILES):
         busy = [each for each in metric.problems if each.code is ReasonCode.GENERATOR_BUSY]
-        problems = tuple(each for each in metric.problems if each not in busy)
+        problems = (*_failed(blocks), *(each for each in metric.problems if each not in busy))
         values = metric.values.get(name, ())
         figure = value_figure(load, name, metric.name, metric.unit, values, *busy)
         yield from voided([figure], problems)
@@ -49,7 +49,15 @@ def _ratios(load: str, first: str, name: str, blocks: Blocks) -> Iterator[list[F
         if metric.has_ratio:
             of_role = {BASELINE: first, CANDIDATE: name, AGAIN: again(first)}
             costs = {role: _costs(metric, of) for role, of in of_role.items()}
-            yield voided(ratio_figures(load, metric.name, names, costs), metric.problems)
+            problems = (*_failed(blocks), *metric.problems)
+            yield voided(ratio_figures(load, metric.name, names, costs), problems)
+
+
+def _failed(blocks: Blocks) -> Iterator[Reason]:
+    """Yield that calls failed: who fails may be fast."""
+    count = blocks.failures.total()
+    if count:
+        yield Reason.of(ReasonCode.CALLS_FAILED, count=count)
 
 
 def _costs(metric: Measured, name: str) -> list[float]:

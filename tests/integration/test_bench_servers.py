@@ -113,7 +113,7 @@ def test_a_server_that_does_not_start_is_named(command: str, cause: str, tmp_pat
         # It listens where nobody asked it to.
         (
             "import socket, time; s = socket.create_server(('127.0.0.1', 0)); time.sleep(60)",
-            r", but on port \d+: put \{addr\} where its command has the address",
+            r", but on port \d+: put \{addr\}, or \{host\} and \{port\}, into its command",
         ),
         (
             "import time; print('waiting for a disk', flush=True); time.sleep(60)",

@@ -16,6 +16,7 @@ _ADDRESS = "127.0.0.1:40000"
     [
         ("serve --listen {addr} -v", ["serve", "--listen", _ADDRESS, "-v"]),
         ("serve --bind=tcp://{addr}", ["serve", f"--bind=tcp://{_ADDRESS}"]),
+        ("serve -h {host} --port={port}", ["serve", "-h", "127.0.0.1", "--port=40000"]),
         # The address that it has is not ours.
         (
             "server run 127.0.0.1:0 --service old:S",

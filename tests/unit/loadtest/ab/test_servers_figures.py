@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 
 from capnp_rig.loadtest.ab.blocks import Blocks, ServerTimes, Turn
 from capnp_rig.loadtest.ab.servers_figures import figures
@@ -72,6 +73,18 @@ def test_a_server_whose_processes_came_and_went_has_no_cpu_figure() -> None:
     assert found["64 x 1: go server CPU per call"].value is None
     assert "64 x 1: go over rust, server CPU per call" not in found
     assert found["64 x 1: ours over rust, server CPU per call"].verdict == "slower"
+
+
+def test_a_server_whose_calls_failed_has_no_figures() -> None:
+    some = blocks()
+    times = [
+        replace(each, failures={"WrongReply: x": 2} if each.role == "go" else {})
+        for each in some.times
+    ]
+    found = of(replace(some, times=tuple(times)))
+    voids = {name for name, figure in found.items() if figure.is_void}
+    assert voids == {name for name in found if "go" in name}
+    assert found["64 x 1: go calls/s"].reason == "12 calls failed"
 
 
 def test_few_rounds_tell_nothing() -> None:
