@@ -51,12 +51,12 @@ def serving(
     """Run a module that serves on a listening socket, and end it with the block.
 
     It gets the socket's number as its first argument, and then `arguments`. Yields the address on
-    loopback and the id of the process; what it prints on stderr goes into the file `log`.
+    loopback and the id of the process; what it prints on stderr is added to the file `log`.
     """
     # Whoever connects before it serves waits in the socket's backlog.
     with (
         socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
-        log.open("wb") as stream,
+        log.open("ab") as stream,
         kept_alive(
             module_command(module, str(listener.fileno()), *arguments, cpus=cpus),
             env=with_malloc_settings(child_environment()),

@@ -15,7 +15,7 @@ from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from capnp_rig.loadtest.engine.process_window import ProcessWindow
+from capnp_rig.loadtest.engine.window_meter import WindowMeter
 from capnp_rig.loadtest.locust_rig.run_context import context
 
 
@@ -48,13 +48,13 @@ def _counted(environment: Environment) -> tuple[int, int]:
 
 def _measure(environment: Environment) -> None:
     options: Any = environment.parsed_options
-    window = ProcessWindow("locust", options.meter_server)
+    meter = WindowMeter("locust", options.meter_server)
     gevent.sleep(options.meter_warmup)
-    window.open()
+    meter.open()
     requests, failures = _counted(environment)
     gevent.sleep(options.meter_seconds)
     requests_now, failures_now = _counted(environment)
-    used = window.close()
+    used = meter.close()
     used |= {"requests": requests_now - requests, "failures": failures_now - failures}
     options.meter_file.write_text(json.dumps(used), encoding="utf-8")
     assert environment.runner is not None

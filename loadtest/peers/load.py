@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from capnp_rig.loadtest.engine.process_window import ProcessWindow
+from capnp_rig.loadtest.engine.window_meter import WindowMeter
 from capnp_rig.loadtest.peers.frames import (
     BEHIND_ID,
     BOOTSTRAP_QUESTION,
@@ -169,7 +169,7 @@ def run(config: LoadConfig) -> dict[str, Any]:
         OSError, WrongReplyError: The server failed.
     """
     peer, replies = LAYOUTS[config.peer], Replies()
-    window = ProcessWindow("load", config.server_pids)
+    meter = WindowMeter("load", config.server_pids)
     with ExitStack() as stack, select.epoll() as poll:
         connections: _Connections = {}
         for _ in range(config.connections):
@@ -179,9 +179,9 @@ def run(config: LoadConfig) -> dict[str, Any]:
         for sock, caller in connections.values():
             sock.sendall(b"".join(caller.calls(config.in_flight)))
         _turn(poll, connections, config.warmup_s)
-        window.open()
+        meter.open()
         calls = _turn(poll, connections, config.seconds)
-        return {**window.close(), "calls": calls}
+        return {**meter.close(), "calls": calls}
 
 
 def _turn(poll: select.epoll, connections: _Connections, seconds: float) -> int:

@@ -31,8 +31,8 @@ class _Reading:
     machine: MachineTime | None
 
 
-class ProcessWindow:
-    """The window from `open` to `close`; `name` is that of this process."""
+class WindowMeter:
+    """Measures the window from `open` to `close`; `name` is that of this process."""
 
     def __init__(self, name: str, server_pids: Sequence[int]) -> None:
         self._pids = server_pids
