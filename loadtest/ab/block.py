@@ -109,10 +109,9 @@ def _servers(
             side = plan.servers[role]
             if not isinstance(side, Address):
                 # The hash seed is the same for all of a block: no difference between them.
+                log = folder / f"{role.replace(' ', '-')}.log"
                 started[role] = stack.enter_context(
-                    started_server(
-                        side, log=folder / f"{role}.log", hash_seed=number, cpus=confined
-                    )
+                    started_server(side, log=log, hash_seed=number, cpus=confined)
                 )
         for role, server in started.items():
             with _named(role):

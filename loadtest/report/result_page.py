@@ -36,6 +36,7 @@ from capnp_rig.loadtest.report.run_tables import (
     times_table,
 )
 from capnp_rig.loadtest.report.sources import Source
+from capnp_rig.loadtest.report.subject_tables import peer_parts, server_parts
 from capnp_rig.loadtest.report.timeline import time_parts
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import LoadRun
@@ -56,6 +57,7 @@ from capnp_rig.loadtest.stats.tally import WARMUP, Window
 PAGE = "report.html"
 _SECOND_PERCENTILES = (50.0, 99.0, 99.9)
 _NEAR = 1e-9
+_SIDE_BY_SIDE = {"bench-peers": peer_parts, "bench-servers": server_parts}
 
 
 def result_document(source: Source) -> Document:
@@ -73,6 +75,9 @@ def result_document(source: Source) -> Document:
         is_void, sections = bool(counts[Verdict.VOID]), [_figures(source.figures)]
         if source.kind == "ab":
             sections.append(Section("blocks", "Blocks", list(ab_parts(source))))
+        elif source.kind in _SIDE_BY_SIDE:
+            parts = list(_SIDE_BY_SIDE[source.kind](source.figures))
+            sections.insert(0, Section("side-by-side", "Side by side", parts))
     else:
         summary = source.load.summary()
         computed = figures(summary)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from references import KINDS, REFERENCES, each_reference
+from sample_results import pair_figures, peer_samples, write_figures
 from sample_runs import LABEL, Fake, Written, make_run, write_run_folder
 
+from capnp_rig.loadtest.bench.peers_figures import figures as peer_figures
 from capnp_rig.loadtest.report.document import Table
 from capnp_rig.loadtest.report.result_page import result_document
 from capnp_rig.loadtest.report.sources import source_of
@@ -378,6 +380,19 @@ def test_a_reference_is_shown_with_all_its_figures(folder: Path) -> None:
         assert row[verdict_at] == figure.verdict
     start = "valid" if KINDS[folder] == "run" else f"{len(rows)} figures: "
     assert page.verdict.startswith(f"Verdict\n{start}")
+
+
+def test_servers_and_layouts_stand_side_by_side(tmp_path: Path) -> None:
+    servers = pair_figures("go", "rust", "8 x 16")
+    peers = peer_figures(peer_samples(6, {}), [])
+    for kind, listed in (("bench-servers", servers), ("bench-peers", peers)):
+        folder = write_figures(tmp_path / kind, kind, listed)
+        source = source_of(folder, read_result(folder))
+        first, second, *_ = result_document(source).sections
+        assert (first.key, second.key) == ("side-by-side", "figures")
+        tables = [part for part in first.parts if isinstance(part, Table)]
+        assert all(len(table.rows) > 1 for table in tables)
+        assert len(tables) == 2
 
 
 def test_a_demo_has_no_samples(tmp_path: Path) -> None:
