@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capnp_rig.wire.encoding.conversions import FORMATS
-from capnp_rig.wire.encoding.fallback import name_of
+from capnp_rig.wire.encoding.field_types import name_of
 from capnp_rig.wire.encoding.pointers import Message
 
 Array = NDArray[Any]

@@ -13,6 +13,12 @@ from typing import Any, NamedTuple, Protocol, Self
 from capnp_rig.wire.encoding.pointers import Message, StructTuple
 
 
+def name_of(schema: Any) -> str:
+    """Return the name of pycapnp's `schema` in messages, without its file's."""
+    name: str = schema.node.displayName.rpartition(":")[2]
+    return name
+
+
 class View(Protocol):
     """A struct in a received message; `structs.StructView` is one."""
 

@@ -37,6 +37,7 @@ from capnp_rig.wire.encoding.field_types import (
     Mistake,
     View,
     Writer,
+    name_of,
 )
 from capnp_rig.wire.encoding.fields import compile_field
 from capnp_rig.wire.encoding.frames import FrameDecoder
@@ -244,7 +245,7 @@ class StructCodec:
 
     def __init__(self, schema: Any, new_builder: Callable[[], Any] | None = None) -> None:
         node = schema.node
-        self.name: str = node.displayName.rpartition(":")[2]
+        self.name = name_of(schema)
         self.schema = schema
         self.new_builder = new_builder or capnp._StructModule(schema, self.name).new_message
         # Of a group, those of the struct that it is in.
