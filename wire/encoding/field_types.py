@@ -31,10 +31,6 @@ class View(Protocol):
     def _empty(cls, message: Message | None = None) -> Self:
         """Return a view in which every field has its default."""
 
-    @staticmethod
-    def _read_all(view: Any) -> dict[str, Any] | None:
-        """Return the fields of a view at once, None where they must be read one by one."""
-
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
 
@@ -85,13 +81,15 @@ Mistake = tuple[str, str]
 class NativeSource(NamedTuple):
     """Source code that takes a native value from `buffer`, between `first` and `last`.
 
-    It is for a list of this `element` size. `size_bytes` is the size of the list, `condition` a
-    further condition that begins with ``and``, `value` the value.
+    It is for a list of this `element` size. `last` is `offset` behind `first`; `condition` tells
+    whether the list lies in its segment, which ends at `end`. `words` is the size of the list,
+    `value` the value.
     """
 
     element: int
-    size_bytes: str
+    offset: str
     condition: str
+    words: str
     value: str
 
 
@@ -102,6 +100,8 @@ class PointerType:
     codecs: tuple[Codec, ...] = ()
     # Whether `to_dict` leaves a null pointer out: a struct may contain its own type.
     omits_null = False
+    # Source code of the native value of a null pointer.
+    null_source: str | None = "[]"
     # Makes what a accessor returns independent of the buffer; None where it is already.
     to_native: Callable[[Any], Any] | None = None
 
@@ -163,8 +163,9 @@ class Field:
     """One field: how to read it, and how to write it, in the data or the pointer section.
 
     `slot` is its index in the pointer section, None where it has none. A value left out is
-    written as `default`. `group` is the codec of a group, `member` the number of a member of a
-    union; `get` does not ask whether that is the active one.
+    written as `default`. `null_source` is source code of the value that `to_dict` has for a null
+    pointer, None where only `get` knows it. `group` is the codec of a group, `member` the number
+    of a member of a union; `get` does not ask whether that is the active one.
     """
 
     name: str
@@ -173,6 +174,7 @@ class Field:
     slot: int | None = None
     atom: Atom | None = None
     pointer_type: PointerType | None = None
+    null_source: str | None = None
     group: Codec | None = None
     member: int | None = None
 

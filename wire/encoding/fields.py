@@ -55,10 +55,10 @@ def _group_field(name: str, group: Codec) -> Field:
 
 def _pointer_field(field: Any, pointer_type: PointerType) -> Field:
     name, slot = field.proto.name, field.proto.slot
-    get = pointer_type.accessor(slot.offset)
+    get, null_source = pointer_type.accessor(slot.offset), pointer_type.null_source
     if slot.hadExplicitDefault:
-        get = _or_default(get, slot.offset, field, pointer_type)
-    return Field(name, get, slot=slot.offset, pointer_type=pointer_type)
+        get, null_source = _or_default(get, slot.offset, field, pointer_type), None
+    return Field(name, get, slot=slot.offset, pointer_type=pointer_type, null_source=null_source)
 
 
 def _or_default(get: Accessor, index: int, field: Any, pointer_type: PointerType) -> Accessor:
@@ -190,7 +190,7 @@ def _enum_field(name: str, field: Any) -> Field:
     expression = atom.expression.format(value=f"{table}[{{value}}]")
     assert atom.read is not None
     # A number that a newer schema added stays a number.
-    known = f"names_{atom.byte}.get(x := {atom.read}, x)"
+    known = f"(names_{atom.byte}[x] if (x := {atom.read}) < {len(names)} else x)"
     return Field(
         name,
         get,
@@ -201,7 +201,7 @@ def _enum_field(name: str, field: Any) -> Field:
             expression,
             {table: numbers},
             read=known,
-            read_names={f"names_{atom.byte}": names},
+            read_names={f"names_{atom.byte}": tuple(names[n] for n in range(len(names)))},
         ),
     )
 

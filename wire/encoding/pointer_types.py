@@ -84,6 +84,8 @@ def _to_dicts(views: StructList) -> list[dict[str, Any]]:
 class _Text(PointerType):
     """A str."""
 
+    null_source = "''"
+
     def accessor(self, slot: int) -> Accessor:
         return text_accessor(slot)
 
@@ -102,8 +104,14 @@ class _Text(PointerType):
 
     def native_source(self, high: str, names: dict[str, object]) -> NativeSource | None:
         del names
-        has_nul = " and first < last and not buffer[last - 1]"
-        return NativeSource(BYTE, f"({high} >> 3)", has_nul, "buffer[first:last - 1].decode()")
+        # `last` is where the NUL stands.
+        return NativeSource(
+            BYTE,
+            f"({high} >> 3) - 1",
+            "first <= last < end and not buffer[last]",
+            f"{high} + 56 >> 6",
+            "buffer[first:last].decode()",
+        )
 
     def explain(self, value: Any, error: Exception) -> Mistake:
         if not isinstance(value, str):
@@ -116,6 +124,7 @@ class _Text(PointerType):
 class _Data(PointerType):
     """Bytes or any buffer of them; read as a view."""
 
+    null_source = "b''"
     to_native = staticmethod(memoryview.tobytes)
 
     def accessor(self, slot: int) -> Accessor:
@@ -136,7 +145,9 @@ class _Data(PointerType):
 
     def native_source(self, high: str, names: dict[str, object]) -> NativeSource | None:
         del names
-        return NativeSource(BYTE, f"({high} >> 3)", "", "buffer[first:last]")
+        return NativeSource(
+            BYTE, f"({high} >> 3)", "last <= end", f"{high} + 56 >> 6", "buffer[first:last]"
+        )
 
     def explain(self, value: Any, error: Exception) -> Mistake:
         return "", f": {too_long(len(value)) if isinstance(error, struct.error) else error}"
@@ -150,6 +161,7 @@ class _Numbers(PointerType):
         self._packers = Packers(self._code, "pack")
         self._unpackers = Packers(self._code, "unpack_from")
         self.to_native = memoryview.tobytes if which == "uint8" else memoryview.tolist
+        self.null_source = "b''" if which == "uint8" else "[]"
 
     def accessor(self, slot: int) -> Accessor:
         return numbers_accessor(slot, self._size, self._code)
@@ -185,12 +197,13 @@ class _Numbers(PointerType):
 
     def native_source(self, high: str, names: dict[str, object]) -> NativeSource | None:
         element, count = ELEMENT_CODES[self._size], f"({high} >> 3)"
-        if self.to_native is memoryview.tobytes:
-            return NativeSource(element, count, "", "buffer[first:last]")
-        unpack = f"unpack_{self._code}"
-        names[unpack] = self._unpackers
-        values = f"list({unpack}[{count}](buffer, first))"
-        return NativeSource(element, f"{count} * {self._size}", "", values)
+        value = "buffer[first:last]"
+        if self.to_native is not memoryview.tobytes:
+            unpack = f"unpack_{self._code}"
+            names[unpack] = self._unpackers
+            value = f"list({unpack}[{count}](buffer, first))"
+        words = "last - first + 7 >> 3"
+        return NativeSource(element, f"{count} * {self._size}", "last <= end", words, value)
 
 
 class _Enums(PointerType):

@@ -38,7 +38,7 @@ def example_in(module: ModuleType) -> str:
 
 def test_the_docstrings_show_what_is_generated(codec: StructCodec) -> None:
     assert example_in(writers) == source_of(codec.writer)
-    assert example_in(readers) == source_of(codec.view._read_all)
+    assert example_in(readers) == source_of(codec.view.to_dict)
     assert example_in(reading) == source_of(
         reading.readers("r.{}")[reading.Message.RECORD][reading.ONE_FIELD]
     )
@@ -54,7 +54,7 @@ def test_a_traceback_shows_the_line_of_a_writer(codec: StructCodec) -> None:
 
 def test_a_traceback_shows_the_line_of_a_reader(codec: StructCodec) -> None:
     with pytest.raises(AttributeError) as raised:
-        codec.view._read_all(None)
+        codec.view.to_dict(None)
     assert "pointers_end, depth = view._at" in "".join(traceback.format_exception(raised.value))
 
 
