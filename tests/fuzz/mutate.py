@@ -82,8 +82,6 @@ ONLY_WE_REFUSE = (
     "message has a pointer that leaves its segment",
     # C++ takes any list for one of bits, and reads its first bytes.
     "where bits are expected",
-    # An AnyPointer that is a broken far pointer; pycapnp leaves it unread in one segment.
-    "far pointer not followed",
 )
 # Little: with the default of 8 Mi words, `to_dict` of a tiny message that
 # announces as many empty structs takes seconds, which is the caller's to cap (C10).

@@ -83,7 +83,7 @@ class NativeSource(NamedTuple):
 
     It is for a list of this `element` size. `last` is `offset` behind `first`; `condition` tells
     whether the list lies in its segment, which ends at `end`. `words` is the size of the list,
-    `value` the value.
+    `value` the value if `buffer` is bytes.
     """
 
     element: int
@@ -91,6 +91,7 @@ class NativeSource(NamedTuple):
     condition: str
     words: str
     value: str
+    value_in_any_buffer: str
 
 
 class PointerType:

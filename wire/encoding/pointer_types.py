@@ -73,6 +73,8 @@ from capnp_rig.wire.encoding.view_repr import is_view
 from capnp_rig.wire.encoding.writers import compile_element_writer, write_elements
 from capnp_rig.wire.errors import MalformedMessage
 
+# What takes data from bytes, and from any buffer.
+_DATA = "buffer[first:last]", "bytes(buffer[first:last])"
 # The zeros that close a text and fill its last word, by its length modulo 8.
 _CLOSING = tuple(ZEROS[8 - length] for length in range(8))
 
@@ -111,6 +113,7 @@ class _Text(PointerType):
             "first <= last < end and not buffer[last]",
             f"{high} + 56 >> 6",
             "buffer[first:last].decode()",
+            "str(buffer[first:last], 'utf-8')",
         )
 
     def explain(self, value: Any, error: Exception) -> Mistake:
@@ -145,9 +148,7 @@ class _Data(PointerType):
 
     def native_source(self, high: str, names: dict[str, object]) -> NativeSource | None:
         del names
-        return NativeSource(
-            BYTE, f"({high} >> 3)", "last <= end", f"{high} + 56 >> 6", "buffer[first:last]"
-        )
+        return NativeSource(BYTE, f"({high} >> 3)", "last <= end", f"{high} + 56 >> 6", *_DATA)
 
     def explain(self, value: Any, error: Exception) -> Mistake:
         return "", f": {too_long(len(value)) if isinstance(error, struct.error) else error}"
@@ -197,13 +198,13 @@ class _Numbers(PointerType):
 
     def native_source(self, high: str, names: dict[str, object]) -> NativeSource | None:
         element, count = ELEMENT_CODES[self._size], f"({high} >> 3)"
-        value = "buffer[first:last]"
+        values = _DATA
         if self.to_native is not memoryview.tobytes:
             unpack = f"unpack_{self._code}"
             names[unpack] = self._unpackers
-            value = f"list({unpack}[{count}](buffer, first))"
+            values = (f"list({unpack}[{count}](buffer, first))",) * 2
         words = "last - first + 7 >> 3"
-        return NativeSource(element, f"{count} * {self._size}", "last <= end", words, value)
+        return NativeSource(element, f"{count} * {self._size}", "last <= end", words, *values)
 
 
 class _Enums(PointerType):

@@ -10,9 +10,10 @@ Of ``struct Point { x @0 :Int32; name @1 :Text; }`` the reader is::
     def read(view):
         message, start, end, data, _, pointers, pointers_end, depth = view._at
         buffer = message.buffer
-        if (pointers - data != 8 or type(buffer) is not bytes
-                or pointers_end - pointers != 8 or depth <= 0):
-            return one_by_one(view)
+        if (pointers - data != 8
+                or pointers_end - pointers != 8 or depth <= 0
+                or type(buffer) is not bytes):
+            return otherwise(view)
         [raw0, low0, high0] = unpack(buffer, data)
         budget = message.budget_words
         first = pointers + 6 + 2 * low0
@@ -71,7 +72,23 @@ def compile_reader(
 
     It is the method `to_dict` of the views. What it does not read at once, `one_by_one` does.
     """
-    names: dict[str, object] = {"one_by_one": one_by_one}
+    sizes = data_words, pointer_count
+    # One for bytes and one for all buffers: for both, it would take 9 % longer with bytes.
+    in_any_buffer = _reader(name, fields, sizes, union, one_by_one, is_bytes=False)
+    return _reader(name, fields, sizes, union, in_any_buffer, is_bytes=True)
+
+
+def _reader(
+    name: str,
+    fields: Sequence[Field],
+    sizes: tuple[int, int],
+    union: Union | None,
+    otherwise: Reader,
+    *,
+    is_bytes: bool,
+) -> Reader:
+    data_words, pointer_count = sizes
+    names: dict[str, object] = {"otherwise": otherwise}
     atoms = [field.atom for field in fields if field.atom is not None]
     slots = {field.slot for field in fields}
     if union is not None:
@@ -81,15 +98,16 @@ def compile_reader(
     body = [
         "message, start, end, data, _, pointers, pointers_end, depth = view._at",
         "buffer = message.buffer",
-        f"if (pointers - data != {8 * data_words} or type(buffer) is not bytes",
-        f"        or pointers_end - pointers != {8 * pointer_count} or depth <= 0):",
-        "    return one_by_one(view)",
+        f"if (pointers - data != {8 * data_words}",
+        f"        or pointers_end - pointers != {8 * pointer_count} or depth <= 0",
+        f"        {'or type(buffer) is not bytes' if is_bytes else ''}):",
+        "    return otherwise(view)",
         # Structs without size have a place that need not be in the buffer.
         *([f"[{', '.join(raw)}] = unpack(buffer, data)"] if raw else []),
     ]
     names["unpack"] = struct.Struct(layout).unpack_from
     values = [_value(number, field, names) for number, field in enumerate(fields)]
-    lines = [line for field in fields for line in _pointer_lines(field, names)]
+    lines = [line for field in fields for line in _pointer_lines(field, names, is_bytes=is_bytes)]
     if lines:
         body += ["budget = message.budget_words", *lines, "message.budget_words = budget"]
     body += _result_lines(fields, values)
@@ -125,7 +143,7 @@ def _layout(
     return layout, raw
 
 
-def _pointer_lines(field: Field, names: dict[str, object]) -> list[str]:
+def _pointer_lines(field: Field, names: dict[str, object], *, is_bytes: bool) -> list[str]:
     """Return the lines that read the value of a pointer field into ``x`` and its slot."""
     pointer_type, slot = field.pointer_type, field.slot
     if pointer_type is None or field.omits_null:
@@ -143,7 +161,7 @@ def _pointer_lines(field: Field, names: dict[str, object]) -> list[str]:
             f"        and {source.condition}",
             f"        and (budget := budget - ({source.words})) >= 0):",
             "    try:",
-            f"        x{slot} = {source.value}",
+            f"        x{slot} = {source.value if is_bytes else source.value_in_any_buffer}",
             "    except UnicodeDecodeError:",
             f"        x{slot} = native{slot}(view)",
         ]
