@@ -81,9 +81,9 @@ Mistake = tuple[str, str]
 class NativeSource(NamedTuple):
     """Source code that takes a native value from `buffer`, between `first` and `last`.
 
-    It is for a list of this `element` size. `last` is `offset` behind `first`; `condition` tells
-    whether the list lies in its segment, which ends at `end`. `words` is the size of the list,
-    `value` the value if `buffer` is bytes.
+    It is for a list of this `element` size. `last` is `offset` behind `first`; `condition` goes on
+    after ``start <= first`` and tells whether the list lies in its segment, which ends at `end`.
+    `words` is the size of the list, `value` the value if `buffer` is bytes.
     """
 
     element: int

@@ -110,7 +110,7 @@ class _Text(PointerType):
         return NativeSource(
             BYTE,
             f"({high} >> 3) - 1",
-            "first <= last < end and not buffer[last]",
+            "<= last < end and not buffer[last]",
             f"{high} + 56 >> 6",
             "buffer[first:last].decode()",
             "str(buffer[first:last], 'utf-8')",
@@ -148,7 +148,7 @@ class _Data(PointerType):
 
     def native_source(self, high: str, names: dict[str, object]) -> NativeSource | None:
         del names
-        return NativeSource(BYTE, f"({high} >> 3)", "last <= end", f"{high} + 56 >> 6", *_DATA)
+        return NativeSource(BYTE, f"({high} >> 3)", "<= last <= end", f"{high} + 56 >> 6", *_DATA)
 
     def explain(self, value: Any, error: Exception) -> Mistake:
         return "", f": {too_long(len(value)) if isinstance(error, struct.error) else error}"
@@ -204,7 +204,7 @@ class _Numbers(PointerType):
             names[unpack] = self._unpackers
             values = (f"list({unpack}[{count}](buffer, first))",) * 2
         words = "last - first + 7 >> 3"
-        return NativeSource(element, f"{count} * {self._size}", "last <= end", words, *values)
+        return NativeSource(element, f"{count} * {self._size}", "<= last <= end", words, *values)
 
 
 class _Enums(PointerType):

@@ -19,7 +19,7 @@ Of ``struct Point { x @0 :Int32; name @1 :Text; }`` the reader is::
         first = pointers + 6 + 2 * low0
         last = first + (high0 >> 3) - 1
         if (low0 & 3 == 1 and high0 & 7 == 2
-                and first <= last < end and not buffer[last]
+                and start <= first <= last < end and not buffer[last]
                 and (budget := budget - (high0 + 56 >> 6)) >= 0):
             try:
                 x0 = buffer[first:last].decode()
@@ -138,7 +138,7 @@ def _layout(
         raw.append(f"raw{byte}")
     layout += f"{8 * data_words - end}x"
     for slot in range(pointer_count):
-        layout += "II" if slot in slots else "8x"
+        layout += "iI" if slot in slots else "8x"
         raw += [f"low{slot}", f"high{slot}"] if slot in slots else []
     return layout, raw
 
@@ -156,9 +156,8 @@ def _pointer_lines(field: Field, names: dict[str, object], *, is_bytes: bool) ->
         lines += [
             f"first = pointers + {8 * slot + 6} + 2 * low{slot}",  # as in `accessors`
             f"last = first + {source.offset}",
-            # A negative offset is too large a number here: the accessor takes it.
             f"if (low{slot} & 3 == 1 and high{slot} & 7 == {source.element}",
-            f"        and {source.condition}",
+            f"        and start <= first {source.condition}",
             f"        and (budget := budget - ({source.words})) >= 0):",
             "    try:",
             f"        x{slot} = {source.value if is_bytes else source.value_in_any_buffer}",
