@@ -43,8 +43,8 @@ def element_type(list_schema: _ListSchema, node: Any) -> str:
 
     `node` is pycapnp's of any struct: schema.capnp, whose type it is, has an AnyPointer.
     """
-    value = node.schema.fields["const"].schema.fields["value"].schema
-    which = value.fields["anyPointer"].proto
+    value = _value_struct(node)
+    which = value.schema.fields["anyPointer"].proto
     # A struct with that pointer, to a list of one struct: a word and a null pointer.
     words = (
         1 << 32 | 1 << 48,
@@ -53,9 +53,8 @@ def element_type(list_schema: _ListSchema, node: Any) -> str:
         1 << 2 | 0x10001 << 32,
     )
     segment = struct.pack("<4Q", *words) + _WORD + bytes(8)
-    reader = capnp._StructModule(value, "Value").from_segments([segment])  # noqa: SLF001 - as above
     try:
-        element = reader.anyPointer.as_list(list_schema)[0]
+        element = value.from_segments([segment]).anyPointer.as_list(list_schema)[0]
     except capnp.KjException:
         # Bits are never structs.
         return "bool"
@@ -64,3 +63,16 @@ def element_type(list_schema: _ListSchema, node: Any) -> str:
     if isinstance(element, (str, bytes)):
         return "text" if isinstance(element, str) else "data"
     return _NUMBERS[element]
+
+
+# One, by the id of its schema: to make it takes 1 ms.
+_value_structs: dict[int, Any] = {}
+
+
+def _value_struct(node: Any) -> Any:
+    """Return schema.capnp's struct Value, of which `node` has one in it."""
+    type_id = node.schema.node.id
+    if type_id not in _value_structs:
+        schema = node.schema.fields["const"].schema.fields["value"].schema
+        _value_structs[type_id] = capnp._StructModule(schema, "Value")  # noqa: SLF001 - as above
+    return _value_structs[type_id]

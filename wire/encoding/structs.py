@@ -235,11 +235,12 @@ class StructCodec:
     pycapnp's.
     """
 
-    def __init__(self, schema: Any, new_builder: Callable[[], Any] | None = None) -> None:
+    def __init__(self, schema: Any, group_builder: Callable[[], Any] | None = None) -> None:
+        """Take the schema of a struct or, with what returns a builder of it, of a group."""
         node = schema.node
         self.name = name_of(schema)
         self.schema = schema
-        self.new_builder = new_builder or capnp._StructModule(schema, self.name).new_message
+        self._group_builder = group_builder
         # Of a group, those of the struct that it is in.
         self._data_words: int = node.struct.dataWordCount
         self._pointer_count: int = node.struct.pointerCount
@@ -252,6 +253,12 @@ class StructCodec:
         self._number = (
             Atom(2 * node.struct.discriminantOffset, "H", read="{raw}") if has_union else None
         )
+
+    def new_builder(self) -> Any:
+        """Return a new builder of pycapnp's of the struct."""
+        if self._group_builder is not None:
+            return self._group_builder()
+        return capnp._StructModule(self.schema, self.name).new_message()
 
     def group(self, schema: Any, name: str) -> "StructCodec":
         """Return the codec of a group of the struct, with pycapnp's schema of it."""
