@@ -31,18 +31,14 @@ def write_columns(value: Any, codec: Codec, tail: list[Any]) -> tuple[int, int]:
     Raises:
         TypeError, ValueError, OverflowError: A name, a length or a value does not fit.
     """
-    layout = layout_of(codec.view)
-    data_words = codec.sizes & 0xFFFF
-    pointers = {
-        field.name: (data_words + field.slot, field.pointer_type)
-        for field in codec.fields
-        if layout.pointers.get(field.name) and field.pointer_type and field.slot is not None
-    }
+    # mypy takes a Protocol for unhashable.
+    layout, pointers = layout_of(codec.view), _pointers(codec)  # type: ignore[arg-type]
     given = _by_name(value)
     for name in given:
         if name not in layout.columns and name not in pointers:
             raise _unwritable(layout, name)
-    _check_unions(layout, given)
+    if layout.discriminants:
+        _check_unions(layout, given)
     count = _count(given, value)
     if count * max(codec.own_words, 1) > MAX_ELEMENTS:
         raise ValueError(f"{count} structs are more than a list holds, {MAX_ELEMENTS} words")
@@ -58,6 +54,17 @@ def write_columns(value: Any, codec: Codec, tail: list[Any]) -> tuple[int, int]:
     for name in pointers.keys() & given.keys():
         at = _write_pointers(words, name, given[name], *pointers[name], at, tail)
     return count, at
+
+
+@cache
+def _pointers(codec: Codec) -> dict[str, tuple[int, PointerType]]:
+    """Return the pointers that can be columns: their word in the struct, and what they point to."""
+    pointers, data_words = layout_of(codec.view).pointers, codec.sizes & 0xFFFF
+    return {
+        field.name: (data_words + field.slot, field.pointer_type)
+        for field in codec.fields
+        if pointers.get(field.name) and field.pointer_type and field.slot is not None
+    }
 
 
 def _by_name(value: Any) -> dict[str, Any]:
@@ -81,13 +88,10 @@ def _unwritable(layout: Layout, name: str) -> ValueError:
 def _check_unions(layout: Layout, given: Iterable[str]) -> None:
     """Refuse members of a union without the column that says which of them is active."""
     columns = layout.columns
-    discriminants = {
-        (column.active, column.byte): name for name, column in columns.items() if column.is_which
-    }
     for name in given:
         active = columns[name].active if name in columns else ()
         for depth, (byte, _) in enumerate(active):
-            which = discriminants[active[:depth], byte]
+            which = layout.discriminants[active[:depth], byte]
             if which not in given:
                 raise ValueError(f"column {name!r} is of a union: column {which!r} is needed, too")
 
@@ -146,13 +150,10 @@ def _write_numbers(words: Array, column: Column, values: Array) -> None:
     if column.bit is None:
         bits = np.empty(len(words), column.raw) if column.active else raw
         target = bits.view(column.dtype)
-        try:
-            with np.errstate(over="raise"):
-                target[...] = values
-        except FloatingPointError:
-            raise OverflowError(
-                f"column {column.name!r}: a value is out of the range of {column.dtype}"
-            ) from None
+        if values.dtype.kind == "f" and values.dtype.itemsize > column.dtype.itemsize:
+            _narrow(column, values, target)
+        else:
+            target[...] = values
         if column.mask:
             bits ^= column.mask
     else:
@@ -160,6 +161,17 @@ def _write_numbers(words: Array, column: Column, values: Array) -> None:
         bits = raw | ((values != bool(column.mask)).view("u1") << column.bit)
     if bits is not raw:
         np.copyto(raw, bits, where=_is_active(words, column))
+
+
+def _narrow(column: Column, values: Array, target: Array) -> None:
+    """Write floats as smaller ones, which need not reach as far."""
+    try:
+        with np.errstate(over="raise"):
+            target[...] = values
+    except FloatingPointError:
+        raise OverflowError(
+            f"column {column.name!r}: a value is out of the range of {column.dtype}"
+        ) from None
 
 
 def _is_active(words: Array, column: Column) -> Any:

@@ -82,9 +82,11 @@ class Layout:
             else:
                 self.pointers[name] = column
         columns = self.columns.values()
+        # The names of the discriminants by the unions they are in, and by their place.
+        self.discriminants = {
+            (column.active, column.byte): column.name for column in columns if column.is_which
+        }
         is_section = all(column.bit is None and not column.active for column in columns)
-        # A discriminant too is of use only beside its union's members.
-        is_section = is_section and not schema.node.struct.discriminantCount
         if is_section:
             self.dtype = np.dtype(
                 {
