@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capnp_rig.wire.encoding.conversions import FORMATS
-from capnp_rig.wire.encoding.field_types import name_of
 from capnp_rig.wire.encoding.pointers import Message
 
 Array = NDArray[Any]
@@ -71,8 +70,10 @@ class Layout:
     `dtype` is that of `to_numpy`: the data section itself, unless Bools or unions are in it.
     """
 
-    def __init__(self, schema: Any) -> None:
-        self.struct = name_of(schema)
+    def __init__(self, view: Any) -> None:
+        """Make that of the structs that `view`, a class of views, reads."""
+        self.struct: str = view.__name__
+        schema = view._schema
         self.columns: dict[str, Column] = {}
         # Of each whether it may be set in every record: no union decides.
         self.pointers: dict[str, bool] = {}
@@ -111,7 +112,7 @@ class Layout:
 @cache
 def layout_of(view: Any) -> Layout:
     """Return the layout of the structs that are read by a class of views."""
-    return Layout(view._schema)
+    return Layout(view)
 
 
 def _walk(
