@@ -137,6 +137,13 @@ def test_what_older_schemas_sent_has_defaults_for_the_rest(
         assert not column.flags.writeable
 
 
+def test_a_smaller_struct_does_not_show_its_neighbours() -> None:
+    items = opened(frame_of(COLUMNS.Longs, [7, 2**64 - 1, 9]), COLUMNS.Plain)
+    # Nor those of a part of the list.
+    for part, bigs in ((items, [7, 2**64 - 1, 9]), (items[::-2], [9, 7])):
+        assert part.to_numpy().tolist() == [(big, 0.0, 0, 0) for big in bigs]
+
+
 def test_what_newer_schemas_sent_is_read_past() -> None:
     frame = frame_of(
         COLUMNS.Wides, [{"value": 7, "more": 1, "text": "a"}, {"value": 8, "on": True}]
