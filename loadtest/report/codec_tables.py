@@ -21,7 +21,14 @@ from capnp_rig.loadtest.codecs.codec import (
     TRANSPORTED,
 )
 from capnp_rig.loadtest.report.cells import Value, cell, row
-from capnp_rig.loadtest.report.codec_view import OWN, REFERENCE, CodecView, grouped, matching
+from capnp_rig.loadtest.report.codec_view import (
+    OWN,
+    REFERENCE,
+    CodecView,
+    amount,
+    grouped,
+    matching,
+)
 from capnp_rig.loadtest.report.document import Paragraph, Part, Table
 from capnp_rig.loadtest.report.figures import LEGEND, figure_cell
 from capnp_rig.loadtest.report.rivals import codec_rival
@@ -93,7 +100,7 @@ def _by_contract(
         contracts = [contract for contract in CONTRACTS if contract in present]
         if len(contracts) > len(_BY_SIZE):
             own = matching(times, message=message, size_bytes=size)
-            title = f"{message} of {_size(size)}: times as fast as {baseline}"
+            title = f"{message} of {amount(message, size)}: times as fast as {baseline}"
             # As short as a column is.
             headings = [_SHORT.get(each, each.removeprefix("open+")) for each in contracts]
             yield _table(title, headings, _ratio_rows(own, here, "contract", contracts))

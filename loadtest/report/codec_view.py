@@ -144,12 +144,12 @@ def action(contract: str) -> str:
 
 def thing(message: str) -> str:
     """Return a message in words."""
-    words = {"text": "a text", "record": "a record", "records": "1,000 records", "table": "records"}
+    words = {"text": "a text", "record": "a record", "records": "1,000 records"}
     return words.get(message, f"a {message}" if message else "a message")
 
 
 def amount(message: str, size_bytes: float) -> str:
     """Return how large a message is; a table by its records."""
     if message == Message.TABLE:
-        return f"{size_bytes / RECORD_BYTES:,.0f} of them"
+        return f"{size_bytes / RECORD_BYTES:,.0f} records"
     return size_text(size_bytes)

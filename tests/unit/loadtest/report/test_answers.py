@@ -68,7 +68,7 @@ def test_columns_answer_where_zero_copy_pays_and_where_it_loses(tmp_path: Path) 
         ratio(0.25, **table, size_bytes=13_600_000, baseline="Arrow IPC"),
     ]
     rows = _texts(_rows(_source(write_figures(tmp_path, "bench", figures))))
-    place = "Opening and reading one column of records, 100,000 of them: wire over"
+    place = "Opening and reading one column of a table, 100,000 records: wire over"
     assert [row[:2] for row in rows] == [[f"{place} orjson", "300"], [f"{place} Arrow IPC", "0.25"]]
 
 
