@@ -21,6 +21,7 @@ from capnp_rig.loadtest.engine.run import RunConfig
 from capnp_rig.loadtest.engine.server_process import ServerFailed
 from capnp_rig.loadtest.protocols import load_any_workload
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
+from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.run_summary import LIMITS
 
 KIND = "bench-servers"
@@ -73,12 +74,13 @@ QUICK: Mapping[str, Any] = {"rounds": 6, "seconds": 0.3}
 class BenchServersResult:
     """Where it was written; `failures` counts calls that failed or were answered wrongly.
 
-    They go by the name of the server and the kind of failure. `early_end` is what ended it before
-    its last round, None where nothing did.
+    They go by the name of the server and the kind of failure; `examples` has the first of each
+    server. `early_end` is what ended it before its last round, None where nothing did.
     """
 
     written: WrittenResult
     failures: Counter[tuple[str, str]]
+    examples: Mapping[str, FailedCall]
     early_end: EarlyEnd | None
 
 
@@ -112,7 +114,7 @@ def run(config: BenchServersConfig, show: ShowProgress) -> BenchServersResult:
             ended_early=None if early_end is None else early_end.text,
             surroundings=blocks.surroundings.to_json(),
         )
-    return BenchServersResult(written, blocks.failures, early_end)
+    return BenchServersResult(written, blocks.failures, blocks.examples, early_end)
 
 
 def _rounds(config: BenchServersConfig, folder: Path, show: ShowProgress) -> Iterator[Blocks]:

@@ -25,7 +25,7 @@ from capnp_rig.loadtest.engine.round_engine import RoundEngine, round_engine
 from capnp_rig.loadtest.engine.run import RunConfig, plan_engines
 from capnp_rig.loadtest.engine.server_process import ServerFailed
 from capnp_rig.loadtest.engine.server_usage import local_server
-from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.stats.failures import WrongReply, first_examples
 from capnp_rig.loadtest.stats.first_replies import compare_firsts
 from capnp_rig.loadtest.stats.tally import Clocks, add
 from capnp_rig.rigcli.address import Address, parse_address
@@ -185,7 +185,11 @@ class _Block:
             for order, at in enumerate(rng.sample(places, len(places)))
         ]
         times = [
-            replace(each, warmup_failures=dict(warm[role].failures))
+            replace(
+                each,
+                warmup_failures=dict(warm[role].failures),
+                examples=first_examples([*warm[role].examples, *each.examples]),
+            )
             for role, each in self._all_times().items()
         ]
         changed = {
@@ -253,6 +257,7 @@ class _Block:
             lateness=clocks.lateness,
             scheduled=report.scheduled,
             failures=dict(failures),
+            examples=report.examples,
         )
 
 

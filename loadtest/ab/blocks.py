@@ -17,6 +17,7 @@ from capnp_rig.loadtest.stats.disturbance import (
     ProcessWindow,
     Surroundings,
 )
+from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.process_use import KernelCounts
 
@@ -51,7 +52,7 @@ class ServerTimes:
     """The times of all calls that one server of a block answered in its turns, and its failures.
 
     In an open loop `scheduled` calls were due. The failures of the turn before the first round, for
-    new connections and cold caches, stand apart.
+    new connections and cold caches, stand apart. `examples` are the first calls that failed.
     """
 
     block: int
@@ -62,6 +63,7 @@ class ServerTimes:
     scheduled: int | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
     warmup_failures: Mapping[str, int] = field(default_factory=dict)
+    examples: tuple[FailedCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,12 @@ class Blocks:
             for kind, count in (*each.failures.items(), *each.warmup_failures.items()):
                 failures[each.role, kind] += count
         return failures
+
+    @property
+    def examples(self) -> dict[str, FailedCall]:
+        """The first call that failed of each role, where any did."""
+        first = reversed([(each.role, each.examples) for each in self.times if each.examples])
+        return {role: examples[0] for role, examples in first}
 
     @property
     def surroundings(self) -> Surroundings:
@@ -134,7 +142,11 @@ class Blocks:
         for each in self.times:
             clocks = {name: getattr(each, name).to_json() for name in _CLOCKS}
             place = {"block": each.block, "role": each.role, "scheduled": each.scheduled}
-            failed = {"failures": each.failures, "warmup_failures": each.warmup_failures}
+            failed = {
+                "failures": each.failures,
+                "warmup_failures": each.warmup_failures,
+                "examples": [example.to_json() for example in each.examples],
+            }
             yield {"kind": _TIMES, **place, **failed, **clocks}
         for other in self.others:
             yield {"kind": _OTHER, **asdict(other)}
@@ -155,5 +167,6 @@ class Blocks:
                 others.append(OtherProcess(**values))
             else:
                 clocks = {clock: Histogram.from_json(values[clock]) for clock in _CLOCKS}
-                times.append(ServerTimes(**values | clocks))
+                examples = map(FailedCall.from_json, values.get("examples", ()))
+                times.append(ServerTimes(**values | clocks | {"examples": tuple(examples)}))
         return cls(tuple(turns), tuple(times), is_open_loop, tuple(others))

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -28,6 +28,7 @@ from capnp_rig.loadtest.engine.run import RunConfig
 from capnp_rig.loadtest.engine.server_process import ServerFailed
 from capnp_rig.loadtest.protocols import load_any_workload
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
+from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.pair_statistics import MARGIN
 from capnp_rig.loadtest.stats.run_summary import LIMITS
 from capnp_rig.rigcli.address import Address
@@ -90,13 +91,14 @@ class AbConfig:
 class AbResult:
     """Where a comparison was written, and what it says.
 
-    `failures` counts calls that failed or have no answer, by role and kind. `early_end` is what
-    ended it before its plan, None where nothing did.
+    `failures` counts calls that failed or have no answer, by role and kind, and `examples` has the
+    first of each role. `early_end` is what ended it before its plan, None where nothing did.
     """
 
     written: WrittenResult
     comparison: Comparison
     failures: Counter[tuple[str, str]]
+    examples: Mapping[str, FailedCall]
     early_end: EarlyEnd | None
 
 
@@ -143,7 +145,7 @@ def run(config: AbConfig, show: ShowProgress) -> AbResult:
         surroundings=blocks.surroundings.to_json(),
         values={each.name: each.values for each in measured(blocks)},
     )
-    return AbResult(written, comparison, blocks.failures, early_end)
+    return AbResult(written, comparison, blocks.failures, blocks.examples, early_end)
 
 
 def _measured(

@@ -247,7 +247,7 @@ def bench_servers(
         show(stdout(), *server_parts(result.written.figures))
     for reason in load.unchecked:
         click.echo(reason.text, err=True)
-    has_failed = tell_failures(result.failures)
+    has_failed = tell_failures(result.failures, result.examples)
     finish(result.written, err=as_json)
     if result.early_end is not None:
         return ended_early(result.early_end)

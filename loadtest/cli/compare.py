@@ -241,6 +241,6 @@ def _config(servers: "tuple[Server, Server]", asked: dict[str, Any]) -> "AbConfi
 def _status(result: "AbResult", *, allow_void: bool) -> int:
     if result.early_end is not None:
         return ended_early(result.early_end)
-    failed = [ExitStatus.FAILED] if tell_failures(result.failures) else []
+    failed = [ExitStatus.FAILED] if tell_failures(result.failures, result.examples) else []
     verdict = ExitStatus(result.comparison.exit_status)
     return exit_status(verdict, *failed, allow_void=allow_void)

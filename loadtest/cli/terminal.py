@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from capnp_rig.loadtest.engine.early_end import EarlyEnd
     from capnp_rig.loadtest.results.writing import WrittenResult
+    from capnp_rig.loadtest.stats.failures import FailedCall
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Config = TypeVar("Config")
@@ -115,13 +116,18 @@ def ended_early(end: "EarlyEnd") -> int:
     return end.exit_status
 
 
-def tell_failures(failures: Mapping[tuple[str, str], int]) -> bool:
-    """Say on stderr which calls of which server failed; return whether any did."""
+def tell_failures(
+    failures: Mapping[tuple[str, str], int], examples: Mapping[str, "FailedCall"]
+) -> bool:
+    """Say on stderr which calls of which server failed, with an example; return whether any did."""
     from capnp_rig.loadtest.report.terminal import printable
 
     for (server, kind), count in failures.items():
         calls = "call" if count == 1 else "calls"
         click.echo(printable(f"failed: {server}: {count:,} {calls}: {kind}"), err=True)
+        example = examples.get(server)
+        for line in example.lines if example is not None and example.kind == kind else ():
+            click.echo(f"  {line}", err=True)
     return bool(failures)
 
 

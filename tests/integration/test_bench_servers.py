@@ -48,7 +48,13 @@ def test_a_server_that_answers_otherwise_is_named(tmp_path: Path) -> None:
     done = run_rig("bench-servers", *servers, *LOAD, *results)
     assert done.returncode == 1, done.stderr
     wrong = "WrongReply: wrong reply: not what ours answered to the same params"
-    assert f"failed: other: 1 call: {wrong}" in done.stderr.splitlines()
+    lines = done.stderr.splitlines()
+    at = lines.index(f"failed: other: 1 call: {wrong}")
+    assert lines[at + 1 : at + 4] == [
+        '  request: {"data": "abc"}',
+        '  expected: {"data": "abc"}',
+        '  came: {"data": "cba"}',
+    ]
     told = json.loads(done.stdout)
     result = read_result(Path(told["folder"]))
     assert result.kind == "bench-servers"
