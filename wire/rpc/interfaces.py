@@ -5,6 +5,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+from capnp_rig.wire.encoding.field_types import name_of
 from capnp_rig.wire.encoding.structs import StructCodec, compile_struct
 from capnp_rig.wire.errors import NotAnInterface
 
@@ -65,7 +66,7 @@ def _compile(module: Any) -> Interface:
     schema = module.schema
     methods: dict[str, Method] = {}
     _collect(schema, methods)
-    return Interface(schema.node.displayName.rpartition(":")[2], schema.node.id, methods)
+    return Interface(name_of(schema), schema.node.id, methods)
 
 
 def _collect(schema: Any, methods: dict[str, Method]) -> None:
