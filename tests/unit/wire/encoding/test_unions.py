@@ -1,7 +1,7 @@
 """Unions and groups against pycapnp on the same bytes, at any depth, in any struct sizes."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.any_pointers import AnyPointer
 from capnp_rig.wire.encoding.lists import LazyList
+from capnp_rig.wire.encoding.pointers import ExpiredMessage
 from capnp_rig.wire.encoding.structs import StructView, compile_struct
-from capnp_rig.wire.errors import EncodeError, InactiveMember, MalformedMessage
+from capnp_rig.wire.errors import EncodeError, InactiveMember, MalformedMessage, ViewExpired
 
 SCHEMA = load_schema(Path(__file__).parents[3] / "data" / "unions.capnp")
 DEEP = compile_struct(SCHEMA.Deep.schema).compile()
@@ -373,6 +374,26 @@ def test_any_pointers_in_lists_and_unset_ones() -> None:
     with pytest.raises(MalformedMessage):
         view.list[0].any.as_struct(SCHEMA.Tree)
     assert LOOSE.read(None).any.as_text() == ""
+
+
+def test_c14_any_pointers_and_groups_expire_with_their_message() -> None:
+    view = LOOSE.from_bytes(bytearray(LOOSE.to_bytes({"any": "text", "group": {"member": "m"}})))
+    any_pointer, group, message = view.any, view.group, view._at[0]
+    message.buffer = b""
+    message.__class__ = ExpiredMessage
+    accesses: list[Callable[[], Any]] = [
+        any_pointer.as_text,
+        lambda: any_pointer.as_struct(SCHEMA.Tree).after,
+        lambda: LOOSE.pack({"any": any_pointer}),
+        lambda: view.any,
+        lambda: view.group,
+        group.which,
+        group.to_dict,
+        lambda: group.member,
+    ]
+    for access in accesses:
+        with pytest.raises(ViewExpired):
+            access()
 
 
 def test_a_number_that_became_a_struct_is_copied() -> None:
