@@ -18,6 +18,7 @@ from capnp_rig.wire.encoding.structs import StructView, compile_struct
 from capnp_rig.wire.errors import EncodeError, InactiveMember, MalformedMessage, ViewExpired
 
 SCHEMA = load_schema(Path(__file__).parents[3] / "data" / "unions.capnp")
+LISTS = load_schema(Path(__file__).parents[3] / "data" / "lists.capnp")
 DEEP = compile_struct(SCHEMA.Deep.schema).compile()
 NODE = compile_struct(SCHEMA.Tree.schema).compile()
 
@@ -217,6 +218,28 @@ def test_an_older_struct_reads_as_pycapnp_reads_it(values: dict[str, Any]) -> No
             _ = newer.small
 
 
+# The second 16 bits are the number of a union's member, the first pointer is a text.
+ELEMENTS: dict[str, Any] = {
+    "Bytes": 200,
+    "Shorts": 200,
+    "Longs": 0x10007,
+    "Texts": "t",
+    "Numbered": {"value": 5},
+    "Named": {"name": "n"},
+    "Wide": {"value": 7, "on": True, "name": "w"},
+}
+
+
+@pytest.mark.parametrize(("name", "element"), ELEMENTS.items())
+def test_a_list_of_something_else_reads_as_structs_with_a_union(name: str, element: Any) -> None:
+    data = getattr(LISTS, name).new_message(list=[element, element]).to_bytes()
+    view = compile_struct(LISTS.Chosen.schema).from_bytes(data)
+    with LISTS.Chosen.from_bytes(data) as reader:
+        expected = theirs(reader)
+    assert ours(view) == expected
+    assert view.to_dict() == expected
+
+
 def test_a_null_struct_has_the_defaults_of_groups_and_first_members() -> None:
     view = DEEP.read(None)
     assert (view.which(), view.kind.which(), view.always.more.word) == ("nothing", "plain", 5)
@@ -397,11 +420,10 @@ def test_c14_any_pointers_and_groups_expire_with_their_message() -> None:
 
 
 def test_a_number_that_became_a_struct_is_copied() -> None:
-    lists = load_schema(Path(__file__).parents[3] / "data" / "lists.capnp")
-    numbers = compile_struct(lists.Numbered.schema)
-    view = numbers.from_bytes(lists.Shorts.new_message(list=[5, 6]).to_bytes())
+    numbers = compile_struct(LISTS.Numbered.schema)
+    view = numbers.from_bytes(LISTS.Shorts.new_message(list=[5, 6]).to_bytes())
     copied = LOOSE.from_bytes(LOOSE.to_bytes({"any": view.list[1]})).any
-    assert copied.as_struct(lists.Numbered.Number).value == 6
+    assert copied.as_struct(LISTS.Numbered.Number).value == 6
 
 
 def test_a_capability_is_neither_read_nor_written() -> None:
