@@ -51,8 +51,9 @@ def write_columns(value: Any, codec: Codec, tail: list[Any]) -> tuple[int, int]:
         if name in given:
             _write_numbers(words, column, _fitting(column, given[name]))
     at = words.size
-    for name in pointers.keys() & given.keys():
-        at = _write_pointers(words, name, given[name], *pointers[name], at, tail)
+    for name, pointer in pointers.items():
+        if name in given:
+            at = _write_pointers(words, name, given[name], *pointer, at, tail)
     return count, at
 
 
@@ -69,14 +70,13 @@ def _pointers(codec: Codec) -> dict[str, tuple[int, PointerType]]:
 
 def _by_name(value: Any) -> dict[str, Any]:
     """Return the columns of a structured array, or of anything with `keys`."""
-    dtype = getattr(value, "dtype", None)
-    if dtype is None:
+    if not isinstance(value, np.ndarray):
         return {name: value[name] for name in value.keys()}  # noqa: SIM118 - a DataFrame has both
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError("a masked array has records without values: fill them in first")
     if value.ndim != 1:
         raise ValueError(f"an array of records has one dimension, not {value.ndim}")
-    return {name: value[name] for name in dtype.names}
+    return {name: value[name] for name in value.dtype.names or ()}
 
 
 def _unwritable(layout: Layout, name: str) -> ValueError:
@@ -100,7 +100,8 @@ def _count(given: Mapping[str, Any], value: Any) -> int:
     """Return how many records there are."""
     lengths: dict[str, int] = {}
     for name, column in given.items():
-        if isinstance(column, (str, bytes, Mapping)) or not hasattr(column, "__len__"):
+        is_single = isinstance(column, (str, bytes, Mapping)) or getattr(column, "ndim", 1) == 0
+        if is_single or not hasattr(column, "__len__"):
             kind = type(column).__name__
             raise TypeError(f"column {name!r}: expected a value per record, not {kind}")
         lengths[name] = len(column)

@@ -377,6 +377,8 @@ WIDE = {"value": [1, 2]}
         (np.zeros(1, [("nme", "u2")]), "Wide has no column 'nme'"),
         ({**WIDE, "on": [True]}, "column 'on' has 1 values, column 'value' has 2"),
         ({"value": 1}, "column 'value': expected a value per record, not int"),
+        ({"value": np.array(1)}, "column 'value': expected a value per record, not ndarray"),
+        ({"value": {"a": 1}}, "column 'value': expected a value per record, not dict"),
         ({"text": "ab"}, "column 'text': expected a value per record, not str"),
         ({"value": [-1]}, "column 'value': -1 is out of the range of uint16"),
         ({"value": np.array([70000], "u4")}, "column 'value': 70000 is out of the range of uint16"),
