@@ -1,4 +1,6 @@
 import struct
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -428,3 +430,35 @@ def test_every_kind_of_field_is_in_the_layout_once() -> None:
     layout = layout_of(compile_struct(COLUMNS.Everything.schema).view)
     assert len(layout.columns) == len(layout.dtype.names or ()) == 22
     assert layout.pointers == {"text": True, "numbers": True, "note": False}
+
+
+WITHOUT_NUMPY = """
+import sys
+sys.modules["numpy"] = None
+from capnp_rig.schema import load_schema
+from capnp_rig.wire import compile_struct
+codec = compile_struct(load_schema("records.capnp").Records.schema).compile()
+records = codec.from_bytes(codec.to_bytes({"records": [{"id": 7}]})).records
+print(records[0].id)
+for work in (records.to_numpy, lambda: codec.pack({"records": {"id": [7]}})):
+    try:
+        work()
+    except Exception as error:
+        print(type(error).__name__, str(error).partition(" (")[0])
+"""
+
+
+def test_numpy_is_needed_for_columns_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NUMPY],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    needed = "columns need numpy: pip install 'capnp-rig[numpy]'"
+    assert done.stdout.splitlines() == [
+        "7",
+        f"ImportError {needed}",
+        f"EncodeError Records.records: {needed}",
+    ]
