@@ -420,6 +420,18 @@ def test_unions_and_enums_are_checked(columns: Mapping[str, Any], error: str) ->
     assert error in str(refused.value)
 
 
+def test_lists_of_structs_with_unions_have_columns_as_fields_do() -> None:
+    codec = compile_struct(COLUMNS.Everythings.schema)
+    records = [{"count": 5}, {"speed": {"now": 2.5, "guess": 3}}, {"note": "n"}]
+    items = codec.from_bytes(codec.to_bytes({"list": records})).list
+    table = items.to_numpy()
+    assert table["which"].tolist() == [1, 3, 2]
+    assert table["speed.guess"].tolist() == [0, 3, 0]
+    back = codec.from_bytes(codec.to_bytes({"list": table})).list
+    assert np.array_equal(back.to_numpy(), table)
+    assert back[1].speed.now == 2.5
+
+
 def test_a_union_is_written_by_its_members_names() -> None:
     columns = {"which": ["count", "none"], "count": [5, 6]}
     table = opened(written(columns, COLUMNS.Everything), COLUMNS.Everything).to_numpy()
