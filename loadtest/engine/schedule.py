@@ -5,12 +5,14 @@ the schedule is beyond what a server can take, `Pace.skip_until` passes over any
 few steps and says how many they were.
 """
 
-import math
 import random
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from itertools import repeat, starmap
+from math import log1p, sqrt
+from operator import neg
 
 # So many standard deviations before an instant, a call that is due comes after it once in 10^20.
 _DEVIATIONS = 10
@@ -34,16 +36,15 @@ class Pace:
     def __init__(self, arrivals: Arrivals, *, seed: int | str) -> None:
         """Prepare; the same `seed`, rates and skips give the same schedule."""
         chance = random.Random(seed)
-        uniform, log = chance.random, math.log
-        # Gaps in units of their mean: to the next call, and to that after so many. An exponential
-        # one is the logarithm of a chance; `expovariate` calls Python for it, for twice the time.
-        self._gap: Callable[[], float] = lambda: -log(1.0 - uniform())
+        # Gaps in units of their mean, negative: the logarithms of chances. Made without a frame of
+        # Python they take a third of the time of `expovariate`.
+        self._gaps: Iterator[float] = map(log1p, map(neg, starmap(chance.random, repeat(()))))
         # The sum of n exponential gaps has the gamma distribution of shape n.
         self._leap: Callable[[int], float] = lambda count: chance.gammavariate(count, 1.0)
         if arrivals is Arrivals.FIXED:
-            self._gap, self._leap = lambda: 1.0, float
+            self._gaps, self._leap = repeat(-1.0), float
         # Since the anchor, when the rate was set: gaps to the next call, at one a unit of time.
-        self._units = self._gap()
+        self._units = -next(self._gaps)
         self._anchor_ns = 0
         self._unit_ns = 0.0
         # Later changes: when, and the unit of time from then on.
@@ -61,14 +62,14 @@ class Pace:
         Goes on to the one behind them. Many at once cost a third of what each costs alone.
         """
         taken: list[int] = []
-        gap = self._gap
+        gaps = self._gaps
         while self.next_ns <= until_ns and len(taken) < count:
             units, due_ns = self._units, self.next_ns
             anchor_ns, unit_ns = self._anchor_ns, self._unit_ns
             last_ns = min(until_ns, self._changes[0][0]) if self._changes else until_ns
             while due_ns <= last_ns and len(taken) < count:
                 taken.append(due_ns)
-                units += gap()
+                units -= next(gaps)
                 due_ns = anchor_ns + round(units * unit_ns)
             self._units = units
             self._find_next()
@@ -84,7 +85,7 @@ class Pace:
         while self.next_ns < end_ns:
             stretch_ns = min(end_ns, self._changes[0][0] if self._changes else end_ns)
             units = (stretch_ns - self.next_ns) / self._unit_ns
-            step = max(1, int(units - _DEVIATIONS * math.sqrt(max(units, 0.0))))
+            step = max(1, int(units - _DEVIATIONS * sqrt(max(units, 0.0))))
             self._units += self._leap(step)
             self._find_next()
             count += step
