@@ -45,6 +45,18 @@ def test_an_open_loop_keeps_three_clocks() -> None:
     assert times.lateness == Histogram.of([3_000])
 
 
+def test_who_settles_has_its_calls_binned_then_and_no_later_than_at_4096() -> None:
+    told: list[int] = []
+    tally = Tally(open_ns=0)
+    timer = tally.timer(READ, lambda calls: told.append(len(calls)), is_settled=True)
+    for number in range(5_000):
+        timer.record(number, number, number + 1)
+        if number in (126, 127):
+            timer.settle()
+    assert told == [128, 4096]
+    assert tally.take().calls == 5_000
+
+
 def test_a_closed_loop_keeps_one() -> None:
     times = _report([5_000]).total.times
     assert (times.service.count, times.response.count, times.lateness.count) == (1, 0, 0)
