@@ -205,6 +205,7 @@ def test_quick_is_six_rounds_of_few_payloads() -> None:
     assert len(config.payloads) == 2
 
 
+@pytest.mark.nightly
 def test_the_command_prints_ladders(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         bench_stacks,

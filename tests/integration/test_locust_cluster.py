@@ -72,6 +72,7 @@ def test_master_and_workers_are_the_sum_of_their_parts(server: str, tmp_path: Pa
     assert sorted(each["process"] for each in found.document["generators"]) == [0, 1]
 
 
+@pytest.mark.nightly
 def test_a_pin_that_fails_is_reported(server: str, tmp_path: Path) -> None:
     done = _run_cluster(server, tmp_path, "--pin", "4095", workers=((), ("--pin", "auto")))
     assert done.status == 0, done.output

@@ -252,6 +252,7 @@ def test_the_rate_is_that_of_all_processes(server: str, tmp_path: Path) -> None:
     assert "heartbeat" not in load.done.output
 
 
+@pytest.mark.nightly
 def test_the_rate_grows_with_the_users(server: str, tmp_path: Path) -> None:
     load = load_with(
         *(server, tmp_path, "--rate", "400", "--arrivals", "fixed", "-r", "1"), users=4, seconds=5

@@ -326,6 +326,7 @@ def _await_workers(ui: Ui, count: int) -> None:
     eventually(lambda: json.loads(ui.get("/worker-count"))["worker_count"] == count, within_s=40)
 
 
+@pytest.mark.nightly
 def test_the_master_says_how_old_its_figures_are(server: Running) -> None:
     options = ("--processes", "2", *_master_ports())
     with web_ui(_address(server), *options) as ui, browser_page() as page:

@@ -79,6 +79,7 @@ def test_a_reference_is_drawn(browser: Page, tmp_path: Path, reference: Path) ->
     _assert_clean(browser, page)
 
 
+@pytest.mark.nightly
 def test_a_page_of_all_references_is_small(tmp_path: Path) -> None:
     try:
         page = write_page(sources_of(tmp_path, REFERENCES), tmp_path / "page.html")

@@ -47,6 +47,7 @@ def test_an_objective_that_always_holds_is_verified_at_the_highest_rate(tmp_path
     assert lines[-1] == "held; 11 probes, about 0 s left"
 
 
+@pytest.mark.nightly
 def test_an_objective_that_nothing_keeps_is_verified_at_no_rate(tmp_path: Path) -> None:
     with running_server("--workers", "1") as server:
         done = run_rig(
