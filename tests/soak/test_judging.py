@@ -35,6 +35,10 @@ QUIET: Mapping[str, Any] = {
             {"own": {**QUIET["own"], "len(wire.A.table)": 3}},
             "len(wire.A.table): 0 before, 3 after",
         ),
+        (
+            {"own": {**QUIET["own"], "len(wire.rpc.layouts:_shared)": 4097}},
+            "len(wire.rpc.layouts:_shared): 4097, over its bound, 4096",
+        ),
         ({"objects": {"builtins.dict": 1201}}, "objects of builtins.dict: 1000 before, 1201 after"),
         ({"rss_bytes": 56_000_000}, "RSS: 50.0 MB before, 56.0 MB after"),
     ],
@@ -44,7 +48,14 @@ def test_what_has_grown_is_named(now: Mapping[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "now", [{}, {"files": 22}, {"objects": {"builtins.dict": 1200}}, {"rss_bytes": 55_000_000}]
+    "now",
+    [
+        {},
+        {"files": 22},
+        {"own": {**QUIET["own"], "len(wire.rpc.layouts:_shared)": 4096}},
+        {"objects": {"builtins.dict": 1200}},
+        {"rss_bytes": 55_000_000},
+    ],
 )
 def test_what_only_breathes_is_no_difference(now: Mapping[str, Any]) -> None:
     after = {**QUIET, **now}
