@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -106,19 +106,24 @@ def bench_server(*, quick: bool, rounds: int | None, **plain: Any) -> int:
     return _compare_pairs(run, BenchServerConfig(**_rounds(quick=quick, rounds=rounds), **plain))
 
 
+def _names(text: str | None, names: Iterable[str], what: str) -> tuple[str, ...] | None:
+    """Return which of `names` a text A,B lists, each once, in whatever case; None without it."""
+    if text is None:
+        return None
+    known = {name.lower(): name for name in names}
+    listed = dict.fromkeys(each.strip() for each in text.split(","))
+    for each in listed:
+        if each.lower() not in known:
+            raise click.UsageError(f"no {what} {each!r}: there are {', '.join(known.values())}")
+    return tuple(dict.fromkeys(known[each.lower()] for each in listed))
+
+
 def _read_peers(
     _context: click.Context, _option: click.Parameter, text: str | None
 ) -> tuple[str, ...] | None:
-    if text is None:
-        return None
     from capnp_rig.loadtest.peers.frames import PEERS
 
-    known = {peer.name.lower(): peer.name for peer in PEERS}
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name.lower() not in known:
-            raise click.UsageError(f"no peer {name!r}: there are {', '.join(known.values())}")
-    return tuple(known[name.lower()] for name in names)
+    return _names(text, [peer.name for peer in PEERS], "peer")
 
 
 @click.command("bench-peers")
@@ -285,15 +290,9 @@ def _read_payloads(
 def _read_stacks(
     _context: click.Context, _option: click.Parameter, text: str | None
 ) -> tuple[str, ...] | None:
-    if text is None:
-        return None
     from capnp_rig.loadtest.protocols import STACKS
 
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name not in STACKS:
-            raise click.UsageError(f"no stack {name!r}: there are {', '.join(STACKS)}")
-    return names
+    return _names(text, STACKS, "stack")
 
 
 @click.command("bench-stacks")

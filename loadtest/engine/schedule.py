@@ -37,7 +37,7 @@ class Pace:
         """Prepare; the same `seed`, rates and skips give the same schedule."""
         chance = random.Random(seed)
         # Gaps in units of their mean, negative: the logarithms of chances. Made without a frame of
-        # Python they take a third of the time of `expovariate`.
+        # Python they take a quarter of the time of `expovariate`.
         self._gaps: Iterator[float] = map(log1p, map(neg, starmap(chance.random, repeat(()))))
         # The sum of n exponential gaps has the gamma distribution of shape n.
         self._leap: Callable[[int], float] = lambda count: chance.gammavariate(count, 1.0)

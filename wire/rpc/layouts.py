@@ -189,7 +189,8 @@ class _UnusualError(Exception):
 class _Tracer:
     """Follows the pointers of one message, and notes what led it.
 
-    It is a third as fast as a known layout, and makes no object for a pointer that is near.
+    A call of a new layout takes 1.7 to 2.1 times as long as one whose layout is known (`loadtest
+    bench-peers`). No pointer becomes an object, unless it is far.
     """
 
     __slots__ = ("_bounds", "_buffer", "_numbers", "_pointers", "_words")
