@@ -251,8 +251,9 @@ class Exchange(CapnpConnection, AnyExchange):
         id_at = self._id_at
         behind_id = id_at + 4
         at, size, count = 0, len(data), len(free)
-        while at + behind_id <= size:
-            slot = u32_at(data, at + id_at)[0]
+        while at < size:
+            # No slot is 0. A reply in another layout may be shorter than where the id was before.
+            slot = u32_at(data, at + id_at)[0] if at + behind_id <= size else 0
             call = flight.get(slot)
             if call is not None:
                 prepared, due_ns, sent_ns = call

@@ -148,6 +148,39 @@ def test_replies_are_right_in_whatever_layout(
     assert len(joined.exchange.output()) == (2 * len(finish) if needs_finish else 0)
 
 
+def test_known_replies_are_compared_and_not_decoded_wherever_their_id_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is known of the replies to other requests ends with a layout that moves the id."""
+    decoded: list[int] = []
+    decode = Exchange._reply
+
+    def counted(self: Exchange, data: bytes, at: int, size: int) -> object:
+        decoded.append(at)
+        return decode(self, data, at, size)
+
+    monkeypatch.setattr(Exchange, "_reply", counted)
+    joined = Joined(LINES, in_flight=1).begin()
+    for seed, calls in ((1, 8), (4, 8), (1, 8)):
+        decoded.clear()
+        for _ in range(calls):
+            joined.exchange.send(0, 0)
+            (call,) = joined.server.receive_data(joined.exchange.output())
+            assert isinstance(call, Called)
+            text = READ.params.open(call.params).request.content
+            content = Struct(b"", [Bytes(text[::-1].encode())])
+            body = Struct(struct.pack("<II", call.question_id, 2), [Struct(b"", [content])])
+            frame = Writer(seed, segments=1, gaps=True, fars=False).frame(
+                Struct(struct.pack("<Q", Tag.RETURN), [body])
+            )
+            joined.exchange.receive(frame, 0)
+            joined.server.send_results(call.question_id, READ.results.pack({}))
+            joined.server.data_to_send()
+        # The first to each of two requests.
+        assert len(decoded) == 2
+    assert (len(joined.answered), joined.failed) == (24, [])
+
+
 def test_without_the_content_any_results_are_right() -> None:
     joined = Joined(in_flight=1, checks_content=False).begin()
     replies = (lambda text: text[::-1].encode(), lambda text: b"#" * len(text), lambda _: b"short")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from message_layouts import Bytes, Struct, Structs, Writer
@@ -21,6 +22,7 @@ from capnp_rig.wire.encoding.pointers import (
     StructTuple,
 )
 from capnp_rig.wire.errors import MalformedMessage
+from capnp_rig.wire.rpc import layouts
 from capnp_rig.wire.rpc.layouts import Layout, Layouts, _shared, call_at, id_at, two_at
 from capnp_rig.wire.rpc.messages import (
     Bootstrap,
@@ -266,16 +268,36 @@ def check_content(payload: Any, content: StructTuple | None) -> None:
     assert number == int.from_bytes(data[:4], "little")
 
 
-def test_a_peer_with_frames_of_any_size_fills_no_table() -> None:
-    """As many layouts are kept as there is room for, in a connection and in all together."""
-    layouts = Layouts()
-    for size in (*range(3000), *range(3000)):
-        params = Struct(b"x" * 8 * size, [])
-        body = Struct(struct.pack("<IHHQ", 1, 2, 0, 3), [Struct(bytes(8)), Struct(b"", [params])])
-        frame = Writer(0, segments=1, gaps=False, fars=False).frame(
-            Struct(struct.pack("<Q", Tag.CALL), [body])
-        )
-        read(layouts, frame)
-        read(layouts, frame)
-    assert len(layouts._known) <= 2048
-    assert len(_shared) <= 4096
+def call_frame(params_words: int, path: list[Struct]) -> bytes:
+    answer = Struct(struct.pack("<II", 5, 0), [Structs(path)])
+    target = Struct(struct.pack("<IHH", 0, 1, 0), [answer])
+    params = Struct(b"x" * 8 * params_words, [])
+    body = Struct(struct.pack("<IHHQ", 1, 2, 0, 3), [target, Struct(b"", [params])])
+    root = Struct(struct.pack("<Q", Tag.CALL), [body])
+    return Writer(0, segments=1, gaps=False, fars=False).frame(root)
+
+
+def test_a_list_that_announces_more_than_it_holds_has_no_layout() -> None:
+    frame = call_frame(1, [Struct(struct.pack("<HHI", 1, 7, 0), [])])
+    assert read(Layouts(), frame) is not None
+    tag = struct.pack("<II", 1 << 2, 1)
+    assert frame.count(tag) == 1
+    announced = frame.replace(tag, struct.pack("<II", 2 << 2, 1))
+    with pytest.raises(MalformedMessage, match="overrun"):
+        decode(cut(announced))
+    assert read(Layouts(), announced) is None
+
+
+def test_layouts_are_bounded_in_a_connection_and_in_all_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(layouts, "_MAX_SIZES", 50)
+    monkeypatch.setattr(layouts, "_MAX_LAYOUTS", 120)
+    _shared.clear()
+    for _ in range(3):
+        connection = Layouts()
+        for size in range(200):
+            frame = call_frame(size, [])
+            assert read(connection, frame) == read(connection, frame) == read(connection, frame)
+            assert len(connection._known) <= 2 * 50
+            assert len(_shared) <= 120
