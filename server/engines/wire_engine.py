@@ -16,6 +16,7 @@ the params of running async calls hold `_PARAMS_LIMIT` bytes.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any, cast
 
 from capnp_rig.server.connections.limits import STALL_LIMIT_S, UNREAD_LIMIT_BYTES, WRITE_LIMIT_BYTES
@@ -31,7 +32,7 @@ from capnp_rig.server.engines.engine import (
     end_reason,
 )
 from capnp_rig.server.engines.peer_errors import explain
-from capnp_rig.server.engines.receive_buffers import SMALL_BYTES, ReceiveBuffers
+from capnp_rig.server.engines.receive_buffers import ReceiveBuffers
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.service import Results, bind_methods, unusable
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
@@ -47,6 +48,13 @@ from capnp_rig.wire.rpc.server_connection import ServerConnection
 # An answer so large leaves at once, so that many do not wait for each other in memory.
 _LARGE_WORDS = 8_192
 _PARAMS_LIMIT = 8_388_608
+# Small reads, of a few calls each, are gathered, so that a turn of the loop is all reads, then all
+# calls, then all writes: with 64 connections and a call in flight each, a call takes
+# XX instead of XX us of CPU. No answer waits longer than this for the calls of others.
+_GATHERED_BYTES = 1_024
+_GATHER_S = 100e-6
+# A read that comes alone in its turn gains nothing: after it so many are served at once.
+_LONE_READS = 16
 _DRAIN_POLL_S = 0.005
 
 _CANCELLED = RemoteError("the call was cancelled")
@@ -127,6 +135,9 @@ class _WireEngine:
         keys = self.inline.keys() | self.async_methods.keys()
         self._interface_ids = {interface.id} | {interface_id for interface_id, _ in keys}
         self.connections: set[_Connection] = set()
+        # What came with small reads and is not served yet.
+        self.received: list[tuple[_Connection, Buffer]] = []
+        self.lone_reads = 0
 
     @property
     def unfinished(self) -> int:
@@ -143,6 +154,22 @@ class _WireEngine:
         what = "method" if called.interface_id in self._interface_ids else "interface"
         return RemoteError(f"this {what} is not implemented", ExceptionType.UNIMPLEMENTED)
 
+    def serve_received(self) -> None:
+        """Serve what was gathered, then write the answers."""
+        received, self.received = self.received, []
+        if len(received) == 1:
+            self.lone_reads = _LONE_READS
+        unwritten, due_s = [], monotonic() + _GATHER_S
+        for connection, data in received:
+            connection.serve(data)
+            unwritten.append(connection)
+            if monotonic() > due_s:
+                for served in unwritten:
+                    served.flush()
+                unwritten, due_s = [], monotonic() + _GATHER_S
+        for served in unwritten:
+            served.flush()
+
     async def heartbeat(self) -> None:
         # The loop itself is the machinery: that this runs is the sign of life.
         await asyncio.sleep(0)
@@ -150,6 +177,7 @@ class _WireEngine:
     async def drain(self) -> None:
         # Bytes that are here already have been read when the loop has gone round once.
         await asyncio.sleep(0)
+        self.serve_received()
         self.draining = True
         # So that these calls come as events too, and are refused.
         self.inline.clear()
@@ -230,15 +258,19 @@ class _Connection(asyncio.BufferedProtocol):
         return buffers.current if buffers.is_free else buffers.room()
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._linger is not None:
-            self._linger.drop(nbytes)
+        engine = self._engine
+        if engine.lone_reads:
+            engine.lone_reads -= 1
+        elif nbytes <= _GATHERED_BYTES:
+            if not engine.received:
+                self._loop.call_soon(engine.serve_received)
+            engine.received.append((self, self._buffers.current[:nbytes]))
             return
-        if nbytes <= SMALL_BYTES:
-            # The same as `received`, written out: it saves a call in every read.
-            self._serve(self._buffers.current[:nbytes])
-            return
+        elif engine.received:
+            engine.serve_received()
         data = self._buffers.received(nbytes)
-        self._serve(data)
+        self.serve(data)
+        self.flush()
         if type(data) is memoryview:
             # Now: the traceback of an exception that somebody keeps would hold it longer.
             data.release()
@@ -247,6 +279,7 @@ class _Connection(asyncio.BufferedProtocol):
         # A peer that closed and one that only ended its half look the same here. Both are
         # taken as gone, as pycapnp does: what was answered still leaves, running calls are
         # cancelled. The transport closes itself.
+        self._engine.serve_received()
         if self._linger is not None:
             return
         for event in self._wire.receive_eof():
@@ -276,7 +309,13 @@ class _Connection(asyncio.BufferedProtocol):
 
     # --- the path of a call
 
-    def _serve(self, data: Buffer) -> None:
+    def serve(self, data: Buffer) -> None:
+        """Answer what `data` completes; the answers wait for `flush`."""
+        if self._linger is not None:
+            self._linger.drop(len(data))
+            return
+        if self._is_over:
+            return
         stamp = self._stamp
         if self._reads < MAX_READS:
             self._reads += 1
@@ -296,9 +335,6 @@ class _Connection(asyncio.BufferedProtocol):
                 self._end(event)
         else:
             stamp[MARK] = 0
-            self._flush()
-            if self._unwritable:
-                self._pause()
             return
         stamp[MARK] = 0
         # What is not decoded yet stays with `_wire`.
@@ -306,6 +342,14 @@ class _Connection(asyncio.BufferedProtocol):
         self._flush()
         self._pause()
         self._continue_soon()
+
+    def flush(self) -> None:
+        """Write the answers; stop reading if the peer does not take them."""
+        if self._is_over:
+            return
+        self._flush()
+        if self._unwritable:
+            self._pause()
 
     def _run(self, called: Called) -> None:
         """Start the task of an async method, or refuse the call."""
@@ -435,7 +479,8 @@ class _Connection(asyncio.BufferedProtocol):
         if self._params_bytes > _PARAMS_LIMIT:
             return
         self._paused = False
-        self._serve(b"")
+        self.serve(b"")
+        self.flush()
         if not self._paused:
             self._transport.resume_reading()
 
@@ -495,6 +540,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._is_over:
             return
         self._over = self._loop.create_future()
+        self._engine.serve_received()
         if self._linger is None:
             self._flush()
             if is_settled(self._transport) and not self._wire.is_within_message:

@@ -47,7 +47,7 @@ def run(check: Check) -> str | None:
         connection = _Connection(_WireEngine(service, log, [0]), lambda _fault: None)
         transport.protocol = connection
         connection.connection_made(transport)  # type: ignore[arg-type]
-        connection._serve(bootstrap())
+        receive(connection, bootstrap())
         transport.read()
         await check(connection, transport, service)
         connection.connection_lost(None)
@@ -59,6 +59,11 @@ def run(check: Check) -> str | None:
     return fault
 
 
+def receive(connection: _Connection, data: bytes) -> None:
+    connection.serve(data)
+    connection.flush()
+
+
 async def turns(count: int = 5) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
@@ -66,7 +71,7 @@ async def turns(count: int = 5) -> None:
 
 def test_a_call_that_is_finished_before_its_first_step_frees_its_slot() -> None:
     async def check(connection: _Connection, transport: Transport, service: Service) -> None:
-        connection._serve(call(1) + finish(1))
+        receive(connection, call(1) + finish(1))
         await turns()
         assert service.started == 0
         assert connection.calls_in_flight == 0
@@ -77,14 +82,14 @@ def test_a_call_that_is_finished_before_its_first_step_frees_its_slot() -> None:
 
 def test_an_id_that_comes_again_before_its_answer_has_left_is_another_call() -> None:
     async def check(connection: _Connection, transport: Transport, service: Service) -> None:
-        connection._serve(call(1, "first"))
+        receive(connection, call(1, "first"))
         await turns()
         service.go.set()
         # The first task ends, and is still in the table when the second call comes.
         while connection.calls_in_flight:
             await asyncio.sleep(0)
         assert connection._calls
-        connection._serve(call(1, "second"))
+        receive(connection, call(1, "second"))
         await turns(20)
         assert not connection._calls
         replies = [decoded(frame) for frame in split(transport.read())]
@@ -97,7 +102,7 @@ def test_b8_what_running_calls_add_is_no_stall(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(wire_engine, "STALL_LIMIT_S", 0.05)
 
     async def check(connection: _Connection, transport: Transport, service: Service) -> None:
-        connection._serve(b"".join(call(number) for number in range(1, 11)))
+        receive(connection, b"".join(call(number) for number in range(1, 11)))
         await turns()
         transport.high = 100
         connection._flush()
@@ -121,7 +126,7 @@ def test_b8_what_running_calls_add_is_no_stall(monkeypatch: pytest.MonkeyPatch) 
 
 def test_b8_running_calls_cannot_pile_up_answers_without_end() -> None:
     async def check(connection: _Connection, transport: Transport, service: Service) -> None:
-        connection._serve(b"".join(call(number) for number in range(1, 101)))
+        receive(connection, b"".join(call(number) for number in range(1, 101)))
         await turns()
         service.size = 1_000_000
         service.go.set()
@@ -135,8 +140,8 @@ def test_b8_running_calls_cannot_pile_up_answers_without_end() -> None:
 def test_a_small_call_does_not_keep_the_large_buffer_it_came_in() -> None:
     async def check(connection: _Connection, _transport: Transport, _service: Service) -> None:
         stream = call(1, "x" * 100_000) + call(2) + call(3)
-        connection._serve(stream[:10])
-        connection._serve(stream[10:])
+        receive(connection, stream[:10])
+        receive(connection, stream[10:])
         await turns()
         # All came in one carried buffer of 100 kB, counted once.
         assert connection._params_bytes < 110_000

@@ -121,6 +121,7 @@ class Rig:
             with memoryview(self.connection.get_buffer(-1)) as room:
                 room[: len(part)] = part
             self.connection.buffer_updated(len(part))
+        self.engine.serve_received()
 
     def replies(self) -> list[Reply]:
         return [decoded(frame) for frame in split(self.transport.read())]
