@@ -7,7 +7,8 @@ the pointers on the way, the tags of lists and the discriminants. A frame that h
 in the same places has the same layout, and nothing in it need be followed again.
 
 A frame of a new layout is traced, whatever its layout and number of segments. A layout is kept
-when its size comes for the second time, if it has one segment.
+when its size comes for the second time, if it has one segment. A size may have several layouts: the
+params of each method are another struct.
 
 `messages.decode` reads all else, malformed messages among it, and is the reference: a layout never
 accepts what `decode` refuses, nor reads anything differently. A test holds them against each other.
@@ -15,6 +16,7 @@ accepts what `decode` refuses, nor reads anything differently. A test holds them
 
 import struct
 from typing import Any
+from weakref import WeakValueDictionary
 
 from capnp_rig.wire.encoding.pointers import (
     COMPOSITE,
@@ -39,8 +41,11 @@ call_at = struct.Struct("<IH2xQ").unpack_from
 id_at = struct.Struct("<I").unpack_from
 two_at = struct.Struct("<II").unpack_from
 
-# A connection with frames of more sizes begins anew with them; so do all together with layouts.
-_MAX_SIZES, _MAX_LAYOUTS = 1024, 4096
+# A connection keeps so many layouts of one size, and learns from so many frames that have none: to
+# learn takes thrice as long as to trace. It begins anew after `_ANEW` of them.
+_MAX_ALIKE, _MAX_LEARNT, _ANEW = 8, 4096, 65_536
+# All connections together keep so many, each of up to 3 KiB.
+_MAX_LAYOUTS = 4096
 _MAX_PATH = 8
 # What is left for params and results, below Message, its body and Payload.
 _CONTENT_DEPTH = NESTING_LIMIT - 4
@@ -62,7 +67,7 @@ class Layout:
 
     __slots__ = (
         *("body", "content", "fixed", "frame_bytes", "is_promise", "kind", "no_finish_needed"),
-        *("path", "target", "unpack", "words"),
+        *("path", "target", "unpack", "words", "__weakref__"),
     )
 
     def __init__(self, kind: int, body: int) -> None:
@@ -101,35 +106,36 @@ class Layout:
 _unpack_nothing = struct.Struct("").unpack_from
 # Stands for a size that came once. No frame has this layout.
 _SEEN = Layout(-1, 0)
-# Connections whose peers are alike share their layouts.
-_shared: dict[tuple[Any, ...], Layout] = {}
+# Connections whose peers are alike share their layouts, which last as long as one of them.
+_shared: WeakValueDictionary[tuple[Any, ...], Layout] = WeakValueDictionary()
 
 
 class Layouts:
     """The layouts of one connection's frames.
 
-    They go by the frame's first word, which has its size. There may be two of a size, as Finish
-    and Release are alike; the second is under the word's complement.
+    They go by the frame's first word, which has its size. The first one of a size is under the
+    word, a tuple of the others under its complement.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_misses")
 
     def __init__(self) -> None:
-        self._known: dict[int, Layout] = {}
+        self._known: dict[int, Any] = {}
+        self._misses = 0
 
     def find(self, buffer: Buffer, at: int, size: int) -> Layout | None:
         """Return the layout of the frame at `at`; None if it is new, or the frame not whole."""
         if size - at < 8:
             return None
         (table,) = _word_at(buffer, at)
-        layout = self._known.get(table)
+        layout: Layout | None = self._known.get(table)
         if layout is None or at + layout.frame_bytes > size:
             return None
         if layout.unpack(buffer, at) == layout.fixed:
             return layout
-        layout = self._known.get(~table)
-        if layout is not None and layout.unpack(buffer, at) == layout.fixed:
-            return layout
+        for layout in self._known.get(~table, ()):
+            if layout.unpack(buffer, at) == layout.fixed:
+                return layout
         return None
 
     def trace(
@@ -157,14 +163,16 @@ class Layouts:
     def _learn(self, layout: Layout, buffer: Buffer, at: int, tracer: "_Tracer") -> None:
         (table,) = _word_at(buffer, at)
         known = self._known
-        first = known.get(table)
+        self._misses += 1
+        if self._misses > _ANEW:
+            known.clear()
+            self._misses = 1
+        first, others = known.get(table), known.get(~table, ())
+        if self._misses > _MAX_LEARNT or len(others) == _MAX_ALIKE - 1:
+            return
         if first is None:
-            if len(known) >= 2 * _MAX_SIZES:
-                known.clear()
             known[table] = _SEEN
             return
-        if first is not _SEEN:
-            known[~table] = first
         form, end = "<", 0
         for start, stop in sorted(tracer.ranges(at)):
             if start > end:
@@ -177,9 +185,14 @@ class Layouts:
         fixed = unpack(buffer, at)
         layout.frame_bytes = 8 + (table >> 29)
         layout.unpack, layout.fixed = unpack, fixed
-        if len(_shared) >= _MAX_LAYOUTS:
-            _shared.clear()
-        known[table] = _shared.setdefault((table, form, fixed), layout)
+        if len(_shared) < _MAX_LAYOUTS:
+            kept = _shared.setdefault((table, form, fixed), layout)
+        else:
+            kept = _shared.get((table, form, fixed), _SEEN)
+        if first is _SEEN and kept is not _SEEN:
+            known[table] = kept
+        else:
+            known[~table] = (*others, kept)
 
 
 class _UnusualError(Exception):

@@ -288,16 +288,37 @@ def test_a_list_that_announces_more_than_it_holds_has_no_layout() -> None:
     assert read(Layouts(), announced) is None
 
 
+def field_call(number: int, params_words: int = 1) -> bytes:
+    """Return a call to a field, by its number: that is a part of the layout."""
+    return call_frame(params_words, [Struct(struct.pack("<HHI", 1, number, 0), [])])
+
+
+def test_messages_of_one_size_may_have_several_layouts() -> None:
+    frames = [field_call(number) for number in range(8)]
+    connection = Layouts()
+    for frame in [frames[0], *frames]:
+        read(connection, frame)
+    # More are traced each time, and push none out.
+    for frame in 2 * [field_call(8), field_call(9)]:
+        assert read(connection, frame) is not None
+        assert connection.find(frame, 0, len(frame)) is None
+    assert all(connection.find(frame, 0, len(frame)) for frame in frames)
+
+
 def test_layouts_are_bounded_in_a_connection_and_in_all_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(layouts, "_MAX_SIZES", 50)
+    monkeypatch.setattr(layouts, "_MAX_LEARNT", 100)
+    monkeypatch.setattr(layouts, "_ANEW", 500)
     monkeypatch.setattr(layouts, "_MAX_LAYOUTS", 120)
-    _shared.clear()
-    for _ in range(3):
-        connection = Layouts()
+    connections = [Layouts() for _ in range(3)]
+    for number, connection in enumerate(connections):
         for size in range(200):
-            frame = call_frame(size, [])
+            frame = field_call(number, size)
             assert read(connection, frame) == read(connection, frame) == read(connection, frame)
-            assert len(connection._known) <= 2 * 50
+            assert len(connection._known) <= 100
             assert len(_shared) <= 120
+        # The latest sizes are learnt, too, if there is room.
+        assert connection.find(frame, 0, len(frame)) or number
+    del connection, connections
+    assert not _shared
