@@ -71,7 +71,8 @@ def load_schema(path: str | Path) -> Any:
             this process has loaded: a copy of it, a link to it, or another schema.
     """
     file = Path(path)
-    if str(file) in _OURS:
+    # A `Path` has no "./".
+    if str(path) in _OURS:
         file = _HERE / file
     try:
         # By its whole path: the working directory may be another one the next time.

@@ -79,6 +79,15 @@ def test_a_path_is_read_where_the_working_directory_is(
         assert load_schema("./own.capnp") is load_schema(tmp_path / folder / "own.capnp")
 
 
+def test_a_file_of_a_user_may_have_the_name_of_one_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "echo.capnp").write_text("@0xb8a5a1cb73f3a2e1;\nstruct Own {}\n")
+    monkeypatch.chdir(tmp_path)
+    assert hasattr(load_schema("./echo.capnp"), "Own")
+    assert hasattr(load_schema("echo.capnp"), "Echo")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
