@@ -70,7 +70,7 @@ def _pointers(codec: Codec) -> dict[str, tuple[int, PointerType]]:
 
 def _by_name(value: Any) -> dict[str, Any]:
     """Return the columns of a structured array, or of anything with `keys`."""
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, (np.ndarray, np.void)):
         return {name: value[name] for name in value.keys()}  # noqa: SIM118 - a DataFrame has both
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError("a masked array has records without values: fill them in first")
@@ -126,11 +126,16 @@ def _fitting(column: Column, values: Any) -> Array:
     if array.ndim != 1:
         raise ValueError(f"column {name!r} has {array.ndim} dimensions, not one")
     if column.enumerants and array.dtype.kind in "UTO":
-        array = _numbers_of(column, array)
+        array = _numbers_of(column, values)
     kinds = {"b": "b", "u": "bui", "i": "bui", "f": "buif"}[dtype.kind]
+    if kinds == "bui" and array.dtype.kind in "fO":
+        # What numpy makes of integers on both sides of 2**63, or that no type of its own holds.
+        objects = np.asarray(values, "O")
+        if all(isinstance(value, int) for value in objects):
+            array, kinds = objects, "O"
     if array.dtype.kind not in kinds:
         raise TypeError(f"column {name!r} is of {dtype}, which {array.dtype} does not fit")
-    if kinds == "bui" and not np.can_cast(array.dtype, dtype):
+    if kinds in {"bui", "O"} and not np.can_cast(array.dtype, dtype):
         range_ = np.iinfo(dtype)
         for extreme in (int(array.min()), int(array.max())):
             if not range_.min <= extreme <= range_.max:
@@ -138,10 +143,12 @@ def _fitting(column: Column, values: Any) -> Array:
     return array
 
 
-def _numbers_of(column: Column, names: Array) -> Array:
+def _numbers_of(column: Column, names: Any) -> Array:
     numbers = Enumerants({name: number for number, name in enumerate(column.enumerants)})
     try:
-        return np.array([numbers[name] for name in names.tolist()])
+        # Of a list as it stands: numpy makes strings of the numbers in it.
+        names = names.tolist() if hasattr(names, "tolist") else names
+        return np.array([numbers[name] for name in names])
     except ValueError as error:
         raise ValueError(f"column {column.name!r}: {error}") from None
 

@@ -170,8 +170,8 @@ class Rows(NamedTuple):
     def strided(self, dtype: np.dtype[Any], byte: int) -> Array:
         """Return what lies at `byte` of each struct."""
         places = self.places
-        if not places:
-            return np.empty(0, dtype)
+        if not places or not dtype.itemsize:
+            return np.empty(len(places), dtype)
         # Only `frombuffer` holds on to the buffer, so that a receive buffer is not filled again
         # while there is an array of it: `ndarray` lets go of it at once.
         whole = np.frombuffer(memoryview(self.message.buffer).toreadonly(), "u1")
