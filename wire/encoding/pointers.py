@@ -361,20 +361,25 @@ def landing(message: Message, low: int, high: int) -> tuple[int, int, int, int, 
     Raises:
         MalformedMessage: The landing pad is not in the message, or of another kind.
     """
-    start, end = _segment(message, high)
+    # A field behind a far pointer takes half as long again as another; with calls for the segment
+    # and the budget it took two thirds.
+    bounds, buffer = message.bounds, message.buffer
+    start, end = bounds[high] if high < len(bounds) else _segment(message, high)
     pad = start + (low & 0xFFFFFFF8)
-    is_double = low & 4
-    if pad + (16 if is_double else 8) > end:
+    words = 2 if low & 4 else 1
+    if pad + 8 * words > end:
         raise MalformedMessage("message has a pointer that leaves its segment")
-    message.charge(2 if is_double else 1)
-    low, high = _pointer_at(message.buffer, pad)
-    if not is_double:
+    message.budget_words = left = message.budget_words - words
+    if left < 0:
+        message.charge(0)
+    low, high = _pointer_at(buffer, pad)
+    if words == 1:
         return start, end, pad, low, high
     if low & 3 != FAR:
         raise MalformedMessage("message has a double-far pad that holds no far pointer")
     start, end = _segment(message, high)
     target = start + (low & 0xFFFFFFF8)
-    low, high = _pointer_at(message.buffer, pad + 8)
+    low, high = _pointer_at(buffer, pad + 8)
     # Behind the word in front of the target: the tag's offset means nothing.
     return start, end, target - 8, low & 3, high
 

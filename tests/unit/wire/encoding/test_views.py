@@ -1,10 +1,12 @@
 """Views in the hands of a user: unions, `to_dict` and `repr`."""
 
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from message_layouts import Bytes, Struct, Writer
 
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import StructView, compile_struct
@@ -121,6 +123,19 @@ def pruned(value: Any) -> Any:
     if isinstance(value, bytes):
         return list(value)
     return [pruned(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    ("struct", "first"), [(KINDS.Kinds, Bytes(b"ab\0")), (WORKLOAD.Shape, None)]
+)
+def test_a_struct_of_any_sizes_is_read_as_its_fields_are(struct: Any, first: Bytes | None) -> None:
+    codec, ours = compile_struct(struct.schema), struct.schema.node.struct
+    for words, count in product(range(ours.dataWordCount + 2), range(ours.pointerCount + 2)):
+        sent = Struct(b"\1\0" * 4 * words, [first, *[None] * count][:count])
+        frame = Writer(7, segments=1, gaps=True, fars=False).frame(sent)
+        for buffer in (frame, bytearray(frame)):
+            view = codec.from_bytes(buffer)
+            assert view.to_dict() == StructView.to_dict(view)
 
 
 @pytest.mark.parametrize(
