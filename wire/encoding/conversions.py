@@ -28,8 +28,14 @@ MAX_ELEMENTS = 2**29 - 1
 WRITE_ERRORS = (KeyError, struct.error, TypeError, ValueError, OverflowError)
 
 
-def not_bool(value: object) -> int:
-    """Refuse a value that is neither True nor False."""
+def as_bool(value: Any) -> bool:
+    """Return a value that is neither True nor False, but one of numpy's, which are others.
+
+    Raises:
+        TypeError: It is no bool at all.
+    """
+    if getattr(value, "shape", None) == () and value.dtype.kind == "b":
+        return bool(value)
     raise TypeError(f"expected a bool, not {type(value).__name__}")
 
 

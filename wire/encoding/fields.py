@@ -12,7 +12,7 @@ from typing import Any
 from capnp.lib.capnp import _DynamicEnum, _DynamicListReader, _DynamicStructReader
 
 from capnp_rig.wire.encoding.any_pointers import only_pointer
-from capnp_rig.wire.encoding.conversions import FORMATS, NUMBERS, SIZES, Enumerants, not_bool
+from capnp_rig.wire.encoding.conversions import FORMATS, NUMBERS, SIZES, Enumerants, as_bool
 from capnp_rig.wire.encoding.field_types import (
     Accessor,
     Atom,
@@ -121,12 +121,12 @@ def _bool_field(name: str, field: Any) -> Field:
             return default
         return bool(buffer[at] & mask) is not default
 
-    expression = "({on} if (x := {value}) is True else {off} if x is False else not_bool(x))"
+    expression = "({on} if (x := {value}) is True or x is not False and as_bool(x) else {off})"
     atom = Atom(
         byte,
         "B",
         expression.format(value="{value}", on=int(not default), off=int(default)),
-        names={"not_bool": not_bool},
+        names={"as_bool": as_bool},
         bit=slot.offset & 7,
         read=f"({{raw}} & {mask} {'==' if default else '!='} 0)",
     )

@@ -43,10 +43,10 @@ from capnp_rig.wire.encoding.conversions import (
     WRITE_ERRORS,
     Enumerants,
     Packers,
+    as_bool,
     as_bytes,
     as_list,
     has_columns,
-    not_bool,
     packed,
     too_long,
 )
@@ -236,8 +236,8 @@ class _Bools(PointerType):
 
     def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
         digits = [
-            "1" if item is True else "0" if item is False else str(not_bool(item))
-            # Of numpy's own bools there are two, too.
+            "1" if item is True or (item is not False and as_bool(item)) else "0"
+            # One call for all that numpy has, not one for each.
             for item in as_list(value.tolist() if hasattr(value, "tolist") else value)
         ]
         count = len(digits)

@@ -571,6 +571,13 @@ def test_numbers_of_any_buffer_are_written(field: str, buffer: Any, expected: li
         assert [list(e) if field == "grid" else e for e in getattr(view, field)] == expected
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_bools_of_numpy_are_bools(value: bool) -> None:
+    bools = dict.fromkeys(("flag", "flagOn"), np.bool_(value))
+    view = NUMBERS.from_bytes(NUMBERS.to_bytes({**bools, "flags": [np.bool_(value)]}))
+    assert (view.flag, view.flagOn, *view.flags) == (value, value, value)
+
+
 @pytest.mark.parametrize(
     ("field", "buffer", "error"),
     [
