@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 # The packages whose objects are looked into.
 _OURS = "capnp_rig."
-_CONTAINERS = (dict, list, set, tuple, deque, bytearray, bytes)
+_CONTAINERS = (dict, list, set, tuple, deque, bytearray, bytes, WeakValueDictionary)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
