@@ -140,7 +140,8 @@ def packed(value: Any, code: str) -> bytes | memoryview:
     try:
         view = memoryview(value)
     except TypeError:
-        return struct.pack(f"<{len(value)}{code}", *value)
+        numbers = as_list(value)
+        return struct.pack(f"<{len(numbers)}{code}", *numbers)
     if view.ndim != 1:
         raise TypeError(f"expected numbers in one dimension, not in {view.ndim}")
     order, given = "@", view.format

@@ -585,6 +585,8 @@ def test_bools_of_numpy_are_bools(value: bool) -> None:
         ("shorts", np.array([40_000]), "short format requires"),
         ("longs", np.array([[1]]), "expected numbers in one dimension, not in 2"),
         ("doubles", np.zeros(2, "c16"), "expected numbers, not a buffer of 'Zd'"),
+        ("longs", {1: 2}, "expected a list, not dict"),
+        ("longs", "12", "expected a list, not str"),
         ("longs", np.zeros(2, [("a", "i4")]), "expected numbers, not a buffer of 'T{i:a:}'"),
         ("longs", np.zeros(2, "M8[us]"), "cannot include dtype 'M' in a buffer"),
     ],
