@@ -206,11 +206,10 @@ class _Tracer:
     bench-peers`). No pointer becomes an object, unless it is far.
     """
 
-    __slots__ = ("_bounds", "_buffer", "_numbers", "_pointers", "_words")
+    __slots__ = ("_buffer", "_message", "_numbers", "_pointers", "_words")
 
     def __init__(self, message: Message) -> None:
-        self._buffer = message.buffer
-        self._bounds = message.bounds
+        self._message, self._buffer = message, message.buffer
         # Where the pointers, and the discriminants, stand that led here.
         self._pointers: list[int] = []
         self._numbers: list[int] = []
@@ -227,7 +226,7 @@ class _Tracer:
         Raises:
             _UnusualError: The message is one for `decode`.
         """
-        start, end = self._bounds[0]
+        start, end = self._message.bounds[0]
         if end - start < 8:
             raise _UnusualError
         start, end, data, pointers, last = self._sent_struct(start, end, start)
@@ -351,14 +350,17 @@ class _Tracer:
 
     def _landing(self, low: int, high: int) -> tuple[int, int, int, int, int]:
         """Return what `pointers.landing` does for a far pointer, and note its pad."""
-        message = Message(self._buffer, self._bounds)
-        before = message.budget_words
+        message = self._message
+        budget_words = message.budget_words
         try:
             landed = landing(message, low, high)
         except MalformedMessage:
             raise _UnusualError from None
-        self._words += before - message.budget_words
-        pad = self._bounds[high][0] + (low & 0xFFFFFFF8)
+        finally:
+            self._words += budget_words - message.budget_words
+            # `trace` charges all at once, if at all.
+            message.budget_words = budget_words
+        pad = message.bounds[high][0] + (low & 0xFFFFFFF8)
         self._pointers += [pad, pad + 8] if low & 4 else [pad]
         return landed
 
