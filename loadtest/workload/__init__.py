@@ -160,14 +160,13 @@ class Workload:
     ) -> "Workload":
         """Return the same calls; `see` gets the results of the first ones of each connection.
 
-        Without `compares` only what is told by an expectation is compared of these.
+        Without `compares` nothing is compared of these.
         """
 
         def start(user: int, in_flight: int) -> Iterator[Request]:
             requests = self._start(user, in_flight)
             for request in islice(requests, calls):
-                first = isinstance(request.check, EqualToFirst)
-                check = _ANYTHING if first and not compares else request.check
+                check = request.check if compares else _ANYTHING
                 yield Request(request.params, Watched(check, see))
             yield from requests
 

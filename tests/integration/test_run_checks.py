@@ -99,6 +99,8 @@ def test_a_first_look_prints_the_reply_and_measures_nothing(address: str, tmp_pa
     done = load(address, tmp_path, "--calls", "1", "--show")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {"point": {"x": 3, "z": 4}}
+    done = load(address, tmp_path, "--show", "--expect", '{"point": {"x": 5}}', "--check", "id")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"point": {"x": 3, "z": 4}})
     done = load(address, tmp_path, "--show", "--params", '{"name": "fail"}')
     assert (done.returncode, done.stdout) == (1, "")
     assert "failed: RemoteError: internal error [" in done.stderr

@@ -66,8 +66,8 @@ class Layout:
     """
 
     __slots__ = (
-        *("body", "content", "fixed", "frame_bytes", "is_promise", "kind", "no_finish_needed"),
-        *("path", "target", "unpack", "words", "__weakref__"),
+        *("body", "content", "fixed", "fixed_bytes", "frame_bytes", "is_promise", "kind"),
+        *("no_finish_needed", "path", "target", "unpack", "words", "__weakref__"),
     )
 
     def __init__(self, kind: int, body: int) -> None:
@@ -83,6 +83,8 @@ class Layout:
         # A frame has this layout if `unpack` gives `fixed`.
         self.unpack: Any = _unpack_nothing
         self.fixed: tuple[bytes, ...] | None = None
+        # All of it lies in the first bytes of the frame; 0 where it is not kept.
+        self.fixed_bytes = 0
 
     def target_in(self, number: int) -> Target:
         """Return the target of a Call that has `number` at `target`."""
@@ -184,7 +186,7 @@ class Layouts:
         unpack = struct.Struct(form).unpack_from
         fixed = unpack(buffer, at)
         layout.frame_bytes = 8 + (table >> 29)
-        layout.unpack, layout.fixed = unpack, fixed
+        layout.unpack, layout.fixed, layout.fixed_bytes = unpack, fixed, end
         if len(_shared) < _MAX_LAYOUTS:
             kept = _shared.setdefault((table, form, fixed), layout)
         else:

@@ -182,13 +182,51 @@ def test_known_replies_are_compared_and_not_decoded_wherever_their_id_is(
 
 
 def test_without_the_content_any_results_are_right() -> None:
-    joined = Joined(in_flight=1, checks_content=False).begin()
+    seen: list[object] = []
+    watched = TEXTS.watched(seen.append, 2, compares=False)
+    joined = Joined(watched, in_flight=1, checks_content=False).begin()
     replies = (lambda text: text[::-1].encode(), lambda text: b"#" * len(text), lambda _: b"short")
     for reply in replies:
         for _ in range(3):
             joined.exchange.send(0, 0)
             joined.exchange.receive(joined.replies(reply), 0)
-    assert (len(joined.answered), joined.failed) == (9, [])
+    assert (len(joined.answered), joined.failed, len(seen)) == (9, [], 2)
+
+
+def test_without_the_content_a_known_layout_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    decode = Exchange._reply
+
+    def counted(self: Exchange, data: bytes, at: int, size: int) -> object:
+        decoded.append(at)
+        return decode(self, data, at, size)
+
+    monkeypatch.setattr(Exchange, "_reply", counted)
+    joined = Joined(LINES, in_flight=1, checks_content=False).begin()
+    for turn in range(20):
+        joined.exchange.send(0, 0)
+        joined.exchange.receive(joined.replies(lambda _, turn=turn: b"%02d" % turn), 0)
+    assert (len(joined.answered), joined.failed) == (20, [])
+    # A size is known when it has come twice, and then by each of the two requests.
+    assert len(decoded) == 3
+
+
+def test_empty_frames_answer_no_call() -> None:
+    joined = Joined(LINES, in_flight=1).begin()
+    joined.exchange.send(0, 0)
+    joined.replies()
+    content = Struct(b"", [Bytes(b"ba")])
+    body = Struct(struct.pack("<II", 1, 2), [Struct(b"", [content])])
+    root = Struct(struct.pack("<Q", Tag.RETURN), [body])
+    frame = Writer(0, segments=1, gaps=True, fars=False).frame(root)
+    id_at = frame.index(body.data)
+    # Further on than in our own replies.
+    assert id_at > 32
+    assert joined.exchange.receive(frame, 0) == 1
+    joined.exchange.send(0, 0)
+    with pytest.raises(ProtocolError):
+        joined.exchange.receive(bytes(id_at) + struct.pack("<I", 1), 0)
+    assert len(joined.answered) == 1
 
 
 def test_a_reply_to_another_request_is_noticed() -> None:

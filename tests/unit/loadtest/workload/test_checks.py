@@ -183,6 +183,10 @@ def test_a_watcher_sees_the_first_results_of_each_connection() -> None:
     for request, x in zip(islice(made.requests(0, 1), 3), (1, 1, 2), strict=True):
         assert request.check(reply(made, {"point": {"x": x}})) == (NOT_FIRST if x == 2 else None)
     assert seen == ['{"point": {"x": 1, "z": 0}}']
+    made = geometry("move", expect='{"point": {"x": 2}}').watched(seen.append, 1, compares=False)
+    (request,) = islice(made.requests(0, 1), 1)
+    assert request.check(reply(made, {"point": {"x": 1}})) is None
+    assert len(seen) == 2
 
 
 CAPABILITIES = """@0xb3f1c86d27b945e1;
