@@ -11,11 +11,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from capnp_rig.loadtest.stats.failures import shown
 from capnp_rig.rigcli.held_signals import HeldSignals
 from capnp_rig.rigcli.source_path import importing
 
 _TERMINATE_S = 5.0
 _KILL_S = 5.0
+_LAST_BYTES, _LAST_CHARS = 65_536, 1000
 
 
 def child_environment(**changes: str) -> dict[str, str]:
@@ -32,15 +34,19 @@ def module_command(module: str, *arguments: str, cpus: Collection[int] | None = 
 
 def last_line(log: Path) -> str:
     """Return the last line that a process has printed into a file, for a message."""
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it printed nothing"
+    with log.open("rb") as stream:
+        # A server may have printed gigabytes.
+        stream.seek(max(0, log.stat().st_size - _LAST_BYTES))
+        lines = stream.read().decode(errors="replace").strip().splitlines()
+    return shown(lines[-1], _LAST_CHARS) if lines else "it printed nothing"
 
 
 @contextmanager
 def kept_alive(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process, and end it with the block: asked first, killed after 5 s.
 
-    It gets a session of its own, so that Ctrl-C reaches only us and we end it in order.
+    It gets a session of its own, so that Ctrl-C reaches only us and we end it in order. What it
+    leaves behind there is killed.
     Main thread only.
     """
     # A signal that unwound us within Popen would leave behind a process that nobody knows.
@@ -61,6 +67,8 @@ def kept_alive(command: Sequence[str], **options: Any) -> Iterator[subprocess.Po
             # Nor may a second Ctrl-C stop us half-way.
             held = HeldSignals()
             end(process)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             held.release()
 
 
