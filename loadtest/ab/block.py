@@ -113,9 +113,10 @@ def _servers(
                 started[role] = stack.enter_context(
                     started_server(side, log=log, hash_seed=number, cpus=confined)
                 )
-        for role, server in started.items():
+        # In this order: of a server that is there twice the first is named.
+        for role in [role for role in plan.servers if role in started]:
             with _named(role):
-                server.await_ready()
+                started[role].await_ready()
         try:
             yield [_server(role, plan.servers[role], started.get(role)) for role in order]
         finally:

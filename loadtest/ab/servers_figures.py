@@ -35,29 +35,30 @@ def figures(names: Sequence[str], load: str, blocks: Blocks) -> list[Figure]:
 
 
 def _values(load: str, name: str, blocks: Blocks) -> Iterator[Figure]:
+    failed = _failed(blocks)
     for metric in measured(blocks, PERCENTILES):
         busy = [each for each in metric.problems if each.code is ReasonCode.GENERATOR_BUSY]
-        problems = (*_failed(blocks), *(each for each in metric.problems if each not in busy))
-        values = metric.values.get(name, ())
+        problems = failed or tuple(each for each in metric.problems if each not in busy)
+        values = () if failed else metric.values.get(name, ())
         figure = value_figure(load, name, metric.name, metric.unit, values, *busy)
         yield from voided([figure], problems)
 
 
 def _ratios(load: str, first: str, name: str, blocks: Blocks) -> Iterator[list[Figure]]:
+    if _failed(blocks):
+        return
     names = {BASELINE: first, CANDIDATE: name}
     for metric in measured(blocks, PERCENTILES):
         if metric.has_ratio:
             of_role = {BASELINE: first, CANDIDATE: name, AGAIN: again(first)}
             costs = {role: _costs(metric, of) for role, of in of_role.items()}
-            problems = (*_failed(blocks), *metric.problems)
-            yield voided(ratio_figures(load, metric.name, names, costs), problems)
+            yield voided(ratio_figures(load, metric.name, names, costs), metric.problems)
 
 
-def _failed(blocks: Blocks) -> Iterator[Reason]:
-    """Yield that calls failed: who fails may be fast."""
+def _failed(blocks: Blocks) -> tuple[Reason, ...]:
+    """Return that calls failed, if any did: who fails may be fast."""
     count = blocks.failures.total()
-    if count:
-        yield Reason.of(ReasonCode.CALLS_FAILED, count=count)
+    return (Reason.of(ReasonCode.CALLS_FAILED, count=count),) if count else ()
 
 
 def _costs(metric: Measured, name: str) -> list[float]:

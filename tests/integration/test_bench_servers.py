@@ -64,9 +64,9 @@ def test_a_server_that_answers_otherwise_is_named(tmp_path: Path) -> None:
     blocks = Blocks.of_samples(result.samples, is_open_loop=False)
     # The first is there twice, for the A/A.
     assert {turn.role for turn in blocks.turns} == {"ours", "other", "ours again"}
-    names = {figure["name"] for figure in told["figures"]}
-    assert {f"4 x 1: {name} calls/s" for name in ("ours", "other")} < names
-    assert "4 x 1: other over ours, server CPU per call" in names
+    values = {figure["name"]: figure["value"] for figure in told["figures"]}
+    assert values["4 x 1: ours calls/s"] > 0
+    assert {value for name, value in values.items() if "other" in name} == {None}
 
 
 @pytest.mark.nightly
@@ -108,8 +108,8 @@ def test_a_server_that_does_not_start_is_named(command: str, cause: str, tmp_pat
     results = ("--results", str(tmp_path))
     done = run_rig("bench-servers", f"rust={command}", *PINNED, *results)
     assert done.returncode == 1
-    last = done.stderr.splitlines()[-1].removeprefix("loadtest: rust").removeprefix(" again")
-    assert last.startswith(f": the server did not start: {cause}")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"loadtest: rust: the server did not start: {cause}")
     assert list(tmp_path.iterdir()) == []
 
 
