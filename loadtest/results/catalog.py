@@ -17,6 +17,7 @@ from capnp_rig.loadtest.results.load_samples import (
     read_figures,
     stored_verdict,
 )
+from capnp_rig.loadtest.stats.reasons import FAILURES
 
 # As `writing` calls folders.
 _FOLDER_NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-.*")
@@ -130,6 +131,8 @@ def _verdict(document: Mapping[str, Any]) -> str:
     if "found" in document:
         return "verified" if document["found"]["rate_hz"] is not None else "not verified"
     figures = read_figures(document)
+    if any(reason.code in FAILURES for figure in figures for reason in figure.reasons):
+        return "failed"
     return "void" if figures and all(figure.is_void for figure in figures) else "ok"
 
 

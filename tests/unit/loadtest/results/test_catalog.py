@@ -5,7 +5,9 @@ import pytest
 from sample_results import STARTED, server_figures, write_figures, write_search, write_sweep
 from sample_runs import Fake, make_run, write_run_folder
 
+from capnp_rig.loadtest.bench.pair_figures import voided
 from capnp_rig.loadtest.results.catalog import NoSuchResult, check_name, entries_of, find_result
+from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 
 NIGHT, NOON, EVENING = (f"2026-11-2{day}T12:00:00+00:00" for day in (0, 1, 2))
 
@@ -48,6 +50,14 @@ def test_each_result_is_an_entry_oldest_first(tmp_path: Path) -> None:
     assert load.verdict == stored["summary"]["verdict"]
     assert load.commit.rstrip("+") == stored["environment"]["commit"]
     assert search.name == "search"
+
+
+def test_a_benchmark_in_which_calls_failed_has_failed(tmp_path: Path) -> None:
+    reason = Reason.of(ReasonCode.CALLS_FAILED, count=2)
+    figures = [*voided(server_figures()[:1], (reason,)), *server_figures()[1:]]
+    write_figures(tmp_path / "a", "bench-server", figures)
+    (entry,) = entries_of(tmp_path)
+    assert entry.verdict == "failed"
 
 
 @pytest.mark.parametrize("text", ["{", '{"format": "capnp-rig run", "version": "9.0"}', "[]", ""])
