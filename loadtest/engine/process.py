@@ -187,6 +187,9 @@ class Load:
         except TimeoutError as error:
             connection.close()
             raise ConnectError(f"no connection within {_CONNECT_TIMEOUT_S:g} s") from error
+        # It may have been lost since it was ready.
+        if connection.error is not None:
+            raise connection.error
         self.tally.connected(started_ns, time.monotonic_ns(), again=again)
         self.connections[number] = connection
 
@@ -249,6 +252,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._port: int | None = None
         self._ended = 0
         self.is_open = True
+        # What ended it.
+        self.error: ClientError | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -291,11 +296,11 @@ class _Connection(asyncio.BufferedProtocol):
         """End the connection; what was in flight has failed."""
         if not self.is_open:
             return
-        self.is_open = False
+        self.error = error
         self.close()
         if not self.ready.done():
             self.ready.set_exception(error)
-        elif self._load.running:
+        elif self._load.running and self._load.connections.get(self._number) is self:
             now_ns = time.monotonic_ns()
             if not self.exchange.give_up(error, now_ns):
                 self._load.failed(error, now_ns, now_ns)
