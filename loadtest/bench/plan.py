@@ -34,15 +34,13 @@ from capnp_rig.loadtest.codecs.codec import (
     percent_of,
     reading,
 )
-from capnp_rig.loadtest.codecs.messages import FIXED_BYTES, RECORD_BYTES, SIZES_BYTES, Message
+from capnp_rig.loadtest.stats.messages import AGAIN, FIXED_BYTES, RECORD_BYTES, SIZES_BYTES, Message
 
 # What ratios are taken against: the fastest common copying codec, and what does not copy
 # a tensor either; where columns are read, also what lays them out for that.
 ORJSON, OUT_OF_BAND, ARROW = "orjson", "pickle 5 out of band", "Arrow IPC"
 BASELINES = (ORJSON, OUT_OF_BAND, ARROW)
 CAPNP = ("wire", "pycapnp", "pycapnp packed", "pycapnp keywords", "pycapnp view")
-# A second timing of a baseline, to be held against its first.
-AGAIN = " again"
 MEMCPY, EMPTY_CALL, IN_PLACE = "memcpy", "empty call", "read in place"
 FLOOR = "floor"
 # Of as many bytes as `size_bytes` says, to the same peer and back as round trips go.

@@ -19,13 +19,14 @@ from capnp_rig.loadtest.bench.process import (
     write_frames,
 )
 from capnp_rig.loadtest.bench.rounds import BenchError, turns
-from capnp_rig.loadtest.codecs.messages import DATA_SEED, Message
+from capnp_rig.loadtest.codecs.messages import DATA_SEED
 from capnp_rig.loadtest.codecs.protobuf_upb import BACKEND
 from capnp_rig.loadtest.engine.cpu_pin import two_cpus
 from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 from capnp_rig.loadtest.engine.progress import ShowProgress, StepClock, Steps
 from capnp_rig.loadtest.results.record import version
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
+from capnp_rig.loadtest.stats.messages import Message
 
 _SCHEMAS = Path(__file__).resolve().parents[2] / "schema"
 _CODEC_PACKAGES = (

@@ -24,8 +24,9 @@ from capnp_rig.loadtest.codecs.codec import (
     transported_call,
     verify,
 )
-from capnp_rig.loadtest.codecs.messages import Message, native
+from capnp_rig.loadtest.codecs.messages import native
 from capnp_rig.loadtest.codecs.reading import checksum
+from capnp_rig.loadtest.stats.messages import Message
 
 PROCESS_VARIABLE = "CAPNP_RIG_BENCH_PROCESS"
 PLAN_VARIABLE = "CAPNP_RIG_BENCH_PLAN"

@@ -22,7 +22,8 @@ from typing import Any
 
 from capnp_rig.loadtest.codecs import CODECS
 from capnp_rig.loadtest.codecs.codec import ROUND_TRIP, timed_call
-from capnp_rig.loadtest.codecs.messages import FIXED_BYTES, Message, native
+from capnp_rig.loadtest.codecs.messages import native
+from capnp_rig.loadtest.stats.messages import FIXED_BYTES, Message
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")

@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from capnp_rig.loadtest.codecs.codec import Codec, Frame, table_codec
-from capnp_rig.loadtest.codecs.messages import NUMERIC, Message, Record, Table
+from capnp_rig.loadtest.codecs.messages import NUMERIC, Record, Table
 from capnp_rig.loadtest.codecs.plain import record_dict
 from capnp_rig.loadtest.codecs.reading import KIND_NUMBERS
+from capnp_rig.loadtest.stats.messages import Message
 
 _TYPES = {
     **{name: pa.from_numpy_dtype(dtype) for name, dtype in NUMERIC.items()},

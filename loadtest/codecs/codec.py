@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from capnp_rig.loadtest.codecs.messages import Message, Record, Table
+from capnp_rig.loadtest.codecs.messages import Record, Table
 from capnp_rig.loadtest.codecs.reading import (
     COLUMNS,
     NUMERIC_COLUMNS,
@@ -48,6 +48,7 @@ from capnp_rig.loadtest.codecs.reading import (
     total,
 )
 from capnp_rig.loadtest.stats.contracts import Contract, Stage
+from capnp_rig.loadtest.stats.messages import Message
 
 # Types of the formats' own: values as `messages.native` returns them or equal ones, what a
 # format encodes, what it opened, and a frame: bytes or a buffer of them.

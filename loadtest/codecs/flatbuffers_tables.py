@@ -25,8 +25,9 @@ from flatbuffers import number_types
 from flatbuffers.table import Table
 
 from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, Opened
-from capnp_rig.loadtest.codecs.messages import KINDS, RECORD_BYTES, Message, Record, Tensor
+from capnp_rig.loadtest.codecs.messages import KINDS, Record, Tensor
 from capnp_rig.loadtest.codecs.reading import FIELDS, KIND_NUMBERS, readers, record_dicts
+from capnp_rig.loadtest.stats.messages import RECORD_BYTES, Message
 
 # Tables, vtables, offsets and padding beside the values.
 _EXTRA_BYTES = 256

@@ -25,7 +25,7 @@ from capnp_rig.loadtest.codecs.codec import (
     Opened,
     table_codec,
 )
-from capnp_rig.loadtest.codecs.messages import Message, Record, Tensor
+from capnp_rig.loadtest.codecs.messages import Record, Tensor
 from capnp_rig.loadtest.codecs.plain import (
     dict_codecs,
     record_dict,
@@ -34,6 +34,7 @@ from capnp_rig.loadtest.codecs.plain import (
     tensor_of,
 )
 from capnp_rig.loadtest.codecs.reading import COLUMNS, columns_of, readers
+from capnp_rig.loadtest.stats.messages import Message
 
 _columns = columns_of('r["{}"]')
 _ROWS = {names: row_dicts(names) for names in COLUMNS.values()}

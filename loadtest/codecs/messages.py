@@ -22,21 +22,26 @@ columns`` that of the sums of all.
 
 import random
 import string
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from capnp_rig.loadtest.stats.messages import (
+    FIXED_BYTES,
+    KEY_LENGTH,
+    NAME_LENGTH,
+    NOTE_LENGTH,
+    READINGS,
+    RECORD_BYTES,
+    RECORD_COUNT,
+    Message,
+)
+
 # Part of every result: another seed or another recipe below gives other figures.
 DATA_SEED = 1
 KINDS = ("created", "updated", "moved", "removed")
-RECORD_COUNT = 1000
 ROW = 16
-# How many bytes a value takes in a struct of C; texts, key and readings as long as they are.
-_NAME_LENGTH, _NOTE_LENGTH, _KEY_LENGTH, _READINGS = 12, 37, 16, 4
-RECORD_BYTES = 8 + 8 + 2 + 1 + 4 + 4 + 8 + 4 + _NAME_LENGTH + _NOTE_LENGTH + _KEY_LENGTH + 32
-SIZES_BYTES = tuple(4**power for power in range(3, 13))
 
 _LETTERS = (string.ascii_letters + string.digits + " .").encode()
 # Every byte to a letter, each of the 64 equally often.
@@ -54,20 +59,6 @@ NUMERIC = {
     "price": "<f8",
     "weight": "<f4",
 }
-
-
-class Message(StrEnum):
-    """What is sent."""
-
-    TEXT = "text"
-    RECORD = "record"
-    RECORDS = "records"
-    TENSOR = "tensor"
-    TABLE = "table"
-
-
-# The size of those that have one only.
-FIXED_BYTES = {Message.RECORD: RECORD_BYTES, Message.RECORDS: RECORD_BYTES * RECORD_COUNT}
 
 
 class Record(NamedTuple):
@@ -152,10 +143,10 @@ def _record(rng: random.Random) -> Record:
         change=rng.randrange(-(2**20), 2**20),
         price=rng.getrandbits(26) / 4,
         weight=rng.getrandbits(10) / 8,
-        name=_text(rng, _NAME_LENGTH),
-        note=_text(rng, _NOTE_LENGTH),
-        key=rng.randbytes(_KEY_LENGTH),
-        readings=[rng.getrandbits(30) / 1024 for _ in range(_READINGS)],
+        name=_text(rng, NAME_LENGTH),
+        note=_text(rng, NOTE_LENGTH),
+        key=rng.randbytes(KEY_LENGTH),
+        readings=[rng.getrandbits(30) / 1024 for _ in range(READINGS)],
     )
 
 

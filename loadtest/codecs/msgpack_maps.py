@@ -3,8 +3,8 @@
 import msgpack
 
 from capnp_rig.loadtest.codecs.codec import Codec, Frame, MessageCodec, Native
-from capnp_rig.loadtest.codecs.messages import Message
 from capnp_rig.loadtest.codecs.plain import DICT_READS, dict_codecs, tensor_dict, tensor_of
+from capnp_rig.loadtest.stats.messages import Message
 
 _pack = msgpack.Packer().pack
 _unpack = msgpack.unpackb

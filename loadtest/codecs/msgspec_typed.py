@@ -24,7 +24,7 @@ from capnp_rig.loadtest.codecs.codec import (
     Opened,
     table_codec,
 )
-from capnp_rig.loadtest.codecs.messages import KINDS, NUMERIC, Message, Record, Table, Tensor
+from capnp_rig.loadtest.codecs.messages import KINDS, NUMERIC, Record, Table, Tensor
 from capnp_rig.loadtest.codecs.plain import column_lists, tensor_of
 from capnp_rig.loadtest.codecs.reading import (
     COLUMNS,
@@ -37,6 +37,7 @@ from capnp_rig.loadtest.codecs.reading import (
     read_text,
     readers,
 )
+from capnp_rig.loadtest.stats.messages import Message
 
 _RECORD_FIELDS = {
     **get_type_hints(Record),

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Opened, table_codec
-from capnp_rig.loadtest.codecs.messages import NUMERIC, Message, Record, Table, Tensor, numbers_of
+from capnp_rig.loadtest.codecs.messages import NUMERIC, Record, Table, Tensor, numbers_of
 from capnp_rig.loadtest.codecs.plain import dict_codecs
 from capnp_rig.loadtest.codecs.reading import readers
+from capnp_rig.loadtest.stats.messages import Message
 
 _loads = pickle.loads
 _TENSOR_READS = readers('r["{}"]', {"data": 'r["values"]', "shape": 'r["values"].shape'})[

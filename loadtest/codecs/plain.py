@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from capnp_rig.loadtest.codecs.codec import Built, Frame, MessageCodec, Opened
-from capnp_rig.loadtest.codecs.messages import KINDS, Message, Record, Table, Tensor
+from capnp_rig.loadtest.codecs.messages import KINDS, Record, Table, Tensor
 from capnp_rig.loadtest.codecs.reading import read_text, readers, record_dicts
+from capnp_rig.loadtest.stats.messages import Message
 from capnp_rig.wire.encoding.generated import compile_function
 
 # Of what was opened as dicts of plain values.

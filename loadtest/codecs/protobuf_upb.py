@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal import api_implementation
 
 from capnp_rig.loadtest.codecs.codec import Built, Codec, Frame, MessageCodec, Native, table_codec
-from capnp_rig.loadtest.codecs.messages import KINDS, Message, Record, Table, Tensor
+from capnp_rig.loadtest.codecs.messages import KINDS, Record, Table, Tensor
 from capnp_rig.loadtest.codecs.plain import column_lists, tensor_of
 from capnp_rig.loadtest.codecs.reading import (
     KIND_NUMBERS,
@@ -22,6 +22,7 @@ from capnp_rig.loadtest.codecs.reading import (
     readers,
     record_dicts,
 )
+from capnp_rig.loadtest.stats.messages import Message
 
 # Which of protobuf's implementations is timed: upb, or python where it has no wheel.
 BACKEND: str = api_implementation.Type()

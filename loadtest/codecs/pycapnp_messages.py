@@ -19,9 +19,10 @@ from capnp_rig.loadtest.codecs.codec import (
     Opened,
     table_codec,
 )
-from capnp_rig.loadtest.codecs.messages import Message, Record, Table, Tensor
+from capnp_rig.loadtest.codecs.messages import Record, Table, Tensor
 from capnp_rig.loadtest.codecs.plain import column_lists, record_dict, records_dict, tensor_of
 from capnp_rig.loadtest.codecs.reading import Read, Share, columns_of, readers
+from capnp_rig.loadtest.stats.messages import Message
 from capnp_rig.schema import load_schema, message
 
 _Text = message.MessageStream.MessageContent

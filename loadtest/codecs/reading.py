@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from capnp_rig.loadtest.codecs.messages import KINDS, NUMERIC, Message, Record, Tensor
+from capnp_rig.loadtest.codecs.messages import KINDS, NUMERIC, Record, Tensor
+from capnp_rig.loadtest.stats.messages import Message
 from capnp_rig.wire.encoding.generated import compile_function
 
 # Shares of the fields: a percentage, or one of these.

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from capnp_rig.loadtest.codecs.codec import Codec, Frame, MessageCodec, Native, table_codec
-from capnp_rig.loadtest.codecs.messages import Message, Tensor
+from capnp_rig.loadtest.codecs.messages import Tensor
 from capnp_rig.loadtest.codecs.plain import record_dict, records_dict, tensor_dict, tensor_of
 from capnp_rig.loadtest.codecs.reading import read_text, readers
+from capnp_rig.loadtest.stats.messages import Message
 from capnp_rig.schema import load_schema, message
 from capnp_rig.wire.encoding.structs import compile_struct
 

@@ -17,7 +17,6 @@ from capnp_rig.loadtest.bench.peers_figures import (
     PeerSample,
     by_place,
 )
-from capnp_rig.loadtest.bench.plan import AGAIN
 from capnp_rig.loadtest.bench.rounds import AGAIN as SECOND_TURN
 from capnp_rig.loadtest.bench.rounds import by_role
 from capnp_rig.loadtest.bench.server import ENGINES, Load, Round
@@ -32,6 +31,7 @@ from capnp_rig.loadtest.bench.sweep_figures import LITTLE, UNITS, SweepStep, by_
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import SAMPLES, check_histogram, damage, read_figures
 from capnp_rig.loadtest.stats.histogram import Histogram, merge, us_of
+from capnp_rig.loadtest.stats.messages import AGAIN
 from capnp_rig.loadtest.stats.metric import Metric, Range, doubts, metric_of_values, tail_problems
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.rate_search import LOWER_BOUNDS

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from capnp_rig.loadtest.codecs.messages import RECORD_BYTES, Message
 from capnp_rig.loadtest.report.line_styles import CODECS
 from capnp_rig.loadtest.report.units import size_text
 from capnp_rig.loadtest.stats.contracts import Contract
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
+from capnp_rig.loadtest.stats.messages import AGAIN, RECORD_BYTES, Message
 
 # What is shown as Cap'n Proto: our codec, or the reference's where ours was not timed.
 OWN, REFERENCE = "wire", "pycapnp"
@@ -34,7 +34,6 @@ HEADLINES = (
 )
 _CONTRACTS = frozenset(Contract)
 _CROSSED = {FigureKind.CROSSOVER: "contract", FigureKind.BREAK_EVEN: "size_bytes"}
-_AGAIN = " again"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class CodecView:
             figure
             for figure in self.of_kind(FigureKind.TIME, **labels)
             if not figure.labels.get("gc")
-            and not str(figure.labels.get("subject", "")).endswith(_AGAIN)
+            and not str(figure.labels.get("subject", "")).endswith(AGAIN)
         ]
 
     def places(self) -> list[tuple[str, str]]:

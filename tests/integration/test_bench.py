@@ -21,8 +21,8 @@ from capnp_rig.loadtest.bench.plan import (
 )
 from capnp_rig.loadtest.bench.process import time_cases, write_frames
 from capnp_rig.loadtest.bench.rounds import BenchError
-from capnp_rig.loadtest.codecs.messages import Message
 from capnp_rig.loadtest.results import read_run, read_samples
+from capnp_rig.loadtest.stats.messages import Message
 
 PLAN = PLANS["tiny"]
 CASES = {case for group in groups(PLAN) for case in group}

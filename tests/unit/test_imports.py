@@ -4,6 +4,8 @@ A unit is a folder of modules; a module that stands in one of the top packages i
 """
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -102,3 +104,18 @@ def test_no_package_imports_what_stands_above_or_beside_it() -> None:
         and theirs not in MAY_IMPORT[ours]
     }
     assert trespassers == set()
+
+
+# A run, its page and a comparison load none of these: their extras may be missing, and each
+# process that starts would pay for them.
+RIVALS = "numpy orjson msgpack msgspec flatbuffers google pyarrow grpc h2 uvicorn hypercorn locust"
+
+
+def test_a_run_its_page_and_a_comparison_need_no_library_of_a_rival() -> None:
+    script = f"import sys; sys.modules.update(dict.fromkeys({RIVALS.split()}))\n"
+    script += "\n".join(
+        f"import capnp_rig.loadtest.{name}" for name in ("engine.run", "report.write", "compare")
+    )
+    command = [sys.executable, "-P", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

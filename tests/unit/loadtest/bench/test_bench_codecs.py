@@ -13,7 +13,7 @@ from capnp_rig.loadtest.bench.plan import EMPTY_CALL, EMPTY_RPC, FLOOR, IN_PLACE
 from capnp_rig.loadtest.benchmarks import bench_codecs
 from capnp_rig.loadtest.codecs import CODECS
 from capnp_rig.loadtest.codecs.codec import READ_ALL
-from capnp_rig.loadtest.codecs.messages import Message
+from capnp_rig.loadtest.stats.messages import Message
 
 CASE = Case("wire", Message.TEXT, READ_ALL, 64)
 

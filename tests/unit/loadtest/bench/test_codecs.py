@@ -25,21 +25,17 @@ from capnp_rig.loadtest.codecs.codec import (
     transported_call,
     verify,
 )
-from capnp_rig.loadtest.codecs.messages import (
-    FIXED_BYTES,
-    NUMERIC,
-    RECORD_BYTES,
-    RECORD_COUNT,
-    ROW,
-    SIZES_BYTES,
-    Message,
-    Record,
-    Tensor,
-    native,
-)
+from capnp_rig.loadtest.codecs.messages import NUMERIC, ROW, Record, Tensor, native
 from capnp_rig.loadtest.codecs.protobuf_upb import BACKEND
 from capnp_rig.loadtest.codecs.reading import ONE_COLUMN, ONE_FIELD, SHARES, checksum, same, spread
 from capnp_rig.loadtest.stats.contracts import Contract
+from capnp_rig.loadtest.stats.messages import (
+    FIXED_BYTES,
+    RECORD_BYTES,
+    RECORD_COUNT,
+    SIZES_BYTES,
+    Message,
+)
 
 TABLE_BYTES = 50 * RECORD_BYTES
 SMALL = {Message.TEXT: (64, 1024), Message.TENSOR: (64, 6400), Message.TABLE: (TABLE_BYTES,)}

@@ -8,10 +8,11 @@ from capnp_rig.loadtest.bench.case_times import (
     case_times_to_json,
 )
 from capnp_rig.loadtest.bench.figures import figures
-from capnp_rig.loadtest.bench.plan import AGAIN, BASELINES, PLANS, Case, order
+from capnp_rig.loadtest.bench.plan import BASELINES, PLANS, Case, order
 from capnp_rig.loadtest.codecs import CODECS
 from capnp_rig.loadtest.codecs.codec import BUILD_ENCODE, READ_ALL, READ_ONE
 from capnp_rig.loadtest.results import Figure
+from capnp_rig.loadtest.stats.messages import AGAIN
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import ReasonCode, codes_of
 

@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 
 from capnp_rig.loadtest.bench.plan import (
-    AGAIN,
     BASELINES,
     CAPNP,
     ECHOES,
@@ -31,7 +30,7 @@ from capnp_rig.loadtest.codecs.codec import (
     RPC,
     TRANSPORTED,
 )
-from capnp_rig.loadtest.codecs.messages import RECORD_BYTES, SIZES_BYTES, Message
+from capnp_rig.loadtest.stats.messages import AGAIN, RECORD_BYTES, SIZES_BYTES, Message
 
 EVERY_PLAN = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 FULL, QUICK, TINY = PLANS["full"], PLANS["quick"], PLANS["tiny"]

@@ -12,9 +12,10 @@ import pytest
 from capnp_rig.loadtest.bench.copy_ledger import LEDGER, RECEIVE, SEND, SEND_SEGMENTS, CopyPath
 from capnp_rig.loadtest.codecs import CODECS
 from capnp_rig.loadtest.codecs.codec import MessageCodec
-from capnp_rig.loadtest.codecs.messages import Message, native
+from capnp_rig.loadtest.codecs.messages import native
 from capnp_rig.loadtest.codecs.plain import tensor_dict
 from capnp_rig.loadtest.codecs.reading import ONE_FIELD
+from capnp_rig.loadtest.stats.messages import Message
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import compile_struct
 
