@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,19 @@ WAITED = Surroundings(
 NO_STEAL = 0.0
 
 
+@cache
+def same(count: int, ns: int) -> Histogram:
+    return Histogram.of([ns] * count)
+
+
 def window(
     count: int, *, open_loop: bool = True, service_us: int = 100, late_us: int = 1, failed: int = 0
 ) -> Window:
-    service = Histogram.of([service_us * US] * count)
+    service = same(count, service_us * US)
     times = Times(service)
     if open_loop:
-        response = Histogram.of([(service_us + late_us) * US] * count)
-        times = Times(service, response, Histogram.of([late_us * US] * count))
+        response = same(count, (service_us + late_us) * US)
+        times = Times(service, response, same(count, late_us * US))
     return Window({"read": times}, failures={"wrong reply": failed} if failed else {})
 
 
