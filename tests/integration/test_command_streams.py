@@ -99,9 +99,11 @@ def test_a_load_without_an_output(
     assert run(f'exec "$@" {redirection}', *load(address, tmp_path)) == (1, "", f"{line}\n")
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_load_without_an_input_runs(address: str, tmp_path: Path) -> None:
     status, out, err = run('exec "$@" <&-', *load(address, tmp_path), "--json")
     assert (status, json.loads(out)["calls"]) == (0, 20), err + out
+    assert "<svg" in (Path(json.loads(out)["folder"]) / "report.html").read_text("utf-8")
 
 
 def test_an_output_in_ascii_gets_ascii(address: str, tmp_path: Path) -> None:

@@ -138,7 +138,9 @@ def _background(command: list[str], folder: Path) -> Iterator["subprocess.Popen[
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if "PYTEST_XDIST" not in name}
+    # With pictures; see conftest.py.
+    not_ours = re.compile("PYTEST_XDIST|PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if not not_ours.match(name)}
     return {**kept, "PATH": f"{_BIN}:{os.environ['PATH']}", "COLUMNS": "100"}
 
 

@@ -284,6 +284,7 @@ def test_locusts_own_tables_have_microseconds(server: str, tmp_path: Path) -> No
     assert re.search(r'"min_response_time": 0\.0*[1-9]', (tmp_path / "l.html").read_text())
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_rigs_table_is_printed_and_written(server: str, tmp_path: Path) -> None:
     load = ("-u", "2", "-r", "2", *_outputs(tmp_path))
     done = run_locust("-H", server, *HEADLESS, *load, enough=150)
@@ -305,6 +306,7 @@ def test_the_rigs_table_is_printed_and_written(server: str, tmp_path: Path) -> N
     assert f"Results written to {found.folder}" in done.output
     for name in ("report.html", "latency.hlog", "latency.hgrm"):
         assert (found.folder / name).stat().st_size > 100
+    assert "<svg" in (found.folder / "report.html").read_text("utf-8")
     usage = [sample for sample in found.samples if sample["sample"] == "usage"]
     assert {sample["role"] for sample in usage} == {"server", "generator"}
     # All but the supervisor, which answers no calls, tell of their garbage collections.
@@ -388,6 +390,7 @@ events.quitting.add_listener(tell)
 """
 
 
+@pytest.mark.usefixtures("pictures")
 def test_nothing_is_opened_in_place_of_a_closed_input(server: str, tmp_path: Path) -> None:
     file = tmp_path / "watching.py"
     file.write_text(WATCHES_INPUT)

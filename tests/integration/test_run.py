@@ -108,6 +108,7 @@ def test_a_good_server_answers_every_call(
     assert stored["summary"].items() <= summary.items()
 
 
+@pytest.mark.usefixtures("pictures")
 def test_every_figure_can_be_rebuilt_from_the_raw_data(tmp_path: Path) -> None:
     load = ["--connections", "4", "--duration", "2s", "--rate", "3000", "--processes", "2"]
     with running_server("--workers", "2") as server:
@@ -140,6 +141,7 @@ def test_every_figure_can_be_rebuilt_from_the_raw_data(tmp_path: Path) -> None:
     assert {-1, 0, 1} <= found.windows(0).keys() <= {-1, 0, 1, 2}
     files = {file.name for file in folder.iterdir()}
     assert files >= {"run.json", "samples.jsonl.gz", "latency.hlog", "latency.hgrm", "report.html"}
+    assert "<svg" in (folder / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("loop", [[], ["--rate", "2000"]])
