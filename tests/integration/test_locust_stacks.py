@@ -18,6 +18,9 @@ LOCUSTFILE = ROOT / "loadtest" / "stack_user.py"
 # How the server calls a stack, where that is another name.
 SERVED_AS = {"http1": "http", "http2": "http"}
 
+# To a user they differ in the exchange alone, which `loadtest run` drives as well.
+_LIKE_OTHERS = {"echo", "selectors", "grpc"}
+
 
 def load_with(
     address: str, folder: Path, stack: str, *args: str, enough: int = 20
@@ -40,7 +43,13 @@ def load_with(
 
 
 @pytest.mark.parametrize("kind", ["text", pytest.param("binary", marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize(
+    "stack",
+    [
+        pytest.param(stack, marks=[pytest.mark.nightly] if stack in _LIKE_OTHERS else [])
+        for stack in STACKS
+    ],
+)
 def test_a_user_makes_calls_that_are_all_right(tmp_path: Path, stack: str, kind: str) -> None:
     served_by(SERVED_AS.get(stack, stack))
     if missing_library(stack) is not None:

@@ -55,7 +55,8 @@ asyncio.run(ask())
 }
 
 
-@pytest.mark.parametrize("engine", ["wire", "pycapnp"])
+# Both engines get the service from the same modules.
+@pytest.mark.parametrize("engine", ["wire", pytest.param("pycapnp", marks=pytest.mark.nightly)])
 def test_a_project_with_folders_called_as_ours_is_served_and_called(
     tmp_path: Path, engine: str
 ) -> None:
