@@ -326,6 +326,7 @@ def test_a_reference_against_itself_is_the_same(folder: Path) -> None:
     assert found.exit_status == (4 if noisy else 0 if judged else 5)
 
 
+@cache
 def _reference(kind: str) -> Result:
     return read_result(next(folder for folder in REFERENCES if KINDS[folder] == kind))
 

@@ -179,10 +179,16 @@ def test_nothing_that_was_read_becomes_markup(tmp_path: Path) -> None:
     assert EVIL in json.dumps(_charts(page), ensure_ascii=False).replace('\\"', '"')
 
 
-def test_a_page_asks_for_nothing_from_anywhere(tmp_path: Path) -> None:
-    document = document_of(find_sources(write_results(tmp_path)), lambda source: source.name)
-    text = render(document, "VEGA")
-    page = _page(document)
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Document:
+    """The page of a result of every kind."""
+    folder = write_results(tmp_path_factory.mktemp("results"))
+    return document_of(find_sources(folder), lambda source: source.name)
+
+
+def test_a_page_asks_for_nothing_from_anywhere(everything: Document) -> None:
+    text = render(everything, "VEGA")
+    page = _page(everything)
     tags = {name for name, _ in page.elements}
     assert not tags & {"iframe", "object", "embed", "video", "img", "base", "form"}
     assert [plain["href"] for plain in page.all_of("link")] == ["data:,"]
@@ -196,18 +202,15 @@ def test_a_page_asks_for_nothing_from_anywhere(tmp_path: Path) -> None:
     assert policy["content"].startswith("default-src 'none';")
 
 
-def test_ids_are_unique(tmp_path: Path) -> None:
-    document = document_of(find_sources(write_results(tmp_path)), lambda source: source.name)
-    page = _page(document)
+def test_ids_are_unique(everything: Document) -> None:
+    page = _page(everything)
     ids = [plain["id"] for _, plain in page.elements if "id" in plain]
     assert [each for each in ids if ids.count(each) > 1] == []
     anchors = [plain["href"] for plain in page.all_of("a")]
     assert {one[1:] for one in anchors if one.startswith("#")} <= {*ids}
 
 
-@pytest.mark.parametrize("level", ["h1", "h2", "h3"])
-def test_headings_go_down_step_by_step(tmp_path: Path, level: str) -> None:
-    document = document_of(find_sources(write_results(tmp_path)), lambda source: source.name)
-    page = _page(document)
-    assert page.all_of(level)
+def test_headings_go_down_step_by_step(everything: Document) -> None:
+    page = _page(everything)
+    assert all(page.all_of(level) for level in ("h2", "h3"))
     assert len(page.all_of("h1")) == 1

@@ -89,7 +89,7 @@ def test_an_edited_summary_is_told(tmp_path: Path, change: dict[str, Any]) -> No
 def test_a_packed_result_is_checked_as_well(tmp_path: Path) -> None:
     here, other = write(tmp_path / "a"), write(tmp_path / "b", seed=2)
     for folder in (here, other):
-        pack(folder, 500)
+        pack(folder, 1000)
         read_result(folder)
     parts = sample_files(here)
     assert len(parts) > 1
