@@ -24,7 +24,7 @@ from capnp_rig.wire.encoding.pointers import Message, root_pointer
 from capnp_rig.wire.encoding.structs import compile_struct
 
 SEED = 1
-FRAMES = 12_000
+FRAMES = 6_000
 KIND = compile_struct(KINDS.Kinds.schema)
 RARE = compile_struct(KINDS.Rare.schema)
 
@@ -34,7 +34,7 @@ def recorded() -> Recorded:
     return record(SEED)
 
 
-# 10 s; `tox -e fuzz` runs 5 million.
+# Seconds; `tox -e fuzz` runs 5 million.
 def test_c7_mutated_frames_end_in_an_answer_or_a_typed_error(recorded: Recorded) -> None:
     fuzzer = Fuzzer(recorded, SEED)
     fuzzer.run(FRAMES)
