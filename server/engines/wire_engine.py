@@ -2,7 +2,8 @@
 
 The whole path of a call is `_Connection.buffer_updated`: bytes arrive in the one receive
 buffer that all connections of the worker share, each complete message is answered where
-it lies, and all answers of one read leave in one write. A plain method runs inline: the views
+it lies, and all answers of one read leave in one write. Small reads of one turn of the loop are
+served together (`_WireEngine.serve_received`). A plain method runs inline: the views
 of its params expire when it returns, and Data that it took from them stays as it is
 (`server.engines.receive_buffers`). An async method gets a copy of its message and a task.
 
@@ -50,11 +51,13 @@ _LARGE_WORDS = 8_192
 _PARAMS_LIMIT = 8_388_608
 # Small reads, of a few calls each, are gathered, so that a turn of the loop is all reads, then all
 # calls, then all writes: with 64 connections and a call in flight each, a call takes
-# 38 instead of 52 us of CPU. No answer waits longer than this for the calls of others.
+# 38 instead of 52 us of CPU. An answer waits so long at most, and for one call of another.
 _GATHERED_BYTES = 1_024
 _GATHER_S = 100e-6
-# A read that comes alone in its turn gains nothing: after it so many are served at once.
+# A read that comes alone in its turn gains nothing: after it so many are served at once. So are
+# those after a call that others waited for so long: there may be more like it.
 _LONE_READS = 16
+_SLOW_S, _READS_AFTER_SLOW = 1e-3, 1_000
 _DRAIN_POLL_S = 0.005
 
 _CANCELLED = RemoteError("the call was cancelled")
@@ -135,7 +138,7 @@ class _WireEngine:
         keys = self.inline.keys() | self.async_methods.keys()
         self._interface_ids = {interface.id} | {interface_id for interface_id, _ in keys}
         self.connections: set[_Connection] = set()
-        # What came with small reads and is not served yet.
+        # What came with small reads and is not served yet; how many reads do not go there.
         self.received: list[tuple[_Connection, Buffer]] = []
         self.lone_reads = 0
 
@@ -163,9 +166,12 @@ class _WireEngine:
         for connection, data in received:
             connection.serve(data)
             unwritten.append(connection)
-            if monotonic() > due_s:
+            now_s = monotonic()
+            if now_s > due_s:
                 for served in unwritten:
                     served.flush()
+                if now_s - due_s > _SLOW_S:
+                    self.lone_reads = _READS_AFTER_SLOW
                 unwritten, due_s = [], monotonic() + _GATHER_S
         for served in unwritten:
             served.flush()

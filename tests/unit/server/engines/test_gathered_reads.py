@@ -111,6 +111,25 @@ def test_answers_do_not_wait_for_a_call_that_lasts(monkeypatch: pytest.MonkeyPat
     run(check)
 
 
+def test_after_a_call_that_others_waited_for_reads_are_served_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def check(
+        engine: _WireEngine, service: Service, peers: list[Peer], steps: list[str]
+    ) -> None:
+        service.takes_s = 0.004
+        for peer in peers:
+            peer.receive(call(1, "slow"))
+        await asyncio.sleep(0)
+        assert engine.lone_reads == wire_engine._READS_AFTER_SLOW
+        steps.clear()
+        peers[0].receive(call(1, "next"))
+        assert steps == ["call next", "write next"]
+
+    monkeypatch.setattr(wire_engine, "_GATHER_S", 0.001)
+    run(check)
+
+
 def test_after_a_read_that_came_alone_some_are_served_at_once() -> None:
     async def check(_: _WireEngine, __: Service, peers: list[Peer], steps: list[str]) -> None:
         peers[0].receive(call(1, "alone"))
