@@ -20,13 +20,14 @@ class Service:
 
     def __init__(self, steps: list[str]) -> None:
         self.steps = steps
-        self.takes_s = 0.0
+        # How long the next calls take.
+        self.take_s: list[float] = []
 
     def read(self, params: Any) -> dict[str, bytes]:
         text: str = params.request.content
         self.steps.append(f"call {text[:9]}")
-        if self.takes_s:
-            time.sleep(self.takes_s)
+        if self.take_s:
+            time.sleep(self.take_s.pop())
         return {"chunk": text[:9].encode()}
 
 
@@ -101,7 +102,7 @@ def test_the_calls_of_a_turn_are_all_served_before_any_answer_is_written() -> No
 
 def test_answers_do_not_wait_for_a_call_that_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     async def check(_: _WireEngine, service: Service, peers: list[Peer], steps: list[str]) -> None:
-        service.takes_s = 0.004
+        service.take_s = [0.004] * 3
         for peer, text in zip(peers, "abc", strict=True):
             peer.receive(call(1, text))
         await asyncio.sleep(0)
@@ -117,7 +118,7 @@ def test_after_a_call_that_others_waited_for_reads_are_served_at_once(
     async def check(
         engine: _WireEngine, service: Service, peers: list[Peer], steps: list[str]
     ) -> None:
-        service.takes_s = 0.004
+        service.take_s = [0.004] * 3
         for peer in peers:
             peer.receive(call(1, "slow"))
         await asyncio.sleep(0)
@@ -125,6 +126,26 @@ def test_after_a_call_that_others_waited_for_reads_are_served_at_once(
         steps.clear()
         peers[0].receive(call(1, "next"))
         assert steps == ["call next", "write next"]
+
+    monkeypatch.setattr(wire_engine, "_GATHER_S", 0.001)
+    monkeypatch.setattr(_WireEngine, "_was_preempted", lambda _: False)
+    run(check)
+
+
+def test_a_call_that_lasts_because_others_had_the_cpu_is_not_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def check(
+        engine: _WireEngine, service: Service, peers: list[Peer], steps: list[str]
+    ) -> None:
+        service.take_s = [0.004]
+        # More than there were when this was last looked at.
+        engine._preemptions = -1
+        for peer in peers[:2]:
+            peer.receive(call(1, "preempted"))
+        await asyncio.sleep(0)
+        assert steps.count("write preempted") == 2
+        assert engine.lone_reads == 0
 
     monkeypatch.setattr(wire_engine, "_GATHER_S", 0.001)
     run(check)
