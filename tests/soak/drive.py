@@ -58,6 +58,8 @@ TOTALS: Mapping[str, str] = {
     "server.engines.wire_engine._Connection._counted": "calls of the connection, for that share",
     "wire.rpc.server_connection.ServerConnection.inline_calls": "as above",
     "server.engines.kj_meter.CallMeter._uncounted": "as above",
+    "server.engines.wire_engine._WireEngine.lone_reads": "how many reads are served at once",
+    "server.engines.wire_engine._WireEngine._preemptions": "those of the process, of the kernel",
     "server.engines.wire_engine._Connection._number": "the number of the connection",
     "server.engines.pycapnp_engine._Connection._number": "as above",
     "server.engines.wire_engine._Connection._reads": "reads, for the stamp of what runs",
