@@ -55,6 +55,7 @@ def bench(
         from capnp_rig.loadtest.bench.run import BenchConfig, run
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is missing: install capnp-rig[bench]") from error
+    from capnp_rig.loadtest.bench.plan import ARROW
     from capnp_rig.loadtest.bench.rounds import BenchError
     from capnp_rig.loadtest.codecs import CODECS
     from capnp_rig.loadtest.report.codec_tables import codec_parts
@@ -65,10 +66,9 @@ def bench(
     show(stdout(), *codec_parts(written.figures))
     if quick:
         click.echo("Quick mode: few processes, wide intervals.")
-    if "Arrow IPC" not in CODECS:
-        click.echo(
-            "Arrow IPC, the strongest rival of columns, is not here: pip install 'capnp-rig[arrow]'"
-        )
+    if ARROW not in CODECS:
+        hint = "pip install 'capnp-rig[arrow]'"
+        click.echo(f"{ARROW}, the strongest rival of columns, is not here: {hint}")
     finish(written)
     return 0 if early_end is None else ended_early(early_end)
 

@@ -166,7 +166,11 @@ class _WireEngine:
             self.lone_reads = _LONE_READS
         unwritten, due_s = [], monotonic() + _GATHER_S
         for connection, data in received:
-            connection.serve(data)
+            try:
+                connection.serve(data)
+            # As from `buffer_updated`: a fault of ours ends its own connection.
+            except Exception as error:  # noqa: BLE001
+                connection.fail(error)
             unwritten.append(connection)
             now_s = monotonic()
             if now_s > due_s:
@@ -355,6 +359,14 @@ class _Connection(asyncio.BufferedProtocol):
         self._flush()
         self._pause()
         self._continue_soon()
+
+    def fail(self, error: Exception) -> None:
+        """End the connection for a fault of ours."""
+        self._stamp[MARK] = 0
+        self._fault = "internal error"
+        context = {"message": "a read was not served", "exception": error}
+        self._loop.call_exception_handler(context)
+        self._transport.abort()
 
     def flush(self) -> None:
         """Write the answers; stop reading if the peer does not take them."""

@@ -148,18 +148,24 @@ def test_replies_are_right_in_whatever_layout(
     assert len(joined.exchange.output()) == (2 * len(finish) if needs_finish else 0)
 
 
-def test_known_replies_are_compared_and_not_decoded_wherever_their_id_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What is known of the replies to other requests ends with a layout that moves the id."""
-    decoded: list[int] = []
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return where the replies start that were not only compared, as they come."""
+    starts: list[int] = []
     decode = Exchange._reply
 
     def counted(self: Exchange, data: bytes, at: int, size: int) -> object:
-        decoded.append(at)
+        starts.append(at)
         return decode(self, data, at, size)
 
     monkeypatch.setattr(Exchange, "_reply", counted)
+    return starts
+
+
+def test_known_replies_are_compared_and_not_decoded_wherever_their_id_is(
+    decoded: list[int],
+) -> None:
+    """What is known of the replies to other requests ends with a layout that moves the id."""
     joined = Joined(LINES, in_flight=1).begin()
     for seed, calls in ((1, 8), (4, 8), (1, 8)):
         decoded.clear()
@@ -193,15 +199,7 @@ def test_without_the_content_any_results_are_right() -> None:
     assert (len(joined.answered), joined.failed, len(seen)) == (9, [], 2)
 
 
-def test_without_the_content_a_known_layout_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[int] = []
-    decode = Exchange._reply
-
-    def counted(self: Exchange, data: bytes, at: int, size: int) -> object:
-        decoded.append(at)
-        return decode(self, data, at, size)
-
-    monkeypatch.setattr(Exchange, "_reply", counted)
+def test_without_the_content_a_known_layout_is_enough(decoded: list[int]) -> None:
     joined = Joined(LINES, in_flight=1, checks_content=False).begin()
     for turn in range(20):
         joined.exchange.send(0, 0)

@@ -208,6 +208,25 @@ def test_a_connection_that_is_lost_with_its_call_costs_the_others_nothing() -> N
     run(check)
 
 
+def test_a_fault_of_ours_costs_no_other_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(_: _WireEngine, __: Service, peers: list[Peer], steps: list[str]) -> None:
+        told: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+        def events(*_: object) -> None:
+            raise RuntimeError("ours")
+
+        monkeypatch.setattr(peers[0].connection._wire, "events", events)
+        for peer, text in zip(peers, "abc", strict=True):
+            peer.receive(call(1, text))
+        await asyncio.sleep(0)
+        assert steps == ["call b", "call c", "write b", "write c"]
+        assert [peer.transport.is_aborted for peer in peers] == [True, False, False]
+        assert [str(context["exception"]) for context in told] == ["ours"]
+
+    run(check)
+
+
 def test_calls_that_came_before_a_drain_are_answered() -> None:
     async def check(engine: _WireEngine, __: Service, peers: list[Peer], steps: list[str]) -> None:
         draining = asyncio.create_task(engine.drain())
