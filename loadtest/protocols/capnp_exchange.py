@@ -33,6 +33,7 @@ from capnp_rig.wire.rpc.layouts import Layout, Layouts
 from capnp_rig.wire.rpc.message_encoder import encode_bootstrap, encode_call, encode_finish
 from capnp_rig.wire.rpc.messages import (
     Abort,
+    CapKind,
     ImportedCap,
     RemoteError,
     Results,
@@ -125,9 +126,10 @@ class CapnpConnection:
         if not isinstance(answer.outcome, Results):
             raise error_of(answer)
         capabilities = answer.outcome.cap_table
-        if len(capabilities) != 1 or capabilities[0] is None:
+        hosted = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE}
+        if len(capabilities) != 1 or capabilities[0].kind not in hosted:
             raise ProtocolError("the server offers no bootstrap interface")
-        self._target = ImportedCap(capabilities[0])
+        self._target = ImportedCap(capabilities[0].id)
         self.is_ready = True
         self._out.append(encode_finish(0, release_result_caps=False))
         return message.bounds[-1][1]

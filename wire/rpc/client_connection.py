@@ -28,16 +28,18 @@ from capnp_rig.wire.rpc.messages import (
     Abort,
     Bootstrap,
     Call,
-    Canceled,
+    CapKind,
     Disembargo,
     ExceptionType,
     Finish,
     ImportedCap,
     Incoming,
     Other,
+    Outcome,
     PromisedAnswer,
     Release,
     RemoteError,
+    Resolve,
     Results,
     Return,
     Tag,
@@ -180,7 +182,7 @@ class ClientConnection(Connection):
                 self._out += encode_exception(question_id, error)
             case Call() | Release() | Disembargo():
                 raise RemoteProtocolError("message is for a capability that was never sent")
-            case Other():
+            case Other() | Resolve():
                 self._echo_unimplemented(message)
             case Finish() | Unimplemented():
                 pass
@@ -214,20 +216,18 @@ class ClientConnection(Connection):
         if not no_finish_needed:
             self._out.append(encode_finish(question_id))
 
-    def _handle_bootstrap(
-        self, question_id: int, outcome: Results | RemoteError | Canceled
-    ) -> ClientEvent | None:
+    def _handle_bootstrap(self, question_id: int, outcome: Outcome) -> ClientEvent | None:
         # Keep the reference: from here on calls go to the capability itself.
         self._out.append(encode_finish(question_id, release_result_caps=False))
         self._free_ids.append(question_id)
         if isinstance(outcome, Results):
-            for export_id in outcome.cap_table:
-                if export_id is not None:
-                    self._target = ImportedCap(export_id)
+            for capability in outcome.cap_table:
+                if capability.kind in {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE}:
+                    self._target = ImportedCap(capability.id)
                     self._head_words = CALL_HEAD_WORDS
                     return None
             outcome = RemoteError("the answer holds no capability")
-        if isinstance(outcome, Canceled):
+        if not isinstance(outcome, RemoteError):
             outcome = RemoteError("the bootstrap was cancelled by the server")
         self._bootstrap_error = outcome
         return BootstrapFailed(outcome)

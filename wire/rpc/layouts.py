@@ -61,7 +61,8 @@ class Layout:
 
     `kind` is its `Tag`. `body` is its Call, Return, Finish, Release or Bootstrap, to be read with
     `call_at`, `two_at` or `id_at`. A Call has at `target` an import id, or, where `is_promise`, the
-    question in whose answer `path` leads to the target. A Return has results, without capabilities.
+    question in whose answer `path` leads to the target. A Return has results. Neither has
+    capabilities.
     `content` is where params or results lie, as segment, data, pointers and end; None where null.
     """
 
@@ -274,7 +275,7 @@ class _Tracer:
         elif which:
             raise _UnusualError
         layout.target = target[2] - at
-        return self._struct(start, end, pointers + 8)
+        return self._payload(start, end, pointers + 8)
 
     def _operations(self, answer: _Place) -> list[int]:
         path = []
@@ -291,7 +292,10 @@ class _Tracer:
         layout.no_finish_needed = self._number(data + 4) & 2 != 0
         if self._number(data + 6) or last == pointers:
             raise _UnusualError
-        payload = self._struct(start, end, pointers)
+        return self._payload(start, end, pointers)
+
+    def _payload(self, start: int, end: int, position: int) -> _Place | None:
+        payload = self._struct(start, end, position)
         if payload is not None and self._structs(payload, 1):
             raise _UnusualError
         return payload

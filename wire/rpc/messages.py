@@ -1,4 +1,4 @@
-"""The messages of rpc.capnp that a Level 0 peer knows, and how they are read.
+"""The messages of rpc.capnp that a Level 1 peer knows, and how they are read.
 
 Reading follows pointers, since every implementation lays messages out in its own
 order. `message_encoder` writes them.
@@ -45,6 +45,32 @@ class Tag(IntEnum):
     DISEMBARGO = 13
 
 
+class CapKind(IntEnum):
+    """The discriminant of `CapDescriptor`."""
+
+    NONE = 0
+    SENDER_HOSTED = 1
+    SENDER_PROMISE = 2
+    RECEIVER_HOSTED = 3
+    RECEIVER_ANSWER = 4
+    THIRD_PARTY_HOSTED = 5
+
+
+class ResultsTo(IntEnum):
+    """The discriminant of `Call.sendResultsTo`."""
+
+    CALLER = 0
+    YOURSELF = 1
+    THIRD_PARTY = 2
+
+
+class DisembargoContext(IntEnum):
+    """The discriminant of `Disembargo.context`; the others are of Level 3."""
+
+    SENDER_LOOPBACK = 0
+    RECEIVER_LOOPBACK = 1
+
+
 class ExceptionType(IntEnum):
     """How a peer should respond to an error; any other number reads as `FAILED`."""
 
@@ -82,6 +108,18 @@ class PromisedAnswer:
 Target = ImportedCap | PromisedAnswer
 
 
+class Descriptor(NamedTuple):
+    """A capability in the table of a message, by its `CapKind`.
+
+    `id` is an export of the sender (of a third party's its vine), an export of the receiver or, with
+    a `path`, a question of the sender.
+    """
+
+    kind: int
+    id: int = 0
+    path: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A method call; `params` points to the parameter struct, unread."""
@@ -91,7 +129,8 @@ class Call:
     method_id: int
     target: Target
     params: Pointer | None
-    sends_results_to_caller: bool
+    results_to: int = ResultsTo.CALLER
+    cap_table: tuple[Descriptor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +147,23 @@ class Canceled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The results of a call: `content` points to the result struct or capability, unread.
-
-    `cap_table` has the export of each capability that the sender hosts, None for others.
-    """
+    """The results of a call: `content` points to the result struct or capability, unread."""
 
     content: Pointer | None
-    cap_table: tuple[int | None, ...]
+    cap_table: tuple[Descriptor, ...]
 
 
-Outcome = Results | RemoteError | Canceled
+class SentElsewhere(NamedTuple):
+    """The results of a call that asked for it stay with its callee."""
+
+
+class TakenFromOther(NamedTuple):
+    """The results are those of another call, which the sender made and the receiver kept."""
+
+    question_id: int
+
+
+Outcome = Results | RemoteError | Canceled | SentElsewhere | TakenFromOther
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +173,7 @@ class Return:
     answer_id: int
     outcome: Outcome
     no_finish_needed: bool
+    releases_params: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +182,14 @@ class Finish:
 
     question_id: int
     release_result_caps: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """A promise that the sender exported is now another capability, or broken."""
+
+    promise_id: int
+    outcome: Descriptor | RemoteError
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,27 +209,44 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Unimplemented:
-    """The peer did not understand a message of ours: its tag, and its question where it had one."""
+    """The peer did not understand a message of ours: its tag, and its question where it had one.
+
+    `resolution` is the capability of a Resolve.
+    """
 
     tag: int
     question_id: int | None
+    resolution: Descriptor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Disembargo:
-    """Lifts an embargo; `context` is 0 for a loopback to the sender, 1 to us, else Level 3."""
+    """Lifts an embargo; `context` is a `DisembargoContext`, or a number of Level 3."""
 
     context: int
+    target: Target = ImportedCap(0)
+    embargo_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A message that Level 0 answers with `unimplemented`."""
+    """A message that Level 1 answers with `unimplemented`."""
 
     tag: int
 
 
-Incoming = Bootstrap | Call | Return | Finish | Release | Abort | Unimplemented | Disembargo | Other
+Incoming = (
+    Bootstrap
+    | Call
+    | Return
+    | Finish
+    | Resolve
+    | Release
+    | Abort
+    | Unimplemented
+    | Disembargo
+    | Other
+)
 
 
 def decode(message: Message) -> Incoming:
@@ -228,13 +300,15 @@ def _field(parent: StructAt, index: int) -> StructAt:
 
 
 def _read_call(body: StructAt) -> Call:
+    payload = _field(body, 1)
     return Call(
         question_id=body.bits(0, 4),
         interface_id=body.bits(8, 8),
         method_id=body.bits(4, 2),
         target=_read_target(_field(body, 0)),
-        params=_field(body, 1).pointer(0),
-        sends_results_to_caller=body.bits(6, 2) == 0,
+        params=payload.pointer(0),
+        results_to=body.bits(6, 2),
+        cap_table=_read_table(payload),
     )
 
 
@@ -244,7 +318,10 @@ def _read_target(body: StructAt) -> Target:
         return ImportedCap(body.bits(0, 4))
     if which != 1:
         raise MalformedMessage(f"message has a target of unknown kind {which}")
-    answer = _field(body, 0)
+    return _read_promised_answer(_field(body, 0))
+
+
+def _read_promised_answer(answer: StructAt) -> PromisedAnswer:
     transform = answer.pointer(0)
     return PromisedAnswer(
         answer.bits(0, 4), () if transform is None else _read_transform(transform)
@@ -278,6 +355,8 @@ def _read_return(body: StructAt) -> Return:
         answer_id=body.bits(0, 4),
         outcome=_read_outcome(body),
         no_finish_needed=bool(body.bits(4, 1) & 2),
+        # The bit is stored inverted, because the field's default is true.
+        releases_params=not body.bits(4, 1) & 1,
     )
 
 
@@ -285,21 +364,40 @@ def _read_outcome(body: StructAt) -> Outcome:
     which = body.bits(6, 2)
     if which == 0:
         payload = _field(body, 0)
-        table = payload.pointer(1)
-        hosted = () if table is None else tuple(map(_export_id, _structs(table)))
-        return Results(payload.pointer(0), hosted)
+        return Results(payload.pointer(0), _read_table(payload))
     if which == 1:
         return _read_exception(_field(body, 0))
     if which == 2:
         return Canceled()
-    # A caller has to ask for these, and ours never does: sent elsewhere, take from another, third
-    # party.
+    if which == 3:
+        return SentElsewhere()
+    if which == 4:
+        return TakenFromOther(body.bits(8, 4))
+    # A caller has to ask for results from a third party, and ours never does.
     raise MalformedMessage(f"message has a return of kind {which}, which was not asked for")
 
 
-def _export_id(descriptor: StructAt) -> int | None:
-    # senderHosted, senderPromise
-    return descriptor.bits(4, 4) if descriptor.bits(0, 2) in {1, 2} else None
+def _read_table(payload: StructAt) -> tuple[Descriptor, ...]:
+    table = payload.pointer(1)
+    return () if table is None else tuple(map(_read_descriptor, _structs(table)))
+
+
+def _read_descriptor(descriptor: StructAt) -> Descriptor:
+    kind = descriptor.bits(0, 2)
+    if kind == CapKind.RECEIVER_ANSWER:
+        answer = _read_promised_answer(_field(descriptor, 0))
+        return Descriptor(kind, answer.question_id, answer.path)
+    if kind == CapKind.THIRD_PARTY_HOSTED:
+        return Descriptor(kind, _field(descriptor, 0).bits(0, 4))
+    return Descriptor(kind, descriptor.bits(4, 4))
+
+
+def _read_resolve(body: StructAt) -> Resolve:
+    which, content = body.bits(4, 2), _field(body, 0)
+    if which > 1:
+        raise MalformedMessage(f"message has a resolve of unknown kind {which}")
+    outcome = _read_exception(content) if which else _read_descriptor(content)
+    return Resolve(body.bits(0, 4), outcome)
 
 
 def _read_exception(body: StructAt) -> RemoteError:
@@ -313,9 +411,19 @@ def _read_exception(body: StructAt) -> RemoteError:
 
 def _read_unimplemented(body: StructAt) -> Unimplemented:
     tag = body.bits(0, 2)
+    if tag == Tag.RESOLVE:
+        outcome = _read_resolve(_field(body, 0)).outcome
+        return Unimplemented(tag, None, outcome if isinstance(outcome, Descriptor) else None)
     if tag not in {Tag.CALL, Tag.BOOTSTRAP}:
         return Unimplemented(tag, None)
     return Unimplemented(tag, _field(body, 0).bits(0, 4))
+
+
+def _read_disembargo(body: StructAt) -> Disembargo:
+    context = body.bits(4, 2)
+    if context > DisembargoContext.RECEIVER_LOOPBACK:
+        return Disembargo(context)
+    return Disembargo(context, _read_target(_field(body, 0)), body.bits(0, 4))
 
 
 _READERS: dict[int, Callable[[StructAt], Incoming]] = {
@@ -327,5 +435,6 @@ _READERS: dict[int, Callable[[StructAt], Incoming]] = {
     Tag.FINISH: lambda body: Finish(body.bits(0, 4), not body.bits(4, 1) & 1),
     Tag.RELEASE: lambda body: Release(body.bits(0, 4), body.bits(4, 4)),
     Tag.BOOTSTRAP: lambda body: Bootstrap(body.bits(0, 4)),
-    Tag.DISEMBARGO: lambda body: Disembargo(body.bits(4, 2)),
+    Tag.RESOLVE: _read_resolve,
+    Tag.DISEMBARGO: _read_disembargo,
 }

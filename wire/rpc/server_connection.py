@@ -36,6 +36,8 @@ from capnp_rig.wire.rpc.messages import (
     Other,
     Release,
     RemoteError,
+    Resolve,
+    ResultsTo,
     Return,
     Tag,
     Target,
@@ -253,7 +255,7 @@ class ServerConnection(Connection):
             case Disembargo() if decoded.context <= 1:
                 # No capability of the peer ever reaches a Level 0 server, so none can loop back.
                 raise RemoteProtocolError("disembargo of a capability that is not the sender's")
-            case Disembargo() | Other():
+            case Disembargo() | Other() | Resolve():
                 self._echo_unimplemented(message)
             case Unimplemented():
                 # A server sends Return and Abort only, and every peer implements those.
@@ -303,7 +305,7 @@ class ServerConnection(Connection):
     def _handle_call(
         self, message: Message, call: Call, inline: InlineMethods
     ) -> ServerEvent | None:
-        if not call.sends_results_to_caller:
+        if call.results_to != ResultsTo.CALLER:
             self._echo_unimplemented(message)
             return None
         error = self._target_error(call.target)

@@ -41,6 +41,7 @@ from capnp_rig.wire.rpc.messages import (
 
 RPC = load_rpc()
 words = st.integers(0, 2)
+HOSTED = Structs([Struct(struct.pack("<HHI", 1, 0, 3), [None])])
 u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 
 
@@ -82,7 +83,7 @@ def call(draw: st.DrawFn) -> Struct:
     else:
         answer = longer(draw, struct.pack("<II", draw(u32), 0), [draw(operations())])
         target = longer(draw, struct.pack("<IHH", 9, 1, 0), [answer])
-    table = draw(st.sampled_from([None, Bytes(b""), Structs([])]))
+    table = draw(st.sampled_from([None, None, Bytes(b""), Structs([]), HOSTED]))
     sends_to = draw(st.sampled_from([0, 0, 0, 0, 1]))
     data = struct.pack("<IHHQ", draw(u32), draw(u16), sends_to, draw(u64))
     return longer(draw, data, [target, draw(payload(table))])
@@ -90,8 +91,7 @@ def call(draw: st.DrawFn) -> Struct:
 
 @st.composite
 def answer(draw: st.DrawFn) -> Struct:
-    hosted = Structs([Struct(struct.pack("<HHI", 1, 0, 3), [None])])
-    table = draw(st.sampled_from([None, None, Bytes(b""), Structs([]), hosted]))
+    table = draw(st.sampled_from([None, None, Bytes(b""), Structs([]), HOSTED]))
     which = draw(st.sampled_from([0, 0, 0, 2]))
     data = struct.pack("<IBBH", draw(u32), draw(st.integers(0, 3)), 0, which)
     return longer(draw, data, [draw(payload(table))])
@@ -119,9 +119,9 @@ def in_layout(layout: Layout, buffer: bytes, at: int) -> Incoming:
     if layout.kind == Tag.CALL:
         question_id, method_id, interface_id = call_at(buffer, at + layout.body)
         target = layout.target_in(id_at(buffer, at + layout.target)[0])
-        return Call(question_id, interface_id, method_id, target, None, True)
+        return Call(question_id, interface_id, method_id, target, None)
     if layout.kind == Tag.RETURN:
-        return Return(number, Results(None, ()), layout.no_finish_needed)
+        return Return(number, Results(None, ()), layout.no_finish_needed, not second & 1)
     if layout.kind == Tag.FINISH:
         return Finish(number, not second & 1)
     return Release(number, second) if layout.kind == Tag.RELEASE else Bootstrap(number)
@@ -223,7 +223,7 @@ def read(
 def is_rare(root: Struct, decoded: Incoming) -> bool:
     if isinstance(decoded, Return):
         return not isinstance(decoded.outcome, Results) or bool(decoded.outcome.cap_table)
-    return isinstance(decoded, Call) and not decoded.sends_results_to_caller
+    return isinstance(decoded, Call) and bool(decoded.results_to or decoded.cap_table)
 
 
 def check_by_pycapnp(frame: bytes, decoded: Incoming, content: StructTuple | None) -> None:

@@ -26,7 +26,10 @@ from capnp_rig.wire.rpc.messages import (
     Bootstrap,
     Call,
     Canceled,
+    CapKind,
+    Descriptor,
     Disembargo,
+    DisembargoContext,
     ExceptionType,
     Finish,
     ImportedCap,
@@ -35,9 +38,13 @@ from capnp_rig.wire.rpc.messages import (
     PromisedAnswer,
     Release,
     RemoteError,
+    Resolve,
     Results,
+    ResultsTo,
     Return,
+    SentElsewhere,
     Tag,
+    TakenFromOther,
     Unimplemented,
     decode,
 )
@@ -66,6 +73,15 @@ def test_the_numbers_are_those_of_the_schema() -> None:
     assert {tag.name.lower(): tag.value for tag in Tag} == {
         name: tag for name, tag in tags.items() if not name.startswith("obsolete")
     }
+    for enum, union in (
+        (CapKind, RPC.CapDescriptor.schema),
+        (ResultsTo, RPC.Call.schema.fields["sendResultsTo"].schema),
+        (DisembargoContext, RPC.Disembargo.schema.fields["context"].schema),
+    ):
+        numbers = {field.name: field.discriminantValue for field in union.node.struct.fields}
+        for each in enum:
+            first, *rest = each.name.split("_")
+            assert numbers[first.lower() + "".join(map(str.title, rest))] == each
     types = dict(RPC.Exception.schema.fields["type"].schema.enumerants)
     assert {kind.name.lower(): kind.value for kind in ExceptionType} == types
 
@@ -202,6 +218,24 @@ def fill_disembargo(message: Any) -> None:
     message.init("disembargo").context.accept = None
 
 
+def fill_loopback(message: Any) -> None:
+    disembargo = message.init("disembargo")
+    disembargo.target.init("promisedAnswer").questionId = 5
+    disembargo.context.senderLoopback = 77
+
+
+def fill_resolve(message: Any) -> None:
+    resolve = message.init("resolve")
+    resolve.promiseId = 7
+    resolve.init("cap").receiverHosted = 2**32 - 1
+
+
+def fill_taken(message: Any) -> None:
+    answer = message.init("return")
+    answer.takeFromOtherQuestion = 6
+    answer.releaseParamCaps = False
+
+
 def fill_unimplemented(message: Any) -> None:
     message.init("unimplemented").init("call").questionId = 21
 
@@ -239,8 +273,19 @@ def fill_unimplemented_resolve(message: Any) -> None:
         (lambda message: message.init("abort"), Abort(RemoteError("(no reason given)"))),
         (fill_disembargo, Disembargo(2)),
         (fill_unimplemented, Unimplemented(Tag.CALL, 21)),
-        (fill_unimplemented_resolve, Unimplemented(Tag.RESOLVE, None)),
-        (lambda message: message.init("resolve"), Other(Tag.RESOLVE)),
+        (fill_unimplemented_resolve, Unimplemented(Tag.RESOLVE, None, Descriptor(0))),
+        (lambda message: message.init("resolve"), Resolve(0, Descriptor(CapKind.NONE))),
+        (
+            lambda message: fill_exception(message.init("resolve").init("exception")),
+            Resolve(0, RemoteError("boom", ExceptionType.OVERLOADED)),
+        ),
+        (fill_resolve, Resolve(7, Descriptor(CapKind.RECEIVER_HOSTED, 2**32 - 1))),
+        (
+            lambda message: setattr(message.init("return"), "resultsSentElsewhere", None),
+            Return(0, SentElsewhere(), no_finish_needed=False),
+        ),
+        (fill_taken, Return(0, TakenFromOther(6), no_finish_needed=False, releases_params=False)),
+        (fill_loopback, Disembargo(DisembargoContext.SENDER_LOOPBACK, PromisedAnswer(5), 77)),
         (lambda message: message.init("provide"), Other(Tag.PROVIDE)),
         (lambda message: message.init("accept"), Other(Tag.ACCEPT)),
         (lambda message: message.init("join"), Other(Tag.JOIN)),
@@ -252,7 +297,6 @@ def fill_unimplemented_resolve(message: Any) -> None:
                 method_id=12,
                 target=PromisedAnswer(4, (5, 6)),
                 params=None,
-                sends_results_to_caller=True,
             ),
         ),
     ],
@@ -266,21 +310,30 @@ def test_results_and_their_capabilities_are_read() -> None:
         answer = message.init("return")
         answer.noFinishNeeded = True
         payload = answer.init("results")
-        table = payload.init("capTable", 4)
+        table = payload.init("capTable", 7)
         table[0].senderHosted = 5
         table[1].senderPromise = 6
         table[2].receiverHosted = 7
         table[3].none = None
+        promised = table[4].init("receiverAnswer")
+        promised.questionId = 8
+        transform = promised.init("transform", 2)
+        transform[0].getPointerField, transform[1].getPointerField = 1, 2
+        table[5].init("thirdPartyHosted").vineId = 9
+        table[6].senderHosted, table[6].attachedFd = 5, 3
 
     answer = built(fill)
     assert isinstance(answer, Return)
     assert answer.no_finish_needed
     assert isinstance(answer.outcome, Results)
     assert answer.outcome.cap_table == (
-        5,
-        6,
-        None,
-        None,
+        Descriptor(CapKind.SENDER_HOSTED, 5),
+        Descriptor(CapKind.SENDER_PROMISE, 6),
+        Descriptor(CapKind.RECEIVER_HOSTED, 7),
+        Descriptor(CapKind.NONE),
+        Descriptor(CapKind.RECEIVER_ANSWER, 8, (1, 2)),
+        Descriptor(CapKind.THIRD_PARTY_HOSTED, 9),
+        Descriptor(CapKind.SENDER_HOSTED, 5),
     )
 
 
@@ -295,7 +348,7 @@ def test_results_for_others_are_noticed(where: str) -> None:
 
     call = built(fill)
     assert isinstance(call, Call)
-    assert not call.sends_results_to_caller
+    assert call.results_to == {"yourself": ResultsTo.YOURSELF}.get(where, ResultsTo.THIRD_PARTY)
 
 
 @pytest.mark.parametrize("number", [4, 5, 9, 200, 65535])
@@ -319,7 +372,7 @@ def test_an_unknown_message_is_told_apart(tag: int) -> None:
     [
         # the discriminants of MessageTarget, Return, and a transform's Op
         ("call", 4 + 8 * 10, 2),
-        ("return", 6 + 8 * 4, 3),
+        ("return", 6 + 8 * 4, 5),
         ("return", 6 + 8 * 4, 9),
     ],
 )
