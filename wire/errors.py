@@ -66,3 +66,15 @@ class EncodeError(WireError, ValueError):
 
 class NotAnInterface(WireError, TypeError):
     """What was given as an interface is not one; the message says what it is."""
+
+
+class Disconnected(LocalProtocolError):
+    """The connection has ended, and with it all that it led to."""
+
+
+class UnusableCapability(LocalProtocolError):
+    """A capability was released before, or belongs to another connection."""
+
+
+class TableFull(EncodeError):
+    """The connection holds as many capabilities or calls as its limits allow."""

@@ -14,6 +14,7 @@ from capnp_rig.wire.encoding.pointers import (
     COMPOSITE,
     ELEMENT_BITS,
     NESTING_LIMIT,
+    OTHER,
     POINTER,
     ListAt,
     Message,
@@ -21,6 +22,7 @@ from capnp_rig.wire.encoding.pointers import (
     StructTuple,
     element_struct,
     follow_any,
+    pointer_halves,
     root_pointer,
 )
 from capnp_rig.wire.encoding.writers import write_elements
@@ -106,11 +108,15 @@ def only_pointer(data: bytes) -> StructTuple:
 def copy_pointer(pointer: Pointer, offset: int, tail: list[Any]) -> tuple[int, int]:
     """Append what `pointer` points to; return the new pointer and the number of words.
 
-    `offset` is the distance from the end of the new pointer to the end of `tail`, in words.
+    `offset` is the distance from the end of the new pointer to the end of `tail`, in words. A
+    capability is copied if `tail` has a `capability` method, which returns its new index.
 
     Raises:
         MalformedMessage: It cannot be read, or it is a capability.
     """
+    low, high = pointer_halves(pointer)
+    if low == OTHER and hasattr(tail, "capability"):
+        return OTHER | tail.capability(pointer.message, high) << 32, 0
     content = follow_any(pointer)
     if content is None:
         return 0, 0

@@ -14,7 +14,7 @@ the bounds of its segment before anything is read.
 """
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from capnp_rig.wire.errors import MalformedMessage, ViewExpired
 
@@ -43,9 +43,14 @@ class Message:
 
     Every read of a view asks for `buffer`, even one that needs no byte of it, because that is
     how it learns that it has expired.
+
+    `capabilities` is the table into which capability pointers are indexes; only a message that has
+    capabilities has it (`rpc.capabilities.CapabilityTable`).
     """
 
-    __slots__ = ("bounds", "budget_words", "buffer")
+    __slots__ = ("bounds", "budget_words", "buffer", "capabilities")
+
+    capabilities: Any
 
     def __init__(
         self,
@@ -148,6 +153,8 @@ def detached(content: StructTuple) -> StructTuple:
         return content
     bounds = tuple((begin - first, stop - first) for begin, stop in message.bounds)
     copy = Message(bytes(message.buffer[first:last]), bounds, message.budget_words)
+    if hasattr(message, "capabilities"):
+        copy.capabilities = message.capabilities
     return (
         copy,
         start - first,
@@ -189,6 +196,12 @@ def root_pointer(message: Message) -> Pointer:
     if end - start < 8:
         raise MalformedMessage("message has no root pointer")
     return Pointer(message, start, end, start, NESTING_LIMIT)
+
+
+def pointer_halves(pointer: Pointer) -> tuple[int, int]:
+    """Return both halves of a pointer as it stands: of a capability `OTHER` and its index."""
+    low, high = _pointer_at(pointer.message.buffer, pointer.position)
+    return low, high
 
 
 def follow_struct(pointer: Pointer) -> StructAt | None:

@@ -10,7 +10,7 @@ from capnp_rig.wire.rpc.connection import (
     Answered,
     BootstrapFailed,
     ClientEvent,
-    Connection,
+    Ended,
     Failed,
     Limits,
     Unreadable,
@@ -47,6 +47,7 @@ from capnp_rig.wire.rpc.messages import (
     Unimplemented,
     content_of,
 )
+from capnp_rig.wire.rpc.stream import Stream
 
 
 class _Question(Enum):
@@ -60,7 +61,7 @@ _WAITING = _Question.WAITING
 _RETURN = int(Tag.RETURN)
 
 
-class ClientConnection(Connection):
+class ClientConnection(Stream):
     """The caller's half: asks for the peer's bootstrap interface and calls its methods.
 
     Examples:
@@ -242,3 +243,7 @@ class ClientConnection(Connection):
             return None
         self._free_ids.append(question_id)
         return Failed(question_id, error) if state is _Question.WAITING else None
+
+    def receive_eof(self) -> list[Ended]:
+        """Take the end of the stream; return `Ended` unless it came before."""
+        return [] if self._ended else [self._eof()]

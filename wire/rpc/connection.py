@@ -1,222 +1,415 @@
-"""What both halves of a Level 0 connection share: limits, events, the stream and its end.
+"""A connection of Level 1: what both of its ends know and do is the same.
 
 The rules are in rpc.capnp; those that shape the code:
 
 - A question's id is free again once its Return has come and its Finish has gone.
   A Return with `noFinishNeeded` counts as both; an old peer sends Finish all the same.
-- A client calls the promise of its Bootstrap at once, and the capability itself
-  once that has returned.
 - A Finish for a call that still runs cancels it. The id, and the slot among the
   calls in flight, stay taken until the handler has ended and a Return has gone.
-- What Level 0 does not know is echoed as `unimplemented`; what no peer may send
+- Capabilities are counted (`tables`), promises keep the order of calls (`promises`).
+- What Level 1 does not know is echoed as `unimplemented`; what no peer may send
   ends the connection with an Abort that says why.
 
-Neither half raises for what a peer sends: the last event says why a connection ended.
+A connection does not raise for what a peer sends: the last event says why it ended.
+
+The layers, each on top of the one before: `stream`, `tables`, `promises`, `questions`, `answers`,
+and here the loop. What passes no capabilities, and is in a layout that is known, never leaves the
+loop.
 """
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
-from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameDecoder, FrameLimits
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple
-from capnp_rig.wire.errors import EncodeError, MalformedMessage, RemoteProtocolError
-from capnp_rig.wire.rpc.layouts import Layouts
-from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_unimplemented
-from capnp_rig.wire.rpc.messages import Abort, Incoming, RemoteError, decode
+from capnp_rig.wire.errors import EncodeError, RemoteProtocolError
+from capnp_rig.wire.rpc.answers import Answering
+from capnp_rig.wire.rpc.calls import Asked, Asking, PendingCall
+from capnp_rig.wire.rpc.capabilities import CapabilityTable, Hosted, OpenPromise
+from capnp_rig.wire.rpc.events import (
+    Answered,
+    Answers,
+    BootstrapFailed,
+    Called,
+    Cancelled,
+    ClientEvent,
+    Ended,
+    Event,
+    Failed,
+    Limits,
+    Released,
+    ServerEvent,
+    Unreadable,
+)
+from capnp_rig.wire.rpc.inline_methods import NO_METHODS, InlineMethods, ResultsWith
+from capnp_rig.wire.rpc.layouts import Layout, call_at, id_at, two_at
+from capnp_rig.wire.rpc.message_encoder import (
+    RESULTS_HEAD_WORDS,
+    encode_exception,
+    encode_finish,
+    results_head,
+)
+from capnp_rig.wire.rpc.messages import (
+    Abort,
+    Bootstrap,
+    Call,
+    Disembargo,
+    DisembargoContext,
+    Finish,
+    Incoming,
+    Other,
+    Release,
+    RemoteError,
+    Resolve,
+    Return,
+    Tag,
+    Unimplemented,
+)
+from capnp_rig.wire.rpc.tables import Delivery
+
+__all__ = [
+    "Answered",
+    "Answers",
+    "BootstrapFailed",
+    "Called",
+    "Cancelled",
+    "ClientEvent",
+    "Connection",
+    "Ended",
+    "Event",
+    "Failed",
+    "Limits",
+    "Released",
+    "ServerEvent",
+    "Unreadable",
+]
+
+# Looking a member up in its class takes 60 ns, several times per call.
+_WAITING = Asked.WAITING
+_RUNNING, _BOOTSTRAPPED = Asking.RUNNING, Asking.BOOTSTRAP
+_CALL, _RETURN, _FINISH = int(Tag.CALL), int(Tag.RETURN), int(Tag.FINISH)
+_RELEASE = int(Tag.RELEASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one connection may hold; the defaults are those of the rig's server."""
+class Connection(Answering):
+    """One end of a connection: it calls the peer's objects, and answers calls to ours.
 
-    frame: FrameLimits = field(default=DEFAULT_LIMITS)
-    max_calls_in_flight: int = 256
-    max_answers: int = 1024
-    # A batch of inline calls is interrupted after so many, or so many words of results.
-    inline_calls: int = 256
-    inline_words: int = 131_072
+    `bootstrap` is the object that the peer may ask for, None for none; any object may be hosted, it
+    means nothing here.
 
-
-# A part of a message so large leaves as it is, in a write of several buffers: to join it with the
-# others costs more. Over TCP on one machine the write itself takes so long that it makes no
-# difference below 1 MiB; at 4 MiB a joined message takes 1.26 times as long.
-LARGE_BYTES = 131_072
-
-
-# --- events -----------------------------------------------------------------------------
-
-
-class Answered:
-    """A call of ours succeeded.
-
-    `content` is where its results are, for a `StructCodec` to read, None where they are
-    null; valid as long as the data that was fed.
+    Examples:
+        >>> connection = Connection()
+        >>> main = connection.bootstrap()  # doctest: +SKIP
+        >>> login = connection.call(main, 0xA11CE, 0, params)  # doctest: +SKIP
+        >>> session = connection.pipeline(login, (0,))  # doctest: +SKIP
+        >>> read = connection.call(session, 0xB0B, 0, params)  # doctest: +SKIP
+        >>> socket.sendall(connection.data_to_send())  # doctest: +SKIP
+        >>> events = connection.receive_data(socket.recv(65536))  # doctest: +SKIP
     """
 
-    # Like `Called` no dataclass: a frozen one takes four times as long to make.
-    __slots__ = ("content", "question_id")
+    def __init__(self, limits: Limits | None = None, bootstrap: Any = None) -> None:
+        super().__init__(limits or Limits(), bootstrap)
+        # How many calls were answered on the spot, exact whenever an event is handed out.
+        self.inline_calls = 0
 
-    def __init__(self, question_id: int, content: StructTuple | None) -> None:
-        self.question_id = question_id
-        self.content = content
+    def promise(self) -> OpenPromise:
+        """Return a new promise of ours, to be resolved later, and released."""
+        return OpenPromise(self)
 
+    def abort(self, reason: str) -> Ended:
+        """End the connection for a reason of ours; the Abort is queued.
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A call of ours failed on the other side."""
-
-    question_id: int
-    error: RemoteError
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """The answer to a call of ours cannot be read; the connection goes on."""
-
-    question_id: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class BootstrapFailed:
-    """The peer has no bootstrap interface for us: every call will fail likewise."""
-
-    error: RemoteError
-
-
-class Called:
-    """The peer calls a method; answer with `send_results` or `send_exception`.
-
-    `params` is where its parameters are, for a `StructCodec` to read, None where they are
-    null; valid as long as the data that was fed.
-    """
-
-    __slots__ = ("interface_id", "method_id", "params", "question_id")
-
-    def __init__(
-        self, question_id: int, interface_id: int, method_id: int, params: StructTuple | None
-    ) -> None:
-        self.question_id = question_id
-        self.interface_id = interface_id
-        self.method_id = method_id
-        self.params = params
-
-
-class Answers(NamedTuple):
-    """Many inline calls were answered: time to send, and to let others have their turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The peer no longer wants this call; it must still be answered, with anything."""
-
-    question_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The connection is over: `error` is None where the peer ended it between two messages.
-
-    A `RemoteError` is the peer's Abort; a `RemoteProtocolError` our reason for one,
-    already among the data to send.
-    """
-
-    error: RemoteError | RemoteProtocolError | None
-
-
-ClientEvent = Answered | Failed | Unreadable | BootstrapFailed | Ended
-ServerEvent = Called | Answers | Cancelled | Ended
-
-
-# --- what both halves share -------------------------------------------------------------
-
-
-class Connection:
-    """The stream: bytes in, bytes out, and how it ends."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._max_words = limits.frame.max_words
-        self._large_words = min(self._max_words, LARGE_BYTES >> 3)
-        self._decoder = FrameDecoder(limits.frame)
-        self._layouts = Layouts()
-        self._out: list[Buffer] = []
-        # Whether there may be large parts in `_out`: then `buffers_to_send` spares a copy of them.
-        self.has_large = False
-        self._ended = False
-
-    @property
-    def ended(self) -> bool:
-        """Whether the connection is over; nothing more can be sent or received."""
-        return self._ended
-
-    @property
-    def is_within_message(self) -> bool:
-        """Whether a message is only partly here."""
-        return self._decoder.pending_bytes > 0
-
-    def data_to_send(self) -> bytes:
-        """Return the bytes to send now, and forget them."""
-        data = b"".join(self._out)
-        self._out.clear()
-        self.has_large = False
-        return data
-
-    def buffers_to_send(self) -> list[Buffer]:
-        """Return the bytes to send now, in order, and forget them; large parts are not copied.
-
-        Those show what a caller gave to be sent, or bytes that were fed. They must not change until
-        they are sent.
+        What it hosted comes as `Released` with the next events.
         """
-        out, buffers, first = self._out, list[Buffer](), 0
-        for index in [at for at, part in enumerate(out) if len(part) >= LARGE_BYTES]:
-            buffers += [b"".join(out[first:index]), out[index]]
-            first = index + 1
-        buffers.append(b"".join(out[first:]))
-        out.clear()
-        self.has_large = False
-        return [buffer for buffer in buffers if buffer]
+        ended = self._abort(RemoteProtocolError(reason))
+        self._clear()
+        return ended
 
-    def _decode(self, message: Message) -> Incoming:
-        try:
-            return decode(message)
-        except MalformedMessage as error:
-            raise RemoteProtocolError(str(error)) from error
+    def receive_data(self, data: Buffer) -> list[Event]:
+        """Take received bytes; return what they mean, `Ended` always last.
 
-    def receive_eof(self) -> list[Ended]:
-        """Take the end of the stream; return `Ended` unless it came before."""
+        Params and results are valid as long as `data` is.
+        """
+        return list(self.events(data))
+
+    def receive_eof(self) -> list[Event]:
+        """Take the end of the stream; return `Ended`, as the last event, unless it came before."""
         if self._ended:
-            return []
-        self._ended = True
-        if self.is_within_message:
-            return [Ended(RemoteProtocolError("the peer closed within a message"))]
-        return [Ended(None)]
+            return list(self._drain())
+        ended = self._eof()
+        self._clear()
+        return [*self._drain(), ended]
 
-    def _abort(self, error: RemoteProtocolError) -> Ended:
-        self._ended = True
-        self._out.append(encode_abort(RemoteError(str(error))))
-        return Ended(error)
+    # The loop of server and client, written out: a call per step would cost more than the step.
+    def events(  # noqa: C901, PLR0912, PLR0915
+        self, data: Buffer, inline: InlineMethods = NO_METHODS
+    ) -> Generator[Event]:
+        """Take received bytes; yield what they mean one by one, `Ended` always last.
 
-    def _aborted(self, message: Abort) -> Ended:
-        self._ended = True
-        return Ended(message.error)
-
-    def _echo_unimplemented(self, message: Message) -> None:
-        # An echo of several segments would need its far pointers moved; the spec asks for
-        # an echo only so that the sender can release what it sent, and an empty one
-        # tells it as much about messages that we never provoke.
-        if len(message.bounds) == 1:
-            self._out.append(encode_unimplemented(message))
-
-    def _take_large(self, words: int) -> None:
-        """Take note that a message of more than `_large_words` is queued.
-
-        Raises:
-            EncodeError: It is over the frame limit.
+        Calls of `inline` methods of the bootstrap object are answered on the spot, without an event
+        each, as are those of other objects that were hosted with such methods; after every
+        `inline_calls` of them, or `inline_words` of results, comes an `Answers`. A
+        caller that stops early closes the generator; the rest comes with the next call.
+        So a server stops decoding as soon as its answers pile up.
         """
-        if words > self._max_words:
-            raise EncodeError(self._too_large(words))
-        self.has_large = True
+        ready = self._ready
+        bootstrap = self._bootstrap
+        if bootstrap is not None:
+            bootstrap.inline = inline
+        if ready:
+            yield from self._drain()
+        if self._ended:
+            return
+        decoder, limits = self._decoder, self._limits
+        answers, questions, exports = self._answers, self._questions, self._exports
+        find, trace = self._layouts.find, self._layouts.trace
+        budget_words = limits.frame.traversal_words
+        # `uncounted` is what `calls_left` was when `inline_calls` was last brought up to date.
+        uncounted = calls_left = limits.inline_calls
+        words_left = limits.inline_words
+        out, most_words = self._out, self._large_words - RESULTS_HEAD_WORDS
+        buffer = decoder.begin(data)
+        at, size = 0, len(buffer)
+        event: Event | None
+        try:
+            while at < size:
+                start, event, method, content = at, None, None, None
+                layout = find(buffer, at, size)
+                if layout is not None:
+                    at += layout.frame_bytes
+                    kind = layout.kind
+                else:
+                    message = decoder.cut(buffer, at, size)
+                    if message is None:
+                        break
+                    at = message.bounds[-1][1]
+                    layout, content = trace(message, start)
+                    kind = -1 if layout is None else layout.kind
+                if layout is None:
+                    self._handle_again(buffer, start, size)
+                elif kind == _CALL:
+                    question_id, method_id, interface_id = call_at(buffer, start + layout.body)
+                    (target,) = id_at(buffer, start + layout.target)
+                    if not layout.is_promise:
+                        node = exports.get(target)
+                    elif answers.get(target) is _BOOTSTRAPPED and not layout.path:
+                        node = bootstrap
+                    else:
+                        node = None
+                    if node is not None:
+                        method = node.inline.get((interface_id, method_id))
+                    if method is not None and question_id not in answers:
+                        if content is None:
+                            content = layout.content_in(buffer, start, budget_words)
+                        outcome = method(content)
+                        if type(outcome) is tuple and outcome[2] <= most_words:
+                            # The same as `_answer`, written out: it saves a call in every call.
+                            out.append(results_head(question_id, outcome[0], outcome[2]))
+                            out += outcome[1]
+                            words_left -= outcome[2] + RESULTS_HEAD_WORDS
+                        else:
+                            words_left -= self._answer(question_id, outcome)
+                        calls_left -= 1
+                        if calls_left and words_left >= 0:
+                            continue
+                        event = Answers()
+                    elif type(node) is Hosted:
+                        if content is None:
+                            content = layout.content_in(buffer, start, budget_words)
+                        event = self._called(question_id, interface_id, method_id, content, node)
+                    else:
+                        # A promise of ours, or a call that fails.
+                        self._handle_again(buffer, start, size)
+                elif kind == _RETURN:
+                    (question_id,) = id_at(buffer, start + layout.body)
+                    if questions.get(question_id) is _WAITING:
+                        del questions[question_id]
+                        self._free_ids.append(question_id)
+                        if not layout.no_finish_needed:
+                            out.append(encode_finish(question_id))
+                        if content is None:
+                            content = layout.content_in(buffer, start, budget_words)
+                        event = Answered(question_id, content)
+                    else:
+                        self._handle_again(buffer, start, size)
+                elif kind == _FINISH:
+                    question_id, flags = two_at(buffer, start + layout.body)
+                    if question_id in answers:
+                        self._finish(question_id, releases=not flags & 1)
+                else:
+                    self._handle_rare(layout, buffer, start)
+                if event is not None:
+                    self.inline_calls += uncounted - calls_left
+                    uncounted = calls_left
+                    if type(event) is Answers:
+                        uncounted = calls_left = limits.inline_calls
+                        words_left = limits.inline_words
+                    yield event
+                if ready:
+                    self.inline_calls += uncounted - calls_left
+                    uncounted = calls_left
+                    yield from self._drain()
+                if self._ended:
+                    return
+        except RemoteProtocolError as error:
+            ended = self._abort(error)
+            self._clear()
+            yield from self._drain()
+            yield ended
+        finally:
+            self.inline_calls += uncounted - calls_left
+            decoder.keep(buffer, at, size)
 
-    def _too_large(self, words: int) -> str:
-        return f"message is too large: {words * 8} bytes, the limit is {self._max_words * 8}"
+    def _drain(self) -> Iterator[Event]:
+        """Deliver what is ready: events, and calls to objects of ours."""
+        ready = self._ready
+        answered = 0
+        while ready:
+            event = ready.popleft()
+            if type(event) is not Delivery:
+                yield event  # type: ignore[misc]
+                continue
+            node, call = event.node, event.call
+            if call.is_finished and not call.is_awaited:
+                self.fail(call, RemoteError("the call was cancelled"))
+                continue
+            params = call.params
+            if params is not None and call.capabilities:
+                params[0].capabilities = CapabilityTable.of(call.capabilities)
+            else:
+                self.drop_all(call.capabilities)
+            call.capabilities = ()
+            call.is_running = True
+            method = node.inline.get((call.interface_id, call.method_id))
+            if method is None:
+                yield Called(call.id, call.interface_id, call.method_id, params, node.target)
+                continue
+            self._answer_call(call, method(params))
+            self.inline_calls += 1
+            answered += 1
+        if answered:
+            yield Answers()
+
+    def _answer_call(
+        self, call: PendingCall, outcome: EncodedTuple | ResultsWith | RemoteError
+    ) -> None:
+        """Answer a call that is in the table with the outcome of an inline method."""
+        if isinstance(outcome, RemoteError):
+            self.fail(call, outcome)
+            return
+        capabilities: Sequence[Any] = ()
+        if isinstance(outcome, ResultsWith):
+            capabilities, outcome = outcome.capabilities, outcome.results
+        results = outcome
+        nodes = self.hold_each(capabilities)
+        try:
+            if results[2] + RESULTS_HEAD_WORDS > self._max_words:
+                raise EncodeError(self._too_large(results[2] + RESULTS_HEAD_WORDS))  # noqa: TRY301
+            self._succeed(call, results, nodes)
+        except EncodeError as error:
+            self.fail(call, RemoteError(str(error)))
+        finally:
+            self.drop_all(nodes)
+
+    def _answer(self, question_id: int, outcome: EncodedTuple | ResultsWith | RemoteError) -> int:
+        """Queue the outcome of an inline method; return how many words of results it has."""
+        if isinstance(outcome, RemoteError):
+            self._out += encode_exception(question_id, outcome)
+            self._remember(question_id, outcome)
+            return 0
+        if isinstance(outcome, ResultsWith):
+            self._check_answers()
+            call = self._answers[question_id] = PendingCall(question_id)
+            self._in_flight += 1
+            self._answer_call(call, outcome)
+            return outcome.results[2] + RESULTS_HEAD_WORDS
+        words = outcome[2] + RESULTS_HEAD_WORDS
+        if words > self._max_words:
+            self._out += encode_exception(question_id, RemoteError(self._too_large(words)))
+            return 0
+        if words > self._large_words:
+            self._take_large(words)
+        out = self._out
+        out.append(results_head(question_id, outcome[0], outcome[2]))
+        out += outcome[1]
+        return words
+
+    def _called(
+        self,
+        question_id: int,
+        interface_id: int,
+        method_id: int,
+        params: StructTuple | None,
+        node: Hosted,
+    ) -> Called | None:
+        if question_id in self._answers or self._in_flight >= self._max_in_flight:
+            self._refuse(question_id, self._overloaded())
+            return None
+        self._check_answers()
+        self._answers[question_id] = _RUNNING
+        self._in_flight += 1
+        return Called(question_id, interface_id, method_id, params, node.target)
+
+    # --- what the loop does not read itself
+
+    def _handle_again(self, buffer: Buffer, start: int, size: int) -> None:
+        # Anew, for one that was traced has been charged.
+        message = self._decoder.cut(buffer, start, size)
+        assert message is not None
+        self._handle(message, self._decode(message))
+
+    def _handle(self, message: Message, decoded: Incoming) -> None:
+        """Take a message; what it brings about is in `_ready`."""
+        match decoded:
+            case Call():
+                self._take_call(message, decoded)
+            case Return():
+                self._take_return(decoded)
+            case Finish(question_id, releases):
+                self._finish(question_id, releases=releases)
+            case Release(export_id, count):
+                self._give_back(export_id, count)
+            case Bootstrap(question_id):
+                self._take_bootstrap(question_id)
+            case Resolve():
+                self._take_resolve(decoded)
+            case Disembargo() if decoded.context <= DisembargoContext.RECEIVER_LOOPBACK:
+                self._take_disembargo(decoded)
+            case Disembargo() | Other():
+                self._echo_unimplemented(message)
+            case Unimplemented():
+                self._take_echo(decoded)
+            case Abort():
+                ended = self._aborted(decoded)
+                self._clear()
+                self._ready.append(ended)
+
+    def _handle_rare(self, layout: Layout, buffer: Buffer, at: int) -> None:
+        number, count = two_at(buffer, at + layout.body)
+        if layout.kind == _RELEASE:
+            self._give_back(number, count)
+        else:
+            self._take_bootstrap(number)
+
+    def _take_echo(self, echo: Unimplemented) -> None:
+        """Take back a message of ours that the peer does not know."""
+        if echo.tag == Tag.RESOLVE:
+            # As if it had released what the promise has become.
+            if echo.resolution is not None and echo.resolution.kind in {1, 2}:
+                self._give_back(echo.resolution.id, 1)
+        elif echo.question_id is not None:
+            self._take_unimplemented(echo.question_id)
+        elif echo.tag == Tag.RETURN:
+            raise RemoteProtocolError("the peer does not implement a message it needs")
+
+    def _clear(self) -> None:
+        """Forget all, at the end: what was hosted is released, and what was imported broken."""
+        hosted = [node for node in self._hosted.values() if node is not self._bootstrap]
+        tables: tuple[Any, ...] = (
+            *(self._answers, self._questions, self._exports, self._imports, self._hosted),
+            *(self._embargoes, self._failures, self._releases, self._ready),
+        )
+        for table in tables:
+            table.clear()
+        self._ready += [Released(node.target) for node in hosted]
+        self._in_flight = self._waiting_bytes = 0

@@ -26,7 +26,8 @@ def _struct_word(offset: int, data_words: int, pointers: int) -> int:
 _ROOT = _struct_word(0, 1, 1)
 _EXCEPTION = _struct_word(0, 1, 2)
 _PAYLOAD = _struct_word(0, 0, 2)
-_NO_FINISH_NEEDED = 2 << 32
+# Of a Return: the bits of noFinishNeeded, and of releaseParamCaps, which is stored inverted.
+_NO_FINISH_NEEDED, _KEEPS_PARAMS = 2 << 32, 1 << 32
 _words = {count: struct.Struct(f"<{count}Q").pack for count in range(4, 13)}
 
 
@@ -135,14 +136,16 @@ def encode_bootstrap_results(answer_id: int, export_id: int) -> bytes:
     )
 
 
-def encode_exception(answer_id: int, error: RemoteError) -> list[Buffer]:
+def encode_exception(
+    answer_id: int, error: RemoteError, *, keeps_params: bool = False
+) -> list[Buffer]:
     """Return the frame of a Return with an exception."""
     reason = error.reason.encode(errors="replace") + b"\0"
     head = _frame(
         _ROOT,
         Tag.RETURN,
         _struct_word(0, 2, 1),
-        answer_id | _NO_FINISH_NEEDED | 1 << 48,
+        answer_id | _NO_FINISH_NEEDED | 1 << 48 | (_KEEPS_PARAMS if keeps_params else 0),
         0,
         _EXCEPTION,
         error.type << 32,
@@ -153,13 +156,13 @@ def encode_exception(answer_id: int, error: RemoteError) -> list[Buffer]:
     return [head, *padded(reason)]
 
 
-def encode_canceled(answer_id: int) -> bytes:
+def encode_canceled(answer_id: int, *, keeps_params: bool = False) -> bytes:
     """Return the frame of a Return that confirms a cancellation."""
     return _frame(
         _ROOT,
         Tag.RETURN,
         _struct_word(0, 2, 1),
-        answer_id | _NO_FINISH_NEEDED | 2 << 48,
+        answer_id | _NO_FINISH_NEEDED | 2 << 48 | (_KEEPS_PARAMS if keeps_params else 0),
         0,
         0,
     )

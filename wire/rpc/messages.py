@@ -111,8 +111,8 @@ Target = ImportedCap | PromisedAnswer
 class Descriptor(NamedTuple):
     """A capability in the table of a message, by its `CapKind`.
 
-    `id` is an export of the sender (of a third party's its vine), an export of the receiver or, with
-    a `path`, a question of the sender.
+    `id` is an export of the sender (for a third party, its vine), an export of the receiver or,
+    with a `path`, a question of the sender.
     """
 
     kind: int

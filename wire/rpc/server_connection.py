@@ -10,7 +10,6 @@ from capnp_rig.wire.rpc.connection import (
     Answers,
     Called,
     Cancelled,
-    Connection,
     Ended,
     Limits,
     ServerEvent,
@@ -44,6 +43,7 @@ from capnp_rig.wire.rpc.messages import (
     Unimplemented,
     content_of,
 )
+from capnp_rig.wire.rpc.stream import Stream
 
 # A method by interface id and method id: gets the params, returns the results or an error.
 # It must not raise.
@@ -64,7 +64,7 @@ _RUNNING, _BOOTSTRAPPED, _CANCELLED = _Answer.RUNNING, _Answer.BOOTSTRAP, _Answe
 _CALL, _FINISH = int(Tag.CALL), int(Tag.FINISH)
 
 
-class ServerConnection(Connection):
+class ServerConnection(Stream):
     """The callee's half: exports one bootstrap capability and answers the calls to it."""
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -362,3 +362,7 @@ class ServerConnection(Connection):
         if export_id != _BOOTSTRAP_EXPORT or count > self._references:
             raise RemoteProtocolError(f"release of export {export_id}, {count} times, is too much")
         self._references -= count
+
+    def receive_eof(self) -> list[Ended]:
+        """Take the end of the stream; return `Ended` unless it came before."""
+        return [] if self._ended else [self._eof()]

@@ -1,0 +1,587 @@
+"""The answers of a connection: calls that come, and their results."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from capnp_rig.wire.encoding.encoded import EncodedTuple
+from capnp_rig.wire.encoding.pointers import (
+    TRAVERSAL_LIMIT_WORDS,
+    Message,
+    StructTuple,
+    detached,
+)
+from capnp_rig.wire.errors import (
+    EncodeError,
+    LocalProtocolError,
+    MalformedMessage,
+    RemoteProtocolError,
+    TableFull,
+)
+from capnp_rig.wire.rpc.calls import (
+    Asking,
+    PendingCall,
+    Purpose,
+    Question,
+    capability_at,
+    content_of_encoded,
+    encoded_of_content,
+)
+from capnp_rig.wire.rpc.capabilities import (
+    NO_CAPABILITY,
+    Broken,
+    Hosted,
+    Node,
+    Promise,
+    strictly,
+    table_room,
+)
+from capnp_rig.wire.rpc.capability_encoder import (
+    encode_results_with,
+    encode_sent_elsewhere,
+    encode_taken_from_other,
+)
+from capnp_rig.wire.rpc.events import Cancelled, Limits
+from capnp_rig.wire.rpc.message_encoder import (
+    RESULTS_HEAD_WORDS,
+    encode_bootstrap_results,
+    encode_canceled,
+    encode_exception,
+    encode_finish,
+    encode_results,
+)
+from capnp_rig.wire.rpc.messages import (
+    Call,
+    CapKind,
+    ExceptionType,
+    ImportedCap,
+    RemoteError,
+    ResultsTo,
+    Target,
+    content_of,
+)
+from capnp_rig.wire.rpc.questions import Questions
+
+_RUNNING, _BOOTSTRAPPED, _CANCELLED = Asking.RUNNING, Asking.BOOTSTRAP, Asking.CANCELLED
+# How many errors are kept for calls that were pipelined on what failed.
+_MAX_FAILURES = 256
+_NO_FIELD = RemoteError("pipelined call on a field of a capability, which has none")
+_NO_BOOTSTRAP = RemoteError("a client has no bootstrap interface")
+_OF_THE_PEER = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE, CapKind.THIRD_PARTY_HOSTED}
+
+
+class Answering(Questions):
+    """Calls of the peer, and those of this side to objects of ours."""
+
+    def __init__(self, limits: Limits, bootstrap: Any) -> None:
+        super().__init__(limits)
+        self._max_in_flight = limits.max_calls_in_flight
+        self._bootstrap: Hosted | None = None
+        if bootstrap is not None:
+            self._bootstrap = self._new_host(bootstrap)
+            self.hold(self._bootstrap)
+        # Why the last calls failed whose answers are forgotten: the peer may pipeline on one before
+        # it hears of that.
+        self._failures: dict[int, RemoteError] = {}
+
+    @property
+    def calls_in_flight(self) -> int:
+        """Calls of the peer that are not answered, cancelled ones and those that wait included."""
+        return self._in_flight
+
+    # --- answers that leave
+
+    def send_results(
+        self, question_id: int, results: EncodedTuple, capabilities: Sequence[Any] = ()
+    ) -> None:
+        """Queue the answer to a call.
+
+        `capabilities` are those that `results` has indexes of, as for `call`.
+
+        Raises:
+            EncodeError: The message would be over the frame limit, or (`TableFull`) there are
+                too many exports, or bytes of answers that wait; send an exception instead.
+            UnusableCapability: One was released, or belongs to another connection.
+            LocalProtocolError: No such call is waiting.
+        """
+        words = results[2] + RESULTS_HEAD_WORDS
+        if words > self._large_words:
+            self._take_large(words)
+        answers = self._answers
+        if answers.get(question_id) is _RUNNING and not capabilities and not self._ended:
+            del answers[question_id]
+            self._in_flight -= 1
+            self._out += encode_results(question_id, results)
+        else:
+            self._send_results(question_id, results, capabilities)
+
+    def send_exception(self, question_id: int, error: RemoteError) -> None:
+        """Queue the failure of a call.
+
+        Raises:
+            LocalProtocolError: No such call is waiting.
+        """
+        call = self._running(question_id)
+        if call is not None:
+            self.fail(call, error)
+
+    def tail_call(
+        self,
+        question_id: int,
+        target: Any,
+        interface_id: int,
+        method_id: int,
+        params: EncodedTuple,
+        capabilities: Sequence[Any] = (),
+    ) -> None:
+        """Answer a call with whatever another call returns, whose arguments are those of `call`.
+
+        If the target is at the caller's side, the results stay there.
+
+        Raises:
+            UnusableCapability: A capability was released, or belongs to another connection.
+            LocalProtocolError: No such call is waiting.
+        """
+        node, *nodes = self.hold_each([target, *capabilities])
+        try:
+            call = self._running(question_id)
+        except LocalProtocolError:
+            self.drop_all(nodes)
+            raise
+        else:
+            if call is None or call.is_finished:
+                self.drop_all(nodes)
+                if call is not None:
+                    self.fail(call, NO_CAPABILITY)
+                return
+            call.is_running = False
+            call.interface_id, call.method_id = interface_id, method_id
+            call.params, call.capabilities = content_of_encoded(params), nodes
+            call.size = 8 * params[2]
+            (node or Broken(self, NO_CAPABILITY)).take(call)
+        finally:
+            self.drop_all([node])
+
+    def _running(self, question_id: int) -> PendingCall | None:
+        """Return a call that was handed out and is not answered; None after the end."""
+        if self._ended:
+            return None
+        state = self._answers.get(question_id)
+        if state is _RUNNING or state is _CANCELLED:
+            call = self._answers[question_id] = PendingCall(question_id)
+            call.is_running, call.is_finished = True, state is _CANCELLED
+            return call
+        if isinstance(state, PendingCall) and state.is_running and not state.is_returned:
+            return state
+        raise LocalProtocolError(f"no call {question_id} is waiting for an answer")
+
+    def _send_results(
+        self, question_id: int, results: EncodedTuple, capabilities: Sequence[Any]
+    ) -> None:
+        if self._ended:
+            return
+        nodes = self.hold_each(capabilities)
+        try:
+            call = self._running(question_id)
+            if call is not None:
+                self._succeed(call, results, nodes)
+        finally:
+            self.drop_all(nodes)
+
+    def _succeed(
+        self, call: PendingCall, results: EncodedTuple, nodes: Sequence[Node | None]
+    ) -> None:
+        """Answer a call; the nodes stay the caller's.
+
+        Raises:
+            EncodeError: The results are over a limit; the call is as it was.
+        """
+        if call.id < 0:
+            self._succeed_here(call, results, nodes)
+            return
+        if call.is_finished and not call.is_redirected:
+            self._keep(call, results, nodes)
+            self._out.append(encode_canceled(call.id, keeps_params=call.keeps_params))
+        elif call.is_redirected:
+            self._keep(call, results, nodes)
+            self._out.append(encode_sent_elsewhere(call.id, keeps_params=call.keeps_params))
+        else:
+            self._send_return(call, results, nodes)
+        self._in_flight -= 1
+        call.is_running, call.is_returned = False, True
+        self._resolve_promises(call)
+        if call.taker is not None:
+            self.give_to_taker(call)
+        is_kept = call.is_redirected or any(node is not None for node in call.nodes)
+        if call.is_finished or not is_kept:
+            self._forget(call)
+
+    def _send_return(
+        self, call: PendingCall, results: EncodedTuple, nodes: Sequence[Node | None]
+    ) -> None:
+        words = results[2] + RESULTS_HEAD_WORDS + table_room(nodes)
+        if words > self._large_words:
+            self._take_large(words)
+        self._check_room(nodes)
+        self._keep(call, results, nodes)
+        table, call.exports = self._describe(nodes)
+        self._out += encode_results_with(
+            call.id,
+            results,
+            table,
+            keeps_params=call.keeps_params,
+            needs_finish=any(node is not None for node in nodes),
+        )
+        self._send_afterwards()
+
+    def _keep(self, call: PendingCall, results: EncodedTuple, nodes: Sequence[Node | None]) -> None:
+        """Keep results for calls on them, and for the question that takes them.
+
+        Raises:
+            TableFull: There are too many bytes that wait.
+        """
+        is_needed = call.is_redirected or call.promises or any(node is not None for node in nodes)
+        if not is_needed:
+            return
+        size = 8 * results[2]
+        if self._waiting_bytes + size > self._limits.max_waiting_bytes:
+            limit = self._limits.max_waiting_bytes
+            raise TableFull(f"more than {limit} bytes of results wait to be finished")
+        call.content = content_of_encoded(results)
+        call.nodes = list(nodes)
+        for node in call.nodes:
+            if node is not None:
+                self.hold_strict(node)
+        self._waiting_bytes += size
+        call.kept_bytes = size
+
+    def _succeed_here(
+        self, call: PendingCall, results: EncodedTuple, nodes: Sequence[Node | None]
+    ) -> None:
+        content = call.content = content_of_encoded(results)
+        call.nodes, call.is_returned = nodes, True
+        self._resolve_promises(call)
+        call.nodes = ()
+        del self._answers[call.id]
+        question = self._questions[~call.id]
+        assert isinstance(question, Question)
+        if question.is_open:
+            self._answered(question, content, [self._held(node) for node in nodes])
+        self._free(question)
+
+    def _held(self, node: Node | None) -> Node | None:
+        return None if node is None else self.hold(node)
+
+    def fail(self, call: PendingCall, error: RemoteError) -> None:
+        """Answer a call with an error."""
+        if self._ended:
+            return
+        call.is_running, call.is_returned, call.error = False, True, error
+        if call.id < 0:
+            question = self._questions[~call.id]
+            assert isinstance(question, Question)
+            if question.is_open:
+                self._fail_question(question, error)
+            self._free(question)
+        else:
+            self._in_flight -= 1
+            if call.is_redirected:
+                self._out.append(encode_sent_elsewhere(call.id, keeps_params=call.keeps_params))
+            elif call.is_finished:
+                self._out.append(encode_canceled(call.id, keeps_params=call.keeps_params))
+            else:
+                self._out += encode_exception(call.id, error, keeps_params=call.keeps_params)
+                self._remember(call.id, error)
+        self._resolve_promises(call)
+        if call.taker is not None:
+            self.give_to_taker(call)
+        if call.is_finished or not call.is_redirected:
+            self._forget(call)
+
+    def _remember(self, question_id: int, error: RemoteError) -> None:
+        failures = self._failures
+        if len(failures) >= _MAX_FAILURES:
+            del failures[next(iter(failures))]
+        failures[question_id] = error
+
+    def _resolve_promises(self, call: PendingCall) -> None:
+        """Let what calls wait for become what the results have there."""
+        for path, promise in list(call.promises.items()):
+            self.resolve(promise, self._result(call, path))
+        self._drop_promises(call)
+
+    def _drop_promises(self, call: PendingCall) -> None:
+        promises, call.promises = call.promises, {}
+        self.drop_all(list(promises.values()))
+
+    def _result(self, call: PendingCall, path: tuple[int, ...]) -> Node:
+        """Return what a path leads to in a call that is returned."""
+        if call.question is not None:
+            return self._pipeline(call.question, path)
+        if call.error is not None:
+            return Broken(self, call.error)
+        if call.content is not None:
+            call.content[0].budget_words = TRAVERSAL_LIMIT_WORDS
+        return capability_at(call.content, path, call.nodes) or Broken(self, NO_CAPABILITY)
+
+    def result_node(self, call: PendingCall, path: tuple[int, ...]) -> Node:
+        """Return what a path in the results of a call leads to, now or later."""
+        if call.is_returned:
+            return self._result(call, path)
+        promise = call.promises.get(path)
+        if promise is None:
+            promise = call.promises[path] = Promise(self, call)
+            self.hold(promise)
+        return promise
+
+    def answer_node(self, question_id: int, path: tuple[int, ...]) -> Node:
+        """Return what a path in the answer to a question of the peer leads to."""
+        state = self._answers.get(question_id)
+        if state is _BOOTSTRAPPED:
+            if path or self._bootstrap is None:
+                return Broken(self, _NO_FIELD)
+            return self._bootstrap
+        if state is _RUNNING:
+            state = self._answers[question_id] = PendingCall(question_id)
+            state.is_running = True
+        if isinstance(state, PendingCall) and not (state.is_finished and not state.is_returned):
+            return self.result_node(state, path)
+        return Broken(self, self._failures.get(question_id, NO_CAPABILITY))
+
+    def give_to_taker(self, call: PendingCall) -> None:
+        """Give the results of a call to the question that takes them."""
+        question, call.taker = call.taker, None
+        assert question is not None
+        question.call = None
+        if question.is_open:
+            if call.error is not None:
+                self._fail_question(question, call.error)
+            else:
+                content = None if call.content is None else _copied(call.content)
+                self._answered(question, content, [self._held(node) for node in call.nodes])
+        self._free_if_over(question)
+
+    def relay(
+        self, call: PendingCall, content: StructTuple | None, nodes: Sequence[Node | None]
+    ) -> None:
+        """Answer a call with results that came from the peer, taking over the holds on nodes."""
+        call.question = None
+        try:
+            self._succeed(call, encoded_of_content(content), nodes)
+        except (EncodeError, MalformedMessage) as error:
+            self.fail(call, RemoteError(str(error)))
+        self.drop_all(nodes)
+
+    def _forget(self, call: PendingCall) -> None:
+        """Take a call that is over out of the table."""
+        self._answers.pop(call.id, None)
+        self._waiting_bytes -= call.kept_bytes
+        call.kept_bytes = 0
+        self.drop_all(call.capabilities)
+        nodes, call.nodes, call.capabilities = call.nodes, (), ()
+        if call.id >= 0:
+            for node in nodes:
+                if node is not None:
+                    self.drop_strict(node)
+
+    # --- calls that come
+
+    def _take_call(self, message: Message, decoded: Call) -> None:
+        """Take a call that is not plain, or not in a layout that is known."""
+        number = decoded.question_id
+        if decoded.results_to not in {ResultsTo.CALLER, ResultsTo.YOURSELF}:
+            self._echo_unimplemented(message)
+            return
+        if number in self._answers:
+            raise RemoteProtocolError(f"question {number} is already in use")
+        node = strictly(self._target_node(decoded.target))
+        try:
+            params = content_of(decoded.params)
+        except MalformedMessage as malformed:
+            node, params = Broken(self, RemoteError(str(malformed))), None
+        if isinstance(node, Broken):
+            # Nothing is taken from the table: the Return gives all of that back.
+            self._refuse(number, node.error, is_redirected=bool(decoded.results_to))
+            return
+        is_inline = (decoded.interface_id, decoded.method_id) in node.inline
+        if self._in_flight >= self._max_in_flight and not is_inline:
+            self._refuse(number, self._overloaded(), is_redirected=bool(decoded.results_to))
+            return
+        self._check_answers()
+        if not isinstance(node, Hosted) and params is not None:
+            params = detached(params)
+        nodes = self._take_table(decoded.cap_table)
+        call = PendingCall(number, decoded.interface_id, decoded.method_id, params, nodes)
+        call.keeps_params = any(each.kind in _OF_THE_PEER for each in decoded.cap_table)
+        call.is_redirected = decoded.results_to == ResultsTo.YOURSELF
+        if params is not None:
+            call.size = params[2] - params[1]
+        self._answers[number] = call
+        self._in_flight += 1
+        self.deliver(call, node)
+
+    def _target_node(self, target: Target) -> Node:
+        if isinstance(target, ImportedCap):
+            node = self._exports.get(target.import_id)
+            if node is None:
+                raise RemoteProtocolError(
+                    f"message target {target.import_id} is not a current export"
+                )
+            return node
+        return self.answer_node(target.question_id, target.path)
+
+    def _check_answers(self) -> None:
+        if len(self._answers) >= self._limits.max_answers:
+            raise RemoteProtocolError(
+                f"more than {self._limits.max_answers} answers wait for their Finish"
+            )
+
+    def _refuse(self, number: int, error: RemoteError, *, is_redirected: bool = False) -> None:
+        if number in self._answers:
+            raise RemoteProtocolError(f"question {number} is already in use")
+        if is_redirected:
+            # The peer asks for the outcome later.
+            self._check_answers()
+            call = self._answers[number] = PendingCall(number)
+            call.is_redirected = True
+            self._in_flight += 1
+            self.fail(call, error)
+            return
+        self._out += encode_exception(number, error)
+        self._remember(number, error)
+
+    def _overloaded(self) -> RemoteError:
+        limit = self._limits.max_calls_in_flight
+        return RemoteError(
+            f"more than {limit} calls in flight on this connection", ExceptionType.OVERLOADED
+        )
+
+    def _take_bootstrap(self, number: int) -> None:
+        if number in self._answers:
+            raise RemoteProtocolError(f"question {number} is already in use")
+        self._check_answers()
+        node = self._bootstrap
+        if node is None:
+            self._refuse(number, _NO_BOOTSTRAP)
+            return
+        if not node.references:
+            try:
+                self._check_room([node])
+            except TableFull as error:
+                self._refuse(number, RemoteError(str(error), ExceptionType.OVERLOADED))
+                return
+        self._answers[number] = _BOOTSTRAPPED
+        self._out.append(encode_bootstrap_results(number, node.export()))
+
+    def forward(self, call: PendingCall, address: Target) -> None:
+        """Send a call to the peer."""
+        if self._ended:
+            return
+        nodes, call.capabilities = call.capabilities, ()
+        try:
+            self._forward(call, address, encoded_of_content(call.params), nodes)
+        except (EncodeError, MalformedMessage) as error:
+            self.fail(call, RemoteError(str(error), ExceptionType.FAILED))
+        self.drop_all(nodes)
+
+    def _forward(
+        self,
+        call: PendingCall,
+        address: Target,
+        params: EncodedTuple,
+        nodes: Sequence[Node | None],
+    ) -> None:
+        method = call.interface_id, call.method_id
+        if call.id < 0:
+            question = self._questions[~call.id]
+            assert isinstance(question, Question)
+            question.exports = self._send_call(question.id, address, method, params, nodes)
+            del self._answers[call.id]
+            question.call, call.question, call.is_returned = None, question, True
+            self._resolve_promises(call)
+            if call.is_finished:
+                # It was given up while it waited, but calls on its answer were not.
+                self._cancel_question(question)
+            return
+        is_tail = not (call.is_redirected or call.is_finished)
+        question = self._ask(Purpose.TAIL if is_tail else Purpose.RELAY)
+        to = ResultsTo.YOURSELF if is_tail else ResultsTo.CALLER
+        try:
+            question.exports = self._send_call(question.id, address, method, params, nodes, to)
+        except EncodeError:
+            self._free(question)
+            raise
+        question.call, call.question = call, question
+        if is_tail:
+            self._out.append(
+                encode_taken_from_other(call.id, question.id, keeps_params=call.keeps_params)
+            )
+            self._in_flight -= 1
+            call.is_returned = True
+            self._resolve_promises(call)
+
+    # --- their end
+
+    def _finish(self, number: int, *, releases: bool) -> None:
+        """Take the Finish of a question of the peer."""
+        state = self._answers.get(number)
+        if state is _BOOTSTRAPPED:
+            del self._answers[number]
+            if releases:
+                assert self._bootstrap is not None
+                self._give_back(self._bootstrap.export_id, 1)
+        elif state is _RUNNING:
+            self._answers[number] = _CANCELLED
+            self._ready.append(Cancelled(number))
+        elif isinstance(state, PendingCall):
+            self._finish_call(state, releases=releases)
+        else:
+            # One for an answer that needed none is welcome from old peers.
+            self._failures.pop(number, None)
+
+    def _finish_call(self, call: PendingCall, *, releases: bool) -> None:
+        if call.is_finished:
+            return
+        call.is_finished = True
+        if not call.is_returned:
+            self.cancel_if_unwanted(call)
+            return
+        if releases:
+            self._give_back_each(call.exports)
+        question = call.question
+        self._forget(call)
+        if question is not None:
+            question.call = None
+            if question.is_returned:
+                self.finish_if_unused(question)
+            elif not question.pipelines:
+                # The peer is told that its call is cancelled.
+                question.is_finished = True
+                self._out.append(encode_finish(question.id))
+
+    def cancel_if_unwanted(self, call: PendingCall) -> None:
+        """Cancel a call that was finished before its answer, unless others wait for that."""
+        if call.is_awaited:
+            return
+        if call.waits_for is not None:
+            promise, call.waits_for = call.waits_for, None
+            promise.waiting.remove(call)
+            self._waiting_bytes -= call.size
+            self.fail(call, NO_CAPABILITY)
+            owner = promise.call
+            if owner is not None and owner.is_finished and not owner.is_returned:
+                self.cancel_if_unwanted(owner)
+        elif call.is_running:
+            self._ready.append(Cancelled(call.id))
+        elif call.question is not None:
+            # Its Return comes all the same.
+            question, call.question = call.question, None
+            question.call, question.purpose = None, Purpose.TAIL
+            question.is_finished = True
+            self._out.append(encode_finish(question.id))
+            self.fail(call, NO_CAPABILITY)
+
+
+def _copied(content: StructTuple) -> StructTuple:
+    """Return the same struct in a message object of its own, which shares the bytes."""
+    message, *rest = content
+    return (Message(message.buffer, message.bounds), *rest)  # type: ignore[return-value]

@@ -1,0 +1,190 @@
+"""The calls of a connection that need more than a word in a table, and what they wait for.
+
+Most questions and answers are plain: their calls have no capabilities, nor have their results, and
+nobody pipelines on them. These are a member of `Asked` or of `Asking` in their table.
+"""
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from capnp_rig.wire.encoding.any_pointers import copy_struct
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
+from capnp_rig.wire.encoding.pointers import (
+    NESTING_LIMIT,
+    OTHER,
+    Message,
+    Pointer,
+    StructAt,
+    StructTuple,
+    follow_struct,
+    pointer_halves,
+)
+from capnp_rig.wire.errors import MalformedMessage
+from capnp_rig.wire.rpc.messages import RemoteError
+
+if TYPE_CHECKING:
+    from capnp_rig.wire.rpc.capabilities import Node, Pipeline, Promise
+
+
+class Asked(Enum):
+    """The state of a plain question of ours."""
+
+    WAITING = auto()
+    CANCELLED = auto()
+
+
+class Asking(Enum):
+    """The state of a plain question of the peer."""
+
+    BOOTSTRAP = auto()
+    RUNNING = auto()
+    CANCELLED = auto()
+
+
+class Purpose(Enum):
+    """What becomes of the results of a question."""
+
+    EVENT = auto()
+    BOOTSTRAP = auto()
+    # They are the results of a call of the peer: it has them already, or gets them from here.
+    TAIL = auto()
+    RELAY = auto()
+
+
+class Question:
+    """A question of ours.
+
+    `exports` are those in its params. `call` is the one that it answers, or that of the peer which
+    answers it (`is_taken`).
+    """
+
+    __slots__ = (
+        *("call", "exports", "id", "is_finished", "is_open", "is_returned", "is_taken"),
+        *("pipelines", "purpose", "releases"),
+    )
+
+    def __init__(self, number: int, purpose: Purpose) -> None:
+        self.id = number
+        self.purpose = purpose
+        self.pipelines: dict[tuple[int, ...], Pipeline] = {}
+        self.exports: Sequence[int] = ()
+        self.call: PendingCall | None = None
+        self.is_taken = False
+        # Whether its Return has come, and its Finish has gone.
+        self.is_returned = self.is_finished = False
+        # Whether its outcome is waited for.
+        self.is_open = True
+        # Whether its Finish gives the capabilities of its results back.
+        self.releases = True
+
+
+class PendingCall:
+    """A call that this side is to answer, and its answer until that is finished.
+
+    `id` is that of the peer's question, or ``~id`` of one of ours.
+    """
+
+    __slots__ = (
+        *("capabilities", "content", "error", "exports", "id", "interface_id", "is_finished"),
+        *("is_redirected", "is_returned", "is_running", "keeps_params", "kept_bytes", "method_id"),
+        *("nodes", "params", "promises", "question", "size", "taker", "waits_for"),
+    )
+
+    def __init__(
+        self,
+        number: int,
+        interface_id: int = 0,
+        method_id: int = 0,
+        params: StructTuple | None = None,
+        capabilities: "Sequence[Node | None]" = (),
+    ) -> None:
+        self.id = number
+        self.interface_id = interface_id
+        self.method_id = method_id
+        self.params = params
+        # Each is held, until they are handed out.
+        self.capabilities = capabilities
+        # Whether the peer has to be told of their release one by one.
+        self.keeps_params = False
+        self.is_redirected = self.is_running = self.is_finished = self.is_returned = False
+        # The promise that it waits for, and the bytes that wait: its params, its results.
+        self.waits_for: Promise | None = None
+        self.size = self.kept_bytes = 0
+        # What calls on its answer wait for, by path.
+        self.promises: dict[tuple[int, ...], Promise] = {}
+        # The results, once it is returned: content, nodes, and which of them are exports.
+        self.content: StructTuple | None = None
+        self.nodes: Sequence[Node | None] = ()
+        self.exports: Sequence[int] = ()
+        self.error: RemoteError | None = None
+        # The question whose results are those of this call, and the one that takes them.
+        self.question: Question | None = None
+        self.taker: Question | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether other calls wait for its results, or a question takes them."""
+        return self.taker is not None or any(each.waiting for each in self.promises.values())
+
+
+_DEPTH = NESTING_LIMIT - 4
+
+
+def content_of_encoded(encoded: EncodedTuple) -> StructTuple:
+    """Return an encoded struct as what it is when it has been received."""
+    sizes, parts, _ = encoded
+    data = b"".join(parts)
+    data_end = 8 * (sizes & 0xFFFF)
+    last = data_end + 8 * (sizes >> 16)
+    message = Message(data, ((0, len(data)),))
+    return message, 0, len(data), 0, data_end, data_end, last, _DEPTH
+
+
+class _SameTable(list[bytes]):
+    """The parts of a copy whose capabilities keep their indexes."""
+
+    def capability(self, message: Message, index: int) -> int:
+        return index
+
+
+def encoded_of_content(content: StructTuple | None) -> EncodedTuple:
+    """Return received params or results to be sent on, with the same table of capabilities.
+
+    Raises:
+        MalformedMessage: They cannot be read.
+    """
+    if content is None:
+        return EMPTY_STRUCT
+    parts: list[bytes] = _SameTable()
+    word, words = copy_struct(content, 0, parts)
+    return word >> 32, list(parts), words
+
+
+def capability_at(
+    root: Pointer | StructTuple | None, path: Sequence[int], nodes: "Sequence[Node | None]"
+) -> "Node | None":
+    """Return the capability to which `path` leads in results, None if it leads to no capability."""
+    try:
+        pointer = _pointer_at(root, path)
+        if pointer is None:
+            return None
+        low, high = pointer_halves(pointer)
+    except MalformedMessage:
+        return None
+    return nodes[high] if low == OTHER and high < len(nodes) else None
+
+
+def _pointer_at(root: Pointer | StructTuple | None, path: Sequence[int]) -> Pointer | None:
+    if isinstance(root, Pointer):
+        pointer: Pointer | None = root
+        at = follow_struct(root) if path else None
+    else:
+        pointer, at = None, None if root is None else StructAt(*root)
+    for index in path:
+        if pointer is not None and pointer is not root:
+            at = follow_struct(pointer)
+        pointer = None if at is None else at.pointer(index)
+        if pointer is None:
+            return None
+    return pointer

@@ -1,0 +1,410 @@
+"""What a capability is: a reference that leads to an object, here or at the peer.
+
+`Capability` is what owners of a connection hold. It leads to a node, and several may lead to one.
+What a node is depends on where its object is:
+
+    Hosted      an object of ours
+    Import      an export of the peer, which may be a promise
+    Pipeline    a pointer in the answer to a question of ours
+    Promise     one of ours, of what is not known yet
+    Broken      nothing; calls fail
+
+The last three become another node one day, `next`, and so may an Import. Who makes a call here
+follows that at once. A call of the peer does not where it would have to leave our side: "all
+further messages received addressed to P will be forwarded strictly to R" (rpc.capnp, the Tribble
+4-way race condition). For that an Import or a Pipeline keeps its `address` as long as somebody
+needs it, who is counted by `strict_holders`.
+
+`holders` counts everything that refers to a node; with the last one it is forgotten.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from capnp_rig.wire.errors import UnusableCapability
+from capnp_rig.wire.rpc.inline_methods import NO_METHODS, InlineMethods
+from capnp_rig.wire.rpc.messages import (
+    CapKind,
+    Descriptor,
+    ExceptionType,
+    ImportedCap,
+    PromisedAnswer,
+    RemoteError,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from capnp_rig.wire.rpc.calls import PendingCall, Question
+    from capnp_rig.wire.rpc.tables import Tables
+
+# A promise that its owner forgot, and one that would never become anything else.
+DROPPED = RemoteError("the promise was released before it was resolved")
+CIRCULAR = RemoteError("the promise was resolved to itself")
+NO_CAPABILITY = RemoteError("pipelined call on an answer that holds no capability")
+DISCONNECTED = RemoteError("the connection has ended", ExceptionType.DISCONNECTED)
+
+
+class Node:
+    """Where capabilities lead."""
+
+    __slots__ = ("holders", "tables")
+    # What this has become; a promise is None before.
+    next: "Node | None" = None
+    # How the peer is told to reach it, if it is there; and the same, if that is for good.
+    address: Target | None = None
+    direct: ImportedCap | None = None
+    # What the fast path answers on the spot.
+    inline: InlineMethods = NO_METHODS
+    # Whether calls to it are delivered here.
+    is_local = True
+
+    def __init__(self, tables: "Tables") -> None:
+        self.tables = tables
+        self.holders = 0
+
+    def take(self, call: "PendingCall") -> None:
+        """Take a call that ends here, or leaves from here; `next` is None."""
+        raise NotImplementedError
+
+    def describe(self) -> Descriptor:
+        """Return how a message names it; one of ours is exported, and counted."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """End: nothing refers to it any more."""
+
+
+class Exported(Node):
+    """A node that the peer can hold: an entry of the export table, while it does."""
+
+    __slots__ = ("export_id", "references")
+
+    def __init__(self, tables: "Tables") -> None:
+        super().__init__(tables)
+        self.export_id = 0
+        # As the peer counts them.
+        self.references = 0
+
+    def export(self) -> int:
+        """Count a reference that the peer gets; return the export's id."""
+        if not self.references:
+            self.export_id = self.tables.add_export(self)
+            self.holders += 1
+        self.references += 1
+        return self.export_id
+
+    def unexport(self, count: int) -> None:
+        """Count references that the peer gave back."""
+        self.references -= count
+        if not self.references and count:
+            self.tables.remove_export(self.export_id)
+            self.tables.drop(self)
+
+
+class Hosted(Exported):
+    """An object of ours."""
+
+    __slots__ = ("inline", "target")
+
+    def __init__(self, tables: "Tables", target: Any, inline: InlineMethods) -> None:
+        super().__init__(tables)
+        self.target = target
+        self.inline = inline
+
+    def take(self, call: "PendingCall") -> None:
+        self.tables.add_delivery(self, call)
+
+    def describe(self) -> Descriptor:
+        return Descriptor(CapKind.SENDER_HOSTED, self.export())
+
+    def forget(self) -> None:
+        self.tables.unhost(self)
+
+
+class Promise(Exported):
+    """What is not known yet; calls wait for it."""
+
+    __slots__ = ("call", "next", "waiting")
+
+    def __init__(self, tables: "Tables", call: "PendingCall | None" = None) -> None:
+        super().__init__(tables)
+        # In whose results it is.
+        self.call = call
+        self.next: Node | None = None
+        self.waiting: list[PendingCall] = []
+
+    def take(self, call: "PendingCall") -> None:
+        self.tables.wait(self, call)
+
+    def describe(self) -> Descriptor:
+        return Descriptor(CapKind.SENDER_PROMISE, self.export())
+
+    def forget(self) -> None:
+        if self.next is not None:
+            self.tables.drop_strict(self.next)
+
+
+class Broken(Node):
+    """Nothing: every call fails with `error`."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, tables: "Tables", error: RemoteError) -> None:
+        super().__init__(tables)
+        self.error = error
+
+    def take(self, call: "PendingCall") -> None:
+        self.tables.fail(call, self.error)
+
+    def describe(self) -> Descriptor:
+        # There is no descriptor of what is broken: it is a promise, which is broken right after.
+        return Descriptor(CapKind.SENDER_PROMISE, self.tables.export_broken(self.error))
+
+
+class Remote(Node):
+    """A node at the peer."""
+
+    __slots__ = ("address", "next", "strict_holders", "was_called")
+    is_local = False
+
+    def __init__(self, tables: "Tables", address: Target) -> None:
+        super().__init__(tables)
+        self.address: Target | None = address
+        self.next: Node | None = None
+        # Of `holders`, those that need the address even if there is a `next`.
+        self.strict_holders = 0
+        # Whether calls may be on their way: then what it becomes must wait for them.
+        self.was_called = False
+
+    def take(self, call: "PendingCall") -> None:
+        assert self.address is not None
+        self.was_called = True
+        self.tables.forward(call, self.address)
+
+    def strictly_unheld(self) -> None:
+        """End the use of the address, if there is another way."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        if self.next is not None:
+            self.tables.drop(self.next)
+
+
+class Import(Remote):
+    """An export of the peer; `count` references are to be given back."""
+
+    __slots__ = ("count", "direct", "import_id", "is_promise")
+
+    def __init__(self, tables: "Tables", import_id: int, *, is_promise: bool) -> None:
+        address = ImportedCap(import_id)
+        super().__init__(tables, address)
+        self.import_id = import_id
+        self.count = 0
+        self.is_promise = is_promise
+        self.direct = None if is_promise else address
+
+    def describe(self) -> Descriptor:
+        return Descriptor(CapKind.RECEIVER_HOSTED, self.import_id)
+
+    def strictly_unheld(self) -> None:
+        if self.next is not None and self.address is not None:
+            self.address = None
+            self.tables.release_import(self)
+
+    def forget(self) -> None:
+        if self.address is not None:
+            self.tables.release_import(self)
+        super().forget()
+
+
+class Pipeline(Remote):
+    """What a pointer in the answer to a question leads to; `path` is a list of pointer indexes."""
+
+    __slots__ = ("path", "question")
+
+    def __init__(self, tables: "Tables", question: "Question", path: tuple[int, ...]) -> None:
+        super().__init__(tables, PromisedAnswer(question.id, path))
+        self.question = question
+        self.path = path
+
+    def describe(self) -> Descriptor:
+        return Descriptor(CapKind.RECEIVER_ANSWER, self.question.id, self.path)
+
+    def strictly_unheld(self) -> None:
+        self.tables.finish_if_unused(self.question)
+
+    def forget(self) -> None:
+        self.question.pipelines.pop(self.path, None)
+        super().forget()
+
+
+def settled(node: Node) -> Node:
+    """Return what a node has become by now."""
+    while node.next is not None:
+        node = node.next
+    return node
+
+
+def strictly(node: Node) -> Node:
+    """Return what a node has become for a call of the peer."""
+    while node.next is not None and node.address is None:
+        node = node.next
+    return node
+
+
+def table_room(nodes: "Sequence[Node | None]") -> int:
+    """Return how many words the table of these takes, at most."""
+    if not nodes:
+        return 0
+    paths = [len(node.path) for node in nodes if isinstance(node, Pipeline)]
+    return 1 + 2 * len(nodes) + 3 * len(paths) + sum(paths)
+
+
+class Capability:
+    """A reference to an object, ours or the peer's, for calls and as a capability in messages.
+
+    Whoever is given one has to `release` it, once; one that is garbage collected is released with
+    the next bytes that are sent. Calls and messages only borrow it.
+    """
+
+    __slots__ = ("__weakref__", "_node")
+
+    def __init__(self, node: Node) -> None:
+        """Take over a hold on `node`."""
+        self._node = node
+
+    @property
+    def hosted(self) -> Any:
+        """The object that it leads to by now, if it is hosted here, else None."""
+        node = settled(self._node)
+        return node.target if isinstance(node, Hosted) else None
+
+    @property
+    def error(self) -> RemoteError | None:
+        """Why every call to it fails; None if it leads somewhere, or will do so."""
+        node = settled(self._node)
+        return node.error if isinstance(node, Broken) else None
+
+    @property
+    def is_released(self) -> bool:
+        """Whether it was released."""
+        return self._node is _NOWHERE
+
+    def copy(self) -> "Capability":
+        """Return one more reference to the same, to be released by itself."""
+        node = self.live()
+        return Capability(node.tables.hold(node))
+
+    def release(self) -> None:
+        """Give it back.
+
+        Raises:
+            UnusableCapability: It was released before.
+        """
+        node = self.live()
+        self._node = _NOWHERE
+        node.tables.drop(node)
+
+    def settle(self) -> None:
+        """Lead straight to what it has become."""
+        node = self._node
+        if node.next is not None:
+            self._node = node.tables.hold(settled(node))
+            node.tables.drop(node)
+
+    def live(self) -> Node:
+        """Return where it leads, for the connection.
+
+        Raises:
+            UnusableCapability: It was released.
+        """
+        if self._node is _NOWHERE:
+            raise UnusableCapability("the capability was released before")
+        return self._node
+
+    def __del__(self) -> None:
+        node = self._node
+        if node is not _NOWHERE:
+            # Not at once: this may come in the middle of anything, and in any thread.
+            node.tables.garbage.append(node)
+
+
+class OpenPromise(Capability):
+    """A promise of ours; what it is resolved to takes the calls that have come for it.
+
+    One that is released before fails them.
+    """
+
+    __slots__ = ()
+
+    def settle(self) -> None:
+        """Stay the promise, which may be resolved once only."""
+
+    def __init__(self, tables: "Tables") -> None:
+        super().__init__(tables.hold(Promise(tables)))
+
+    def resolve(self, capability: Any) -> None:
+        """Become `capability`: one of this connection, which stays with its owner, or an object.
+
+        Raises:
+            UnusableCapability: It was resolved or released before; or `capability` was.
+        """
+        promise = self._open()
+        promise.tables.resolve(promise, promise.tables.node_of(capability))
+
+    def reject(self, error: RemoteError) -> None:
+        """Become nothing: calls fail with `error`."""
+        promise = self._open()
+        promise.tables.resolve(promise, Broken(promise.tables, error))
+
+    def release(self) -> None:
+        """Give it back, as `Capability.release`."""
+        node = self.live()
+        if node.next is None:
+            self.reject(DROPPED)
+        super().release()
+
+    def _open(self) -> Promise:
+        node = self.live()
+        if node.next is not None:
+            raise UnusableCapability("the promise was resolved before")
+        assert isinstance(node, Promise)
+        return node
+
+    def __del__(self) -> None:
+        node = self._node
+        if node is not _NOWHERE:
+            if isinstance(node, Promise) and node.next is None:
+                node.tables.forgotten.append(node)
+            super().__del__()
+
+
+class CapabilityTable(tuple[Capability | None, ...]):
+    """The capabilities of a message, in the order of their indexes."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, nodes: "Sequence[Node | None]") -> Self:
+        """Take over a hold on each node."""
+        return cls(None if node is None else Capability(node) for node in nodes)
+
+    def field(self, index: int, interface: Any) -> Any:
+        """Return what a view has for a field of that interface, pycapnp's schema.
+
+        An owner who wants objects of its own there puts a table of its own in the message.
+        """
+        return self[index]
+
+
+class _Nowhere(Node):
+    """Where a released capability leads."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        # Of no connection, so that no call takes it for one of its own.
+        self.tables = cast("Tables", None)
+
+
+_NOWHERE: Node = _Nowhere()

@@ -1,0 +1,456 @@
+"""The questions of a connection: calls that leave, and their answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from capnp_rig.wire.encoding.encoded import EncodedTuple
+from capnp_rig.wire.encoding.pointers import Pointer, StructTuple
+from capnp_rig.wire.errors import (
+    Disconnected,
+    LocalProtocolError,
+    MalformedMessage,
+    RemoteProtocolError,
+    TableFull,
+)
+from capnp_rig.wire.rpc.calls import (
+    Asked,
+    PendingCall,
+    Purpose,
+    Question,
+    capability_at,
+    content_of_encoded,
+)
+from capnp_rig.wire.rpc.capabilities import (
+    NO_CAPABILITY,
+    Broken,
+    Capability,
+    CapabilityTable,
+    Node,
+    Pipeline,
+    Remote,
+    table_room,
+)
+from capnp_rig.wire.rpc.capability_encoder import encode_call_with, path_words
+from capnp_rig.wire.rpc.events import Answered, BootstrapFailed, Failed, Unreadable
+from capnp_rig.wire.rpc.message_encoder import (
+    CALL_HEAD_WORDS,
+    PROMISE_CALL_HEAD_WORDS,
+    encode_bootstrap,
+    encode_call,
+    encode_finish,
+)
+from capnp_rig.wire.rpc.messages import (
+    Canceled,
+    ExceptionType,
+    RemoteError,
+    Results,
+    ResultsTo,
+    Return,
+    SentElsewhere,
+    TakenFromOther,
+    Target,
+    content_of,
+)
+from capnp_rig.wire.rpc.promises import Promises
+
+_WAITING, _CANCELLED = Asked.WAITING, Asked.CANCELLED
+_WAS_CANCELLED = RemoteError("the call was cancelled")
+_CANCELLED_THERE = RemoteError("the call was cancelled by the server")
+_UNIMPLEMENTED = RemoteError("the peer does not implement this", ExceptionType.UNIMPLEMENTED)
+
+
+class Questions(Promises):
+    """Calls to the peer, and to objects of ours whose capabilities came back."""
+
+    @property
+    def questions_waiting(self) -> int:
+        """Calls of ours that are not cancelled and have no answer yet."""
+        return sum(
+            state is _WAITING
+            or (isinstance(state, Question) and state.is_open and state.purpose is Purpose.EVENT)
+            for state in self._questions.values()
+        )
+
+    def bootstrap(self) -> Capability:
+        """Ask for the peer's bootstrap interface; return it, for calls at once.
+
+        If the peer has none, `BootstrapFailed` comes, and all calls fail.
+
+        Raises:
+            Disconnected: The connection has ended.
+        """
+        if self._ended:
+            raise Disconnected("the connection has ended")
+        question = self._ask(Purpose.BOOTSTRAP)
+        self._out.append(encode_bootstrap(question.id))
+        return Capability(self.hold(self._pipeline(question, ())))
+
+    def call(
+        self,
+        target: Any,
+        interface_id: int,
+        method_id: int,
+        params: EncodedTuple,
+        capabilities: Sequence[Any] = (),
+    ) -> int:
+        """Queue a call of a capability; return its question id.
+
+        `capabilities` are those that `params` has indexes of: each a `Capability`, which stays with
+        its owner, an object to be hosted, or None.
+
+        Raises:
+            EncodeError: The message would be over the frame limit, or (`TableFull`) there are
+                too many calls or exports. The connection is unhurt.
+            UnusableCapability: One was released, or belongs to another connection.
+            Disconnected: The connection has ended.
+        """
+        # Calls to a capability that the peer hosts, without others, are the frequent ones.
+        node = target._node if type(target) is Capability else None  # noqa: SLF001
+        if node is None or node.direct is None or capabilities or self._ended:
+            return self._call(target, (interface_id, method_id), params, capabilities)
+        if node.tables is not self:
+            return self._call(target, (interface_id, method_id), params, capabilities)
+        free_ids = self._free_ids
+        question_id = free_ids[-1] if free_ids else self._new_id()
+        words = params[2] + CALL_HEAD_WORDS
+        if words > self._large_words:
+            self._take_large(words)
+        self._out += encode_call(question_id, node.direct, interface_id, method_id, params)
+        if free_ids:
+            free_ids.pop()
+        else:
+            self._next_id += 1
+        self._questions[question_id] = _WAITING
+        return question_id
+
+    def pipeline(self, question_id: int, path: Sequence[int]) -> Capability:
+        """Return the capability to which pointers lead in the answer to a call, for calls at once.
+
+        `path` has indexes of pointer sections, from the results' root on.
+
+        Raises:
+            LocalProtocolError: The call is not waiting for its answer.
+        """
+        question = self._open_question(question_id)
+        if question is None:
+            raise LocalProtocolError(f"question {question_id} is not waiting for an answer")
+        if question.call is not None:
+            return Capability(self.hold(self.result_node(question.call, tuple(path))))
+        return Capability(self.hold(self._pipeline(question, tuple(path))))
+
+    def cancel(self, question_id: int) -> None:
+        """Give up a call: its answer, if one still comes, is dropped without an event.
+
+        Calls to what was pipelined from it fail from now on.
+        """
+        state = self._questions.get(question_id)
+        if state is _WAITING and not self._ended:
+            self._questions[question_id] = _CANCELLED
+            self._out.append(encode_finish(question_id))
+        elif isinstance(state, Question) and state.is_open and not self._ended:
+            self._cancel_question(state)
+
+    # --- calls that leave
+
+    def _new_id(self) -> int:
+        if self._next_id >= self._limits.max_questions:
+            raise TableFull(f"{self._limits.max_questions} calls wait for their answers")
+        return self._next_id
+
+    def _ask(self, purpose: Purpose) -> Question:
+        number = self._free_ids[-1] if self._free_ids else self._new_id()
+        if self._free_ids:
+            self._free_ids.pop()
+        else:
+            self._next_id += 1
+        question = self._questions[number] = Question(number, purpose)
+        return question
+
+    def _free(self, question: Question) -> None:
+        question.is_open = False
+        del self._questions[question.id]
+        self._free_ids.append(question.id)
+
+    def _free_if_over(self, question: Question) -> None:
+        is_waiting = question.is_taken and question.is_open
+        if question.is_returned and question.is_finished and not is_waiting:
+            self._free(question)
+
+    def _call(
+        self,
+        target: Any,
+        method: tuple[int, int],
+        params: EncodedTuple,
+        capabilities: Sequence[Any],
+    ) -> int:
+        if self._ended:
+            raise Disconnected("the connection has ended")
+        node, *nodes = self.hold_each([target, *capabilities])
+        if isinstance(target, Capability):
+            # The next call takes the quick way, if there is one.
+            target.settle()
+        if node is None:
+            self.drop_all(nodes)
+            raise LocalProtocolError("a null capability takes no call")
+        question = None
+        try:
+            question = self._ask(Purpose.EVENT)
+            if isinstance(node, Remote):
+                assert node.address is not None
+                question.exports = self._send_call(question.id, node.address, method, params, nodes)
+                node.was_called = True
+                if not question.exports:
+                    # A plain one from now on.
+                    self._questions[question.id] = _WAITING
+            else:
+                call = PendingCall(~question.id, *method, content_of_encoded(params), nodes)
+                self._answers[call.id] = question.call = call
+                nodes = []
+                node.take(call)
+        except BaseException:
+            if question is not None:
+                self._free(question)
+            raise
+        finally:
+            self.drop_all([node, *nodes])
+        return question.id
+
+    def _send_call(
+        self,
+        question_id: int,
+        address: Target,
+        method: tuple[int, int],
+        params: EncodedTuple,
+        nodes: Sequence[Node | None],
+        results_to: int = ResultsTo.CALLER,
+    ) -> Sequence[int]:
+        """Queue a call to the peer; return the exports in it.
+
+        Raises:
+            EncodeError: It is over a limit; nothing was queued.
+        """
+        words = params[2] + PROMISE_CALL_HEAD_WORDS + path_words(address) + table_room(nodes)
+        if words > self._large_words:
+            self._take_large(words)
+        table, exports = self._describe(nodes)
+        self._out += encode_call_with(question_id, address, method, params, table, results_to)
+        self._send_afterwards()
+        return exports
+
+    def _pipeline(self, question: Question, path: tuple[int, ...]) -> Node:
+        node = question.pipelines.get(path)
+        if node is None:
+            node = question.pipelines[path] = Pipeline(self, question, path)
+        return node
+
+    def _open_question(self, number: int) -> Question | None:
+        """Return a question whose answer is waited for, with more than a word in the table."""
+        state = self._questions.get(number)
+        if state is _WAITING:
+            state = self._questions[number] = Question(number, Purpose.EVENT)
+        if isinstance(state, Question) and state.is_open and state.purpose is Purpose.EVENT:
+            return state
+        return None
+
+    def _cancel_question(self, question: Question) -> None:
+        question.is_open = False
+        call, question.call = question.call, None
+        if call is not None:
+            # It is answered here.
+            call.taker = None
+            if question.is_taken:
+                self._free_if_over(question)
+            else:
+                call.is_finished = True
+            if call.is_finished:
+                self.cancel_if_unwanted(call)
+            return
+        question.is_finished = True
+        for pipeline in list(question.pipelines.values()):
+            self._break(pipeline, _WAS_CANCELLED)
+        self._out.append(encode_finish(question.id))
+
+    def _break(self, pipeline: Pipeline, error: RemoteError) -> None:
+        """Let a part of an answer become nothing, also for those who need its address."""
+        if pipeline.next is None:
+            self.become(pipeline, Broken(self, error))
+        pipeline.address = None
+
+    # --- answers that come
+
+    def _take_return(self, message: Return) -> None:
+        number = message.answer_id
+        state = self._questions.get(number)
+        if state is _CANCELLED:
+            # Its Finish has gone, and with it whatever the results hold.
+            del self._questions[number]
+            self._free_ids.append(number)
+            return
+        if state is _WAITING:
+            state = self._questions[number] = Question(number, Purpose.EVENT)
+        if not isinstance(state, Question) or state.is_returned or ~number in self._answers:
+            raise RemoteProtocolError(f"return for question {number}, which was not asked")
+        question = state
+        if message.releases_params:
+            self._give_back_each(question.exports)
+        question.exports = ()
+        question.is_returned = True
+        if question.is_finished:
+            self._free(question)
+            return
+        if not isinstance(message.outcome, TakenFromOther):
+            self._settle(question, message.outcome)
+        else:
+            self._take_from(question, message.outcome.question_id)
+        if message.no_finish_needed:
+            question.is_finished = True
+            for pipeline in list(question.pipelines.values()):
+                pipeline.address = None
+            self._free_if_over(question)
+        else:
+            self.finish_if_unused(question)
+
+    def finish_if_unused(self, question: Question) -> None:
+        """Send the Finish of a question that is returned, if nothing needs its answer."""
+        if self._ended or not question.is_returned or question.is_finished:
+            return
+        pipelines = list(question.pipelines.values())
+        if question.purpose is Purpose.TAIL:
+            # Its results never come here: whoever refers to them needs the question.
+            if pipelines or question.call is not None:
+                return
+        elif any(pipeline.strict_holders for pipeline in pipelines):
+            return
+        question.is_finished = True
+        for pipeline in pipelines:
+            pipeline.address = None
+        self._out.append(encode_finish(question.id, release_result_caps=question.releases))
+        self._free_if_over(question)
+
+    def _settle(self, question: Question, outcome: object) -> None:
+        """Take the outcome of a question, which is not that of another."""
+        if isinstance(outcome, Results):
+            nodes = self._take_table(outcome.cap_table)
+            question.releases = not any(nodes)
+            for path, pipeline in list(question.pipelines.items()):
+                found = capability_at(outcome.content, path, nodes)
+                self.become(pipeline, found or Broken(self, NO_CAPABILITY))
+            self._take_results(question, outcome.content, nodes)
+            return
+        if isinstance(outcome, SentElsewhere):
+            if question.purpose is not Purpose.TAIL:
+                raise RemoteProtocolError("the results were sent elsewhere, unasked")
+            return
+        error = outcome if isinstance(outcome, RemoteError) else _CANCELLED_THERE
+        assert isinstance(outcome, (RemoteError, Canceled))
+        self._fail_question(question, error)
+
+    def _take_results(
+        self, question: Question, root: Pointer | None, nodes: Sequence[Node | None]
+    ) -> None:
+        """Take results and the holds on their nodes."""
+        if question.purpose is Purpose.BOOTSTRAP:
+            if capability_at(root, (), nodes) is None:
+                error = RemoteError("the answer holds no capability")
+                self._ready.append(BootstrapFailed(error))
+        elif question.purpose is not Purpose.TAIL:
+            try:
+                content = content_of(root)
+            except MalformedMessage as error:
+                if question.purpose is Purpose.EVENT:
+                    question.is_open = False
+                    self._ready.append(Unreadable(question.id, str(error)))
+                else:
+                    self._fail_question(question, RemoteError(str(error)))
+            else:
+                self._hand_over(question, content, nodes)
+                return
+        self.drop_all(nodes)
+
+    def _hand_over(
+        self, question: Question, content: StructTuple | None, nodes: Sequence[Node | None]
+    ) -> None:
+        if question.purpose is Purpose.RELAY:
+            assert question.call is not None
+            self.relay(question.call, content, nodes)
+            return
+        self._answered(question, content, nodes)
+
+    def _answered(
+        self, question: Question, content: StructTuple | None, nodes: Sequence[Node | None]
+    ) -> None:
+        """Report results, whose capabilities the owner gets."""
+        question.is_open = False
+        if content is None:
+            self.drop_all(nodes)
+        elif nodes:
+            content[0].capabilities = CapabilityTable.of(nodes)
+        self._ready.append(Answered(question.id, content))
+
+    def _fail_question(self, question: Question, error: RemoteError) -> None:
+        question.is_open = False
+        for pipeline in list(question.pipelines.values()):
+            if pipeline.next is None:
+                self.become(pipeline, Broken(self, error))
+        if question.purpose is Purpose.BOOTSTRAP:
+            self._ready.append(BootstrapFailed(error))
+        elif question.purpose is Purpose.EVENT:
+            self._ready.append(Failed(question.id, error))
+        elif question.purpose is Purpose.RELAY:
+            assert question.call is not None
+            self.fail(question.call, error)
+
+    def _take_from(self, question: Question, number: int) -> None:
+        """Let a question have the results of a call of the peer, which stay here."""
+        call = self._answers.get(number)
+        is_free = isinstance(call, PendingCall) and call.is_redirected and call.taker is None
+        if not is_free or question.purpose in {Purpose.TAIL, Purpose.RELAY}:
+            raise RemoteProtocolError(f"the results of call {number} are not to be taken")
+        assert isinstance(call, PendingCall)
+        for path, pipeline in list(question.pipelines.items()):
+            self.become(pipeline, self.result_node(call, path))
+        question.call, question.is_taken = call, True
+        call.taker = question
+        if call.is_returned:
+            self.give_to_taker(call)
+
+    def _take_unimplemented(self, number: int) -> None:
+        """Take back a question that the peer does not know."""
+        state = self._questions.get(number)
+        if state is None or ~number in self._answers:
+            return
+        if isinstance(state, Question):
+            if state.is_returned:
+                return
+            self._give_back_each(state.exports)
+            state.is_returned = True
+            if not state.is_finished:
+                self._fail_question(state, _UNIMPLEMENTED)
+            for pipeline in list(state.pipelines.values()):
+                pipeline.address = None
+            self._free(state)
+            return
+        del self._questions[number]
+        self._free_ids.append(number)
+        if state is _WAITING:
+            self._ready.append(Failed(number, _UNIMPLEMENTED))
+
+    # --- what the layer above does
+
+    def result_node(self, call: PendingCall, path: tuple[int, ...]) -> Node:
+        """Return what a path in the results of a call leads to, now or later."""
+        raise NotImplementedError
+
+    def relay(
+        self, call: PendingCall, content: StructTuple | None, nodes: Sequence[Node | None]
+    ) -> None:
+        """Answer a call with results that came from the peer, taking over the holds on nodes."""
+        raise NotImplementedError
+
+    def give_to_taker(self, call: PendingCall) -> None:
+        """Give the results of a call to the question that takes them."""
+        raise NotImplementedError
+
+    def cancel_if_unwanted(self, call: PendingCall) -> None:
+        """Cancel a call that was finished before its answer, unless others wait for that."""
+        raise NotImplementedError
