@@ -20,6 +20,7 @@ from capnp_rig.wire.rpc.connection import (
     Answered,
     BootstrapFailed,
     Ended,
+    Failed,
     Unreadable,
 )
 from capnp_rig.wire.rpc.interfaces import Interface, Method
@@ -137,7 +138,10 @@ class Session:
             elif isinstance(event, Ended):
                 self.lose(_ending(event.error, is_unheard=self._wire.is_unheard))
             # None where the session ended within these events: its owner knows.
-            elif self._methods.pop(event.question_id, None) is not None:
+            elif (
+                isinstance(event, (Failed, Unreadable))
+                and self._methods.pop(event.question_id, None) is not None
+            ):
                 error = (
                     ProtocolError(event.reason)
                     if isinstance(event, Unreadable)
@@ -147,9 +151,11 @@ class Session:
 
     def receive_eof(self) -> None:
         """Take the end of the stream."""
-        for ended in self._wire.receive_eof():
+        for event in self._wire.receive_eof():
+            if not isinstance(event, Ended):
+                continue
             # Between any two bytes: a server that is killed has broken no rule.
-            where = "" if ended.error is None else " within a message"
+            where = "" if event.error is None else " within a message"
             self.lose(Disconnected(f"the server closed the connection{where}"))
 
     def lose(self, error: ClientError) -> None:

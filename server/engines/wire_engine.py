@@ -300,7 +300,8 @@ class _Connection(asyncio.BufferedProtocol):
         if self._linger is not None:
             return
         for event in self._wire.receive_eof():
-            self._note_end(event)
+            if type(event) is Ended:
+                self._note_end(event)
 
     def pause_writing(self) -> None:
         self._unwritable = True

@@ -72,6 +72,12 @@ _OF_THE_PEER = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE, CapKind.THIRD_PAR
 class Answering(Questions):
     """Calls of the peer, and those of this side to objects of ours."""
 
+    __slots__ = (
+        "_bootstrap",
+        "_failures",
+        "_max_in_flight",
+    )
+
     def __init__(self, limits: Limits, bootstrap: Any) -> None:
         super().__init__(limits)
         self._max_in_flight = limits.max_calls_in_flight
@@ -148,7 +154,7 @@ class Answering(Questions):
             self.drop_all(nodes)
             raise
         else:
-            if call is None or call.is_finished:
+            if call is None or (call.is_finished and not call.is_awaited):
                 self.drop_all(nodes)
                 if call is not None:
                     self.fail(call, NO_CAPABILITY)
@@ -258,15 +264,16 @@ class Answering(Questions):
         self, call: PendingCall, results: EncodedTuple, nodes: Sequence[Node | None]
     ) -> None:
         content = call.content = content_of_encoded(results)
-        call.nodes, call.is_returned = nodes, True
+        call.nodes, call.is_returned, call.is_running = nodes, True, False
         self._resolve_promises(call)
         call.nodes = ()
         del self._answers[call.id]
         question = self._questions[~call.id]
         assert isinstance(question, Question)
+        question.call = None
         if question.is_open:
             self._answered(question, content, [self._held(node) for node in nodes])
-        self._free(question)
+        self._free_if_over(question)
 
     def _held(self, node: Node | None) -> Node | None:
         return None if node is None else self.hold(node)
@@ -279,9 +286,10 @@ class Answering(Questions):
         if call.id < 0:
             question = self._questions[~call.id]
             assert isinstance(question, Question)
+            question.call = None
             if question.is_open:
                 self._fail_question(question, error)
-            self._free(question)
+            self._free_if_over(question)
         else:
             self._in_flight -= 1
             if call.is_redirected:
@@ -351,13 +359,12 @@ class Answering(Questions):
         """Give the results of a call to the question that takes them."""
         question, call.taker = call.taker, None
         assert question is not None
-        question.call = None
-        if question.is_open:
-            if call.error is not None:
-                self._fail_question(question, call.error)
-            else:
-                content = None if call.content is None else _copied(call.content)
-                self._answered(question, content, [self._held(node) for node in call.nodes])
+        question.taken = None
+        if call.error is not None:
+            self._fail_question(question, call.error)
+        else:
+            content = None if call.content is None else _copied(call.content)
+            self._hand_over(question, content, [self._held(node) for node in call.nodes])
         self._free_if_over(question)
 
     def relay(
@@ -393,7 +400,12 @@ class Answering(Questions):
             return
         if number in self._answers:
             raise RemoteProtocolError(f"question {number} is already in use")
-        node = strictly(self._target_node(decoded.target))
+        target = self.hold(self._target_node(decoded.target))
+        self._take_call_of(strictly(target), decoded)
+        self.drop(target)
+
+    def _take_call_of(self, node: Node, decoded: Call) -> None:
+        number = decoded.question_id
         try:
             params = content_of(decoded.params)
         except MalformedMessage as malformed:
@@ -406,7 +418,8 @@ class Answering(Questions):
         if self._in_flight >= self._max_in_flight and not is_inline:
             self._refuse(number, self._overloaded(), is_redirected=bool(decoded.results_to))
             return
-        self._check_answers()
+        if not is_inline:
+            self._check_answers()
         if not isinstance(node, Hosted) and params is not None:
             params = detached(params)
         nodes = self._take_table(decoded.cap_table)
@@ -495,6 +508,7 @@ class Answering(Questions):
             question = self._questions[~call.id]
             assert isinstance(question, Question)
             question.exports = self._send_call(question.id, address, method, params, nodes)
+            question.is_returned = question.is_finished = False
             del self._answers[call.id]
             question.call, call.question, call.is_returned = None, question, True
             self._resolve_promises(call)
@@ -571,13 +585,16 @@ class Answering(Questions):
             if owner is not None and owner.is_finished and not owner.is_returned:
                 self.cancel_if_unwanted(owner)
         elif call.is_running:
-            self._ready.append(Cancelled(call.id))
+            self._ready.append(call)
         elif call.question is not None:
-            # Its Return comes all the same.
             question, call.question = call.question, None
-            question.call, question.purpose = None, Purpose.TAIL
-            question.is_finished = True
-            self._out.append(encode_finish(question.id))
+            question.call, question.is_open, question.purpose = None, False, Purpose.TAIL
+            if question.taken is not None:
+                self._leave(question)
+            else:
+                # Its Return comes all the same.
+                question.is_finished = True
+                self._out.append(encode_finish(question.id))
             self.fail(call, NO_CAPABILITY)
 
 

@@ -25,6 +25,7 @@ from capnp_rig.wire.rpc.messages import RemoteError
 
 if TYPE_CHECKING:
     from capnp_rig.wire.rpc.capabilities import Node, Pipeline, Promise
+    from capnp_rig.wire.rpc.events import Answered, Failed, Unreadable
 
 
 class Asked(Enum):
@@ -55,13 +56,13 @@ class Purpose(Enum):
 class Question:
     """A question of ours.
 
-    `exports` are those in its params. `call` is the one that it answers, or that of the peer which
-    answers it (`is_taken`).
+    `exports` are those in its params. `call` is the one of ours that it is or answers, `taken` that
+    of the peer whose results it has.
     """
 
     __slots__ = (
-        *("call", "exports", "id", "is_finished", "is_open", "is_returned", "is_taken"),
-        *("pipelines", "purpose", "releases"),
+        *("call", "exports", "id", "is_finished", "is_open", "is_returned", "outcome"),
+        *("pipelines", "purpose", "releases", "taken"),
     )
 
     def __init__(self, number: int, purpose: Purpose) -> None:
@@ -70,11 +71,12 @@ class Question:
         self.pipelines: dict[tuple[int, ...], Pipeline] = {}
         self.exports: Sequence[int] = ()
         self.call: PendingCall | None = None
-        self.is_taken = False
+        self.taken: PendingCall | None = None
         # Whether its Return has come, and its Finish has gone.
         self.is_returned = self.is_finished = False
-        # Whether its outcome is waited for.
-        self.is_open = True
+        # Whether its outcome is waited for; then it is in an event, until that is handed out.
+        self.is_open = purpose in {Purpose.EVENT, Purpose.RELAY}
+        self.outcome: Answered | Failed | Unreadable | None = None
         # Whether its Finish gives the capabilities of its results back.
         self.releases = True
 

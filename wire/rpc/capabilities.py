@@ -96,7 +96,7 @@ class Exported(Node):
     def unexport(self, count: int) -> None:
         """Count references that the peer gave back."""
         self.references -= count
-        if not self.references and count:
+        if not self.references:
             self.tables.remove_export(self.export_id)
             self.tables.drop(self)
 
@@ -235,6 +235,7 @@ class Pipeline(Remote):
 
     def forget(self) -> None:
         self.question.pipelines.pop(self.path, None)
+        self.tables.finish_if_unused(self.question)
         super().forget()
 
 
@@ -284,6 +285,17 @@ class Capability:
         """Why every call to it fails; None if it leads somewhere, or will do so."""
         node = settled(self._node)
         return node.error if isinstance(node, Broken) else None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it leads to an object, or nowhere, and no longer to a promise of one."""
+        node = settled(self._node)
+        return not (isinstance(node, (Promise, Pipeline)) or getattr(node, "is_promise", False))
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it leads to an object of the peer, for good."""
+        return self._node.direct is not None
 
     @property
     def is_released(self) -> bool:

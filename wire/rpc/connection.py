@@ -107,10 +107,26 @@ class Connection(Answering):
         >>> events = connection.receive_data(socket.recv(65536))  # doctest: +SKIP
     """
 
+    __slots__ = (
+        "_loop_rules",
+        "_loop_state",
+        "inline_calls",
+    )
+
     def __init__(self, limits: Limits | None = None, bootstrap: Any = None) -> None:
         super().__init__(limits or Limits(), bootstrap)
         # How many calls were answered on the spot, exact whenever an event is handed out.
         self.inline_calls = 0
+        # What the loop uses, always the same objects: two attributes are quicker than many.
+        self._loop_state = (
+            *(self._decoder, self._answers, self._questions, self._exports, self._out),
+            self._ready,
+        )
+        self._loop_rules = (
+            *(self._layouts.find, self._layouts.trace, self._bootstrap),
+            *(self._limits.frame.traversal_words, self._large_words - RESULTS_HEAD_WORDS),
+            *(self._limits.inline_calls, self._limits.inline_words),
+        )
 
     def promise(self) -> OpenPromise:
         """Return a new promise of ours, to be resolved later, and released."""
@@ -152,22 +168,16 @@ class Connection(Answering):
         caller that stops early closes the generator; the rest comes with the next call.
         So a server stops decoding as soon as its answers pile up.
         """
-        ready = self._ready
-        bootstrap = self._bootstrap
+        decoder, answers, questions, exports, out, ready = self._loop_state
+        find, trace, bootstrap, budget_words, most_words, calls_left, words_left = self._loop_rules
         if bootstrap is not None:
             bootstrap.inline = inline
         if ready:
             yield from self._drain()
         if self._ended:
             return
-        decoder, limits = self._decoder, self._limits
-        answers, questions, exports = self._answers, self._questions, self._exports
-        find, trace = self._layouts.find, self._layouts.trace
-        budget_words = limits.frame.traversal_words
-        # `uncounted` is what `calls_left` was when `inline_calls` was last brought up to date.
-        uncounted = calls_left = limits.inline_calls
-        words_left = limits.inline_words
-        out, most_words = self._out, self._large_words - RESULTS_HEAD_WORDS
+        # What `calls_left` was when `inline_calls` was last brought up to date.
+        uncounted = calls_left
         buffer = decoder.begin(data)
         at, size = 0, len(buffer)
         event: Event | None
@@ -239,11 +249,12 @@ class Connection(Answering):
                 else:
                     self._handle_rare(layout, buffer, start)
                 if event is not None:
-                    self.inline_calls += uncounted - calls_left
-                    uncounted = calls_left
-                    if type(event) is Answers:
-                        uncounted = calls_left = limits.inline_calls
-                        words_left = limits.inline_words
+                    if uncounted != calls_left:
+                        self.inline_calls += uncounted - calls_left
+                        uncounted = calls_left
+                        if type(event) is Answers:
+                            uncounted = calls_left = self._limits.inline_calls
+                            words_left = self._limits.inline_words
                     yield event
                 if ready:
                     self.inline_calls += uncounted - calls_left
@@ -266,8 +277,17 @@ class Connection(Answering):
         answered = 0
         while ready:
             event = ready.popleft()
-            if type(event) is not Delivery:
-                yield event  # type: ignore[misc]
+            if isinstance(event, (Answered, Failed, Unreadable)):
+                if self._is_reported(event):
+                    yield event
+                continue
+            if isinstance(event, PendingCall):
+                # It may have been answered meanwhile.
+                if event.is_running:
+                    yield Cancelled(event.id)
+                continue
+            if not isinstance(event, Delivery):
+                yield event
                 continue
             node, call = event.node, event.call
             if call.is_finished and not call.is_awaited:
@@ -342,11 +362,13 @@ class Connection(Answering):
         params: StructTuple | None,
         node: Hosted,
     ) -> Called | None:
-        if question_id in self._answers or self._in_flight >= self._max_in_flight:
+        answers = self._answers
+        if question_id in answers or self._in_flight >= self._max_in_flight:
             self._refuse(question_id, self._overloaded())
             return None
-        self._check_answers()
-        self._answers[question_id] = _RUNNING
+        if len(answers) >= self._limits.max_answers:
+            self._check_answers()
+        answers[question_id] = _RUNNING
         self._in_flight += 1
         return Called(question_id, interface_id, method_id, params, node.target)
 
@@ -412,4 +434,3 @@ class Connection(Answering):
         for table in tables:
             table.clear()
         self._ready += [Released(node.target) for node in hosted]
-        self._in_flight = self._waiting_bytes = 0

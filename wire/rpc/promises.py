@@ -39,6 +39,13 @@ from capnp_rig.wire.rpc.tables import Tables
 class Promises(Tables):
     """Resolve and Disembargo, in both directions."""
 
+    __slots__ = (
+        "_embargoes",
+        "_is_resolving",
+        "_next_embargo",
+        "_resolving",
+    )
+
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._resolving: deque[tuple[Promise, Node]] = deque()
@@ -150,12 +157,14 @@ class Promises(Tables):
             self.drop(promise)
             self.drop(target)
             return
-        target = strictly(self._disembargo_target(message.target))
+        holder = self.hold(self._disembargo_target(message.target))
+        target = strictly(holder)
         if target.is_local or target.address is None:
             raise RemoteProtocolError("disembargo of a capability that is not the sender's")
         # Whatever was sent to it has been sent on before, the calls that waited among it.
         context = DisembargoContext.RECEIVER_LOOPBACK
         self._out.append(encode_disembargo(target.address, context, message.embargo_id))
+        self.drop(holder)
 
     def _disembargo_target(self, target: Target) -> Node:
         if not isinstance(target, ImportedCap):

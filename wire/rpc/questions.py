@@ -40,7 +40,6 @@ from capnp_rig.wire.rpc.message_encoder import (
     encode_finish,
 )
 from capnp_rig.wire.rpc.messages import (
-    Canceled,
     ExceptionType,
     RemoteError,
     Results,
@@ -56,11 +55,15 @@ from capnp_rig.wire.rpc.promises import Promises
 _WAITING, _CANCELLED = Asked.WAITING, Asked.CANCELLED
 _WAS_CANCELLED = RemoteError("the call was cancelled")
 _CANCELLED_THERE = RemoteError("the call was cancelled by the server")
+_BOOTSTRAP_CANCELLED = RemoteError("the bootstrap was cancelled by the server")
+_NO_BOOTSTRAP = RemoteError("the answer holds no capability")
 _UNIMPLEMENTED = RemoteError("the peer does not implement this", ExceptionType.UNIMPLEMENTED)
 
 
 class Questions(Promises):
     """Calls to the peer, and to objects of ours whose capabilities came back."""
+
+    __slots__ = ()
 
     @property
     def questions_waiting(self) -> int:
@@ -131,12 +134,12 @@ class Questions(Promises):
         Raises:
             LocalProtocolError: The call is not waiting for its answer.
         """
-        question = self._open_question(question_id)
-        if question is None:
+        state = self._questions.get(question_id)
+        if state is _WAITING:
+            state = self._questions[question_id] = Question(question_id, Purpose.EVENT)
+        if not isinstance(state, Question) or not (state.is_open or state.outcome):
             raise LocalProtocolError(f"question {question_id} is not waiting for an answer")
-        if question.call is not None:
-            return Capability(self.hold(self.result_node(question.call, tuple(path))))
-        return Capability(self.hold(self._pipeline(question, tuple(path))))
+        return Capability(self.hold(self._result_of(state, tuple(path))))
 
     def cancel(self, question_id: int) -> None:
         """Give up a call: its answer, if one still comes, is dropped without an event.
@@ -147,8 +150,12 @@ class Questions(Promises):
         if state is _WAITING and not self._ended:
             self._questions[question_id] = _CANCELLED
             self._out.append(encode_finish(question_id))
-        elif isinstance(state, Question) and state.is_open and not self._ended:
-            self._cancel_question(state)
+        elif isinstance(state, Question) and not self._ended:
+            if state.is_open:
+                self._cancel_question(state)
+            elif state.outcome is not None:
+                # Its event is not handed out any more.
+                state.outcome = Unreadable(question_id, "cancelled")
 
     # --- calls that leave
 
@@ -167,14 +174,29 @@ class Questions(Promises):
         return question
 
     def _free(self, question: Question) -> None:
-        question.is_open = False
         del self._questions[question.id]
         self._free_ids.append(question.id)
 
     def _free_if_over(self, question: Question) -> None:
-        is_waiting = question.is_taken and question.is_open
-        if question.is_returned and question.is_finished and not is_waiting:
+        """Free the id of a question, unless messages or an event may still have it."""
+        is_over = question.is_returned and question.is_finished
+        if is_over and not question.is_open and question.outcome is None:
             self._free(question)
+
+    def _report(self, question: Question, outcome: Answered | Failed | Unreadable) -> None:
+        """Let the next events have the outcome of a question."""
+        question.is_open = False
+        question.outcome = outcome
+        self._ready.append(outcome)
+
+    def _is_reported(self, outcome: Answered | Failed | Unreadable) -> bool:
+        """Take note that an outcome is handed out; return whether somebody wants it."""
+        question = self._questions[outcome.question_id]
+        assert isinstance(question, Question)
+        is_wanted = question.outcome is outcome
+        question.outcome = None
+        self._free_if_over(question)
+        return is_wanted
 
     def _call(
         self,
@@ -203,6 +225,8 @@ class Questions(Promises):
                     # A plain one from now on.
                     self._questions[question.id] = _WAITING
             else:
+                # Of no message, so that nobody has to be told of its end.
+                question.is_returned = question.is_finished = True
                 call = PendingCall(~question.id, *method, content_of_encoded(params), nodes)
                 self._answers[call.id] = question.call = call
                 nodes = []
@@ -243,32 +267,40 @@ class Questions(Promises):
             node = question.pipelines[path] = Pipeline(self, question, path)
         return node
 
-    def _open_question(self, number: int) -> Question | None:
-        """Return a question whose answer is waited for, with more than a word in the table."""
-        state = self._questions.get(number)
-        if state is _WAITING:
-            state = self._questions[number] = Question(number, Purpose.EVENT)
-        if isinstance(state, Question) and state.is_open and state.purpose is Purpose.EVENT:
-            return state
-        return None
+    def _result_of(self, question: Question, path: tuple[int, ...]) -> Node:
+        outcome = question.outcome
+        if isinstance(outcome, Answered):
+            content = outcome.content
+            table = getattr(content[0], "capabilities", ()) if content is not None else ()
+            nodes = [None if each is None else self.node_of(each) for each in table]
+            return capability_at(content, path, nodes) or Broken(self, NO_CAPABILITY)
+        if outcome is not None:
+            return Broken(self, outcome.error if isinstance(outcome, Failed) else NO_CAPABILITY)
+        call = question.call or question.taken
+        return self._pipeline(question, path) if call is None else self.result_node(call, path)
 
     def _cancel_question(self, question: Question) -> None:
         question.is_open = False
-        call, question.call = question.call, None
-        if call is not None:
+        if question.call is not None:
             # It is answered here.
-            call.taker = None
-            if question.is_taken:
-                self._free_if_over(question)
-            else:
-                call.is_finished = True
-            if call.is_finished:
-                self.cancel_if_unwanted(call)
-            return
-        question.is_finished = True
-        for pipeline in list(question.pipelines.values()):
-            self._break(pipeline, _WAS_CANCELLED)
-        self._out.append(encode_finish(question.id))
+            question.call.is_finished = True
+            self.cancel_if_unwanted(question.call)
+        elif question.taken is not None:
+            self._leave(question)
+        else:
+            question.is_finished = True
+            for pipeline in list(question.pipelines.values()):
+                self._break(pipeline, _WAS_CANCELLED)
+            self._out.append(encode_finish(question.id))
+
+    def _leave(self, question: Question) -> None:
+        """Give up the results of a call of the peer."""
+        call, question.taken = question.taken, None
+        assert call is not None
+        call.taker = None
+        self._free_if_over(question)
+        if call.is_finished:
+            self.cancel_if_unwanted(call)
 
     def _break(self, pipeline: Pipeline, error: RemoteError) -> None:
         """Let a part of an answer become nothing, also for those who need its address."""
@@ -288,20 +320,21 @@ class Questions(Promises):
             return
         if state is _WAITING:
             state = self._questions[number] = Question(number, Purpose.EVENT)
-        if not isinstance(state, Question) or state.is_returned or ~number in self._answers:
+        if not isinstance(state, Question) or state.is_returned:
             raise RemoteProtocolError(f"return for question {number}, which was not asked")
         question = state
         if message.releases_params:
             self._give_back_each(question.exports)
         question.exports = ()
-        question.is_returned = True
         if question.is_finished:
-            self._free(question)
+            question.is_returned = True
+            self._free_if_over(question)
             return
         if not isinstance(message.outcome, TakenFromOther):
             self._settle(question, message.outcome)
         else:
             self._take_from(question, message.outcome.question_id)
+        question.is_returned = True
         if message.no_finish_needed:
             question.is_finished = True
             for pipeline in list(question.pipelines.values()):
@@ -332,34 +365,49 @@ class Questions(Promises):
         if isinstance(outcome, Results):
             nodes = self._take_table(outcome.cap_table)
             question.releases = not any(nodes)
+            root: Pointer | None = outcome.content
+            if question.purpose is Purpose.BOOTSTRAP:
+                self._take_main(question, root, nodes)
+                return
             for path, pipeline in list(question.pipelines.items()):
-                found = capability_at(outcome.content, path, nodes)
+                found = capability_at(root, path, nodes)
                 self.become(pipeline, found or Broken(self, NO_CAPABILITY))
-            self._take_results(question, outcome.content, nodes)
+            self._take_results(question, root, nodes)
             return
         if isinstance(outcome, SentElsewhere):
             if question.purpose is not Purpose.TAIL:
                 raise RemoteProtocolError("the results were sent elsewhere, unasked")
             return
-        error = outcome if isinstance(outcome, RemoteError) else _CANCELLED_THERE
-        assert isinstance(outcome, (RemoteError, Canceled))
-        self._fail_question(question, error)
+        if isinstance(outcome, RemoteError):
+            self._fail_question(question, outcome)
+        elif question.purpose is Purpose.BOOTSTRAP:
+            self._fail_question(question, _BOOTSTRAP_CANCELLED)
+        else:
+            self._fail_question(question, _CANCELLED_THERE)
+
+    def _take_main(
+        self, question: Question, root: Pointer | None, nodes: Sequence[Node | None]
+    ) -> None:
+        """Take the bootstrap interface and the holds on nodes."""
+        # It is the only one; some do not bother to point to it.
+        found = capability_at(root, (), nodes) or next(filter(None, nodes), None)
+        if found is None:
+            self._fail_question(question, _NO_BOOTSTRAP)
+        else:
+            for pipeline in list(question.pipelines.values()):
+                self.become(pipeline, found)
+        self.drop_all(nodes)
 
     def _take_results(
         self, question: Question, root: Pointer | None, nodes: Sequence[Node | None]
     ) -> None:
         """Take results and the holds on their nodes."""
-        if question.purpose is Purpose.BOOTSTRAP:
-            if capability_at(root, (), nodes) is None:
-                error = RemoteError("the answer holds no capability")
-                self._ready.append(BootstrapFailed(error))
-        elif question.purpose is not Purpose.TAIL:
+        if question.purpose is not Purpose.TAIL:
             try:
                 content = content_of(root)
             except MalformedMessage as error:
                 if question.purpose is Purpose.EVENT:
-                    question.is_open = False
-                    self._ready.append(Unreadable(question.id, str(error)))
+                    self._report(question, Unreadable(question.id, str(error)))
                 else:
                     self._fail_question(question, RemoteError(str(error)))
             else:
@@ -372,6 +420,7 @@ class Questions(Promises):
     ) -> None:
         if question.purpose is Purpose.RELAY:
             assert question.call is not None
+            question.is_open = False
             self.relay(question.call, content, nodes)
             return
         self._answered(question, content, nodes)
@@ -380,60 +429,56 @@ class Questions(Promises):
         self, question: Question, content: StructTuple | None, nodes: Sequence[Node | None]
     ) -> None:
         """Report results, whose capabilities the owner gets."""
-        question.is_open = False
         if content is None:
             self.drop_all(nodes)
         elif nodes:
             content[0].capabilities = CapabilityTable.of(nodes)
-        self._ready.append(Answered(question.id, content))
+        self._report(question, Answered(question.id, content))
 
     def _fail_question(self, question: Question, error: RemoteError) -> None:
-        question.is_open = False
         for pipeline in list(question.pipelines.values()):
             if pipeline.next is None:
                 self.become(pipeline, Broken(self, error))
         if question.purpose is Purpose.BOOTSTRAP:
             self._ready.append(BootstrapFailed(error))
         elif question.purpose is Purpose.EVENT:
-            self._ready.append(Failed(question.id, error))
+            self._report(question, Failed(question.id, error))
         elif question.purpose is Purpose.RELAY:
             assert question.call is not None
+            question.is_open, question.call.question = False, None
             self.fail(question.call, error)
 
     def _take_from(self, question: Question, number: int) -> None:
         """Let a question have the results of a call of the peer, which stay here."""
         call = self._answers.get(number)
         is_free = isinstance(call, PendingCall) and call.is_redirected and call.taker is None
-        if not is_free or question.purpose in {Purpose.TAIL, Purpose.RELAY}:
+        if not is_free or question.purpose in {Purpose.TAIL, Purpose.BOOTSTRAP}:
             raise RemoteProtocolError(f"the results of call {number} are not to be taken")
         assert isinstance(call, PendingCall)
         for path, pipeline in list(question.pipelines.items()):
             self.become(pipeline, self.result_node(call, path))
-        question.call, question.is_taken = call, True
-        call.taker = question
+        question.taken, call.taker = call, question
         if call.is_returned:
             self.give_to_taker(call)
 
     def _take_unimplemented(self, number: int) -> None:
         """Take back a question that the peer does not know."""
         state = self._questions.get(number)
-        if state is None or ~number in self._answers:
+        if state is _CANCELLED:
+            del self._questions[number]
+            self._free_ids.append(number)
             return
-        if isinstance(state, Question):
-            if state.is_returned:
-                return
-            self._give_back_each(state.exports)
-            state.is_returned = True
-            if not state.is_finished:
-                self._fail_question(state, _UNIMPLEMENTED)
-            for pipeline in list(state.pipelines.values()):
-                pipeline.address = None
-            self._free(state)
-            return
-        del self._questions[number]
-        self._free_ids.append(number)
         if state is _WAITING:
-            self._ready.append(Failed(number, _UNIMPLEMENTED))
+            state = self._questions[number] = Question(number, Purpose.EVENT)
+        if not isinstance(state, Question) or state.is_returned:
+            return
+        self._give_back_each(state.exports)
+        if not state.is_finished:
+            self._fail_question(state, _UNIMPLEMENTED)
+        for pipeline in list(state.pipelines.values()):
+            pipeline.address = None
+        state.is_returned = state.is_finished = True
+        self._free_if_over(state)
 
     # --- what the layer above does
 

@@ -20,6 +20,20 @@ LARGE_BYTES = 131_072
 class Stream:
     """The stream: bytes in, bytes out, and how it ends."""
 
+    __slots__ = (
+        *(
+            "_decoder",
+            "_ended",
+            "_large_words",
+            "_layouts",
+            "_limits",
+            "_max_words",
+            "_out",
+            "garbage",
+        ),
+        "has_large",
+    )
+
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._max_words = limits.frame.max_words

@@ -46,6 +46,20 @@ class Delivery:
 class Tables(Stream):
     """Questions, answers, imports and exports; what refers to them, and what is released."""
 
+    __slots__ = (
+        *(
+            "_afterwards",
+            "_answers",
+            "_exports",
+            "_free_exports",
+            "_free_ids",
+            "_hosted",
+            "_imports",
+        ),
+        *("_in_flight", "_is_forgetting", "_next_id", "_questions", "_ready", "_releases"),
+        *("_unheld", "_waiting_bytes", "forgotten"),
+    )
+
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._questions: dict[int, Asked | Question] = {}
@@ -59,8 +73,8 @@ class Tables(Stream):
         self._imports: dict[int, Import] = {}
         # By `id` of the object, which lives as long as it is hosted.
         self._hosted: dict[int, Hosted] = {}
-        # What `events` has to report or to deliver before it goes on.
-        self._ready: deque[Event | Delivery] = deque()
+        # What `events` has to report, to deliver or to cancel before it goes on.
+        self._ready: deque[Event | Delivery | PendingCall] = deque()
         self._releases: dict[int, int] = {}
         # Promises of which nobody is left who could resolve them.
         self.forgotten: deque[Promise] = deque()
@@ -187,6 +201,8 @@ class Tables(Stream):
         Raises:
             RemoteProtocolError: It has not so many.
         """
+        if not count:
+            return
         node = self._exports.get(export_id)
         if node is None or count > node.references:
             raise RemoteProtocolError(f"release of export {export_id}, {count} times, is too much")
