@@ -86,6 +86,7 @@ class Reference:
     capability: Capability
     truth: Truth
     sent: int = 0
+    was_promise: bool = False
 
 
 @dataclass(eq=False)
@@ -186,6 +187,7 @@ class World:
 
     def add_reference(self, side: Side, capability: Capability, truth: Truth) -> Reference:
         reference = Reference(self.new_number(), capability, truth)
+        reference.was_promise = truth.end.target is None
         side.references.append(reference)
         return reference
 
@@ -196,9 +198,15 @@ class World:
 
     def call(self, side: Side, pick: int, picks: list[int], method: int) -> None:
         """Call what a reference leads to, with capabilities."""
-        if not side.references:
-            return
-        reference = side.references[pick % len(side.references)]
+        # Mostly one that is a promise, or was when it was called: there order is in danger.
+        promised = [each for each in side.references if each.was_promise and each.sent]
+        unknown = [each for each in side.references if each.truth.end.target is None]
+        found = (side.references, promised[-3:], promised[-3:], unknown)[pick % 4]
+        reference = pick_of(found or side.references, pick // 4)
+        if reference is not None:
+            self.call_by(side, reference, picks, method)
+
+    def call_by(self, side: Side, reference: Reference, picks: list[int], method: int) -> None:
         asked = Asked(self.new_number(), side, reference.number, reference.sent, reference.truth)
         reference.sent += 1
         asked.bound = asked.number
@@ -218,7 +226,7 @@ class World:
         capabilities: list[Any] = []
         truths: list[Truth | None] = []
         for number in picks[:MAX_CAPABILITIES]:
-            pick, kind = divmod(number, 4)
+            pick, kind = divmod(number, 6)
             if kind == 0:
                 target = self.new_object(side)
                 target.hosted = 1
@@ -230,7 +238,11 @@ class World:
                 capabilities.append(capability)
                 truths.append(target.truth)
                 continue
-            reference = side.references[pick % len(side.references)] if side.references else None
+            # Many go back to where they came from, or are not known yet.
+            theirs = [each for each in side.references[1:] if self.is_theirs(side, each)]
+            unknown = [each for each in side.references if each.truth.end.target is None]
+            found = {3: theirs, 4: theirs[-2:], 5: unknown}.get(kind) or side.references
+            reference = pick_of(found, pick)
             if kind == 1 or reference is None or not self.may_become(reference.truth, bound):
                 capabilities.append(None)
                 truths.append(None)
@@ -238,6 +250,10 @@ class World:
                 capabilities.append(reference.capability)
                 truths.append(reference.truth)
         return capabilities, truths
+
+    def is_theirs(self, side: Side, reference: Reference) -> bool:
+        target = reference.truth.end.target
+        return target is not None and target.side is not side
 
     def may_become(self, truth: Truth, bound: int) -> bool:
         end = truth.end
@@ -269,6 +285,17 @@ class World:
         # The pointers follow the numbers.
         capability = side.connection.pipeline(asked.question_id, (index,))
         self.add_reference(side, capability, self.result(asked, index))
+
+    def pipeline_calls(self, side: Side, pick: int, picks: list[int], times: int) -> None:
+        """Call, and call what the results will have there, before they are here."""
+        before = len(side.questions)
+        self.call(side, pick, picks, EVENT_METHOD)
+        if len(side.questions) == before:
+            return
+        self.pipeline(side, before, 0)
+        reference = side.references[-1]
+        for _ in range(times):
+            self.call_by(side, reference, [], EVENT_METHOD)
 
     def result(self, asked: Asked, index: int) -> Truth:
         asked = self.last_of(asked)

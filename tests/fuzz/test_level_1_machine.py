@@ -23,7 +23,7 @@ SETTINGS = settings(
 pytestmark = pytest.mark.no_cover
 
 SIDES, PICKS = st.integers(0, 1), st.integers(0, 40)
-CAPABILITIES = st.lists(st.integers(0, 60), max_size=3)
+CAPABILITIES = st.lists(st.integers(0, 90), max_size=3)
 METHODS = st.sampled_from([EVENT_METHOD, EVENT_METHOD, INLINE_METHOD])
 
 
@@ -42,7 +42,11 @@ class Level1Machine(RuleBasedStateMachine):
         for _ in range(times):
             self.world.call(self.side(side), pick, picks, method)
 
-    @rule(side=SIDES, pick=PICKS, index=st.integers(0, 1))
+    @rule(side=SIDES, pick=PICKS, picks=CAPABILITIES, times=st.integers(0, 3))
+    def calls_ahead(self, side: int, pick: int, picks: list[int], times: int) -> None:
+        self.world.pipeline_calls(self.side(side), pick, picks, times)
+
+    @rule(side=SIDES, pick=PICKS, index=st.sampled_from([0, 0, 0, 1]))
     def pipelines(self, side: int, pick: int, index: int) -> None:
         self.world.pipeline(self.side(side), pick, index)
 

@@ -31,6 +31,7 @@ from capnp_rig.wire.rpc.capabilities import (
     Broken,
     Hosted,
     Node,
+    Pipeline,
     Promise,
     strictly,
     table_room,
@@ -227,7 +228,9 @@ class Answering(Questions):
         words = results[2] + RESULTS_HEAD_WORDS + table_room(nodes)
         if words > self._large_words:
             self._take_large(words)
-        self._check_room(nodes)
+        # Before anything is counted: each of these may be an export, too.
+        self._check_room(nodes, more=sum(isinstance(node, Pipeline) for node in nodes))
+        nodes = [self.follow(node) if isinstance(node, Pipeline) else node for node in nodes]
         self._keep(call, results, nodes)
         table, call.exports = self._describe(nodes)
         self._out += encode_results_with(

@@ -163,10 +163,8 @@ def encoded_of_content(content: StructTuple | None) -> EncodedTuple:
     return word >> 32, list(parts), words
 
 
-def capability_at(
-    root: Pointer | StructTuple | None, path: Sequence[int], nodes: "Sequence[Node | None]"
-) -> "Node | None":
-    """Return the capability to which `path` leads in results, None if it leads to no capability."""
+def capability_index(root: Pointer | StructTuple | None, path: Sequence[int]) -> int | None:
+    """Return the index of the capability to which `path` leads in results; None if to none."""
     try:
         pointer = _pointer_at(root, path)
         if pointer is None:
@@ -174,7 +172,15 @@ def capability_at(
         low, high = pointer_halves(pointer)
     except MalformedMessage:
         return None
-    return nodes[high] if low == OTHER and high < len(nodes) else None
+    return high if low == OTHER else None
+
+
+def capability_at(
+    root: Pointer | StructTuple | None, path: Sequence[int], nodes: "Sequence[Node | None]"
+) -> "Node | None":
+    """Return the capability to which `path` leads in results, None if it leads to no capability."""
+    index = capability_index(root, path)
+    return nodes[index] if index is not None and index < len(nodes) else None
 
 
 def _pointer_at(root: Pointer | StructTuple | None, path: Sequence[int]) -> Pointer | None:

@@ -9,11 +9,12 @@ What a node is depends on where its object is:
     Promise     one of ours, of what is not known yet
     Broken      nothing; calls fail
 
-The last three become another node one day, `next`, and so may an Import. Who makes a call here
-follows that at once. A call of the peer does not where it would have to leave our side: "all
-further messages received addressed to P will be forwarded strictly to R" (rpc.capnp, the Tribble
-4-way race condition). For that an Import or a Pipeline keeps its `address` as long as somebody
-needs it, who is counted by `strict_holders`.
+A Pipeline and a Promise become another node one day, `next`, and so may an Import. Who makes a call
+here follows that at once. A call of the peer does not where an Import has become something else:
+"all further messages received addressed to P will be forwarded strictly to R" (rpc.capnp, the
+Tribble 4-way race condition). For that an Import keeps its `address` as long as the peer knows that
+a promise of ours, or a part of an answer, has become it, which `strict_holders` counts. The peer
+never hears that of a Pipeline: the promise stays one until that is known.
 
 `holders` counts everything that refers to a node; with the last one it is forgotten.
 """
@@ -164,15 +165,13 @@ class Broken(Node):
 class Remote(Node):
     """A node at the peer."""
 
-    __slots__ = ("address", "next", "strict_holders", "was_called")
+    __slots__ = ("address", "next", "was_called")
     is_local = False
 
     def __init__(self, tables: "Tables", address: Target) -> None:
         super().__init__(tables)
         self.address: Target | None = address
         self.next: Node | None = None
-        # Of `holders`, those that need the address even if there is a `next`.
-        self.strict_holders = 0
         # Whether calls may be on their way: then what it becomes must wait for them.
         self.was_called = False
 
@@ -180,10 +179,6 @@ class Remote(Node):
         assert self.address is not None
         self.was_called = True
         self.tables.forward(call, self.address)
-
-    def strictly_unheld(self) -> None:
-        """End the use of the address, if there is another way."""
-        raise NotImplementedError
 
     def forget(self) -> None:
         if self.next is not None:
@@ -193,7 +188,7 @@ class Remote(Node):
 class Import(Remote):
     """An export of the peer; `count` references are to be given back."""
 
-    __slots__ = ("count", "direct", "import_id", "is_promise")
+    __slots__ = ("count", "direct", "import_id", "is_promise", "strict_holders")
 
     def __init__(self, tables: "Tables", import_id: int, *, is_promise: bool) -> None:
         address = ImportedCap(import_id)
@@ -202,12 +197,15 @@ class Import(Remote):
         self.count = 0
         self.is_promise = is_promise
         self.direct = None if is_promise else address
+        # Of `holders`, those that need the address even if there is a `next`.
+        self.strict_holders = 0
 
     def describe(self) -> Descriptor:
         return Descriptor(CapKind.RECEIVER_HOSTED, self.import_id)
 
-    def strictly_unheld(self) -> None:
-        if self.next is not None and self.address is not None:
+    def release_if_replaced(self) -> None:
+        """Give it back to the peer, if it has become something else that serves everybody."""
+        if self.next is not None and self.address is not None and not self.strict_holders:
             self.address = None
             self.tables.release_import(self)
 
@@ -220,18 +218,17 @@ class Import(Remote):
 class Pipeline(Remote):
     """What a pointer in the answer to a question leads to; `path` is a list of pointer indexes."""
 
-    __slots__ = ("path", "question")
+    __slots__ = ("followers", "path", "question")
 
     def __init__(self, tables: "Tables", question: "Question", path: tuple[int, ...]) -> None:
         super().__init__(tables, PromisedAnswer(question.id, path))
         self.question = question
         self.path = path
+        # Promises of ours that become what this becomes.
+        self.followers: list[Promise] = []
 
     def describe(self) -> Descriptor:
         return Descriptor(CapKind.RECEIVER_ANSWER, self.question.id, self.path)
-
-    def strictly_unheld(self) -> None:
-        self.tables.finish_if_unused(self.question)
 
     def forget(self) -> None:
         self.question.pipelines.pop(self.path, None)
@@ -248,7 +245,7 @@ def settled(node: Node) -> Node:
 
 def strictly(node: Node) -> Node:
     """Return what a node has become for a call of the peer."""
-    while node.next is not None and node.address is None:
+    while node.next is not None and not (isinstance(node, Import) and node.address is not None):
         node = node.next
     return node
 

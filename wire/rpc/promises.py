@@ -14,8 +14,9 @@ from capnp_rig.wire.rpc.capabilities import (
     CIRCULAR,
     DROPPED,
     Broken,
-    Exported,
+    Import,
     Node,
+    Pipeline,
     Promise,
     Remote,
     settled,
@@ -24,6 +25,7 @@ from capnp_rig.wire.rpc.capabilities import (
 from capnp_rig.wire.rpc.capability_encoder import encode_disembargo, encode_resolve
 from capnp_rig.wire.rpc.events import Limits
 from capnp_rig.wire.rpc.messages import (
+    CapKind,
     Descriptor,
     Disembargo,
     DisembargoContext,
@@ -34,6 +36,9 @@ from capnp_rig.wire.rpc.messages import (
     Target,
 )
 from capnp_rig.wire.rpc.tables import Tables
+
+# What the sender of such a capability has from the receiver.
+COMING_BACK = {CapKind.RECEIVER_HOSTED, CapKind.RECEIVER_ANSWER}
 
 
 class Promises(Tables):
@@ -104,8 +109,34 @@ class Promises(Tables):
             call.waits_for = None
             self._waiting_bytes -= call.size
             self.deliver(call, target)
-        if promise.references and not self._ended:
+        self._tell(promise, target)
+
+    def _tell(self, promise: Promise, target: Node) -> None:
+        """Tell the peer what a promise that it may hold has become, as soon as that is known."""
+        if isinstance(target, Pipeline):
+            target.followers.append(promise)
+        elif promise.references and not self._ended:
             self._send_resolve(promise.export_id, target)
+
+    def follow(self, target: Pipeline) -> Promise:
+        """Return a promise of what a part of an answer will become."""
+        promise = Promise(self)
+        promise.next = target
+        self.hold_strict(target)
+        target.followers.append(promise)
+        return promise
+
+    def _lead(self, pipeline: Pipeline) -> None:
+        """Let the promises that follow a part of an answer become what it has become."""
+        followers, pipeline.followers = pipeline.followers, []
+        for promise in followers:
+            # Otherwise it is forgotten.
+            if promise.holders:
+                target = settled(pipeline)
+                self.hold_strict(target)
+                promise.next = target
+                self.drop_strict(pipeline)
+                self._tell(promise, target)
 
     def _send_resolve(self, export_id: int, target: Node) -> None:
         outcome: Descriptor | RemoteError
@@ -120,21 +151,26 @@ class Promises(Tables):
 
     # --- promises of the peer
 
-    def become(self, remote: Remote, target: Node) -> None:
-        """Let a promise of the peer, or a part of an answer, become a node."""
+    def become(self, remote: Remote, target: Node, *, comes_back: bool = False) -> None:
+        """Let a promise of the peer, or a part of an answer, become a node.
+
+        `comes_back` tells that the peer says it is ours: calls to it would come back.
+        """
         if remote.next is not None:
             return
         target = settled(target)
         if target is remote:
             target = Broken(self, CIRCULAR)
-        if isinstance(target, Exported) and remote.was_called:
+        if comes_back and remote.was_called and not isinstance(target, Broken):
             assert remote.address is not None
             target = self._embargo(remote.address, target)
         elif isinstance(target, Remote):
             target.was_called |= remote.was_called
         remote.next = self.hold(target)
-        if not remote.strict_holders:
-            remote.strictly_unheld()
+        if isinstance(remote, Import):
+            remote.release_if_replaced()
+        elif isinstance(remote, Pipeline):
+            self._lead(remote)
 
     def _embargo(self, address: Target, target: Node) -> Promise:
         """Return a promise of `target` that is resolved when earlier calls have arrived."""
@@ -176,13 +212,15 @@ class Promises(Tables):
 
     def _take_resolve(self, message: Resolve) -> None:
         promise, outcome = self._imports.get(message.promise_id), message.outcome
+        comes_back = False
         if isinstance(outcome, RemoteError):
             target: Node | None = self.hold(Broken(self, outcome))
         else:
             target = self._take_descriptor(outcome)
+            comes_back = outcome.kind in COMING_BACK
         if target is None:
             target = self.hold(Broken(self, RemoteError("the promise was resolved to nothing")))
         # It may have been released meanwhile.
         if promise is not None and promise.is_promise and promise.next is None:
-            self.become(promise, target)
+            self.become(promise, target, comes_back=comes_back)
         self.drop(target)

@@ -18,6 +18,7 @@ from capnp_rig.wire.rpc.calls import (
     Purpose,
     Question,
     capability_at,
+    capability_index,
     content_of_encoded,
 )
 from capnp_rig.wire.rpc.capabilities import (
@@ -50,7 +51,7 @@ from capnp_rig.wire.rpc.messages import (
     Target,
     content_of,
 )
-from capnp_rig.wire.rpc.promises import Promises
+from capnp_rig.wire.rpc.promises import COMING_BACK, Promises
 
 _WAITING, _CANCELLED = Asked.WAITING, Asked.CANCELLED
 _WAS_CANCELLED = RemoteError("the call was cancelled")
@@ -348,11 +349,9 @@ class Questions(Promises):
         if self._ended or not question.is_returned or question.is_finished:
             return
         pipelines = list(question.pipelines.values())
-        if question.purpose is Purpose.TAIL:
-            # Its results never come here: whoever refers to them needs the question.
-            if pipelines or question.call is not None:
-                return
-        elif any(pipeline.strict_holders for pipeline in pipelines):
+        is_tail = question.purpose is Purpose.TAIL
+        # The results of one never come here: whoever refers to them needs the question.
+        if is_tail and (pipelines or question.call is not None):
             return
         question.is_finished = True
         for pipeline in pipelines:
@@ -370,8 +369,13 @@ class Questions(Promises):
                 self._take_main(question, root, nodes)
                 return
             for path, pipeline in list(question.pipelines.items()):
-                found = capability_at(root, path, nodes)
-                self.become(pipeline, found or Broken(self, NO_CAPABILITY))
+                index = capability_index(root, path)
+                found = nodes[index] if index is not None and index < len(nodes) else None
+                if found is None or index is None:
+                    self.become(pipeline, Broken(self, NO_CAPABILITY))
+                else:
+                    comes_back = outcome.cap_table[index].kind in COMING_BACK
+                    self.become(pipeline, found, comes_back=comes_back)
             self._take_results(question, root, nodes)
             return
         if isinstance(outcome, SentElsewhere):
@@ -456,7 +460,7 @@ class Questions(Promises):
             raise RemoteProtocolError(f"the results of call {number} are not to be taken")
         assert isinstance(call, PendingCall)
         for path, pipeline in list(question.pipelines.items()):
-            self.become(pipeline, self.result_node(call, path))
+            self.become(pipeline, self.result_node(call, path), comes_back=True)
         question.taken, call.taker = call, question
         if call.is_returned:
             self.give_to_taker(call)

@@ -19,8 +19,8 @@ from capnp_rig.wire.rpc.capabilities import (
     Hosted,
     Import,
     Node,
+    Pipeline,
     Promise,
-    Remote,
     settled,
 )
 from capnp_rig.wire.rpc.capability_encoder import encode_release, encode_resolve
@@ -114,15 +114,14 @@ class Tables(Stream):
     def hold_strict(self, node: Node) -> None:
         """Hold a node for calls of the peer, which must reach it where it is now."""
         node.holders += 1
-        if isinstance(node, Remote):
+        if isinstance(node, Import):
             node.strict_holders += 1
 
     def drop_strict(self, node: Node) -> None:
         """Undo `hold_strict`."""
-        if isinstance(node, Remote):
+        if isinstance(node, Import):
             node.strict_holders -= 1
-            if not node.strict_holders:
-                node.strictly_unheld()
+            node.release_if_replaced()
         self.drop(node)
 
     def drop_all(self, nodes: Sequence[Node | None]) -> None:
@@ -218,18 +217,26 @@ class Tables(Stream):
         Raises:
             TableFull: So many would be too many; nothing was counted.
         """
-        table = [None if node is None else settled(node) for node in nodes]
+        table = [None if node is None else self._known(node) for node in nodes]
         self._check_room(table)
         found = [Descriptor(CapKind.NONE) if node is None else node.describe() for node in table]
         return found, [each.id for each in found if each.kind in _HOSTED_HERE]
 
-    def _check_room(self, nodes: Sequence[Node | None]) -> None:
+    def _known(self, node: Node) -> Node:
+        """Return what the peer knows that a node has become."""
+        while node.next is not None and not (
+            isinstance(node, Exported) and isinstance(node.next, Pipeline)
+        ):
+            node = node.next
+        return node
+
+    def _check_room(self, nodes: Sequence[Node | None], more: int = 0) -> None:
         new = {
             id(node)
             for node in nodes
             if isinstance(node, Broken) or (isinstance(node, Exported) and not node.references)
         }
-        if len(self._exports) + len(new) > self._limits.max_exports:
+        if len(self._exports) + len(new) + more > self._limits.max_exports:
             raise TableFull(f"the peer holds {self._limits.max_exports} capabilities of ours")
 
     def export_broken(self, error: RemoteError) -> int:
