@@ -262,6 +262,9 @@ class Connection(Answering):
                     yield from self._drain()
                 if self._ended:
                     return
+            if ready:
+                # Of an inline method, whose calls go on without a look at this.
+                yield from self._drain()
         except RemoteProtocolError as error:
             ended = self._abort(error)
             self._clear()
