@@ -296,7 +296,8 @@ class Connection(Answering):
             if call.is_finished and not call.is_awaited:
                 self.fail(call, RemoteError("the call was cancelled"))
                 continue
-            params = call.params
+            # They are the owner's now, and so are the capabilities in them.
+            params, call.params = call.params, None
             if params is not None and call.capabilities:
                 params[0].capabilities = CapabilityTable.of(call.capabilities)
             else:
