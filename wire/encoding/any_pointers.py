@@ -28,7 +28,8 @@ from capnp_rig.wire.encoding.pointers import (
 from capnp_rig.wire.encoding.writers import write_elements
 
 _NULL = Pointer(Message(bytes(8), ((0, 8),)), 0, 8, 0, NESTING_LIMIT)
-# Returns what reads a pointer as a type: "text", "data", or pycapnp's schema of a struct or list.
+# Returns what reads a pointer as a type: "text", "data", "capability", or pycapnp's schema of a
+# struct or list.
 AccessorOf = Callable[[Any], Callable[[Any], Any]]
 
 
@@ -68,6 +69,14 @@ class AnyPointer:
 
     # The same, for a list.
     as_list = as_struct
+
+    def as_capability(self) -> Any:
+        """Return the capability that it is, None where it is null.
+
+        Raises:
+            MalformedMessage: It is something else.
+        """
+        return self._accessor_of("capability")(self)
 
     def pointer(self) -> Pointer:
         """Return the pointer itself."""

@@ -101,6 +101,8 @@ class PointerType:
     codecs: tuple[Codec, ...] = ()
     # Whether `to_dict` leaves a null pointer out: a struct may contain its own type.
     omits_null = False
+    # Whether it is, or may hold, a capability, but for the `codecs`.
+    has_capability = False
     # Source code of the native value of a null pointer.
     null_source: str | None = "[]"
     # Makes what a accessor returns independent of the buffer; None where it is already.

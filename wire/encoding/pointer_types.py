@@ -35,6 +35,7 @@ from capnp_rig.wire.encoding.any_pointers import (
     root_of,
 )
 from capnp_rig.wire.encoding.bound_types import bound_type, element_type, schema_of
+from capnp_rig.wire.encoding.capability_fields import CapabilityType, NoTableError
 from capnp_rig.wire.encoding.conversions import (
     FORMATS,
     MAX_ELEMENTS,
@@ -58,7 +59,6 @@ from capnp_rig.wire.encoding.field_types import (
     Mistake,
     NativeSource,
     PointerType,
-    View,
     Writer,
 )
 from capnp_rig.wire.encoding.lists import (
@@ -71,7 +71,6 @@ from capnp_rig.wire.encoding.lists import (
 from capnp_rig.wire.encoding.pointers import BIT, BYTE, COMPOSITE, ELEMENT_CODES, POINTER
 from capnp_rig.wire.encoding.view_repr import is_view
 from capnp_rig.wire.encoding.writers import compile_element_writer, write_elements
-from capnp_rig.wire.errors import MalformedMessage
 
 # What takes data from bytes, and from any buffer.
 _DATA = "buffer[first:last]", "bytes(buffer[first:last])"
@@ -300,6 +299,9 @@ class _Elements(PointerType):
         for index, item in enumerate(items):
             try:
                 write(item, self._words, [])
+            except NoTableError as wrong:
+                if isinstance(error, NoTableError):
+                    return f"[{index}]", f": {wrong}"
             except WRITE_ERRORS as wrong:
                 path, reason = self._explain_element(item, wrong)
                 return f"[{index}]{path}", reason
@@ -359,6 +361,7 @@ class _Pointers(_Elements):
 
     def __init__(self, inner: PointerType) -> None:
         self.codecs = inner.codecs
+        self.has_capability = inner.has_capability
         self._inner = inner
         self._write = compile_element_writer(inner)
         convert = inner.to_native
@@ -405,6 +408,7 @@ class _AnyPointer(PointerType):
     """A text, data, a struct of any type or an AnyPointer; read as an `AnyPointer`."""
 
     omits_null = True
+    has_capability = True
 
     def __init__(self, types: "PointerTypes") -> None:
         self._types = types
@@ -428,27 +432,6 @@ class _AnyPointer(PointerType):
 
 _write_text = compile_element_writer(_Text())
 _write_data = compile_element_writer(_Data())
-
-
-class _Capability(PointerType):
-    """An interface: Level 0 passes none, so that it is null."""
-
-    omits_null = True
-
-    def accessor(self, slot: int) -> Accessor:
-        offset = 8 * slot
-
-        def get(view: View) -> None:
-            message, _, _, _, _, pointers, pointers_end, _ = view._at
-            buffer, at = message.buffer, pointers + offset
-            if at < pointers_end and any(buffer[at : at + 8]):
-                raise MalformedMessage("message has a capability, which Level 0 does not pass")
-
-        return get
-
-    def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
-        del offset, tail
-        raise TypeError(f"expected None for a capability, not {type(value).__name__}")
 
 
 class PointerTypes:
@@ -475,9 +458,11 @@ class PointerTypes:
         if isinstance(type_, _ListSchema):
             return self._list(type_)
         if isinstance(type_, _InterfaceSchema):
-            return _Capability()
+            return CapabilityType(type_)
         if type_ == "anyPointer":
             return _AnyPointer(self)
+        if type_ == "capability":
+            return CapabilityType(None)
         return _Text() if type_ == "text" else _Data()
 
     def _list(self, schema: _ListSchema) -> PointerType:

@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Self
 
 import capnp
 
+from capnp_rig.wire.encoding.capability_fields import CapabilityParts, NoTableError
 from capnp_rig.wire.encoding.conversions import WRITE_ERRORS
 from capnp_rig.wire.encoding.encoded import EncodedStruct, EncodedTuple
 from capnp_rig.wire.encoding.field_types import (
@@ -398,9 +399,10 @@ class StructCodec:
         parts.insert(0, _head(0, words + 1, 0 if sizes else 0xFFFFFFFC, sizes))
         return b"".join(parts)
 
-    def pack(self, values: Mapping[str, Any]) -> EncodedTuple:
-        """Return what `write` does, as a plain tuple."""
-        parts: list[Any] = [b""]
+    def pack(self, values: Mapping[str, Any], parts: list[Any] | None = None) -> EncodedTuple:
+        """Return what `write` does, as a plain tuple; `parts` is ``[b""]``, or made from that."""
+        if parts is None:
+            parts = [b""]
         try:
             parts[0], words = self.writer(values, self.own_words, parts)
         except EncodeError:
@@ -413,6 +415,33 @@ class StructCodec:
         if words > _MAX_WORDS:
             raise EncodeError(f"{self.name}: {words} words are more than pointers reach")
         return self.sizes, parts, words
+
+    def pack_with_capabilities(self, values: Mapping[str, Any]) -> tuple[EncodedTuple, list[Any]]:
+        """Return what `pack` does, and the values of the fields whose types are interfaces.
+
+        They are any objects but None, in the order in which the words refer to them.
+
+        Raises:
+            EncodeError: As `write`.
+        """
+        parts = CapabilityParts()
+        return self.pack(values, parts), parts.capabilities
+
+    @cached_property
+    def has_capabilities(self) -> bool:
+        """Whether a capability may be in the struct, or in what it points to."""
+        seen: set[int] = set()
+        waiting: list[Codec] = [self]
+        while waiting:
+            codec = waiting.pop()
+            if id(codec) in seen or len(seen) > _MAX_BRANDS:
+                continue
+            seen.add(id(codec))
+            for field in codec.fields:
+                if field.pointer_type is not None and field.pointer_type.has_capability:
+                    return True
+                waiting += field.codecs
+        return False
 
     @cached_property
     def writer(self) -> Writer:
@@ -458,6 +487,11 @@ class StructCodec:
                 self.writer({name: value}, self.own_words, [])
             except EncodeError:
                 raise
+            except NoTableError as wrong:
+                # With a table it would be right, unless this is what was wrong.
+                if isinstance(error, NoTableError):
+                    path, reason = by_name[name].explain(value, wrong)
+                    return f".{name}{path}", reason
             except WRITE_ERRORS as wrong:
                 path, reason = by_name[name].explain(value, wrong)
                 return f".{name}{path}", reason

@@ -426,7 +426,7 @@ def test_a_number_that_became_a_struct_is_copied() -> None:
     assert copied.as_struct(LISTS.Numbered.Number).value == 6
 
 
-def test_a_capability_is_neither_read_nor_written() -> None:
+def test_a_message_by_itself_has_no_capabilities() -> None:
     view = LOOSE.from_bytes(LOOSE.to_bytes({"callback": None}))
     assert (view.callback, list(view.callbacks)) == (None, [])
     assert "callback" not in view.to_dict()
@@ -436,7 +436,7 @@ def test_a_capability_is_neither_read_nor_written() -> None:
     assert slot is not None
     data = bytearray(LOOSE.to_bytes({}))
     struct.pack_into("<II", data, 16 + 8 * (LOOSE._data_words + slot), 3, 0)
-    with pytest.raises(MalformedMessage, match="a capability, which Level 0 does not pass"):
+    with pytest.raises(MalformedMessage, match="message has no capability 0 in its table"):
         _ = LOOSE.from_bytes(bytes(data)).callback
 
 
