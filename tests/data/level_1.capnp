@@ -26,8 +26,8 @@ interface Main {
     keep @2 (callback :Callback) -> ();
     # Keeps it, instead of what it kept before.
 
-    back @3 (callback :Callback, delayMs :UInt32) -> (callback :Callback);
-    # Returns what it was given, after a while.
+    back @3 (callback :Callback, delay :UInt32) -> (callback :Callback);
+    # Returns what it was given, after so many ms.
 
     promise @4 (kind :Text) -> (session :Session);
     # One that is resolved after the Return: to a session, the `give` of what was kept, or broken.
