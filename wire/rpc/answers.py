@@ -1,5 +1,6 @@
-"""The answers of a connection: calls that come, and their results."""
+"""The answers of a connection: results and errors that leave."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,74 +9,63 @@ from capnp_rig.wire.encoding.pointers import (
     TRAVERSAL_LIMIT_WORDS,
     Message,
     StructTuple,
-    detached,
 )
 from capnp_rig.wire.errors import (
     EncodeError,
     LocalProtocolError,
     MalformedMessage,
-    RemoteProtocolError,
     TableFull,
 )
 from capnp_rig.wire.rpc.calls import (
     Asking,
     PendingCall,
-    Purpose,
     Question,
     capability_at,
     content_of_encoded,
     encoded_of_content,
 )
-from capnp_rig.wire.rpc.capabilities import (
+from capnp_rig.wire.rpc.capability_encoder import (
+    encode_results_with,
+    encode_sent_elsewhere,
+)
+from capnp_rig.wire.rpc.events import Limits
+from capnp_rig.wire.rpc.message_encoder import (
+    RESULTS_HEAD_WORDS,
+    encode_canceled,
+    encode_exception,
+    encode_results,
+)
+from capnp_rig.wire.rpc.messages import (
+    RemoteError,
+)
+from capnp_rig.wire.rpc.nodes import (
     NO_CAPABILITY,
     Broken,
     Hosted,
     Node,
     Pipeline,
     Promise,
-    strictly,
     table_room,
 )
-from capnp_rig.wire.rpc.capability_encoder import (
-    encode_results_with,
-    encode_sent_elsewhere,
-    encode_taken_from_other,
-)
-from capnp_rig.wire.rpc.events import Cancelled, Limits
-from capnp_rig.wire.rpc.message_encoder import (
-    RESULTS_HEAD_WORDS,
-    encode_bootstrap_results,
-    encode_canceled,
-    encode_exception,
-    encode_finish,
-    encode_results,
-)
-from capnp_rig.wire.rpc.messages import (
-    Call,
-    CapKind,
-    ExceptionType,
-    ImportedCap,
-    RemoteError,
-    ResultsTo,
-    Target,
-    content_of,
-)
-from capnp_rig.wire.rpc.questions import Questions
+from capnp_rig.wire.rpc.outcomes import Outcomes
 
 _RUNNING, _BOOTSTRAPPED, _CANCELLED = Asking.RUNNING, Asking.BOOTSTRAP, Asking.CANCELLED
 # How many errors are kept for calls that were pipelined on what failed.
 _MAX_FAILURES = 256
 _NO_FIELD = RemoteError("pipelined call on a field of a capability, which has none")
-_NO_BOOTSTRAP = RemoteError("a client has no bootstrap interface")
-_OF_THE_PEER = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE, CapKind.THIRD_PARTY_HOSTED}
 
 
-class Answering(Questions):
+# A question that takes the results of a call, and these: an error, or content and nodes.
+_Given = tuple[Question, RemoteError | None, StructTuple | None, Sequence[Node | None]]
+
+
+class Answers(Outcomes):
     """Calls of the peer, and those of this side to objects of ours."""
 
     __slots__ = (
         "_bootstrap",
         "_failures",
+        "_given",
         "_max_in_flight",
     )
 
@@ -89,6 +79,7 @@ class Answering(Questions):
         # Why the last calls failed whose answers are forgotten: the peer may pipeline on one before
         # it hears of that.
         self._failures: dict[int, RemoteError] = {}
+        self._given: deque[_Given] = deque()
 
     @property
     def calls_in_flight(self) -> int:
@@ -363,12 +354,20 @@ class Answering(Questions):
         question, call.taker = call.taker, None
         assert question is not None
         question.taken = None
-        if call.error is not None:
-            self._fail_question(question, call.error)
-        else:
-            content = None if call.content is None else _copied(call.content)
-            self._hand_over(question, content, [self._held(node) for node in call.nodes])
-        self._free_if_over(question)
+        copied = None if call.content is None else _copied(call.content)
+        held = [self._held(node) for node in call.nodes]
+        self._given.append((question, call.error, copied, held))
+        # One after the other: these may answer a call whose results are taken, too.
+        if len(self._given) > 1:
+            return
+        while self._given:
+            question, error, content, nodes = self._given[0]
+            if error is None:
+                self._hand_over(question, content, nodes)
+            else:
+                self._fail_question(question, error)
+            self._free_if_over(question)
+            self._given.popleft()
 
     def relay(
         self, call: PendingCall, content: StructTuple | None, nodes: Sequence[Node | None]
@@ -392,213 +391,6 @@ class Answering(Questions):
             for node in nodes:
                 if node is not None:
                     self.drop_strict(node)
-
-    # --- calls that come
-
-    def _take_call(self, message: Message, decoded: Call) -> None:
-        """Take a call that is not plain, or not in a layout that is known."""
-        number = decoded.question_id
-        if decoded.results_to not in {ResultsTo.CALLER, ResultsTo.YOURSELF}:
-            self._echo_unimplemented(message)
-            return
-        if number in self._answers:
-            raise RemoteProtocolError(f"question {number} is already in use")
-        target = self.hold(self._target_node(decoded.target))
-        self._take_call_of(strictly(target), decoded)
-        self.drop(target)
-
-    def _take_call_of(self, node: Node, decoded: Call) -> None:
-        number = decoded.question_id
-        try:
-            params = content_of(decoded.params)
-        except MalformedMessage as malformed:
-            node, params = Broken(self, RemoteError(str(malformed))), None
-        if isinstance(node, Broken):
-            # Nothing is taken from the table: the Return gives all of that back.
-            self._refuse(number, node.error, is_redirected=bool(decoded.results_to))
-            return
-        is_inline = (decoded.interface_id, decoded.method_id) in node.inline
-        if self._in_flight >= self._max_in_flight and not is_inline:
-            self._refuse(number, self._overloaded(), is_redirected=bool(decoded.results_to))
-            return
-        if not is_inline:
-            self._check_answers()
-        if not isinstance(node, Hosted) and params is not None:
-            params = detached(params)
-        nodes = self._take_table(decoded.cap_table)
-        call = PendingCall(number, decoded.interface_id, decoded.method_id, params, nodes)
-        call.keeps_params = any(each.kind in _OF_THE_PEER for each in decoded.cap_table)
-        call.is_redirected = decoded.results_to == ResultsTo.YOURSELF
-        if params is not None:
-            call.size = params[2] - params[1]
-        self._answers[number] = call
-        self._in_flight += 1
-        self.deliver(call, node)
-
-    def _target_node(self, target: Target) -> Node:
-        if isinstance(target, ImportedCap):
-            node = self._exports.get(target.import_id)
-            if node is None:
-                raise RemoteProtocolError(
-                    f"message target {target.import_id} is not a current export"
-                )
-            return node
-        return self.answer_node(target.question_id, target.path)
-
-    def _check_answers(self) -> None:
-        if len(self._answers) >= self._limits.max_answers:
-            raise RemoteProtocolError(
-                f"more than {self._limits.max_answers} answers wait for their Finish"
-            )
-
-    def _refuse(self, number: int, error: RemoteError, *, is_redirected: bool = False) -> None:
-        if number in self._answers:
-            raise RemoteProtocolError(f"question {number} is already in use")
-        if is_redirected:
-            # The peer asks for the outcome later.
-            self._check_answers()
-            call = self._answers[number] = PendingCall(number)
-            call.is_redirected = True
-            self._in_flight += 1
-            self.fail(call, error)
-            return
-        self._out += encode_exception(number, error)
-        self._remember(number, error)
-
-    def _overloaded(self) -> RemoteError:
-        limit = self._limits.max_calls_in_flight
-        return RemoteError(
-            f"more than {limit} calls in flight on this connection", ExceptionType.OVERLOADED
-        )
-
-    def _take_bootstrap(self, number: int) -> None:
-        if number in self._answers:
-            raise RemoteProtocolError(f"question {number} is already in use")
-        self._check_answers()
-        node = self._bootstrap
-        if node is None:
-            self._refuse(number, _NO_BOOTSTRAP)
-            return
-        if not node.references:
-            try:
-                self._check_room([node])
-            except TableFull as error:
-                self._refuse(number, RemoteError(str(error), ExceptionType.OVERLOADED))
-                return
-        self._answers[number] = _BOOTSTRAPPED
-        self._out.append(encode_bootstrap_results(number, node.export()))
-
-    def forward(self, call: PendingCall, address: Target) -> None:
-        """Send a call to the peer."""
-        if self._ended:
-            return
-        nodes, call.capabilities = call.capabilities, ()
-        try:
-            self._forward(call, address, encoded_of_content(call.params), nodes)
-        except (EncodeError, MalformedMessage) as error:
-            self.fail(call, RemoteError(str(error), ExceptionType.FAILED))
-        self.drop_all(nodes)
-
-    def _forward(
-        self,
-        call: PendingCall,
-        address: Target,
-        params: EncodedTuple,
-        nodes: Sequence[Node | None],
-    ) -> None:
-        method = call.interface_id, call.method_id
-        if call.id < 0:
-            question = self._questions[~call.id]
-            assert isinstance(question, Question)
-            question.exports = self._send_call(question.id, address, method, params, nodes)
-            question.is_returned = question.is_finished = False
-            del self._answers[call.id]
-            question.call, call.question, call.is_returned = None, question, True
-            self._resolve_promises(call)
-            if call.is_finished:
-                # It was given up while it waited, but calls on its answer were not.
-                self._cancel_question(question)
-            return
-        is_tail = not (call.is_redirected or call.is_finished)
-        question = self._ask(Purpose.TAIL if is_tail else Purpose.RELAY)
-        to = ResultsTo.YOURSELF if is_tail else ResultsTo.CALLER
-        try:
-            question.exports = self._send_call(question.id, address, method, params, nodes, to)
-        except EncodeError:
-            self._free(question)
-            raise
-        question.call, call.question = call, question
-        if is_tail:
-            self._out.append(
-                encode_taken_from_other(call.id, question.id, keeps_params=call.keeps_params)
-            )
-            self._in_flight -= 1
-            call.is_returned = True
-            self._resolve_promises(call)
-
-    # --- their end
-
-    def _finish(self, number: int, *, releases: bool) -> None:
-        """Take the Finish of a question of the peer."""
-        state = self._answers.get(number)
-        if state is _BOOTSTRAPPED:
-            del self._answers[number]
-            if releases:
-                assert self._bootstrap is not None
-                self._give_back(self._bootstrap.export_id, 1)
-        elif state is _RUNNING:
-            self._answers[number] = _CANCELLED
-            self._ready.append(Cancelled(number))
-        elif isinstance(state, PendingCall):
-            self._finish_call(state, releases=releases)
-        else:
-            # One for an answer that needed none is welcome from old peers.
-            self._failures.pop(number, None)
-
-    def _finish_call(self, call: PendingCall, *, releases: bool) -> None:
-        if call.is_finished:
-            return
-        call.is_finished = True
-        if not call.is_returned:
-            self.cancel_if_unwanted(call)
-            return
-        if releases:
-            self._give_back_each(call.exports)
-        question = call.question
-        self._forget(call)
-        if question is not None:
-            question.call = None
-            if question.is_returned:
-                self.finish_if_unused(question)
-            elif not question.pipelines:
-                # The peer is told that its call is cancelled.
-                question.is_finished = True
-                self._out.append(encode_finish(question.id))
-
-    def cancel_if_unwanted(self, call: PendingCall) -> None:
-        """Cancel a call that was finished before its answer, unless others wait for that."""
-        if call.is_awaited:
-            return
-        if call.waits_for is not None:
-            promise, call.waits_for = call.waits_for, None
-            promise.waiting.remove(call)
-            self._waiting_bytes -= call.size
-            self.fail(call, NO_CAPABILITY)
-            owner = promise.call
-            if owner is not None and owner.is_finished and not owner.is_returned:
-                self.cancel_if_unwanted(owner)
-        elif call.is_running:
-            self._ready.append(call)
-        elif call.question is not None:
-            question, call.question = call.question, None
-            question.call, question.is_open, question.purpose = None, False, Purpose.TAIL
-            if question.taken is not None:
-                self._leave(question)
-            else:
-                # Its Return comes all the same.
-                question.is_finished = True
-                self._out.append(encode_finish(question.id))
-            self.fail(call, NO_CAPABILITY)
 
 
 def _copied(content: StructTuple) -> StructTuple:

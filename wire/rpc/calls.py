@@ -24,8 +24,8 @@ from capnp_rig.wire.errors import MalformedMessage
 from capnp_rig.wire.rpc.messages import RemoteError
 
 if TYPE_CHECKING:
-    from capnp_rig.wire.rpc.capabilities import Node, Pipeline, Promise
     from capnp_rig.wire.rpc.events import Answered, Failed, Unreadable
+    from capnp_rig.wire.rpc.nodes import Node, Pipeline, Promise
 
 
 class Asked(Enum):

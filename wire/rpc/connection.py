@@ -17,15 +17,15 @@ and here the loop. What passes no capabilities, and is in a layout that is known
 loop.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple
-from capnp_rig.wire.errors import EncodeError, RemoteProtocolError
-from capnp_rig.wire.rpc.answers import Answering
+from capnp_rig.wire.errors import RemoteProtocolError
 from capnp_rig.wire.rpc.calls import Asked, Asking, PendingCall
-from capnp_rig.wire.rpc.capabilities import CapabilityTable, Hosted, OpenPromise
+from capnp_rig.wire.rpc.capabilities import OpenPromise
+from capnp_rig.wire.rpc.deliveries import Deliveries
 from capnp_rig.wire.rpc.events import (
     Answered,
     Answers,
@@ -65,7 +65,7 @@ from capnp_rig.wire.rpc.messages import (
     Tag,
     Unimplemented,
 )
-from capnp_rig.wire.rpc.tables import Delivery
+from capnp_rig.wire.rpc.nodes import Hosted
 
 __all__ = [
     "Answered",
@@ -91,7 +91,7 @@ _CALL, _RETURN, _FINISH = int(Tag.CALL), int(Tag.RETURN), int(Tag.FINISH)
 _RELEASE = int(Tag.RELEASE)
 
 
-class Connection(Answering):
+class Connection(Deliveries):
     """One end of a connection: it calls the peer's objects, and answers calls to ours.
 
     `bootstrap` is the object that the peer may ask for, None for none; any object may be hosted, it
@@ -110,13 +110,10 @@ class Connection(Answering):
     __slots__ = (
         "_loop_rules",
         "_loop_state",
-        "inline_calls",
     )
 
     def __init__(self, limits: Limits | None = None, bootstrap: Any = None) -> None:
         super().__init__(limits or Limits(), bootstrap)
-        # How many calls were answered on the spot, exact whenever an event is handed out.
-        self.inline_calls = 0
         # What the loop uses, always the same objects: two attributes are quicker than many.
         self._loop_state = (
             *(self._decoder, self._answers, self._questions, self._exports, self._out),
@@ -273,67 +270,8 @@ class Connection(Answering):
         finally:
             self.inline_calls += uncounted - calls_left
             decoder.keep(buffer, at, size)
-
-    def _drain(self) -> Iterator[Event]:
-        """Deliver what is ready: events, and calls to objects of ours."""
-        ready = self._ready
-        answered = 0
-        while ready:
-            event = ready.popleft()
-            if isinstance(event, (Answered, Failed, Unreadable)):
-                if self._is_reported(event):
-                    yield event
-                continue
-            if isinstance(event, PendingCall):
-                # It may have been answered meanwhile.
-                if event.is_running:
-                    yield Cancelled(event.id)
-                continue
-            if not isinstance(event, Delivery):
-                yield event
-                continue
-            node, call = event.node, event.call
-            if call.is_finished and not call.is_awaited:
-                self.fail(call, RemoteError("the call was cancelled"))
-                continue
-            # They are the owner's now, and so are the capabilities in them.
-            params, call.params = call.params, None
-            if params is not None and call.capabilities:
-                params[0].capabilities = CapabilityTable.of(call.capabilities)
-            else:
-                self.drop_all(call.capabilities)
-            call.capabilities = ()
-            call.is_running = True
-            method = node.inline.get((call.interface_id, call.method_id))
-            if method is None:
-                yield Called(call.id, call.interface_id, call.method_id, params, node.target)
-                continue
-            self._answer_call(call, method(params))
-            self.inline_calls += 1
-            answered += 1
-        if answered:
-            yield Answers()
-
-    def _answer_call(
-        self, call: PendingCall, outcome: EncodedTuple | ResultsWith | RemoteError
-    ) -> None:
-        """Answer a call that is in the table with the outcome of an inline method."""
-        if isinstance(outcome, RemoteError):
-            self.fail(call, outcome)
-            return
-        capabilities: Sequence[Any] = ()
-        if isinstance(outcome, ResultsWith):
-            capabilities, outcome = outcome.capabilities, outcome.results
-        results = outcome
-        nodes = self.hold_each(capabilities)
-        try:
-            if results[2] + RESULTS_HEAD_WORDS > self._max_words:
-                raise EncodeError(self._too_large(results[2] + RESULTS_HEAD_WORDS))  # noqa: TRY301
-            self._succeed(call, results, nodes)
-        except EncodeError as error:
-            self.fail(call, RemoteError(str(error)))
-        finally:
-            self.drop_all(nodes)
+            if ready:
+                self._detach_ready()
 
     def _answer(self, question_id: int, outcome: EncodedTuple | ResultsWith | RemoteError) -> int:
         """Queue the outcome of an inline method; return how many words of results it has."""

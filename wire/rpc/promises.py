@@ -10,18 +10,6 @@ from collections import deque
 
 from capnp_rig.wire.errors import RemoteProtocolError, TableFull
 from capnp_rig.wire.rpc.calls import PendingCall
-from capnp_rig.wire.rpc.capabilities import (
-    CIRCULAR,
-    DROPPED,
-    Broken,
-    Import,
-    Node,
-    Pipeline,
-    Promise,
-    Remote,
-    settled,
-    strictly,
-)
 from capnp_rig.wire.rpc.capability_encoder import encode_disembargo, encode_resolve
 from capnp_rig.wire.rpc.events import Limits
 from capnp_rig.wire.rpc.messages import (
@@ -34,6 +22,18 @@ from capnp_rig.wire.rpc.messages import (
     RemoteError,
     Resolve,
     Target,
+)
+from capnp_rig.wire.rpc.nodes import (
+    CIRCULAR,
+    DROPPED,
+    Broken,
+    Import,
+    Node,
+    Pipeline,
+    Promise,
+    Remote,
+    settled,
+    strictly,
 )
 from capnp_rig.wire.rpc.tables import Tables
 

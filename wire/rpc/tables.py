@@ -12,9 +12,13 @@ from typing import Any
 from capnp_rig.wire.encoding.pointers import Buffer
 from capnp_rig.wire.errors import RemoteProtocolError, TableFull, UnusableCapability
 from capnp_rig.wire.rpc.calls import Asked, Asking, PendingCall, Question
-from capnp_rig.wire.rpc.capabilities import (
+from capnp_rig.wire.rpc.capabilities import Capability
+from capnp_rig.wire.rpc.capability_encoder import encode_release, encode_resolve
+from capnp_rig.wire.rpc.events import Event, Limits, Released
+from capnp_rig.wire.rpc.inline_methods import NO_METHODS, InlineMethods
+from capnp_rig.wire.rpc.messages import CapKind, Descriptor, RemoteError, Target
+from capnp_rig.wire.rpc.nodes import (
     Broken,
-    Capability,
     Exported,
     Hosted,
     Import,
@@ -23,10 +27,6 @@ from capnp_rig.wire.rpc.capabilities import (
     Promise,
     settled,
 )
-from capnp_rig.wire.rpc.capability_encoder import encode_release, encode_resolve
-from capnp_rig.wire.rpc.events import Event, Limits, Released
-from capnp_rig.wire.rpc.inline_methods import NO_METHODS, InlineMethods
-from capnp_rig.wire.rpc.messages import CapKind, Descriptor, RemoteError, Target
 from capnp_rig.wire.rpc.stream import Stream
 
 _HOSTED_THERE = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE, CapKind.THIRD_PARTY_HOSTED}
@@ -138,17 +138,20 @@ class Tables(Stream):
         An object that is a capability in a message, or the target of a `call`, need not be hosted
         before.
         """
-        node = self._hosted.get(id(target)) or self._new_host(target, inline)
+        node = self._hosted.get(id(target)) or self._new_host(target)
+        if inline is not NO_METHODS:
+            node.inline = inline
         return Capability(self.hold(node))
 
-    def _new_host(self, target: Any, inline: InlineMethods = NO_METHODS) -> Hosted:
-        node = self._hosted[id(target)] = Hosted(self, target, inline)
+    def _new_host(self, target: Any) -> Hosted:
+        node = self._hosted[id(target)] = Hosted(self, target)
         return node
 
     def unhost(self, node: Hosted) -> None:
         """Forget an object of ours."""
-        del self._hosted[id(node.target)]
-        self._ready.append(Released(node.target))
+        # None after the end.
+        if self._hosted.pop(id(node.target), None) is not None:
+            self._ready.append(Released(node.target))
 
     def node_of(self, capability: Any) -> Node:
         """Return where a capability leads: one of this connection, or an object of ours.
