@@ -14,17 +14,19 @@ RPC = load_rpc()
 Descriptor = tuple[Any, ...]
 
 
-def fill_table(payload: Any, table: Sequence[Descriptor], *, pointers: int | None = None) -> None:
-    """Fill a payload with a struct whose pointers are the capabilities of `table`."""
-    for place, (kind, *rest) in zip(payload.init("capTable", len(table)), table, strict=True):
-        if kind == "none":
-            place.none = None
-        elif kind == "receiverAnswer":
-            fill_answer(place.init(kind), *rest)
-        elif kind == "thirdPartyHosted":
-            place.init(kind).vineId = rest[0]
-        else:
-            setattr(place, kind, rest[0])
+def fill_table(payload: Any, table: Sequence[Descriptor]) -> None:
+    for place, descriptor in zip(payload.init("capTable", len(table)), table, strict=True):
+        fill_descriptor(place, descriptor)
+
+
+def fill_descriptor(place: Any, descriptor: Descriptor) -> None:
+    kind, *rest = descriptor
+    if kind == "receiverAnswer":
+        fill_answer(place.init(kind), *rest)
+    elif kind == "thirdPartyHosted":
+        place.init(kind).vineId = rest[0]
+    else:
+        setattr(place, kind, rest[0] if rest else None)
 
 
 def fill_answer(answer: Any, question_id: int, path: Sequence[int] = ()) -> None:
@@ -100,10 +102,8 @@ def resolve(promise_id: int, descriptor: Descriptor | str) -> bytes:
     body.promiseId = promise_id
     if isinstance(descriptor, str):
         body.init("exception").reason = descriptor
-    elif descriptor[0] == "receiverAnswer":
-        fill_answer(body.init("cap").init("receiverAnswer"), *descriptor[1:])
     else:
-        setattr(body.init("cap"), *descriptor)
+        fill_descriptor(body.init("cap"), descriptor)
     return encoded(build)
 
 

@@ -149,8 +149,8 @@ class Tables(Stream):
 
     def unhost(self, node: Hosted) -> None:
         """Forget an object of ours."""
-        # None after the end.
-        if self._hosted.pop(id(node.target), None) is not None:
+        # After the end it has been told already, or never hosted.
+        if self._hosted.pop(id(node.target), None) is not None and not self._ended:
             self._ready.append(Released(node.target))
 
     def node_of(self, capability: Any) -> Node:
