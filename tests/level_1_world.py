@@ -239,11 +239,12 @@ class World:
                 truths.append(target.truth)
                 continue
             # Many go back to where they came from, or are not known yet.
-            theirs = [each for each in side.references[1:] if self.is_theirs(side, each)]
-            unknown = [each for each in side.references if each.truth.end.target is None]
-            found = {3: theirs, 4: theirs[-2:], 5: unknown}.get(kind) or side.references
+            usable = [each for each in side.references if self.may_become(each.truth, bound)]
+            theirs = [each for each in usable if each.number > 4 and self.is_theirs(side, each)]
+            unknown = [each for each in usable if each.truth.end.target is None]
+            found = {3: theirs, 4: theirs[-2:], 5: unknown[-4:]}.get(kind) or usable
             reference = pick_of(found, pick)
-            if kind == 1 or reference is None or not self.may_become(reference.truth, bound):
+            if kind == 1 or reference is None:
                 capabilities.append(None)
                 truths.append(None)
             else:
