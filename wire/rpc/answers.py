@@ -1,6 +1,5 @@
 """The answers of a connection: results and errors that leave."""
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,7 +78,7 @@ class Answers(Outcomes):
         # Why the last calls failed whose answers are forgotten: the peer may pipeline on one before
         # it hears of that.
         self._failures: dict[int, RemoteError] = {}
-        self._given: deque[_Given] = deque()
+        self._given: list[_Given] = []
 
     @property
     def calls_in_flight(self) -> int:
@@ -360,14 +359,14 @@ class Answers(Outcomes):
         # One after the other: these may answer a call whose results are taken, too.
         if len(self._given) > 1:
             return
-        while self._given:
-            question, error, content, nodes = self._given[0]
+        # It grows meanwhile.
+        for question, error, content, nodes in self._given:
             if error is None:
                 self._hand_over(question, content, nodes)
             else:
                 self._fail_question(question, error)
             self._free_if_over(question)
-            self._given.popleft()
+        self._given.clear()
 
     def relay(
         self, call: PendingCall, content: StructTuple | None, nodes: Sequence[Node | None]

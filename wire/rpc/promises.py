@@ -6,8 +6,6 @@ ours. Calls that were sent to it come back over the peer; later ones would be de
 they wait, in a promise of ours, until a Disembargo has come back on the same way.
 """
 
-from collections import deque
-
 from capnp_rig.wire.errors import RemoteProtocolError, TableFull
 from capnp_rig.wire.rpc.calls import PendingCall
 from capnp_rig.wire.rpc.capability_encoder import encode_disembargo, encode_resolve
@@ -46,15 +44,13 @@ class Promises(Tables):
 
     __slots__ = (
         "_embargoes",
-        "_is_resolving",
         "_next_embargo",
         "_resolving",
     )
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        self._resolving: deque[tuple[Promise, Node]] = deque()
-        self._is_resolving = False
+        self._resolving: list[tuple[Promise, Node]] = []
         self._embargoes: dict[int, tuple[Promise, Node]] = {}
         self._next_embargo = 0
 
@@ -84,14 +80,14 @@ class Promises(Tables):
         self.hold(promise)
         self._resolving.append((promise, self.hold(node)))
         # One after the other: a peer can make calls wait for each other in long chains.
-        if not self._is_resolving:
-            self._is_resolving = True
-            while self._resolving:
-                promise, node = self._resolving.popleft()
-                self._resolve_now(promise, settled(node))
-                self.drop(node)
-                self.drop(promise)
-            self._is_resolving = False
+        if len(self._resolving) > 1:
+            return
+        # It grows meanwhile.
+        for resolved, target in self._resolving:
+            self._resolve_now(resolved, settled(target))
+            self.drop(target)
+            self.drop(resolved)
+        self._resolving.clear()
 
     def break_promise(self, promise: Promise) -> None:
         """Let a promise that was forgotten become nothing."""

@@ -77,7 +77,7 @@ class Tables(Stream):
         self._ready: deque[Event | Delivery | PendingCall] = deque()
         self._releases: dict[int, int] = {}
         # Promises of which nobody is left who could resolve them.
-        self.forgotten: deque[Promise] = deque()
+        self.forgotten: list[Promise] = []
         self._unheld: list[Node] = []
         self._is_forgetting = False
         # What has to follow the message that is being written.
@@ -304,11 +304,11 @@ class Tables(Stream):
 
     def _collect(self) -> None:
         while self.forgotten:
-            promise = self.forgotten.popleft()
+            promise = self.forgotten.pop()
             if promise.next is None:
                 self.break_promise(promise)
         while self.garbage:
-            node = self.garbage.popleft()
+            node = self.garbage.pop()
             if node is not None:
                 self.drop(node)
         releases, self._releases = self._releases, {}
