@@ -5,6 +5,7 @@ from typing import Any
 
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import (
+    NESTING_LIMIT,
     TRAVERSAL_LIMIT_WORDS,
     Message,
     StructTuple,
@@ -330,6 +331,10 @@ class Answers(Outcomes):
             return self._result(call, path)
         promise = call.promises.get(path)
         if promise is None:
+            if len(path) > NESTING_LIMIT:
+                return Broken(self, NO_CAPABILITY)
+            if len(call.promises) >= self._limits.max_pipelined:
+                return Broken(self, self._too_many_wait())
             promise = call.promises[path] = Promise(self, call)
             self.hold(promise)
         return promise

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 from typing import NamedTuple
 
 from capnp_rig.wire.encoding.pointers import (
@@ -377,9 +378,20 @@ def _read_outcome(body: StructAt) -> Outcome:
     raise MalformedMessage(f"message has a return of kind {which}, which was not asked for")
 
 
+# In one message, so that a hostile one of 4 MiB does not take half a second to read.
+MAX_CAPABILITIES = 16_384
+
+
 def _read_table(payload: StructAt) -> tuple[Descriptor, ...]:
     table = payload.pointer(1)
-    return () if table is None else tuple(map(_read_descriptor, _structs(table)))
+    found = (
+        ()
+        if table is None
+        else tuple(islice(map(_read_descriptor, _structs(table)), MAX_CAPABILITIES + 1))
+    )
+    if len(found) > MAX_CAPABILITIES:
+        raise MalformedMessage(f"message has more than {MAX_CAPABILITIES} capabilities")
+    return found
 
 
 def _read_descriptor(descriptor: StructAt) -> Descriptor:

@@ -65,15 +65,18 @@ class Promises(Tables):
         """Let a call wait for a promise; one too many fails."""
         limits = self._limits
         if len(promise.waiting) >= limits.max_pipelined:
-            reason = f"more than {limits.max_pipelined} calls wait for one answer"
+            self.fail(call, self._too_many_wait())
         elif self._waiting_bytes + call.size > limits.max_waiting_bytes:
             reason = f"more than {limits.max_waiting_bytes} bytes wait for answers"
+            self.fail(call, RemoteError(reason, ExceptionType.OVERLOADED))
         else:
             self._waiting_bytes += call.size
             call.waits_for = promise
             promise.waiting.append(call)
-            return
-        self.fail(call, RemoteError(reason, ExceptionType.OVERLOADED))
+
+    def _too_many_wait(self) -> RemoteError:
+        reason = f"more than {self._limits.max_pipelined} calls wait for one answer"
+        return RemoteError(reason, ExceptionType.OVERLOADED)
 
     def resolve(self, promise: Promise, node: Node) -> None:
         """Let a promise become a node; deliver what waits, and tell the peer."""

@@ -362,6 +362,30 @@ def test_calls_that_wait_are_limited_and_so_are_their_bytes() -> None:
         )
 
 
+def test_parts_of_one_answer_are_limited() -> None:
+    connection = serving(Limits(max_pipelined=2))
+    called(connection, call(1, export=0))
+    parts: list[tuple[Any, ...]] = [("receiverAnswer", 1, (index,)) for index in range(3)]
+    event = called(connection, call(2, export=0, table=[*parts, ("receiverAnswer", 1, (0,) * 65)]))
+    found = [each and each.error for each in capabilities(event)]
+    assert found[:2] == [None, None]
+    assert [each.reason for each in found[2:] if each] == [
+        "more than 2 calls wait for one answer",
+        "pipelined call on an answer that holds no capability",
+    ]
+
+
+def test_capabilities_of_one_message_are_limited() -> None:
+    table = (1 | 7 << 32 | 40_000 << 35).to_bytes(8, "little")
+    tag = (20_000 << 2 | 1 << 32 | 1 << 48).to_bytes(8, "little")
+    words = (1 << 32 | 1 << 48, 3, 2 << 32 | 1 << 48, 0, 0, 2 << 48, 0)
+    frame = b"".join(word.to_bytes(8, "little") for word in words) + table + tag + bytes(320_000)
+    ended = only(
+        serving().receive_data(bytes(4) + (len(frame) // 8).to_bytes(4, "little") + frame), Ended
+    )
+    assert str(ended.error) == "message has more than 16384 capabilities"
+
+
 # --- methods that are answered on the spot -------------------------------------------------
 
 
