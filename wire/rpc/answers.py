@@ -219,6 +219,9 @@ class Answers(Outcomes):
         words = results[2] + RESULTS_HEAD_WORDS + table_room(nodes)
         if words > self._large_words:
             self._take_large(words)
+        if not (nodes or call.keeps_params or call.promises):
+            self._out += encode_results(call.id, results)
+            return
         # Before anything is counted: each of these may be an export, too.
         self._check_room(nodes, more=sum(isinstance(node, Pipeline) for node in nodes))
         nodes = [self.follow(node) if isinstance(node, Pipeline) else node for node in nodes]

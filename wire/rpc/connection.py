@@ -225,8 +225,11 @@ class Connection(Deliveries):
                             content = layout.content_in(buffer, start, budget_words)
                         event = self._called(question_id, interface_id, method_id, content, node)
                     else:
-                        # A promise of ours, or a call that fails.
-                        self._handle_again(buffer, start, size)
+                        # A promise of ours, a part of an answer, or a call that fails.
+                        if content is None:
+                            content = layout.content_in(buffer, start, budget_words)
+                        call = PendingCall(question_id, interface_id, method_id, content)
+                        self._take_call(call, layout.target_in(target))
                 elif kind == _RETURN:
                     (question_id,) = id_at(buffer, start + layout.body)
                     if questions.get(question_id) is _WAITING:
@@ -326,7 +329,7 @@ class Connection(Deliveries):
         """Take a message; what it brings about is in `_ready`."""
         match decoded:
             case Call():
-                self._take_call(message, decoded)
+                self._read_call(message, decoded)
             case Return():
                 self._take_return(decoded)
             case Finish(question_id, releases):

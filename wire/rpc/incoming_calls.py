@@ -33,6 +33,7 @@ from capnp_rig.wire.rpc.message_encoder import (
 from capnp_rig.wire.rpc.messages import (
     Call,
     CapKind,
+    Descriptor,
     ExceptionType,
     ImportedCap,
     RemoteError,
@@ -58,44 +59,56 @@ class IncomingCalls(Answers):
 
     __slots__ = ()
 
-    def _take_call(self, message: Message, decoded: Call) -> None:
-        """Take a call that is not plain, or not in a layout that is known."""
-        number = decoded.question_id
+    def _read_call(self, message: Message, decoded: Call) -> None:
+        """Take a call that is in no layout: with capabilities, or results to stay here."""
         if decoded.results_to not in {ResultsTo.CALLER, ResultsTo.YOURSELF}:
             self._echo_unimplemented(message)
             return
-        if number in self._answers:
-            raise RemoteProtocolError(f"question {number} is already in use")
-        target = self.hold(self._target_node(decoded.target))
-        self._take_call_of(strictly(target), decoded)
-        self.drop(target)
-
-    def _take_call_of(self, node: Node, decoded: Call) -> None:
-        number = decoded.question_id
-        try:
-            params = content_of(decoded.params)
-        except MalformedMessage as malformed:
-            node, params = Broken(self, RemoteError(str(malformed))), None
-        if isinstance(node, Broken):
-            # Nothing is taken from the table: the Return gives all of that back.
-            self._refuse(number, node.error, is_redirected=bool(decoded.results_to))
-            return
-        is_inline = (decoded.interface_id, decoded.method_id) in node.inline
-        if self._in_flight >= self._max_in_flight and not is_inline:
-            self._refuse(number, self._overloaded(), is_redirected=bool(decoded.results_to))
-            return
-        if not is_inline:
-            self._check_answers()
-        if not isinstance(node, Hosted) and params is not None:
-            params = detached(params)
-        nodes = self._take_table(decoded.cap_table)
-        call = PendingCall(number, decoded.interface_id, decoded.method_id, params, nodes)
-        call.keeps_params = any(each.kind in _OF_THE_PEER for each in decoded.cap_table)
+        call = PendingCall(decoded.question_id, decoded.interface_id, decoded.method_id)
         call.is_redirected = decoded.results_to == ResultsTo.YOURSELF
-        if params is not None:
-            bounds = params[0].bounds
+        error = None
+        try:
+            call.params = content_of(decoded.params)
+        except MalformedMessage as malformed:
+            error = RemoteError(str(malformed))
+        self._take_call(call, decoded.target, decoded.cap_table, error)
+
+    def _take_call(
+        self,
+        call: PendingCall,
+        target: Target,
+        table: Sequence[Descriptor] = (),
+        error: RemoteError | None = None,
+    ) -> None:
+        """Take a call that is not answered on the spot; `error` is why it fails in any case."""
+        if call.id in self._answers:
+            raise RemoteProtocolError(f"question {call.id} is already in use")
+        holder = self.hold(self._target_node(target))
+        node = strictly(holder)
+        if error is None and isinstance(node, Broken):
+            error = node.error
+        is_inline = (call.interface_id, call.method_id) in node.inline
+        if error is None and self._in_flight >= self._max_in_flight and not is_inline:
+            error = self._overloaded()
+        if error is not None:
+            # Nothing is taken from the table: the Return gives all of that back.
+            self._refuse(call.id, error, is_redirected=call.is_redirected)
+        else:
+            if not is_inline:
+                self._check_answers()
+            self._deliver_new(call, node, table)
+        self.drop(holder)
+
+    def _deliver_new(self, call: PendingCall, node: Node, table: Sequence[Descriptor]) -> None:
+        if call.params is not None and not isinstance(node, Hosted):
+            # It may wait longer than the data stays.
+            call.params = detached(call.params)
+            bounds = call.params[0].bounds
             call.size = bounds[-1][1] - bounds[0][0]
-        self._answers[number] = call
+        if table:
+            call.capabilities = self._take_table(table)
+            call.keeps_params = any(each.kind in _OF_THE_PEER for each in table)
+        self._answers[call.id] = call
         self._in_flight += 1
         self.deliver(call, node)
 

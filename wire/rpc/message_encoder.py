@@ -1,4 +1,4 @@
-"""The messages that a Level 0 peer sends, as bytes.
+"""The messages without capabilities, as bytes; `capability_encoder` has the others.
 
 One layout per message, built by hand because it is fixed: a frame of one segment, which holds
 the table, the root pointer, Message (one data word with the discriminant, one pointer), then
@@ -81,7 +81,7 @@ def encode_call(
             0,
         )
     else:
-        assert not target.path, "Level 0 addresses bootstrap answers only"
+        assert not target.path, "a target with a path is for `capability_encoder`"
         head = _call_to_promise(
             0,
             words + 15,
