@@ -7,7 +7,6 @@ from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import (
     NESTING_LIMIT,
     TRAVERSAL_LIMIT_WORDS,
-    Message,
     StructTuple,
 )
 from capnp_rig.wire.errors import (
@@ -23,6 +22,7 @@ from capnp_rig.wire.rpc.calls import (
     capability_at,
     content_of_encoded,
     encoded_of_content,
+    shared_content,
 )
 from capnp_rig.wire.rpc.capability_encoder import (
     encode_results_with,
@@ -361,7 +361,7 @@ class Answers(Outcomes):
         question, call.taker = call.taker, None
         assert question is not None
         question.taken = None
-        copied = None if call.content is None else _copied(call.content)
+        copied = None if call.content is None else shared_content(call.content)
         held = [self._held(node) for node in call.nodes]
         self._given.append((question, call.error, copied, held))
         # One after the other: these may answer a call whose results are taken, too.
@@ -398,9 +398,3 @@ class Answers(Outcomes):
             for node in nodes:
                 if node is not None:
                     self.drop_strict(node)
-
-
-def _copied(content: StructTuple) -> StructTuple:
-    """Return the same struct in a message object of its own, which shares the bytes."""
-    message, *rest = content
-    return (Message(message.buffer, message.bounds), *rest)  # type: ignore[return-value]

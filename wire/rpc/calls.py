@@ -143,6 +143,12 @@ def content_of_encoded(encoded: EncodedTuple) -> StructTuple:
     return message, 0, len(data), 0, data_end, data_end, last, _DEPTH
 
 
+def shared_content(content: StructTuple) -> StructTuple:
+    """Return the same struct in a message object of its own, which shares the bytes."""
+    message, *rest = content
+    return (Message(message.buffer, message.bounds), *rest)  # type: ignore[return-value]
+
+
 class _SameTable(list[bytes]):
     """The parts of a copy whose capabilities keep their indexes."""
 

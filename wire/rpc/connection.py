@@ -258,8 +258,13 @@ class Connection(Deliveries):
                     yield event
                 if ready:
                     self.inline_calls += uncounted - calls_left
-                    uncounted = calls_left
-                    yield from self._drain()
+                    answered, words = yield from self._drain()
+                    uncounted = calls_left = calls_left - answered
+                    words_left -= words
+                    if calls_left <= 0 or words_left < 0:
+                        uncounted = calls_left = self._limits.inline_calls
+                        words_left = self._limits.inline_words
+                        yield Answers()
                 if self._ended:
                     return
             if ready:
@@ -286,8 +291,7 @@ class Connection(Deliveries):
             self._check_answers()
             call = self._answers[question_id] = PendingCall(question_id)
             self._in_flight += 1
-            self._answer_call(call, outcome)
-            return outcome.results[2] + RESULTS_HEAD_WORDS
+            return self._answer_call(call, outcome)
         words = outcome[2] + RESULTS_HEAD_WORDS
         if words > self._max_words:
             self._out += encode_exception(question_id, RemoteError(self._too_large(words)))

@@ -1,6 +1,6 @@
 """Deliveries: calls that wait no longer, and the events that are ready."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from capnp_rig.wire.encoding.encoded import EncodedTuple
@@ -10,7 +10,6 @@ from capnp_rig.wire.rpc.calls import PendingCall
 from capnp_rig.wire.rpc.capabilities import CapabilityTable
 from capnp_rig.wire.rpc.events import (
     Answered,
-    Answers,
     Called,
     Cancelled,
     Event,
@@ -35,10 +34,13 @@ class Deliveries(IncomingCalls):
         # How many calls were answered on the spot, exact whenever an event is handed out.
         self.inline_calls = 0
 
-    def _drain(self) -> Iterator[Event]:
-        """Deliver what is ready: events, and calls to objects of ours."""
+    def _drain(self) -> Generator[Event, None, tuple[int, int]]:
+        """Deliver what is ready: events, and calls to objects of ours.
+
+        Return how many of these were answered on the spot, and the words of their results.
+        """
         ready = self._ready
-        answered = 0
+        answered = words = 0
         while ready:
             event = ready.popleft()
             if isinstance(event, (Answered, Failed, Unreadable)):
@@ -69,19 +71,18 @@ class Deliveries(IncomingCalls):
             if method is None:
                 yield Called(call.id, call.interface_id, call.method_id, params, node.target)
                 continue
-            self._answer_call(call, method(params))
+            words += self._answer_call(call, method(params))
             self.inline_calls += 1
             answered += 1
-        if answered:
-            yield Answers()
+        return answered, words
 
     def _answer_call(
         self, call: PendingCall, outcome: EncodedTuple | ResultsWith | RemoteError
-    ) -> None:
-        """Answer a call that is in the table with the outcome of an inline method."""
+    ) -> int:
+        """Answer a call in the table as an inline method says; return the words of its results."""
         if isinstance(outcome, RemoteError):
             self.fail(call, outcome)
-            return
+            return 0
         capabilities: Sequence[Any] = ()
         if isinstance(outcome, ResultsWith):
             capabilities, outcome = outcome.capabilities, outcome.results
@@ -95,6 +96,7 @@ class Deliveries(IncomingCalls):
             self.fail(call, RemoteError(str(error)))
         finally:
             self.drop_all(nodes)
+        return results[2] + RESULTS_HEAD_WORDS
 
     def _detach_ready(self) -> None:
         """Copy what is ready and not handed out yet: the data that it is in may change now."""

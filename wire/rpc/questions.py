@@ -207,6 +207,7 @@ class Questions(Promises):
                 # Of no message, so that nobody has to be told of its end.
                 question.is_returned = question.is_finished = True
                 call = PendingCall(~question.id, *method, content_of_encoded(params), nodes)
+                call.size = 8 * params[2]
                 self._answers[call.id] = question.call = call
                 nodes = []
                 node.take(call)

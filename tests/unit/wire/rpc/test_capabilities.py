@@ -25,6 +25,7 @@ from capnp_rig.wire.errors import (
 from capnp_rig.wire.rpc.capabilities import Capability
 from capnp_rig.wire.rpc.connection import (
     Answered,
+    Answers,
     Called,
     Cancelled,
     Connection,
@@ -413,6 +414,33 @@ def test_an_inline_method_may_return_capabilities_and_be_that_of_one() -> None:
     held[0].release()
     finish = message("finish", questionId=1, releaseResultCaps=True)
     assert connection.receive_data(finish) == [Released("session")]
+
+
+def test_a_batch_of_calls_that_were_not_plain_stops_too() -> None:
+    method = {"interface_id": METHOD[0], "method_id": METHOD[1]}
+    for limits, stops in ((Limits(inline_calls=3), 2), (Limits(inline_words=25), 2), (None, 0)):
+        connection = serving(limits)
+        frames = [call(number, export=0, table=[("none",)], **method) for number in range(1, 8)]
+        inline = {METHOD: lambda _: (1, [bytes(8)], 1)}
+        events = list(connection.events(b"".join(frames), inline))
+        assert events == [Answers()] * stops
+        assert len(sent(connection)) == 7
+
+
+def test_what_is_not_handed_out_yet_outlives_its_data() -> None:
+    connection, main = calling()
+    question_id = connection.call(main, *METHOD, pointers(1), ["callback"])
+    data = bytearray(results(question_id, [("senderHosted", 3)]))
+    events = connection.events(memoryview(data))
+    assert next(events) == Released("callback")
+    # The owner stops here, and its buffer is filled anew.
+    events.close()
+    data[:] = bytes(len(data))
+    answered: Answered = only(connection.receive_data(b""), Answered)
+    assert answered.content is not None
+    message_of, _, _, _, _, first, last, _ = answered.content
+    assert bytes(message_of.buffer[first:last]) == (3).to_bytes(8, "little")
+    assert capability(answered).is_settled
 
 
 def test_an_inline_method_may_return_too_much() -> None:
