@@ -47,7 +47,10 @@ class ClientConnection(Connection):
         Raises:
             LocalProtocolError: The connection has ended, or has no bootstrap interface.
         """
-        error = None if self.main.is_direct else self.main.error
-        if error is not None:
-            raise LocalProtocolError(f"no bootstrap interface: {error.reason}")
-        return super().call(self.main, interface_id, method_id, params, capabilities)
+        main = self.main
+        if not main.is_direct:
+            main.settle()
+            error = main.error
+            if error is not None:
+                raise LocalProtocolError(f"no bootstrap interface: {error.reason}")
+        return super().call(main, interface_id, method_id, params, capabilities)

@@ -66,6 +66,7 @@ from capnp_rig.wire.rpc.messages import (
     Unimplemented,
 )
 from capnp_rig.wire.rpc.nodes import Hosted
+from capnp_rig.wire.rpc.tables import HOSTED_HERE
 
 __all__ = [
     "Answered",
@@ -366,11 +367,9 @@ class Connection(Deliveries):
         """Take back a message of ours that the peer does not know."""
         if echo.tag == Tag.RESOLVE:
             # As if it had released what the promise has become.
-            if echo.resolution is not None and echo.resolution.kind in {1, 2}:
+            if echo.resolution is not None and echo.resolution.kind in HOSTED_HERE:
                 self._give_back(echo.resolution.id, 1)
-        elif echo.question_id is not None:
-            self._take_unimplemented(echo.question_id)
-        elif echo.tag == Tag.RETURN:
+        elif echo.question_id is None or not self._take_unimplemented(echo.question_id):
             raise RemoteProtocolError("the peer does not implement a message it needs")
 
     def _clear(self) -> None:

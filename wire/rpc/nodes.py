@@ -95,7 +95,7 @@ class Exported(Node):
     def unexport(self, count: int) -> None:
         """Count references that the peer gave back."""
         self.references -= count
-        if not self.references:
+        if count and not self.references:
             self.tables.remove_export(self.export_id)
             self.tables.drop(self)
 

@@ -199,17 +199,17 @@ class Outcomes(Questions):
         if call.is_returned:
             self.give_to_taker(call)
 
-    def _take_unimplemented(self, number: int) -> None:
-        """Take back a question that the peer does not know."""
+    def _take_unimplemented(self, number: int) -> bool:
+        """Take back a question that the peer does not know; return whether it was asked."""
         state = self._questions.get(number)
         if state is _CANCELLED:
             del self._questions[number]
             self._free_ids.append(number)
-            return
+            return True
         if state is _WAITING:
             state = self._questions[number] = Question(number, Purpose.EVENT)
         if not isinstance(state, Question) or state.is_returned:
-            return
+            return False
         self._give_back_each(state.exports)
         if not state.is_finished:
             self._fail_question(state, _UNIMPLEMENTED)
@@ -217,6 +217,7 @@ class Outcomes(Questions):
             pipeline.address = None
         state.is_returned = state.is_finished = True
         self._free_if_over(state)
+        return True
 
     # --- what the layers above do
 

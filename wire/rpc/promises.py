@@ -218,7 +218,7 @@ class Promises(Tables):
             target = self._take_descriptor(outcome)
             comes_back = outcome.kind in COMING_BACK
         if target is None:
-            target = self.hold(Broken(self, RemoteError("the promise was resolved to nothing")))
+            raise RemoteProtocolError(f"promise {message.promise_id} was resolved to nothing")
         # It may have been released meanwhile.
         if promise is not None and promise.is_promise and promise.next is None:
             self.become(promise, target, comes_back=comes_back)

@@ -30,7 +30,7 @@ from capnp_rig.wire.rpc.nodes import (
 from capnp_rig.wire.rpc.stream import Stream
 
 _HOSTED_THERE = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE, CapKind.THIRD_PARTY_HOSTED}
-_HOSTED_HERE = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE}
+HOSTED_HERE = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE}
 
 
 class Delivery:
@@ -203,8 +203,6 @@ class Tables(Stream):
         Raises:
             RemoteProtocolError: It has not so many.
         """
-        if not count:
-            return
         node = self._exports.get(export_id)
         if node is None or count > node.references:
             raise RemoteProtocolError(f"release of export {export_id}, {count} times, is too much")
@@ -223,7 +221,7 @@ class Tables(Stream):
         table = [None if node is None else self._known(node) for node in nodes]
         self._check_room(table)
         found = [Descriptor(CapKind.NONE) if node is None else node.describe() for node in table]
-        return found, [each.id for each in found if each.kind in _HOSTED_HERE]
+        return found, [each.id for each in found if each.kind in HOSTED_HERE]
 
     def _known(self, node: Node) -> Node:
         """Return what the peer knows that a node has become."""

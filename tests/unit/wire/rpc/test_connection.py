@@ -275,7 +275,6 @@ def test_an_unimplemented_question_fails() -> None:
     bootstrap = RPC.Message.new_message()
     bootstrap.init("unimplemented").init("bootstrap").questionId = 0
     assert client.receive_data(bootstrap.to_bytes()) == [BootstrapFailed(error)]
-    assert client.receive_data(unimplemented_call(77)) == []
     assert not server.ended
 
 
@@ -447,9 +446,9 @@ def test_a_level_3_disembargo_is_echoed() -> None:
 def test_an_unimplemented_message_ends_the_server() -> None:
     echo = RPC.Message.new_message()
     echo.init("unimplemented").init("return")
-    reason = ended_with(connected_server(), echo.to_bytes())
-    assert reason == "the peer does not implement a message it needs"
-    assert connected_server().receive_data(unimplemented_call(3)) == []
+    for data in (echo.to_bytes(), unimplemented_call(3)):
+        reason = ended_with(connected_server(), data)
+        assert reason == "the peer does not implement a message it needs"
 
 
 def test_results_for_others_are_not_implemented() -> None:

@@ -283,13 +283,19 @@ def test_a_promise_becomes_another_object_of_the_peer() -> None:
 def test_a_promise_breaks() -> None:
     for outcome, reason in (
         ("never", "never"),
-        (("none", None), "the promise was resolved to nothing"),
         (("senderPromise", 5), "the promise was resolved to itself"),
     ):
         connection = serving()
         promise = promised(connection)
         connection.receive_data(resolve(5, outcome))
         assert promise.error == RemoteError(reason)
+
+
+def test_a_promise_does_not_become_nothing() -> None:
+    connection = serving()
+    promised(connection)
+    ended = only(connection.receive_data(resolve(5, ("none",))), Ended)
+    assert str(ended.error) == "promise 5 was resolved to nothing"
 
 
 def test_chains_of_promises_are_as_long_as_the_peer_likes() -> None:
