@@ -51,6 +51,8 @@ class Purpose(Enum):
     # They are the results of a call of the peer: it has them already, or gets them from here.
     TAIL = auto()
     RELAY = auto()
+    # Only what was pipelined from it counts.
+    NOTHING = auto()
 
 
 class Question:

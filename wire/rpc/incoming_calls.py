@@ -195,7 +195,7 @@ class IncomingCalls(Answers):
             self._resolve_promises(call)
             if call.is_finished:
                 # It was given up while it waited, but calls on its answer were not.
-                self._cancel_question(question)
+                question.purpose = Purpose.NOTHING
             return
         is_tail = not (call.is_redirected or call.is_finished)
         question = self._ask(Purpose.TAIL if is_tail else Purpose.RELAY)
@@ -274,7 +274,7 @@ class IncomingCalls(Answers):
     def _recall(self, call: PendingCall, question: Question) -> None:
         """Give up what was sent on."""
         question.call = call.question = None
-        question.is_open, question.purpose = False, Purpose.TAIL
+        question.is_open, question.purpose = False, Purpose.NOTHING
         if question.taken is not None:
             self._leave(question)
         else:

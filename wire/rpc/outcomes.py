@@ -140,7 +140,7 @@ class Outcomes(Questions):
         self, question: Question, root: Pointer | None, nodes: Sequence[Node | None]
     ) -> None:
         """Take results and the holds on their nodes."""
-        if question.purpose is not Purpose.TAIL:
+        if question.purpose not in {Purpose.TAIL, Purpose.NOTHING}:
             try:
                 content = content_of(root)
             except MalformedMessage as error:
@@ -195,6 +195,9 @@ class Outcomes(Questions):
         assert isinstance(call, PendingCall)
         for path, pipeline in list(question.pipelines.items()):
             self.become(pipeline, self.result_node(call, path), comes_back=True)
+        if not question.is_open:
+            # Nobody wants more than what was pipelined.
+            return
         question.taken, call.taker = call, question
         if call.is_returned:
             self.give_to_taker(call)

@@ -15,7 +15,9 @@ from capnp_rig.wire.rpc.connection import (
     Connection,
     Ended,
     Failed,
+    Limits,
     Released,
+    Unreadable,
 )
 from capnp_rig.wire.rpc.messages import RemoteError
 
@@ -520,3 +522,189 @@ def test_results_that_are_not_to_be_taken_end_the_connection(number: int) -> Non
     unasked = message("return", answerId=question_id, resultsSentElsewhere=None)
     ended = only(connection.receive_data(unasked), Ended)
     assert str(ended.error) == "the results were sent elsewhere, unasked"
+
+
+# --- calls that are sent on ----------------------------------------------------------------
+
+
+def test_results_that_are_to_stay_here_come_from_the_peer_first() -> None:
+    connection, main = calling()
+    question_id = ask(connection, main, "callback")
+    connection.data_to_send()
+    for number in (4, 5, 6):
+        called(connection, call(number, export=0, to="yourself"))
+        connection.tail_call(number, main, *METHOD, EMPTY_STRUCT)
+    # As usual calls: their results are needed here.
+    assert sent(connection) == [f"call {number} of export 7" for number in (1, 2, 3)]
+    connection.receive_data(results(1, [("senderHosted", 3)]) + exception(2, "no"))
+    assert sent(connection) == [
+        "return 4 resultsSentElsewhere",
+        "finish 1 keeping",
+        "return 5 resultsSentElsewhere",
+        "finish 2",
+    ]
+    answered = only(connection.receive_data(take_from(question_id, 4)), Answered)
+    ask(connection, capability(answered))
+    assert sent(connection) == ["finish 0", "call 0 of export 3"]
+    # The third is given up before it is answered.
+    connection.receive_data(message("finish", questionId=6))
+    assert sent(connection) == ["finish 3", "return 6 resultsSentElsewhere"]
+    connection.receive_data(results(3, [("senderHosted", 9)]))
+    for number in (4, 5):
+        connection.receive_data(message("finish", questionId=number))
+    capability(answered).release()
+    assert sent(connection) == ["release 3, 1 times"]
+    assert connection._questions.keys() == {0}
+    assert not connection._answers
+
+
+def test_results_that_go_round_twice_arrive() -> None:
+    connection, main = calling()
+    question_id = ask(connection, main, "callback")
+    called(connection, call(4, export=0, to="yourself"))
+    connection.receive_data(take_from(question_id, 4))
+    connection.tail_call(4, main, *METHOD, EMPTY_STRUCT)
+    assert sent(connection)[1:] == ["finish 0", "call 1 of export 7"]
+    called(connection, call(5, export=0, to="yourself"))
+    connection.receive_data(take_from(1, 5))
+    connection.send_results(5, pointers(1), ["result"])
+    answered = only(connection.receive_data(b""), Answered)
+    assert answered.question_id == question_id
+    assert capability(answered).hosted == "result"
+
+
+def test_results_that_cannot_be_read_are_not_sent_on() -> None:
+    connection, main = calling()
+    ask(connection, main, "callback")
+    called(connection, call(4, export=0, to="yourself"))
+    connection.tail_call(4, main, *METHOD, EMPTY_STRUCT)
+    frame = bytearray(results(1, [("senderHosted", 3)]))
+    # The pointer to the content is one to a list now.
+    at = frame.index((1 | 7 << 32 | 2 << 35).to_bytes(8, "little")) - 8
+    frame[at] |= 1
+    connection.receive_data(bytes(frame))
+    assert sent(connection)[2:] == [
+        "return 4 resultsSentElsewhere",
+        "finish 1 keeping",
+        "release 3, 1 times",
+    ]
+
+
+def test_a_call_of_ours_waits_for_a_promise_and_then_leaves() -> None:
+    connection, main = calling()
+    promise = connection.promise()
+    first, second = ask(connection, promise, "argument"), ask(connection, promise)
+    part = connection.pipeline(first, (0,))
+    third = ask(connection, part)
+    connection.cancel(second)
+    assert sent(connection) == []
+    promise.resolve(main)
+    assert sent(connection) == [
+        f"call {first} of export 7 senderHosted:0",
+        f"call {third} of answer {first}.0",
+    ]
+    connection.cancel(first)
+    assert part.error == RemoteError("the call was cancelled")
+    answered = only(connection.receive_data(results(third, no_finish=True)), Answered)
+    assert answered.question_id == third
+
+
+def test_a_call_of_ours_that_is_given_up_goes_on_for_those_who_wait() -> None:
+    connection, main = calling()
+    promise = connection.promise()
+    first = ask(connection, promise)
+    part = connection.pipeline(first, (0,))
+    second = ask(connection, part)
+    connection.cancel(first)
+    promise.resolve(main)
+    assert sent(connection) == [
+        f"call {first} of export 7",
+        f"call {second} of answer {first}.0",
+    ]
+    assert connection.receive_data(results(first, [("senderHosted", 3)])) == []
+    assert part.is_direct is False
+    ask(connection, part)
+    assert sent(connection) == [f"finish {first} keeping", f"call {first} of export 3"]
+
+
+def test_what_nobody_waits_for_is_not_taken() -> None:
+    connection, main = calling()
+    promise = connection.promise()
+    first = ask(connection, promise, "callback")
+    ask(connection, connection.pipeline(first, (0,)))
+    connection.cancel(first)
+    promise.resolve(main)
+    called(connection, call(4, export=0, to="yourself"))
+    connection.data_to_send()
+    assert connection.receive_data(take_from(first, 4)) == []
+    assert sent(connection) == [f"finish {first}"]
+    connection.send_results(4, pointers(1), ["result"])
+    assert connection.receive_data(b"") == []
+    assert first not in connection._questions
+
+
+def test_a_tail_call_needs_a_call_that_is_waited_for() -> None:
+    connection = serving()
+    with pytest.raises(LocalProtocolError, match="no call 9 is waiting"):
+        connection.tail_call(9, "other", *METHOD, pointers(1), ["argument"])
+    assert connection.receive_data(b"") == [Released("argument"), Released("other")]
+    called(connection, call(1, export=0))
+    connection.receive_data(message("finish", questionId=1))
+    connection.tail_call(1, "other", *METHOD, EMPTY_STRUCT)
+    assert connection.receive_data(b"") == [Released("other")]
+    called(connection, call(2, export=0))
+    connection.tail_call(2, None, *METHOD, EMPTY_STRUCT)
+    assert sent(connection) == ["return 1 canceled", f"return 2 exception: {NOTHING}"]
+    connection.receive_eof()
+    connection.tail_call(2, "other", *METHOD, EMPTY_STRUCT)
+    assert connection.data_to_send() == b""
+
+
+def test_a_call_over_the_limit_of_exports_fails_when_it_leaves() -> None:
+    connection, main = calling(Limits(max_exports=1))
+    promise = connection.promise()
+    question_id = ask(connection, promise, "one", "two")
+    promise.resolve(main)
+    (failed,) = [each for each in connection.receive_data(b"") if isinstance(each, Failed)]
+    assert failed == Failed(question_id, RemoteError("the peer holds 1 capabilities of ours"))
+
+
+def test_a_bootstrap_over_the_limit_of_exports_fails() -> None:
+    connection = Connection(Limits(max_exports=1), "main")
+    main = connection.bootstrap()
+    connection.receive_data(results(0, [("senderHosted", 7)]))
+    ask(connection, main, "callback")
+    connection.data_to_send()
+    connection.receive_data(message("bootstrap", questionId=3))
+    assert sent(connection) == ["return 3 exception: the peer holds 1 capabilities of ours"]
+
+
+def test_redirected_calls_that_fail_keep_their_failure() -> None:
+    connection, main = calling(Limits(max_calls_in_flight=1))
+    question_id = ask(connection, main, "callback")
+    called(connection, call(4, export=0, to="yourself"))
+    connection.receive_data(call(5, export=0, to="yourself"))
+    assert sent(connection)[1:] == ["return 5 resultsSentElsewhere"]
+    failed = only(connection.receive_data(take_from(question_id, 5)), Failed)
+    assert failed.error.reason == "more than 1 calls in flight on this connection"
+
+
+def test_unreadable_params_and_results_fail_alone() -> None:
+    connection = serving()
+    frame = bytearray(call(1, export=0, table=[("senderHosted", 3)]))
+    at = frame.index((1 | 7 << 32 | 2 << 35).to_bytes(8, "little")) - 8
+    frame[at] |= 1
+    connection.receive_data(bytes(frame))
+    assert sent(connection) == [
+        "return 1 exception: message has a pointer of another kind where a struct is expected"
+    ]
+    assert not connection._imports
+    connection, main = calling()
+    question_id = ask(connection, main)
+    connection.data_to_send()
+    frame = bytearray(results(question_id, [("senderHosted", 3)]))
+    at = frame.index((1 | 7 << 32 | 2 << 35).to_bytes(8, "little")) - 8
+    frame[at] |= 1
+    unreadable = only(connection.receive_data(bytes(frame)), Unreadable)
+    assert unreadable.question_id == question_id
+    assert sent(connection) == ["finish 0 keeping", "release 3, 1 times"]
