@@ -12,9 +12,18 @@ The rules are in rpc.capnp; those that shape the code:
 
 A connection does not raise for what a peer sends: the last event says why it ended.
 
-The layers, each on top of the one before: `stream`, `tables`, `promises`, `questions`, `answers`,
-and here the loop. What passes no capabilities, and is in a layout that is known, never leaves the
-loop.
+Who holds what: every `Capability` that an event or a method hands out belongs to whoever gets it,
+to be released once, whenever that is; those in params may outlive the call. Methods that take
+capabilities borrow them. An object of ours is hosted while anything refers to it on this
+connection, a `Capability` here included; then comes `Released`.
+
+A call may be made, or answered, between two reads. What that brings about on this side, such as a
+call of an object of ours that waited, comes with the next `events`: feed it with nothing while
+`has_events`.
+
+The layers, each on top of the one before: `stream`, `tables`, `promises`, `questions`, `outcomes`,
+`answers`, `incoming_calls`, `deliveries`, and here the loop. What passes no capabilities, and is in
+a layout that is known, never leaves the loop.
 """
 
 from collections.abc import Generator
