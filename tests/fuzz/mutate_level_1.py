@@ -277,7 +277,9 @@ def case(seed: int, number: int, outcomes: Counter[str]) -> None:
             for event in owner.connection.receive_eof():
                 owner.take(event)
         assert owner.ended is not None
-        owner.act()
+        for _ in range(4):
+            owner.act()
+            assert not owner.connection.receive_data(frames[0])
         for capability in owner.held + owner.promises:
             if not capability.is_released:
                 capability.release()

@@ -321,7 +321,8 @@ class Tables(Stream):
 
     def add_delivery(self, node: Hosted, call: PendingCall) -> None:
         """Deliver a call to an object of ours, with the next events."""
-        self._ready.append(Delivery(node, call))
+        if not self._ended:
+            self._ready.append(Delivery(node, call))
 
     def wait(self, promise: Promise, call: PendingCall) -> None:
         """Let a call wait for a promise."""

@@ -233,6 +233,24 @@ def test_a_promise_is_resolved_once_and_not_to_itself() -> None:
     assert other.error == promise.error == RemoteError("the promise was resolved to itself")
 
 
+@pytest.mark.parametrize("kind", ["object", "import", "broken"])
+def test_a_promise_may_be_resolved_after_the_end(kind: str) -> None:
+    connection = serving()
+    promise = connection.promise()
+    event = called(connection, call(1, export=0, table=[("senderHosted", 5)]))
+    connection.send_results(1, pointers(1), [promise])
+    connection.receive_data(call(2, export=1))
+    connection.data_to_send()
+    connection.receive_eof()
+    if kind == "broken":
+        promise.reject(RemoteError("late"))
+    else:
+        promise.resolve("late" if kind == "object" else capability(event))
+    promise.release()
+    assert connection.receive_data(b"") == []
+    assert connection.data_to_send() == b""
+
+
 def test_a_promise_that_is_collected_is_broken() -> None:
     connection = serving()
     promise = connection.promise()
