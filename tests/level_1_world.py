@@ -300,14 +300,13 @@ class World:
 
     def result(self, asked: Asked, index: int) -> Truth:
         asked = self.last_of(asked)
-        if asked.is_answered:
-            if index < len(asked.results):
-                return asked.results[index]
-            truth = self.new_truth()
-            truth.is_broken = True
-            return truth
         if index not in asked.awaited:
-            asked.awaited[index] = self.new_truth(asked)
+            unknown = asked.awaited[index] = self.new_truth(asked)
+            # One of its own: the call may still be given up where that is not known yet.
+            if index < len(asked.results):
+                unknown.next = asked.results[index]
+            else:
+                unknown.is_broken = asked.is_answered
         if asked.is_cancelled:
             asked.awaited[index].may_fail = True
         return asked.awaited[index]

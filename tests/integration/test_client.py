@@ -30,7 +30,12 @@ from capnp_rig.client import (
 from capnp_rig.schema import load_rpc, message
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedStruct
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_bootstrap, encode_exception
+from capnp_rig.wire.rpc.message_encoder import (
+    encode_abort,
+    encode_bootstrap,
+    encode_exception,
+    encode_finish,
+)
 from capnp_rig.wire.rpc.messages import ExceptionType
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 from capnp_rig.wire.rpc.server_connection import ServerConnection
@@ -344,7 +349,7 @@ def test_d5_an_unknown_exception_type_is_a_remote_error(reverse: Reverse, number
 
 
 def never_stops_sending(connection: socket.socket) -> None:
-    ignored = RPC.Message.new_message().to_bytes() * 4096
+    ignored = encode_finish(77) * 4096
     end_s = time.monotonic() + 8
     while time.monotonic() < end_s:
         connection.sendall(ignored)

@@ -19,7 +19,7 @@ from capnp_rig.client import (
 )
 from capnp_rig.client.reverse import MESSAGE_STREAM
 from capnp_rig.wire.rpc.connection import Called
-from capnp_rig.wire.rpc.message_encoder import encode_abort
+from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_finish
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
@@ -280,7 +280,7 @@ def test_a_failed_call_leaves_no_cycle(loop: VirtualLoop, echo: Echo) -> None:
 
 
 def test_f9_a_read_that_takes_long_gives_the_loop_its_turn(loop: VirtualLoop, echo: Echo) -> None:
-    ignored = bytes.fromhex("0000000001000000") + bytes(8)
+    ignored = encode_finish(77)
     echo.protocol.data_received(ignored)
     assert echo.transport.reading == []
     echo.protocol.data_received(ignored * 50_000)
