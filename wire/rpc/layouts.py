@@ -296,8 +296,13 @@ class _Tracer:
 
     def _payload(self, start: int, end: int, position: int) -> _Place | None:
         payload = self._struct(start, end, position)
-        if payload is not None and self._structs(payload, 1):
-            raise _UnusualError
+        if payload is not None and payload[3] + 8 < payload[4]:
+            # Nearly always null: no need to follow it then.
+            low, high = _pointer_at(self._buffer, payload[3] + 8)
+            if not (low or high):
+                self._pointers.append(payload[3] + 8)
+            elif self._structs(payload, 1):
+                raise _UnusualError
         return payload
 
     def _sent_struct(self, start: int, end: int, position: int) -> _Place:
