@@ -163,7 +163,7 @@ class Broken(Node):
 class Remote(Node):
     """A node at the peer."""
 
-    __slots__ = ("address", "next", "was_called")
+    __slots__ = ("address", "is_detour", "next", "was_called")
     is_local = False
 
     def __init__(self, tables: "Tables", address: Target) -> None:
@@ -172,10 +172,13 @@ class Remote(Node):
         self.next: Node | None = None
         # Whether calls may be on their way: then what it becomes must wait for them.
         self.was_called = False
+        # Whether calls of the peer went this way though there was a shorter one.
+        self.is_detour = False
 
     def take(self, call: "PendingCall") -> None:
         assert self.address is not None
         self.was_called = True
+        self.is_detour = self.next is not None
         self.tables.forward(call, self.address)
 
     def forget(self) -> None:

@@ -157,12 +157,12 @@ class Promises(Tables):
         """
         if remote.next is not None:
             return
-        target = settled(target)
+        first, target = target, settled(target)
         if target is remote:
             target = Broken(self, CIRCULAR)
         if comes_back and remote.was_called and not isinstance(target, Broken):
             assert remote.address is not None
-            target = self._embargo(remote.address, target)
+            target = self._embargo(remote.address, first)
         elif isinstance(target, Remote):
             target.was_called |= remote.was_called
         remote.next = self.hold(target)
@@ -188,7 +188,7 @@ class Promises(Tables):
             if embargo is None:
                 raise RemoteProtocolError(f"disembargo {message.embargo_id} was never sent")
             promise, target = embargo
-            self.resolve(promise, target)
+            self._lift(promise, target)
             self.drop(promise)
             self.drop(target)
             return
@@ -200,6 +200,17 @@ class Promises(Tables):
         context = DisembargoContext.RECEIVER_LOOPBACK
         self._out.append(encode_disembargo(target.address, context, message.embargo_id))
         self.drop(holder)
+
+    def _lift(self, promise: Promise, target: Node) -> None:
+        """End an embargo: let calls go on to `target`, on the way that earlier ones have taken."""
+        node: Node = target
+        while (following := node.next) is not None:
+            if isinstance(node, Import) and node.is_detour and node.address is not None:
+                # They may have gone this way, and not be back yet: one hop at a time.
+                node = self._embargo(node.address, following)
+                break
+            node = following
+        self.resolve(promise, node)
 
     def _disembargo_target(self, target: Target) -> Node:
         if not isinstance(target, ImportedCap):

@@ -412,6 +412,30 @@ def test_an_embargo_depends_on_the_way_and_not_on_what_is_at_its_end() -> None:
     ]
 
 
+def test_an_embargo_is_lifted_hop_by_hop() -> None:
+    """Another Tribble race: on the way back the calls take a way that was given up meanwhile."""
+    connection = serving()
+    promise = promised(connection)
+    ask(connection, promise)
+    ours = connection.promise()
+    event = called(connection, call(2, export=0, table=[("senderPromise", 8)]))
+    connection.send_results(2, pointers(1), [ours])
+    ours.resolve(capability(event))
+    assert sent(connection)[-1] == "resolve 1 receiverHosted:8"
+    # That one is ours, too, and was never called: it is called directly now.
+    connection.receive_data(resolve(8, ("receiverHosted", 0)))
+    connection.receive_data(resolve(5, ("receiverHosted", 1)))
+    ask(connection, promise)
+    assert sent(connection) == ["disembargo export 5 senderLoopback 0", "release 5, 1 times"]
+    # The first call comes back, and must go where the peer knows that our promise leads.
+    connection.receive_data(call(3, export=1, to="yourself"))
+    assert sent(connection) == ["call 2 of export 8"]
+    assert targets(connection, disembargo("receiverLoopback", 0, export=1)) == []
+    assert sent(connection) == ["disembargo export 8 senderLoopback 1"]
+    assert targets(connection, call(4, export=0, to="yourself")) == ["main"]
+    assert targets(connection, disembargo("receiverLoopback", 1, export=0)) == ["main"]
+
+
 # --- a Disembargo of the peer ------------------------------------------------------------------
 
 
