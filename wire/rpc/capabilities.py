@@ -95,7 +95,7 @@ class Capability:
 
     def __del__(self) -> None:
         node = self._node
-        if node is not NOWHERE:
+        if node is not NOWHERE and not node.tables.ended:
             # Not at once: this may come in the middle of anything, and in any thread.
             node.tables.garbage.append(node)
 

@@ -313,6 +313,21 @@ def test_what_was_hosted_is_released_after_an_abort() -> None:
     assert connection.receive_data(b"") == [Released("session")]
 
 
+def test_a_connection_is_freed_at_its_end_without_the_collector() -> None:
+    connection = serving()
+    called(connection, call(1, export=0, table=[("senderHosted", 5)]))
+    connection.send_results(1, pointers(1), ["session"])
+    connection.receive_eof()
+    number = id(connection)
+    gc.collect()
+    gc.disable()
+    try:
+        del connection
+        assert not [each for each in gc.get_objects() if id(each) == number]
+    finally:
+        gc.enable()
+
+
 # --- limits -------------------------------------------------------------------------------
 
 
