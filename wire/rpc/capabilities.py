@@ -74,7 +74,9 @@ class Capability:
         """
         node = self.live()
         self._node = NOWHERE
-        node.tables.drop(node)
+        tables = node.reference()
+        if tables is not None:
+            tables.drop(node)
 
     def settle(self) -> None:
         """Lead straight to what it has become."""
@@ -95,9 +97,10 @@ class Capability:
 
     def __del__(self) -> None:
         node = self._node
-        if node is not NOWHERE and not node.tables.ended:
+        tables = None if node is NOWHERE else node.reference()
+        if tables is not None and not tables.ended:
             # Not at once: this may come in the middle of anything, and in any thread.
-            node.tables.garbage.append(node)
+            tables.garbage.append(node)
 
 
 class OpenPromise(Capability):
@@ -131,7 +134,7 @@ class OpenPromise(Capability):
     def release(self) -> None:
         """Give it back, as `Capability.release`."""
         node = self.live()
-        if node.next is None:
+        if node.next is None and node.reference() is not None:
             self.reject(DROPPED)
         super().release()
 
@@ -144,10 +147,11 @@ class OpenPromise(Capability):
 
     def __del__(self) -> None:
         node = self._node
-        if node is not NOWHERE:
-            if isinstance(node, Promise) and node.next is None:
-                node.tables.forgotten.append(node)
-            super().__del__()
+        if isinstance(node, Promise) and node.next is None:
+            tables = node.reference()
+            if tables is not None:
+                tables.forgotten.append(node)
+        super().__del__()
 
 
 class CapabilityTable(tuple[Capability | None, ...]):

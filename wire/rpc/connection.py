@@ -175,17 +175,14 @@ class Connection(Deliveries):
         caller that stops early closes the generator; the rest comes with the next call.
         So a server stops decoding as soon as its answers pile up.
         """
-        if self._ended:
-            yield from self._drain()
-            return
         decoder, answers, questions, exports, out, ready = self._loop_state
         find, trace, bootstrap, budget_words, most_words, calls_left, words_left = self._loop_rules
         if bootstrap is not None:
             bootstrap.inline = inline
         if ready:
             yield from self._drain()
-            if self._ended:
-                return
+        if self._ended:
+            return
         # What `calls_left` was when `inline_calls` was last brought up to date.
         uncounted = calls_left
         buffer = decoder.begin(data)
@@ -394,7 +391,4 @@ class Connection(Deliveries):
         )
         for table in tables:
             table.clear()
-        # A node knows its connection: without this it would not be freed at once.
-        self._bootstrap = None
-        del self._loop_state, self._loop_rules
         self._ready += [Released(node.target) for node in hosted]

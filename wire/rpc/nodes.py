@@ -19,8 +19,9 @@ never hears that of a Pipeline: the promise stays one until that is known.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from capnp_rig.wire.errors import Disconnected
 from capnp_rig.wire.rpc.inline_methods import NO_METHODS, InlineMethods
 from capnp_rig.wire.rpc.messages import (
     CapKind,
@@ -46,7 +47,7 @@ DISCONNECTED = RemoteError("the connection has ended", ExceptionType.DISCONNECTE
 class Node:
     """Where capabilities lead."""
 
-    __slots__ = ("holders", "tables")
+    __slots__ = ("holders", "reference")
     # What this has become; a promise is None before.
     next: "Node | None" = None
     # How the peer is told to reach it, if it is there; and the same, if that is for good.
@@ -58,8 +59,21 @@ class Node:
     is_local = True
 
     def __init__(self, tables: "Tables") -> None:
-        self.tables = tables
+        # Weak, so that a connection that is dropped is freed at once, and all its layouts.
+        self.reference = tables.reference
         self.holders = 0
+
+    @property
+    def tables(self) -> "Tables":
+        """The tables of the connection.
+
+        Raises:
+            Disconnected: It is gone.
+        """
+        tables = self.reference()
+        if tables is None:
+            raise Disconnected("the connection has ended")
+        return tables
 
     def take(self, call: "PendingCall") -> None:
         """Take a call that ends here, or leaves from here; `next` is None."""
@@ -265,8 +279,7 @@ class _Nowhere(Node):
     __slots__ = ()
 
     def __init__(self) -> None:
-        # Of no connection, so that no call takes it for one of its own.
-        self.tables = cast("Tables", None)
+        """Belong to no connection, so that no call takes it for one of its own."""
 
 
 NOWHERE: Node = _Nowhere()

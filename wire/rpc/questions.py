@@ -90,7 +90,7 @@ class Questions(Promises):
         node = target._node if type(target) is Capability else None  # noqa: SLF001
         if node is None or node.direct is None or capabilities or self._ended:
             return self._call(target, (interface_id, method_id), params, capabilities)
-        if node.tables is not self:
+        if node.reference is not self.reference:
             return self._call(target, (interface_id, method_id), params, capabilities)
         free_ids = self._free_ids
         question_id = free_ids[-1] if free_ids else self._new_id()

@@ -5,6 +5,7 @@ call that waits, the results of an answer until its Finish, a node that has beco
 is released with its last holder, in one Release for all its references, when bytes are next sent.
 """
 
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -58,10 +59,13 @@ class Tables(Stream):
         ),
         *("_in_flight", "_is_forgetting", "_next_id", "_questions", "_ready", "_releases"),
         *("_unheld", "_waiting_bytes", "forgotten"),
+        *("reference", "__weakref__"),
     )
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
+        # What nodes know of the connection.
+        self.reference = weakref.ref(self)
         self._questions: dict[int, Asked | Question] = {}
         self._free_ids: list[int] = []
         self._next_id = 0
@@ -162,7 +166,7 @@ class Tables(Stream):
         if not isinstance(capability, Capability):
             return self._hosted.get(id(capability)) or self._new_host(capability)
         node = capability.live()
-        if node.tables is not self:
+        if node.reference is not self.reference:
             raise UnusableCapability("the capability belongs to another connection")
         return node
 

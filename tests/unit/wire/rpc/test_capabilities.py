@@ -313,19 +313,26 @@ def test_what_was_hosted_is_released_after_an_abort() -> None:
     assert connection.receive_data(b"") == [Released("session")]
 
 
-def test_a_connection_is_freed_at_its_end_without_the_collector() -> None:
+def test_a_connection_that_is_dropped_is_freed_without_the_collector() -> None:
     connection = serving()
-    called(connection, call(1, export=0, table=[("senderHosted", 5)]))
-    connection.send_results(1, pointers(1), ["session"])
-    connection.receive_eof()
-    number = id(connection)
+    event = called(connection, call(1, export=0, table=[("senderHosted", 5)]))
+    promise = connection.promise()
+    connection.send_results(1, pointers(2), ["session", promise])
     gc.collect()
     gc.disable()
     try:
+        reference = connection.reference
         del connection
-        assert not [each for each in gc.get_objects() if id(each) == number]
+        assert reference() is None
     finally:
         gc.enable()
+    # What is left leads nowhere.
+    with pytest.raises(Disconnected):
+        capability(event).copy()
+    with pytest.raises(Disconnected):
+        promise.resolve("late")
+    capability(event).release()
+    promise.release()
 
 
 # --- limits -------------------------------------------------------------------------------
