@@ -213,10 +213,10 @@ def test_a_fault_of_ours_costs_no_other_connection(monkeypatch: pytest.MonkeyPat
         told: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
 
-        def events(*_: object) -> None:
+        def serve(*_: object) -> None:
             raise RuntimeError("ours")
 
-        monkeypatch.setattr(peers[0].connection._wire, "events", events)
+        monkeypatch.setattr(peers[0].connection, "serve", serve)
         for peer, text in zip(peers, "abc", strict=True):
             peer.receive(call(1, text))
         await asyncio.sleep(0)
