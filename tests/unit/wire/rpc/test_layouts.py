@@ -8,6 +8,7 @@ import struct
 from dataclasses import replace
 from random import Random
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from capnp_rig.wire.encoding.pointers import (
 )
 from capnp_rig.wire.errors import MalformedMessage
 from capnp_rig.wire.rpc import layouts
-from capnp_rig.wire.rpc.layouts import Layout, Layouts, _shared, call_at, id_at, two_at
+from capnp_rig.wire.rpc.layouts import Layout, Layouts, call_at, id_at, two_at
 from capnp_rig.wire.rpc.messages import (
     Bootstrap,
     Call,
@@ -311,14 +312,17 @@ def test_layouts_are_bounded_in_a_connection_and_in_all_together(
     monkeypatch.setattr(layouts, "_MAX_LEARNT", 100)
     monkeypatch.setattr(layouts, "_ANEW", 500)
     monkeypatch.setattr(layouts, "_MAX_LAYOUTS", 120)
+    # Not those of connections that tests before this one have left behind.
+    shared: Any = WeakValueDictionary()
+    monkeypatch.setattr(layouts, "_shared", shared)
     connections = [Layouts() for _ in range(3)]
     for number, connection in enumerate(connections):
         for size in range(200):
             frame = field_call(number, size)
             assert read(connection, frame) == read(connection, frame) == read(connection, frame)
             assert len(connection._known) <= 100
-            assert len(_shared) <= 120
+            assert len(shared) <= 120
         # The latest sizes are learnt, too, if there is room.
         assert connection.find(frame, 0, len(frame)) or number
     del connection, connections
-    assert not _shared
+    assert not shared
