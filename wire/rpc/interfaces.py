@@ -9,16 +9,23 @@ from capnp_rig.wire.encoding.field_types import name_of
 from capnp_rig.wire.encoding.structs import StructCodec, compile_struct
 from capnp_rig.wire.errors import NotAnInterface
 
+# The id of StreamResult in stream.capnp: what a method declared as ``-> stream`` returns.
+_STREAM_RESULT = 0x995F9A3377C0B16E
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: where a call to it goes, and the codecs of its two structs."""
+    """One method: where a call to it goes, and the codecs of its two structs.
+
+    Of a streaming one, declared as ``-> stream``, the results have no fields.
+    """
 
     name: str
     interface_id: int
     method_id: int
     params: StructCodec
     results: StructCodec
+    is_streaming: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,7 @@ def _collect(schema: Any, methods: dict[str, Method]) -> None:
                 method_id,
                 compile_struct(method.param_type).compile(),
                 compile_struct(method.result_type).compile(),
+                declared.resultStructType == _STREAM_RESULT,
             )
     for superclass in schema.superclasses:
         _collect(superclass, methods)
