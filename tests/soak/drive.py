@@ -30,7 +30,7 @@ from soak.census import Census
 from soak.kinds import KINDS, Kind, full_house
 from soak.stage import SOAK, Stage
 
-from capnp_rig.client import Client, RemoteError
+from capnp_rig.client import Client, DeadlineExceeded, RemoteError
 
 # Free lists, thread stacks and the heap take their time to be as large as they get.
 WARM_UP_ROUNDS = 3
@@ -69,6 +69,7 @@ TOTALS: Mapping[str, str] = {
     "server.engines.kj_gate.MeteredGate._written_bytes": "bytes sent over the connection",
     "server.engines.kj_gate.Gate._written_bytes": "as above",
     "server.engines.kj_meter.CallMeter._frame_bytes": "the size of the latest frame",
+    "len(server.engines.kj_meter.CallMeter._pieces)": "as above",
     "server.engines.kj_meter.CallMeter._reply_bytes": "the size of the latest reply",
     # Each call in flight has an id of its own; ids come back, and there are as many as there ever
     # were calls at once.
@@ -77,8 +78,12 @@ TOTALS: Mapping[str, str] = {
 }
 
 # A cache may grow up to its bound; what is in it, under the names that begin so, goes with it.
-CACHES: Mapping[str, int] = {"len(wire.rpc.layouts:_shared)": 4096}
-CACHED = ("wire.rpc.layouts.Layout", "len(wire.rpc.layouts.Layout")
+# A bound of a connection counts as often as there may be connections at rest.
+CACHES: Mapping[str, int] = {
+    "len(wire.rpc.layouts:_shared)": 4096,
+    "len(wire.rpc.server_connection.ServerConnection._failures)": 16 * 256,
+}
+CACHED = ("wire.rpc.layouts.Layout", "len(wire.rpc.layouts.Layout", "wire.rpc.messages.RemoteError")
 
 
 @dataclass
@@ -167,7 +172,7 @@ class Watch:
 
     def look(self) -> dict[str, dict[str, Any]]:
         """Return the census of each process by its name."""
-        self._send_finishes()
+        self._catch_up()
         found = {f"worker {at}": each for at, each in enumerate(self._look_at_workers())}
         found["supervisor"] = {
             "pid": self._server.pid,
@@ -180,10 +185,17 @@ class Watch:
         found["client"] = asdict(Census.take())
         return found
 
-    def _send_finishes(self) -> None:
-        """Send what the lasting blocking clients would send with their next call."""
+    def _catch_up(self) -> None:
+        """Let the lasting blocking clients do what they would do with their next call.
+
+        They receive the answers of calls that they gave up, and send what is left to send.
+        """
         for client in self._stage.lasting.values():
             if isinstance(client, Client):
+                with contextlib.suppress(DeadlineExceeded):
+                    while True:
+                        now_s = time.monotonic()
+                        client._in_turn(now_s, client._exchange, now_s)
                 client._send()
 
     def memory(self) -> list[tuple[str, float]]:
