@@ -7,8 +7,8 @@ kinds:
 - **texts**, for the tutorial's ``MessageStream.read`` without params (`workload.bodies`): each
   with a nonce of its own, so that crossed replies are noticed;
 - **bytes**, for ``Binary.reverse``, with nonces as well;
-- **params** as JSON (`workload.json_params`), sent line by line, with templates that each request
-  fills in (`loadtest.workload.templates`), and fields that the results must have
+- **params** as JSON (`workload.templated_params`), sent line by line, with templates that each
+  request fills in (`loadtest.workload.templates`), and fields that the results must have
   (`loadtest.workload.expectations`). Without those, replies to a line without templates must
   equal the first one (`loadtest.workload.checks`); what nobody compares is in `unchecked`.
 """
@@ -48,13 +48,11 @@ from capnp_rig.loadtest.workload.expectations import (
     paths_without_values,
     without_values,
 )
-from capnp_rig.loadtest.workload.json_params import (
+from capnp_rig.loadtest.workload.templated_params import (
     MAX_WORDS,
     Params,
-    ParamsError,
     Slot,
     Struct,
-    read_items,
     read_struct,
     too_large,
 )
@@ -62,6 +60,7 @@ from capnp_rig.loadtest.workload.templates import WIDEST, Source, Values
 from capnp_rig.schema import SchemaError, load_schema, message
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.foreign_protocols import Foreign, recognise
+from capnp_rig.wire.json_values.reading import ParamsError, read_items
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
 
 TEXT, BINARY = PAYLOAD_KINDS = ("text", "binary")

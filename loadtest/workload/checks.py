@@ -16,7 +16,7 @@ from capnp_rig.loadtest.stats.failures import shown
 from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
 from capnp_rig.loadtest.workload.expectations import Expectation, without_values
-from capnp_rig.loadtest.workload.json_params import Slot
+from capnp_rig.loadtest.workload.templated_params import Slot
 from capnp_rig.loadtest.workload.templates import Values
 from capnp_rig.wire.encoding.view_repr import View, is_view
 from capnp_rig.wire.errors import WireError
@@ -159,7 +159,7 @@ class EqualToFirst:
 
 
 def json_text(results: Any, *, indent: int | None = None) -> str:
-    """Return results as `json_params` reads them, so that they may be given as --expect.
+    """Return results as `templated_params` reads them, so that they may be given as --expect.
 
     Capabilities and AnyPointers, which it does not read, have the name of their type.
 

@@ -9,9 +9,11 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from capnp_rig.loadtest.workload.json_params import ParamsError, Slot, Struct
+from capnp_rig.loadtest.workload.templated_params import Slot, Struct
 from capnp_rig.loadtest.workload.templates import Values
+from capnp_rig.wire.encoding.any_pointers import AnyPointer
 from capnp_rig.wire.errors import MalformedMessage
+from capnp_rig.wire.json_values.reading import ParamsError
 
 # Gets the values of a request and the view of its results; None where all is as expected, else
 # what is not.
@@ -157,6 +159,8 @@ def _same(value: Any, expected: object) -> bool:
     if isinstance(expected, bytes):
         # A memoryview would be compared element by element.
         return bytes(value) == expected
+    if isinstance(value, AnyPointer):
+        return value.is_null
     return bool(value == expected)
 
 

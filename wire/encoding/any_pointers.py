@@ -78,6 +78,11 @@ class AnyPointer:
         """
         return self._accessor_of("capability")(self)
 
+    @property
+    def is_null(self) -> bool:
+        """Whether the sender did not set it."""
+        return not any(pointer_halves(self.pointer()))
+
     def pointer(self) -> Pointer:
         """Return the pointer itself."""
         message, start, end, at, _, _, last, depth = self._at

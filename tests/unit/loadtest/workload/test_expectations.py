@@ -4,11 +4,12 @@ from typing import Any
 import pytest
 
 from capnp_rig.loadtest.workload.expectations import Expectation, compile_expectation
-from capnp_rig.loadtest.workload.json_params import ParamsError, read_items, read_struct
+from capnp_rig.loadtest.workload.templated_params import read_struct
 from capnp_rig.loadtest.workload.templates import Values
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.errors import MalformedMessage
+from capnp_rig.wire.json_values.reading import ParamsError, read_items
 
 DATA = Path(__file__).parents[3] / "data"
 SCHEMA = load_schema(DATA / "workload.capnp")
@@ -102,6 +103,8 @@ def test_fields_of_views_are_compared(text: str, wrong: str | None) -> None:
         ({"grid": [[1], []]}, '{"grid": [[1], [1]]}', "grid[1]"),
         ({"voids": [None]}, '{"voids": [null]}', None),
         ({"voids": [None]}, '{"voids": []}', "voids"),
+        ({}, '{"any": null}', None),
+        ({"any": "set"}, '{"any": null}', "any"),
         ({"next": {"label": "a"}}, '{"next": {"label": "a"}}', None),
         ({"next": {"label": "a"}}, '{"next": {"radius": 0}}', "next.radius"),
         (

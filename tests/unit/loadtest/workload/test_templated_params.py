@@ -5,17 +5,16 @@ from typing import Any
 
 import pytest
 
-from capnp_rig.loadtest.workload.json_params import (
+from capnp_rig.loadtest.workload.templated_params import (
     Params,
-    ParamsError,
     Slot,
     Struct,
-    read_items,
     read_struct,
 )
 from capnp_rig.loadtest.workload.templates import WIDEST, Values
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.structs import StructCodec, compile_struct
+from capnp_rig.wire.json_values.reading import ParamsError, read_items
 
 DATA = Path(__file__).parents[3] / "data"
 SCHEMA = load_schema(DATA / "workload.capnp")
