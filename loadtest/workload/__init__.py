@@ -13,7 +13,6 @@ kinds:
   equal the first one (`loadtest.workload.checks`); what nobody compares is in `unchecked`.
 """
 
-import re
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from capnp_rig.client.named_methods import UnknownName, choose, find_interface
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.workload.bodies import (
@@ -68,7 +68,6 @@ TEXT, BINARY = PAYLOAD_KINDS = ("text", "binary")
 _RIG_SCHEMA = "message.capnp"
 _BINARY_SCHEMA = "binary.capnp"
 _TUTORIAL = compile_interface(message.MessageStream).methods["read"]
-_FILE_ID = re.compile(r"^\s*@(0x[0-9a-fA-F]+)\s*;", re.MULTILINE)
 
 
 class WorkloadError(ValueError):
@@ -230,16 +229,16 @@ def load_workload(
     if config.payload_kind == BINARY:
         return _binary_workload(config)
     try:
-        interface, method, schema = _find(config)
+        interface, method = _find(config)
         label = f"{interface.name}.{method.name}"
         if config.params is None and _is_tutorial(method):
             is_repeating, start = _texts(config, method)
             return Workload(interface, method, label, is_repeating, start)
         source = partial(Source, first=first, step=step, seed=config.seed, clock=clock)
         firsts: dict[str, FirstReply] = {}
-        lines = _read_lines(config, method, schema, firsts)
+        lines = _read_lines(config, method, firsts)
         is_repeating, start = _lines(lines, source)
-    except (SchemaError, ParamsError) as error:
+    except (SchemaError, UnknownName, ParamsError) as error:
         raise WorkloadError(" ".join(str(error).split())) from error
     return Workload(
         interface,
@@ -247,7 +246,7 @@ def load_workload(
         label,
         is_repeating,
         start,
-        _unchecked(lines, schema.result_type),
+        _unchecked(lines, method.results.schema),
         any(line.compares for line in lines),
         firsts,
     )
@@ -256,75 +255,18 @@ def load_workload(
 # --- what is called -------------------------------------------------------------------------
 
 
-def _find(config: WorkloadConfig) -> tuple[Interface, Method, Any]:
-    """Return the interface, the method, and pycapnp's schema of the method."""
+def _find(config: WorkloadConfig) -> tuple[Interface, Method]:
     path = config.schema or _RIG_SCHEMA
-    module = _load(path)
-    modules = dict(_interfaces(module, ""))
-    chosen = _choose("interface", config.interface, modules, Path(path).name)
-    interface = compile_interface(chosen)
+    interface = compile_interface(find_interface(path, config.interface))
     name = config.interface or interface.name
-    method = _choose("method", config.method, interface.methods, name)
-    schema = _declaration(chosen.schema, method)
-    _refuse_capabilities(f"{name}.{method.name}", schema.param_type)
-    return interface, method, schema
-
-
-def _declaration(schema: Any, method: Method) -> Any:
-    """Return pycapnp's schema of a method of this interface or of one that it extends."""
-    if schema.node.id == method.interface_id:
-        return schema.methods[method.name]
-    inherited = (_declaration(superclass, method) for superclass in schema.superclasses)
-    return next((declared for declared in inherited if declared is not None), None)
-
-
-def _load(path: str) -> Any:
-    # A user of the tutorial has a copy of ours, and a process loads one file per id.
-    try:
-        file_id = _FILE_ID.search(Path(path).read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        file_id = None
-    is_copy = file_id is not None and int(file_id[1], 16) == message.schema.node.id
-    return message if is_copy else load_schema(path)
-
-
-def _interfaces(module: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield the interfaces of a pycapnp module with their names, nested ones too."""
-    for node in module.schema.node.nestedNodes:
-        nested = getattr(module, node.name, None)
-        schema = getattr(nested, "schema", None)
-        # Numbers and other constants have none. One of a struct has that of its type, whose nested
-        # types it lacks: asked for them, pycapnp raises an exception of KJ's, which looks through
-        # the stack, and does not survive that in a greenlet of a Locust user.
-        if schema is None or schema.node.id != node.id:
-            continue
-        name = f"{prefix}{node.name}"
-        if schema.node.which() == "interface":
-            yield name, nested
-        yield from _interfaces(nested, f"{name}.")
+    method = choose("method", config.method, interface.methods, name)
+    _refuse_capabilities(f"{name}.{method.name}", method.params.schema)
+    return interface, method
 
 
 def _is_tutorial(method: Method) -> bool:
     ids = _TUTORIAL.interface_id, _TUTORIAL.method_id
     return (method.interface_id, method.method_id) == ids
-
-
-def _choose(kind: str, name: str | None, known: dict[str, Any], where: str) -> Any:
-    """Return the `kind` of this name, or the only one.
-
-    Raises:
-        WorkloadError: There is none of this name, or none at all, or no name and several.
-    """
-    names = ", ".join(known)
-    if not known:
-        raise WorkloadError(f"{where} has no {kind}")
-    if name is None:
-        if len(known) > 1:
-            raise WorkloadError(f"{where} has several {kind}s, name one of them: {names}")
-        return next(iter(known.values()))
-    if name not in known:
-        raise WorkloadError(f"no {kind} {name!r} in {where}: it has {names}")
-    return known[name]
 
 
 def _refuse_capabilities(label: str, params: Any) -> None:
@@ -482,15 +424,15 @@ _ANYTHING = Anything()
 
 
 def _read_lines(
-    config: WorkloadConfig, method: Method, schema: Any, firsts: dict[str, FirstReply]
+    config: WorkloadConfig, method: Method, firsts: dict[str, FirstReply]
 ) -> list[_Line]:
     if config.has_texts:
         given = "text" if config.text else "corpus"
         raise WorkloadError(f"{given} is for MessageStream.read without params: leave it out")
-    params = _read("params", config.params, schema.param_type, method)
+    params = _read("params", config.params, method.params.schema, method)
     if config.expect is None:
         return [_line(method, each, firsts) for each in params]
-    expected = _read("expect", config.expect, schema.result_type, method)
+    expected = _read("expect", config.expect, method.results.schema, method)
     if len(expected) not in {1, len(params)}:
         raise WorkloadError(
             f"expect has {len(expected)} lines, params {len(params)}: give one, or as many"
