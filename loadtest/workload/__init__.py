@@ -22,7 +22,7 @@ from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from capnp_rig.client.named_methods import UnknownName, choose, find_interface
+from capnp_rig.client.named_methods import UnknownName, choose, load_interfaces
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.workload.bodies import (
@@ -257,7 +257,9 @@ def load_workload(
 
 def _find(config: WorkloadConfig) -> tuple[Interface, Method]:
     path = config.schema or _RIG_SCHEMA
-    interface = compile_interface(find_interface(path, config.interface))
+    interfaces = load_interfaces(path)
+    chosen = choose("interface", config.interface, interfaces, Path(path).name)
+    interface = compile_interface(chosen)
     name = config.interface or interface.name
     method = choose("method", config.method, interface.methods, name)
     _refuse_capabilities(f"{name}.{method.name}", method.params.schema)
