@@ -5,9 +5,7 @@ the first reply to them: its fields, since a server may lay out the same values 
 time. `capnp_exchange` compares bytes first, and asks a check about those that differ.
 """
 
-import base64
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -15,11 +13,12 @@ from typing import Any, Protocol
 from capnp_rig.loadtest.stats.failures import shown
 from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
-from capnp_rig.loadtest.workload.expectations import Expectation, without_values
+from capnp_rig.loadtest.workload.expectations import Expectation
 from capnp_rig.loadtest.workload.templated_params import Slot
 from capnp_rig.loadtest.workload.templates import Values
-from capnp_rig.wire.encoding.view_repr import View, is_view
+from capnp_rig.wire.encoding.view_repr import is_view
 from capnp_rig.wire.errors import WireError
+from capnp_rig.wire.json_values.writing import JsonForm
 
 NOT_FIRST = (
     "wrong reply: not the first one to these params; one that varies needs --expect or --check id"
@@ -161,12 +160,10 @@ class EqualToFirst:
 def json_text(results: Any, *, indent: int | None = None) -> str:
     """Return results as `templated_params` reads them, so that they may be given as --expect.
 
-    Capabilities and AnyPointers, which it does not read, have the name of their type.
-
     Raises:
         MalformedMessage: They cannot be read.
     """
-    plain = _plain(results, _base64)
+    plain = _AS_SENT.of(results)
     return (
         _encode(plain) if indent is None else json.dumps(plain, ensure_ascii=False, indent=indent)
     )
@@ -175,13 +172,9 @@ def json_text(results: Any, *, indent: int | None = None) -> str:
 def readable(results: Any) -> str:
     """Return results as JSON for people, with the text that Data holds in place of base64."""
     try:
-        return _encode(_plain(results, _text))
+        return _encode(_for_people(results))
     except WireError as error:
         return f"unreadable: {error}"
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def _text(data: bytes) -> str:
@@ -190,37 +183,23 @@ def _text(data: bytes) -> str:
 
 # Made once: `json.dumps` makes one each time that it is not its own.
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-# By the ids of structs.
-_without_values: dict[int, dict[str, str]] = {}
+_AS_SENT = JsonForm()
+_FOR_PEOPLE = JsonForm(_text)
 
 
-def _plain(value: Any, of_bytes: Callable[[bytes], str]) -> Any:
+def _for_people(value: Any) -> Any:
+    """Return what `json.dumps` takes of a view, or of values to write, which may have some."""
     if is_view(value):
-        return _members(value, of_bytes)
+        return _FOR_PEOPLE.of(value)
     if isinstance(value, memoryview):
         value = value.tobytes() if value.format == "B" else value.tolist()
     if isinstance(value, Mapping):
-        return {name: _plain(item, of_bytes) for name, item in value.items()}
+        return {name: _for_people(item) for name, item in value.items()}
     if isinstance(value, bytes):
-        return of_bytes(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return _text(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item, of_bytes) for item in value]
+        return [_for_people(item) for item in value]
     return value
-
-
-def _members(view: View, of_bytes: Callable[[bytes], str]) -> dict[str, Any]:
-    """Return the fields of a view; of those without a value, which must not be read, the type."""
-    schema = view.struct_schema()
-    type_id = schema.node.id
-    if type_id not in _without_values:
-        _without_values[type_id] = without_values(schema)
-    skipped = _without_values[type_id]
-    return {
-        name: f"<{skipped[name]}>" if name in skipped else _plain(read(), of_bytes)
-        for name, read in view.present_members()
-    }
 
 
 def _filled_in(value: Any, values: Values) -> Any:

@@ -51,14 +51,15 @@ def capability_of(message: Message, index: int, interface: Any) -> Any:
 class CapabilityType(PointerType):
     """An interface, which pycapnp's schema is None for if it may be any."""
 
+    which = "interface"
     omits_null = True
     has_capability = True
 
     def __init__(self, interface: Any) -> None:
-        self._interface = interface
+        self.interface = interface
 
     def accessor(self, slot: int) -> Accessor:
-        offset, interface = 8 * slot, self._interface
+        offset, interface = 8 * slot, self.interface
 
         def get(view: View) -> Any:
             message, _, _, _, _, pointers, pointers_end, _ = view._at

@@ -73,7 +73,7 @@ class Layout:
     def __init__(self, view: Any) -> None:
         """Make that of the structs that `view`, a class of views, reads."""
         self.struct: str = view.__name__
-        schema = view._schema
+        schema = view._codec.schema
         self.columns: dict[str, Column] = {}
         # Of each whether it may be set in every record: no union decides.
         self.pointers: dict[str, bool] = {}

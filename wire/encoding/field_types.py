@@ -97,6 +97,10 @@ class NativeSource(NamedTuple):
 class PointerType:
     """What a pointer field may point to."""
 
+    # The type as schema.capnp names it, and that of a list's elements: the name of one without
+    # pointers, or the type of one with them.
+    which = "list"
+    element: "str | PointerType" = ""
     # The codecs of the structs in it.
     codecs: tuple[Codec, ...] = ()
     # Whether `to_dict` leaves a null pointer out: a struct may contain its own type.

@@ -229,6 +229,11 @@ class PointerList(LazyList[Any]):
         first, step = items.first + items.data_bytes, items.step_bits >> 3
         self._places = range(first, first + items.length * step, step)
 
+    def are_set(self) -> list[bool]:
+        """Return which elements are not null, without reading them: a capability is not taken."""
+        buffer = self.message.buffer
+        return [any(buffer[place : place + 8]) for place in self._places]
+
     def _item(self, place: int) -> Any:
         start, end, depth = self._segment
         at = (self.message, start, end, place, place, place, place + 8, depth)

@@ -85,6 +85,7 @@ def _to_dicts(views: StructList) -> list[dict[str, Any]]:
 class _Text(PointerType):
     """A str."""
 
+    which = "text"
     null_source = "''"
 
     def accessor(self, slot: int) -> Accessor:
@@ -126,6 +127,7 @@ class _Text(PointerType):
 class _Data(PointerType):
     """Bytes or any buffer of them; read as a view."""
 
+    which = "data"
     null_source = "b''"
     to_native = staticmethod(memoryview.tobytes)
 
@@ -157,6 +159,7 @@ class _Numbers(PointerType):
     """A list of integers or floats, or a buffer of them; read as a view."""
 
     def __init__(self, which: str) -> None:
+        self.element = which
         self._size, self._code = SIZES[which], FORMATS[which]
         self._packers = Packers(self._code, "pack")
         self._unpackers = Packers(self._code, "unpack_from")
@@ -209,6 +212,7 @@ class _Numbers(PointerType):
 class _Enums(PointerType):
     """A list of enumerants."""
 
+    element = "enum"
     to_native = list
 
     def __init__(self, schema: Any) -> None:
@@ -228,6 +232,7 @@ class _Enums(PointerType):
 class _Bools(PointerType):
     """A list of bools."""
 
+    element = "bool"
     to_native = list
 
     def accessor(self, slot: int) -> Accessor:
@@ -251,6 +256,7 @@ class _Bools(PointerType):
 class _Struct(PointerType):
     """A mapping of a struct's fields; read as a view."""
 
+    which = "struct"
     omits_null = True
     to_native = methodcaller("to_dict")
 
@@ -313,6 +319,7 @@ class _Structs(_Elements):
 
     def __init__(self, codec: Codec) -> None:
         self.codecs = (codec,)
+        self.element = _Struct(codec)
         self._codec = codec
         self._words = codec.own_words
         self.to_native = _to_dicts
@@ -362,7 +369,7 @@ class _Pointers(_Elements):
     def __init__(self, inner: PointerType) -> None:
         self.codecs = inner.codecs
         self.has_capability = inner.has_capability
-        self._inner = inner
+        self.element = self._inner = inner
         self._write = compile_element_writer(inner)
         convert = inner.to_native
         self.to_native = list if convert is None else lambda items: list(map(convert, items))
@@ -389,6 +396,7 @@ class _Pointers(_Elements):
 class _Voids(PointerType):
     """A list of nothings, which has but a length."""
 
+    element = "void"
     to_native = list
 
     def accessor(self, slot: int) -> Accessor:
@@ -407,6 +415,7 @@ class _Voids(PointerType):
 class _AnyPointer(PointerType):
     """A text, data, a struct of any type or an AnyPointer; read as an `AnyPointer`."""
 
+    which = "anyPointer"
     omits_null = True
     has_capability = True
 

@@ -92,7 +92,7 @@ class StructView:
     _natives: ClassVar[Sequence[Native]] = ()
     _members: ClassVar[Mapping[int, Native]] = {}
     _numbers: ClassVar[Mapping[str, int]] = {}
-    _schema: ClassVar[Any] = None
+    _codec: "ClassVar[StructCodec]"
 
     def __init__(self, at: StructTuple) -> None:
         self._at = at
@@ -165,9 +165,9 @@ class StructView:
         """Return the name of the struct in its schema."""
         return type(self).__name__
 
-    def struct_schema(self) -> Any:
-        """Return pycapnp's schema of the struct."""
-        return self._schema
+    def struct_codec(self) -> "StructCodec":
+        """Return the codec of the struct."""
+        return self._codec
 
     def __repr__(self) -> str:
         message = self._at[0]
@@ -316,7 +316,7 @@ class StructCodec:
             attributes |= {"which": _which, "_active": staticmethod(active)}
         attributes |= {
             "__slots__": (),
-            "_schema": self.schema,
+            "_codec": self,
             "_fields": {field.name: field.slot for field in self.fields},
             "_omitting_null": {field.name for field in self.fields if field.omits_null},
             "_natives": [(field.name, native_accessor(field)) for field in plain],

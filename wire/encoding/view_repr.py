@@ -33,8 +33,8 @@ class View(Protocol):
     def struct_name(self) -> str:
         """Return the name of its type."""
 
-    def struct_schema(self) -> Any:
-        """Return pycapnp's schema of its type."""
+    def struct_codec(self) -> Any:
+        """Return the codec of its type, a `StructCodec`."""
 
 
 class _Full(Exception):

@@ -57,9 +57,8 @@ def ours(value: Any) -> Any:
 
 def present(value: Any, name: str) -> bool:
     """Tell whether a field is compared: not a null struct, which may contain itself."""
-    field = (
-        value._schema.fields[name] if isinstance(value, StructView) else value.schema.fields[name]
-    )
+    schema = value._codec.schema if isinstance(value, StructView) else value.schema
+    field = schema.fields[name]
     if field.proto.which() == "group":
         return True
     kinds = {"struct", "anyPointer", "interface"}
