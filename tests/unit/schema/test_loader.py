@@ -2,7 +2,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import capnp
 import pytest
 
 from capnp_rig import schema
@@ -145,6 +147,113 @@ def test_a_file_without_permission_is_a_schema_error(
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     (tmp_path / "own.capnp").write_text("\ufeff@0xb8a5a1cb73f3a2da;\nstruct A { x @0 :Text; }\n")
     assert load_schema(tmp_path / "own.capnp").A.new_message(x="y").x == "y"
+
+
+# --- imports ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Return a folder with schemas in folders that import each other."""
+    schemas = {
+        "app/main.capnp": 'using import "/common.capnp".C;\nstruct A { c @0 :C; }',
+        "app/both.capnp": 'using X = import "/lib/common.capnp".C;\n'
+        'using Y = import "../lib/common.capnp".C;\nstruct A { x @0 :X; y @1 :Y; }',
+        "app/up.capnp": 'using import "../lib/common.capnp".C;\nstruct A { c @0 :C; }',
+        "app/beside.capnp": 'using import "common.capnp".C;\nstruct A { c @0 :C; }',
+        "app/embedding.capnp": 'const text :Text = embed "/text.txt";',
+        "lib/common.capnp": "struct C { first @0 :Text; }",
+        "other/common.capnp": "struct C { other @0 :Text; }",
+    }
+    for number, (name, text) in enumerate(schemas.items()):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"@0xb8a5a1cb73f3b{number:03x};\n{text}\n")
+    return tmp_path
+
+
+def names_of_fields(module: Any, name: str) -> tuple[str, ...]:
+    """Return the names of the fields of the struct that a field of A has."""
+    names: tuple[str, ...] = module.A.schema.fields[name].schema.fieldnames
+    return names
+
+
+def test_imports_are_searched_in_the_folders_of_the_import_path(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, lib, other = tree / "app" / "main.capnp", tree / "lib", tree / "other"
+    module = load_schema(main, lib)
+    assert names_of_fields(module, "c") == ("first",)
+    # The first folder that has it counts. With another import path nothing is a duplicate.
+    assert names_of_fields(load_schema(main, [other, str(lib)]), "c") == ("other",)
+    monkeypatch.chdir(tree)
+    assert load_schema("app/main.capnp", ["lib/"]) is module
+
+
+def test_a_file_may_be_imported_with_a_slash_and_without(tree: Path) -> None:
+    file = tree / "app" / "both.capnp"
+    module = load_schema(file, [tree / "app", tree])
+    assert names_of_fields(module, "x") == names_of_fields(module, "y") == ("first",)
+    # To C++ it is two files where no folder has both the file and what it imports.
+    file.write_text(file.read_text().replace("/lib/common", "/common", 1))
+    with pytest.raises(SchemaError, match=r"common\.capnp: twice, or imported both with a / and"):
+        load_schema(file, tree / "lib")
+
+
+def test_an_import_may_leave_the_folder_of_the_import_path(tree: Path) -> None:
+    file = tree / "app" / "up.capnp"
+    assert names_of_fields(load_schema(file, tree / "app"), "c") == ("first",)
+
+
+def test_what_the_standard_files_declare_is_imported_without_an_import_path(tmp_path: Path) -> None:
+    names = ("c++", "persistent", "rpc", "rpc-twoparty", "schema", "stream")
+    imports = (f'using F{n} = import "/capnp/{name}.capnp";\n' for n, name in enumerate(names))
+    file = tmp_path / "own.capnp"
+    file.write_text(
+        f"@0xb8a5a1cb73f3b100;\n{''.join(imports)}"
+        "struct Own { call @0 :F2.Call; node @1 :F4.Node; }\n"
+        "interface Sink extends(F1.Persistent(Text, Text)) { write @0 () -> stream; }\n"
+    )
+    assert load_schema(file).Own.schema.fieldnames == ("call", "node")
+
+
+@pytest.mark.skipif(
+    not Path("/usr/include/capnp/compat/json.capnp").exists(),
+    reason="libcapnp-dev is not installed: it has /capnp/compat/json.capnp",
+)
+def test_the_compat_files_of_the_system_are_imported_without_an_import_path(tmp_path: Path) -> None:
+    file = tmp_path / "own.capnp"
+    file.write_text(
+        '@0xb8a5a1cb73f3b101;\nusing Json = import "/capnp/compat/json.capnp";\n'
+        'struct Own { x @0 :Text $Json.name("y"); value @1 :Json.Value; }\n'
+    )
+    assert load_schema(file).Own.schema.fieldnames == ("x", "value")
+
+
+@pytest.mark.parametrize("name", ["main", "embedding"])
+def test_an_import_that_is_missing_names_the_option_and_the_folders(tree: Path, name: str) -> None:
+    with pytest.raises(SchemaError) as error:
+        load_schema(tree / "app" / f"{name}.capnp", [tree / "app", tree])
+    target = {"main": "Import failed: /common.capnp", "embedding": "embed: /text.txt"}[name]
+    packages = Path(capnp.__file__).parents[1]
+    searched = f"which is in none of the folders searched, {tree / 'app'}, {tree}, {packages}"
+    assert f"{name}.capnp:2: " in str(error.value)
+    assert f"{target}, {searched}" in str(error.value)
+    assert str(error.value).endswith("name the one that has it with -I DIR (import_path in Python)")
+
+
+def test_an_import_without_a_slash_is_searched_beside_its_file(tree: Path) -> None:
+    with pytest.raises(SchemaError) as error:
+        load_schema(tree / "app" / "beside.capnp", tree / "lib")
+    assert (
+        "beside.capnp:2: Import failed: common.capnp, which is not beside the file that imports "
+        f"it, in {tree / 'app'}; only with a / in front it is searched in the folders of -I DIR"
+    ) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "app/main.capnp", "nul\0"])
+def test_a_folder_of_the_import_path_that_is_none_is_named(tree: Path, name: str) -> None:
+    with pytest.raises(SchemaError, match=r"no folder at .*, which the import path \(-I\)"):
+        load_schema(tree / "app" / "main.capnp", [tree / "lib", tree / name])
 
 
 # --- what C++ aborts the process for ------------------------------------------------------
