@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from capnp_rig.schema import load_schema, message
 from capnp_rig.schema.interfaces import interfaces_of
+from capnp_rig.schema.loader import ImportPath
 
 _FILE_ID = re.compile(r"^\s*@(0x[0-9a-fA-F]+)\s*;", re.MULTILINE)
 
@@ -17,7 +18,7 @@ class UnknownName(ValueError):
     """A schema has no such interface or method, or several; the message names those it has."""
 
 
-def load_interfaces(path: str) -> dict[str, Any]:
+def load_interfaces(path: str, import_path: ImportPath = ()) -> dict[str, Any]:
     """Return the interfaces of a schema file by name, as `interfaces_of` names them.
 
     The rig's ``message.capnp`` stands for any file with its id: a user of the tutorial has a copy,
@@ -31,7 +32,7 @@ def load_interfaces(path: str) -> dict[str, Any]:
     except OSError:
         file_id = None
     is_copy = file_id is not None and int(file_id[1], 16) == message.schema.node.id
-    return interfaces_of(message if is_copy else load_schema(path))
+    return interfaces_of(message if is_copy else load_schema(path, import_path))
 
 
 def choose(kind: str, name: str | None, known: Mapping[str, Named], where: str) -> Named:

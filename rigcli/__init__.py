@@ -25,6 +25,17 @@ def _parse(ctx: click.Context, _param: click.Parameter, value: str) -> Address:
 address_argument = click.argument("address", metavar="ADDR", callback=_parse)
 
 
+# Where a schema's imports are searched, as every command takes it that has --schema.
+import_path_option = click.option(
+    "-I",
+    "--import-path",
+    multiple=True,
+    metavar="DIR",
+    help="Search this folder for what a schema imports with a / in front; repeatable. The standard "
+    "/capnp/... files need none.",
+)
+
+
 def run(command: click.Command, name: str, *, prints: bool = False) -> NoReturn:
     """Run `command` as the program `name` and exit.
 

@@ -170,6 +170,7 @@ load_options = options(
     click.option(
         "--schema", metavar="FILE", help="Schema of the server.  [default: the tutorial's]"
     ),
+    rigcli.import_path_option,
     click.option(
         "--interface", metavar="NAME", help="Interface to call; needed where there are several."
     ),
@@ -222,7 +223,8 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
         read_params_argument,
     )
 
-    plain = dict(asked)
+    # None, as the others, where it is not given.
+    plain = {**asked, "import_path": asked["import_path"] or None}
     sent = {each.name: plain.pop(each.name) for each in fields(WorkloadConfig)}
     try:
         for name, read in {

@@ -205,10 +205,10 @@ def add_options(parser: LocustArgumentParser, user_classes: Sequence[Any] | None
 
 
 def _add_own(parser: LocustArgumentParser) -> None:
-    def add(name: str, kind: Any, metavar: str, text: str, **more: Any) -> None:
-        """Declare an option of the command line alone."""
+    def add(names: str, kind: Any, metavar: str, text: str, **more: Any) -> None:
+        """Declare an option of the command line alone, by its names."""
         parser.add_argument(
-            name, type=kind, metavar=metavar, help=text, include_in_web_ui=False, **more
+            *names.split(), type=kind, metavar=metavar, help=text, include_in_web_ui=False, **more
         )
 
     text = "Calls that each ReverseUser keeps in flight on its connection, at most in an open loop"
@@ -257,6 +257,8 @@ def _add_own(parser: LocustArgumentParser) -> None:
     add_number(parser, "--data-seed", int, 1, "<int>", text)
     # Params may name a file as well.
     add("--schema", str, "<file>", "Call a method of this .capnp file")
+    text = "Search this folder for what the schema imports with a / in front; repeatable"
+    add("-I --import-path", str, "<folder>", text, action="append")
     add("--interface", str, "<name>", "Interface to call; needed where the schema has several")
     add("--method", str, "<name>", "Method to call; needed where the interface has several")
     add("--params", str, "<json|@file>", "Params, a JSON object or one per line")

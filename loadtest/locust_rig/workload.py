@@ -13,6 +13,7 @@ def workload_config(options: Namespace) -> WorkloadConfig:
     """
     return WorkloadConfig(
         schema=options.schema,
+        import_path=options.import_path,
         interface=options.interface,
         method=options.method,
         params=_argument(options.params),

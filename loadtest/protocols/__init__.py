@@ -48,7 +48,7 @@ CAPNP, ECHO, JSON = "capnp", "echo", "json"
 HTTP1, HTTP2, GRPC, SELECTORS = "http1", "http2", "grpc", "selectors"
 STACKS = (CAPNP, ECHO, JSON, HTTP1, HTTP2, GRPC, SELECTORS)
 # What a config says of the capnp stack alone.
-_OF_CAPNP = ("schema", "interface", "method", "params", "expect")
+_OF_CAPNP = ("schema", "import_path", "interface", "method", "params", "expect")
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ class WorkloadConfig:
 
     - `schema` is the path of a ``.capnp`` file; None is the rig's ``message.capnp``, which also
       stands for any file with its id.
+    - `import_path` has the folders in which its imports are searched, None for the standard ones.
     - `interface` is a name in it, as "Foo" or "Outer.Foo"; None is the only one it has.
     - `method` is a name in that, an inherited one too; None is the only one.
     - `params` is a JSON object, or one per line. None means generated texts for the tutorial's
@@ -98,6 +99,7 @@ class WorkloadConfig:
     """
 
     schema: str | None = None
+    import_path: Sequence[str] | None = None
     interface: str | None = None
     method: str | None = None
     params: str | None = None
@@ -257,7 +259,9 @@ def load_workload(
 
 def _find(config: WorkloadConfig) -> tuple[Interface, Method]:
     path = config.schema or _RIG_SCHEMA
-    interfaces = load_interfaces(path)
+    if config.import_path and config.schema is None:
+        raise WorkloadError("the import path (-I) goes with a schema: leave it out")
+    interfaces = load_interfaces(path, config.import_path or ())
     chosen = choose("interface", config.interface, interfaces, Path(path).name)
     interface = compile_interface(chosen)
     name = config.interface or interface.name
@@ -389,7 +393,7 @@ def _binary_workload(config: WorkloadConfig) -> Workload:
     return Workload(interface, method, f"{interface.name}.{method.name}", is_repeating, start)
 
 
-_NOT_BINARY = ("schema", "interface", "method", "params", "expect", "text", "corpus")
+_NOT_BINARY = ("schema", "import_path", "interface", "method", "params", "expect", "text", "corpus")
 
 
 # --- params ---------------------------------------------------------------------------------

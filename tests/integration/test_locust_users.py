@@ -392,16 +392,22 @@ TEMPLATE = '{"point": {"x": 40}, "by": 2, "far": "{{i}}", "name": "n{{user}}"}'
 
 
 def test_any_schema_with_templates_over_all_processes(tmp_path: Path) -> None:
+    # Of an interface that inherits what it has from a file in a folder of the import path.
+    schema = tmp_path / "moving.capnp"
+    schema.write_text(
+        '@0xb8a5a1cb73f3b201;\ninterface Moving extends(import "/workload.capnp".Geometry) {}\n'
+    )
+    method = ("--schema", str(schema), "-I", str(Path(GEOMETRY).parent), "--method", "move")
     seen: list[tuple[int, str]] = []
     with moving(seen) as address:
         load = load_with(
-            *(address, tmp_path, *MOVES, "--params", TEMPLATE, *two_processes()),
+            *(address, tmp_path, *method, "--params", TEMPLATE, *two_processes()),
             *("--expect", '{"point": {"x": 42}}', "--stop-timeout", "5"),
             users=4,
         )
     assert load.done.status == 0, load.done.output
-    assert load.count("ReverseUser Geometry.move") == len(seen) > 200
-    assert set(load.entries) == {"Geometry.move"}
+    assert load.count("ReverseUser Moving.move") == len(seen) > 200
+    assert set(load.entries) == {"Moving.move"}
     # No number twice, whichever process made it, nor a user's.
     numbers = [number for number, _ in seen]
     assert len(set(numbers)) == len(numbers)

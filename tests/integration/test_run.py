@@ -262,10 +262,16 @@ def test_an_injected_delay_shows_as_what_it_is(tmp_path: Path) -> None:
 
 
 def test_any_schema_with_templates_and_expected_results(tmp_path: Path) -> None:
-    schema = ("--schema", str(ROOT / "tests" / "data" / "probe.capnp"), "--method", "lengths")
+    # Of an interface that inherits what it has from a file in a folder of the import path.
+    (tmp_path / "probing.capnp").write_text(
+        '@0xb8a5a1cb73f3b200;\ninterface Probing extends(import "/probe.capnp".Probe) {}\n'
+    )
+    data = ROOT / "tests" / "data"
+    schema = ("--schema", f"{tmp_path}/probing.capnp", f"-I{tmp_path}", "-I", str(data))
     params = tmp_path / "params.jsonl"
     params.write_text('{"kinds": {"text": "{{uuid}}"}}\n\n{"kinds": {"text": "ab", "data": ""}}\n')
-    load = ("--connections", "2", "--calls", "200", *schema, "--params", f"@{params}")
+    load = ("--connections", "2", "--calls", "200", *schema, "--method", "lengths")
+    load += ("--params", f"@{params}")
     with running_server(
         *("--workers", "1", "--service", "fault_services:Probe"), cwd=ROOT / "tests"
     ) as server:
@@ -285,6 +291,10 @@ def test_any_schema_with_templates_and_expected_results(tmp_path: Path) -> None:
     ("options", "said"),
     [
         (["--schema", "no.capnp"], "no schema file at no.capnp"),
+        (
+            ["--schema", "records.capnp", "-I", "/no"],
+            "no folder at /no, which the import path (-I)",
+        ),
         (["--method", "write"], "write"),
         (["--params", '{"request": {"contents": "x"}}'], "contents"),
         (["--params", '{"request": '], "params line 1"),

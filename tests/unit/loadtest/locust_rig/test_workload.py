@@ -10,7 +10,8 @@ from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError
 
 def options(**changes: Any) -> Namespace:
     plain = {
-        **dict.fromkeys(("schema", "interface", "method", "params", "expect", "corpus")),
+        **dict.fromkeys(("schema", "import_path", "interface", "method")),
+        **dict.fromkeys(("params", "expect", "corpus")),
         "payload_bytes": 64,
         "text": "",
         "data_seed": 3,

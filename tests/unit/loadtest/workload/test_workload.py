@@ -179,6 +179,22 @@ def test_the_lines_of_a_corpus_are_sent_in_turn() -> None:
 # --- params ---------------------------------------------------------------------------------
 
 
+def test_a_schema_is_loaded_with_its_import_path(tmp_path: Path) -> None:
+    file = tmp_path / "own.capnp"
+    file.write_text(
+        '@0xb8a5a1cb73f3b202;\ninterface Own extends(import "/workload.capnp".Geometry) {}\n'
+    )
+    config = WorkloadConfig(schema=str(file), import_path=(str(DATA),), method="move")
+    assert load_workload(config).label == "Own.move"
+    # As an engine gets it, in JSON.
+    plain = json.loads(json.dumps(asdict(config)))
+    assert load_workload(WorkloadConfig(**plain)).label == "Own.move"
+    with pytest.raises(WorkloadError, match=r"/workload\.capnp, which is in none of .* -I DIR"):
+        workload(schema=str(file))
+    with pytest.raises(WorkloadError, match=r"the import path \(-I\) goes with a schema"):
+        workload(import_path=(str(DATA),))
+
+
 def test_lines_are_sent_in_turn_and_each_is_expected_its_own() -> None:
     made = geometry(
         "move",
