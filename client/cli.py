@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capnp_rig import rigcli
-from capnp_rig.client.errors import ClientError, UsageError
-from capnp_rig.client.stacks.registry import STACKS, LibraryMissingError, StackClient, connect_stack
+from capnp_rig.client.errors import ClientError, DeadlineExceeded, UsageError
+from capnp_rig.client.reasons import reason_line
+from capnp_rig.client.stacks.registry import STACKS, LibraryMissingError, TextClient, connect_stack
+from capnp_rig.client.statuses import STATUS_HELP, Status, status_of
 from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
 from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
@@ -22,10 +24,14 @@ from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.errors import EncodeError
 
 if TYPE_CHECKING:
-    from capnp_rig.client.reverse import ReverseClient
+    from capnp_rig.client.bootstrap_ping import Reply
+
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 # A longer line fits into no message.
 _MAX_LINE_BYTES = FrameLimits().max_words * 8
+# Of what a server says about an error.
+_MAX_REASON_CHARS = 1000
 
 
 # The help of every option names its default.
@@ -38,34 +44,42 @@ def cli() -> None:
     """
 
 
-def _connection_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Declare the address and the options that `_connected` takes."""
-    positive = FiniteFloat(min=0, min_open=True)
-    for option in (
-        click.option(
-            "--connect-timeout",
-            type=positive,
-            default=CONNECT_TIMEOUT_S,
-            metavar="SECONDS",
-        ),
-        click.option(
-            "--timeout",
-            type=positive,
-            default=CALL_TIMEOUT_S,
-            metavar="SECONDS",
-            help="Deadline of each call.",
-        ),
-        click.option("--http2", is_flag=True, help="With --stack http: HTTP/2, prior knowledge."),
-        click.option(
-            "--stack",
-            type=click.Choice(STACKS),
-            default="capnp",
-            help="The protocol that the server speaks.",
-        ),
-        rigcli.address_argument,
-    ):
-        command = option(command)
-    return command
+def _options(*declared: _Decorator) -> _Decorator:
+    """Return what declares options on a command, in that order."""
+
+    def declare(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(declared):
+            command = option(command)
+        return command
+
+    return declare
+
+
+_positive = FiniteFloat(min=0, min_open=True)
+_timeout_options = _options(
+    rigcli.address_argument,
+    click.option(
+        "--timeout",
+        type=_positive,
+        default=CALL_TIMEOUT_S,
+        metavar="SECONDS",
+        help="Deadline of each call.",
+    ),
+    click.option("--connect-timeout", type=_positive, default=CONNECT_TIMEOUT_S, metavar="SECONDS"),
+)
+_connection_options = _options(
+    _timeout_options,
+    click.option(
+        "--stack",
+        type=click.Choice(STACKS),
+        default="capnp",
+        help="The protocol that the server speaks.",
+    ),
+    click.option("--http2", is_flag=True, help="With --stack http: HTTP/2, prior knowledge."),
+)
+
+
+# --- send -----------------------------------------------------------------------------------
 
 
 @cli.command()
@@ -77,7 +91,7 @@ def send(address: Address, message: str | None, **connection: Any) -> None:
     Without MESSAGE, ask for one on a terminal, or send each line of the standard
     input and print its answer.
     """
-    with _connected(address, **connection) as client:
+    with _reported(), _connected(address, **connection) as client:
         if message is not None:
             # The arguments are bytes, which Python decodes as the locale has it.
             _exchange(client, _text(os.fsencode(message), "the message"))
@@ -90,85 +104,37 @@ def send(address: Address, message: str | None, **connection: Any) -> None:
                 _exchange(client, line)
 
 
-@cli.command()
-@_connection_options
-@click.option("--count", "-c", type=click.IntRange(min=1), default=4)
-def ping(address: Address, count: int, **connection: Any) -> None:
-    """Time COUNT empty calls, one after the other."""
-    started_ns = time.perf_counter_ns()
-    with _connected(address, **connection) as client:
-        _say(f"connected to {address} in {_elapsed_us(started_ns)} µs")
-        for number in range(1, count + 1):
-            started_ns = time.perf_counter_ns()
-            with _reported():
-                client.ping()
-            _say(f"reply {number} in {_elapsed_us(started_ns)} µs")
-
-
-def _say(text: str) -> None:
-    # Where the output is ASCII, click would choose UTF-8 by itself.
-    click.echo(text, file=sys.stdout)
-
-
-def _elapsed_us(started_ns: int) -> str:
-    return f"{(time.perf_counter_ns() - started_ns) / 1000:.0f}"
-
-
-class _CapnpClient:
-    """`ReverseClient` as one of the stacks' clients."""
-
-    def __init__(self, client: "ReverseClient") -> None:
-        self.read = client.read
-        self.close = client.close
-
-    def ping(self) -> None:
-        self.read("")
+def _check_http2(stack: str, *, http2: bool) -> None:
+    if http2 and stack != "http":
+        raise click.UsageError("--http2 goes with --stack http")
 
 
 @contextmanager
 def _connected(
     address: Address, *, stack: str, http2: bool, timeout: float, connect_timeout: float
-) -> Iterator[StackClient]:
-    if http2 and stack != "http":
-        raise click.UsageError("--http2 goes with --stack http")
+) -> Iterator[TextClient]:
+    _check_http2(stack, http2=http2)
     timeouts = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}
-    client: StackClient
-    with _reported():
-        if stack == "capnp":
-            # Only once the options are known to be good: it takes half the time of a start.
-            from capnp_rig.client.reverse import ReverseClient
+    client: TextClient
+    if stack == "capnp":
+        # Only once the options are known to be good: it takes half the time of a start.
+        from capnp_rig.client.reverse import ReverseClient
 
-            client = _CapnpClient(ReverseClient.connect(address, **timeouts))
-        else:
-            client = connect_stack(stack, address, **timeouts, http2=http2)
+        client = ReverseClient.connect(address, **timeouts)
+    else:
+        client = connect_stack(stack, address, **timeouts, http2=http2)
     with closing(client):
         yield client
 
 
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Turn the client's errors into one line and an exit status."""
-    try:
-        yield
-    except (EncodeError, UsageError) as error:
-        raise click.UsageError(str(error)) from error
-    except LibraryMissingError as error:
-        raise click.ClickException(str(error)) from error
-    except ClientError as error:
-        # An exception of a pycapnp server holds a traceback: its first line says what happened.
-        first_line = (str(error).splitlines() or ["no reason given"])[0]
-        raise click.ClickException(first_line) from error
-
-
-def _exchange(client: StackClient, message: str) -> None:
-    with _reported():
-        answer = client.read(message)
+def _exchange(client: TextClient, message: str) -> None:
+    answer = client.read(message)
     # Bytes, as they came: a server that is not ours may answer with anything.
     sys.stdout.buffer.write(answer + b"\n")
     sys.stdout.buffer.flush()
 
 
-def _converse(client: StackClient, address: Address) -> None:
+def _converse(client: TextClient, address: Address) -> None:
     click.echo(f"Connected to inference server at {address}", err=True)
     click.echo("Enter your message:", err=True)
     for line in _lines():
@@ -193,3 +159,109 @@ def _text(data: bytes, what: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{what} is not UTF-8") from error
+
+
+# --- ping -----------------------------------------------------------------------------------
+
+
+@cli.command(epilog=STATUS_HELP)
+@_connection_options
+@click.option("--count", "-c", type=click.IntRange(min=1), default=4)
+@click.option(
+    "--interval",
+    "-i",
+    type=FiniteFloat(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="From one ping to the next.",
+)
+def ping(address: Address, count: int, interval: float, timeout: float, **connection: Any) -> None:
+    """Time COUNT answers of a server, one after the other.
+
+    It is asked for its bootstrap interface, which any server of Cap'n Proto
+    answers, whatever it serves. The other stacks get an empty call each.
+    """
+    from capnp_rig.client.ping_log import PingLog
+
+    started_ns = time.perf_counter_ns()
+    log = PingLog()
+    with _reported(status_of), _pinging(address, timeout=timeout, **connection) as ping_once:
+        _say(f"connected to {address} in {(time.perf_counter_ns() - started_ns) / 1000:.0f} µs")
+        try:
+            due_s = time.monotonic()
+            for _ in range(count):
+                time.sleep(max(due_s - time.monotonic(), 0))
+                due_s = time.monotonic() + interval
+                try:
+                    _say(log.replied(ping_once()))
+                except DeadlineExceeded:
+                    if connection["stack"] != "capnp":
+                        # Its calls have no numbers: the late answer would be the next one's.
+                        raise
+                    _say(log.missed(timeout))
+        finally:
+            if log.sent:
+                _say(log.summary())
+    if log.error is not None:
+        reason = _reason(log.error)
+        raise _Failure(f"the server has no bootstrap interface: {reason}", Status.FAILED)
+    if log.late:
+        raise _Failure(f"{log.late} of {log.sent} pings had no answer in time", Status.LATE)
+
+
+@contextmanager
+def _pinging(
+    address: Address, *, timeout: float, connect_timeout: float, stack: str, http2: bool
+) -> Iterator[Callable[[], "Reply"]]:
+    """Yield what pings a server once."""
+    from capnp_rig.client.bootstrap_ping import BootstrapPinger, Reply
+
+    _check_http2(stack, http2=http2)
+    if stack == "capnp":
+        with closing(BootstrapPinger.connect(address, connect_timeout)) as pinger:
+            yield lambda: pinger.ping(timeout)
+        return
+    timeouts = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}
+    with closing(connect_stack(stack, address, **timeouts, http2=http2)) as client:
+
+        def ping_once() -> Reply:
+            started_ns = time.perf_counter_ns()
+            client.ping()
+            return Reply(time.perf_counter_ns() - started_ns, None)
+
+        yield ping_once
+
+
+# --- all of them ----------------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    # Where the output is ASCII, click would choose UTF-8 by itself.
+    click.echo(text, file=sys.stdout)
+
+
+@contextmanager
+def _reported(
+    status_of_error: Callable[[ClientError | LibraryMissingError], int] = lambda _: Status.FAILED,
+) -> Iterator[None]:
+    """Turn the client's errors into one line and an exit status."""
+    try:
+        yield
+    except (EncodeError, UsageError) as error:
+        raise click.UsageError(str(error)) from error
+    except LibraryMissingError as error:
+        raise _Failure(str(error), status_of_error(error)) from error
+    except ClientError as error:
+        raise _Failure(_reason(error), status_of_error(error)) from error
+
+
+def _reason(error: ClientError) -> str:
+    return reason_line(error)[:_MAX_REASON_CHARS] or "no reason given"
+
+
+class _Failure(click.ClickException):
+    """Ends a command with one line and a status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.exit_code = status  # type: ignore[misc] # click's own way

@@ -18,7 +18,7 @@ leave the connection as it is.
 import copy
 
 from capnp_rig.wire.encoding.foreign_protocols import recognise
-from capnp_rig.wire.errors import FrameTooLarge, NotAFrame, WireError
+from capnp_rig.wire.errors import FrameTooLarge, NotAFrame, RemoteProtocolError, WireError
 from capnp_rig.wire.rpc.messages import ExceptionType
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
@@ -83,6 +83,20 @@ def remote_error(error: WireRemoteError) -> RemoteError:
     """Return the client's exception for one that came over the wire."""
     kind = Overloaded if error.type is ExceptionType.OVERLOADED else RemoteError
     return kind(error.reason, error.type)
+
+
+def ending_error(
+    reason: WireRemoteError | RemoteProtocolError | None, *, is_unheard: bool
+) -> ClientError:
+    """Return what the end of a connection means for the calls in flight, by its `Ended.error`.
+
+    `is_unheard` is whether the server never answered our Bootstrap.
+    """
+    if reason is None:
+        return Disconnected("the server closed the connection")
+    if isinstance(reason, WireRemoteError):
+        return abort_error(reason, is_unheard=is_unheard)
+    return protocol_error(reason, is_unheard=is_unheard)
 
 
 def abort_error(error: WireRemoteError, *, is_unheard: bool) -> ClientError:

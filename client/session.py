@@ -7,14 +7,13 @@ from capnp_rig.client.errors import (
     ClientError,
     Disconnected,
     ProtocolError,
-    abort_error,
+    ending_error,
     fresh,
-    protocol_error,
     remote_error,
 )
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import Buffer
-from capnp_rig.wire.errors import LocalProtocolError, RemoteProtocolError
+from capnp_rig.wire.errors import LocalProtocolError
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.connection import (
     Answered,
@@ -24,7 +23,6 @@ from capnp_rig.wire.rpc.connection import (
     Unreadable,
 )
 from capnp_rig.wire.rpc.interfaces import Interface, Method
-from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
 
 class PreparedCall(NamedTuple):
@@ -136,7 +134,7 @@ class Session:
             elif isinstance(event, BootstrapFailed):
                 self.lose(remote_error(event.error))
             elif isinstance(event, Ended):
-                self.lose(_ending(event.error, is_unheard=self._wire.is_unheard))
+                self.lose(ending_error(event.error, is_unheard=self._wire.is_unheard))
             # None where the session ended within these events: its owner knows.
             elif (
                 isinstance(event, (Failed, Unreadable))
@@ -163,13 +161,3 @@ class Session:
         self._error = self._error or error
         self.has_ended = True
         self._methods.clear()
-
-
-def _ending(
-    reason: WireRemoteError | RemoteProtocolError | None, *, is_unheard: bool
-) -> ClientError:
-    if reason is None:
-        return Disconnected("the server closed the connection")
-    if isinstance(reason, WireRemoteError):
-        return abort_error(reason, is_unheard=is_unheard)
-    return protocol_error(reason, is_unheard=is_unheard)

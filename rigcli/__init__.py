@@ -133,8 +133,15 @@ def _prepare_output(*, needed: bool) -> None:
             stream.reconfigure(errors="rigcli.nearest")
 
 
+def printable(text: str) -> str:
+    """Return a text, escaped where it does not print: to a terminal it holds no commands then."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _exit(status: int, name: str = "") -> NoReturn:

@@ -17,12 +17,8 @@ class LibraryMissingError(Exception):
     """A stack needs a library that is not installed; the message says how to get it."""
 
 
-class StackClient(Protocol):
-    """A connection to the server of one stack, made and used in one process.
-
-    After `Disconnected` it is of no further use, nor after a call that was overdue or
-    interrupted: where calls have no numbers, its late answer would be the next call's.
-    """
+class TextClient(Protocol):
+    """A connection to a server that answers texts."""
 
     def read(self, text: str) -> bytes:
         """Return the server's answer to `text`, in UTF-8.
@@ -32,15 +28,23 @@ class StackClient(Protocol):
             ClientError: There is no such answer.
         """
 
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class StackClient(TextClient, Protocol):
+    """A connection to the server of one stack, made and used in one process.
+
+    After `Disconnected` it is of no further use, nor after a call that was overdue or
+    interrupted: where calls have no numbers, its late answer would be the next call's.
+    """
+
     def ping(self) -> None:
         """Make the smallest call there is.
 
         Raises:
             ClientError: It was not answered as it should.
         """
-
-    def close(self) -> None:
-        """Close the connection."""
 
 
 def connect_stack(

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from capnp_rig.client.reasons import reason_line
+from capnp_rig.rigcli import printable
+
 _MAX_CHARS = 120
 # A server may put a number of its own into each reason; a table of millions helps nobody.
 _MAX_REASONS = 16
@@ -42,8 +45,8 @@ class FailureNames:
         self._reasons: defaultdict[str, set[str]] = defaultdict(set)
 
     def reason(self, error: BaseException) -> str:
-        """Return the first line of an exception's text without its id, or "(other reasons)"."""
-        reason = _ID.sub("", (str(error).splitlines() or [""])[0])[:_MAX_CHARS]
+        """Return the line of an exception that says why, without its id, or "(other reasons)"."""
+        reason = _ID.sub("", reason_line(error))[:_MAX_CHARS]
         known = self._reasons[type(error).__name__]
         if reason in known:
             return reason
@@ -168,7 +171,7 @@ class Examples:
 
 def shown(text: str, most: int = _SHOWN_CHARS) -> str:
     """Return a text in one line, cut, and escaped where it does not print."""
-    return _escaped(text[:most]) + (f"… ({len(text):,} characters)" if len(text) > most else "")
+    return printable(text[:most]) + (f"… ({len(text):,} characters)" if len(text) > most else "")
 
 
 def _around_difference(expected: str, came: str) -> tuple[str, str]:
@@ -190,9 +193,3 @@ def _common_prefix(one: str, other: str) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
     return low
-
-
-def _escaped(text: str) -> str:
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )

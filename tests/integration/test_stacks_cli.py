@@ -72,7 +72,8 @@ def test_the_client_talks_to_each_stack(name: str) -> None:
         status, out, err = client("ping", address, *options(name), "-c", "2")
         assert (status, err) == (0, "")
         words = [line.split() for line in out.splitlines()]
-        assert [line[:2] for line in words] == [["connected", "to"], ["reply", "1"], ["reply", "2"]]
+        starts = [["connected", "to"], ["reply", "1"], ["reply", "2"], ["2", "of"]]
+        assert [line[:2] for line in words] == starts
         status, out, err = client("send", address, os.fsdecode(b"\xff"), *options(name))
         assert (status, out) == (2, "")
         assert err == ("client: the message is not UTF-8 (see client send --help)\n")
@@ -83,7 +84,7 @@ def test_a_server_that_is_not_there_is_one_line(name: str) -> None:
     served_by(name)
     refused = "client: cannot connect to 127.0.0.1:1: Connection refused\n"
     assert client("send", "127.0.0.1:1", "x", *options(name)) == (1, "", refused)
-    assert client("ping", "127.0.0.1:1", *options(name)) == (1, "", refused)
+    assert client("ping", "127.0.0.1:1", *options(name)) == (3, "", refused)
 
 
 @pytest.mark.parametrize("name", STACKS)
@@ -182,7 +183,7 @@ def test_a_ping_that_is_not_acknowledged_is_one_line() -> None:
 
     with fake_server(behave) as address:
         status, _, err = client_here("ping", address, "--stack", "json")
-    assert (status, err) == (1, 'client: the server did not answer "Ack"\n')
+    assert (status, err) == (5, 'client: the server did not answer "Ack"\n')
 
 
 SERVER_HELP = "(see server run --help)"

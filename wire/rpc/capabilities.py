@@ -52,6 +52,11 @@ class Capability:
         return not (isinstance(node, (Promise, Pipeline)) or getattr(node, "is_promise", False))
 
     @property
+    def is_answered(self) -> bool:
+        """Whether it waits for no Return any more; it may still be a promise of the peer's."""
+        return not isinstance(settled(self._node), Pipeline)
+
+    @property
     def is_direct(self) -> bool:
         """Whether it leads to an object of the peer, for good."""
         return self._node.direct is not None
