@@ -1,8 +1,10 @@
-"""The `client` command: ``client send ADDR "msg"`` and ``client ping ADDR``.
+"""The `client` command: ``client send ADDR "msg"``, ``client call ADDR`` and ``client ping ADDR``.
 
-Both talk to the server of any stack; ``client ping --stack json`` sends the tutorial's ``"Ping"``.
+`send` and `ping` talk to the server of any stack, too: ``client ping --stack json`` sends the
+tutorial's ``"Ping"``.
 """
 
+import codecs
 import os
 import sys
 import time
@@ -21,7 +23,7 @@ from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
 from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
 from capnp_rig.wire.encoding.frames import FrameLimits
-from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.errors import EncodeError, MalformedMessage
 
 if TYPE_CHECKING:
     from capnp_rig.client.bootstrap_ping import Reply
@@ -159,6 +161,67 @@ def _text(data: bytes, what: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{what} is not UTF-8") from error
+
+
+# --- call -----------------------------------------------------------------------------------
+
+
+@cli.command(epilog=STATUS_HELP)
+@_timeout_options
+@click.option(
+    "--schema",
+    metavar="FILE",
+    default="message.capnp",
+    help="Schema of the server.",
+)
+@rigcli.import_path_option
+@click.option("--interface", metavar="NAME", help="Needed where the schema has several.")
+@click.option("--method", metavar="NAME", help="Needed where the interface has several.")
+@click.option(
+    "--params", default="{}", metavar="JSON", help="An object; @FILE reads it, - from stdin."
+)
+@click.option(
+    "--via", metavar="CHAIN", help="Calls that lead to a capability: 'login({}).session'."
+)
+@click.option("--int64-strings", is_flag=True, help="Print Int64 and UInt64 as strings.")
+def call(
+    address: Address, timeout: float, connect_timeout: float, params: str, **asked: Any
+) -> None:
+    """Call a method by its names, and print the results as JSON.
+
+    With --via it is one of the capability to which the chain of calls leads, which
+    takes no round trip more.
+    """
+    # As above.
+    from capnp_rig.client.named_call import MISTAKES, call_by_name, read_call
+    from capnp_rig.client.via import BrokenChainError
+    from capnp_rig.wire.json_values.writing import document
+
+    int64_strings = asked.pop("int64_strings")
+    try:
+        named = read_call(params=_params_text(params), **asked)
+    except MISTAKES as error:
+        raise click.UsageError(str(error)) from error
+    with _reported(status_of):
+        try:
+            results = call_by_name(
+                named, address, timeout_s=timeout, connect_timeout_s=connect_timeout
+            )
+            is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+            _say(document(results, int64_as_text=int64_strings, ascii_only=not is_utf8))
+        except BrokenChainError as error:
+            raise _Failure(str(error), Status.FAILED) from error
+        except MalformedMessage as error:
+            raise _Failure(f"the results cannot be read: {error}", Status.LOST) from error
+
+
+def _params_text(params: str) -> str:
+    from capnp_rig.client.params_argument import ONE_CALL_BYTES, read_params_argument
+
+    if params == "-" and sys.stdin is None:
+        raise click.UsageError("no params: the standard input is closed")
+    stdin = None if sys.stdin is None else sys.stdin.buffer
+    return read_params_argument(params, stdin=stdin, most_bytes=ONE_CALL_BYTES)
 
 
 # --- ping -----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from capnp_rig.client import params_argument
 from capnp_rig.client.named_methods import UnknownName, choose, load_interfaces
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.tally import FirstReply
@@ -59,7 +60,6 @@ from capnp_rig.loadtest.workload.templated_params import (
 from capnp_rig.loadtest.workload.templates import WIDEST, Source, Values
 from capnp_rig.schema import SchemaError, load_schema, message
 from capnp_rig.wire.encoding.encoded import EncodedTuple
-from capnp_rig.wire.encoding.foreign_protocols import Foreign, recognise
 from capnp_rig.wire.json_values.reading import ParamsError, read_items
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
 
@@ -181,22 +181,12 @@ def read_params_argument(text: str) -> str:
     """Return the content of the file that "@path" names, and any other text as it is.
 
     Raises:
-        WorkloadError: The file cannot be read, is not UTF-8, or is a packed message.
+        WorkloadError: The file cannot be read, is too large, not UTF-8, or a packed message.
     """
-    if not text.startswith("@"):
-        return text
     try:
-        data = Path(text[1:]).read_bytes()
-    except OSError as error:
-        raise WorkloadError(f"cannot read {text[1:]}: {error.strerror}") from error
-    if recognise(data) is Foreign.PACKED and not data.lstrip().startswith(b"{"):
-        what = Foreign.PACKED.value
-        raise WorkloadError(f"cannot read {text[1:]}: it looks like {what}, not like JSON")
-    try:
-        # Editors on Windows put a mark in front.
-        return data.decode("utf-8-sig")
-    except ValueError as error:
-        raise WorkloadError(f"cannot read {text[1:]}: it is not UTF-8 text") from error
+        return params_argument.read_params_argument(text)
+    except ParamsError as error:
+        raise WorkloadError(str(error)) from error
 
 
 def read_corpus(path: str) -> str:

@@ -161,7 +161,7 @@ def test_a_server_that_is_not_there_has_a_status(client: RunCommand) -> None:
 
 
 def test_the_statuses_are_in_the_help(client: RunCommand) -> None:
-    for command in ("ping",):
+    for command in ("ping", "call"):
         status, out, _ = client(command, "--help")
         assert status == 0
         assert "    4  no answer came in time\n" in out

@@ -22,6 +22,7 @@ message.
 """
 
 import base64
+import json
 import math
 from collections.abc import Callable
 from functools import cached_property
@@ -136,6 +137,20 @@ class _StructForm:
             elif view._is_present(field.name, field.member or 0):
                 fields[field.name] = convert(field.get(view))
         return fields
+
+
+def document(results: View, *, int64_as_text: bool = False, ascii_only: bool = False) -> str:
+    """Return results as one line of JSON, with escapes for all that does not print.
+
+    Raises:
+        MalformedMessage: They cannot be read.
+    """
+    form = JsonForm(int64_as_text=int64_as_text)
+    text = json.dumps(form.of(results), ensure_ascii=ascii_only, allow_nan=False)
+    if text.isprintable():
+        return text
+    # Outside of strings all of it prints.
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def marker_of(type_: PointerType | None) -> str | None:

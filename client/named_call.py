@@ -1,0 +1,101 @@
+"""A call that is given in text: names of a schema, params as JSON, and a chain that leads to it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capnp_rig.client.blocking_client import Client
+from capnp_rig.client.errors import RemoteError
+from capnp_rig.client.named_methods import UnknownName, choose, load_interfaces
+from capnp_rig.client.via import ChainError, Step, compile_chain
+from capnp_rig.rigcli.address import Address
+from capnp_rig.schema import SchemaError
+from capnp_rig.wire.json_values.reading import ParamsError, StructReader, parse_object
+from capnp_rig.wire.rpc.interfaces import Method, compile_interface
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCall:
+    """A call of a `method` with `params`, of the capability to which `steps` lead.
+
+    `interface` is that of the server's bootstrap, from which they start; each has its params.
+    """
+
+    interface: Any
+    steps: tuple[tuple[Step, Mapping[str, Any]], ...]
+    method: Method
+    params: Mapping[str, Any]
+
+
+def call_by_name(
+    named: NamedCall, address: Address, *, timeout_s: float, connect_timeout_s: float
+) -> Any:
+    """Connect, make the call, and return a view of its results; all steps leave in one write.
+
+    Raises:
+        BrokenChainError: The results of a step have no such capability.
+        EncodeError, ClientError: As `Client.connect` and `Client.call`.
+    """
+    timeouts = {"timeout_s": timeout_s, "connect_timeout_s": connect_timeout_s}
+    with Client.connect(address, interface=named.interface, **timeouts) as client:
+        target: Any = client
+        pipelines = []
+        for step, params in named.steps:
+            pipeline = reached = target.pipeline(step.method.name, params)
+            for name in step.fields:
+                reached = getattr(reached, name)
+            target = reached.cast(step.interface)
+            pipelines.append((step, pipeline))
+        try:
+            return target.call(named.method.name, named.params)
+        except RemoteError:
+            # A step that failed lets all that follow fail: its own error says why.
+            for step, pipeline in pipelines:
+                step.capability_in(pipeline.wait())
+            raise
+
+
+# What `read_call` raises.
+MISTAKES = (SchemaError, UnknownName, ChainError, ParamsError)
+
+
+def read_call(
+    schema: str,
+    *,
+    interface: str | None,
+    method: str | None,
+    params: str,
+    via: str | None,
+    import_path: Sequence[str] = (),
+) -> NamedCall:
+    """Return the call that is named.
+
+    `schema` is the path of a file; without a name, the file's only interface is meant, and the only
+    method of that. `params` is a JSON object, as `wire.json_values` reads it. `via` is a chain, as
+    `client.via` has it; then `interface` may be that of its end, too.
+
+    Raises:
+        SchemaError, UnknownName, ChainError, ParamsError: There is a mistake.
+    """
+    interfaces = load_interfaces(schema, import_path)
+    steps: tuple[Step, ...] = ()
+    if via is None:
+        start = end = choose("interface", interface, interfaces, Path(schema).name)
+    else:
+        chain = compile_chain(via, interfaces, interface)
+        start, steps, end = chain.start, chain.steps, chain.end
+    compiled = compile_interface(end)
+    chosen = choose("method", method, compiled.methods, compiled.name)
+    return NamedCall(
+        start,
+        tuple((step, _read_params(step.params, step.method)) for step in steps),
+        chosen,
+        _read_params(params, chosen, "params"),
+    )
+
+
+def _read_params(text: str, method: Method, place: str = "") -> dict[str, Any]:
+    what = f"the params of {method.name}"
+    item = parse_object(text, place or what, place or what)
+    return StructReader(item.place).struct(method.params.schema, item.fields, what)
