@@ -60,6 +60,7 @@ from capnp_rig.loadtest.workload.templated_params import (
 from capnp_rig.loadtest.workload.templates import WIDEST, Source, Values
 from capnp_rig.schema import SchemaError, load_schema, message
 from capnp_rig.wire.encoding.encoded import EncodedTuple
+from capnp_rig.wire.encoding.structs import StructCodec
 from capnp_rig.wire.json_values.reading import ParamsError, read_items
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
 
@@ -238,7 +239,7 @@ def load_workload(
         label,
         is_repeating,
         start,
-        _unchecked(lines, method.results.schema),
+        _unchecked(lines, method.results),
         any(line.compares for line in lines),
         firsts,
     )
@@ -256,7 +257,7 @@ def _find(config: WorkloadConfig) -> tuple[Interface, Method]:
     interface = compile_interface(chosen)
     name = config.interface or interface.name
     method = choose("method", config.method, interface.methods, name)
-    _refuse_capabilities(f"{name}.{method.name}", method.params.schema)
+    _refuse_capabilities(f"{name}.{method.name}", method.params)
     return interface, method
 
 
@@ -265,7 +266,7 @@ def _is_tutorial(method: Method) -> bool:
     return (method.interface_id, method.method_id) == ids
 
 
-def _refuse_capabilities(label: str, params: Any) -> None:
+def _refuse_capabilities(label: str, params: StructCodec) -> None:
     """Refuse a method that takes what a generator cannot give.
 
     Deeper inside, such a field may well be optional: it is refused if the params name it.
@@ -455,7 +456,7 @@ def _line(method: Method, params: Struct, firsts: dict[str, FirstReply]) -> _Lin
     if _is_tutorial(method):
         chunk = _reversed_content(params)
         return _Line(packed, params.names, {"chunk": chunk}, _expect_chunk(chunk))
-    has_values = len(without_values(method.results.schema)) < len(method.results.schema.fieldnames)
+    has_values = len(without_values(method.results)) < len(method.results.fields)
     if params.names or not has_values:
         return _Line(packed, params.names)
     request = partial(_text_of, method, packed.pack(WIDEST))
@@ -478,10 +479,10 @@ def _lines(
     return _constant_requests([line.request(WIDEST) for line in lines])
 
 
-def _unchecked(lines: Sequence[_Line], results: Any) -> tuple[Reason, ...]:
+def _unchecked(lines: Sequence[_Line], results: StructCodec) -> tuple[Reason, ...]:
     """Return what of the replies nobody compares."""
     no_values = paths_without_values(results)
-    if len(without_values(results)) == len(results.fieldnames):
+    if len(without_values(results)) == len(results.fields):
         return (Reason(ReasonCode.NO_VALUES),)
     idle = [line for line in lines if not line.compares]
     reasons = []

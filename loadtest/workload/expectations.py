@@ -6,18 +6,22 @@ first. Of a union, the member given must be the active one.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from capnp_rig.loadtest.workload.templated_params import Slot, Struct
 from capnp_rig.loadtest.workload.templates import Values
 from capnp_rig.wire.encoding.any_pointers import AnyPointer
+from capnp_rig.wire.encoding.field_types import Codec
+from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.errors import MalformedMessage
-from capnp_rig.wire.json_values.reading import ParamsError
+from capnp_rig.wire.json_values.reading import NO_JSON, ParamsError
 
 # Gets the values of a request and the view of its results; None where all is as expected, else
 # what is not.
 Expectation = Callable[[Values, Any], str | None]
+# Fewer types than this are in a struct that somebody writes down.
+_MOST_TYPES = 256
 # Gets what a reply has for a field, and the values of the request; returns the path of the field
 # that is wrong, or None.
 _Matcher = Callable[[Any, Values], str | None]
@@ -33,7 +37,7 @@ def compile_expectation(expected: Struct) -> Expectation:
     Raises:
         ParamsError: A NaN is expected.
     """
-    match = _struct_matcher(expected.schema, expected.fields, "", expected.place)
+    match = _struct_matcher(compile_struct(expected.schema), expected.fields, "", expected.place)
 
     def fault(values: Values, results: Any) -> str | None:
         wrong = match(results, values)
@@ -47,68 +51,55 @@ def fields_left_out(expected: Struct) -> tuple[str, ...]:
 
     A union is compared where one of its members is.
     """
-    return tuple(dict.fromkeys(_left_out(expected.schema, expected.fields, "")))
+    return tuple(dict.fromkeys(_left_out(compile_struct(expected.schema), expected.fields, "")))
 
 
-def _left_out(schema: Any, fields: dict[str, Any], path: str) -> Iterator[str]:
-    has_member = any(name in schema.union_fields for name in fields)
-    for name in schema.fieldnames:
-        if name not in fields:
-            if not (has_member and name in schema.union_fields):
-                yield f"{path}{name}"
+def _left_out(codec: Codec, fields: dict[str, Any], path: str) -> Iterator[str]:
+    has_member = any(field.member is not None for field in codec.fields if field.name in fields)
+    for field in codec.fields:
+        if field.name not in fields:
+            if not (has_member and field.member is not None):
+                yield f"{path}{field.name}"
             continue
-        value = fields[name]
+        value = fields[field.name]
         if isinstance(value, dict):
-            yield from _left_out(schema.fields[name].schema, value, f"{path}{name}.")
+            yield from _left_out(field.codecs[0], value, f"{path}{field.name}.")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             for item in value:
-                inner = schema.fields[name].schema.elementType
-                yield from _left_out(inner, item, f"{path}{name}[].")
+                yield from _left_out(field.codecs[0], item, f"{path}{field.name}[].")
 
 
-def without_values(schema: Any) -> dict[str, str]:
+def without_values(codec: Codec) -> dict[str, str]:
     """Return the fields of a struct that JSON cannot give, each with the kind of its type."""
-    slots = (each.proto for each in schema.fields_list if each.proto.which() != "group")
-    kinds = {proto.name: str(proto.slot.type.which()) for proto in slots}
-    return {name: kind for name, kind in kinds.items() if kind in {"interface", "anyPointer"}}
+    typed = ((field.name, field.pointer_type) for field in codec.fields)
+    return {name: type_.which for name, type_ in typed if type_ and type_.which in NO_JSON}
 
 
-def paths_without_values(schema: Any) -> list[str]:
-    """Return where in a struct, in its structs and lists too, such fields are; each type once."""
-    return list(_paths_without_values(schema, "", {schema.node.id}))
+def paths_without_values(codec: Codec) -> list[str]:
+    """Return where in a struct, in its structs and lists too, such fields are; each type once.
+
+    Of a generic type that contains itself under ever new brands, those of the first few.
+    """
+    return list(_paths_without_values(codec, "", {id(codec)}))
 
 
-def _paths_without_values(schema: Any, path: str, seen: set[int]) -> Iterator[str]:
-    yield from (f"{path}{name}" for name in without_values(schema))
-    for field in schema.fields_list:
-        inner = _struct_in(field)
-        if inner is not None and inner.node.id not in seen:
-            seen.add(inner.node.id)
-            yield from _paths_without_values(inner, f"{path}{field.proto.name}.", seen)
+def _paths_without_values(codec: Codec, path: str, seen: set[int]) -> Iterator[str]:
+    yield from (f"{path}{name}" for name in without_values(codec))
+    for field in codec.fields:
+        for inner in field.codecs:
+            if id(inner) not in seen and len(seen) < _MOST_TYPES:
+                seen.add(id(inner))
+                yield from _paths_without_values(inner, f"{path}{field.name}.", seen)
 
 
-def _struct_in(field: Any) -> Any:
-    """Return the schema of the structs that a field holds, None without any."""
-    if field.proto.which() == "group":
-        return field.schema
-    type_ = field.proto.slot.type
-    schema: Any = None
-    # Asked for a schema that a type lacks, pycapnp raises.
-    if type_.which() in {"struct", "list"}:
-        schema = field.schema
-    while type_.which() == "list":
-        type_ = type_.list.elementType
-        schema = schema.elementType if type_.which() in {"struct", "list"} else None
-    return schema
-
-
-def _struct_matcher(schema: Any, fields: dict[str, Any], path: str, place: str) -> _Matcher:
+def _struct_matcher(codec: Codec, fields: dict[str, Any], path: str, place: str) -> _Matcher:
     parts: list[tuple[str, str, bool, _Matcher]] = []
+    by_name = {field.name: field for field in codec.fields}
     for name, value in fields.items():
         inner = f"{path}.{name}" if path else name
-        nested = schema.fields[name].schema if isinstance(value, (dict, list)) else None
-        is_member = name in schema.union_fields
-        parts.append((name, inner, is_member, _matcher(nested, value, inner, place)))
+        field = by_name[name]
+        matcher = _matcher(field.codecs, value, inner, place)
+        parts.append((name, inner, field.member is not None, matcher))
 
     def match(value: Any, values: Values) -> str | None:
         for name, inner, is_member, match_field in parts:
@@ -123,11 +114,12 @@ def _struct_matcher(schema: Any, fields: dict[str, Any], path: str, place: str) 
     return match
 
 
-def _matcher(schema: Any, expected: Any, path: str, place: str) -> _Matcher:
+def _matcher(codecs: Sequence[Codec], expected: Any, path: str, place: str) -> _Matcher:
+    """Return what compares a value; `codecs` has that of the structs in it, if there are any."""
     if isinstance(expected, dict):
-        return _struct_matcher(schema, expected, path, place)
+        return _struct_matcher(codecs[0], expected, path, place)
     if isinstance(expected, list):
-        return _list_matcher(schema, expected, path, place)
+        return _list_matcher(codecs, expected, path, place)
     if isinstance(expected, Slot):
         render = expected.render
         return lambda value, values: None if _same(value, render(values)) else path
@@ -136,11 +128,9 @@ def _matcher(schema: Any, expected: Any, path: str, place: str) -> _Matcher:
     return lambda value, _values: None if _same(value, expected) else path
 
 
-def _list_matcher(schema: Any, expected: list[Any], path: str, place: str) -> _Matcher:
-    # As above: elements without a schema have none to ask for.
-    nested = schema.elementType if expected and isinstance(expected[0], (dict, list)) else None
+def _list_matcher(codecs: Sequence[Codec], expected: list[Any], path: str, place: str) -> _Matcher:
     parts = [
-        _matcher(nested, item, f"{path}[{index}]", place) for index, item in enumerate(expected)
+        _matcher(codecs, item, f"{path}[{index}]", place) for index, item in enumerate(expected)
     ]
 
     def match(value: Any, values: Values) -> str | None:

@@ -21,6 +21,7 @@ from capnp_rig.loadtest.workload.templates import (
     parse_template,
 )
 from capnp_rig.wire.encoding.encoded import EncodedTuple
+from capnp_rig.wire.encoding.field_types import DataType, PointerType
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
 from capnp_rig.wire.encoding.structs import StructCodec
 from capnp_rig.wire.errors import EncodeError
@@ -77,19 +78,18 @@ class _TemplateReader(StructReader):
         super().__init__(place)
         self.names: set[str] = set()
 
-    def value(self, type_: Any, schema: Any, value: object) -> Any:
+    def value(self, type_: PointerType | DataType, value: object) -> Any:
         """Return a value of a type, as above."""
-        which = type_.which()
-        if not isinstance(value, str) or which in NO_JSON:
-            return super().value(type_, schema, value)
+        if not isinstance(value, str) or type_.which in NO_JSON:
+            return super().value(type_, value)
         try:
             text = parse_template(value)
             if isinstance(text, Template):
                 self.names |= text.names
-                return _slot(which, text)
+                return _slot(type_.which, text)
         except (TemplateError, Misfit) as error:
             raise self.mistake(str(error)) from error
-        return super().value(type_, schema, text)
+        return super().value(type_, text)
 
 
 def _slot(which: str, template: Template) -> Slot:

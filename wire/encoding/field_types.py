@@ -94,13 +94,19 @@ class NativeSource(NamedTuple):
     value_in_any_buffer: str
 
 
+class DataType(NamedTuple):
+    """A type without pointers, as schema.capnp names it; `enum` is pycapnp's schema of an enum."""
+
+    which: str
+    enum: Any = None
+
+
 class PointerType:
     """What a pointer field may point to."""
 
-    # The type as schema.capnp names it, and that of a list's elements: the name of one without
-    # pointers, or the type of one with them.
+    # The type as schema.capnp names it, and that of a list's elements.
     which = "list"
-    element: "str | PointerType" = ""
+    element: "DataType | PointerType"
     # The codecs of the structs in it.
     codecs: tuple[Codec, ...] = ()
     # Whether `to_dict` leaves a null pointer out: a struct may contain its own type.
@@ -172,7 +178,8 @@ class Field:
     `slot` is its index in the pointer section, None where it has none. A value left out is
     written as `default`. `null_source` is source code of the value that `to_dict` has for a null
     pointer, None where only `get` knows it. `group` is the codec of a group, `member` the number
-    of a member of a union; `get` does not ask whether that is the active one.
+    of a member of a union; `get` does not ask whether that is the active one. `data_type` is the
+    type of one that has neither a pointer nor is a group.
     """
 
     name: str
@@ -184,6 +191,7 @@ class Field:
     null_source: str | None = None
     group: Codec | None = None
     member: int | None = None
+    data_type: DataType | None = None
 
     @property
     def is_void(self) -> bool:

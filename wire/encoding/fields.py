@@ -18,6 +18,7 @@ from capnp_rig.wire.encoding.field_types import (
     Atom,
     Codec,
     CompileStruct,
+    DataType,
     Field,
     PointerType,
     View,
@@ -37,7 +38,8 @@ def compile_field(field: Any, owner: Codec, compile_struct: CompileStruct) -> Fi
     if proto.which() == "group":
         compiled = _group_field(proto.name, owner.group(field.schema, proto.name))
     elif (which := proto.slot.type.which()) in _DATA:
-        compiled = _DATA[which](proto.name, field)
+        data_type = DataType(which, field.schema if which == "enum" else None)
+        compiled = replace(_DATA[which](proto.name, field), data_type=data_type)
     else:
         compiled = _pointer_field(field, PointerTypes(owner, compile_struct).of_field(field))
     if proto.discriminantValue == _NO_MEMBER:

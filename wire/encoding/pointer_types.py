@@ -56,6 +56,7 @@ from capnp_rig.wire.encoding.field_types import (
     Accessor,
     Codec,
     CompileStruct,
+    DataType,
     Mistake,
     NativeSource,
     PointerType,
@@ -159,7 +160,7 @@ class _Numbers(PointerType):
     """A list of integers or floats, or a buffer of them; read as a view."""
 
     def __init__(self, which: str) -> None:
-        self.element = which
+        self.element = DataType(which)
         self._size, self._code = SIZES[which], FORMATS[which]
         self._packers = Packers(self._code, "pack")
         self._unpackers = Packers(self._code, "unpack_from")
@@ -212,10 +213,10 @@ class _Numbers(PointerType):
 class _Enums(PointerType):
     """A list of enumerants."""
 
-    element = "enum"
     to_native = list
 
     def __init__(self, schema: Any) -> None:
+        self.element = DataType("enum", schema)
         self._enumerants = Enumerants(schema.enumerants)
         self._numbers = _Numbers("enum")
 
@@ -232,7 +233,7 @@ class _Enums(PointerType):
 class _Bools(PointerType):
     """A list of bools."""
 
-    element = "bool"
+    element = DataType("bool")
     to_native = list
 
     def accessor(self, slot: int) -> Accessor:
@@ -396,7 +397,7 @@ class _Pointers(_Elements):
 class _Voids(PointerType):
     """A list of nothings, which has but a length."""
 
-    element = "void"
+    element = DataType("void")
     to_native = list
 
     def accessor(self, slot: int) -> Accessor:

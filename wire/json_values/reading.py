@@ -32,7 +32,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from capnp_rig.wire.encoding.field_types import Codec, DataType, Field, PointerType, name_of
 from capnp_rig.wire.encoding.pointers import NESTING_LIMIT
+from capnp_rig.wire.encoding.structs import compile_struct
 
 # What a call has above its params.
 _MAX_DEPTH = NESTING_LIMIT - 4
@@ -130,7 +132,7 @@ class Misfit(ValueError):
 
 
 class StructReader:
-    """Walks along a JSON value and a schema at once.
+    """Walks along a JSON value and the types of a struct at once.
 
     `place` is where the value stands, for messages. The methods raise `ParamsError` for what does
     not fit.
@@ -143,17 +145,20 @@ class StructReader:
 
     def struct(self, schema: Any, value: object, name: str) -> dict[str, Any]:
         """Return the fields of an object; `name` is what messages call the struct."""
+        return self._struct(compile_struct(schema), value, name)
+
+    def _struct(self, codec: Codec, value: object, name: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise self.mistake(_expected(f"an object with the fields of {name}", value))
         if isinstance(value, _Repeated):
             raise self.mistake(f"the field {value.key!r} is there twice")
         if len(self._path) > _MAX_DEPTH:
             raise self.mistake(f"nested more than {_MAX_DEPTH} levels deep")
-        fields = {field.proto.name: field for field in schema.fields_list}
+        fields = {field.name: field for field in codec.fields}
         for key in value:
             if key not in fields:
                 raise self.mistake(f"no field {key!r} in {name}: {_it_has(fields)}")
-        members = [key for key in value if key in schema.union_fields]
+        members = [key for key in value if fields[key].member is not None]
         if len(members) > 1:
             raise self.mistake(f"{' and '.join(members)} are in one union: give one of them")
         return {key: self._at(f".{key}", self._field, fields[key], value[key]) for key in value}
@@ -165,36 +170,37 @@ class StructReader:
         self._path.pop()
         return result
 
-    def _field(self, field: Any, value: object) -> Any:
-        if field.proto.which() == "group":
-            return self.struct(field.schema, value, f"the group {field.proto.name}")
-        type_ = field.proto.slot.type
-        which = type_.which()
-        if value is None and which in NO_JSON and field.proto.discriminantValue != _NO_MEMBER:
+    def _field(self, field: Field, value: object) -> Any:
+        if field.group is not None:
+            return self._struct(field.group, value, f"the group {field.name}")
+        type_ = field.pointer_type or field.data_type
+        assert type_ is not None
+        if value is None and type_.which in NO_JSON and field.member is not None:
             # To the codec, it chooses no member.
-            raise self.mistake(f"{NO_JSON[which]} in a union cannot be given as JSON: leave it out")
-        return self.value(type_, field.schema if which in _HAS_SCHEMA else None, value)
+            what = NO_JSON[type_.which]
+            raise self.mistake(f"{what} in a union cannot be given as JSON: leave it out")
+        return self.value(type_, value)
 
-    def value(self, type_: Any, schema: Any, value: object) -> Any:
-        """Return a value of a type; `schema` is that of a struct, an enum or a list."""
-        which = type_.which()
+    def value(self, type_: PointerType | DataType, value: object) -> Any:
+        """Return a value of a type."""
         try:
-            if which == "struct":
-                return self.struct(schema, value, _name_of(schema))
-            if which == "list":
-                return self._list(type_.list.elementType, schema, value)
-            if which == "data" and isinstance(value, list):
+            if isinstance(type_, DataType):
+                return _leaf(type_.which, type_.enum, value)
+            if type_.which == "struct":
+                (codec,) = type_.codecs
+                return self._struct(codec, value, name_of(codec.schema))
+            if type_.which == "list":
+                return self._list(type_.element, value)
+            if type_.which == "data" and isinstance(value, list):
                 return bytes(self._each(partial(_leaf, "uint8", None), value))
-            return _leaf(which, schema, value)
+            return _leaf(type_.which, None, value)
         except Misfit as error:
             raise self.mistake(str(error)) from error
 
-    def _list(self, element: Any, schema: Any, value: object) -> list[Any]:
+    def _list(self, element: PointerType | DataType, value: object) -> list[Any]:
         if not isinstance(value, list):
             raise Misfit(_expected("a list", value))
-        # pycapnp knows no schema of elements that need none.
-        inner = schema.elementType if element.which() in _HAS_SCHEMA else None
-        return self._each(partial(self.value, element, inner), value)
+        return self._each(partial(self.value, element), value)
 
     def _each(self, read: Callable[[object], Any], values: Iterable[object]) -> list[Any]:
         return [self._at(f"[{index}]", read, value) for index, value in enumerate(values)]
@@ -205,7 +211,7 @@ class StructReader:
         return ParamsError(": ".join(filter(None, (self._place, path, what))))
 
 
-def _leaf(which: str, schema: Any, value: object) -> Any:
+def _leaf(which: str, enum: Any, value: object) -> Any:
     if which in BITS:
         return _integer(which, value)
     if which in FLOATS:
@@ -222,7 +228,7 @@ def _leaf(which: str, schema: Any, value: object) -> Any:
         case "data":
             return _data(value)
         case "enum":
-            return _enumerant(schema, value)
+            return _enumerant(enum, value)
         case _:
             if value is not None:
                 raise Misfit(f"{NO_JSON[which]} cannot be given as JSON: leave it out")
@@ -304,7 +310,7 @@ def _enumerant(schema: Any, value: object) -> str:
     if not isinstance(value, str):
         raise Misfit(_expected(f"one of {', '.join(schema.enumerants)}", value))
     if value not in schema.enumerants:
-        raise Misfit(f"no {value!r} in {_name_of(schema)}: {_it_has(schema.enumerants)}")
+        raise Misfit(f"no {value!r} in {name_of(schema)}: {_it_has(schema.enumerants)}")
     return value
 
 
@@ -324,18 +330,10 @@ def _shown(value: float | str) -> str:
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."
 
 
-def _name_of(schema: Any) -> str:
-    name: str = schema.node.displayName.rpartition(":")[2]
-    return name
-
-
 def _it_has(names: Iterable[str]) -> str:
     return f"it has {', '.join(names) or 'none'}"
 
 
-# The number of a field that is in no union.
-_NO_MEMBER = 0xFFFF
-_HAS_SCHEMA = frozenset({"struct", "list", "enum"})
 BITS = {f"{sign}int{bits}": bits for sign in ("", "u") for bits in (8, 16, 32, 64)}
 # A JSON number of so many bits is rounded by many readers: writers make it a string.
 _DIGITS_BITS = 64

@@ -29,7 +29,7 @@ from functools import cached_property
 from typing import Any
 
 from capnp_rig.wire.encoding.capability_fields import CapabilityType
-from capnp_rig.wire.encoding.field_types import Codec, Field, PointerType, name_of
+from capnp_rig.wire.encoding.field_types import Codec, DataType, Field, PointerType, name_of
 from capnp_rig.wire.encoding.view_repr import View
 
 # Makes JSON of what a view has for a field.
@@ -96,15 +96,15 @@ class JsonForm:
             case _:
                 return lambda _value: marker_of(type_)
 
-    def _list(self, element: PointerType | str) -> _Convert:
+    def _list(self, element: PointerType | DataType) -> _Convert:
         if isinstance(element, PointerType):
             marker = marker_of(element)
             if marker is not None:
                 return lambda items: [marker if is_set else None for is_set in items.are_set()]
             convert = self._pointer(element)
-        elif element in _FLOATS:
+        elif element.which in _FLOATS:
             convert = _number
-        elif element in _INT64 and self._int64_as_text:
+        elif element.which in _INT64 and self._int64_as_text:
             convert = _int64_text
         else:
             # Of numbers it is a memoryview, whose own method is the quickest.

@@ -213,6 +213,34 @@ def test_lines_are_sent_in_turn_and_each_is_expected_its_own() -> None:
     ]
 
 
+def test_params_of_generic_types_are_those_of_their_brand() -> None:
+    """``turn`` takes a Pair(Text, Data) and answers a Pair(Data, Text)."""
+    made = workload(
+        schema=str(DATA / "generics.capnp"),
+        interface="TextStore",
+        method="turn",
+        params='{"first": "call {{i}}", "second": "text {{i}}"}\n{"first": "f", "second": "/w=="}',
+        expect='{"first": "/w==", "second": "{{i}}"}',
+    )
+    templated, plain = islice(made.requests(0, 1), 2)
+    assert sent(made, templated).to_dict() == {"first": "call 0", "second": b"text 0"}
+    assert sent(made, plain).to_dict() == {"first": "f", "second": b"\xff"}
+    assert plain.check(reply(made, {"first": b"\xff", "second": "1"})) is None
+    for wrong, answer in (("first", {"first": b"", "second": "1"}), ("second", {"first": b"\xff"})):
+        assert plain.check(reply(made, answer)) == f"wrong reply: field {wrong}"
+
+
+def test_replies_of_generic_types_are_compared_with_the_first_one() -> None:
+    made = workload(schema=str(DATA / "generics.capnp"), interface="TextStore", method="all")
+    # There is nothing in them that JSON could not give.
+    assert made.unchecked == ()
+    (request,) = islice(made.requests(0, 1), 1)
+    answer = {"pairs": [{"first": "f", "second": b"\xff"}]}
+    assert request.check(reply(made, answer)) is None
+    assert request.check(reply(made, answer)) is None
+    assert "not the first one" in str(request.check(reply(made, {"pairs": []})))
+
+
 def test_one_expectation_goes_with_all_lines() -> None:
     made = geometry("move", params="{}\n{}", expect='{"point": {"x": 1}}')
     for request in islice(made.requests(0, 1), 4):
