@@ -12,6 +12,7 @@ from capnp_rig._lazy import lazy_names
 # As type checkers know it, without the 5 ms that the import of typing takes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from capnp_rig.wire.encoding.any_pointers import AnyValue as AnyValue
     from capnp_rig.wire.encoding.frames import FrameDecoder as FrameDecoder
     from capnp_rig.wire.encoding.frames import FrameLimits as FrameLimits
     from capnp_rig.wire.encoding.structs import StructCodec as StructCodec
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
+        "capnp_rig.wire.encoding.any_pointers": "AnyValue",
         "capnp_rig.wire.encoding.frames": "FrameDecoder FrameLimits",
         "capnp_rig.wire.encoding.structs": "StructCodec StructView compile_struct",
         "capnp_rig.wire.errors": (

@@ -61,6 +61,16 @@ struct Loose {
     any @1 :Box(AnyPointer);
 }
 
+struct Capable {
+    any @0 :Capability;
+    several @1 :List(Capability);
+    boxed @2 :Box(Plain);
+    boxes @3 :Box(List(Capability));
+    store @4 :Box(Store(Text, Data));
+
+    interface Plain {}
+}
+
 struct DeepText { deep @0 :Deep(Text); }
 
 interface Store(K, V) {

@@ -6,6 +6,7 @@ tags of its pointers, without a schema.
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -88,6 +89,17 @@ class AnyPointer:
         message, start, end, at, _, _, last, depth = self._at
         _ = message.buffer
         return Pointer(message, start, end, at, depth) if at < last else _NULL
+
+
+@dataclass(frozen=True, slots=True)
+class AnyValue:
+    """A value to write into an AnyPointer, which does not tell its type: a struct or a list.
+
+    `schema` is the struct of a loaded schema, or pycapnp's schema of a struct or list.
+    """
+
+    schema: Any
+    value: Any
 
 
 def any_pointer_accessor(slot: int, accessor_of: AccessorOf) -> Callable[[Any], AnyPointer]:

@@ -5,6 +5,7 @@ number, a text or data. Those are told by their values.
 """
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import capnp
@@ -14,6 +15,9 @@ from capnp_rig.wire.encoding.conversions import FORMATS, NUMBERS
 
 # No two types of numbers read the same of it.
 _WORD = 0x8182838485868788.to_bytes(8, "little")
+# Pointers to what follows, as a list: of one struct, with its tag, and of one bit.
+_STRUCTS = 1 | 7 << 32 | 2 << 35, 1 << 2 | 0x10001 << 32
+_BITS = 1 | 1 << 32 | 1 << 35
 _NUMBERS = {struct.unpack_from(f"<{FORMATS[which]}", _WORD)[0]: which for which in NUMBERS}
 
 
@@ -25,17 +29,22 @@ def schema_of(typed: Any, attribute: str) -> Any | None:
         return None
 
 
-def bound_type(builder: Any, name: str) -> str:
-    """Return the type of a field without a schema whose type is a parameter: text or data.
+def any_type(builder: Any, proto: Any) -> str:
+    """Return the type of a field that has no schema, and may be any by its declaration `proto`.
 
-    `builder` is one of pycapnp's of the struct or group. A parameter that is not bound is an
-    ``anyPointer``.
+    `builder` is one of pycapnp's of the struct or group. A parameter may be bound to text or data;
+    one that is not bound is an ``anyPointer``. ``Capability`` is the ``capability`` of any
+    interface.
     """
+    declared = proto.slot.type.anyPointer
+    if declared.which() == "unconstrained":
+        return "capability" if declared.unconstrained.which() == "capability" else "anyPointer"
     try:
-        builder.init(name, 0)
+        builder.init(proto.name, 0)
     except capnp.KjException:
         return "anyPointer"
-    return "text" if isinstance(builder._get(name), str) else "data"  # noqa: SLF001 - no public way
+    # There is no public way.
+    return "text" if isinstance(builder._get(proto.name), str) else "data"  # noqa: SLF001
 
 
 def element_type(list_schema: _ListSchema, node: Any) -> str:
@@ -44,25 +53,33 @@ def element_type(list_schema: _ListSchema, node: Any) -> str:
     `node` is pycapnp's of any struct: schema.capnp, whose type it is, has an AnyPointer.
     """
     value = _value_struct(node)
-    which = value.schema.fields["anyPointer"].proto
-    # A struct with that pointer, to a list of one struct: a word and a null pointer.
-    words = (
-        1 << 32 | 1 << 48,
-        which.discriminantValue,
-        1 | 7 << 32 | 2 << 35,
-        1 << 2 | 0x10001 << 32,
-    )
-    segment = struct.pack("<4Q", *words) + _WORD + bytes(8)
+    discriminant = value.schema.fields["anyPointer"].proto.discriminantValue
+
+    def first(*words: int) -> Any:
+        """Return the first element of a list of these words, and of `_WORD` and a null pointer."""
+        head = struct.pack(f"<{2 + len(words)}Q", 1 << 32 | 1 << 48, discriminant, *words)
+        message = value.from_segments([head + _WORD + bytes(8)])
+        return message.anyPointer.as_list(list_schema)[0]
+
     try:
-        element = value.from_segments([segment]).anyPointer.as_list(list_schema)[0]
+        element = first(*_STRUCTS)
     except capnp.KjException:
-        # Bits are never structs.
-        return "bool"
+        return _bool_or_capability(first)
     if element is None:
         return "void"
     if isinstance(element, (str, bytes)):
         return "text" if isinstance(element, str) else "data"
     return _NUMBERS[element]
+
+
+def _bool_or_capability(first: Callable[..., Any]) -> str:
+    """Return the type of elements that are no structs: bits, or capabilities of any interface."""
+    try:
+        first(_BITS)
+    except capnp.KjException:
+        # Those pycapnp does not read at all.
+        return "capability"
+    return "bool"
 
 
 # One, by the id of its schema: to make it takes 1 ms.

@@ -8,6 +8,7 @@ and no data (encoding.html#lists); it is read and written as such a struct.
 """
 
 import struct
+from collections.abc import Iterable
 from operator import methodcaller
 from typing import Any
 
@@ -29,12 +30,13 @@ from capnp_rig.wire.encoding.accessors import (
 )
 from capnp_rig.wire.encoding.any_pointers import (
     AnyPointer,
+    AnyValue,
     any_pointer_accessor,
     copy_pointer,
     copy_struct,
     root_of,
 )
-from capnp_rig.wire.encoding.bound_types import bound_type, element_type, schema_of
+from capnp_rig.wire.encoding.bound_types import any_type, element_type, schema_of
 from capnp_rig.wire.encoding.capability_fields import CapabilityType, NoTableError
 from capnp_rig.wire.encoding.conversions import (
     FORMATS,
@@ -280,6 +282,13 @@ class _Struct(PointerType):
             "at += n",
         ]
 
+    def emit(self, value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
+        (codec,) = self.codecs
+        place = len(tail)
+        tail.append(b"")
+        tail[place], words = codec.writer(value, codec.own_words, tail)
+        return (offset << 2 | codec.sizes << 32) if codec.sizes else 0xFFFFFFFC, words
+
     def explain(self, value: Any, error: Exception) -> Mistake:
         (codec,) = self.codecs
         return codec.mistake(value, error)
@@ -414,7 +423,10 @@ class _Voids(PointerType):
 
 
 class _AnyPointer(PointerType):
-    """A text, data, a struct of any type or an AnyPointer; read as an `AnyPointer`."""
+    """A text, data, a struct or a capability, an AnyPointer or `AnyValue`; read as an `AnyPointer`.
+
+    What is nothing else is a capability.
+    """
 
     which = "anyPointer"
     omits_null = True
@@ -431,13 +443,40 @@ class _AnyPointer(PointerType):
             return copy_pointer(value.pointer(), offset, tail)
         if is_view(value):
             return copy_struct(value._at, offset, tail)
+        if isinstance(value, AnyValue):
+            return self._type_of(value).emit(value.value, offset, tail)
         if isinstance(value, _DynamicStructReader):
             value = value.as_builder()
         if isinstance(value, _DynamicStructBuilder):
             return copy_pointer(root_of(value.to_segments()), offset, tail)
         write = _write_text if isinstance(value, str) else _write_data
+        if write is _write_data and not _is_buffer(value):
+            return _emit_capability(value, offset, tail)
         word, at = write(value, offset + 1, tail)
         return int.from_bytes(word, "little"), at - offset - 1
+
+    def explain(self, value: Any, error: Exception) -> Mistake:
+        if isinstance(value, AnyValue):
+            return self._type_of(value).explain(value.value, error)
+        return super().explain(value, error)
+
+    def _type_of(self, value: AnyValue) -> PointerType:
+        return self._types.of(getattr(value.schema, "schema", value.schema))
+
+
+def _is_buffer(value: Any) -> bool:
+    try:
+        memoryview(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _emit_capability(value: Any, offset: int, tail: list[Any]) -> tuple[int, int]:
+    if isinstance(value, (int, float, Iterable)):
+        kind = type(value).__name__
+        raise TypeError(f"expected a text, data, a struct, a capability or an AnyValue, not {kind}")
+    return CapabilityType(None).emit(value, offset, tail)
 
 
 _write_text = compile_element_writer(_Text())
@@ -458,7 +497,7 @@ class PointerTypes:
             return self.of(schema)
         which = field.proto.slot.type.which()
         if which == "anyPointer":
-            which = bound_type(self._owner.new_builder(), field.proto.name)
+            which = any_type(self._owner.new_builder(), field.proto)
         return self.of(which)
 
     def of(self, type_: Any) -> PointerType:

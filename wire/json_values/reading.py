@@ -14,6 +14,7 @@ structs, groups   an object; a field left out has its default
 unions            the field of the member that is meant, one at most
 lists             a list
 Void              ``null``
+type parameters   as what they are bound to; one that is not bound is an AnyPointer
 ================  ==================================================================
 
 Capabilities and AnyPointers have no JSON but ``null``, and none as members of a union.

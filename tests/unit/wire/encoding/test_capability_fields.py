@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from capnp_rig.schema import load_schema
+from capnp_rig.wire.encoding.any_pointers import AnyValue
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import detached
 from capnp_rig.wire.encoding.structs import compile_struct
@@ -63,7 +64,14 @@ def test_capabilities_behind_an_any_pointer_are_copied_and_told() -> None:
         (("one", None), None),
         (("two", None), None),
     ]
-    # An AnyPointer may be a capability itself.
+    # An AnyPointer may be a capability itself, and hold a struct of a type with some.
+    one = object()
+    encoded, capabilities = PAIR.pack_with_capabilities({"any": one})
+    assert opened(encoded, capabilities).any.as_capability() == (one, None)
+    inner = AnyValue(SCHEMA.Pair, {"session": one, "others": [None, "two"]})
+    encoded, capabilities = PAIR.pack_with_capabilities({"session": "first", "any": inner})
+    assert capabilities == ["first", one, "two"]
+    assert opened(encoded, capabilities).any.as_struct(SCHEMA.Pair).session == (one, "Session")
     (slot,) = (field.slot for field in PAIR.fields if field.name == "any")
     sizes, _, words = PAIR.pack({"name": "x"})
     pointers = [0] * PAIR._pointer_count
@@ -110,6 +118,26 @@ def test_a_pointer_of_another_kind_is_no_capability() -> None:
     words[8 * (PAIR._data_words + slot)] = 1
     with pytest.raises(MalformedMessage, match="another kind where a capability is expected"):
         _ = opened((encoded[0], [bytes(words)], encoded[2]), ["one"]).session
+
+
+def test_a_capability_of_any_interface_is_one() -> None:
+    schema = load_schema(Path(__file__).parents[3] / "data" / "generics.capnp").Capable.schema
+    codec = compile_struct(schema)
+    values = {
+        "any": "one",
+        "several": ["two", None],
+        "boxed": {"value": "three"},
+        "boxes": {"value": ["four"]},
+        "store": {"value": "five"},
+    }
+    encoded, capabilities = codec.pack_with_capabilities(values)
+    assert capabilities == ["one", "two", "three", "four", "five"]
+    content = content_of_encoded(encoded)
+    content[0].capabilities = Table(capabilities)
+    view = codec.open(detached(content))
+    assert (view.any, list(view.several)) == (("one", None), [("two", None), None])
+    assert (view.boxed.value, view.store.value) == (("three", "Capable.Plain"), ("five", "Store"))
+    assert list(view.boxes.value) == [("four", None)]
 
 
 def test_codecs_tell_whether_capabilities_are_possible() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capnp_rig.schema import load_schema
-from capnp_rig.wire.encoding.any_pointers import AnyPointer
+from capnp_rig.wire.encoding.any_pointers import AnyPointer, AnyValue
 from capnp_rig.wire.encoding.lists import LazyList
 from capnp_rig.wire.encoding.pointers import ExpiredMessage
 from capnp_rig.wire.encoding.structs import StructView, compile_struct
@@ -381,6 +381,33 @@ def test_an_any_pointer_holds_texts_data_and_structs(value: Any, kind: str, path
                 assert theirs(read) == expected
 
 
+NUMBERS = capnp._ListSchema(capnp.types.Int32)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        (SCHEMA.Tree, TREES),
+        (NUMBERS, [1, -2]),
+        (capnp._ListSchema(NUMBERS), [[1], []]),
+        (capnp._ListSchema(capnp.types.Bool), [True, False]),
+        (capnp._ListSchema(capnp.types.Text), ["a", ""]),
+        (capnp._ListSchema(SCHEMA.Tree.schema), [TREES, {"leaf": 1, "after": 0}]),
+    ],
+)
+def test_an_any_pointer_holds_a_struct_or_a_list_of_a_type(schema: Any, value: Any) -> None:
+    data = LOOSE.to_bytes({"any": AnyValue(schema, value), "voids": [None]})
+    with SCHEMA.Loose.from_bytes(data) as reader:
+        assert len(reader.voids) == 1
+        if schema is SCHEMA.Tree:
+            assert reader.any.as_struct(schema.schema).to_dict() == value
+        else:
+            assert theirs(reader.any.as_list(schema)) == value
+    # It is copied as it stands.
+    view = LOOSE.from_bytes(data)
+    assert LOOSE.to_bytes({"any": view.any, "voids": [None]}) == data
+
+
 def test_any_pointers_in_lists_and_unset_ones() -> None:
     codec = compile_struct(SCHEMA.Looses.schema)
     view = codec.from_bytes(codec.to_bytes({"list": [{"any": "a"}, {}, {"any": b"c"}]}))
@@ -388,14 +415,30 @@ def test_any_pointers_in_lists_and_unset_ones() -> None:
     assert ["any" in item for item in view.to_dict()["list"]] == [True, False, True]
     null = view.list[1].any
     assert (bytes(null.as_data()), null.as_struct(SCHEMA.Tree).after) == (b"", 0)
-    numbers = capnp._ListSchema(capnp.types.Int32)
-    assert list(null.as_list(numbers)) == []
+    assert list(null.as_list(NUMBERS)) == []
     message = SCHEMA.Loose.new_message()
-    message.any.init_as_list(numbers, 2)[1] = -5
-    assert list(LOOSE.from_bytes(message.to_bytes()).any.as_list(numbers)) == [0, -5]
+    message.any.init_as_list(NUMBERS, 2)[1] = -5
+    assert list(LOOSE.from_bytes(message.to_bytes()).any.as_list(NUMBERS)) == [0, -5]
     with pytest.raises(MalformedMessage):
         view.list[0].any.as_struct(SCHEMA.Tree)
     assert LOOSE.read(None).any.as_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (7, r"Loose\.any: expected a text, data, a struct, a capability or an AnyValue, not int"),
+        ([1], r"Loose\.any: expected .*, not list"),
+        ({"leaf": 7}, r"Loose\.any: expected .*, not dict"),
+        (object(), r"Loose\.any: expected None for a capability, not object"),
+        (AnyValue(SCHEMA.Tree, {"leaf": "x"}), r"Loose\.any\.leaf: "),
+        (AnyValue(SCHEMA.Tree, {"leaves": 1}), r"Loose\.any has no field 'leaves'"),
+        (AnyValue(NUMBERS, [1 << 31]), r"Loose\.any: "),
+    ],
+)
+def test_what_no_any_pointer_holds_is_refused(value: Any, reason: str) -> None:
+    with pytest.raises(EncodeError, match=reason):
+        LOOSE.to_bytes({"any": value})
 
 
 def test_c14_any_pointers_and_groups_expire_with_their_message() -> None:
