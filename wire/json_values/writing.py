@@ -75,11 +75,13 @@ class JsonForm:
             return self.struct(field.group)
         if field.pointer_type is not None:
             return self._pointer(field.pointer_type)
-        if field.atom is None or field.atom.bit is not None:
-            return _same
-        # A float that has a default is packed as an integer.
-        is_int64 = self._int64_as_text and field.atom.code in {"q", "Q"}
-        return _int64_text if is_int64 else _number
+        assert field.data_type is not None
+        return self._data(field.data_type)
+
+    def _data(self, type_: DataType) -> _Convert:
+        if type_.which in _FLOATS:
+            return _finite
+        return str if type_.which in _INT64 and self._int64_as_text else _same
 
     def _pointer(self, type_: PointerType) -> _Convert:
         match type_.which:
@@ -102,13 +104,11 @@ class JsonForm:
             if marker is not None:
                 return lambda items: [marker if is_set else None for is_set in items.are_set()]
             convert = self._pointer(element)
-        elif element.which in _FLOATS:
-            convert = _number
-        elif element.which in _INT64 and self._int64_as_text:
-            convert = _int64_text
         else:
-            # Of numbers it is a memoryview, whose own method is the quickest.
-            return lambda items: items.tolist() if hasattr(items, "tolist") else list(items)
+            convert = self._data(element)
+            if convert is _same:
+                # Of numbers it is a memoryview, whose own method is the quickest.
+                return lambda items: items.tolist() if hasattr(items, "tolist") else list(items)
         return lambda items: list(map(convert, items))
 
 
@@ -165,11 +165,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-def _int64_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) else _number(value)
+def _finite(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
