@@ -22,6 +22,7 @@ from capnp_rig.loadtest.protocols import (
 from capnp_rig.loadtest.protocols.exchange import AnyExchange
 from capnp_rig.loadtest.stats.failures import FailedCall, kind_of
 from capnp_rig.loadtest.workload.checks import json_text, readable
+from capnp_rig.wire.json_values.writing import escaped
 
 _RECEIVE_BYTES = 65_536
 _INDENT = 2
@@ -79,11 +80,7 @@ def look(config: RunConfig, calls: int) -> Iterator[Seen]:
 
 def _texts(results: Any) -> tuple[str, str]:
     """Return the two texts of `Seen`."""
-    reply, text = json_text(results, indent=_INDENT), readable(results)
-    # What steers a terminal stands as an escape, which JSON has for it.
-    reply = "".join(
-        char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in reply
-    )
+    reply, text = escaped(json_text(results, indent=_INDENT)), readable(results)
     return reply, "" if json.loads(text) == json.loads(reply) else text
 
 

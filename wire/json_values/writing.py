@@ -146,11 +146,17 @@ def document(results: View, *, int64_as_text: bool = False, ascii_only: bool = F
         MalformedMessage: They cannot be read.
     """
     form = JsonForm(int64_as_text=int64_as_text)
-    text = json.dumps(form.of(results), ensure_ascii=ascii_only, allow_nan=False)
+    return escaped(json.dumps(form.of(results), ensure_ascii=ascii_only, allow_nan=False))
+
+
+def escaped(text: str) -> str:
+    """Return JSON with escapes for what steers a terminal, and all else that does not print."""
     if text.isprintable():
         return text
-    # Outside of strings all of it prints.
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    # Outside of strings only the ends of lines do not print.
+    return "".join(
+        char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text
+    )
 
 
 def marker_of(type_: PointerType | None) -> str | None:

@@ -14,7 +14,7 @@ from capnp_rig.wire.encoding.pointers import detached
 from capnp_rig.wire.encoding.structs import compile_struct
 from capnp_rig.wire.errors import MalformedMessage
 from capnp_rig.wire.json_values.reading import StructReader, parse_object
-from capnp_rig.wire.json_values.writing import JsonForm
+from capnp_rig.wire.json_values.writing import JsonForm, document, escaped
 from capnp_rig.wire.rpc.calls import content_of_encoded
 
 DATA = Path(__file__).parents[3] / "data"
@@ -268,3 +268,16 @@ def with_fields_of(model: Any, value: Any) -> Any:
     if isinstance(model, list):
         return [with_fields_of(*pair) for pair in zip(model, value, strict=True)]
     return value
+
+
+def test_a_document_holds_no_commands_for_a_terminal() -> None:
+    text = "é\x00\x1b[2J\x7f\x9b1m\u202e\u2028\U000e0001 🦀"
+    sent = view(KINDS.Inner, {"name": text})
+    printed = document(sent)
+    assert printed.isprintable()
+    assert "é" in printed
+    assert "🦀" in printed
+    assert json.loads(printed) == {"number": 0, "name": text}
+    assert document(sent, ascii_only=True).isascii()
+    assert json.loads(document(sent, ascii_only=True))["name"] == text
+    assert escaped('[\n "\x9b"\n]') == '[\n "\\u009b"\n]'
