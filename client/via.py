@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 import capnp
 
+from capnp_rig.client.errors import ClientError
 from capnp_rig.wire.encoding.any_pointers import AnyPointer
 from capnp_rig.wire.encoding.bound_types import schema_of
 from capnp_rig.wire.encoding.field_types import name_of
@@ -32,7 +33,7 @@ class ChainError(ValueError):
     """A chain has a mistake; the message says at which column, from 1, and what there is."""
 
 
-class BrokenChainError(Exception):
+class BrokenChainError(ClientError):
     """The results of a call have no capability where the chain goes on."""
 
 

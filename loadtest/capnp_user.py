@@ -268,8 +268,9 @@ class CapnpUser(User):
             self._recover(error)
             raise CallFailed from error
 
-    def _count_connect(self, started_ns: int, now_ns: int) -> None:
-        self._users.tally.connected(started_ns, now_ns, again=self._has_connected)
+    def _count_connect(self, started_ns: int, now_ns: int, walk_ns: int | None = None) -> None:
+        again = self._has_connected
+        self._users.tally.connected(started_ns, now_ns, again=again, walk_ns=walk_ns)
         self._has_connected = True
 
     def _recover(self, error: Exception) -> None:
@@ -366,9 +367,9 @@ class ReverseUser(CapnpUser):
             self._drop(connection)
             self._pause()
 
-    def ready(self, now_ns: int) -> None:
+    def ready(self, now_ns: int, walk_ns: int | None) -> None:
         """Count the connection: it says that it can be called."""
-        self._count_connect(self._opened_ns, now_ns)
+        self._count_connect(self._opened_ns, now_ns, walk_ns)
 
     def bug(self, error: Exception) -> None:
         """End the run: the connection has met an error that no server can cause."""

@@ -16,7 +16,14 @@ from capnp_rig.loadtest.engine.run import RunConfig, RunError, measure
 from capnp_rig.loadtest.engine.server_usage import local_server
 from capnp_rig.loadtest.protocols import load_any_workload
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
-from capnp_rig.loadtest.stats.run_summary import LIMITS, checked, plain_examples, summarize
+from capnp_rig.loadtest.stats.histogram import Histogram, merge
+from capnp_rig.loadtest.stats.run_summary import (
+    LIMITS,
+    checked,
+    plain_examples,
+    summarize,
+    walks_json,
+)
 
 # A process that starts and connects, beside its load, until the first has shown what it takes.
 _OVERHEAD_S = 0.7
@@ -61,6 +68,7 @@ def run(config: SweepConfig, show: ShowProgress) -> tuple[WrittenResult, EarlyEn
         ended_early=None if early_end is None else early_end.text,
         checked=checked(config.load.unchecked),
         failed_calls=[each for step in steps for each in step.failed_calls],
+        walks=walks_json(merge(Histogram.from_json(step.walks) for step in steps if step.walks)),
     )
     return written, early_end
 
@@ -106,4 +114,5 @@ def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[SweepStep]:
             failed_calls=plain_examples([seen]),
             service=seen.service.to_json(),
             surroundings=measured.surroundings.to_json(),
+            walks=seen.walks.to_json() if seen.walks.count else None,
         )

@@ -35,7 +35,8 @@ class SweepStep:
     `calls` were answered in `seconds`; `busy` is the largest share of them that a generator process
     worked. `server_cpu_s` and `steal` are None where they cannot be read. `service` is a
     `Histogram` made plain, `failed_calls` are examples of failed calls; `surroundings` is a
-    `Surroundings` made plain, None in older results.
+    `Surroundings` made plain, None in older results. `walks` is a plain `Histogram` of the time
+    that the calls of ``--via`` took, None without them.
     """
 
     round: int
@@ -51,6 +52,7 @@ class SweepStep:
     service: Mapping[str, Any]
     failed_calls: Sequence[Mapping[str, Any]] = ()
     surroundings: Mapping[str, Any] | None = None
+    walks: Mapping[str, Any] | None = None
 
     @property
     def calls_in_flight(self) -> int:

@@ -178,6 +178,18 @@ load_options = options(
         "--method", metavar="NAME", help="Method to call; needed where there are several."
     ),
     click.option(
+        "--via",
+        metavar="CALLS",
+        help="Calls that lead to the capability to call, once per connection, as "
+        """'login({"user": "u{{user}}"}).session'; --interface is then where they start, or the """
+        "capability's.",
+    ),
+    click.option(
+        "--pipeline",
+        is_flag=True,
+        help="Make the calls of --via part of each call, all in one round trip.",
+    ),
+    click.option(
         "--params",
         metavar="JSON|@FILE",
         help="Params: an object, or a line of JSON per call, cycled; {{i}}, {{user}}, {{uuid}} "

@@ -190,7 +190,8 @@ class Load:
         # It may have been lost since it was ready.
         if connection.error is not None:
             raise connection.error
-        self.tally.connected(started_ns, time.monotonic_ns(), again=again)
+        walk_ns = connection.exchange.walk_ns
+        self.tally.connected(started_ns, time.monotonic_ns(), again=again, walk_ns=walk_ns)
         self.connections[number] = connection
 
     def by_port(self) -> Counter[int]:

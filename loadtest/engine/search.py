@@ -25,6 +25,7 @@ from capnp_rig.loadtest.stats.run_summary import (
     checked,
     plain_examples,
     summarize,
+    walks_json,
 )
 from capnp_rig.loadtest.stats.slo import Outcome, Slo, judge, least_calls, service_failed
 
@@ -148,6 +149,7 @@ def run(config: SearchConfig, show: ShowProgress) -> SearchResult:
         limits=dict(LIMITS),
         checked=checked(config.load.unchecked),
         failed_calls=plain_examples(each.summary for each in done),
+        walks=walks_json(merge(each.summary.walks for each in done)),
         found=_plain_answer(answer),
         curve=[point.to_json() for point in curve],
         probes=list(_probes(done)),

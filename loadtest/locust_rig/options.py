@@ -261,6 +261,14 @@ def _add_own(parser: LocustArgumentParser) -> None:
     add("-I --import-path", str, "<folder>", text, action="append")
     add("--interface", str, "<name>", "Interface to call; needed where the schema has several")
     add("--method", str, "<name>", "Method to call; needed where the interface has several")
+    text = "Calls that lead to the capability to call, once per connection, as 'login().session'"
+    add("--via", str, "<calls>", text)
+    parser.add_argument(
+        "--pipeline",
+        action="store_true",
+        help="Make the calls of --via part of each call, in one round trip",
+        include_in_web_ui=False,
+    )
     add("--params", str, "<json|@file>", "Params, a JSON object or one per line")
     text = "Fields that the results must have, as JSON; without it, replies to params without "
     add("--expect", str, "<json|@file>", f"{text}templates must equal the first one")

@@ -62,8 +62,8 @@ class CallCounts(Protocol):
 class ConnectionOwner(Protocol):
     """Whom a connection tells what happens to it as a whole."""
 
-    def ready(self, now_ns: int, /) -> None:
-        """Take note that the server gave its interface: calls begin."""
+    def ready(self, now_ns: int, walk_ns: int | None, /) -> None:
+        """Take note that it is known what is called, after calls that took `walk_ns`."""
 
     def bug(self, error: Exception, /) -> None:
         """End the run."""
@@ -288,7 +288,7 @@ class WorkloadConnection(UserConnection):
 
     def _become_ready(self, now_ns: int) -> None:
         self.is_ready = True
-        self._owner.ready(now_ns)
+        self._owner.ready(now_ns, self.exchange.walk_ns)
 
     def _begin(self) -> None:
         try:

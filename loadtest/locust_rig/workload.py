@@ -23,6 +23,8 @@ def workload_config(options: Namespace) -> WorkloadConfig:
         corpus=read_corpus(options.corpus) if options.corpus else None,
         seed=options.data_seed,
         payload_kind=options.payload_kind,
+        via=options.via or None,
+        pipeline=options.pipeline,
     )
 
 

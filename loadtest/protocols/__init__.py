@@ -5,6 +5,7 @@ through `exchange.AnyExchange`. Every reply is compared with what it must be; wh
 capnp nobody can compare is said by `unchecked_of`.
 
     capnp       `capnp_exchange`            any schema; pipelines, answered in any order
+                `capnp_pipeline`            the same, each call behind a chain of its own
     echo        `byte_stacks`               in order; nothing is reversed: a floor
     json        `json_stack`                in order
     http1       `http1_stack`               in order, one call in flight by custom
@@ -23,6 +24,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from capnp_rig.loadtest.protocols.capnp_exchange import Exchange
+from capnp_rig.loadtest.protocols.capnp_pipeline import PipelinedExchange
 from capnp_rig.loadtest.protocols.exchange import Answered, AnyExchange, Failed
 from capnp_rig.loadtest.protocols.payloads import (
     Base64Body,
@@ -48,7 +50,7 @@ CAPNP, ECHO, JSON = "capnp", "echo", "json"
 HTTP1, HTTP2, GRPC, SELECTORS = "http1", "http2", "grpc", "selectors"
 STACKS = (CAPNP, ECHO, JSON, HTTP1, HTTP2, GRPC, SELECTORS)
 # What a config says of the capnp stack alone.
-_OF_CAPNP = ("schema", "import_path", "interface", "method", "params", "expect")
+_OF_CAPNP = ("schema", "import_path", "interface", "method", "params", "expect", "via", "pipeline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def load_any_workload(
     if stack == CAPNP:
         return load_workload(config, first=first, step=step)
     for name in _OF_CAPNP:
-        if getattr(config, name) is not None:
+        if getattr(config, name) not in {None, False}:
             raise WorkloadError(f"{name} is for the stack capnp: leave it out for {stack}")
     missing = missing_library(stack)
     if missing is not None:
@@ -203,7 +205,8 @@ def make_exchange(
     """
     if isinstance(workload, StackWorkload):
         return workload.make(workload.payloads, user, in_flight, answered=answered, failed=failed)
-    return Exchange(
+    exchange = PipelinedExchange if workload.chain.is_pipelined else Exchange
+    return exchange(
         workload,
         user,
         in_flight,

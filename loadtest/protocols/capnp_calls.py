@@ -132,12 +132,14 @@ class CallExchange(CapnpConnection):
         whole: Any = self._decoder.begin(data)
         at, size = 0, len(whole)
         if self._target is None:
-            at = self._take_interface(whole)
+            at = self._take_target(whole, now_ns)
         while at < size and self._target is not None:
             reply = self._reply(whole, at, size)
             if reply is None:
                 break
             at, question_id, no_finish_needed, content, _ = reply
+            if question_id is None:
+                continue
             pending = self._pending.pop(question_id, None)
             if pending is None:
                 if question_id not in self._cancelled:

@@ -12,30 +12,27 @@ leads to the results must be equal.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from capnp_rig.client.errors import (
-    ClientError,
-    ProtocolError,
-    abort_error,
-    protocol_error,
-    remote_error,
-)
+from capnp_rig.client.errors import ClientError, ProtocolError, abort_error, protocol_error
+from capnp_rig.client.via import Step
+from capnp_rig.loadtest.protocols.capnp_walk import Walk, error_of, releases_of
 from capnp_rig.loadtest.protocols.exchange import Answered, AnyExchange, Bytes, Failed
 from capnp_rig.loadtest.stats.failures import CallTexts, WrongReply, with_call
 from capnp_rig.loadtest.workload import Request, Workload
 from capnp_rig.loadtest.workload.checks import EqualToFirst, Watched, readable
+from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameDecoder
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple
 from capnp_rig.wire.errors import WireError
 from capnp_rig.wire.rpc.layouts import Layout, Layouts
-from capnp_rig.wire.rpc.message_encoder import encode_bootstrap, encode_call, encode_finish
+from capnp_rig.wire.rpc.message_encoder import encode_call, encode_finish
 from capnp_rig.wire.rpc.messages import (
     Abort,
-    CapKind,
+    Descriptor,
     ImportedCap,
-    RemoteError,
+    Resolve,
     Results,
     Return,
     Tag,
@@ -52,16 +49,12 @@ u32 = struct.Struct("<I").pack
 _NO_REPLY = 1 << 62
 
 
-class _Prepared:
+class Prepared:
     """A request as it leaves, around the question id, and the reply that it gets."""
 
     __slots__ = ("finish", "head", "reply_bytes", "reply_head", "reply_tail", "request", "tail")
 
-    def __init__(self, request: Request, workload: Workload, target: ImportedCap) -> None:
-        method = workload.method
-        call = encode_call(0, target, method.interface_id, method.method_id, request.params)
-        if workload.is_repeating:
-            call = [b"".join(call)]
+    def __init__(self, request: Request, call: Sequence[Buffer]) -> None:
         # What is sent once keeps its parts: a large text is not copied before `output` joins it.
         first, *rest = call
         self.head, self.tail = bytes(first[:ID_AT]), [first[BEHIND_ID:], *rest]
@@ -83,8 +76,8 @@ class _Prepared:
 
 
 # Of an answer: where its frame ends, its id, whether no Finish is needed, results or an error, and
-# its layout, where that is known.
-Reply = tuple[int, int, bool, StructTuple | ClientError | None, Layout | None]
+# its layout, where that is known. What is no answer has no id.
+Reply = tuple[int, int | None, bool, StructTuple | ClientError | None, Layout | None]
 _BUDGET_WORDS = DEFAULT_LIMITS.traversal_words
 _RETURN = int(Tag.RETURN)
 
@@ -92,12 +85,17 @@ _RETURN = int(Tag.RETURN)
 class CapnpConnection:
     """What every capnp exchange shares: the bootstrap, the bytes to send, how frames are read."""
 
-    def __init__(self) -> None:
-        # Whether the server's interface is known, so that calls can be sent.
+    # How long it took to walk the chain, None without one, or before its end.
+    walk_ns: int | None = None
+
+    def __init__(self, chain: Sequence[tuple[Step, EncodedTuple]] = ()) -> None:
+        # Whether what is called is known, so that calls can be sent.
         self.is_ready = False
-        # The server's bootstrap interface, None until it is known.
+        # What is called: what the server offers, or where `chain` leads from there; None until
+        # that is known.
         self._target: ImportedCap | None = None
-        self._out: list[Buffer] = [encode_bootstrap(0)]
+        self._walk = Walk(chain)
+        self._out: list[Buffer] = [self._walk.begin()]
         self._decoder = FrameDecoder()
         self._layouts = Layouts()
 
@@ -113,35 +111,38 @@ class CapnpConnection:
         except WireError as error:
             raise protocol_error(error, is_unheard=not self.is_ready) from error
 
-    def _take_interface(self, data: Bytes) -> int:
-        """Take the server's interface; return how many bytes its frame had, 0 if it is not whole.
+    def _take_target(self, data: Bytes, now_ns: int) -> int:
+        """Go on until it is known what is called; return where the first frame not taken begins.
 
         Raises:
-            ClientError: The server gave no interface, aborted, or broke the protocol.
+            ClientError: The server gave no interface, aborted, or broke the protocol; or the chain
+                of calls leads nowhere.
         """
-        message = self._cut(data, 0)
-        if message is None:
-            return 0
-        answer = self._decode(message)
-        if not isinstance(answer.outcome, Results):
-            raise error_of(answer)
-        capabilities = answer.outcome.cap_table
-        hosted = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE}
-        if len(capabilities) != 1 or capabilities[0].kind not in hosted:
-            raise ProtocolError("the server offers no bootstrap interface")
-        self._target = ImportedCap(capabilities[0].id)
-        self.is_ready = True
-        self._out.append(encode_finish(0, release_result_caps=False))
-        return message.bounds[-1][1]
+        at = 0
+        while self._target is None:
+            message = self._cut(data, at)
+            if message is None:
+                break
+            at = message.bounds[-1][1]
+            answer = self._decode(message)
+            if isinstance(answer, Return):
+                self._out += self._walk.take(answer, now_ns)
+                self._target = self._walk.target
+        self.is_ready, self.walk_ns = self._target is not None, self._walk.walk_ns
+        return at
 
-    def _decode(self, message: Message) -> Return:
+    def _decode(self, message: Message) -> Return | Resolve:
+        """Read a message; what a promise has become is given back: calls go to the promise."""
         try:
             answer = decode(message)
         except WireError as error:
             raise ProtocolError(str(error)) from error
         if isinstance(answer, Abort):
             raise abort_error(answer.error, is_unheard=not self.is_ready)
-        if not isinstance(answer, Return):
+        if isinstance(answer, Resolve):
+            if isinstance(answer.outcome, Descriptor):
+                self._out += releases_of([answer.outcome])
+        elif not isinstance(answer, Return):
             raise ProtocolError(f"the server sent an unexpected {type(answer).__name__}")
         return answer
 
@@ -149,7 +150,8 @@ class CapnpConnection:
         """Return what the frame at `at` says, None if it is not whole yet.
 
         Raises:
-            ClientError: It is no Return; or the server aborted, or broke the protocol.
+            ClientError: It is neither a Return nor a Resolve; or the server aborted, or broke the
+                protocol.
         """
         layout = self._layouts.find(data, at, size)
         if layout is not None:
@@ -170,8 +172,13 @@ class CapnpConnection:
         message = self._cut(data, at)
         assert message is not None
         end, answer = message.bounds[-1][1], self._decode(message)
+        if isinstance(answer, Resolve):
+            return end, None, True, None, None
         if not isinstance(answer.outcome, Results):
             return end, answer.answer_id, answer.no_finish_needed, error_of(answer), None
+        if answer.no_finish_needed:
+            # Else its Finish gives them back.
+            self._out += releases_of(answer.outcome.cap_table)
         try:
             content = content_of(answer.outcome.content)
         except WireError as error:
@@ -192,7 +199,7 @@ class Exchange(CapnpConnection, AnyExchange):
         failed: Failed,
         checks_content: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(workload.walk(user))
         self._workload = workload
         self._requests: Iterator[Request] = workload.requests(user, in_flight)
         self._answered = answered
@@ -200,8 +207,8 @@ class Exchange(CapnpConnection, AnyExchange):
         self._checks_content = checks_content
         self._free = list(range(in_flight, 0, -1))
         # By slot: the request, when it was due, when it was sent. In the order of sending.
-        self._flight: dict[int, tuple[_Prepared, int, int]] = {}
-        self._prepared: dict[Request, _Prepared] = {}
+        self._flight: dict[int, tuple[Prepared, int, int]] = {}
+        self._prepared: dict[Request, Prepared] = {}
         # Where the server puts the id of an answer.
         self._id_at = ID_AT
 
@@ -227,35 +234,43 @@ class Exchange(CapnpConnection, AnyExchange):
         """Take received bytes; return how many slots they freed.
 
         Raises:
-            ClientError: The server gave no interface, aborted, or broke the protocol; the
-                connection is of no further use.
+            ClientError: The server gave no interface, aborted, or broke the protocol, or the chain
+                of calls leads nowhere; the connection is of no further use.
         """
         # Received bytes, or those kept before with them: neither is a memoryview.
         whole = cast("Bytes", self._decoder.begin(data))
         if self._target is not None:
             return self._replies(whole, now_ns)
-        if self._take_interface(whole):
-            return len(self._free)
-        self._decoder.keep(whole, 0, len(whole))
-        return 0
+        at = self._take_target(whole, now_ns)
+        if not self.is_ready:
+            self._decoder.keep(whole, at, len(whole))
+            return 0
+        self._replies(whole, now_ns, at)
+        return len(self._free)
 
     def give_up(self, error: Exception, now_ns: int) -> int:
         """Count all calls in flight as failed; return how many they were."""
         self._free += self._flight
         return super().give_up(error, now_ns)
 
-    def _prepare(self, request: Request) -> _Prepared:
-        assert self._target is not None
-        prepared = _Prepared(request, self._workload, self._target)
+    def _prepare(self, request: Request) -> Prepared:
+        prepared = self._encode(request)
         if self._workload.is_repeating:
             self._prepared[request] = prepared
         return prepared
 
-    def _replies(self, data: Bytes, now_ns: int) -> int:
+    def _encode(self, request: Request) -> Prepared:
+        assert self._target is not None
+        method = self._workload.method
+        ids = method.interface_id, method.method_id
+        call = encode_call(0, self._target, *ids, request.params)
+        return Prepared(request, [b"".join(call)] if self._workload.is_repeating else call)
+
+    def _replies(self, data: Bytes, now_ns: int, at: int = 0) -> int:
         flight, free, answered = self._flight, self._free, self._answered
         id_at = self._id_at
         behind_id = id_at + 4
-        at, size, count = 0, len(data), len(free)
+        size, count = len(data), len(free)
         while at < size:
             # No slot is 0. A reply in another layout may be shorter than where the id was before.
             slot = u32_at(data, at + id_at)[0] if at + behind_id <= size else 0
@@ -288,6 +303,8 @@ class Exchange(CapnpConnection, AnyExchange):
     def _judge(self, reply: Reply, data: Bytes, at: int, now_ns: int) -> None:
         """Check the reply in the frame at `at`."""
         end, slot, no_finish_needed, content, layout = reply
+        if slot is None:
+            return
         call = self._flight.pop(slot, None)
         if call is None:
             raise ProtocolError("the server answered a call that was not made, or twice")
@@ -346,10 +363,3 @@ class Exchange(CapnpConnection, AnyExchange):
             return CallTexts(self._workload.text_of(request), request.check.expected(), text)
 
         return with_call(error, texts)
-
-
-def error_of(answer: Return) -> ClientError:
-    """Return an answer without results as the error that the client library has for it."""
-    if isinstance(answer.outcome, RemoteError):
-        return remote_error(answer.outcome)
-    return ProtocolError("the server cancelled the call")

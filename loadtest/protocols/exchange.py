@@ -20,10 +20,12 @@ class AnyExchange(ABC):
     """Bytes go in with `receive`, bytes to send come out of `output`; a clock is never read.
 
     `answered` and `failed` are told of each call's end. `is_ready` is whether calls can be sent:
-    where the server speaks first, that it has.
+    where the server speaks first, that it has. `walk_ns` is how long the calls took that lead to
+    what is called, None where there are none.
     """
 
     is_ready: bool
+    walk_ns: int | None = None
     # What is in flight, in the order of sending: a dict or a deque.
     _flight: Any
     _answered: Answered

@@ -165,7 +165,7 @@ def _alike(old: object, new: object) -> bool:
 
 
 def _load_sections(source: Source, load: LoadRun, summary: Summary) -> Iterator[Section]:
-    total = Window(summary.labels, summary.connects, summary.reconnects)
+    total = Window(summary.labels, summary.connects, summary.reconnects, walks=summary.walks)
     seconds = sum(repeat.seconds for repeat in load.repeats.values())
     yield Section("times", "Times", [times_table(times_rows(total, seconds))])
     failed = [_failures(summary), *example_parts(summary.examples)]

@@ -30,6 +30,7 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
         name: [plain[f"{name}_us"][column] for column in columns]
         for name in ("response", "service", "lateness")
     }
+    walked = [] if plain["walks"] is None else [plain["walks"]]
     yield Table(
         "times",
         "Times in µs",
@@ -38,7 +39,8 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
             row(name, *map(number_cell, values))
             for name, values in times.items()
             if any(value is not None for value in values)
-        ],
+        ]
+        + [row("via", *(number_cell(walks[column]) for column in columns)) for walks in walked],
     )
     yield from spread_parts(summary)
     failures = summary.failures.items()
@@ -72,7 +74,14 @@ def beside_verdict(verdict: str, unchecked: Iterable[Reason]) -> str:
 
 
 def check_notes(document: Mapping[str, Any]) -> Iterator[Part]:
-    """Yield what of the replies to a search or a sweep nobody compared, and its failed calls."""
+    """Yield how long the chain of calls of a search or a sweep took, and what of its calls failed.
+
+    Between them is what of the replies nobody compared.
+    """
+    if (walks := document.get("walks")) is not None:
+        times = ", ".join(f"{name} {walks[name]:,.0f} µs" for name in ("p50", "p99", "max"))
+        count = plural(walks["count"], "connection")
+        yield Paragraph(f"The calls of --via led to what was called in {times} ({count}).")
     for text in document.get("checked", {}).get("unchecked", ()):
         yield Paragraph(f"{capitalized(text)}.")
     failed = map(FailedCall.from_json, document.get("failed_calls", ()))

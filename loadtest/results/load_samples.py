@@ -539,6 +539,7 @@ def _add_window(
             check_histogram(part)
     check_histogram(window.connects)
     check_histogram(window.reconnects)
+    check_histogram(window.walks)
     for count in window.failures.values():
         _count(count)
     seconds[second] = window

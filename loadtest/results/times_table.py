@@ -60,7 +60,7 @@ def times_rows(total: Window, seconds: float) -> list[Row]:
     if len(labels) > 1:
         labels[ALL] = total.times
     rows = [row for label, times in labels.items() for row in _label_rows(label, times, seconds)]
-    connects = {"connect": total.connects, "reconnect": total.reconnects}
+    connects = {"connect": total.connects, "reconnect": total.reconnects, "via": total.walks}
     rows += [
         Row("connections", clock, times, seconds)
         for clock, times in connects.items()

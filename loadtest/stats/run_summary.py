@@ -107,6 +107,7 @@ class Summary:
     labels: Mapping[str, Times] = field(default_factory=dict)
     connects: Histogram = field(default_factory=Histogram)
     reconnects: Histogram = field(default_factory=Histogram)
+    walks: Histogram = field(default_factory=Histogram)
     # By figure, as `run_units` calls them: its 95 % interval, and what it is in each repeat.
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     repeats: tuple[Mapping[str, float], ...] = ()
@@ -176,6 +177,7 @@ class Summary:
             "lateness_us": _times_us(self.lateness),
             "too_short_for": self.too_short_for,
             "reconnects": self.reconnects.count,
+            "walks": walks_json(self.walks),
             "server_cpu_us_per_call": self.server_cpu_us_per_call,
             "interval_unit": self.interval_unit,
             "spread": {key: each._asdict() for key, each in self.spread.items()},
@@ -200,6 +202,11 @@ def plain_examples(summaries: Iterable[Summary]) -> list[dict[str, Any]]:
     """Return the first failed calls of several runs in plain values."""
     examples = first_examples(each for summary in summaries for each in summary.examples)
     return [each.to_json() for each in examples]
+
+
+def walks_json(walks: Histogram) -> dict[str, float | None] | None:
+    """Return in plain values how long it took to walk a chain of calls, None without one."""
+    return {"count": walks.count, **_times_us(walks)} if walks.count else None
 
 
 def _times_us(times: Histogram) -> dict[str, float | None]:
@@ -236,6 +243,7 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
         labels=total.calls,
         connects=total.connects,
         reconnects=total.reconnects,
+        walks=total.walks,
         intervals={
             # A percentile that is shown is the end of its bucket, at most 0.8 % too high; what is
             # known of CPU time at the edges of the window is more than its samples say.

@@ -75,13 +75,15 @@ class Window:
     """One second of one process, or of several together.
 
     `calls` has the times by label; `connects` and `reconnects` how long it took to connect, the
-    first time and after a loss; `failures` counts by kind, failed connects among them.
+    first time and after a loss; `walks` how long the calls took, once per connection, that lead to
+    what is called. `failures` counts by kind, failed connects among them.
     """
 
     calls: Mapping[str, Times] = field(default_factory=dict)
     connects: Histogram = field(default_factory=Histogram)
     reconnects: Histogram = field(default_factory=Histogram)
     failures: Mapping[str, int] = field(default_factory=dict)
+    walks: Histogram = field(default_factory=Histogram)
 
     @property
     def times(self) -> Times:
@@ -99,12 +101,14 @@ class Window:
         return sum(self.failures.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values that JSON and msgpack keep."""
+        """Return plain values that JSON and msgpack keep; walks only where there are some."""
+        walks = {"walks": self.walks.to_json()} if self.walks.count else {}
         return {
             "calls": {label: times.to_json() for label, times in self.calls.items()},
             "connects": self.connects.to_json(),
             "reconnects": self.reconnects.to_json(),
             "failures": dict(self.failures),
+            **walks,
         }
 
     @classmethod
@@ -115,6 +119,7 @@ class Window:
             Histogram.from_json(plain["connects"]),
             Histogram.from_json(plain["reconnects"]),
             dict(plain["failures"]),
+            Histogram.from_json(plain["walks"]) if "walks" in plain else Histogram(),
         )
 
 
@@ -132,6 +137,7 @@ def add_windows(parts: Iterable[Window]) -> Window:
         merge(part.connects for part in parts),
         merge(part.reconnects for part in parts),
         dict(failures),
+        merge(part.walks for part in parts),
     )
 
 
@@ -424,7 +430,7 @@ class Tally:
         self._timers: dict[str, Timer] = {}
         self._failed: dict[str, Recorder] = {}
         self._failures: Counter[str] = Counter()
-        self._connects, self._reconnects = Recorder(), Recorder()
+        self._connects, self._reconnects, self._walks = Recorder(), Recorder(), Recorder()
         self._done = PackedWindows()
         self._first_ns: int | None = None
         if open_ns is not None:
@@ -481,10 +487,18 @@ class Tally:
         self._examples.add(kind, error)
         return short
 
-    def connected(self, started_ns: int, now_ns: int, *, again: bool) -> None:
-        """Count a connection that was made, for the first time or `again` after a loss."""
+    def connected(
+        self, started_ns: int, now_ns: int, *, again: bool, walk_ns: int | None = None
+    ) -> None:
+        """Count a connection that was made, for the first time or `again` after a loss.
+
+        `walk_ns` is how much of that the calls took that lead to what is called, None without any.
+        """
         if now_ns >= self.turn_ns:
             self.turn(started_ns, now_ns)
+        if walk_ns is not None:
+            self._walks.record(walk_ns)
+            now_ns -= walk_ns
         (self._reconnects if again else self._connects).record(now_ns - started_ns)
 
     def check(
@@ -529,7 +543,11 @@ class Tally:
             if times.failed.count:
                 measured[label] = add_times([measured.get(label, Times()), times])
         window = Window(
-            measured, self._connects.take(), self._reconnects.take(), dict(self._failures)
+            measured,
+            self._connects.take(),
+            self._reconnects.take(),
+            dict(self._failures),
+            self._walks.take(),
         )
         self._failures.clear()
         warmup = {label: times for label, (_, times) in taken.items() if times.service.count}

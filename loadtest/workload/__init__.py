@@ -11,6 +11,9 @@ kinds:
   request fills in (`loadtest.workload.templates`), and fields that the results must have
   (`loadtest.workload.expectations`). Without those, replies to a line without templates must
   equal the first one (`loadtest.workload.checks`); what nobody compares is in `unchecked`.
+
+The calls go to the interface that the server offers, or to the capability to which a chain of
+calls leads (`loadtest.workload.chains`).
 """
 
 import struct
@@ -24,6 +27,7 @@ from typing import Any, TypeVar
 
 from capnp_rig.client import params_argument
 from capnp_rig.client.named_methods import UnknownName, choose, load_interfaces
+from capnp_rig.client.via import ChainError, Step, compile_chain
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.workload.bodies import (
@@ -33,6 +37,7 @@ from capnp_rig.loadtest.workload.bodies import (
     random_bytes,
     random_texts,
 )
+from capnp_rig.loadtest.workload.chains import CallChain, read_chain
 from capnp_rig.loadtest.workload.checks import (
     Anything,
     Check,
@@ -57,7 +62,7 @@ from capnp_rig.loadtest.workload.templated_params import (
     read_struct,
     too_large,
 )
-from capnp_rig.loadtest.workload.templates import WIDEST, Source, Values
+from capnp_rig.loadtest.workload.templates import WIDEST, MakeSource, Source, Values
 from capnp_rig.schema import SchemaError, load_schema, message
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.structs import StructCodec
@@ -84,6 +89,9 @@ class WorkloadConfig:
     - `import_path` has the folders in which its imports are searched, None for the standard ones.
     - `interface` is a name in it, as "Foo" or "Outer.Foo"; None is the only one it has.
     - `method` is a name in that, an inherited one too; None is the only one.
+    - `via` is a chain of calls, as `client.via` reads it, to a capability of the server's, which
+      then has the method; `interface` names where it starts or what it ends at. With `pipeline`
+      it is part of each call, else it is walked once per connection.
     - `params` is a JSON object, or one per line. None means generated texts for the tutorial's
       method, all fields at their defaults for any other.
     - `expect` has the fields that the results must have: one object, or as many as `params`.
@@ -110,6 +118,8 @@ class WorkloadConfig:
     corpus: str | None = None
     seed: int = 1
     payload_kind: str = TEXT
+    via: str | None = None
+    pipeline: bool = False
 
     @property
     def has_texts(self) -> bool:
@@ -122,10 +132,12 @@ class Request:
     """One request; equal to itself alone.
 
     `params` are packed, as `StructCodec.pack` does; `check` compares the view of the results.
+    `chain` has the params of the calls that are pipelined before it, where they are its own.
     """
 
     params: EncodedTuple
     check: Check
+    chain: Sequence[EncodedTuple] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +149,7 @@ class Workload:
     made from templates, or too large or too many to be kept; `params` then share their parts.
     `unchecked` says what of the replies no check compares; of none of them if not `is_compared`.
     `firsts` fills with the first replies that others are compared with (`stats.first_replies`).
+    `chain` leads to the capability that is called, with no calls where that is the server's own.
     """
 
     interface: Interface
@@ -147,6 +160,7 @@ class Workload:
     unchecked: tuple[Reason, ...] = ()
     is_compared: bool = True
     firsts: dict[str, FirstReply] = field(default_factory=dict)
+    chain: CallChain = field(default_factory=CallChain)
 
     def requests(self, user: int, in_flight: int) -> Iterator[Request]:
         """Yield the requests of one connection without end.
@@ -155,6 +169,13 @@ class Workload:
         the connection has under way at most.
         """
         return self._start(user, in_flight)
+
+    def walk(self, user: int) -> list[tuple[Step, EncodedTuple]]:
+        """Return the calls, with their params, that a connection makes before its requests."""
+        chain = self.chain
+        if chain.is_pipelined or not chain.steps:
+            return []
+        return list(zip(chain.steps, chain.pack(next(chain.values(user))), strict=True))
 
     def watched(
         self, see: Callable[[Any], object], calls: int, *, compares: bool = True
@@ -168,7 +189,7 @@ class Workload:
             requests = self._start(user, in_flight)
             for request in islice(requests, calls):
                 check = request.check if compares else _ANYTHING
-                yield Request(request.params, Watched(check, see))
+                yield replace(request, check=Watched(check, see))
             yield from requests
 
         return replace(self, _start=start)
@@ -219,18 +240,20 @@ def load_workload(
     Raises:
         WorkloadError: The config has a mistake, or names a file that has one.
     """
+    if config.pipeline and config.via is None:
+        raise WorkloadError("pipeline makes the chain of via part of each call: give via as well")
     if config.payload_kind == BINARY:
         return _binary_workload(config)
+    source = partial(Source, first=first, step=step, seed=config.seed, clock=clock)
     try:
-        interface, method = _find(config)
+        interface, method, chain = _find(config, source)
         label = f"{interface.name}.{method.name}"
         if config.params is None and _is_tutorial(method):
-            is_repeating, start = _texts(config, method)
-            return Workload(interface, method, label, is_repeating, start)
-        source = partial(Source, first=first, step=step, seed=config.seed, clock=clock)
+            is_repeating, start = _behind(chain, *_texts(config, method))
+            return Workload(interface, method, label, is_repeating, start, chain=chain)
         firsts: dict[str, FirstReply] = {}
-        lines = _read_lines(config, method, firsts)
-        is_repeating, start = _lines(lines, source)
+        lines = _read_lines(config, method, firsts, chain)
+        is_repeating, start = _lines(lines, source, chain)
     except (SchemaError, UnknownName, ParamsError) as error:
         raise WorkloadError(" ".join(str(error).split())) from error
     return Workload(
@@ -239,26 +262,46 @@ def load_workload(
         label,
         is_repeating,
         start,
-        _unchecked(lines, method.results),
+        _unchecked(lines, method.results, chain),
         any(line.compares for line in lines),
         firsts,
+        chain,
     )
 
 
 # --- what is called -------------------------------------------------------------------------
 
 
-def _find(config: WorkloadConfig) -> tuple[Interface, Method]:
+def _find(config: WorkloadConfig, make_source: MakeSource) -> tuple[Interface, Method, CallChain]:
+    """Return the interface, the method, and what leads there."""
     path = config.schema or _RIG_SCHEMA
     if config.import_path and config.schema is None:
         raise WorkloadError("the import path (-I) goes with a schema: leave it out")
     interfaces = load_interfaces(path, config.import_path or ())
-    chosen = choose("interface", config.interface, interfaces, Path(path).name)
+    if config.via is None:
+        chosen = choose("interface", config.interface, interfaces, Path(path).name)
+        chain = CallChain()
+    else:
+        chosen, chain = _chain(config, interfaces, make_source)
     interface = compile_interface(chosen)
-    name = config.interface or interface.name
+    name = config.interface if config.via is None and config.interface else interface.name
     method = choose("method", config.method, interface.methods, name)
     _refuse_capabilities(f"{name}.{method.name}", method.params)
-    return interface, method
+    return interface, method, chain
+
+
+def _chain(
+    config: WorkloadConfig, modules: dict[str, Any], make_source: MakeSource
+) -> tuple[Any, CallChain]:
+    """Return the interface of the capability to which a chain leads, and the chain."""
+    assert config.via is not None
+    try:
+        compiled = compile_chain(config.via, modules, config.interface)
+    except ChainError as error:
+        raise WorkloadError(f"via: {error}") from error
+    for step in compiled.steps:
+        _refuse_capabilities(f"via: {step.method.name}", step.method.params)
+    return compiled.end, read_chain(compiled, make_source, is_pipelined=config.pipeline)
 
 
 def _is_tutorial(method: Method) -> bool:
@@ -384,7 +427,10 @@ def _binary_workload(config: WorkloadConfig) -> Workload:
     return Workload(interface, method, f"{interface.name}.{method.name}", is_repeating, start)
 
 
-_NOT_BINARY = ("schema", "import_path", "interface", "method", "params", "expect", "text", "corpus")
+_NOT_BINARY = (
+    *("schema", "import_path", "interface", "method", "params", "expect", "text", "corpus"),
+    "via",
+)
 
 
 # --- params ---------------------------------------------------------------------------------
@@ -421,14 +467,14 @@ _ANYTHING = Anything()
 
 
 def _read_lines(
-    config: WorkloadConfig, method: Method, firsts: dict[str, FirstReply]
+    config: WorkloadConfig, method: Method, firsts: dict[str, FirstReply], chain: CallChain
 ) -> list[_Line]:
     if config.has_texts:
         given = "text" if config.text else "corpus"
         raise WorkloadError(f"{given} is for MessageStream.read without params: leave it out")
     params = _read("params", config.params, method.params.schema, method)
     if config.expect is None:
-        return [_line(method, each, firsts) for each in params]
+        return [_line(method, each, firsts, chain) for each in params]
     expected = _read("expect", config.expect, method.results.schema, method)
     if len(expected) not in {1, len(params)}:
         raise WorkloadError(
@@ -450,14 +496,14 @@ def _read_lines(
     ]
 
 
-def _line(method: Method, params: Struct, firsts: dict[str, FirstReply]) -> _Line:
+def _line(method: Method, params: Struct, firsts: dict[str, FirstReply], chain: CallChain) -> _Line:
     """Return a line of which nothing is said to be expected."""
     packed = Params(method.params, params)
     if _is_tutorial(method):
         chunk = _reversed_content(params)
         return _Line(packed, params.names, {"chunk": chunk}, _expect_chunk(chunk))
     has_values = len(without_values(method.results)) < len(method.results.fields)
-    if params.names or not has_values:
+    if params.names or chain.names or not has_values:
         return _Line(packed, params.names)
     request = partial(_text_of, method, packed.pack(WIDEST))
     return _Line(packed, params.names, first=EqualToFirst(params.place, request, firsts))
@@ -471,15 +517,29 @@ def _text_of(method: Method, params: EncodedTuple) -> str:
 
 
 def _lines(
-    lines: Sequence[_Line], make_source: Callable[[frozenset[str]], Source]
+    lines: Sequence[_Line], make_source: MakeSource, chain: CallChain
 ) -> tuple[bool, _Start]:
-    names = frozenset[str]().union(*(each.names for each in lines))
+    names = chain.names_per_call.union(*(each.names for each in lines))
     if names:
-        return False, partial(_templated_requests, lines, make_source(names))
+        return False, partial(_templated_requests, lines, make_source(names), chain)
     return _constant_requests([line.request(WIDEST) for line in lines])
 
 
-def _unchecked(lines: Sequence[_Line], results: StructCodec) -> tuple[Reason, ...]:
+def _behind(chain: CallChain, is_repeating: bool, start: _Start) -> tuple[bool, _Start]:
+    """Return requests without templates, behind a chain that may have some."""
+    if not chain.names_per_call:
+        return is_repeating, start
+
+    def requests(user: int, in_flight: int) -> Iterator[Request]:
+        for request, values in zip(start(user, in_flight), chain.values(user), strict=False):
+            yield replace(request, chain=chain.pack(values))
+
+    return False, requests
+
+
+def _unchecked(
+    lines: Sequence[_Line], results: StructCodec, chain: CallChain
+) -> tuple[Reason, ...]:
     """Return what of the replies nobody compares."""
     no_values = paths_without_values(results)
     if len(without_values(results)) == len(results.fields):
@@ -490,7 +550,8 @@ def _unchecked(lines: Sequence[_Line], results: StructCodec) -> tuple[Reason, ..
         reasons.append(Reason(ReasonCode.EMPTY_EXPECT))
     elif idle:
         some = f"{len(idle)} of {len(lines)} lines of " if len(idle) < len(lines) else ""
-        reasons.append(Reason.of(ReasonCode.NO_EXPECT, what=f"{some}params with templates"))
+        what = "calls behind a --via" if chain.names else f"{some}params"
+        reasons.append(Reason.of(ReasonCode.NO_EXPECT, what=f"{what} with templates"))
     left_out = dict.fromkeys(name for line in lines if line.expected for name in line.left_out)
     if left_out:
         reasons.append(Reason.of(ReasonCode.FIELDS_LEFT_OUT, fields=", ".join(left_out)))
@@ -539,7 +600,9 @@ def _constant_requests(requests: Sequence[Request]) -> tuple[bool, _Start]:
 
 
 def _templated_requests(
-    lines: Sequence[_Line], source: Source, user: int, _in_flight: int
+    lines: Sequence[_Line], source: Source, chain: CallChain, user: int, _in_flight: int
 ) -> Iterator[Request]:
     pairs = zip(_in_turn(lines, user), source.values(user), strict=False)
-    return (line.request(values) for line, values in pairs)
+    if not chain.names_per_call:
+        return (line.request(values) for line, values in pairs)
+    return (replace(line.request(values), chain=chain.pack(values)) for line, values in pairs)

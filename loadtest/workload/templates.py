@@ -127,6 +127,10 @@ class Source:
         return zip(self._numbers, repeat(user), uuids, times, strict=False)
 
 
+# Makes the source of the values of some names.
+MakeSource = Callable[[frozenset[str]], Source]
+
+
 def _uuids(seed: str) -> Iterator[str]:
     rng = random.Random(seed)
     while True:

@@ -18,13 +18,16 @@ interface Files {
         read @0 (number :UInt32) -> (text :Text);
         root @1 () -> (folder :Folder);
         logout @2 () -> ();
+        nested @3 () -> (session :Session);
     }
 
     login @0 (user :Text, tag :Int64) -> (text :Text, session :Session, pair :Pair);
     grouped @1 () -> Grouped;
-    either @2 (which :Text) -> Either;
+    either @2 (side :Text) -> Either;
     boxed @3 () -> (box :Box(Session));
     plain @4 () -> (number :Int32, numbers :List(Int32));
+    live @5 () -> (sessions :UInt32, logins :UInt64);
+    # How many sessions are held, and how many there have been.
 }
 
 struct Grouped {

@@ -55,7 +55,7 @@ class Watcher:
     def received(self, size: int) -> None:
         self.bytes += size
 
-    def ready(self, _now_ns: int) -> None:
+    def ready(self, _now_ns: int, _walk_ns: int | None) -> None:
         self.readies += 1
 
     def bug(self, error: Exception) -> None:

@@ -174,9 +174,9 @@ def test_of_several_interfaces_with_the_method_the_name_tells_which() -> None:
             "logn().session",
             "Files",
             (
-                "column 1: no method 'logn': Files has login, grouped, either, boxed, plain; "
+                "column 1: no method 'logn': Files has login, grouped, either, boxed, plain, live; "
                 "Files.Node has size; Files.Folder has find, size; "
-                "Files.Session has read, root, logout; Door has enter; BackDoor has enter"
+                "Files.Session has read, root, logout, nested; Door has enter; BackDoor has enter"
             ),
         ),
         (
@@ -198,7 +198,7 @@ def test_of_several_interfaces_with_the_method_the_name_tells_which() -> None:
         (
             "login().session.red().x",
             None,
-            ("column 17: no method 'red' in Files.Session: it has read, root, logout"),
+            ("column 17: no method 'red' in Files.Session: it has read, root, logout, nested"),
         ),
         (
             "login()",
