@@ -254,17 +254,13 @@ class Exchange(CapnpConnection, AnyExchange):
         return super().give_up(error, now_ns)
 
     def _prepare(self, request: Request) -> Prepared:
-        prepared = self._encode(request)
-        if self._workload.is_repeating:
-            self._prepared[request] = prepared
-        return prepared
-
-    def _encode(self, request: Request) -> Prepared:
         assert self._target is not None
         method = self._workload.method
-        ids = method.interface_id, method.method_id
-        call = encode_call(0, self._target, *ids, request.params)
-        return Prepared(request, [b"".join(call)] if self._workload.is_repeating else call)
+        call = encode_call(0, self._target, method.interface_id, method.method_id, request.params)
+        if not self._workload.is_repeating:
+            return Prepared(request, call)
+        prepared = self._prepared[request] = Prepared(request, [b"".join(call)])
+        return prepared
 
     def _replies(self, data: Bytes, now_ns: int, at: int = 0) -> int:
         flight, free, answered = self._flight, self._free, self._answered

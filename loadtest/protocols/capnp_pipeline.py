@@ -147,7 +147,7 @@ class PipelinedExchange(Exchange):
         self._asked[question_id] = number, slot
         return question_id
 
-    def _encode(self, request: Request) -> _PreparedPipeline:
+    def _prepare(self, request: Request) -> _PreparedPipeline:
         assert self._target is not None
         steps = self._chain.steps
         if request.chain:
@@ -157,9 +157,11 @@ class PipelinedExchange(Exchange):
                 self._constant = _chained(steps, self._chain.pack(), self._target)
             calls = self._constant.copy()
         _add_pipelined(calls, len(steps), steps[-1], self._workload.method, request.params)
-        if self._workload.is_repeating:
-            calls.tail = [b"".join(calls.tail)]
-        return _PreparedPipeline(request, calls)
+        if not self._workload.is_repeating:
+            return _PreparedPipeline(request, calls)
+        calls.tail = [b"".join(calls.tail)]
+        prepared = self._prepared[request] = _PreparedPipeline(request, calls)
+        return prepared
 
     def _reply(self, data: Bytes, at: int, size: int) -> Reply | None:
         """Return what the frame at `at` says; of an answer to a chain, only that it has results."""
