@@ -34,6 +34,7 @@ from capnp_rig.loadtest.report.run_tables import (
     percentile_cell,
     spread_parts,
     times_table,
+    walk_notes,
 )
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.subject_tables import peer_parts, server_parts
@@ -71,7 +72,10 @@ def result_document(source: Source) -> Document:
     if source.load is None:
         counts = Counter(figure.verdict for figure in source.figures)
         text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-        verdict: list[Part] = [Paragraph(f"{len(source.figures)} figures: {text or 'none'}")]
+        verdict: list[Part] = [
+            Paragraph(f"{len(source.figures)} figures: {text or 'none'}"),
+            *walk_notes(source.document),
+        ]
         is_void, sections = bool(counts[Verdict.VOID]), [_figures(source.figures)]
         if source.kind == "ab":
             sections.append(Section("blocks", "Blocks", list(ab_parts(source))))

@@ -6,6 +6,7 @@ from typing import Any
 from capnp_rig.loadtest.report.cells import number_cell, row, us_cell
 from capnp_rig.loadtest.report.document import Cell, Notes, Paragraph, Part, Table, Tone
 from capnp_rig.loadtest.report.units import NOTHING, Text, capitalized, interval_text, plural
+from capnp_rig.loadtest.results.load_samples import damage
 from capnp_rig.loadtest.results.times_table import PERCENTILES
 from capnp_rig.loadtest.results.times_table import Row as Times
 from capnp_rig.loadtest.stats import run_summary
@@ -74,18 +75,26 @@ def beside_verdict(verdict: str, unchecked: Iterable[Reason]) -> str:
 
 
 def check_notes(document: Mapping[str, Any]) -> Iterator[Part]:
-    """Yield how long the chain of calls of a search or a sweep took, and what of its calls failed.
+    """Yield what of the replies to a search or a sweep nobody compared, and its failed calls.
 
-    Between them is what of the replies nobody compared.
+    In front is how long the calls of its chain took.
     """
-    if (walks := document.get("walks")) is not None:
-        times = ", ".join(f"{name} {walks[name]:,.0f} µs" for name in ("p50", "p99", "max"))
-        count = plural(walks["count"], "connection")
-        yield Paragraph(f"The calls of --via led to what was called in {times} ({count}).")
+    yield from walk_notes(document)
     for text in document.get("checked", {}).get("unchecked", ()):
         yield Paragraph(f"{capitalized(text)}.")
     failed = map(FailedCall.from_json, document.get("failed_calls", ()))
     yield from example_parts(first_examples(failed))
+
+
+def walk_notes(document: Mapping[str, Any]) -> Iterator[Part]:
+    """Yield how long the calls took that led to what a search or a sweep called, if any did."""
+    with damage("run.json"):
+        walks = document.get("walks")
+        if walks is None:
+            return
+        times = ", ".join(f"{name} {walks[name]:,.0f} µs" for name in ("p50", "p99", "max"))
+        count = plural(walks["count"], "connection")
+    yield Paragraph(f"The calls of --via led to what was called in {times} ({count}).")
 
 
 def load_notes(summary: Summary) -> Iterator[Part]:
