@@ -19,9 +19,11 @@ For a scenario of your own, subclass `CapnpUser` in your own locustfile::
             self.expect(results.sum == 3)
 
 `call` counts the call in Locust's statistics and in the rig's microsecond histograms, and
-returns a view of the results. A call that fails is counted as failed and ends the task; Locust
-starts the next one. Catch `CallFailed` to go on instead. A lost connection is made anew before the
-next call, after a wait that grows and is jittered.
+returns a view of the results. A capability in them can be called in turn, as in
+``results.session.call("read", {"number": 1})``, with the same counts and errors, and given to other
+calls as a param (`locust_rig.user_capability`). A call that fails is counted as failed and ends the
+task; Locust starts the next one. Catch `CallFailed` to go on instead. A lost connection is made
+anew before the next call, after a wait that grows and is jittered.
 
 Both read their replies in gevent's hub (`locust_rig.user_connection`), so one process makes more
 calls than most servers answer. Without a `wait_time`, loop inside the task while `running`: Locust
@@ -39,7 +41,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -63,9 +65,15 @@ from capnp_rig.client.timeouts import CONNECT_TIMEOUT_S
 from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
 from capnp_rig.loadtest.locust_rig.listeners import context
+from capnp_rig.loadtest.locust_rig.user_capability import (
+    CheckResults,
+    UserCapability,
+    interface_of,
+)
 from capnp_rig.loadtest.locust_rig.user_connection import CallConnection, WorkloadConnection
 from capnp_rig.loadtest.locust_rig.user_group import CONNECT, CallCounter
 from capnp_rig.loadtest.protocols import make_exchange
+from capnp_rig.loadtest.protocols.capnp_calls import Reference
 from capnp_rig.loadtest.stats.failures import CallTexts, WrongReply, with_call
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.loadtest.workload.checks import readable
@@ -116,6 +124,8 @@ class CapnpUser(User):
         self._due_wait: _DueWait | None = None
         self._connects = self._counter(CONNECT)
         self._methods: dict[str, tuple[Method, CallCounter]] = {}
+        # By the id of their interface.
+        self._methods_of = {self.interface.id: self._methods}
         self._last_call: tuple[Mapping[str, Any], Any] = {}, None
 
     @property
@@ -150,7 +160,7 @@ class CapnpUser(User):
         method: str,
         params: Mapping[str, Any],
         *,
-        check: Callable[[Any], object] | None = None,
+        check: CheckResults | None = None,
     ) -> Any:
         """Call a method by its schema name, count the call, return a view of the results.
 
@@ -161,6 +171,29 @@ class CapnpUser(User):
             CallFailed: The call failed, or `check` did; it is counted already.
         """
         compiled, counter = self._methods.get(method) or self._method(method)
+        return self._call(None, compiled, counter, params, check)
+
+    def call_on(
+        self,
+        capability: UserCapability,
+        method: str,
+        params: Mapping[str, Any],
+        check: CheckResults | None,
+    ) -> Any:
+        """Call a method of a capability, as `UserCapability.call` does."""
+        interface = capability.interface
+        entry = self._methods_of.setdefault(interface.id, {}).get(method)
+        compiled, counter = entry or self._method(method, interface)
+        return self._call(capability.reference, compiled, counter, params, check)
+
+    def _call(
+        self,
+        to: Reference | None,
+        compiled: Method,
+        counter: CallCounter,
+        params: Mapping[str, Any],
+        check: CheckResults | None,
+    ) -> Any:
         connection = self._connection or self.connected()
         pacer = self._users.pacer
         due_ns = None if pacer is None else self._await_due(pacer)
@@ -168,7 +201,12 @@ class CapnpUser(User):
         # For `expect`, which does not get them.
         self._last_call = params, None
         try:
-            answered = connection.call(compiled, compiled.params.pack(params), sent_ns)
+            if compiled.params.has_capabilities:
+                packed, given = compiled.params.pack_with_capabilities(params)
+                references = [UserCapability.reference_of(each) for each in given]
+                answered = connection.call(compiled, packed, sent_ns, to, references)
+            else:
+                answered = connection.call(compiled, compiled.params.pack(params), sent_ns, to)
             self._last_call = params, answered.results
             if check is None:
                 counter.has_unchecked = True
@@ -207,7 +245,10 @@ class CapnpUser(User):
         if self._connection is None:
             started_ns = time.monotonic_ns()
             self._connection = CallConnection(
-                self._connect(), bug=self._users.bug, timeout_s=self.call_timeout_s
+                self._connect(),
+                bug=self._users.bug,
+                timeout_s=self.call_timeout_s,
+                wrap=self._capability,
             )
             self._connection.start()
             self._count_connect(started_ns, time.monotonic_ns())
@@ -229,12 +270,17 @@ class CapnpUser(User):
     def _counter(self, name: str) -> CallCounter:
         return self._users.counter(type(self).__name__, name, self.stack)
 
-    def _method(self, name: str) -> tuple[Method, CallCounter]:
-        interface: Interface = self.interface
-        method = interface.methods.get(name)
+    def _capability(self, reference: Reference, schema: Any) -> UserCapability:
+        interface = None if schema is None else interface_of(schema)
+        return UserCapability(self, reference, interface)
+
+    def _method(self, name: str, interface: Interface | None = None) -> tuple[Method, CallCounter]:
+        called: Interface = interface or self.interface
+        method = called.methods.get(name)
         if method is None:
-            raise AttributeError(f"{interface.name} has no method {name!r}")
-        entry = self._methods[name] = method, self._counter(f"{interface.name}.{name}")
+            raise AttributeError(f"{called.name} has no method {name!r}")
+        entry = method, self._counter(f"{called.name}.{name}")
+        self._methods_of[called.id][name] = entry
         return entry
 
     def _await_due(self, pacer: CallPacer) -> int:

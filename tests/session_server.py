@@ -35,6 +35,9 @@ class Session(FILES.Session.Server):  # type: ignore[misc]
             raise ValueError("no thirteenth page")
         return f"{self.user} {number}"
 
+    async def logout(self, **_: Any) -> None:
+        pass
+
     async def root(self, **_: Any) -> Any:
         return Folder(self.user)
 

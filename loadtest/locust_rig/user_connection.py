@@ -21,7 +21,7 @@ a bug of ours, or of a workload's: gevent would print it and go on, so the run e
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import gevent
@@ -31,7 +31,7 @@ from gevent.monkey import get_original
 
 from capnp_rig.client.errors import ClientError, DeadlineExceeded, Disconnected, fresh
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
-from capnp_rig.loadtest.protocols.capnp_calls import CallExchange, PendingCall
+from capnp_rig.loadtest.protocols.capnp_calls import CallExchange, PendingCall, Reference, Wrap
 from capnp_rig.loadtest.protocols.exchange import AnyExchange
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.rpc.interfaces import Method
@@ -344,10 +344,12 @@ class WorkloadConnection(UserConnection):
 class CallConnection(UserConnection):
     """Makes single calls; each greenlet that makes one waits for its reply."""
 
-    def __init__(self, sock: Any, *, bug: Callable[[Exception], None], timeout_s: float) -> None:
-        """Take over a connected socket."""
+    def __init__(
+        self, sock: Any, *, bug: Callable[[Exception], None], timeout_s: float, wrap: Wrap
+    ) -> None:
+        """Take over a connected socket; `wrap` makes what results have for a capability."""
         super().__init__(sock, bug=bug, timeout_s=timeout_s)
-        self.exchange: CallExchange = CallExchange()
+        self.exchange: CallExchange = CallExchange(wrap)
         self._wait_in_hub: Callable[[], object] = gevent.get_hub().switch
 
     def close(self) -> int:
@@ -356,17 +358,25 @@ class CallConnection(UserConnection):
         self._lose(Disconnected("the connection is closed"))
         return unfinished
 
-    def call(self, method: Method, params: EncodedTuple, sent_ns: int) -> PendingCall:
-        """Make a call and wait for its reply; return it with its results.
+    def call(
+        self,
+        method: Method,
+        params: EncodedTuple,
+        sent_ns: int,
+        to: Reference | None = None,
+        given: Sequence[Reference | None] = (),
+    ) -> PendingCall:
+        """Make a call, as `CallExchange.call`, and wait for its reply; return it with its results.
 
         Raises:
             EncodeError: The params are over the message limit.
+            UnusableCapability: As there.
             DeadlineExceeded: No answer in time; the call is cancelled, the connection lives on.
             ClientError: The server answered with an error, or the connection is lost.
         """
         if self.error is not None:
             raise fresh(self.error)
-        pending = self.exchange.call(method, params, sent_ns)
+        pending = self.exchange.call(method, params, sent_ns, to, given)
         self.flush()
         pending.waiter = getcurrent()
         try:

@@ -3,8 +3,12 @@
 `capnp_exchange.Exchange` sends the requests of a workload again and again. Here each call has
 params of its own, and the caller gets a view of its results. A call whose params have the size of
 those before is the same frame but for the question id and the params.
+
+Capabilities in results are a `Reference` each, to which calls may go. It is given back when it is
+released, or collected as garbage.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +19,74 @@ from capnp_rig.loadtest.protocols.capnp_exchange import (
     CapnpConnection,
     u32,
 )
+from capnp_rig.loadtest.protocols.capnp_walk import HELD
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
-from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.encoding.pointers import StructTuple
+from capnp_rig.wire.errors import EncodeError, UnusableCapability
+from capnp_rig.wire.rpc.capability_encoder import encode_call_with, encode_release
 from capnp_rig.wire.rpc.interfaces import Method
 from capnp_rig.wire.rpc.message_encoder import (
     PROMISE_CALL_HEAD_WORDS,
     encode_call,
     encode_finish,
 )
-from capnp_rig.wire.rpc.messages import PromisedAnswer, Target
+from capnp_rig.wire.rpc.messages import (
+    CapKind,
+    Descriptor,
+    ImportedCap,
+    PromisedAnswer,
+    Return,
+    Target,
+)
 
 _BOOTSTRAP = PromisedAnswer(0)
 _MAX_WORDS = DEFAULT_LIMITS.max_words
+
+
+class Reference:
+    """A reference to an object of the server, on the connection that `exchange` is."""
+
+    __slots__ = ("_import_id", "exchange")
+
+    def __init__(self, exchange: "CallExchange", import_id: int) -> None:
+        self.exchange = exchange
+        self._import_id: int | None = import_id
+
+    @property
+    def target(self) -> ImportedCap:
+        """Where calls to it go.
+
+        Raises:
+            UnusableCapability: It was released.
+        """
+        if self._import_id is None:
+            raise UnusableCapability("the capability was released before")
+        return ImportedCap(self._import_id)
+
+    def release(self) -> None:
+        """Give it back, with the next bytes that leave; only the first time counts."""
+        import_id, self._import_id = self._import_id, None
+        if import_id is not None:
+            self.exchange.released.append(import_id)
+
+    __del__ = release
+
+
+# Returns what a view has for a capability, of which pycapnp's schema of its interface is known,
+# or None.
+Wrap = Callable[[Reference, Any], Any]
+
+
+class _References(tuple[Reference | None, ...]):
+    """The capabilities of results."""
+
+    __slots__ = ()
+
+    def field(self, index: int, interface: Any) -> Any:
+        """Return what a view has for a field of that interface."""
+        reference = self[index]
+        return None if reference is None else reference.exchange.wrap(reference, interface)
 
 
 class _LastCall:
@@ -68,11 +127,16 @@ class PendingCall:
 class CallExchange(CapnpConnection):
     """The calls of one connection. The first ones go to the promise of the server's interface."""
 
-    def __init__(self) -> None:
+    def __init__(self, wrap: Wrap = lambda reference, _interface: reference) -> None:
         super().__init__()
+        self.wrap = wrap
+        # What was given back, and the server does not know yet.
+        self.released: list[int] = []
         # By question id, in the order of sending.
         self._pending: dict[int, PendingCall] = {}
-        self._last: dict[str, _LastCall] = {}
+        # Questions that are answered, and whose capabilities outlive them.
+        self._kept: set[int] = set()
+        self._last: dict[tuple[int, int], _LastCall] = {}
         self._free_ids: list[int] = []
         # Questions that were cancelled, until their answers come.
         self._cancelled: set[int] = set()
@@ -90,26 +154,68 @@ class CallExchange(CapnpConnection):
         """The call that has waited longest."""
         return next(iter(self._pending.values()), None)
 
-    def call(self, method: Method, params: EncodedTuple, sent_ns: int) -> PendingCall:
-        """Queue a call; `output` has its bytes.
+    def output(self) -> bytes:
+        """Return the bytes to send, and forget them."""
+        if self.released:
+            # Others may be given back meanwhile: garbage is collected at any time.
+            released, self.released = self.released, []
+            self._out += (encode_release(each, released.count(each)) for each in set(released))
+        return super().output()
+
+    def call(
+        self,
+        method: Method,
+        params: EncodedTuple,
+        sent_ns: int,
+        to: Reference | None = None,
+        given: Sequence[Reference | None] = (),
+    ) -> PendingCall:
+        """Queue a call to the server's interface, or `to` a capability; `output` has its bytes.
+
+        `given` are the capabilities in the params.
 
         Raises:
             EncodeError: The message would be over the frame limit.
+            UnusableCapability: A capability was released, or belongs to another connection.
         """
-        target, (sizes, parts, words) = self._target or _BOOTSTRAP, params
-        last = self._last.get(method.name)
-        if last is None:
-            last = self._last[method.name] = _LastCall()
-        if last.key != (target, sizes, words):
-            _check_size(words)
-            last.learn(method, target, params)
+        target: Target = self._own(to) if to is not None else self._target or _BOOTSTRAP
+        sizes, parts, words = params
+        if given:
+            _check_size(words + 2 * len(given) + 1)
+            table = [self._descriptor(each) for each in given]
+            ids = method.interface_id, method.method_id
+            first, *parts = encode_call_with(0, target, ids, params, table)
+            head, tail = bytes(first[:ID_AT]), first[BEHIND_ID:]
+        else:
+            last = self._last_call(method)
+            if last.key != (target, sizes, words):
+                _check_size(words)
+                last.learn(method, target, params)
+            head, tail = last.head, last.tail
         if self._free_ids:
             question_id = self._free_ids.pop()
         else:
             question_id, self._next_id = self._next_id, self._next_id + 1
-        self._out += (last.head, u32(question_id), last.tail, *parts)
+        self._out += (head, u32(question_id), tail, *parts)
         pending = self._pending[question_id] = PendingCall(method, sent_ns)
         return pending
+
+    def _last_call(self, method: Method) -> _LastCall:
+        key = method.interface_id, method.method_id
+        last = self._last.get(key)
+        if last is None:
+            last = self._last[key] = _LastCall()
+        return last
+
+    def _own(self, reference: Reference) -> ImportedCap:
+        if reference.exchange is not self:
+            raise UnusableCapability("the capability belongs to another connection")
+        return reference.target
+
+    def _descriptor(self, reference: Reference | None) -> Descriptor:
+        if reference is None:
+            return Descriptor(CapKind.NONE)
+        return Descriptor(CapKind.RECEIVER_HOSTED, self._own(reference).import_id)
 
     def cancel(self, pending: PendingCall, error: ClientError, now_ns: int) -> None:
         """End a call with an error: its answer, if one still comes, is dropped."""
@@ -147,7 +253,9 @@ class CallExchange(CapnpConnection):
                 # Its Finish has gone already.
                 self._cancelled.remove(question_id)
             elif not no_finish_needed:
-                self._out.append(encode_finish(question_id))
+                is_kept = question_id in self._kept
+                self._out.append(encode_finish(question_id, release_result_caps=not is_kept))
+            self._kept.discard(question_id)
             self._free_ids.append(question_id)
             if pending is None:
                 continue
@@ -162,6 +270,18 @@ class CallExchange(CapnpConnection):
         for pending in self._pending.values():
             self._settle(pending, None, error, now_ns)
         self._pending.clear()
+
+    def _take_capabilities(
+        self, answer: Return, table: Sequence[Descriptor], content: StructTuple | None
+    ) -> None:
+        """Let the results have their capabilities, unless nobody waits for them any more."""
+        if answer.answer_id not in self._pending or content is None:
+            super()._take_capabilities(answer, table, content)
+            return
+        self._kept.add(answer.answer_id)
+        content[0].capabilities = _References(
+            Reference(self, each.id) if each.kind in HELD else None for each in table
+        )
 
     def _settle(
         self, pending: PendingCall, results: Any, error: ClientError | None, now_ns: int

@@ -176,14 +176,21 @@ class CapnpConnection:
             return end, None, True, None, None
         if not isinstance(answer.outcome, Results):
             return end, answer.answer_id, answer.no_finish_needed, error_of(answer), None
-        if answer.no_finish_needed:
-            # Else its Finish gives them back.
-            self._out += releases_of(answer.outcome.cap_table)
         try:
             content = content_of(answer.outcome.content)
         except WireError as error:
             raise ProtocolError(str(error)) from error
+        if answer.outcome.cap_table:
+            self._take_capabilities(answer, answer.outcome.cap_table, content)
         return end, answer.answer_id, answer.no_finish_needed, content, None
+
+    def _take_capabilities(
+        self, answer: Return, table: Sequence[Descriptor], content: StructTuple | None
+    ) -> None:
+        """Give back what the results `content` hold, where their Finish does not."""
+        del content
+        if answer.no_finish_needed:
+            self._out += releases_of(table)
 
 
 class Exchange(CapnpConnection, AnyExchange):

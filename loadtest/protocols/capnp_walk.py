@@ -28,13 +28,13 @@ from capnp_rig.wire.rpc.messages import (
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
 # What a peer counts as held by us.
-_HELD = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE, CapKind.THIRD_PARTY_HOSTED}
+HELD = {CapKind.SENDER_HOSTED, CapKind.SENDER_PROMISE, CapKind.THIRD_PARTY_HOSTED}
 _QUESTION = 0
 
 
 def releases_of(table: Iterable[Descriptor]) -> Iterator[bytes]:
     """Yield what gives back the capabilities in the table of a message."""
-    return (encode_release(each.id, 1) for each in table if each.kind in _HELD)
+    return (encode_release(each.id, 1) for each in table if each.kind in HELD)
 
 
 def error_of(answer: Return) -> ClientError:
@@ -109,7 +109,7 @@ class Walk:
             raise broken_by(step, error_of(answer))
         table = answer.outcome.cap_table
         index = _index_of(step, answer.outcome)
-        if table[index].kind not in _HELD:
+        if table[index].kind not in HELD:
             raise ProtocolError(f"via {step.method.name}: {step.place} is no capability of its own")
         out: list[Buffer] = []
         if not answer.no_finish_needed:
@@ -138,6 +138,6 @@ def _bootstrapped(answer: Return) -> ImportedCap:
     if not isinstance(answer.outcome, Results):
         raise error_of(answer)
     table = answer.outcome.cap_table
-    if len(table) != 1 or table[0].kind not in _HELD:
+    if len(table) != 1 or table[0].kind not in HELD:
         raise ProtocolError("the server offers no bootstrap interface")
     return ImportedCap(table[0].id)

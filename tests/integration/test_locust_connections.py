@@ -86,6 +86,7 @@ def connection_to(
         owner=watcher,
         pacer=pacer,
         timeout_s=timeout_s,
+        wrap=lambda reference, _interface: reference,
     )
     connection.start()
     try:

@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from csv import DictReader
 from pathlib import Path
 from typing import Any
 
 import pytest
+from running_locust import run_locust
 from running_rig import ROOT, environment, run_rig
 
 from capnp_rig.client import Client
@@ -103,6 +105,60 @@ def test_calls_whose_chain_fails_are_counted(address: str, tmp_path: Path) -> No
     done = load(address, tmp_path, "--via", via, "--pipeline", "--calls", "10", "--json")
     kinds = {"RemoteError: via login: ValueError: wrong password": 10}
     assert (done.returncode, json.loads(done.stdout)["errors_by_kind"]) == (1, kinds)
+
+
+VISITOR = """
+from locust import constant, task
+from capnp_rig import load_schema
+from capnp_rig.loadtest import CapnpUser
+from capnp_rig.loadtest.capnp_user import ReverseUser
+
+Files = load_schema({file!r}).Files
+
+
+class Visitor(CapnpUser):
+    interface = Files
+    wait_time = constant(0)
+    fixed_count = 2
+
+    @task
+    def visit(self):
+        results = self.call("login", {{"user": "eve"}})
+        with results.session as session:
+            for number in range(10):
+                text = session.call("read", {{"number": number}}).text
+                self.expect(text == f"eve {{number}}")
+            found = session.call("root", {{}}).folder.call("find", {{"name": "x"}})
+            folder = found.any.as_capability().cast(Files.Folder)
+            self.expect(folder.call("size", {{}}).bytes == 7)
+            session.call("logout", {{}})
+
+
+class Reader(ReverseUser):
+    fixed_count = 2
+"""
+
+
+def test_scenarios_call_what_they_are_given_and_users_walk_a_chain(
+    address: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "visitor.py"
+    file.write_text(VISITOR.format(file=FILE))
+    options = ("--via", LOGIN, *READ, "--headless", "-u", "4", "-r", "4", "-t", "1s")
+    results = ("--results", str(tmp_path / "results"))
+    done = run_locust("-H", address, *options, *results, locustfile=file)
+    assert done.status == 0, done.output
+    document, _ = only_result(tmp_path / "results")
+    (made,) = (tmp_path / "results").iterdir()
+    with (made / "times.csv").open() as rows:
+        counts = {(row["label"], row["clock"]): int(row["count"]) for row in DictReader(rows)}
+    logins = counts["Visitor Files.login", "service"]
+    assert counts["Visitor Files.Session.read", "service"] >= 10 * (logins - 2) > 0
+    assert counts["Visitor Files.Folder.size", "service"] >= logins - 2
+    assert counts["Reader Files.Session.read", "service"] > 0
+    assert counts["connections", "via"] == 2
+    assert document["summary"]["walks"]["count"] == 2
+    assert counted(address)[0] == 0
 
 
 @pytest.mark.nightly

@@ -1,6 +1,7 @@
 """Single calls and the server's half of `wire`, joined without sockets."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from capnp_rig.client.errors import (
 )
 from capnp_rig.loadtest.protocols.capnp_calls import CallExchange, PendingCall
 from capnp_rig.schema import load_schema, message
-from capnp_rig.wire.errors import EncodeError
-from capnp_rig.wire.rpc.connection import Called, Cancelled
+from capnp_rig.wire.errors import EncodeError, UnusableCapability
+from capnp_rig.wire.rpc.connection import Called, Cancelled, Connection, Released
 from capnp_rig.wire.rpc.interfaces import Method, compile_interface
 from capnp_rig.wire.rpc.message_encoder import encode_abort
 from capnp_rig.wire.rpc.messages import ExceptionType
@@ -204,3 +205,110 @@ def test_params_over_the_message_limit_hurt_nothing() -> None:
         joined.call("x" * (8 << 23))
     joined.call("x")
     assert len(joined.answer()) == 1
+
+
+# --- capabilities ----------------------------------------------------------------------------
+
+
+LEVEL_1 = load_schema(Path(__file__).parents[3] / "data" / "level_1.capnp")
+MAIN, SESSION = compile_interface(LEVEL_1.Main), compile_interface(LEVEL_1.Session)
+LOGIN, BACK, SESSION_READ = MAIN.methods["login"], MAIN.methods["back"], SESSION.methods["read"]
+
+
+class Sessions:
+    """An exchange, and a server that gives out sessions; `live` are those that it still holds."""
+
+    def __init__(self) -> None:
+        self.exchange = CallExchange()
+        self.server = Connection(None, "main")
+        self.live: list[str] = []
+        self.given: list[object] = []
+
+    def call(self, method: Method, values: Mapping[str, Any], to: Any = None) -> Any:
+        """Make a call and return its results."""
+        packed, given = method.params.pack_with_capabilities(values)
+        pending = self.exchange.call(method, packed, 0, to, given)
+        self.turn()
+        assert pending.error is None
+        return pending.results
+
+    def turn(self) -> None:
+        for event in self.server.receive_data(self.exchange.output()):
+            if isinstance(event, Called):
+                self.answer(event)
+            elif isinstance(event, Released):
+                self.live.remove(event.target)
+        self.exchange.receive(self.server.data_to_send(), 1)
+        self.exchange.ended.clear()
+
+    def answer(self, call: Called) -> None:
+        if call.target != "main":
+            results = SESSION_READ.results.pack({"text": call.target})
+            self.server.send_results(call.question_id, results)
+        elif call.method_id == BACK.method_id:
+            callback = BACK.params.open(call.params).callback
+            self.given.append(None if callback is None else callback.hosted)
+            self.server.send_results(call.question_id, BACK.results.pack({}))
+        else:
+            user = LOGIN.params.open(call.params).user
+            self.live += [user, f"{user}'s other"]
+            first, second = (self.server.host(each) for each in self.live[-2:])
+            values = {"session": first, "pair": {"session": second}}
+            encoded, capabilities = LOGIN.results.pack_with_capabilities(values)
+            self.server.send_results(call.question_id, encoded, capabilities)
+            first.release()
+            second.release()
+
+
+def test_a_capability_is_called_and_given_back_when_it_is_released_or_dropped() -> None:
+    joined = Sessions()
+    results = joined.call(LOGIN, {"user": "ada"})
+    session = results.session
+    assert joined.call(SESSION_READ, {"number": 1}, session).text == "ada"
+    # What nobody has taken goes with the results.
+    assert joined.live == ["ada", "ada's other"]
+    del results
+    joined.turn()
+    assert joined.live == ["ada"]
+    session.release()
+    session.release()
+    joined.turn()
+    assert joined.live == []
+    with pytest.raises(UnusableCapability, match="released before"):
+        joined.call(SESSION_READ, {"number": 1}, session)
+
+
+def test_a_capability_is_given_to_other_calls_of_its_connection() -> None:
+    joined, other = Sessions(), Sessions()
+    session = joined.call(LOGIN, {"user": "ada"}).session
+    joined.call(BACK, {"callback": session, "delay": 0})
+    joined.call(BACK, {"callback": None})
+    assert joined.given == ["ada", None]
+    with pytest.raises(UnusableCapability, match="belongs to another connection"):
+        other.call(BACK, {"callback": session})
+    with pytest.raises(UnusableCapability, match="belongs to another connection"):
+        other.call(SESSION_READ, {"number": 1}, session)
+    assert other.exchange.in_flight == 0
+
+
+def test_a_thousand_capabilities_leave_nothing_behind() -> None:
+    joined = Sessions()
+    joined.turn()
+    for number in range(1000):
+        joined.call(LOGIN, {"user": str(number)})
+    joined.turn()
+    assert (joined.live, joined.server._exports.keys(), joined.exchange._kept) == ([], {0}, set())
+
+
+def test_the_capabilities_of_a_cancelled_call_are_given_back() -> None:
+    joined = Sessions()
+    joined.turn()
+    pending = joined.exchange.call(LOGIN, LOGIN.params.pack({"user": "ada"}), 0)
+    call = joined.exchange.output()
+    joined.exchange.cancel(pending, DeadlineExceeded("late"), 1)
+    (called,) = joined.server.receive_data(call)
+    assert isinstance(called, Called)
+    joined.answer(called)
+    joined.exchange.receive(joined.server.data_to_send(), 1)
+    joined.turn()
+    assert joined.live == []
