@@ -68,7 +68,7 @@ class Reference:
         """Give it back, with the next bytes that leave; only the first time counts."""
         import_id, self._import_id = self._import_id, None
         if import_id is not None:
-            self.exchange.released.append(import_id)
+            self.exchange.give_back(import_id)
 
     __del__ = release
 
@@ -92,19 +92,20 @@ class _References(tuple[Reference | None, ...]):
 class _LastCall:
     """The head of a method's last call: all in front of the params, around the question id.
 
-    It goes with `key`.
+    It goes with `method` and `key`.
     """
 
-    __slots__ = ("head", "key", "tail")
+    __slots__ = ("head", "key", "method", "tail")
 
     def __init__(self) -> None:
+        self.method: Method | None = None
         self.key: tuple[Target, int, int] | None = None
         self.head = self.tail = b""
 
     def learn(self, method: Method, target: Target, params: EncodedTuple) -> None:
         """Take the head of a call to `target` whose params have these sizes."""
         head = bytes(encode_call(0, target, method.interface_id, method.method_id, params)[0])
-        self.key = target, params[0], params[2]
+        self.method, self.key = method, (target, params[0], params[2])
         self.head, self.tail = head[:ID_AT], head[BEHIND_ID:]
 
 
@@ -130,13 +131,11 @@ class CallExchange(CapnpConnection):
     def __init__(self, wrap: Wrap = lambda reference, _interface: reference) -> None:
         super().__init__()
         self.wrap = wrap
-        # What was given back, and the server does not know yet.
-        self.released: list[int] = []
         # By question id, in the order of sending.
         self._pending: dict[int, PendingCall] = {}
         # Questions that are answered, and whose capabilities outlive them.
         self._kept: set[int] = set()
-        self._last: dict[tuple[int, int], _LastCall] = {}
+        self._last: dict[str, _LastCall] = {}
         self._free_ids: list[int] = []
         # Questions that were cancelled, until their answers come.
         self._cancelled: set[int] = set()
@@ -154,13 +153,9 @@ class CallExchange(CapnpConnection):
         """The call that has waited longest."""
         return next(iter(self._pending.values()), None)
 
-    def output(self) -> bytes:
-        """Return the bytes to send, and forget them."""
-        if self.released:
-            # Others may be given back meanwhile: garbage is collected at any time.
-            released, self.released = self.released, []
-            self._out += (encode_release(each, released.count(each)) for each in set(released))
-        return super().output()
+    def give_back(self, import_id: int) -> None:
+        """Release a reference, with the next bytes that leave."""
+        self._out.append(encode_release(import_id, 1))
 
     def call(
         self,
@@ -187,8 +182,10 @@ class CallExchange(CapnpConnection):
             first, *parts = encode_call_with(0, target, ids, params, table)
             head, tail = bytes(first[:ID_AT]), first[BEHIND_ID:]
         else:
-            last = self._last_call(method)
-            if last.key != (target, sizes, words):
+            last = self._last.get(method.name)
+            if last is None:
+                last = self._last[method.name] = _LastCall()
+            if last.key != (target, sizes, words) or last.method is not method:
                 _check_size(words)
                 last.learn(method, target, params)
             head, tail = last.head, last.tail
@@ -199,13 +196,6 @@ class CallExchange(CapnpConnection):
         self._out += (head, u32(question_id), tail, *parts)
         pending = self._pending[question_id] = PendingCall(method, sent_ns)
         return pending
-
-    def _last_call(self, method: Method) -> _LastCall:
-        key = method.interface_id, method.method_id
-        last = self._last.get(key)
-        if last is None:
-            last = self._last[key] = _LastCall()
-        return last
 
     def _own(self, reference: Reference) -> ImportedCap:
         if reference.exchange is not self:
@@ -253,9 +243,11 @@ class CallExchange(CapnpConnection):
                 # Its Finish has gone already.
                 self._cancelled.remove(question_id)
             elif not no_finish_needed:
-                is_kept = question_id in self._kept
-                self._out.append(encode_finish(question_id, release_result_caps=not is_kept))
-            self._kept.discard(question_id)
+                if question_id in self._kept:
+                    self._kept.remove(question_id)
+                    self._out.append(encode_finish(question_id, release_result_caps=False))
+                else:
+                    self._out.append(encode_finish(question_id))
             self._free_ids.append(question_id)
             if pending is None:
                 continue
@@ -278,7 +270,8 @@ class CallExchange(CapnpConnection):
         if answer.answer_id not in self._pending or content is None:
             super()._take_capabilities(answer, table, content)
             return
-        self._kept.add(answer.answer_id)
+        if not answer.no_finish_needed:
+            self._kept.add(answer.answer_id)
         content[0].capabilities = _References(
             Reference(self, each.id) if each.kind in HELD else None for each in table
         )

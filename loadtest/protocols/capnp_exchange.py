@@ -101,9 +101,9 @@ class CapnpConnection:
 
     def output(self) -> bytes:
         """Return the bytes to send, and forget them."""
-        out = b"".join(self._out)
-        self._out.clear()
-        return out
+        # Garbage that is collected meanwhile may add to it.
+        out, self._out = self._out, []
+        return b"".join(out)
 
     def _cut(self, data: Bytes, at: int) -> Message | None:
         try:
