@@ -84,12 +84,13 @@ class UserCapability:
         return value.reference
 
     def cast(self, interface: Any) -> "UserCapability":
-        """Return the same capability, to be called as another interface; both are closed at once.
+        """Return one more reference to the same object, to be called as another interface.
 
         Raises:
             NotAnInterface: `interface` is none.
+            UnusableCapability: It was closed.
         """
-        return UserCapability(self._caller, self.reference, compile_interface(interface))
+        return UserCapability(self._caller, self.reference.copy(), compile_interface(interface))
 
     def close(self) -> None:
         """Give it back; once is enough."""

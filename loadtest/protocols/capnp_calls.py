@@ -44,33 +44,44 @@ _BOOTSTRAP = PromisedAnswer(0)
 _MAX_WORDS = DEFAULT_LIMITS.max_words
 
 
-class Reference:
-    """A reference to an object of the server, on the connection that `exchange` is."""
+class _Import:
+    """What the server counts as held by us; given back when the last reference lets go."""
 
-    __slots__ = ("_import_id", "exchange")
+    __slots__ = ("exchange", "target")
 
     def __init__(self, exchange: "CallExchange", import_id: int) -> None:
         self.exchange = exchange
-        self._import_id: int | None = import_id
+        self.target = ImportedCap(import_id)
 
-    @property
-    def target(self) -> ImportedCap:
-        """Where calls to it go.
+    def __del__(self) -> None:
+        self.exchange.give_back(self.target)
+
+
+class Reference:
+    """A reference to an object of the server, on the connection that an exchange is."""
+
+    __slots__ = ("_import",)
+
+    def __init__(self, held: _Import) -> None:
+        self._import: _Import | None = held
+
+    def live(self) -> _Import:
+        """Return what it is a reference to.
 
         Raises:
             UnusableCapability: It was released.
         """
-        if self._import_id is None:
+        if self._import is None:
             raise UnusableCapability("the capability was released before")
-        return ImportedCap(self._import_id)
+        return self._import
+
+    def copy(self) -> "Reference":
+        """Return one more reference to the same, to be released by itself."""
+        return Reference(self.live())
 
     def release(self) -> None:
-        """Give it back, with the next bytes that leave; only the first time counts."""
-        import_id, self._import_id = self._import_id, None
-        if import_id is not None:
-            self.exchange.give_back(import_id)
-
-    __del__ = release
+        """Let go; the server is told with the next bytes that leave, if this was the last one."""
+        self._import = None
 
 
 # Returns what a view has for a capability, of which pycapnp's schema of its interface is known,
@@ -86,7 +97,7 @@ class _References(tuple[Reference | None, ...]):
     def field(self, index: int, interface: Any) -> Any:
         """Return what a view has for a field of that interface."""
         reference = self[index]
-        return None if reference is None else reference.exchange.wrap(reference, interface)
+        return None if reference is None else reference.live().exchange.wrap(reference, interface)
 
 
 class _LastCall:
@@ -153,9 +164,9 @@ class CallExchange(CapnpConnection):
         """The call that has waited longest."""
         return next(iter(self._pending.values()), None)
 
-    def give_back(self, import_id: int) -> None:
-        """Release a reference, with the next bytes that leave."""
-        self._out.append(encode_release(import_id, 1))
+    def give_back(self, held: ImportedCap) -> None:
+        """Release an object, with the next bytes that leave."""
+        self._out.append(encode_release(held.import_id, 1))
 
     def call(
         self,
@@ -198,9 +209,10 @@ class CallExchange(CapnpConnection):
         return pending
 
     def _own(self, reference: Reference) -> ImportedCap:
-        if reference.exchange is not self:
+        held = reference.live()
+        if held.exchange is not self:
             raise UnusableCapability("the capability belongs to another connection")
-        return reference.target
+        return held.target
 
     def _descriptor(self, reference: Reference | None) -> Descriptor:
         if reference is None:
@@ -273,7 +285,7 @@ class CallExchange(CapnpConnection):
         if not answer.no_finish_needed:
             self._kept.add(answer.answer_id)
         content[0].capabilities = _References(
-            Reference(self, each.id) if each.kind in HELD else None for each in table
+            Reference(_Import(self, each.id)) if each.kind in HELD else None for each in table
         )
 
     def _settle(
