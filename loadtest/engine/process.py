@@ -186,7 +186,9 @@ class Load:
                 await connection.ready
         except TimeoutError as error:
             connection.close()
-            raise ConnectError(f"no connection within {_CONNECT_TIMEOUT_S:g} s") from error
+            awaited = connection.exchange.awaited
+            what = f"answer to {awaited}" if awaited else "connection"
+            raise ConnectError(f"no {what} within {_CONNECT_TIMEOUT_S:g} s") from error
         # It may have been lost since it was ready.
         if connection.error is not None:
             raise connection.error

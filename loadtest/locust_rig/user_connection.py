@@ -321,7 +321,9 @@ class WorkloadConnection(UserConnection):
             since_ns = self._started_ns
         left_ns = since_ns + self._timeout_ns - now_ns
         if left_ns <= 0:
-            self._lose(DeadlineExceeded("no answer within the deadline"))
+            awaited = self.exchange.awaited
+            what = f" to {awaited}" if awaited else ""
+            self._lose(DeadlineExceeded(f"no answer{what} within the deadline"))
         return left_ns
 
     def _failed(self, error: Exception, sent_ns: int, now_ns: int) -> None:

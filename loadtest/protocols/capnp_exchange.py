@@ -99,6 +99,11 @@ class CapnpConnection:
         self._decoder = FrameDecoder()
         self._layouts = Layouts()
 
+    @property
+    def awaited(self) -> str:
+        """The call of the chain whose answer is waited for, in words; empty without any."""
+        return self._walk.awaited
+
     def output(self) -> bytes:
         """Return the bytes to send, and forget them."""
         # Garbage that is collected meanwhile may add to it.

@@ -82,6 +82,13 @@ class Walk:
         """Return the first message."""
         return encode_bootstrap(_QUESTION)
 
+    @property
+    def awaited(self) -> str:
+        """The call of the chain whose answer is waited for, in words; empty without any."""
+        if self._here is None or self.target is not None:
+            return ""
+        return f"via {self._chain[self._taken][0].method.name}"
+
     def take(self, answer: Return, now_ns: int) -> list[Buffer]:
         """Take the answer to what was sent last; return what to send now.
 

@@ -26,6 +26,12 @@ class AnyExchange(ABC):
 
     is_ready: bool
     walk_ns: int | None = None
+
+    @property
+    def awaited(self) -> str:
+        """The call whose answer is waited for until all is ready, in words; empty without any."""
+        return ""
+
     # What is in flight, in the order of sending: a dict or a deque.
     _flight: Any
     _answered: Answered

@@ -14,9 +14,10 @@ from capnp_rig.client.via import BrokenChainError
 from capnp_rig.loadtest.protocols import make_exchange
 from capnp_rig.loadtest.workload import WorkloadConfig, load_workload
 from capnp_rig.schema import load_schema
+from capnp_rig.wire.rpc.capability_encoder import encode_release, encode_results_with
 from capnp_rig.wire.rpc.connection import Called, Connection, Released
 from capnp_rig.wire.rpc.interfaces import compile_interface
-from capnp_rig.wire.rpc.messages import ExceptionType
+from capnp_rig.wire.rpc.messages import CapKind, Descriptor, ExceptionType
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
 FILE = str(Path(__file__).parents[3] / "data" / "chains.capnp")
@@ -256,6 +257,33 @@ def test_a_wrong_reply_behind_a_pipelined_chain_is_noticed() -> None:
     joined.call(1)
     assert len(joined.failed) == 2
     assert "not the first one" in joined.texts[0]
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_results_that_need_no_finish_have_their_capabilities_given_back(pipeline: bool) -> None:
+    joined = Joined(via=LOGIN_U, pipeline=pipeline, in_flight=1).begin()
+    joined.exchange.output()
+    joined.exchange.send(0, 0)
+    joined.exchange.output()
+    # The chain's first question, or that of the only slot.
+    question_id = 2 if pipeline else 1
+    table = [Descriptor(CapKind.SENDER_HOSTED, 7), Descriptor(CapKind.SENDER_PROMISE, 8)]
+    results = READ.results.pack({"text": "u 5"})
+    answer = encode_results_with(
+        question_id, results, table, keeps_params=False, needs_finish=False
+    )
+    joined.exchange.receive(b"".join(answer), 0)
+    joined.exchange._flight.clear()
+    assert joined.exchange.output() == encode_release(7, 1) + encode_release(8, 1)
+
+
+def test_a_call_of_a_chain_that_is_not_answered_is_named() -> None:
+    joined = Joined(via=LOGIN_U)
+    assert joined.exchange.awaited == ""
+    joined.turn()
+    assert joined.exchange.awaited == "via login"
+    joined.begin()
+    assert joined.exchange.awaited == ""
 
 
 def test_an_answer_to_a_chain_that_comes_twice_breaks_the_protocol() -> None:
