@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import capnp
 import numpy as np
 
 from capnp_rig.schema import load_schema
 from capnp_rig.server.service import ServiceError
+from capnp_rig.wire import AnyValue
 
-RETURNS = load_schema(Path(__file__).resolve().parent / "data" / "returns.capnp").Returns
+DATA = Path(__file__).resolve().parent / "data"
+RETURNS, KINDS = load_schema(DATA / "returns.capnp").Returns, load_schema(DATA / "kinds.capnp")
+NUMBERS = capnp._ListSchema(capnp.types.Int16)
 GRID = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
 
@@ -56,9 +60,14 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "nested": lambda _: {"kinds": {"again": {"again": {"text": "deep", "blobs": [bytearray(2)]}}}},
     "nested none": lambda _: {"kinds": {"text": None, "u64": 2**64 - 1}},
     "rare": lambda _: {"rare": {"second": "chosen", "group": {"low": 1}, "flags": [True]}},
+    "any text": lambda _: {"rare": {"any": "text"}},
+    "any struct": lambda _: {"rare": {"any": AnyValue(KINDS.Inner, {"number": 7, "name": "n"})}},
+    "any list": lambda _: {"rare": {"any": AnyValue(NUMBERS, [1, -2])}},
     "bool for int": lambda _: {"number": True},
     "numpy bool": lambda _: {"flag": np.array([True])[0]},
     "int for bool": lambda _: {"flag": 1},
+    "int for any": lambda _: {"rare": {"any": 7}},
+    "texts for numbers": lambda _: {"rare": {"any": AnyValue(NUMBERS, ["a"])}},
     "float for int": lambda _: {"number": 1.0},
     "int too large": lambda _: {"number": 40_000},
     "int for text": lambda _: {"text": 1},

@@ -68,7 +68,11 @@ class ResultWriter:
         if not isinstance(results, Mapping):
             # It says what is wrong.
             self._codec.pack(results)
-        ours = {name: value for name, value in results.items() if name not in self._pycapnps}
+        ours = {
+            name: value
+            for name, value in results.items()
+            if name not in self._pycapnps or self._can_pack(name, value)
+        }
         data = self._codec.to_bytes(ours)
         module = capnp.lib.capnp._StructModule(self._schema, self._codec.name)
         builder = context.results
@@ -77,7 +81,15 @@ class ResultWriter:
                 builder,
                 {name: getattr(reader, name) for name, value in ours.items() if value is not None},
             )
-        _set_all(builder, {name: results[name] for name in results.keys() & self._pycapnps})
+        _set_all(builder, {name: results[name] for name in results.keys() - ours.keys()})
+
+    def _can_pack(self, name: str, value: Any) -> bool:
+        """Tell whether the codec writes a value of a field that may have capabilities in it."""
+        try:
+            self._codec.pack({name: value})
+        except EncodeError:
+            return False
+        return True
 
 
 def _set_all(builder: Any, values: Mapping[str, Any]) -> None:

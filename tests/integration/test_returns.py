@@ -10,14 +10,17 @@ import pytest
 from deadline import eventually
 from pycapnp_peer import connected, run
 from raw_peer import call_builder, encoded, finish, raw_peer
-from return_services import CASES, RETURNS
+from return_services import CASES, NUMBERS, RETURNS
+from return_services import KINDS as SCHEMA
 from running_server import Running, running_server
 
 from capnp_rig.client import Client, RemoteError
+from capnp_rig.wire import AnyValue, compile_struct
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
 HERE = Path(__file__).resolve().parent.parent
 INTERFACE = compile_interface(RETURNS)
+RARE = compile_struct(SCHEMA.Rare.schema)
 METHODS = list(RETURNS.schema.methods)
 KINDS: dict[str, Any] = {
     "text": "Grüße",
@@ -54,6 +57,9 @@ def outcome(server: Running, case: str, method: str) -> Any:
         found: Any
         try:
             found = client.call(method, {"case": case, "kinds": KINDS}).to_dict()
+            rare = found.get("rare", {})
+            if "any" in rare:
+                rare["any"] = RARE.to_bytes({"any": rare["any"]})
         except RemoteError as error:
             # Of many in a row some are not logged, and so have no id.
             found = re.sub(r"internal error \[.*\]", "internal error [id N]", str(error))
@@ -76,6 +82,12 @@ def test_h4_both_engines_answer_alike(servers: dict[str, Running], case: str, me
 
 def test_what_was_returned_is_what_comes(servers: dict[str, Running]) -> None:
     for server in servers.values():
+        for case, value in {
+            "any text": "text",
+            "any struct": AnyValue(SCHEMA.Inner, {"number": 7, "name": "n"}),
+            "any list": AnyValue(NUMBERS, [1, -2]),
+        }.items():
+            assert outcome(server, case, "give")["rare"]["any"] == RARE.to_bytes({"any": value})
         for case, data in {
             "str for data": "Grüße".encode(),
             "strided": b"02468",
