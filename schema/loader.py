@@ -38,7 +38,9 @@ _HERE = Path(__file__).resolve().parent
 _PYCAPNP = Path(capnp.__file__).resolve().parent
 _OURS = {file.name for file in _HERE.glob("*.capnp")}
 # What the parser says last: the file's name, the line counted from 0, the mistake.
-_MISTAKE = re.compile(r"(?P<name>[^\s:]+):(?P<line>[0-9]+): failed: (?P<what>.*)")
+_MISTAKE = re.compile(
+    r"^(?:  what\(\):  )?(?P<name>[^:\n]+):(?P<line>[0-9]+): failed: (?P<what>.*)", re.MULTILINE
+)
 _DUPLICATE = re.compile(r"Duplicate ID @(0x[0-9a-f]+)")
 _MISSING = re.compile(r"(?:Import failed|Couldn't read file for embed): (?P<target>.*)")
 _IMPORT = re.compile(rb'\b(?:import|embed)\s+"([^"\n]+)"')

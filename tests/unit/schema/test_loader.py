@@ -45,11 +45,13 @@ def test_a_schema_of_a_user_is_loaded_by_its_path(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_in_a_schema_names_its_place(tmp_path: Path, text: str, reason: str) -> None:
-    file = tmp_path / "bad.capnp"
+    file = tmp_path / "a folder" / "bad.capnp"
+    file.parent.mkdir()
     file.write_text(text)
     with pytest.raises(SchemaError) as error:
         load_schema(file)
     assert str(error.value).startswith(f"{file} is not a valid schema: ")
+    assert "a folder/bad.capnp:" in str(error.value) or "Duplicate" in reason
     assert reason in str(error.value)
 
 
