@@ -15,7 +15,7 @@ from running_server import environment
 
 from capnp_rig.client.cli import cli
 from capnp_rig.schema import load_schema
-from capnp_rig.wire.encoding.encoded import EncodedStruct
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedStruct
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
@@ -119,6 +119,15 @@ def test_an_ascii_output_gets_json_all_the_same() -> None:
         )
     assert (done.returncode, done.stderr, done.stdout.isascii()) == (0, b"", True)
     assert json.loads(done.stdout)["kinds"]["text"] == "Grüße 🦀"
+
+
+def test_a_streaming_method_is_waited_for(client: RunCommand) -> None:
+    upload = ("--schema", str(DATA / "streams.capnp"), "--interface", "Upload")
+    arguments = ("--method", "write", "--params", '{"chunk": "AAH/"}', "--timeout", "0.2")
+    with fake_server(answering(lambda _: EMPTY_STRUCT)) as address:
+        assert client("call", address, *upload, *arguments) == (0, "{}\n", "")
+    with fake_server(answering(silent)) as address:
+        assert client("call", address, *upload, *arguments)[0] == 4
 
 
 # --- failures -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from capnp_rig.client.errors import (
     UsedAfterFork,
 )
 from capnp_rig.client.ping_log import PingLog
+from capnp_rig.client.stacks.registry import LibraryMissingError
 from capnp_rig.client.statuses import Status, status_of
 
 
@@ -45,17 +46,21 @@ def test_without_an_answer_there_are_no_times() -> None:
     assert log.summary() == "0 of 1 answered"
 
 
+# Types: another test looks for exceptions that are left over.
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (RemoteError("x"), 1),
-        (Overloaded("x"), 1),
-        (ConnectError("x"), 3),
-        (DeadlineExceeded("x"), 4),
-        (Disconnected("x"), 5),
-        (ProtocolError("x"), 5),
-        (UsedAfterFork("x"), 5),
+        (RemoteError, 1),
+        (Overloaded, 1),
+        (LibraryMissingError, 2),
+        (ConnectError, 3),
+        (DeadlineExceeded, 4),
+        (Disconnected, 5),
+        (ProtocolError, 5),
+        (UsedAfterFork, 5),
     ],
 )
-def test_each_error_has_its_status(error: ClientError, status: int) -> None:
-    assert status_of(error) is Status(status)
+def test_each_error_has_its_status(
+    error: type[ClientError | LibraryMissingError], status: int
+) -> None:
+    assert status_of(error("x")) is Status(status)
