@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from capnp_rig.client.asyncio_client import AsyncClient as AsyncClient
     from capnp_rig.client.blocking_client import Client as Client
     from capnp_rig.client.blocking_client import PendingCall as PendingCall
-    from capnp_rig.client.errors import ClientError as ClientError
-    from capnp_rig.client.errors import ConnectError as ConnectError
-    from capnp_rig.client.errors import DeadlineExceeded as DeadlineExceeded
-    from capnp_rig.client.errors import Disconnected as Disconnected
-    from capnp_rig.client.errors import Overloaded as Overloaded
-    from capnp_rig.client.errors import ProtocolError as ProtocolError
-    from capnp_rig.client.errors import RemoteError as RemoteError
-    from capnp_rig.client.errors import UsageError as UsageError
-    from capnp_rig.client.errors import UsedAfterFork as UsedAfterFork
     from capnp_rig.client.reverse import AsyncReverseClient as AsyncReverseClient
     from capnp_rig.client.reverse import ReverseClient as ReverseClient
+    from capnp_rig.objects.errors import ClientError as ClientError
+    from capnp_rig.objects.errors import ConnectError as ConnectError
+    from capnp_rig.objects.errors import DeadlineExceeded as DeadlineExceeded
+    from capnp_rig.objects.errors import Disconnected as Disconnected
+    from capnp_rig.objects.errors import Overloaded as Overloaded
+    from capnp_rig.objects.errors import ProtocolError as ProtocolError
+    from capnp_rig.objects.errors import RemoteError as RemoteError
+    from capnp_rig.objects.errors import UsageError as UsageError
+    from capnp_rig.objects.errors import UsedAfterFork as UsedAfterFork
     from capnp_rig.wire.errors import EncodeError as EncodeError
     from capnp_rig.wire.errors import NotAnInterface as NotAnInterface
 
@@ -40,7 +40,7 @@ __getattr__ = lazy_names(
     {
         "capnp_rig.client.asyncio_client": "AsyncClient",
         "capnp_rig.client.blocking_client": "Client PendingCall",
-        "capnp_rig.client.errors": (
+        "capnp_rig.objects.errors": (
             "ClientError ConnectError DeadlineExceeded Disconnected Overloaded ProtocolError "
             "RemoteError UsageError UsedAfterFork"
         ),

@@ -3,19 +3,28 @@
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Self, cast
 
+from capnp_rig.client.callbacks import explain
 from capnp_rig.client.connecting import adopt, open_socket
-from capnp_rig.client.errors import DeadlineExceeded, Disconnected
 from capnp_rig.client.forks import Owner, keep_from_children
-from capnp_rig.client.session import Session
-from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
+from capnp_rig.objects.async_calls import AsyncCalls
+from capnp_rig.objects.caller import AsyncCapability, AsyncPipeline, expire
+from capnp_rig.objects.capabilities import Params
+from capnp_rig.objects.closing import Closing
+from capnp_rig.objects.errors import Disconnected
+from capnp_rig.objects.peer import Peer
+from capnp_rig.objects.serving import Served, Serving
+from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
+from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
 from capnp_rig.rigcli.address import Address, parse_address
+from capnp_rig.wire.rpc.client_connection import ClientConnection
+from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import Interface, compile_interface
 
+_SERVING = Serving(explain, Closing(explain).close)
 # How long what is still to be written may take after the end.
 _CLOSE_S = 1.0
 _RECEIVE_BYTES = 65_536
@@ -38,10 +47,9 @@ class AsyncClient:
 
     interface: ClassVar[Any] = None
 
-    def __init__(self, protocol: "_Protocol", timeout_s: float) -> None:
+    def __init__(self, protocol: "_Protocol") -> None:
         """Use `connect` instead."""
         self._protocol = protocol
-        self._timeout_s = timeout_s
 
     @classmethod
     async def connect(
@@ -51,6 +59,7 @@ class AsyncClient:
         interface: Any = None,
         timeout_s: float = CALL_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        stream_window_bytes: int = STREAM_WINDOW_BYTES,
     ) -> Self:
         """Connect as `Client.connect` does."""
         compiled = compile_interface(cls.interface if interface is None else interface)
@@ -58,9 +67,9 @@ class AsyncClient:
         if isinstance(address, str):
             address = parse_address(address)
         sock = await open_socket(address, connect_timeout_s)
-        protocol = _Protocol(compiled, sock)
+        protocol = _Protocol(compiled, sock, timeout_s, stream_window_bytes)
         await adopt(sock, protocol)
-        return cls(protocol, timeout_s)
+        return cls(protocol)
 
     @property
     def is_open(self) -> bool:
@@ -86,71 +95,89 @@ class AsyncClient:
         await self._protocol.close()
 
     async def call(
-        self, method: str, params: Mapping[str, Any], *, timeout_s: float | None = None
+        self, method: str, params: Params = None, *, timeout_s: float | None = None
     ) -> Any:
         """Call a method by its schema name, as `Client.call`; return a view of its results.
 
-        A task that is cancelled while it waits cancels the call.
+        A task that is cancelled while it waits cancels the call. Objects in the params are served
+        as long as the server has them; their methods may be async.
         """
-        timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
-        return await self._protocol.call(method, params, timeout_s)
+        return await self._protocol.call(None, method, params, timeout_s)
+
+    def pipeline(
+        self, method: str, params: Params = None, *, timeout_s: float | None = None
+    ) -> AsyncPipeline:
+        """Call a method, as `Client.pipeline`, and use its results before they come.
+
+        Await what is returned for the results themselves. All that is called in one turn of the
+        event loop leaves in one write.
+        """
+        return self._protocol.pipeline(None, method, params, timeout_s)
+
+    def bootstrap(self, interface: Any = None) -> AsyncCapability:
+        """Return the server's own object as a capability, as `Client.bootstrap`."""
+        return self._protocol.bootstrap(interface)
 
 
-class _Protocol(asyncio.Protocol):
+class _Protocol(Peer, asyncio.Protocol):
     """The edge: an asyncio transport on one side, a `Session` on the other."""
 
-    def __init__(self, interface: Interface, sock: socket.socket) -> None:
+    def __init__(
+        self, interface: Interface, sock: socket.socket, timeout_s: float, window_bytes: int
+    ) -> None:
         """Make one for a connected socket, which a transport is about to take over."""
-        self._session = Session(interface)
+        self._wire = ClientConnection()
+        super().__init__(self._wire, _SERVING, self._schedule_flush)
+        self.timeout_s = timeout_s
+        self.stream_window_bytes = window_bytes
+        self._main = self._capability(self._wire.main, interface)
         self._socket = sock
         self._owner = Owner()
         keep_from_children(sock)
-        # By question id, which is another call's as soon as the answer is here.
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._callbacks: AsyncCalls | None = None
         # Calls that wait until the server reads, in order.
         self._unsent: dict[asyncio.Future[None], None] = {}
         self._is_paused = False
-        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._closed = asyncio.Event()
         self._last_resort: asyncio.TimerHandle | None = None
         self._flush_scheduled = False
+        # What is to be sent is not to wait for the next turn of the loop.
+        self._is_urgent = False
 
     @property
     def is_open(self) -> bool:
-        return self._session.error is None and self._owner.is_here
+        return self.session.error is None and self._owner.is_here
 
-    async def call(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+    def bootstrap(self, interface: Any) -> AsyncCapability:
+        return self._main.cast(self._main.interface if interface is None else interface)
+
+    async def call(
+        self, target: AsyncCapability | None, name: str, params: Params, timeout_s: float | None
+    ) -> Any:
         self._owner.check()
-        deadline_s = self._loop.time() + timeout_s
-        if timeout_s == 0:
-            raise DeadlineExceeded("the call had no time: nothing was sent")
-        had_to_wait = self._is_paused
+        deadline_s = self._deadline_s(timeout_s)
         while self._is_paused:
             await self._until_writable(deadline_s)
-        question_id = self._session.start(method, params)
-        future = self._waiting[question_id] = self._loop.create_future()
-        if had_to_wait:
             # So that the next pause comes before the next of those that waited.
-            self._flush()
-        else:
-            self._schedule_flush()
-        timer = self._loop.call_at(deadline_s, _expire, future, "no answer within the deadline")
-        try:
-            return await future
-        finally:
-            timer.cancel()
-            # Under this id there may be another task's call by now.
-            if self._waiting.get(question_id) is future:
-                del self._waiting[question_id]
-                self._session.cancel(question_id)
-                self._schedule_flush()
-            # It holds the error, whose traceback holds this frame.
-            del future
+            self._is_urgent = True
+        if target is None:
+            target = self._main
+        prepared = self.session.prepare(target.interface, name, params)
+        reference = None if target is self._main else target.reference
+        if prepared.method.is_streaming:
+            return await self._caller.stream(prepared, reference, target.window, deadline_s)
+        return await self._caller.call(prepared, reference, deadline_s)
+
+    def pipeline(
+        self, target: AsyncCapability | None, name: str, params: Params, timeout_s: float | None
+    ) -> AsyncPipeline:
+        self._owner.check()
+        return super().pipeline(target or self._main, name, params, timeout_s)
 
     async def close(self) -> None:
         if self._owner.is_here:
-            self._session.lose(Disconnected("the client is closed"))
+            self.session.lose(Disconnected("the client is closed"))
             self._end()
             await self._closed.wait()
 
@@ -183,21 +210,31 @@ class _Protocol(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _take(self, data: bytes) -> None:
-        for question_id, results, error in self._session.receive_data(data):
-            future = self._waiting.pop(question_id)
-            # Its task has given up, or is about to find that its time is over.
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(results)
-            else:
-                future.set_exception(error)
+        for outcome in self.session.receive_data(data, self._run, self._cancel):
+            self._caller.take(outcome)
         self._schedule_flush()
-        if self._session.error is not None:
+        if self.session.has_ended:
             self._end()
 
+    def _run(self, called: Called) -> None:
+        """Start an async method of an object of ours."""
+        served: Served = called.target
+        method = served.async_methods.get((called.interface_id, called.method_id))
+        if method is None:
+            self.session.refuse(called)
+            return
+        if self._callbacks is None:
+            self._callbacks = AsyncCalls(
+                self._wire, explain, lambda _: None, lambda _: self._schedule_flush()
+            )
+        self._callbacks.start(method, called, served.order)
+
+    def _cancel(self, question_id: int) -> None:
+        assert self._callbacks is not None
+        self._callbacks.cancel(question_id)
+
     def eof_received(self) -> None:
-        self._session.receive_eof()
+        self.session.receive_eof()
         # Now: a transport closes once all is written, and who reads that any more?
         self._end()
 
@@ -205,7 +242,7 @@ class _Protocol(asyncio.Protocol):
         if exc is not None:
             self._take_rest()
         reason = getattr(exc, "strerror", None) or exc
-        self._session.lose(
+        self.session.lose(
             Disconnected(f"the connection was lost: {reason}" if reason else "connection closed")
         )
         self._end()
@@ -228,7 +265,7 @@ class _Protocol(asyncio.Protocol):
         future: asyncio.Future[None] = self._loop.create_future()
         self._unsent[future] = None
         reason = "the server does not read: nothing was sent within the deadline"
-        timer = self._loop.call_at(deadline_s, _expire, future, reason)
+        timer = self._loop.call_at(deadline_s, expire, future, reason)
         try:
             await future
         finally:
@@ -237,15 +274,20 @@ class _Protocol(asyncio.Protocol):
 
     def _schedule_flush(self) -> None:
         # All calls of one loop turn leave in one write.
-        if not self._flush_scheduled:
+        if self._is_urgent:
+            self._flush()
+        elif not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flush_scheduled = False
-        session, transport = self._session, self._transport
-        buffers = session.buffers_to_send() if session.has_large else []
-        data = session.data_to_send()
+        self._flush_scheduled = self._is_urgent = False
+        wire, transport = self._wire, self._transport
+        if wire.has_events and not self.session.has_ended:
+            # Calls of objects of ours that came back, or the end of one.
+            self._take(b"")
+        buffers = wire.buffers_to_send() if wire.has_large else []
+        data = wire.data_to_send()
         if (
             (data or buffers)
             and transport is not None
@@ -257,22 +299,24 @@ class _Protocol(asyncio.Protocol):
                 transport.writelines(buffers)
             else:
                 transport.write(data)
+            if wire.has_events:
+                # With that the last reference to an object of ours was given back.
+                self._schedule_flush()
 
     def _take_rest(self) -> None:
         """Take what had come before a write failed: the transport looks at it no more."""
         with suppress(OSError):
-            while self._session.error is None:
+            while self.session.error is None:
                 data = self._socket.recv(_RECEIVE_BYTES)
                 if not data:
                     break
                 self._take(data)
 
     def _end(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            error = self._session.error
-            if error is not None and not future.done():
-                future.set_exception(error)
+        if self.session.has_ended:
+            self._caller.fail_all()
+            if self._callbacks is not None:
+                self._callbacks.cancel_all()
         if self._transport is not None and self._last_resort is None:
             self._flush()
             self._transport.close()
@@ -280,8 +324,3 @@ class _Protocol(asyncio.Protocol):
             self._last_resort = self._loop.call_later(_CLOSE_S, self._transport.abort)
         # Those who wait for the server to read start now, and find that there is no session.
         self.resume_writing()
-
-
-def _expire(future: asyncio.Future[Any], reason: str) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceeded(reason))

@@ -3,19 +3,35 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, ParamSpec, Self, TypeVar
 
+from capnp_rig.client.callbacks import explain
 from capnp_rig.client.connecting import connect_socket
 from capnp_rig.client.duplex import DuplexSocket
-from capnp_rig.client.errors import ClientError, DeadlineExceeded, Disconnected
-from capnp_rig.client.session import PreparedCall, Session
-from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
+from capnp_rig.objects.capabilities import AnyCapability, Params
+from capnp_rig.objects.closing import close_plainly
+from capnp_rig.objects.errors import (
+    ClientError,
+    DeadlineExceeded,
+    Disconnected,
+    UsageError,
+    fresh,
+)
+from capnp_rig.objects.pipelines import Path, PipelinedResults
+from capnp_rig.objects.serving import Serving
+from capnp_rig.objects.session import PreparedCall, Session
+from capnp_rig.objects.streams import STREAM_WINDOW_BYTES, StreamWindow
+from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
 from capnp_rig.rigcli.address import Address, parse_address
-from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.errors import EncodeError, UnusableCapability
+from capnp_rig.wire.rpc.capabilities import Capability as Reference
+from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
+_SERVING = Serving(explain, lambda target: close_plainly(target, explain), takes_async=False)
 _RECEIVE_BYTES = 65536
 
 P = ParamSpec("P")
@@ -36,9 +52,10 @@ class PendingCall:
         "received_ns",
         "results",
         "sent_ns",
+        "window",
     )
 
-    def __init__(self, *, is_submitted: bool = True) -> None:
+    def __init__(self, *, is_submitted: bool = True, window: StreamWindow | None = None) -> None:
         self.done = False
         self.results: Any = None
         self.error: ClientError | None = None
@@ -47,19 +64,63 @@ class PendingCall:
         # For the client: whether `wait` returns it, and its number once it has begun.
         self.is_submitted = is_submitted
         self.question_id: int | None = None
+        # That of its stream.
+        self.window = window
 
 
 class _Failure(NamedTuple):
     """A regular end of a call that is no result."""
 
-    error: ClientError | EncodeError
+    error: Exception
+
+
+# The errors that leave a client as it is, or have ended its session.
+_REGULAR = (ClientError, EncodeError, UnusableCapability)
 
 
 def _outcome(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result | _Failure:
     try:
         return work(*args, **kwargs)
-    except (ClientError, EncodeError) as error:
+    except _REGULAR as error:
         return _Failure(error)
+
+
+class Capability(AnyCapability):
+    """A capability whose calls block, as those of `Client` do."""
+
+    __slots__ = ()
+
+    owner: "Client"
+
+    def call(self, method: str, params: Params = None, *, timeout_s: float | None = None) -> Any:
+        """Call a method by its schema name; return a view of its results.
+
+        A streaming method returns None as soon as the next call may be sent.
+
+        Raises:
+            AttributeError: The interface has no such method, or is not known.
+            UnusableCapability: It, or one in the params, was closed or is another connection's.
+            EncodeError, UsageError, ClientError: As `Client.call`.
+        """
+        return self.owner.perform(self, method, params, timeout_s)
+
+    def pipeline(
+        self, method: str, params: Params = None, *, timeout_s: float | None = None
+    ) -> "Pipeline":
+        """Call a method whose results are used before they come, as `Client.pipeline`."""
+        return self.owner.begin_pipeline(self, method, params, timeout_s)
+
+
+class Pipeline(PipelinedResults):
+    """The results of a call that is on its way: `wait` for them, or call what will be in them."""
+
+    def wait(self) -> Any:
+        """Return a view of the results.
+
+        Raises:
+            ClientError: As `Client.call`.
+        """
+        return self._wait()
 
 
 class Client:
@@ -92,11 +153,13 @@ class Client:
         *,
         interface: Any = None,
         timeout_s: float = CALL_TIMEOUT_S,
+        stream_window_bytes: int = STREAM_WINDOW_BYTES,
     ) -> None:
         """Take over a connected socket.
 
         `interface` is the class's own if it is None; `timeout_s` is the default deadline of a
-        call, in seconds.
+        call, in seconds. Of the calls of a streaming method `stream_window_bytes` may be on their
+        way to one object.
 
         Raises:
             NotAnInterface: `interface` is no interface of a schema.
@@ -105,7 +168,10 @@ class Client:
         compiled = compile_interface(self.interface if interface is None else interface)
         self._timeout_s = check_timeout(timeout_s)
         self._socket = DuplexSocket(sock)
-        self._session = Session(compiled)
+        self._wire = ClientConnection()
+        self._session = Session(self._wire, self._capability, _SERVING)
+        self.stream_window_bytes = stream_window_bytes
+        self._main = self._capability(self._wire.main, compiled)
         self._pending: dict[int, PendingCall] = {}
         # Submitted calls that are done, until `wait` returns them.
         self._finished: dict[PendingCall, None] = {}
@@ -121,11 +187,13 @@ class Client:
         interface: Any = None,
         timeout_s: float = CALL_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        stream_window_bytes: int = STREAM_WINDOW_BYTES,
     ) -> Self:
         """Connect to ``host:port``, ``[ipv6]:port`` or ``unix:/path``.
 
         `interface` is the class's own if it is None; `timeout_s` is the default deadline of a
-        call, in seconds.
+        call, in seconds. Of the calls of a streaming method `stream_window_bytes` may be on their
+        way to one object.
 
         Raises:
             AddressError: `address` is not an address.
@@ -140,7 +208,12 @@ class Client:
         if isinstance(address, str):
             address = parse_address(address)
         sock = connect_socket(address, connect_timeout_s)
-        return cls(sock, interface=compiled, timeout_s=timeout_s)
+        return cls(
+            sock,
+            interface=compiled,
+            timeout_s=timeout_s,
+            stream_window_bytes=stream_window_bytes,
+        )
 
     @property
     def is_open(self) -> bool:
@@ -170,14 +243,16 @@ class Client:
         self._socket.shut_down()
         self._bury()
 
-    def call(
-        self, method: str, params: Mapping[str, Any], *, timeout_s: float | None = None
-    ) -> Any:
+    def call(self, method: str, params: Params = None, *, timeout_s: float | None = None) -> Any:
         """Call a method by its schema name; return a view of its results.
+
+        Capabilities in the results are `Capability` objects. Those in params are such ones, or
+        objects with an `interface` and plain methods, which are called while this client waits.
 
         Raises:
             AttributeError: The interface has no such method.
             EncodeError: The params do not fit the schema or the message limit.
+            UnusableCapability: One in the params was closed, or belongs to another connection.
             UsageError: `timeout_s` is not 0 to a year.
             DeadlineExceeded: No answer within `timeout_s`; the call is cancelled.
             RemoteError: The server answered with an exception.
@@ -186,15 +261,82 @@ class Client:
             ProtocolError: The server broke the protocol.
             UsedAfterFork: The connection was made in another process.
         """
+        return self.perform(self._main, method, params, timeout_s)
+
+    def pipeline(
+        self, method: str, params: Params = None, *, timeout_s: float | None = None
+    ) -> Pipeline:
+        """Begin a call, and use its results before they come.
+
+        The attributes of what is returned are the structs and the capabilities in the results. A
+        call of one of these leaves in one write with this call:
+        ``client.pipeline("login", {...}).session.call("read", {...})``. Nothing is sent before;
+        `Pipeline.wait` sends it as well, and returns the results, within `timeout_s` from now.
+
+        Raises:
+            As `call`, but what the server answers is told to who waits for it.
+        """
+        return self.begin_pipeline(self._main, method, params, timeout_s)
+
+    def bootstrap(self, interface: Any = None) -> Capability:
+        """Return the server's own object as a capability, of another interface if one is named.
+
+        Raises:
+            NotAnInterface: `interface` is no interface of a schema.
+        """
+        return self._main.cast(self._main.interface if interface is None else interface)
+
+    def perform(
+        self, target: Capability, method: str, params: Params, timeout_s: float | None
+    ) -> Any:
+        """Call a capability, as `Capability.call`."""
         deadline_s = self._deadline_s(timeout_s)
-        prepared = self._session.prepare(method, params)
+        prepared = self._prepare(target, method, params, deadline_s)
+        if prepared.method.is_streaming:
+            pending = PendingCall(is_submitted=False, window=target.window)
+            self._in_turn(deadline_s, self._stream, prepared, target, pending, deadline_s)
+            return None
         pending = PendingCall(is_submitted=False)
-        self._in_turn(deadline_s, self._call, prepared, pending, deadline_s)
+        self._in_turn(deadline_s, self._call, prepared, target, pending, deadline_s)
         if pending.error is not None:
             raise pending.error
         return pending.results
 
-    def submit(self, method: str, params: Mapping[str, Any]) -> PendingCall:
+    def begin_pipeline(
+        self, target: Capability, method: str, params: Params, timeout_s: float | None
+    ) -> Pipeline:
+        """Call a capability, as `Capability.pipeline`."""
+        deadline_s = self._deadline_s(timeout_s)
+        prepared = self._prepare(target, method, params, deadline_s)
+        pending = PendingCall(is_submitted=False)
+        self._in_turn(deadline_s, self._begin, prepared, target, pending, deadline_s)
+
+        def wait() -> Any:
+            self._in_turn(deadline_s, self._finish_pipeline, pending, deadline_s)
+            if pending.error is not None:
+                raise fresh(pending.error)
+            return pending.results
+
+        def promised(path: Path, interface: Any) -> AnyCapability:
+            question_id = pending.question_id
+            if pending.done or question_id is None:
+                raise UsageError("the results are here: take the capability from them")
+            pipeline = self._session.pipeline
+            return self._in_turn(deadline_s, pipeline, question_id, path, interface)
+
+        return Pipeline(wait, promised, prepared.method.results.schema)
+
+    def _prepare(
+        self, target: Capability, name: str, params: Params, deadline_s: float
+    ) -> PreparedCall:
+        interface = target.interface
+        method = None if interface is None else interface.methods.get(name)
+        if method is None or not method.params.has_capabilities:
+            return self._session.prepare(interface, name, params)
+        # The tables are touched.
+        return self._in_turn(deadline_s, self._session.prepare, interface, name, params)
+
+    def submit(self, method: str, params: Params = None) -> PendingCall:
         """Send a call without waiting for its answer; `wait` completes it.
 
         Raises:
@@ -203,7 +345,7 @@ class Client:
             ClientError: The call could not be sent.
         """
         deadline_s = self._deadline_s(None)
-        prepared = self._session.prepare(method, params)
+        prepared = self._prepare(self._main, method, params, deadline_s)
         pending = PendingCall()
         try:
             self._in_turn(deadline_s, self._submit, prepared, pending, deadline_s)
@@ -226,6 +368,20 @@ class Client:
         """
         deadline_s = self._deadline_s(timeout_s)
         return self._in_turn(deadline_s, self._wait, deadline_s)
+
+    # --- what capabilities need (`capabilities.CapabilityOwner`) --------------------------
+
+    def _capability(self, reference: Reference, interface: Any) -> Capability:
+        return Capability(self, reference, interface)
+
+    def released(self) -> None:
+        """Tell the server that a reference was given back, unless another thread is about to."""
+        if self.is_open:
+            with suppress(ClientError):
+                self._in_turn(time.monotonic(), self._send_whole)
+
+    def forgotten(self) -> None:
+        """Nothing: what was garbage collected goes with the next call."""
 
     def _deadline_s(self, timeout_s: float | None) -> float:
         timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
@@ -300,18 +456,48 @@ class Client:
 
     # --- what is done in turn --------------------------------------------------------------
 
-    def _call(self, prepared: PreparedCall, pending: PendingCall, deadline_s: float) -> None:
+    def _call(
+        self, prepared: PreparedCall, target: Capability, pending: PendingCall, deadline_s: float
+    ) -> None:
         try:
-            self._start(prepared, pending, deadline_s)
-            while not pending.done:
-                self._exchange(deadline_s)
+            self._start(prepared, target, pending, deadline_s)
+            self._finish(pending, deadline_s)
         finally:
             if not pending.done:
                 self._give_up(pending)
 
+    def _begin(
+        self, prepared: PreparedCall, target: Capability, pending: PendingCall, deadline_s: float
+    ) -> None:
+        self._start(prepared, target, pending, deadline_s, sends=False)
+
+    def _finish(self, pending: PendingCall, deadline_s: float) -> None:
+        while not pending.done:
+            self._exchange(deadline_s)
+
+    def _finish_pipeline(self, pending: PendingCall, deadline_s: float) -> None:
+        """Send what is queued, and wait for the end of a call."""
+        try:
+            self._send_whole()
+            self._finish(pending, deadline_s)
+        finally:
+            if not pending.done:
+                self._give_up(pending)
+
+    def _stream(
+        self, prepared: PreparedCall, target: Capability, pending: PendingCall, deadline_s: float
+    ) -> None:
+        """Send a call of a streaming method; wait until the window has room for another."""
+        window = target.window
+        window.check()
+        self._start(prepared, target, pending, deadline_s)
+        while not window.has_room:
+            self._exchange(deadline_s)
+        window.check()
+
     def _submit(self, prepared: PreparedCall, pending: PendingCall, deadline_s: float) -> None:
         try:
-            self._start(prepared, pending, deadline_s)
+            self._start(prepared, self._main, pending, deadline_s)
             while self._socket.is_blocked and not pending.done:
                 self._exchange(deadline_s)
         except BaseException:
@@ -326,25 +512,44 @@ class Client:
         finished, self._finished = self._finished, {}
         return list(finished)
 
-    def _start(self, prepared: PreparedCall, pending: PendingCall, deadline_s: float) -> None:
+    def _start(
+        self,
+        prepared: PreparedCall,
+        target: Capability,
+        pending: PendingCall,
+        deadline_s: float,
+        *,
+        sends: bool = True,
+    ) -> None:
         # One message at a time waits to be sent, so that those of a server that does not
         # read do not pile up.
         while self._socket.is_blocked and not self._session.has_ended:
             self._exchange(deadline_s)
         self._unfinished = True
         try:
-            question_id = self._session.begin(prepared)
-        except (ClientError, EncodeError):
+            reference = None if target is self._main else target.reference
+            question_id = self._session.begin(prepared, reference)
+        except _REGULAR:
             self._unfinished = False
             raise
         self._pending[question_id] = pending
         pending.question_id = question_id
         pending.sent_ns = time.monotonic_ns()
-        self._send()
+        if pending.window is not None:
+            pending.window.sent(question_id, prepared.size)
+        if sends:
+            self._send()
         self._unfinished = False
 
     def _exchange(self, deadline_s: float) -> None:
         """Wait, then send and receive what can be."""
+        if self._wire.has_events:
+            # Calls of objects of ours that came back, or the end of one.
+            self._unfinished = True
+            self._take(b"")
+            self._send()
+            self._unfinished = False
+            return
         can_receive = self._socket.wait(deadline_s)
         self._unfinished = True
         if self._socket.is_blocked:
@@ -354,10 +559,16 @@ class Client:
         self._unfinished = False
 
     def _send(self) -> None:
-        if self._session.has_large:
-            self._socket.send_buffers(self._session.buffers_to_send())
+        if self._wire.has_large:
+            self._socket.send_buffers(self._wire.buffers_to_send())
         else:
-            self._socket.send(self._session.data_to_send())
+            self._socket.send(self._wire.data_to_send())
+
+    def _send_whole(self) -> None:
+        """Send what is queued outside of a call."""
+        self._unfinished = True
+        self._send()
+        self._unfinished = False
 
     def _receive(self) -> None:
         try:
@@ -373,10 +584,14 @@ class Client:
             # The server may have to be told why.
             self._send()
             self._fail_all()
+        elif self._session.serves:
+            # What callbacks have answered.
+            self._send()
 
     def _take(self, data: bytes) -> None:
         now_ns = time.monotonic_ns()
-        for question_id, results, error in self._session.receive_data(data):
+        outcomes = self._session.receive_data(data, self._session.refuse, _ignore)
+        for question_id, results, error in outcomes:
             self._settle(self._pending[question_id], results, error, now_ns)
             # Last: until then it is failed where this is interrupted.
             del self._pending[question_id]
@@ -386,6 +601,8 @@ class Client:
     ) -> None:
         pending.results, pending.error, pending.received_ns = results, error, now_ns
         pending.done = True
+        if pending.window is not None and pending.question_id is not None:
+            pending.window.answered(pending.question_id, error)
         if pending.is_submitted:
             self._finished[pending] = None
 
@@ -413,3 +630,7 @@ class Client:
                 self._settle(pending, None, self._session.error, now_ns)
         self._pending.clear()
         self._socket.close()
+
+
+def _ignore(question_id: int) -> None:
+    """Cancel a call that runs: there is none, all are answered on the spot."""

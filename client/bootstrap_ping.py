@@ -6,8 +6,8 @@ from typing import NamedTuple, Self
 
 from capnp_rig.client.connecting import connect_socket
 from capnp_rig.client.duplex import DuplexSocket
-from capnp_rig.client.errors import Disconnected, RemoteError, ending_error, remote_error
-from capnp_rig.client.timeouts import CONNECT_TIMEOUT_S
+from capnp_rig.objects.errors import Disconnected, RemoteError, ending_error, remote_error
+from capnp_rig.objects.timeouts import CONNECT_TIMEOUT_S
 from capnp_rig.rigcli.address import Address
 from capnp_rig.wire.rpc.connection import Connection, Ended
 

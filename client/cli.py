@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capnp_rig import rigcli
-from capnp_rig.client.errors import ClientError, DeadlineExceeded, UsageError
 from capnp_rig.client.reasons import reason_line
 from capnp_rig.client.stacks.registry import STACKS, LibraryMissingError, TextClient, connect_stack
 from capnp_rig.client.statuses import STATUS_HELP, Status, status_of
-from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
+from capnp_rig.objects.errors import ClientError, DeadlineExceeded, UsageError
+from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
 from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
 from capnp_rig.wire.encoding.frames import FrameLimits
@@ -116,7 +116,7 @@ def _connected(
     address: Address, *, stack: str, http2: bool, timeout: float, connect_timeout: float
 ) -> Iterator[TextClient]:
     _check_http2(stack, http2=http2)
-    timeouts = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}
+    timeouts: dict[str, Any] = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}
     client: TextClient
     if stack == "capnp":
         # Only once the options are known to be good: it takes half the time of a start.
@@ -284,7 +284,7 @@ def _pinging(
         with closing(BootstrapPinger.connect(address, connect_timeout)) as pinger:
             yield lambda: pinger.ping(timeout)
         return
-    timeouts = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}
+    timeouts: dict[str, Any] = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}
     with closing(connect_stack(stack, address, **timeouts, http2=http2)) as client:
 
         def ping_once() -> Reply:

@@ -18,8 +18,8 @@ from contextlib import closing, suppress
 from typing import Any
 
 from capnp_rig.client.connect_plan import Candidate, ConnectPlan
-from capnp_rig.client.errors import ConnectError
-from capnp_rig.client.timeouts import check_timeout
+from capnp_rig.objects.errors import ConnectError
+from capnp_rig.objects.timeouts import check_timeout
 from capnp_rig.rigcli import os_error_text
 from capnp_rig.rigcli.address import Address
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from capnp_rig.client.errors import DeadlineExceeded, Disconnected
 from capnp_rig.client.forks import Owner
+from capnp_rig.objects.errors import DeadlineExceeded, Disconnected
 from capnp_rig.wire.encoding.pointers import Buffer
 
 # poll(2) takes milliseconds in an int.

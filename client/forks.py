@@ -13,7 +13,7 @@ import os
 import socket
 import weakref
 
-from capnp_rig.client.errors import UsedAfterFork
+from capnp_rig.objects.errors import UsedAfterFork
 
 _guarded: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 

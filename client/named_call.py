@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from capnp_rig.client.blocking_client import Client
-from capnp_rig.client.errors import RemoteError
 from capnp_rig.client.named_methods import UnknownName, choose, load_interfaces
 from capnp_rig.client.via import ChainError, Step, compile_chain
+from capnp_rig.objects.errors import RemoteError
 from capnp_rig.rigcli.address import Address
 from capnp_rig.schema import SchemaError
 from capnp_rig.wire.json_values.reading import ParamsError, StructReader, parse_object
@@ -37,7 +37,7 @@ def call_by_name(
         BrokenChainError: The results of a step have no such capability.
         EncodeError, ClientError: As `Client.connect` and `Client.call`.
     """
-    timeouts = {"timeout_s": timeout_s, "connect_timeout_s": connect_timeout_s}
+    timeouts: dict[str, Any] = {"timeout_s": timeout_s, "connect_timeout_s": connect_timeout_s}
     with Client.connect(address, interface=named.interface, **timeouts) as client:
         target: Any = client
         pipelines = []

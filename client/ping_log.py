@@ -4,7 +4,7 @@ import math
 from statistics import median
 
 from capnp_rig.client.bootstrap_ping import Reply
-from capnp_rig.client.errors import RemoteError
+from capnp_rig.objects.errors import RemoteError
 
 
 class PingLog:

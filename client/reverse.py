@@ -4,7 +4,7 @@ from typing import Any
 
 from capnp_rig.client.asyncio_client import AsyncClient
 from capnp_rig.client.blocking_client import Client
-from capnp_rig.client.errors import ProtocolError
+from capnp_rig.objects.errors import ProtocolError
 from capnp_rig.schema import message
 from capnp_rig.wire.errors import MalformedMessage
 from capnp_rig.wire.rpc.interfaces import compile_interface

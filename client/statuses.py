@@ -2,8 +2,8 @@
 
 from enum import IntEnum
 
-from capnp_rig.client.errors import ClientError, ConnectError, DeadlineExceeded, RemoteError
 from capnp_rig.client.stacks.registry import LibraryMissingError
+from capnp_rig.objects.errors import ClientError, ConnectError, DeadlineExceeded, RemoteError
 
 
 class Status(IntEnum):

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import capnp
 
-from capnp_rig.client.errors import ClientError
+from capnp_rig.objects.errors import ClientError
 from capnp_rig.wire.encoding.any_pointers import AnyPointer
 from capnp_rig.wire.encoding.bound_types import schema_of
 from capnp_rig.wire.encoding.field_types import name_of

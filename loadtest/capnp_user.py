@@ -59,9 +59,7 @@ if sys.stdin is None:
     sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
 
 from capnp_rig.client.connecting import connect_socket
-from capnp_rig.client.errors import ClientError, Disconnected, ProtocolError
 from capnp_rig.client.reverse import MESSAGE_STREAM
-from capnp_rig.client.timeouts import CONNECT_TIMEOUT_S
 from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
 from capnp_rig.loadtest.locust_rig.listeners import context
@@ -77,6 +75,8 @@ from capnp_rig.loadtest.protocols.capnp_calls import Reference
 from capnp_rig.loadtest.stats.failures import CallTexts, WrongReply, with_call
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.loadtest.workload.checks import readable
+from capnp_rig.objects.errors import ClientError, Disconnected, ProtocolError
+from capnp_rig.objects.timeouts import CONNECT_TIMEOUT_S
 from capnp_rig.rigcli.address import AddressError, parse_address
 from capnp_rig.wire.errors import WireError
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface

@@ -9,8 +9,8 @@ from typing import Any
 import capnp
 import numpy as np
 
+from capnp_rig.objects.binding import ServiceError
 from capnp_rig.schema import load_schema
-from capnp_rig.server.service import ServiceError
 from capnp_rig.wire import AnyValue
 
 DATA = Path(__file__).resolve().parent / "data"

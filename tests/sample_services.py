@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from capnp_rig.objects.binding import ServiceError
 from capnp_rig.schema import load_schema, message
-from capnp_rig.server.service import ServiceError
 
 
 def say_called(content: str) -> None:

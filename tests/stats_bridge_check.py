@@ -12,10 +12,10 @@ from unittest import mock
 import locust.stats
 from locust.env import Environment
 
-from capnp_rig.client.errors import Disconnected, RemoteError
 from capnp_rig.loadtest.locust_rig.milliseconds import bucket_ms
 from capnp_rig.loadtest.locust_rig.stats_bridge import REQUEST_TYPE, StatsBridge
 from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.objects.errors import Disconnected, RemoteError
 
 locust.stats.bucket_response_time = bucket_ms  # type: ignore[assignment] # as the rig does
 

@@ -8,6 +8,7 @@ from typing import Any
 from capnp_rig.client import AsyncReverseClient
 from capnp_rig.client.asyncio_client import _Protocol
 from capnp_rig.client.reverse import MESSAGE_STREAM
+from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
 from capnp_rig.wire.rpc.interfaces import Interface
 
 
@@ -154,8 +155,9 @@ def connect_fake(
     transport = FakeTransport(loop, send)
 
     async def connect() -> AsyncReverseClient:
-        transport.protocol = _Protocol(interface, transport.socket)  # type: ignore[arg-type]
+        sock: Any = transport.socket
+        transport.protocol = _Protocol(interface, sock, timeout_s, STREAM_WINDOW_BYTES)
         transport.protocol.connection_made(transport)
-        return AsyncReverseClient(transport.protocol, timeout_s)
+        return AsyncReverseClient(transport.protocol)
 
     return loop.run_until_complete(connect()), transport

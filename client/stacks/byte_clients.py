@@ -5,9 +5,9 @@ import struct
 from socket import socket
 from typing import Any
 
-from capnp_rig.client.errors import ProtocolError, RemoteError
 from capnp_rig.client.stacks.stack_socket import SocketClient
 from capnp_rig.client.stacks.texts import read_text, utf8
+from capnp_rig.objects.errors import ProtocolError, RemoteError
 from capnp_rig.rigcli.address import Address
 
 _LENGTH = struct.Struct("<I")

@@ -8,14 +8,14 @@ from typing import Any
 import grpc  # type: ignore[import-untyped, unused-ignore]
 
 from capnp_rig.client.connecting import connect_socket
-from capnp_rig.client.errors import (
+from capnp_rig.client.stacks.texts import utf8
+from capnp_rig.objects.errors import (
     ClientError,
     ConnectError,
     DeadlineExceeded,
     Disconnected,
     RemoteError,
 )
-from capnp_rig.client.stacks.texts import utf8
 from capnp_rig.rigcli.address import Address
 from capnp_rig.schema.reverse_proto import READ, SERVICE, Chunk, MessageContent
 

@@ -11,9 +11,9 @@ from http.client import (
 )
 from typing import Any, cast
 
-from capnp_rig.client.errors import Disconnected, ProtocolError
 from capnp_rig.client.stacks.http_messages import JsonOverHttp
 from capnp_rig.client.stacks.stack_socket import StackSocket
+from capnp_rig.objects.errors import Disconnected, ProtocolError
 from capnp_rig.rigcli.address import Address
 
 # Of what a server says instead of HTTP.

@@ -15,8 +15,8 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError as H2ProtocolError
 
-from capnp_rig.client.errors import Disconnected, ProtocolError
 from capnp_rig.client.stacks.http_messages import JsonOverHttp
+from capnp_rig.objects.errors import Disconnected, ProtocolError
 from capnp_rig.rigcli.address import Address
 
 

@@ -4,9 +4,9 @@ import json
 import socket
 from typing import Any
 
-from capnp_rig.client.errors import Overloaded, ProtocolError, RemoteError
 from capnp_rig.client.stacks.stack_socket import SocketClient
 from capnp_rig.client.stacks.texts import read_text, utf8
+from capnp_rig.objects.errors import Overloaded, ProtocolError, RemoteError
 from capnp_rig.rigcli.address import Address
 
 

@@ -7,7 +7,7 @@ text itself. ``server/stacks`` describes the wire formats.
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from capnp_rig.client.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
+from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
 from capnp_rig.rigcli.address import Address
 
 STACKS = ("capnp", "echo", "json", "http", "grpc", "selectors")

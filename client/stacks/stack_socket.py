@@ -4,8 +4,8 @@ import socket
 import time
 
 from capnp_rig.client.duplex import DuplexSocket
-from capnp_rig.client.errors import Disconnected
-from capnp_rig.client.timeouts import check_timeout
+from capnp_rig.objects.errors import Disconnected
+from capnp_rig.objects.timeouts import check_timeout
 from capnp_rig.rigcli.address import Address
 
 _RECEIVE_BYTES = 262_144

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from capnp_rig.client.errors import ProtocolError
+from capnp_rig.objects.errors import ProtocolError
 from capnp_rig.wire.errors import EncodeError
 
 

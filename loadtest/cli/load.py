@@ -365,9 +365,9 @@ def run_command(
 
 def _show_replies(config: Any, calls: int, *, in_lines: bool) -> int:
     """Print the replies to some calls as JSON; return the exit status."""
-    from capnp_rig.client.errors import ClientError
     from capnp_rig.loadtest.engine.look import look
     from capnp_rig.loadtest.report.terminal import printable
+    from capnp_rig.objects.errors import ClientError
 
     status = 0
     with failures_in_one_line(ClientError):

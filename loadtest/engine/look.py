@@ -9,7 +9,6 @@ from itertools import chain, count, islice, repeat
 from typing import Any
 
 from capnp_rig.client.connecting import connect_socket
-from capnp_rig.client.errors import DeadlineExceeded, Disconnected
 from capnp_rig.loadtest.engine.run import RunConfig
 from capnp_rig.loadtest.protocols import (
     HTTP1,
@@ -22,6 +21,7 @@ from capnp_rig.loadtest.protocols import (
 from capnp_rig.loadtest.protocols.exchange import AnyExchange
 from capnp_rig.loadtest.stats.failures import FailedCall, kind_of
 from capnp_rig.loadtest.workload.checks import json_text, readable
+from capnp_rig.objects.errors import DeadlineExceeded, Disconnected
 from capnp_rig.wire.json_values.writing import escaped
 
 _RECEIVE_BYTES = 65_536

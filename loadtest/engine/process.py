@@ -27,7 +27,6 @@ from typing import Any, cast
 import uvloop
 
 from capnp_rig.client.connecting import adopt, open_socket
-from capnp_rig.client.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected
 from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.engine.pacer import Pacer
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
@@ -40,6 +39,7 @@ from capnp_rig.loadtest.protocols import (
 )
 from capnp_rig.loadtest.stats.tally import Report, Tally
 from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError
+from capnp_rig.objects.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected
 from capnp_rig.rigcli.address import parse_address
 from capnp_rig.rigcli.gc_page import publish_gc
 

@@ -28,7 +28,6 @@ from typing import Any
 
 import uvloop
 
-from capnp_rig.client.errors import ClientError
 from capnp_rig.loadtest.engine.child_process import child_environment, kept_alive, module_command
 from capnp_rig.loadtest.engine.engine_runs import EngineFailed
 from capnp_rig.loadtest.engine.pacer import Pacer
@@ -36,6 +35,7 @@ from capnp_rig.loadtest.engine.process import EngineConfig, Load, line_writer, s
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
 from capnp_rig.loadtest.stats.tally import Report
 from capnp_rig.loadtest.workload import WorkloadError
+from capnp_rig.objects.errors import ClientError
 from capnp_rig.rigcli.malloc_settings import with_malloc_settings
 
 # Beside what an order is asked to take.

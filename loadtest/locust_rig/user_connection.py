@@ -29,10 +29,10 @@ from gevent import getcurrent
 from gevent.event import Event
 from gevent.monkey import get_original
 
-from capnp_rig.client.errors import ClientError, DeadlineExceeded, Disconnected, fresh
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
 from capnp_rig.loadtest.protocols.capnp_calls import CallExchange, PendingCall, Reference, Wrap
 from capnp_rig.loadtest.protocols.exchange import AnyExchange
+from capnp_rig.objects.errors import ClientError, DeadlineExceeded, Disconnected, fresh
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.rpc.interfaces import Method
 

@@ -2,7 +2,6 @@
 
 import struct
 
-from capnp_rig.client.errors import ProtocolError
 from capnp_rig.loadtest.protocols.exchange import Bytes
 from capnp_rig.loadtest.protocols.ordered import (
     NOT_WHOLE,
@@ -14,6 +13,7 @@ from capnp_rig.loadtest.protocols.ordered import (
 from capnp_rig.loadtest.protocols.payloads import Payload
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
+from capnp_rig.objects.errors import ProtocolError
 
 _LENGTH = struct.Struct("<I")
 # In the length: the payload is bytes, to be reversed as such.

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from capnp_rig.client.errors import ClientError, ProtocolError
 from capnp_rig.loadtest.protocols.capnp_exchange import (
     BEHIND_ID,
     ID_AT,
@@ -20,6 +19,7 @@ from capnp_rig.loadtest.protocols.capnp_exchange import (
     u32,
 )
 from capnp_rig.loadtest.protocols.capnp_walk import HELD
+from capnp_rig.objects.errors import ClientError, ProtocolError
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
 from capnp_rig.wire.encoding.pointers import StructTuple

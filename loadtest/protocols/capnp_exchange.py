@@ -15,13 +15,13 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from capnp_rig.client.errors import ClientError, ProtocolError, abort_error, protocol_error
 from capnp_rig.client.via import Step
 from capnp_rig.loadtest.protocols.capnp_walk import Walk, error_of, releases_of
 from capnp_rig.loadtest.protocols.exchange import Answered, AnyExchange, Bytes, Failed
 from capnp_rig.loadtest.stats.failures import CallTexts, WrongReply, with_call
 from capnp_rig.loadtest.workload import Request, Workload
 from capnp_rig.loadtest.workload.checks import EqualToFirst, Watched, readable
+from capnp_rig.objects.errors import ClientError, ProtocolError, abort_error, protocol_error
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameDecoder
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple

@@ -10,7 +10,6 @@ leave, which gives their capabilities back.
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-from capnp_rig.client.errors import ClientError
 from capnp_rig.client.via import Step
 from capnp_rig.loadtest.protocols.capnp_exchange import (
     BEHIND_ID,
@@ -23,6 +22,7 @@ from capnp_rig.loadtest.protocols.capnp_exchange import (
 from capnp_rig.loadtest.protocols.capnp_walk import broken_by
 from capnp_rig.loadtest.protocols.exchange import Bytes
 from capnp_rig.loadtest.workload import Request
+from capnp_rig.objects.errors import ClientError
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import Buffer
 from capnp_rig.wire.rpc.capability_encoder import encode_call_with

@@ -8,9 +8,9 @@ each capability on the way once the next one is here; the server's own interface
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from capnp_rig.client.errors import ClientError, ProtocolError, RemoteError, remote_error
 from capnp_rig.client.reasons import reason_line
 from capnp_rig.client.via import Step
+from capnp_rig.objects.errors import ClientError, ProtocolError, RemoteError, remote_error
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import Buffer
 from capnp_rig.wire.errors import WireError

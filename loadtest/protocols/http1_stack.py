@@ -7,7 +7,6 @@ every server can: the comparison of stacks uses connections with one call each.
 import json
 import re
 
-from capnp_rig.client.errors import ProtocolError, RemoteError
 from capnp_rig.loadtest.protocols.exchange import Answered, Bytes, Failed, has_parts
 from capnp_rig.loadtest.protocols.ordered import (
     NOT_WHOLE,
@@ -19,6 +18,7 @@ from capnp_rig.loadtest.protocols.ordered import (
 from capnp_rig.loadtest.protocols.payloads import Payload, Payloads
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
+from capnp_rig.objects.errors import ProtocolError, RemoteError
 
 _OK = 200
 _HEAD_END = b"\r\n\r\n"

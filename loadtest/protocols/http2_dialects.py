@@ -8,12 +8,12 @@ one field of bytes or text.
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
-from capnp_rig.client.errors import ProtocolError, RemoteError
 from capnp_rig.loadtest.protocols.exchange import Bytes
 from capnp_rig.loadtest.protocols.http1_stack import JsonBody
 from capnp_rig.loadtest.protocols.payloads import Payload
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
+from capnp_rig.objects.errors import ProtocolError, RemoteError
 
 _STATUS, _GRPC_STATUS, _GRPC_MESSAGE = b":status", b"grpc-status", b"grpc-message"
 _OK, _GRPC_OK = b"200", b"0"

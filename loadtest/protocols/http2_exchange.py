@@ -16,7 +16,6 @@ of it might still be answered.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from capnp_rig.client.errors import Disconnected, ProtocolError, RemoteError
 from capnp_rig.loadtest.protocols.exchange import (
     Answered,
     Bytes,
@@ -60,6 +59,7 @@ from capnp_rig.loadtest.protocols.http2_frames import (
     window_frame,
 )
 from capnp_rig.loadtest.protocols.payloads import Payload, Payloads
+from capnp_rig.objects.errors import Disconnected, ProtocolError, RemoteError
 
 # Far from the largest, 2 ** 31 - 1, which no sum may exceed.
 _WINDOW = 1 << 30

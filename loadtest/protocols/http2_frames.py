@@ -11,7 +11,7 @@ from struct import Struct
 
 import hpack
 
-from capnp_rig.client.errors import ProtocolError
+from capnp_rig.objects.errors import ProtocolError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

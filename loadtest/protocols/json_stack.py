@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from capnp_rig.client.errors import ProtocolError, RemoteError
 from capnp_rig.loadtest.protocols.exchange import Bytes
 from capnp_rig.loadtest.protocols.ordered import (
     NOT_WHOLE,
@@ -15,6 +14,7 @@ from capnp_rig.loadtest.protocols.ordered import (
 from capnp_rig.loadtest.protocols.payloads import Payload
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload.bodies import WRONG_REPLY
+from capnp_rig.objects.errors import ProtocolError, RemoteError
 
 # Longer than any error; a line without an end is no reply.
 _SPARE_BYTES = 65_536

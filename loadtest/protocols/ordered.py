@@ -10,7 +10,6 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
 
-from capnp_rig.client.errors import ProtocolError
 from capnp_rig.loadtest.protocols.exchange import (
     Answered,
     Bytes,
@@ -20,6 +19,7 @@ from capnp_rig.loadtest.protocols.exchange import (
     told,
 )
 from capnp_rig.loadtest.protocols.payloads import Payload, Payloads
+from capnp_rig.objects.errors import ProtocolError
 
 # Two ways to judge: not all of the reply is here; or its length, and what is wrong with it.
 NOT_WHOLE = 0, None

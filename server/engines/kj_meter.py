@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Final
 
+from capnp_rig.objects.binding import BoundMethod
 from capnp_rig.server.engines.early_cancels import EarlyCancels
 from capnp_rig.server.engines.engine import MAX_WORKER_CALLS, SHUTTING_DOWN, WORKER_FULL
 from capnp_rig.server.engines.peer_errors import unmarked
-from capnp_rig.server.service import BoundMethod
 from capnp_rig.wire.encoding.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, Message
 from capnp_rig.wire.errors import MalformedMessage, RemoteProtocolError

@@ -12,8 +12,8 @@ from types import TracebackType
 
 import capnp
 
+from capnp_rig.objects.binding import ServiceError
 from capnp_rig.server.logs.log import Log
-from capnp_rig.server.service import ServiceError
 from capnp_rig.wire.errors import MalformedMessage
 
 MAX_TEXT_CHARS = 500

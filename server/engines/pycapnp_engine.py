@@ -15,6 +15,7 @@ from typing import Any
 
 import capnp
 
+from capnp_rig.objects.binding import BoundMethod, bind_methods, unusable
 from capnp_rig.schema import message
 from capnp_rig.server.control.call_stamp import Stamp, mark_of, stamped
 from capnp_rig.server.engines.engine import Engine, OnEnd, end_reason
@@ -23,11 +24,9 @@ from capnp_rig.server.engines.kj_meter import CallMeter, WorkerCalls
 from capnp_rig.server.engines.kj_results import ResultWriter
 from capnp_rig.server.engines.peer_errors import explain, peer_error
 from capnp_rig.server.logs.log import Log
-from capnp_rig.server.service import BoundMethod, bind_methods, unusable
 from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.encoding.pointers import TRAVERSAL_LIMIT_WORDS
 from capnp_rig.wire.errors import EncodeError
-from capnp_rig.wire.rpc.interfaces import compile_interface
 
 # As large as Linux lets a default TCP receive buffer become useful in one read.
 _RECEIVE_BYTES = 262_144
@@ -229,7 +228,6 @@ class _Connection:
 
 def _adapt(service: Any) -> tuple[dict[tuple[int, int], BoundMethod], Any]:
     """Return the methods by id, and the pycapnp class whose instances serve a connection each."""
-    interface = compile_interface(service.interface)
     served: dict[tuple[int, int], BoundMethod] = {}
     handlers: dict[str, Handler] = {}
 
@@ -237,7 +235,7 @@ def _adapt(service: Any) -> tuple[dict[tuple[int, int], BoundMethod], Any]:
         self.connection = connection
 
     for bound in bind_methods(service):
-        method = interface.methods[bound.name]
+        method = bound.method
         served[method.interface_id, method.method_id] = bound
         handlers[f"{bound.name}_context"] = _handler(bound, ResultWriter(method.results).write)
     return served, type("Adapter", (service.interface.Server,), {"__init__": init, **handlers})

@@ -15,12 +15,16 @@ the params of running async calls hold `_PARAMS_LIMIT` bytes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from resource import RUSAGE_SELF, getrusage
 from time import monotonic
 from typing import Any, cast
 
+from capnp_rig.objects.async_calls import AsyncCalls, RunningCall
+from capnp_rig.objects.closing import Closing
+from capnp_rig.objects.peer import Peer
+from capnp_rig.objects.serving import Served, Serving
 from capnp_rig.server.connections.limits import STALL_LIMIT_S, UNREAD_LIMIT_BYTES, WRITE_LIMIT_BYTES
 from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settled
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, stamped
@@ -36,16 +40,11 @@ from capnp_rig.server.engines.engine import (
 from capnp_rig.server.engines.peer_errors import explain
 from capnp_rig.server.engines.receive_buffers import ReceiveBuffers
 from capnp_rig.server.logs.log import Log
-from capnp_rig.server.service import Results, bind_methods, unusable
-from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
-from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
-from capnp_rig.wire.encoding.pointers import Buffer, ExpiredMessage, StructTuple, detached, nothing
-from capnp_rig.wire.errors import EncodeError, RemoteProtocolError
+from capnp_rig.wire.encoding.pointers import Buffer
+from capnp_rig.wire.errors import RemoteProtocolError
 from capnp_rig.wire.rpc.connection import Answers, Called, Cancelled, Ended
-from capnp_rig.wire.rpc.interfaces import Method, compile_interface
-from capnp_rig.wire.rpc.message_encoder import RESULTS_HEAD_WORDS
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
-from capnp_rig.wire.rpc.server_connection import ServerConnection
+from capnp_rig.wire.rpc.server_connection import MAIN, ServerConnection
 
 # An answer so large leaves at once, so that many do not wait for each other in memory.
 _LARGE_WORDS = 8_192
@@ -59,10 +58,9 @@ _GATHER_S = 500e-6
 # those after a call that others waited for so long: there may be more like it.
 _LONE_READS = 16
 _SLOW_S, _READS_AFTER_SLOW = 1e-3, 1_000
+# As many calls of streams may wait for one another, well below `Limits.max_calls_in_flight`.
+_STREAM_CALLS = 128
 _DRAIN_POLL_S = 0.005
-
-_CANCELLED = RemoteError("the call was cancelled")
-Inline = Callable[[StructTuple | None], EncodedTuple | RemoteError]
 
 
 @asynccontextmanager
@@ -71,73 +69,19 @@ async def open_wire_engine(service: Any, log: Log, stamp: Stamp) -> AsyncIterato
     yield _WireEngine(service, log, stamp)
 
 
-class _AsyncMethod:
-    """An async method of the service with the codecs of its params and results."""
-
-    __slots__ = ("call", "name", "open_params", "pack_results")
-
-    def __init__(self, method: Method, call: Callable[[Any], Any]) -> None:
-        self.name = method.name
-        self.call = call
-        self.open_params = method.params.open
-        self.pack_results = method.results.pack
-
-
-def _inline(method: Method, call: Callable[[Any], Results], log: Log) -> Inline:
-    """Return a plain method as `wire` calls it on the spot."""
-    view, pack = method.params.view, method.results.pack
-    max_words = DEFAULT_LIMITS.max_words - RESULTS_HEAD_WORDS
-
-    def answer(content: StructTuple | None) -> EncodedTuple | RemoteError:
-        if content is None:
-            content = nothing()
-        results: Any = None
-        try:
-            results = call(view(content))
-            if results is None:
-                return EMPTY_STRUCT
-            packed = pack(results)
-            if packed[2] > max_words:
-                raise _too_large(packed)  # noqa: TRY301 - told like what the method itself raises
-        except BaseException as error:  # noqa: BLE001 - the boundary: no exception reaches a peer
-            return RemoteError(explain(method.name, unusable(results) or error, log))
-        else:
-            return packed
-        finally:
-            # Views that are still held no longer keep the bytes alive.
-            message = content[0]
-            message.buffer = b""
-            message.__class__ = ExpiredMessage
-
-    return answer
-
-
-def _too_large(results: EncodedTuple) -> EncodeError:
-    limit = DEFAULT_LIMITS.max_words
-    words = results[2] + RESULTS_HEAD_WORDS
-    return EncodeError(f"the reply is too large: {words * 8} bytes, the limit is {limit * 8}")
-
-
 class _WireEngine:
     def __init__(self, service: Any, log: Log, stamp: Stamp) -> None:
-        interface = compile_interface(service.interface)
+        self.service = service
         self.stamp = stamp
         self.log = log
         self.draining = False
         # Async calls that run now, over all connections; each leaves as it ends.
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.closing = Closing(self.explain)
         self.buffers = ReceiveBuffers(log)
-        self.inline: dict[tuple[int, int], Inline] = {}
-        self.async_methods: dict[tuple[int, int], _AsyncMethod] = {}
-        for bound in bind_methods(service):
-            method = interface.methods[bound.name]
-            key = (method.interface_id, method.method_id)
-            if bound.is_async:
-                self.async_methods[key] = _AsyncMethod(method, bound.call)
-            else:
-                self.inline[key] = _inline(method, bound.call, log)
-        keys = self.inline.keys() | self.async_methods.keys()
-        self._interface_ids = {interface.id} | {interface_id for interface_id, _ in keys}
+        self.serving = Serving(self.explain, self.closing.close, boundary=BaseException)
+        # As it is served on every connection, unless it passes capabilities or has streams.
+        self.shared = self.serving.shared(service)
         self.connections: set[_Connection] = set()
         # What came with small reads and is not served yet; how many reads do not go there.
         self.received: list[tuple[_Connection, Buffer]] = []
@@ -151,12 +95,15 @@ class _WireEngine:
     def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
         return _Connection(self, on_end, connection)
 
-    def refusal(self, called: Called) -> RemoteError:
+    def explain(self, method: str, error: BaseException) -> str:
+        return explain(method, error, self.log)
+
+    def refusal(self, called: Called, served: Served) -> RemoteError:
         if self.draining:
             return SHUTTING_DOWN
-        if (called.interface_id, called.method_id) in self.async_methods:
+        if (called.interface_id, called.method_id) in served.async_methods:
             return WORKER_FULL
-        what = "method" if called.interface_id in self._interface_ids else "interface"
+        what = "method" if served.knows(called.interface_id) else "interface"
         return RemoteError(f"this {what} is not implemented", ExceptionType.UNIMPLEMENTED)
 
     def serve_received(self) -> None:
@@ -196,28 +143,11 @@ class _WireEngine:
         await asyncio.sleep(0)
         self.serve_received()
         self.draining = True
-        # So that these calls come as events too, and are refused.
-        self.inline.clear()
-        await asyncio.gather(*(connection.finish() for connection in tuple(self.connections)))
-
-
-class _RunningCall:
-    """An async call from its start to the end of its task."""
-
-    __slots__ = ("is_answered", "is_cancelled", "size", "started_s", "task")
-
-    def __init__(self, started_s: float, size: int) -> None:
-        self.task: asyncio.Task[None]
-        self.started_s = started_s
-        # Of its params, in bytes.
-        self.size = size
-        self.is_answered = False
-        # By us: a Finish came, or the connection ended.
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-        self.task.cancel()
+        connections = tuple(self.connections)
+        for connection in connections:
+            connection.stop_inline()
+        await asyncio.gather(*(connection.finish() for connection in connections))
+        await self.closing.finish()
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -228,11 +158,14 @@ class _Connection(asyncio.BufferedProtocol):
         self._on_end = on_end
         self._buffers = engine.buffers
         self._wire = ServerConnection()
+        self._peer: Peer | None = None
+        self._main = engine.shared or self._open_peer().session.serve_bootstrap(engine.service)
         self._loop = asyncio.get_running_loop()
         self._stamp, self._number, self._reads = engine.stamp, number, 0
         self._mark = 0
         self._transport: asyncio.Transport
-        self._calls: dict[int, _RunningCall] = {}
+        # Only where there are some: it refers to this, and would leave that to the collector.
+        self._calls: AsyncCalls | None = None
         self._params_bytes = 0
         self._cancels = EarlyCancels()
         # Inline calls that `_cancels` knows of.
@@ -243,6 +176,8 @@ class _Connection(asyncio.BufferedProtocol):
         # Since the stall timer was started.
         self._added_bytes = 0
         self._flush_scheduled = False
+        # Whether the latest async call was of an object with streams.
+        self._has_stream = False
         self._fault: str | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         # Since we broke off the connection, or drained it.
@@ -254,6 +189,11 @@ class _Connection(asyncio.BufferedProtocol):
     @property
     def calls_in_flight(self) -> int:
         return self._wire.calls_in_flight
+
+    @property
+    def runs_calls(self) -> bool:
+        """Whether an async call runs."""
+        return self._calls is not None and bool(self._calls.running)
 
     @property
     def unfinished(self) -> int:
@@ -302,6 +242,7 @@ class _Connection(asyncio.BufferedProtocol):
         for event in self._wire.receive_eof():
             if type(event) is Ended:
                 self._note_end(event)
+        self._leave()
 
     def pause_writing(self) -> None:
         self._unwritable = True
@@ -315,7 +256,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._engine.connections.discard(self)
-        self._cancel_all()
+        self._leave()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
         if self._linger is not None:
@@ -339,11 +280,11 @@ class _Connection(asyncio.BufferedProtocol):
             self._reads += 1
             self._mark = mark_of(self._number, self._reads)
         stamp[MARK] = self._mark
-        events = self._wire.events(data, self._engine.inline)
+        events = self._wire.events(data, self._main.inline)
         for event in events:
             if type(event) is Called:
                 self._run(event)
-                if self._params_bytes > _PARAMS_LIMIT:
+                if self._is_full:
                     break
             elif type(event) is Answers:
                 break
@@ -351,6 +292,8 @@ class _Connection(asyncio.BufferedProtocol):
                 self._cancel(event.question_id)
             elif type(event) is Ended:
                 self._end(event)
+            else:
+                self._open_peer().take(event)
         else:
             stamp[MARK] = 0
             return
@@ -379,21 +322,24 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _run(self, called: Called) -> None:
         """Start the task of an async method, or refuse the call."""
-        method = self._engine.async_methods.get((called.interface_id, called.method_id))
-        if method is None or self._engine.draining or len(self._engine.tasks) >= MAX_WORKER_CALLS:
-            self._wire.send_exception(called.question_id, self._engine.refusal(called))
-        else:
-            self._start(method, called)
-
-    def _answer(self, method: _AsyncMethod, question_id: int, results: Results) -> None:
-        body = EMPTY_STRUCT if results is None else method.pack_results(results)
-        self._wire.send_results(question_id, body)
-        if body[2] > _LARGE_WORDS:
-            self._send_answers()
-
-    def _fail(self, method: _AsyncMethod, question_id: int, error: BaseException) -> None:
-        text = explain(method.name, error, self._engine.log)
-        self._wire.send_exception(question_id, RemoteError(text))
+        engine = self._engine
+        served: Served = self._main if called.target is MAIN else called.target
+        method = served.async_methods.get((called.interface_id, called.method_id))
+        is_full = len(engine.tasks) >= MAX_WORKER_CALLS or self._params_bytes > _PARAMS_LIMIT
+        if method is None or engine.draining or is_full:
+            self._wire.send_exception(called.question_id, engine.refusal(called, served))
+            return
+        # Refused calls do not count: their Finish cancels nothing, and in a flood of calls with
+        # their Finish the refusals would outweigh the cancels.
+        self._cancels.count()
+        if self._calls is None:
+            self._calls = AsyncCalls(
+                self._wire, engine.explain, self._answered, self._call_ended, self._stamped
+            )
+        call = self._calls.start(method, called, served.order)
+        self._params_bytes += call.size
+        self._has_stream = served.order is not None
+        engine.tasks.add(call.task)
 
     def _flush(self) -> None:
         wire = self._wire
@@ -410,60 +356,33 @@ class _Connection(asyncio.BufferedProtocol):
 
     # --- async methods
 
-    def _start(self, method: _AsyncMethod, called: Called) -> None:
-        question_id, params = called.question_id, called.params
-        size = 0
-        if params is not None:
-            params = detached(params)
-            size = len(params[0].buffer)
-        self._params_bytes += size
-        # Refused calls do not count: their Finish cancels nothing, and in a flood of calls with
-        # their Finish the refusals would outweigh the cancels.
-        self._cancels.count()
-        call = _RunningCall(self._loop.time(), size)
-        call.task = self._loop.create_task(self._run_task(method, question_id, params, call))
-        self._calls[question_id] = call
-        self._engine.tasks.add(call.task)
-        call.task.add_done_callback(lambda _: self._task_done(call, question_id))
+    def _stamped(self, work: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
+        return stamped(work, self._stamp, self._mark)
 
-    async def _run_task(
-        self,
-        method: _AsyncMethod,
-        question_id: int,
-        params: StructTuple | None,
-        call: _RunningCall,
-    ) -> None:
-        results: Any = None
-        try:
-            work = method.call(method.open_params(params))
-            results = await stamped(work, self._stamp, self._mark)
-            self._answer(method, question_id, results)
-        # The boundary, as in `_inline`. Here and not at the task, because asyncio raises what is
-        # no `Exception` out of the loop, and with it ends the worker.
-        except BaseException as error:  # noqa: BLE001
-            if call.is_cancelled and isinstance(error, asyncio.CancelledError):
-                return
-            self._fail(method, question_id, unusable(results) or error)
-        call.is_answered = True
+    def _answered(self, words: int) -> None:
+        if words > _LARGE_WORDS:
+            self._send_answers()
 
-    def _task_done(self, call: _RunningCall, question_id: int) -> None:
+    def _call_ended(self, call: RunningCall) -> None:
         self._engine.tasks.discard(call.task)
-        # A peer that asks again before it was answered has put another call in this place.
-        if self._calls.get(question_id) is call:
-            del self._calls[question_id]
         self._params_bytes -= call.size
-        if not call.is_answered:
-            # It was ended by a Finish or with the connection. This is not done in the task: a task
-            # that is cancelled before its first step never runs.
-            self._wire.send_exception(question_id, _CANCELLED)
-        # The answers of all tasks that end in this turn leave in one write.
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Write what is to be sent, in one write with all that comes in this turn."""
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_answers)
 
     def _flush_answers(self) -> None:
         self._flush_scheduled = False
+        if self._wire.has_events and not self._paused:
+            # Calls that waited for an answer, or the end of an object.
+            self.serve(b"")
         self._send_answers()
+        if self._wire.has_events and not self._paused:
+            # What was sent has given back the last reference to an object.
+            self.flush_soon()
         self._continue_soon()
 
     def _send_answers(self) -> None:
@@ -475,19 +394,47 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _cancel(self, question_id: int) -> None:
-        call = self._calls[question_id]
-        call.cancel()
+        assert self._calls is not None
+        call = self._calls.cancel(question_id)
         inline = self._wire.inline_calls
         self._cancels.count(inline - self._counted)
         self._counted = inline
         if self._cancels.cancelled(self._loop.time() - call.started_s):
             self._end(self._wire.abort("too many calls were cancelled right after their start"))
 
-    def _cancel_all(self) -> None:
-        for call in self._calls.values():
-            call.cancel()
+    def _leave(self) -> None:
+        """End what runs, and what was passed, for this connection."""
+        if self._calls is not None:
+            self._calls.cancel_all()
+        if self._peer is not None:
+            self._peer.leave()
+
+    # --- capabilities
+
+    def _open_peer(self) -> Peer:
+        if self._peer is None:
+            self._peer = Peer(self._wire, self._engine.serving, self.flush_soon)
+        return self._peer
+
+    def stop_inline(self) -> None:
+        """From now on calls come as events, and are refused."""
+        self._main.inline.clear()
+        if self._peer is not None:
+            self._peer.session.stop_inline()
 
     # --- back pressure
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether nothing more is read until async calls end.
+
+        A stream waits, whose client counts bytes and not calls; others are refused.
+        """
+        if self._peer is not None and self._peer.is_waiting:
+            # They may wait for an answer that is to be read.
+            return False
+        is_long = self._has_stream and self.calls_in_flight > _STREAM_CALLS
+        return is_long or self._params_bytes > _PARAMS_LIMIT
 
     def _pause(self) -> None:
         if not self._paused and self._linger is None:
@@ -502,7 +449,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Go on where a batch stopped, unless what stopped it still holds."""
         if not self._paused or self._unwritable or self._transport.is_closing():
             return
-        if self._params_bytes > _PARAMS_LIMIT:
+        if self._is_full:
             return
         self._paused = False
         self.serve(b"")
@@ -551,15 +498,19 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.close()
         elif not self._transport.is_closing():
             # The calls that run have nobody to answer any more.
-            self._cancel_all()
+            self._leave()
             self._is_broken_off = True
             self._paused = False
             self._linger = Linger(self._transport)
 
+    @property
+    def _is_busy(self) -> bool:
+        return self._paused or self.runs_calls
+
     async def finish(self) -> None:
         """Deliver the replies of the calls in flight, then close."""
         # Polled: it happens once in a connection's life, and three things can end the wait.
-        while (self._calls or self._paused) and not self._transport.is_closing():
+        while self._is_busy and not self._transport.is_closing():
             await asyncio.sleep(_DRAIN_POLL_S)
             if self._paused and has_hung_up(self._transport):
                 self._transport.abort()

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
+from capnp_rig.objects.binding import ServiceError
+from capnp_rig.objects.users_code import BadServiceError
 from capnp_rig.schema import load_schema
-from capnp_rig.server.service import BadServiceError, ServiceError
 
 try:
     import numpy as np

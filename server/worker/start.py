@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from capnp_rig.objects.binding import bind_methods
+from capnp_rig.objects.users_code import BadServiceError, ServiceCodeError
 from capnp_rig.rigcli.gc_page import publish_gc
 from capnp_rig.server.control.call_stamp import open_stamp
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.control.messages import Failed, Setup
-from capnp_rig.server.service import BadServiceError, ServiceCodeError, bind_methods, load_service
+from capnp_rig.server.service import load_service
 from capnp_rig.server.worker.loop import Worker
 
 _SETUP_TIMEOUT_MS = 5_000

@@ -249,7 +249,7 @@ class AsyncClientMachine(RuleBasedStateMachine):
         self.receive(rest, end=end, behind=encode_abort(WireRemoteError("enough", kind)))
 
     def eof(self) -> None:
-        wire: Any = self.protocol._session._wire
+        wire: Any = self.protocol._wire
         is_cut = wire._decoder.pending_bytes > 0
         self.decide_end(Raises(ProtocolError if is_cut else Disconnected))
         self.protocol.eof_received()
@@ -403,7 +403,7 @@ class AsyncClientMachine(RuleBasedStateMachine):
                 if is_last:
                     break
             if self.ending is None:
-                assert self.protocol._session._wire._questions == {}
+                assert self.protocol._wire._questions == {}
                 self.close()
             self.advance(2 * CLOSE_S)
             self.check_nothing_is_left()
@@ -423,9 +423,9 @@ class AsyncClientMachine(RuleBasedStateMachine):
 
     def check_nothing_is_left(self) -> None:
         assert self.running() == []
-        assert self.protocol._waiting == {}
+        assert self.protocol._caller._waiting == {}
         assert self.protocol._unsent == {}
-        assert self.protocol._session._methods == {}
+        assert self.protocol.session._methods == {}
         assert self.transport.is_lost
         assert asyncio.all_tasks(self.loop) == set()
         assert self.loop.timers() == []

@@ -337,7 +337,7 @@ class ClientMachine(RuleBasedStateMachine):
         assert not self.submitted
         assert not self.operations
         assert not self.client._pending
-        wire: Any = self.client._session._wire
+        wire: Any = self.client._wire
         # Of a connection that nothing was sent over, the bootstrap is left.
         assert not wire.calls_in_flight
         assert not self.server.calls_in_flight

@@ -19,7 +19,7 @@ from forked import error_of, in_child
 from running_server import ROOT, environment
 
 from capnp_rig.client import ClientError, DeadlineExceeded, Disconnected, ReverseClient
-from capnp_rig.client.errors import UsageError, UsedAfterFork
+from capnp_rig.objects.errors import UsageError, UsedAfterFork
 from capnp_rig.schema import message
 from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called

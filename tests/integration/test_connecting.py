@@ -16,7 +16,7 @@ import uvloop
 
 from capnp_rig.client import AsyncReverseClient
 from capnp_rig.client.connecting import connect_socket, open_socket
-from capnp_rig.client.errors import ConnectError
+from capnp_rig.objects.errors import ConnectError
 from capnp_rig.rigcli.address import Address
 
 # Long enough for a busy machine: what is asserted is that it is over before.

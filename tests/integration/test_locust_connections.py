@@ -12,12 +12,6 @@ import gevent
 import pytest
 from fake_server import Behaviour, answering, fake_server, reset, until_closed
 
-from capnp_rig.client.errors import (
-    ClientError,
-    DeadlineExceeded,
-    Disconnected,
-    ProtocolError,
-)
 from capnp_rig.client.reverse import MESSAGE_STREAM
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
@@ -26,6 +20,12 @@ from capnp_rig.loadtest.protocols import make_exchange
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.stats.tally import Tally
 from capnp_rig.loadtest.workload import WorkloadConfig, load_workload
+from capnp_rig.objects.errors import (
+    ClientError,
+    DeadlineExceeded,
+    Disconnected,
+    ProtocolError,
+)
 from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.server_connection import ServerConnection

@@ -10,8 +10,8 @@ from fake_server import Behaviour, fake_server
 from forked import error_of, in_child
 
 from capnp_rig.client.duplex import DuplexSocket
-from capnp_rig.client.errors import DeadlineExceeded, Disconnected, UsageError, UsedAfterFork
 from capnp_rig.client.stacks.registry import StackClient, connect_stack
+from capnp_rig.objects.errors import DeadlineExceeded, Disconnected, UsageError, UsedAfterFork
 from capnp_rig.rigcli.address import parse_address
 
 # Answers "late" only after the next call has come, and that one with its own answer.

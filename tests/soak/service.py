@@ -10,8 +10,8 @@ from typing import Any
 
 from soak.census import Census
 
+from capnp_rig.objects.binding import ServiceError
 from capnp_rig.schema import load_schema
-from capnp_rig.server.service import ServiceError
 
 SCHEMA = load_schema(Path(__file__).resolve().parent.parent / "data" / "soak.capnp")
 

@@ -22,8 +22,8 @@ class CapabilityParts(list[Any]):
         super().__init__([b""])
         self.capabilities: list[Any] = []
 
-    def add(self, capability: Any) -> int:
-        """Put a capability into the table; return its index."""
+    def add(self, capability: Any, interface: Any = None) -> int:
+        """Put a capability, of a field of that interface, into the table; return its index."""
         self.capabilities.append(capability)
         return len(self.capabilities) - 1
 
@@ -86,4 +86,4 @@ class CapabilityType(PointerType):
             return 0, 0
         if not isinstance(tail, CapabilityParts):
             raise NoTableError(f"expected None for a capability, not {type(value).__name__}")
-        return OTHER | tail.add(value) << 32, 0
+        return OTHER | tail.add(value, self.interface) << 32, 0

@@ -83,6 +83,18 @@ class Capability:
         if tables is not None:
             tables.drop(node)
 
+    def release_later(self) -> None:
+        """Give it back with the next bytes that are sent; in any thread.
+
+        Raises:
+            UnusableCapability: It was released before.
+        """
+        node = self.live()
+        self._node = NOWHERE
+        tables = node.reference()
+        if tables is not None and not tables.ended:
+            tables.garbage.append(node)
+
     def settle(self) -> None:
         """Lead straight to what it has become."""
         node = self._node
@@ -101,11 +113,9 @@ class Capability:
         return self._node
 
     def __del__(self) -> None:
-        node = self._node
-        tables = None if node is NOWHERE else node.reference()
-        if tables is not None and not tables.ended:
+        if self._node is not NOWHERE:
             # Not at once: this may come in the middle of anything, and in any thread.
-            tables.garbage.append(node)
+            self.release_later()
 
 
 class OpenPromise(Capability):

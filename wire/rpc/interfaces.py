@@ -1,5 +1,6 @@
 """The methods of an interface, compiled from its schema: ids, and how params and results read."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -30,15 +31,22 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """An interface with its own and its inherited methods by name."""
+    """An interface with its own and its inherited methods, by name and by their ids.
+
+    `ids` are its own id and those of all interfaces that it extends.
+    """
 
     name: str
     id: int
-    methods: dict[str, Method]
+    methods: Mapping[str, Method]
+    by_id: Mapping[tuple[int, int], Method]
+    ids: frozenset[int]
 
 
 def compile_interface(interface: Any) -> Interface:
     """Return the methods of a pycapnp interface module, such as ``message.MessageStream``.
+
+    Its schema will do as well, which is what a field of that type has.
 
     The codecs of their params and results are compiled by then, once per process. An `Interface`
     is returned as it is.
@@ -48,13 +56,14 @@ def compile_interface(interface: Any) -> Interface:
     """
     if isinstance(interface, Interface):
         return interface
+    schema = getattr(interface, "schema", interface)
     # pycapnp's schema of a struct has no methods; a file's module has no schema.
-    if not hasattr(getattr(interface, "schema", None), "methods"):
+    if not hasattr(schema, "superclasses"):
         raise NotAnInterface(
             f"{_what_is(interface)}: name an interface of a schema, such as "
             'load_schema("adder.capnp").Adder'
         )
-    return _compile(interface)
+    return _compile(schema)
 
 
 def _what_is(value: object) -> str:
@@ -69,26 +78,30 @@ def _what_is(value: object) -> str:
 
 
 @cache
-def _compile(module: Any) -> Interface:
-    schema = module.schema
-    methods: dict[str, Method] = {}
-    _collect(schema, methods)
-    return Interface(name_of(schema), schema.node.id, methods)
+def _compile(schema: Any) -> Interface:
+    methods: dict[tuple[int, int], Method] = {}
+    ids = set()
+    waiting = [schema]
+    # Breadth first: of two methods of one name, the one that is nearer.
+    for each in waiting:
+        if each.node.id not in ids:
+            ids.add(each.node.id)
+            methods |= {(method.interface_id, method.method_id): method for method in _own(each)}
+            waiting += each.superclasses
+    by_name: dict[str, Method] = {}
+    for method in methods.values():
+        by_name.setdefault(method.name, method)
+    return Interface(name_of(schema), schema.node.id, by_name, methods, frozenset(ids))
 
 
-def _collect(schema: Any, methods: dict[str, Method]) -> None:
+def _own(schema: Any) -> Iterator[Method]:
     # A method's id is its place in the declaration order of its own interface.
     for method_id, declared in enumerate(schema.node.interface.methods):
-        # It keeps the id of the interface that declares it, as a call must name it.
         method = schema.methods[declared.name]
-        if declared.name not in methods:
-            methods[declared.name] = Method(
-                declared.name,
-                schema.node.id,
-                method_id,
-                compile_struct(method.param_type).compile(),
-                compile_struct(method.result_type).compile(),
-                declared.resultStructType == _STREAM_RESULT,
-            )
-    for superclass in schema.superclasses:
-        _collect(superclass, methods)
+        params, results = (
+            compile_struct(each).compile() for each in (method.param_type, method.result_type)
+        )
+        # Now, as each call asks for it.
+        _ = params.has_capabilities, results.has_capabilities
+        is_streaming = declared.resultStructType == _STREAM_RESULT
+        yield Method(declared.name, schema.node.id, method_id, params, results, is_streaming)

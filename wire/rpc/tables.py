@@ -157,6 +157,18 @@ class Tables(Stream):
         if self._hosted.pop(id(node.target), None) is not None and not self._ended:
             self._ready.append(Released(node.target))
 
+    def hosts(self, target: Any) -> bool:
+        """Whether anything on this connection refers to an object of ours."""
+        return id(target) in self._hosted
+
+    def owns(self, capability: Capability) -> bool:
+        """Whether a capability is one of this connection.
+
+        Raises:
+            UnusableCapability: It was released.
+        """
+        return capability.live().reference is self.reference
+
     def node_of(self, capability: Any) -> Node:
         """Return where a capability leads: one of this connection, or an object of ours.
 
@@ -165,10 +177,9 @@ class Tables(Stream):
         """
         if not isinstance(capability, Capability):
             return self._hosted.get(id(capability)) or self._new_host(capability)
-        node = capability.live()
-        if node.reference is not self.reference:
+        if not self.owns(capability):
             raise UnusableCapability("the capability belongs to another connection")
-        return node
+        return capability.live()
 
     def hold_each(self, capabilities: Sequence[Any]) -> list[Node | None]:
         """Return the nodes of capabilities, each held; None for None.

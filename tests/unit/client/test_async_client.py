@@ -145,7 +145,7 @@ def test_a_call_that_waits_to_be_sent_ends_with_the_connection(
     errors = [task.result() for task in (sent, *waiting)]
     assert {type(error) for error in errors} == {Disconnected}
     assert len({id(error) for error in errors}) == 4
-    assert (echo.protocol._unsent, echo.protocol._waiting) == ({}, {})
+    assert (echo.protocol._unsent, echo.protocol._caller._waiting) == ({}, {})
 
 
 def test_the_deadline_covers_the_wait_for_a_server_that_reads(
@@ -310,7 +310,7 @@ def test_a_call_that_cannot_start_leaves_nothing_behind(loop: VirtualLoop, echo:
 
     kinds = [type(error) for error in loop.run_until_complete(fail())]
     assert kinds == [*[EncodeError] * 2, *[UsageError] * 4, DeadlineExceeded]
-    assert (echo.protocol._waiting, echo.protocol._session._methods) == ({}, {})
+    assert (echo.protocol._caller._waiting, echo.protocol.session._methods) == ({}, {})
     assert loop.timers() == []
     fine = loop.create_task(echo.client.read("fine", timeout_s=365 * 86_400))
     loop.settle()
@@ -363,8 +363,8 @@ def test_f3_a_call_may_be_cancelled_at_every_turn(
         echo.answer()
         loop.settle()
         assert after.result() == b"after"
-        assert (echo.protocol._waiting, echo.protocol._unsent) == ({}, {})
-        assert echo.protocol._session._wire._questions == {}
+        assert (echo.protocol._caller._waiting, echo.protocol._unsent) == ({}, {})
+        assert echo.protocol._wire._questions == {}
         assert loop.timers() == []
     assert ends == {True, False}
 

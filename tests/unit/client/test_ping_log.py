@@ -1,7 +1,10 @@
 import pytest
 
 from capnp_rig.client.bootstrap_ping import Reply
-from capnp_rig.client.errors import (
+from capnp_rig.client.ping_log import PingLog
+from capnp_rig.client.stacks.registry import LibraryMissingError
+from capnp_rig.client.statuses import Status, status_of
+from capnp_rig.objects.errors import (
     ClientError,
     ConnectError,
     DeadlineExceeded,
@@ -11,9 +14,6 @@ from capnp_rig.client.errors import (
     RemoteError,
     UsedAfterFork,
 )
-from capnp_rig.client.ping_log import PingLog
-from capnp_rig.client.stacks.registry import LibraryMissingError
-from capnp_rig.client.statuses import Status, status_of
 
 
 def test_each_answer_has_a_line_and_all_have_a_summary() -> None:

@@ -8,14 +8,10 @@ from typing import Any
 
 import pytest
 
+from capnp_rig.objects.binding import bind_methods, unusable
+from capnp_rig.objects.users_code import BadServiceError, ServiceCodeError
 from capnp_rig.schema import message
-from capnp_rig.server.service import (
-    BadServiceError,
-    ServiceCodeError,
-    bind_methods,
-    load_service,
-    unusable,
-)
+from capnp_rig.server.service import load_service
 from capnp_rig.server.services.reverse import Reverse
 
 
@@ -41,8 +37,8 @@ EXPECTED = "expected package.module:Name"
         ("capnp_rig.server.nope.deep:X", "no module named 'capnp_rig.server.nope'"),
         ("capnp_rig.server.services.reverse:Nope", "no Nope in capnp_rig.server.services.reverse"),
         (
-            "capnp_rig.server.service:ServiceError",
-            "capnp_rig.server.service:ServiceError is no service",
+            "capnp_rig.objects.binding:ServiceError",
+            "capnp_rig.objects.binding:ServiceError is no service",
         ),
         (
             "capnp_rig.server.service:load_service",

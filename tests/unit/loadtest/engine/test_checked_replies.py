@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from capnp_rig.client.errors import ProtocolError
 from capnp_rig.loadtest.protocols.capnp_exchange import Exchange
 from capnp_rig.loadtest.stats.tally import Tally
 from capnp_rig.loadtest.workload import Workload, WorkloadConfig, load_workload
+from capnp_rig.objects.errors import ProtocolError
 from capnp_rig.schema import load_rpc, load_schema
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.messages import RemoteError as WireError

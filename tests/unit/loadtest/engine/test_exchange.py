@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from message_layouts import Bytes, Struct, Writer
 
-from capnp_rig.client.errors import (
+from capnp_rig.loadtest.protocols.capnp_exchange import Exchange
+from capnp_rig.loadtest.stats.failures import WrongReply
+from capnp_rig.loadtest.workload import Workload, WorkloadConfig, load_workload
+from capnp_rig.objects.errors import (
     ClientError,
     Disconnected,
     Overloaded,
     ProtocolError,
     RemoteError,
 )
-from capnp_rig.loadtest.protocols.capnp_exchange import Exchange
-from capnp_rig.loadtest.stats.failures import WrongReply
-from capnp_rig.loadtest.workload import Workload, WorkloadConfig, load_workload
 from capnp_rig.schema import message
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface

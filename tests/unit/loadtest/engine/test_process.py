@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from capnp_rig.client.errors import Disconnected
 from capnp_rig.loadtest.engine import process
 from capnp_rig.loadtest.engine.process import EngineConfig, Load
+from capnp_rig.objects.errors import Disconnected
 
 
 def test_a_connection_that_is_lost_as_soon_as_it_is_ready_was_not_made(

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from capnp_rig.client.errors import (
+from capnp_rig.loadtest.protocols.capnp_calls import CallExchange, PendingCall
+from capnp_rig.objects.errors import (
     ClientError,
     DeadlineExceeded,
     Disconnected,
@@ -14,7 +15,6 @@ from capnp_rig.client.errors import (
     ProtocolError,
     RemoteError,
 )
-from capnp_rig.loadtest.protocols.capnp_calls import CallExchange, PendingCall
 from capnp_rig.schema import load_schema, message
 from capnp_rig.wire.errors import EncodeError, UnusableCapability
 from capnp_rig.wire.rpc.connection import Called, Cancelled, Connection, Released

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from capnp_rig.client.errors import ClientError, Overloaded, ProtocolError, RemoteError
 from capnp_rig.client.via import BrokenChainError
 from capnp_rig.loadtest.protocols import make_exchange
 from capnp_rig.loadtest.workload import WorkloadConfig, load_workload
+from capnp_rig.objects.errors import ClientError, Overloaded, ProtocolError, RemoteError
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.rpc.capability_encoder import encode_release, encode_results_with
 from capnp_rig.wire.rpc.connection import Called, Connection, Released

@@ -11,7 +11,6 @@ import h2.settings
 import pytest
 from stack_peers import PEERS, Peer, Reply, backwards
 
-from capnp_rig.client.errors import ClientError, Disconnected, ProtocolError, RemoteError
 from capnp_rig.loadtest.protocols import STACKS, load_any_workload, make_exchange
 from capnp_rig.loadtest.protocols.http2_frames import (
     CONTINUATION,
@@ -21,6 +20,7 @@ from capnp_rig.loadtest.protocols.http2_frames import (
 )
 from capnp_rig.loadtest.stats.failures import FailedCall, WrongReply
 from capnp_rig.loadtest.workload import BINARY, TEXT, WorkloadConfig, WorkloadError
+from capnp_rig.objects.errors import ClientError, Disconnected, ProtocolError, RemoteError
 
 pytest.importorskip("hpack", reason="needs the extra stacks: hpack")
 

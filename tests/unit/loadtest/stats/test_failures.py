@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from capnp_rig.client.errors import Disconnected, RemoteError
 from capnp_rig.loadtest.stats.failures import (
     CallTexts,
     Examples,
@@ -15,6 +14,7 @@ from capnp_rig.loadtest.stats.failures import (
     with_call,
 )
 from capnp_rig.loadtest.stats.tally import Report, Tally, add
+from capnp_rig.objects.errors import Disconnected, RemoteError
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from capnp_rig.client.errors import Disconnected, RemoteError
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.tally import (
     WARMUP,
@@ -14,6 +13,7 @@ from capnp_rig.loadtest.stats.tally import (
     add,
     add_windows,
 )
+from capnp_rig.objects.errors import Disconnected, RemoteError
 
 READ = "ReverseUser MessageStream.read"
 SECOND = 10**9

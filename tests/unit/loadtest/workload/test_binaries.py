@@ -5,10 +5,10 @@ from itertools import islice
 
 import pytest
 
-from capnp_rig.client.errors import ClientError
 from capnp_rig.loadtest.protocols.capnp_exchange import Exchange
 from capnp_rig.loadtest.stats.failures import WrongReply
 from capnp_rig.loadtest.workload import BINARY, WorkloadConfig, WorkloadError, load_workload
+from capnp_rig.objects.errors import ClientError
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface

@@ -2,10 +2,10 @@ import random
 
 import pytest
 
-from capnp_rig.client.errors import ConnectError
 from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.stats.failures import WrongReply, check_reply, kind_of
 from capnp_rig.loadtest.workload.bodies import NONCE_BYTES, random_texts
+from capnp_rig.objects.errors import ConnectError
 
 
 @pytest.mark.parametrize("size_bytes", [16, 17, 19, 32, 1_000])

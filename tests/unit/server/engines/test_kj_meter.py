@@ -1,11 +1,14 @@
 """What the meter of a pycapnp connection passes on, keeps back and puts in place: frames only."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fuzz.mutate import split
 from raw_peer import RPC, STREAM_ID, abort, bootstrap, call, decoded, encoded, finish
 
+from capnp_rig.objects.binding import BoundMethod
+from capnp_rig.schema import message
 from capnp_rig.server.engines.early_cancels import MIN_CALLS
 from capnp_rig.server.engines.engine import MAX_WORKER_CALLS
 from capnp_rig.server.engines.kj_meter import (
@@ -14,15 +17,16 @@ from capnp_rig.server.engines.kj_meter import (
     Ending,
     WorkerCalls,
 )
-from capnp_rig.server.service import BoundMethod
 from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Limits
+from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.message_encoder import encode_bootstrap_results, encode_results
 
 PLAIN, ASYNC = 0, 1
+READ = compile_interface(message.MessageStream).methods["read"]
 METHODS = {
-    (STREAM_ID, PLAIN): BoundMethod("plain", call=print, is_async=False),
-    (STREAM_ID, ASYNC): BoundMethod("later", call=print, is_async=True),
+    (STREAM_ID, PLAIN): BoundMethod(replace(READ, name="plain"), call=print, is_async=False),
+    (STREAM_ID, ASYNC): BoundMethod(replace(READ, name="later"), call=print, is_async=True),
 }
 RESULTS = EncodedStruct(0, [], 0)
 

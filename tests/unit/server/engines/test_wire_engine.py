@@ -88,10 +88,10 @@ def test_an_id_that_comes_again_before_its_answer_has_left_is_another_call() -> 
         # The first task ends, and is still in the table when the second call comes.
         while connection.calls_in_flight:
             await asyncio.sleep(0)
-        assert connection._calls
+        assert connection.runs_calls
         receive(connection, call(1, "second"))
         await turns(20)
-        assert not connection._calls
+        assert not connection.runs_calls
         replies = [decoded(frame) for frame in split(transport.read())]
         assert [reply.chunk for reply in replies] == [b"first", b"second"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from capnp_rig.client import ClientError, UsageError
-from capnp_rig.client.timeouts import MAX_TIMEOUT_S, check_timeout
+from capnp_rig.objects.timeouts import MAX_TIMEOUT_S, check_timeout
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import sys
 
 from capnp_rig.client import RemoteError
-from capnp_rig.client.errors import fresh
+from capnp_rig.objects.errors import fresh
 from capnp_rig.wire.rpc.messages import ExceptionType
 
 

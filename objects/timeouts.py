@@ -2,7 +2,7 @@
 
 from numbers import Real
 
-from capnp_rig.client.errors import UsageError
+from capnp_rig.objects.errors import UsageError
 
 CONNECT_TIMEOUT_S = 1.0
 CALL_TIMEOUT_S = 15.0

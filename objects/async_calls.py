@@ -1,0 +1,152 @@
+"""Calls of async methods of objects of ours: a task each, on the event loop of the connection."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from capnp_rig.objects.binding import unusable
+from capnp_rig.objects.serving import AsyncMethod, Explain, StreamOrder
+from capnp_rig.objects.session import release_all
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT
+from capnp_rig.wire.encoding.pointers import StructTuple, detached
+from capnp_rig.wire.rpc.connection import Called, Connection
+from capnp_rig.wire.rpc.messages import RemoteError
+
+_CANCELLED = RemoteError("the call was cancelled")
+
+
+class RunningCall:
+    """An async call from its start to the end of its task; `size` is that of its params."""
+
+    __slots__ = ("is_answered", "is_cancelled", "question_id", "size", "started_s", "task")
+
+    def __init__(self, question_id: int, started_s: float, size: int) -> None:
+        self.task: asyncio.Task[Any]
+        self.question_id = question_id
+        self.started_s = started_s
+        self.size = size
+        self.is_answered = False
+        # By us: a Finish came, or the connection ended.
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Cancel its task."""
+        self.is_cancelled = True
+        self.task.cancel()
+
+
+class AsyncCalls:
+    """Those of one connection.
+
+    `answered` is called when one has been answered, with the words of its results; `ended` when its
+    task is over. `around` gets each coroutine, and returns what is awaited.
+    """
+
+    __slots__ = ("_answered", "_around", "_ended", "_explain", "_loop", "_wire", "running")
+
+    def __init__(
+        self,
+        wire: Connection,
+        explain: Explain,
+        answered: Callable[[int], None],
+        ended: Callable[[RunningCall], None],
+        around: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]] = lambda work: work,
+    ) -> None:
+        self._wire = wire
+        self._explain = explain
+        self._answered = answered
+        self._ended = ended
+        self._around = around
+        self._loop = asyncio.get_running_loop()
+        self.running: dict[int, RunningCall] = {}
+
+    def start(
+        self, method: AsyncMethod, called: Called, order: StreamOrder | None = None
+    ) -> RunningCall:
+        """Start the task of a call."""
+        params, size = called.params, 0
+        if params is not None:
+            params = detached(params)
+            size = len(params[0].buffer)
+        call = RunningCall(called.question_id, self._loop.time(), size)
+        if order is None:
+            call.task = self._loop.create_task(self._run(method, params, call))
+        else:
+            work = self._run_in_order(method, params, call, order, order.last)
+            call.task = self._loop.create_task(work)
+            if method.is_streaming:
+                order.last = call.task
+        self.running[call.question_id] = call
+        call.task.add_done_callback(lambda _: self._done(call))
+        return call
+
+    def cancel(self, question_id: int) -> RunningCall:
+        """Cancel a call; it ends soon."""
+        call = self.running[question_id]
+        call.cancel()
+        return call
+
+    def cancel_all(self) -> None:
+        """Cancel each."""
+        for call in self.running.values():
+            call.cancel()
+
+    async def _run(
+        self, method: AsyncMethod, params: StructTuple | None, call: RunningCall
+    ) -> RemoteError | None:
+        """Run a method and answer the call; return what it failed with."""
+        results: Any = None
+        try:
+            results = await self._around(method.call(method.open_params(params)))
+            self._answer(method, call.question_id, results)
+        # Here and not at the task, because asyncio raises what is no `Exception` out of the loop,
+        # and with it ends the process.
+        except BaseException as error:  # noqa: BLE001 - the boundary: no exception reaches a peer
+            if call.is_cancelled and isinstance(error, asyncio.CancelledError):
+                return None
+            failure = RemoteError(self._explain(method.name, unusable(results) or error))
+            self._wire.send_exception(call.question_id, failure)
+            call.is_answered = True
+            return failure
+        call.is_answered = True
+        return None
+
+    async def _run_in_order(
+        self,
+        method: AsyncMethod,
+        params: StructTuple | None,
+        call: RunningCall,
+        order: StreamOrder,
+        before: asyncio.Task[Any] | None,
+    ) -> None:
+        """Run a call once the streaming call before it is over, if none has failed."""
+        if before is not None and not before.done():
+            await asyncio.wait([before])
+        if order.error is None:
+            failure = await self._run(method, params, call)
+            if method.is_streaming:
+                order.error = order.error or failure
+        else:
+            self._wire.send_exception(call.question_id, order.error)
+            call.is_answered = True
+
+    def _answer(self, method: AsyncMethod, question_id: int, results: Any) -> None:
+        if results is None:
+            self._wire.send_results(question_id, EMPTY_STRUCT)
+            return
+        body, references = method.pack_results(results)
+        try:
+            self._wire.send_results(question_id, body, references)
+        finally:
+            release_all(references)
+        self._answered(body[2])
+
+    def _done(self, call: RunningCall) -> None:
+        # A peer that asks again before it was answered has put another call in this place.
+        if self.running.get(call.question_id) is call:
+            del self.running[call.question_id]
+        if not call.is_answered:
+            # It was ended by a Finish or with the connection. This is not done in the task: a task
+            # that is cancelled before its first step never runs.
+            self._wire.send_exception(call.question_id, _CANCELLED)
+        self._ended(call)

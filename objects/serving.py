@@ -1,0 +1,257 @@
+"""How objects of ours are served: their methods as `wire` calls them, and their end."""
+
+import inspect
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from capnp_rig.objects.binding import BoundMethod, bind_methods, interfaces_of, unusable
+from capnp_rig.objects.users_code import BadServiceError
+from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
+from capnp_rig.wire.encoding.pointers import ExpiredMessage, StructTuple, nothing
+from capnp_rig.wire.errors import EncodeError, NotAnInterface
+from capnp_rig.wire.rpc.inline_methods import InlineMethod, ResultsWith
+from capnp_rig.wire.rpc.interfaces import Interface
+from capnp_rig.wire.rpc.message_encoder import RESULTS_HEAD_WORDS
+from capnp_rig.wire.rpc.messages import RemoteError
+
+if TYPE_CHECKING:
+    from capnp_rig.objects.session import Session
+
+# Returns what a peer may know of an exception in a method of that name.
+Explain = Callable[[str, BaseException], str]
+MethodIds = tuple[int, int]
+_MAX_WORDS = DEFAULT_LIMITS.max_words - RESULTS_HEAD_WORDS
+
+
+class References:
+    """How many connections each object is served on; the last one that ends it closes it."""
+
+    def __init__(self, close: Callable[[Any], None]) -> None:
+        self._close = close
+        # By `id` of the object, which a connection keeps.
+        self._counts: dict[int, int] = {}
+
+    def add(self, target: Any) -> None:
+        """Count one connection more."""
+        self._counts[id(target)] = self._counts.get(id(target), 0) + 1
+
+    def drop(self, target: Any) -> None:
+        """Count one less; without any, close the object if it has a method `close`."""
+        count = self._counts.pop(id(target)) - 1
+        if count:
+            self._counts[id(target)] = count
+        elif callable(getattr(target, "close", None)):
+            self._close(target)
+
+
+class AsyncMethod(NamedTuple):
+    """A method that runs in a task."""
+
+    name: str
+    call: Callable[[Any], Any]
+    open_params: Callable[[StructTuple | None], Any]
+    pack_results: Callable[[Any], tuple[EncodedTuple, list[Any]]]
+    is_streaming: bool
+
+
+class Served:
+    """An object of ours on one connection; `wire` calls its `inline` methods on the spot.
+
+    `order` is there for those with async streaming methods: a call waits for the streaming one
+    before it, and what one of these failed with is what all that come later fail with.
+    """
+
+    __slots__ = ("async_methods", "inline", "interfaces", "order", "target")
+
+    def __init__(self, target: Any, interfaces: tuple[Interface, ...]) -> None:
+        self.target = target
+        self.interfaces = interfaces
+        self.inline: MutableMapping[MethodIds, InlineMethod] = {}
+        self.async_methods: dict[MethodIds, AsyncMethod] = {}
+        self.order: StreamOrder | None = None
+
+    def knows(self, interface_id: int) -> bool:
+        """Whether it has an interface, be it inherited."""
+        return any(interface_id in each.ids for each in self.interfaces)
+
+
+class StreamOrder:
+    """The latest streaming call of an object, and what one has failed with."""
+
+    __slots__ = ("error", "last")
+
+    def __init__(self) -> None:
+        self.last: Any = None
+        self.error: RemoteError | None = None
+
+
+class Serving:
+    """What objects of ours have in common, on all connections of their owner."""
+
+    def __init__(
+        self,
+        explain: Explain,
+        close: Callable[[Any], None],
+        *,
+        boundary: type[BaseException] = Exception,
+        takes_async: bool = True,
+    ) -> None:
+        """Serve objects; `boundary` is what no method raises beyond here.
+
+        `close` closes one whose last reference is gone. Where there is no event loop,
+        `takes_async` is false.
+        """
+        self.explain = explain
+        self.references = References(close)
+        self.boundary = boundary
+        self._takes_async = takes_async
+
+    def served(self, target: Any, session: "Session") -> Served:
+        """Return an object with its methods for one connection.
+
+        Raises:
+            EncodeError: It is no object with the methods of an interface.
+        """
+        kind = type(target).__name__
+        try:
+            if not interfaces_of(target):
+                raise EncodeError(
+                    f"expected a capability, or an object with an interface, not {kind}"
+                )
+            return self._served(target, bind_methods(target), session)
+        except (BadServiceError, NotAnInterface) as error:
+            raise EncodeError(f"{kind} cannot be served: {error}") from error
+
+    def _served(
+        self, target: Any, methods: Sequence[BoundMethod], session: "Session | None"
+    ) -> Served:
+        served = Served(target, interfaces_of(target))
+        if any(each.is_async and each.method.is_streaming for each in methods):
+            served.order = StreamOrder()
+        if not self._takes_async and is_async_close(target):
+            raise BadServiceError("its close is async; AsyncClient serves it")
+        for bound in methods:
+            ids = bound.method.interface_id, bound.method.method_id
+            if bound.is_async or served.order is not None:
+                if not self._takes_async:
+                    kind = type(target).__name__
+                    raise BadServiceError(f"{kind}.{bound.name} is async; AsyncClient serves it")
+                served.async_methods[ids] = self._async_method(bound, session)
+            else:
+                served.inline[ids] = self._inline_method(bound, session)
+        return served
+
+    def shared(self, target: Any) -> Served | None:
+        """Return an object as it is served on all connections.
+
+        None if it needs one for each: its methods pass capabilities, or are streams.
+
+        Raises:
+            BadServiceError: A method is missing, or cannot be served.
+            NotAnInterface: It names no interface.
+        """
+        bound = bind_methods(target)
+        structs = [codec for each in bound for codec in (each.method.params, each.method.results)]
+        is_stream = any(each.is_async and each.method.is_streaming for each in bound)
+        if is_stream or any(codec.has_capabilities for codec in structs):
+            return None
+        return self._served(target, bound, None)
+
+    def _async_method(self, bound: BoundMethod, session: "Session | None") -> AsyncMethod:
+        params, results = bound.method.params, bound.method.results
+        call = bound.call if bound.is_async else _awaitable(bound.call)
+        streams = bound.method.is_streaming
+        if session is None:
+            pack = results.pack
+            return AsyncMethod(
+                bound.name, call, params.open, lambda each: (pack(each), []), streams
+            )
+        return AsyncMethod(
+            bound.name,
+            call,
+            lambda content: session.open(params, content),
+            lambda each: session.pack(results, each),
+            streams,
+        )
+
+    def _inline_method(self, bound: BoundMethod, session: "Session | None") -> InlineMethod:
+        """Return a plain method as `wire` calls it on the spot.
+
+        Without a `session` it serves all connections, and has no capabilities.
+        """
+        method, call, explain, boundary = bound.method, bound.call, self.explain, self.boundary
+        if session is not None and (
+            method.params.has_capabilities or method.results.has_capabilities
+        ):
+            return self._inline_with_capabilities(bound, session)
+        view, pack = method.params.view, method.results.pack
+
+        def answer(content: StructTuple | None) -> EncodedTuple | RemoteError:
+            if content is None:
+                content = nothing()
+            results: Any = None
+            try:
+                results = call(view(content))
+                if results is None:
+                    return EMPTY_STRUCT
+                packed = pack(results)
+                if packed[2] > _MAX_WORDS:
+                    raise _too_large(packed)
+            except boundary as error:
+                return RemoteError(explain(method.name, unusable(results) or error))
+            else:
+                return packed
+            finally:
+                # Views that are still held no longer keep the bytes alive.
+                message = content[0]
+                message.buffer = b""
+                message.__class__ = ExpiredMessage
+
+        return answer
+
+    def _inline_with_capabilities(self, bound: BoundMethod, session: "Session") -> InlineMethod:
+        """Do so where params or results may have capabilities."""
+        method, call, explain, boundary = bound.method, bound.call, self.explain, self.boundary
+
+        def answer(content: StructTuple | None) -> EncodedTuple | ResultsWith | RemoteError:
+            if content is None:
+                content = nothing()
+            results: Any = None
+            try:
+                results = call(session.open(method.params, content))
+                if results is None:
+                    return EMPTY_STRUCT
+                packed, references = session.pack(method.results, results)
+                if packed[2] > _MAX_WORDS:
+                    raise _too_large(packed)
+            except boundary as error:
+                return RemoteError(explain(method.name, unusable(results) or error))
+            else:
+                return ResultsWith(packed, references) if references else packed
+            finally:
+                message = content[0]
+                message.buffer = b""
+                # Those that nobody has taken are released now.
+                message.capabilities = ()
+                message.__class__ = ExpiredMessage
+
+        return answer
+
+
+def _awaitable(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    async def run(params: Any) -> Any:
+        return call(params)
+
+    return run
+
+
+def _too_large(results: EncodedTuple) -> EncodeError:
+    limit = DEFAULT_LIMITS.max_words
+    words = results[2] + RESULTS_HEAD_WORDS
+    return EncodeError(f"the reply is too large: {words * 8} bytes, the limit is {limit * 8}")
+
+
+def is_async_close(target: Any) -> bool:
+    """Whether an object's `close` has to be awaited."""
+    return inspect.iscoroutinefunction(getattr(target, "close", None))
