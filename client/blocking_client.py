@@ -324,7 +324,7 @@ class Client:
             pipeline = self._session.pipeline
             return self._in_turn(deadline_s, pipeline, question_id, path, interface)
 
-        return Pipeline(wait, promised, prepared.method.results.schema)
+        return Pipeline(wait, promised, prepared.method.results)
 
     def _prepare(
         self, target: Capability, name: str, params: Params, deadline_s: float

@@ -134,7 +134,7 @@ class Caller:
         return AsyncPipeline(
             wait,
             lambda path, interface: self._session.pipeline(question_id, path, interface),
-            prepared.method.results.schema,
+            prepared.method.results,
         )
 
     async def stream(
