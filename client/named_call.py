@@ -48,7 +48,8 @@ def call_by_name(
             target = reached.cast(step.interface)
             pipelines.append((step, pipeline))
         try:
-            return target.call(named.method.name, named.params)
+            # Not `call`, which returns from a streaming method before its answer.
+            return target.pipeline(named.method.name, named.params).wait()
         except RemoteError:
             # A step that failed lets all that follow fail: its own error says why.
             for step, pipeline in pipelines:
