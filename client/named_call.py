@@ -84,19 +84,25 @@ def read_call(
     if via is None:
         start = end = choose("interface", interface, interfaces, Path(schema).name)
     else:
-        chain = compile_chain(via, interfaces, interface)
+        try:
+            chain = compile_chain(via, interfaces, interface)
+        except ChainError as error:
+            raise ChainError(f"via: {error}") from error
         start, steps, end = chain.start, chain.steps, chain.end
     compiled = compile_interface(end)
     chosen = choose("method", method, compiled.methods, compiled.name)
     return NamedCall(
         start,
-        tuple((step, _read_params(step.params, step.method)) for step in steps),
+        tuple(
+            (step, _read_params(step.params, step.method, f"via: {step.method.name}"))
+            for step in steps
+        ),
         chosen,
         _read_params(params, chosen, "params"),
     )
 
 
-def _read_params(text: str, method: Method, place: str = "") -> dict[str, Any]:
-    what = f"the params of {method.name}"
-    item = parse_object(text, place or what, place or what)
-    return StructReader(item.place).struct(method.params.schema, item.fields, what)
+def _read_params(text: str, method: Method, place: str) -> dict[str, Any]:
+    item = parse_object(text, place, place)
+    name = f"the params of {method.name}"
+    return StructReader(place).struct(method.params.schema, item.fields, name)

@@ -157,10 +157,10 @@ def test_a_streaming_method_is_waited_for(client: RunCommand) -> None:
         ([*GEOMETRY, "--method", "kinds", "--params", "@/nowhere"], "cannot read /nowhere: No "),
         (["--schema", "/nowhere.capnp"], "no schema file at /nowhere.capnp"),
         ([*GEOMETRY, "-I", "/nowhere"], "no folder at /nowhere, which the import path (-I) names"),
-        ([*MAIN, "--via", "login()"], "column 1: login() is followed by no field of its results"),
+        ([*MAIN, "--via", "login()"], "via: column 1: login() is followed by no field of its "),
         (
             [*MAIN, "--via", 'login({"x": 1}).session', "--method", "read"],
-            "the params of login: no ",
+            "via: login: no field 'x' in the params of login: it has user",
         ),
         (["--timeout", "0"], "Invalid value for '--timeout': 0.0 is not in the range x>0."),
     ],
