@@ -130,7 +130,7 @@ class _Protocol(Peer, asyncio.Protocol):
         super().__init__(self._wire, _SERVING, self._schedule_flush)
         self.timeout_s = timeout_s
         self.stream_window_bytes = window_bytes
-        self._main = self._capability(self._wire.main, interface)
+        self._main = AsyncCapability(self, self._wire.main, interface)
         self._socket = sock
         self._owner = Owner()
         keep_from_children(sock)
@@ -163,7 +163,7 @@ class _Protocol(Peer, asyncio.Protocol):
             self._is_urgent = True
         if target is None:
             target = self._main
-        prepared = self.session.prepare(target.interface, name, params)
+        prepared = self._prepare(target, name, params)
         reference = None if target is self._main else target.reference
         if prepared.method.is_streaming:
             return await self._caller.stream(prepared, reference, target.window, deadline_s)

@@ -22,12 +22,11 @@ from capnp_rig.objects.errors import (
 )
 from capnp_rig.objects.pipelines import Path, PipelinedResults
 from capnp_rig.objects.serving import Serving
-from capnp_rig.objects.session import PreparedCall, Session
+from capnp_rig.objects.session import PreparedCall, Session, capabilities_of
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES, StreamWindow
 from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
 from capnp_rig.rigcli.address import Address, parse_address
 from capnp_rig.wire.errors import EncodeError, UnusableCapability
-from capnp_rig.wire.rpc.capabilities import Capability as Reference
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
@@ -169,9 +168,10 @@ class Client:
         self._timeout_s = check_timeout(timeout_s)
         self._socket = DuplexSocket(sock)
         self._wire = ClientConnection()
-        self._session = Session(self._wire, self._capability, _SERVING)
+        self._session = Session(self._wire, capabilities_of(self, Capability), _SERVING)
         self.stream_window_bytes = stream_window_bytes
-        self._main = self._capability(self._wire.main, compiled)
+        self._interface = compiled
+        self._window = StreamWindow(stream_window_bytes)
         self._pending: dict[int, PendingCall] = {}
         # Submitted calls that are done, until `wait` returns them.
         self._finished: dict[PendingCall, None] = {}
@@ -261,7 +261,7 @@ class Client:
             ProtocolError: The server broke the protocol.
             UsedAfterFork: The connection was made in another process.
         """
-        return self.perform(self._main, method, params, timeout_s)
+        return self.perform(None, method, params, timeout_s)
 
     def pipeline(
         self, method: str, params: Params = None, *, timeout_s: float | None = None
@@ -276,7 +276,7 @@ class Client:
         Raises:
             As `call`, but what the server answers is told to who waits for it.
         """
-        return self.begin_pipeline(self._main, method, params, timeout_s)
+        return self.begin_pipeline(None, method, params, timeout_s)
 
     def bootstrap(self, interface: Any = None) -> Capability:
         """Return the server's own object as a capability, of another interface if one is named.
@@ -284,16 +284,18 @@ class Client:
         Raises:
             NotAnInterface: `interface` is no interface of a schema.
         """
-        return self._main.cast(self._main.interface if interface is None else interface)
+        compiled = self._interface if interface is None else compile_interface(interface)
+        return Capability(self, self._wire.main.copy(), compiled)
 
     def perform(
-        self, target: Capability, method: str, params: Params, timeout_s: float | None
+        self, target: Capability | None, method: str, params: Params, timeout_s: float | None
     ) -> Any:
         """Call a capability, as `Capability.call`."""
         deadline_s = self._deadline_s(timeout_s)
         prepared = self._prepare(target, method, params, deadline_s)
         if prepared.method.is_streaming:
-            pending = PendingCall(is_submitted=False, window=target.window)
+            window = self._window if target is None else target.window
+            pending = PendingCall(is_submitted=False, window=window)
             self._in_turn(deadline_s, self._stream, prepared, target, pending, deadline_s)
             return None
         pending = PendingCall(is_submitted=False)
@@ -303,7 +305,7 @@ class Client:
         return pending.results
 
     def begin_pipeline(
-        self, target: Capability, method: str, params: Params, timeout_s: float | None
+        self, target: Capability | None, method: str, params: Params, timeout_s: float | None
     ) -> Pipeline:
         """Call a capability, as `Capability.pipeline`."""
         deadline_s = self._deadline_s(timeout_s)
@@ -327,9 +329,9 @@ class Client:
         return Pipeline(wait, promised, prepared.method.results)
 
     def _prepare(
-        self, target: Capability, name: str, params: Params, deadline_s: float
+        self, target: Capability | None, name: str, params: Params, deadline_s: float
     ) -> PreparedCall:
-        interface = target.interface
+        interface = self._interface if target is None else target.interface
         method = None if interface is None else interface.methods.get(name)
         if method is None or not method.params.has_capabilities:
             return self._session.prepare(interface, name, params)
@@ -345,7 +347,7 @@ class Client:
             ClientError: The call could not be sent.
         """
         deadline_s = self._deadline_s(None)
-        prepared = self._prepare(self._main, method, params, deadline_s)
+        prepared = self._prepare(None, method, params, deadline_s)
         pending = PendingCall()
         try:
             self._in_turn(deadline_s, self._submit, prepared, pending, deadline_s)
@@ -370,9 +372,6 @@ class Client:
         return self._in_turn(deadline_s, self._wait, deadline_s)
 
     # --- what capabilities need (`capabilities.CapabilityOwner`) --------------------------
-
-    def _capability(self, reference: Reference, interface: Any) -> Capability:
-        return Capability(self, reference, interface)
 
     def released(self) -> None:
         """Tell the server that a reference was given back, unless another thread is about to."""
@@ -457,7 +456,11 @@ class Client:
     # --- what is done in turn --------------------------------------------------------------
 
     def _call(
-        self, prepared: PreparedCall, target: Capability, pending: PendingCall, deadline_s: float
+        self,
+        prepared: PreparedCall,
+        target: Capability | None,
+        pending: PendingCall,
+        deadline_s: float,
     ) -> None:
         try:
             self._start(prepared, target, pending, deadline_s)
@@ -467,7 +470,11 @@ class Client:
                 self._give_up(pending)
 
     def _begin(
-        self, prepared: PreparedCall, target: Capability, pending: PendingCall, deadline_s: float
+        self,
+        prepared: PreparedCall,
+        target: Capability | None,
+        pending: PendingCall,
+        deadline_s: float,
     ) -> None:
         self._start(prepared, target, pending, deadline_s, sends=False)
 
@@ -485,10 +492,15 @@ class Client:
                 self._give_up(pending)
 
     def _stream(
-        self, prepared: PreparedCall, target: Capability, pending: PendingCall, deadline_s: float
+        self,
+        prepared: PreparedCall,
+        target: Capability | None,
+        pending: PendingCall,
+        deadline_s: float,
     ) -> None:
         """Send a call of a streaming method; wait until the window has room for another."""
-        window = target.window
+        window = pending.window
+        assert window is not None
         window.check()
         self._start(prepared, target, pending, deadline_s)
         while not window.has_room:
@@ -497,7 +509,7 @@ class Client:
 
     def _submit(self, prepared: PreparedCall, pending: PendingCall, deadline_s: float) -> None:
         try:
-            self._start(prepared, self._main, pending, deadline_s)
+            self._start(prepared, None, pending, deadline_s)
             while self._socket.is_blocked and not pending.done:
                 self._exchange(deadline_s)
         except BaseException:
@@ -515,7 +527,7 @@ class Client:
     def _start(
         self,
         prepared: PreparedCall,
-        target: Capability,
+        target: Capability | None,
         pending: PendingCall,
         deadline_s: float,
         *,
@@ -527,7 +539,7 @@ class Client:
             self._exchange(deadline_s)
         self._unfinished = True
         try:
-            reference = None if target is self._main else target.reference
+            reference = None if target is None else target.reference
             question_id = self._session.begin(prepared, reference)
         except _REGULAR:
             self._unfinished = False

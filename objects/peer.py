@@ -9,10 +9,9 @@ from capnp_rig.objects.caller import AsyncCapability, AsyncPipeline, Caller
 from capnp_rig.objects.capabilities import Params
 from capnp_rig.objects.errors import DeadlineExceeded, Disconnected
 from capnp_rig.objects.serving import Serving
-from capnp_rig.objects.session import Session
+from capnp_rig.objects.session import PreparedCall, Session, capabilities_of
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
 from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, check_timeout
-from capnp_rig.wire.rpc.capabilities import Capability as Reference
 from capnp_rig.wire.rpc.connection import Connection, Event
 
 
@@ -26,7 +25,7 @@ class Peer:
     def __init__(self, wire: Connection, serving: Serving, changed: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._changed = changed
-        self.session = Session(wire, self._capability, serving)
+        self.session = Session(wire, capabilities_of(self, AsyncCapability), serving)
         self._caller = Caller(self.session, changed)
 
     @property
@@ -45,9 +44,6 @@ class Peer:
         self.session.lose(Disconnected("the connection has ended"))
         self._caller.fail_all()
 
-    def _capability(self, reference: Reference, interface: Any) -> AsyncCapability:
-        return AsyncCapability(self, reference, interface)
-
     # --- what capabilities need (`caller.AsyncOwner`)
 
     def released(self) -> None:
@@ -65,7 +61,7 @@ class Peer:
     ) -> Any:
         """Call a capability, as `AsyncCapability.call`."""
         deadline_s = self._deadline_s(timeout_s)
-        prepared = self.session.prepare(target.interface, name, params)
+        prepared = self._prepare(target, name, params)
         if prepared.method.is_streaming:
             return await self._caller.stream(prepared, target.reference, target.window, deadline_s)
         return await self._caller.call(prepared, target.reference, deadline_s)
@@ -75,8 +71,14 @@ class Peer:
     ) -> AsyncPipeline:
         """Call a capability, as `AsyncCapability.pipeline`."""
         deadline_s = self._deadline_s(timeout_s)
-        prepared = self.session.prepare(target.interface, name, params)
+        prepared = self._prepare(target, name, params)
         return self._caller.pipeline(prepared, target.reference, deadline_s)
+
+    def _prepare(self, target: AsyncCapability, name: str, params: Params) -> PreparedCall:
+        error = self.session.error
+        if error is not None:
+            raise error
+        return self.session.prepare(target.interface, name, params)
 
     def _deadline_s(self, timeout_s: float | None) -> float:
         timeout_s = self.timeout_s if timeout_s is None else check_timeout(timeout_s)

@@ -1,5 +1,6 @@
 """A connection by the names of schemas, without I/O: calls, and the objects of both sides."""
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -44,6 +45,12 @@ from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
 # Makes the capability that users see of a reference and a schema's interface, if that is known.
 MakeCapability = Callable[[Reference, Any], AnyCapability]
+
+
+def capabilities_of(owner: Any, kind: type[AnyCapability]) -> MakeCapability:
+    """Return what makes the capabilities of a connection, without keeping that alive."""
+    reference = weakref.ref(owner)
+    return lambda capability, interface: kind(reference(), capability, interface)
 
 
 class PreparedCall(NamedTuple):

@@ -84,10 +84,16 @@ class World:
 
     def _is_settled(self) -> bool:
         return all(
-            thread in self._blocks and not self._wakes(thread) for thread in list(self._busy)
+            thread in self._blocks and not self._may_wake(thread) for thread in list(self._busy)
         )
 
     def _wakes(self, thread: int) -> bool:
+        # One at a time, in the order in which they began to wait: what they do next depends on it.
+        if any(each not in self._blocks for each in self._busy):
+            return False
+        return thread == next(filter(self._may_wake, self._blocks), None)
+
+    def _may_wake(self, thread: int) -> bool:
         block = self._blocks[thread]
         return bool(thread in self._interrupts or self.now_s >= block.end_s or block.is_over())
 

@@ -257,6 +257,8 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._engine.connections.discard(self)
         self._leave()
+        # It refers to this.
+        self._peer = None
         if self._stall_timer is not None:
             self._stall_timer.cancel()
         if self._linger is not None:
