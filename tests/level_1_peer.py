@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from capnp_rig.wire.encoding.pointers import detached
@@ -94,7 +94,7 @@ class Peer:
         )
         params = None if event.params is None else detached(event.params)
         try:
-            results = await getattr(target, method.name)(self, method.params.open(params))
+            results = await self.invoke(target, method.name, method.params.open(params))
         except (ValueError, CallError) as error:
             self.connection.send_exception(number, RemoteError(str(error)))
         except asyncio.CancelledError:
@@ -104,9 +104,13 @@ class Peer:
                 results(number)
             else:
                 body, capabilities = method.results.pack_with_capabilities(results)
-                self.connection.send_results(number, body, capabilities)
+                self.connection.send_results(number, body, taken(capabilities))
         del self.tasks[number]
         self.flush()
+
+    async def invoke(self, target: Any, name: str, params: Any) -> Any:
+        """Call a method of an object of ours."""
+        return await getattr(target, name)(self, params)
 
     def bootstrap(self, interface: Any) -> "Ref":
         return Ref(self, self.connection.bootstrap(), compile_interface(interface))
@@ -127,9 +131,8 @@ class Ref:
     def call(self, name: str, values: Mapping[str, Any] | None = None) -> "Promised":
         method = self.interface.methods[name]
         body, capabilities = method.params.pack_with_capabilities(values or {})
-        given = [each.capability if isinstance(each, Ref) else each for each in capabilities]
         number = self.peer.connection.call(
-            self.capability, method.interface_id, method.method_id, body, given
+            self.capability, method.interface_id, method.method_id, body, taken(capabilities)
         )
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.peer.futures[number] = future, method.results
@@ -154,6 +157,11 @@ class Promised:
         (slot,) = (field.slot for field in self.codec.fields if field.name == name)
         capability = self.peer.connection.pipeline(self.number, (slot,))
         return Ref(self.peer, capability, compile_interface(interface))
+
+
+def taken(capabilities: Sequence[Any]) -> list[Any]:
+    """Return the table of a message, of what it was written with."""
+    return [each.capability if isinstance(each, Ref) else each for each in capabilities]
 
 
 def ref(peer: Peer, capability: Capability | None, interface: Any) -> Ref:
