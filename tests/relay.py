@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 _PIECE_BYTES = 1400
@@ -14,11 +14,12 @@ class Relay:
     """Forwards every connection to `target`, each byte `latency_s` after it came.
 
     With `bytes_per_s` no faster than that. `held` stops all bytes until it is cleared; they are
-    not lost, as TCP would send them again.
+    not lost, as TCP would send them again. `held_up` stops those to the target only.
     """
 
     def __init__(self, target: tuple[str, int], latency_s: float, bytes_per_s: float) -> None:
         self.held = threading.Event()
+        self.held_up = threading.Event()
         self._target = target
         self._latency_s = latency_s
         self._bytes_per_s = bytes_per_s
@@ -29,8 +30,13 @@ class Relay:
         self._threads[0].start()
 
     @property
+    def port(self) -> int:
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"127.0.0.1:{self.port}"
 
     def close(self) -> None:
         self._over = True
@@ -52,12 +58,15 @@ class Relay:
                 near, _ = self._listener.accept()
                 far = socket.create_connection(self._target, 5)
                 self._sockets += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    thread = threading.Thread(target=self._forward, args=[source, sink])
+                up = (near, far, (self.held, self.held_up))
+                for way in (up, (far, near, (self.held,))):
+                    thread = threading.Thread(target=self._forward, args=way)
                     self._threads.append(thread)
                     thread.start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(
+        self, source: socket.socket, sink: socket.socket, held: Sequence[threading.Event]
+    ) -> None:
         """Read at once and write when it is time, so that latency delays and does not throttle."""
         waiting: deque[tuple[float, bytes]] = deque()
         source.settimeout(0.005)
@@ -69,7 +78,9 @@ class Relay:
                         data = source.recv(_PIECE_BYTES)
                         waiting.append((time.monotonic() + self._latency_s, data))
                         is_open = bool(data)
-                while waiting and waiting[0][0] <= time.monotonic() and not self.held.is_set():
+                while waiting and waiting[0][0] <= time.monotonic():
+                    if any(each.is_set() for each in held):
+                        break
                     self._write(sink, waiting.popleft()[1])
 
     def _write(self, sink: socket.socket, data: bytes) -> None:

@@ -35,10 +35,13 @@ interface World {
     # Returns at once, with a promise: of a new cell, once the gate is open, or of none if it has
     # no name.
 
-    open @11 () -> ();
-    # Opens the gate.
+    open @11 (delay :UInt32) -> ();
+    # Opens the gate, after so many ms.
 
-    call @12 (cell :Cell, times :UInt32) -> (total :UInt32);
+    laterBack @12 (cell :Cell) -> (cell :Cell);
+    # Returns at once, with a promise: of what it was given, once the gate is open.
+
+    call @13 (cell :Cell, times :UInt32) -> (total :UInt32);
     # Calls `add` so often.
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pycapnp_peer import run
+from relay import relay
 from scenarios import pycapnp_side, wire_side
 from scenarios.play import SCENARIOS, played
 
@@ -38,8 +39,10 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_the_same_is_seen(port: int, client: str, name: str) -> None:
-    async def work() -> str:
-        async with CLIENTS[client](port) as lobby:
-            return await played(name, lobby)
+    with relay("127.0.0.1", port) as link:
 
-    assert run(work) == SCENARIOS[name][1]
+        async def work() -> str:
+            async with CLIENTS[client](link.port) as lobby:
+                return await played(name, link, lobby)
+
+        assert run(work) == SCENARIOS[name][1]

@@ -8,8 +8,10 @@ more may be sent, `cast` and `close`.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
+from relay import Relay
 from scenarios.service import CALCULATOR, SCHEMA, ServiceError
 
 Results = Mapping[str, Any]
@@ -29,7 +31,8 @@ def reason_in(text: str) -> str:
 class Play:
     """One run of a scenario: the world it plays in, and what was seen."""
 
-    def __init__(self, lobby: Any, world: Any) -> None:
+    def __init__(self, link: Relay, lobby: Any, world: Any) -> None:
+        self.link = link
         self.lobby = lobby
         self.world = world
         self.seen: list[str] = []
@@ -69,10 +72,10 @@ def scenario(run: Scenario) -> Scenario:
     return run
 
 
-async def played(name: str, lobby: Any) -> str:
-    """Return what is seen in a scenario."""
+async def played(name: str, link: Relay, lobby: Any) -> str:
+    """Return what is seen in a scenario, of a lobby over a link."""
     run, _ = SCENARIOS[name]
-    play = Play(lobby, (await lobby.call("enter", {})).world)
+    play = Play(link, lobby, (await lobby.call("enter", {})).world)
     await run(play)
     return "\n".join(play.seen)
 
@@ -293,6 +296,9 @@ class Giver:
         self.may_give = asyncio.Event()
         self.closed = 0
 
+    async def allow(self) -> None:
+        self.may_give.set()
+
     async def give(self, _params: Any) -> Results:
         await self.may_give.wait()
         if self.cell is None:
@@ -306,9 +312,9 @@ class Giver:
 @scenario
 async def promises(play: Play) -> None:
     """of a cell of the server's
-    totals 0 1 3, then 6
+    totals 0 1 3 6
     of a cell of the client's
-    totals 0 1 3, then 6
+    totals 0 1 3 6
     of nothing
     fails: [nothing to give]
     fails: [nothing to give]
@@ -323,14 +329,14 @@ async def promises(play: Play) -> None:
         play.see("of", what)
         giver = Giver(cell)
         promised = (await play.world.call("later", {"giver": giver})).cell
-        await on_promise(play, promised, giver.may_give.set, is_broken=cell is None)
+        await on_promise(play, promised, giver.allow, is_broken=cell is None)
     play.see("it got", *mine.numbers)
 
 
 @scenario
 async def promises_there(play: Play) -> None:
     """of a cell
-    totals 0 1 3, then 6
+    totals 0 1 3 6
     of nothing
     fails: [no name]
     fails: [no name]
@@ -339,46 +345,55 @@ async def promises_there(play: Play) -> None:
         play.see("of", "a cell" if name else "nothing")
         world = (await play.lobby.call("enter", {})).world
         promised = (await world.call("laterHere", {"name": name})).cell
-        opened = []
-        await on_promise(
-            play, promised, lambda: opened.append(world.pipeline("open", {})), is_broken=not name
-        )
+        opening = partial(world.call, "open", {"delay": 0})
+        await on_promise(play, promised, opening, is_broken=not name)
 
 
 async def on_promise(
-    play: Play, promised: Any, resolve: Callable[[], None], *, is_broken: bool
+    play: Play, promised: Any, resolve: Callable[[], Awaitable[Any]], *, is_broken: bool
 ) -> None:
     """Call what a promise will be, before and after it is."""
     early = [promised.pipeline("add", {"number": number}) for number in range(3)]
-    resolve()
+    await resolve()
     if is_broken:
         await play.fails(early[0])
         await play.fails(promised.call("add", {"number": 3}))
         return
     totals = [(await each).total for each in early]
-    play.see(
-        "totals",
-        *totals[:2],
-        f"{totals[2]}, then",
-        (await promised.call("add", {"number": 3})).total,
-    )
+    totals.append((await promised.call("add", {"number": 3})).total)
+    play.see("totals", *totals)
 
 
 @scenario
 async def order(play: Play) -> None:
-    """it got 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19
-    total 190
+    """it got 0 1 2 3 4 5 6 7 8 9 10 11
+    total 66
     """
     mine = Cell()
-    again = play.world.pipeline("back", {"cell": mine}).cell
-    calls = []
-    for number in range(20):
-        # Some are on their way through the server when its answer shows the shorter one.
-        calls.append(again.pipeline("add", {"number": number}))
-        if number == 7:
-            opened = play.world.pipeline("open", {})
-        await play.breathe()
-    await opened
+    promised = play.world.pipeline("back", {"cell": mine})
+    await on_order(play, mine, promised.cell, promised)
+
+
+@scenario
+async def order_after_a_resolve(play: Play) -> None:
+    """it got 0 1 2 3 4 5 6 7 8 9 10 11
+    total 66
+    """
+    mine = Cell()
+    promised = (await play.world.call("laterBack", {"cell": mine})).cell
+    await on_order(play, mine, promised, asyncio.sleep(0.2))
+
+
+async def on_order(play: Play, mine: Cell, promised: Any, is_known: Awaitable[Any]) -> None:
+    """Call what will turn out to be here, while other calls are still on the longer way."""
+    calls = [promised.pipeline("add", {"number": number}) for number in range(4)]
+    await play.world.call("open", {"delay": 50})
+    play.link.held_up.set()
+    calls += [promised.pipeline("add", {"number": number}) for number in range(4, 8)]
+    await is_known
+    calls += [promised.pipeline("add", {"number": number}) for number in range(8, 12)]
+    await play.breathe()
+    play.link.held_up.clear()
     totals = [(await each).total for each in calls]
     play.see("it got", *mine.numbers)
     play.see("total", totals[-1])

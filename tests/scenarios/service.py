@@ -83,8 +83,15 @@ class World:
             raise ServiceError("[no name]")
         return Cell(self, name)
 
-    def open(self, _params: Any) -> None:
-        self.gate.set()
+    def laterBack(self, params: Any) -> Results:
+        return {"cell": self._wait_for(params.cell)}
+
+    async def _wait_for(self, cell: Any) -> Any:
+        await self.gate.wait()
+        return cell
+
+    def open(self, params: Any) -> None:
+        asyncio.get_running_loop().call_later(params.delay / 1000, self.gate.set)
 
     async def call(self, params: Any) -> Results:
         total = 0

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from level_1_peer import CallError, Peer, Ref
+from level_1_peer import CallError, Peer, Ref, taken
 from scenarios.play import Failure, reason_in
 from scenarios.service import SCHEMA, Lobby, ServiceError
 from scenarios.serving import serve
@@ -146,7 +146,8 @@ class ScenarioPeer(Peer):
 
         async def resolve() -> None:
             try:
-                promise.resolve(await work)
+                (target,) = taken([await work])
+                promise.resolve(target)
             except ServiceError as error:
                 promise.reject(RemoteError(str(error)))
             promise.release()
