@@ -3,6 +3,9 @@
 #
 # Everything happens in a world of its own, which keeps a journal of what its objects were asked.
 
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("scenarios");
+
 interface Lobby {
     enter @0 () -> (world :World);
 }
@@ -72,7 +75,7 @@ interface Calculator {
 
     evaluate @0 (expression :Expression) -> (value :Value);
     define @1 (params :UInt32, body :Expression) -> (function :Function);
-    operator @2 (operator :Operator) -> (function :Function);
+    operation @2 (operator :Operator) -> (function :Function);
 }
 
 # --- a file system ---

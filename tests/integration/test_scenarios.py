@@ -1,48 +1,59 @@
 """Each scenario between all pairs of a client and a server: the same is seen."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pycapnp_peer import run
 from relay import relay
-from scenarios import pycapnp_side, wire_side
+from scenarios import cpp, pycapnp_side, wire_side
 from scenarios.play import SCENARIOS, played
+from scenarios.serving import module, serving
 
-TESTS = Path(__file__).resolve().parents[1]
 CLIENTS = {"pycapnp": pycapnp_side.client, "wire": wire_side.client}
-
-
-@contextmanager
-def serving(module: str) -> Iterator[int]:
-    """Run a side as a server; yield its port."""
-    command = [sys.executable, "-m", f"scenarios.{module}"]
-    with subprocess.Popen(
-        command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.communicate(timeout=20)
 
 
 @pytest.fixture(scope="module", params=["pycapnp_side", "wire_side"])
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    with serving(request.param) as number:
+    with serving(module(request.param)) as number:
+        yield number
+
+
+@pytest.fixture(scope="session")
+def cpp_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    reason = cpp.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    return cpp.build(tmp_path_factory.mktemp("cpp"))
+
+
+@pytest.fixture(scope="module")
+def cpp_port(cpp_program: Path) -> Iterator[int]:
+    with serving([cpp_program]) as number:
         yield number
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_the_same_is_seen(port: int, client: str, name: str) -> None:
+    assert seen(port, client, name) == SCENARIOS[name][1]
+
+
+# Its build takes 6 s.
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_same_is_seen_of_cpp(cpp_port: int, client: str, name: str) -> None:
+    assert seen(cpp_port, client, name) == SCENARIOS[name][1]
+
+
+def seen(port: int, client: str, name: str) -> str:
+    """Return what a client sees in a scenario."""
     with relay("127.0.0.1", port) as link:
 
         async def work() -> str:
             async with CLIENTS[client](link.port) as lobby:
                 return await played(name, link, lobby)
 
-        assert run(work) == SCENARIOS[name][1]
+        transcript: str = run(work)
+        return transcript

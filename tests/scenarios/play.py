@@ -143,7 +143,7 @@ async def calculator(play: Play) -> None:
     # All of it is asked for before anything is answered, the functions too.
     calc = play.world.pipeline("calculator", {}).calculator
     add, multiply, divide = (
-        calc.pipeline("operator", {"operator": name}).function
+        calc.pipeline("operation", {"operator": name}).function
         for name in ("add", "multiply", "divide")
     )
 

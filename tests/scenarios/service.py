@@ -135,7 +135,7 @@ class Calculator:
     def define(self, params: Any) -> Results:
         return {"function": Function(self.world, params.params, copied(params.body))}
 
-    def operator(self, params: Any) -> Results:
+    def operation(self, params: Any) -> Results:
         return {"function": Operator(self.world, str(params.operator))}
 
 

@@ -1,0 +1,33 @@
+"""The C++ implementation as a side: `peer.cpp`, built where there is a compiler."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+_LIBRARIES = ["-lcapnp-rpc", "-lcapnp", "-lkj-async", "-lkj"]
+# Where Debian has the files that schemas import.
+_INCLUDE = Path("/usr/include")
+_BUILD_S = 300.0
+
+
+def missing() -> str | None:
+    """Return why `peer.cpp` cannot be built here, or None."""
+    for tool in ("capnp", "capnpc-c++", "g++"):
+        if shutil.which(tool) is None:
+            return f"{tool} is not installed"
+    if not (_INCLUDE / "capnp/rpc-twoparty.h").exists():
+        return "libcapnp-dev is not installed"
+    return None
+
+
+def build(folder: Path) -> Path:
+    """Build the program in a folder; return it."""
+    schema = shutil.copy(_HERE.parent / "data" / "scenarios.capnp", folder)
+    program = folder / "peer"
+    compile_schema = ["capnp", "compile", "-oc++", f"-I{_INCLUDE}", schema]
+    # Without optimization: building takes longer than all that it does.
+    compile_program = ["g++", "-std=c++17", "-w", "-I.", _HERE / "peer.cpp", "scenarios.capnp.c++"]
+    for command in (compile_schema, [*compile_program, "-o", program, *_LIBRARIES]):
+        subprocess.run(command, cwd=folder, check=True, timeout=_BUILD_S)
+    return program
