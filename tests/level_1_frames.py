@@ -36,12 +36,17 @@ def fill_answer(answer: Any, question_id: int, path: Sequence[int] = ()) -> None
 
 
 def call(
-    question_id: int, *, table: Sequence[Descriptor] = (), to: str = "caller", **where: Any
+    question_id: int,
+    *,
+    table: Sequence[Descriptor] = (),
+    to: str = "caller",
+    data: Sequence[int] = (),
+    **where: Any,
 ) -> bytes:
     build = call_builder(question_id, **where)
     setattr(build.call.sendResultsTo, to, None)
     fill_table(build.call.params, table)
-    return with_content(encoded(build), len(table))
+    return with_content(encoded(build), len(table), data)
 
 
 def results(
@@ -58,12 +63,13 @@ def results(
     return with_content(encoded(build), len(table))
 
 
-def with_content(frame: bytes, count: int) -> bytes:
+def with_content(frame: bytes, count: int, data: Sequence[int] = ()) -> bytes:
     """Let the first null pointer of the payload lead to a struct of so many capabilities.
 
-    pycapnp writes no capability pointer without a capability.
+    In front of them are the words of `data`. pycapnp writes no capability pointer without a
+    capability.
     """
-    if not count:
+    if not count and not data:
         return frame
     # The content's pointer is the word in front of that of the table, whose tag tells its elements.
     words = [int.from_bytes(frame[at : at + 8], "little") for at in range(8, len(frame), 8)]
@@ -74,8 +80,8 @@ def with_content(frame: bytes, count: int) -> bytes:
         if word & 3 == 1 and word >> 32 == 7 | count << 4 and words[at - 1] == 0
         if words[at + 1 + (word % 2**32 >> 2)] == tag
     )
-    words[table - 1] = len(words) - table << 2 | count << 48
-    words += [3 | index << 32 for index in range(count)]
+    words[table - 1] = len(words) - table << 2 | len(data) << 32 | count << 48
+    words += [*data, *(3 | index << 32 for index in range(count))]
     return b"".join(word.to_bytes(8, "little") for word in [len(words) << 32, *words])
 
 

@@ -17,8 +17,8 @@ from capnp_rig.wire.rpc.connection import (
     Failed,
     Released,
 )
-from capnp_rig.wire.rpc.interfaces import Interface, compile_interface
-from capnp_rig.wire.rpc.messages import RemoteError
+from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
+from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
 
 class CallError(Exception):
@@ -85,16 +85,23 @@ class Peer:
                     self.ended = event
 
     async def serve(self, event: Called) -> None:
-        target, number = event.target, event.question_id
-        interface = compile_interface(target.interface)
-        (method,) = (
-            method
-            for method in interface.methods.values()
-            if (method.interface_id, method.method_id) == (event.interface_id, event.method_id)
-        )
+        methods = compile_interface(event.target.interface).methods.values()
+        called = event.interface_id, event.method_id
+        for method in methods:
+            if (method.interface_id, method.method_id) == called:
+                await self.answer(event, method)
+                break
+        else:
+            error = RemoteError("there is no such method", ExceptionType.UNIMPLEMENTED)
+            self.connection.send_exception(event.question_id, error)
+        del self.tasks[event.question_id]
+        self.flush()
+
+    async def answer(self, event: Called, method: Method) -> None:
+        number = event.question_id
         params = None if event.params is None else detached(event.params)
         try:
-            results = await self.invoke(target, method.name, method.params.open(params))
+            results = await self.invoke(event.target, method.name, method.params.open(params))
         except (ValueError, CallError) as error:
             self.connection.send_exception(number, RemoteError(str(error)))
         except asyncio.CancelledError:
@@ -105,8 +112,6 @@ class Peer:
             else:
                 body, capabilities = method.results.pack_with_capabilities(results)
                 self.connection.send_results(number, body, taken(capabilities))
-        del self.tasks[number]
-        self.flush()
 
     async def invoke(self, target: Any, name: str, params: Any) -> Any:
         """Call a method of an object of ours."""
