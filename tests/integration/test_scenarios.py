@@ -39,12 +39,26 @@ def test_the_same_is_seen(port: int, client: str, name: str) -> None:
     assert seen(port, client, name) == SCENARIOS[name][1]
 
 
-# Its build takes 6 s.
+# The build of C++ takes 13 s.
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_the_same_is_seen_of_cpp(cpp_port: int, client: str, name: str) -> None:
     assert seen(cpp_port, client, name) == SCENARIOS[name][1]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_cpp_sees_the_same(port: int, cpp_program: Path, name: str) -> None:
+    with relay("127.0.0.1", port) as link:
+        assert cpp.played(cpp_program, name, link) == SCENARIOS[name][1]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_cpp_sees_the_same_of_itself(cpp_port: int, cpp_program: Path, name: str) -> None:
+    with relay("127.0.0.1", cpp_port) as link:
+        assert cpp.played(cpp_program, name, link) == SCENARIOS[name][1]
 
 
 def seen(port: int, client: str, name: str) -> str:

@@ -1,14 +1,18 @@
-"""The C++ implementation as a side: `peer.cpp`, built where there is a compiler."""
+"""The C++ implementation as both sides: `peer.cpp`, built where there is a compiler."""
 
 import shutil
 import subprocess
+import threading
 from pathlib import Path
+
+from relay import Relay
 
 _HERE = Path(__file__).resolve().parent
 _LIBRARIES = ["-lcapnp-rpc", "-lcapnp", "-lkj-async", "-lkj"]
 # Where Debian has the files that schemas import.
 _INCLUDE = Path("/usr/include")
 _BUILD_S = 300.0
+_PLAY_S = 20.0
 
 
 def missing() -> str | None:
@@ -31,3 +35,24 @@ def build(folder: Path) -> Path:
     for command in (compile_schema, [*compile_program, "-o", program, *_LIBRARIES]):
         subprocess.run(command, cwd=folder, check=True, timeout=_BUILD_S)
     return program
+
+
+def played(program: Path, name: str, link: Relay) -> str:
+    """Return what the program sees in a scenario, as a client over a link."""
+    lines = []
+    with subprocess.Popen(
+        [program, str(link.port), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        timer = threading.Timer(_PLAY_S, process.kill)
+        timer.start()
+        for line in process.stdout:
+            if line.startswith("!"):
+                (link.held_up.set if line == "!hold\n" else link.held_up.clear)()
+                process.stdin.write("\n")
+                process.stdin.flush()
+            else:
+                lines.append(line)
+        timer.cancel()
+    return "".join(lines).removesuffix("\n")
