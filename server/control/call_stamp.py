@@ -72,6 +72,8 @@ def stamped(work: Coroutine[Any, Any, Any], stamp: Stamp, mark: int) -> Generato
             return end.value
         finally:
             stamp[MARK] = 0
+            # Its traceback holds this frame.
+            argument = None
         try:
             argument = yield waited_for
             resume = work.send

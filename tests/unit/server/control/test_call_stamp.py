@@ -1,7 +1,9 @@
 import asyncio
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -146,3 +148,32 @@ def test_a_method_that_is_thrown_away_is_closed() -> None:
     steps.close()
     assert work.cr_frame is None
     assert stamp[MARK] == 0
+
+
+class Held:
+    """What a method has when it is cancelled."""
+
+
+def test_what_a_cancelled_method_had_is_freed_without_the_collector() -> None:
+    stamp = [0]
+
+    async def wait(held: Held) -> None:
+        await asyncio.sleep(60)
+        del held
+
+    async def body() -> None:
+        held = Held()
+        freed = weakref.ref(held)
+        task = asyncio.ensure_future(stamped(wait(held), stamp, mark_of(9, 4)))
+        del held
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        del task
+        assert freed() is None
+
+    gc.disable()
+    try:
+        asyncio.run(body())
+    finally:
+        gc.enable()
