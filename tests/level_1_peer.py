@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from capnp_rig.wire.encoding.pointers import detached
@@ -17,8 +17,8 @@ from capnp_rig.wire.rpc.connection import (
     Failed,
     Released,
 )
-from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
-from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
+from capnp_rig.wire.rpc.interfaces import Interface, compile_interface
+from capnp_rig.wire.rpc.messages import RemoteError
 
 
 class CallError(Exception):
@@ -85,23 +85,16 @@ class Peer:
                     self.ended = event
 
     async def serve(self, event: Called) -> None:
-        methods = compile_interface(event.target.interface).methods.values()
-        called = event.interface_id, event.method_id
-        for method in methods:
-            if (method.interface_id, method.method_id) == called:
-                await self.answer(event, method)
-                break
-        else:
-            error = RemoteError("there is no such method", ExceptionType.UNIMPLEMENTED)
-            self.connection.send_exception(event.question_id, error)
-        del self.tasks[event.question_id]
-        self.flush()
-
-    async def answer(self, event: Called, method: Method) -> None:
-        number = event.question_id
+        target, number = event.target, event.question_id
+        interface = compile_interface(target.interface)
+        (method,) = (
+            method
+            for method in interface.methods.values()
+            if (method.interface_id, method.method_id) == (event.interface_id, event.method_id)
+        )
         params = None if event.params is None else detached(event.params)
         try:
-            results = await self.invoke(event.target, method.name, method.params.open(params))
+            results = await getattr(target, method.name)(self, method.params.open(params))
         except (ValueError, CallError) as error:
             self.connection.send_exception(number, RemoteError(str(error)))
         except asyncio.CancelledError:
@@ -111,11 +104,9 @@ class Peer:
                 results(number)
             else:
                 body, capabilities = method.results.pack_with_capabilities(results)
-                self.connection.send_results(number, body, taken(capabilities))
-
-    async def invoke(self, target: Any, name: str, params: Any) -> Any:
-        """Call a method of an object of ours."""
-        return await getattr(target, name)(self, params)
+                self.connection.send_results(number, body, capabilities)
+        del self.tasks[number]
+        self.flush()
 
     def bootstrap(self, interface: Any) -> "Ref":
         return Ref(self, self.connection.bootstrap(), compile_interface(interface))
@@ -136,8 +127,9 @@ class Ref:
     def call(self, name: str, values: Mapping[str, Any] | None = None) -> "Promised":
         method = self.interface.methods[name]
         body, capabilities = method.params.pack_with_capabilities(values or {})
+        given = [each.capability if isinstance(each, Ref) else each for each in capabilities]
         number = self.peer.connection.call(
-            self.capability, method.interface_id, method.method_id, body, taken(capabilities)
+            self.capability, method.interface_id, method.method_id, body, given
         )
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.peer.futures[number] = future, method.results
@@ -162,11 +154,6 @@ class Promised:
         (slot,) = (field.slot for field in self.codec.fields if field.name == name)
         capability = self.peer.connection.pipeline(self.number, (slot,))
         return Ref(self.peer, capability, compile_interface(interface))
-
-
-def taken(capabilities: Sequence[Any]) -> list[Any]:
-    """Return the table of a message, of what it was written with."""
-    return [each.capability if isinstance(each, Ref) else each for each in capabilities]
 
 
 def ref(peer: Peer, capability: Capability | None, interface: Any) -> Ref:

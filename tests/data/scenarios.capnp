@@ -34,15 +34,14 @@ interface World {
     later @9 (giver :Giver) -> (cell :Cell);
     # Returns at once, with a promise: of what the giver gives.
 
-    laterHere @10 (name :Text) -> (cell :Cell);
-    # Returns at once, with a promise: of a new cell, once the gate is open, or of none if it has
-    # no name.
+    giver @10 (name :Text) -> (giver :Giver);
+    # Gives a new cell once the gate is open, or fails if it has no name.
 
     open @11 (delay :UInt32) -> ();
     # Opens the gate, after so many ms.
 
-    laterBack @12 (cell :Cell) -> (cell :Cell);
-    # Returns at once, with a promise: of what it was given, once the gate is open.
+    giverOf @12 (cell :Cell) -> (giver :Giver);
+    # Gives this cell once the gate is open.
 
     call @13 (cell :Cell, times :UInt32) -> (total :UInt32);
     # Calls `add` so often.

@@ -5,15 +5,15 @@ Frames are written and read by pycapnp; both engines serve the scenarios' object
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from deadline import eventually
 from level_1_frames import Descriptor, call, fill_table, message, resolve, with_content
 from raw_peer import RPC, RawPeer, Reply, call_builder, encoded, finish, raw_peer, release
+from running_server import Running
 from scenarios.service import SCHEMA
-from scenarios.serving import module, serving
+from scenarios.serving import serving
 
 ANSWERS = {"results", "capability", "exception", "canceled"}
 # Kinds of descriptors that give the server a reference.
@@ -23,13 +23,13 @@ OURS, OTHER, THIRD = 50, 51, 52
 
 
 @pytest.fixture(scope="module", params=["wire", "pycapnp"])
-def lobby(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with serving(module(f"{request.param}_side")) as port:
-        yield SimpleNamespace(host="127.0.0.1", port=port)
+def lobby(request: pytest.FixtureRequest) -> Iterator[Running]:
+    with serving(request.param) as server:
+        yield server
 
 
 @pytest.fixture
-def world(lobby: Any) -> Iterator["World"]:
+def world(lobby: Running) -> Iterator["World"]:
     with raw_peer(lobby) as peer:
         yield World(peer)
     # Another connection is served.

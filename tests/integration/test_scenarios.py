@@ -6,17 +6,21 @@ from pathlib import Path
 import pytest
 from pycapnp_peer import run
 from relay import relay
-from scenarios import cpp, pycapnp_side, wire_side
+from scenarios import cpp, pycapnp_side, rig_side
 from scenarios.play import SCENARIOS, played
-from scenarios.serving import module, serving
+from scenarios.serving import serving, serving_cpp
 
-CLIENTS = {"pycapnp": pycapnp_side.client, "wire": wire_side.client}
+CLIENTS = {
+    "pycapnp": pycapnp_side.client,
+    "AsyncClient": rig_side.async_client,
+    "Client": rig_side.blocking_client,
+}
 
 
-@pytest.fixture(scope="module", params=["pycapnp_side", "wire_side"])
-def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    with serving(module(request.param)) as number:
-        yield number
+@pytest.fixture(scope="module", params=["wire", "pycapnp"])
+def port(request: pytest.FixtureRequest) -> Iterator[int | None]:
+    with serving(request.param) as server:
+        yield server.port
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +33,7 @@ def cpp_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cpp_port(cpp_program: Path) -> Iterator[int]:
-    with serving([cpp_program]) as number:
+    with serving_cpp(cpp_program) as number:
         yield number
 
 

@@ -109,6 +109,23 @@ private:
   uint32_t next = 0, total = 0;
 };
 
+class GiverImpl final: public Giver::Server {
+public:
+  GiverImpl(kj::Promise<void> mayGive, kj::Maybe<Cell::Client> cell)
+      : mayGive(mayGive.fork()), cell(kj::mv(cell)) {}
+
+  kj::Promise<void> give(GiveContext context) override {
+    return mayGive.addBranch().then([this, context]() mutable {
+      KJ_IF_MAYBE(known, cell) context.getResults().setCell(*known);
+      else fail("[nothing to give]");
+    });
+  }
+
+private:
+  kj::ForkedPromise<void> mayGive;
+  kj::Maybe<Cell::Client> cell;
+};
+
 // --- a calculator ---
 
 using Values = std::vector<double>;
@@ -495,21 +512,17 @@ public:
     return kj::READY_NOW;
   }
 
-  kj::Promise<void> laterHere(LaterHereContext context) override {
+  kj::Promise<void> giver(GiverContext context) override {
+    kj::Maybe<Cell::Client> cell;
     std::string name = context.getParams().getName();
-    kj::Promise<Cell::Client> made = state->gate.addBranch().then(
-        [name, state = kj::addRef(*state)]() mutable -> Cell::Client {
-          if (name.empty()) fail("[no name]");
-          return kj::heap<CellImpl>(*state, name);
-        });
-    context.getResults().setCell(kj::mv(made));
+    if (!name.empty()) cell = Cell::Client(kj::heap<CellImpl>(*state, name));
+    context.getResults().setGiver(kj::heap<GiverImpl>(state->gate.addBranch(), kj::mv(cell)));
     return kj::READY_NOW;
   }
 
-  kj::Promise<void> laterBack(LaterBackContext context) override {
-    kj::Promise<Cell::Client> known = state->gate.addBranch().then(
-        [cell = context.getParams().getCell()]() mutable { return kj::mv(cell); });
-    context.getResults().setCell(kj::mv(known));
+  kj::Promise<void> giverOf(GiverOfContext context) override {
+    kj::Maybe<Cell::Client> cell = context.getParams().getCell();
+    context.getResults().setGiver(kj::heap<GiverImpl>(state->gate.addBranch(), kj::mv(cell)));
     return kj::READY_NOW;
   }
 
@@ -596,23 +609,6 @@ public:
 
 private:
   kj::Own<Numbers> numbers;
-};
-
-class GiverImpl final: public Giver::Server {
-public:
-  GiverImpl(kj::Promise<void> mayGive, kj::Maybe<Cell::Client> cell)
-      : mayGive(mayGive.fork()), cell(kj::mv(cell)) {}
-
-  kj::Promise<void> give(GiveContext context) override {
-    return mayGive.addBranch().then([this, context]() mutable {
-      KJ_IF_MAYBE(known, cell) context.getResults().setCell(*known);
-      else fail("[nothing to give]");
-    });
-  }
-
-private:
-  kj::ForkedPromise<void> mayGive;
-  kj::Maybe<Cell::Client> cell;
 };
 
 using Added = capnp::RemotePromise<Cell::AddResults>;
@@ -897,6 +893,12 @@ private:
     return wait(request.send()).getCell();
   }
 
+  Cell::Client later(World::Client& where, Giver::Client giver) {
+    auto request = where.laterRequest();
+    request.setGiver(giver);
+    return wait(request.send()).getCell();
+  }
+
   Added add(Cell::Client& cell, uint32_t number) {
     auto request = cell.addRequest();
     request.setNumber(number);
@@ -934,9 +936,8 @@ private:
       see(each.first);
       auto allow = kj::newPromiseAndFulfiller<void>();
       bool isBroken = each.second == nullptr;
-      auto request = world.laterRequest();
-      request.setGiver(kj::heap<GiverImpl>(kj::mv(allow.promise), kj::mv(each.second)));
-      auto promised = wait(request.send()).getCell();
+      auto promised =
+          later(world, kj::heap<GiverImpl>(kj::mv(allow.promise), kj::mv(each.second)));
       onPromise(promised, isBroken, [&]() { allow.fulfiller->fulfill(); });
     }
     see(numbers->shown());
@@ -946,9 +947,9 @@ private:
     for (auto name: {"new", ""}) {
       see(*name ? "of a cell" : "of nothing");
       auto other = enter();
-      auto request = other.laterHereRequest();
+      auto request = other.giverRequest();
       request.setName(name);
-      auto promised = wait(request.send()).getCell();
+      auto promised = later(other, wait(request.send()).getGiver());
       onPromise(promised, !*name, [&]() { wait(open(other, 0)); });
     }
   }
@@ -981,9 +982,9 @@ private:
 
   void orderAfterAResolve() {
     auto numbers = kj::refcounted<Numbers>();
-    auto request = world.laterBackRequest();
+    auto request = world.giverOfRequest();
     request.setCell(kj::heap<OwnCell>(*numbers));
-    auto promised = wait(request.send()).getCell();
+    auto promised = later(world, wait(request.send()).getGiver());
     onOrder(promised, *numbers, [&]() { sleep(200); });
   }
 

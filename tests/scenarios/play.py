@@ -1,14 +1,14 @@
 """The scenarios: what a client does and sees, once for all clients, with what is to be seen.
 
 A client's capability has `call(name, values)`, to be awaited for the results, `pipeline(name,
-values)`, which may be awaited too and has what the results will have, `stream`, which waits until
-more may be sent, `cast` and `close`.
+values)`, which may be awaited too and has what the results will have, `cast` and `close`. Calls of
+streaming methods by `stream` are not waited for, but until more may be sent.
 """
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from contextlib import suppress
 from typing import Any
 
 from relay import Relay
@@ -16,10 +16,6 @@ from scenarios.service import CALCULATOR, SCHEMA, ServiceError
 
 Results = Mapping[str, Any]
 _REASON = re.compile(r"\[[^\]]*\]")
-
-
-class Failure(Exception):
-    """What the other side answered: what is in brackets."""
 
 
 def reason_in(text: str) -> str:
@@ -32,6 +28,7 @@ class Play:
     """One run of a scenario: the world it plays in, and what was seen."""
 
     def __init__(self, link: Relay, lobby: Any, world: Any) -> None:
+        self.is_blocking = getattr(lobby, "is_blocking", False)
         self.link = link
         self.lobby = lobby
         self.world = world
@@ -46,8 +43,8 @@ class Play:
         """See how a call fails."""
         try:
             results = await call
-        except Failure as failure:
-            self.see("fails:", failure)
+        except Exception as error:
+            self.see("fails:", reason_in(str(error)))
         else:
             self.see("results instead of a failure:", results)
 
@@ -254,16 +251,22 @@ async def upload(play: Play) -> None:
     """
     sink = play.world.pipeline("upload", {"name": "whole"}).sink
     for number in range(1, 31):
-        await sink.stream("write", {"chunk": bytes([number]) * 1000})
+        await stream(sink, "write", {"chunk": bytes([number]) * 1000})
     results = await sink.call("end", {})
     play.see(results.bytes, "bytes, sum", results.sum)
     await play.journal()
     sink = play.world.pipeline("upload", {"name": "broken"}).sink
     for chunk in (b"a", b"", b"b"):
-        await sink.stream("write", {"chunk": chunk})
+        with suppress(Exception):
+            await stream(sink, "write", {"chunk": chunk})
     # What comes after a failed write is not done.
     await play.fails(sink.call("end", {}))
     await play.journal()
+
+
+async def stream(capability: Any, name: str, values: Results) -> None:
+    """Call a streaming method, in the way of a client's own if it has one."""
+    await getattr(capability, "stream", capability.call)(name, values)
 
 
 # --- promises ---
@@ -294,10 +297,6 @@ class Giver:
     def __init__(self, cell: Any) -> None:
         self.cell = cell
         self.may_give = asyncio.Event()
-        self.closed = 0
-
-    async def allow(self) -> None:
-        self.may_give.set()
 
     async def give(self, _params: Any) -> Results:
         await self.may_give.wait()
@@ -305,8 +304,14 @@ class Giver:
             raise ServiceError("[nothing to give]")
         return {"cell": self.cell}
 
-    def close(self) -> None:
-        self.closed += 1
+
+class GiverAtOnce(Giver):
+    """Gives a cell when it is asked, which is when a blocking client waits."""
+
+    def give(self, _params: Any) -> Results:  # type: ignore[override]
+        if self.cell is None:
+            raise ServiceError("[nothing to give]")
+        return {"cell": getattr(self.cell, "thing", self.cell)}
 
 
 @scenario
@@ -327,9 +332,9 @@ async def promises(play: Play) -> None:
         ("nothing", None),
     ):
         play.see("of", what)
-        giver = Giver(cell)
+        giver = (GiverAtOnce if play.is_blocking else Giver)(cell)
         promised = (await play.world.call("later", {"giver": giver})).cell
-        await on_promise(play, promised, giver.allow, is_broken=cell is None)
+        await on_promise(play, promised, giver.may_give.set, is_broken=cell is None)
     play.see("it got", *mine.numbers)
 
 
@@ -338,23 +343,30 @@ async def promises_there(play: Play) -> None:
     """of a cell
     totals 0 1 3 6
     of nothing
-    fails: [no name]
-    fails: [no name]
+    fails: [nothing to give]
+    fails: [nothing to give]
     """
     for name in ("new", ""):
         play.see("of", "a cell" if name else "nothing")
         world = (await play.lobby.call("enter", {})).world
-        promised = (await world.call("laterHere", {"name": name})).cell
-        opening = partial(world.call, "open", {"delay": 0})
-        await on_promise(play, promised, opening, is_broken=not name)
+        giver = (await world.call("giver", {"name": name})).giver
+        # It comes back to where it is from, so the promise is the server's own.
+        promised = (await world.call("later", {"giver": giver})).cell
+        opening: list[Any] = []
+        await on_promise(
+            play,
+            promised,
+            lambda: opening.append(world.pipeline("open", {"delay": 0})),
+            is_broken=not name,
+        )
 
 
 async def on_promise(
-    play: Play, promised: Any, resolve: Callable[[], Awaitable[Any]], *, is_broken: bool
+    play: Play, promised: Any, resolve: Callable[[], Any], *, is_broken: bool
 ) -> None:
     """Call what a promise will be, before and after it is."""
     early = [promised.pipeline("add", {"number": number}) for number in range(3)]
-    await resolve()
+    resolve()
     if is_broken:
         await play.fails(early[0])
         await play.fails(promised.call("add", {"number": 3}))
@@ -380,7 +392,8 @@ async def order_after_a_resolve(play: Play) -> None:
     total 66
     """
     mine = Cell()
-    promised = (await play.world.call("laterBack", {"cell": mine})).cell
+    giver = (await play.world.call("giverOf", {"cell": mine})).giver
+    promised = (await play.world.call("later", {"giver": giver})).cell
     await on_order(play, mine, promised, asyncio.sleep(0.2))
 
 

@@ -1,11 +1,6 @@
-"""pycapnp as client and as server: C++ does the calls, here is how names become its calls.
-
-As a command it serves `scenarios.service:Lobby`: ``python -m scenarios.pycapnp_side`` in ``tests``
-prints its port, and ends with its standard input.
-"""
+"""pycapnp as client and as server: C++ does the calls, here is how names become its calls."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,9 +8,7 @@ from weakref import WeakValueDictionary
 
 import capnp
 from pycapnp_peer import connected
-from scenarios.play import Failure, reason_in
 from scenarios.service import SCHEMA, Lobby
-from scenarios.serving import serve
 
 # One server for each object, so that it is closed with the last reference to any of its clients.
 _servers: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -66,10 +59,7 @@ class Promised:
         return self._results().__await__()
 
     async def _results(self) -> "View":
-        try:
-            return View(await self._promise)
-        except capnp.KjException as error:
-            raise Failure(reason_in(str(error))) from error
+        return View(await self._promise)
 
 
 class View:
@@ -108,22 +98,7 @@ def written(value: Any) -> Any:
         return [written(each) for each in value]
     if isinstance(value, Capability):
         return value.client
-    if asyncio.iscoroutine(value):
-        later = SCHEMA.Giver._new_client(Server.of(_Later(value)))
-        return later.give().cell
     return Server.of(value) if hasattr(value, "interface") else value
-
-
-class _Later:
-    """Gives what is not known yet: the one way to a promise from Python."""
-
-    interface = SCHEMA.Giver
-
-    def __init__(self, work: Any) -> None:
-        self._work = work
-
-    async def give(self, _params: Any) -> Mapping[str, Any]:
-        return {"cell": await self._work}
 
 
 def _is_client(value: Any) -> bool:
@@ -161,22 +136,17 @@ class Server:
             self.target.close()
 
 
+class LobbyOfPycapnp:
+    """The lobby for the server's pycapnp engine, whose services get and return pycapnp's own."""
+
+    interface = SCHEMA.Lobby
+
+    def enter(self, params: Any) -> Any:
+        return written(Lobby().enter(View(params)))
+
+
 @asynccontextmanager
 async def client(port: int) -> AsyncIterator[Capability]:
     """Connect, within a KJ loop."""
     async with connected(port, interface=SCHEMA.Lobby) as lobby:
         yield Capability(lobby)
-
-
-async def _connected(accepted: socket.socket) -> None:
-    stream = await capnp.AsyncIoStream.create_connection(sock=accepted)
-    await capnp.TwoPartyServer(stream, bootstrap=Server.of(Lobby())).on_disconnect()
-
-
-async def _serve() -> None:
-    async with capnp.kj_loop():
-        await serve(_connected)
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve())

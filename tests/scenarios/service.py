@@ -6,12 +6,12 @@ brackets, so that they are told from what an implementation writes around them.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any
 
 from capnp_rig.schema import load_schema
-from capnp_rig.server.service import ServiceError
+from capnp_rig.server import ServiceError
 
 SCHEMA = load_schema(Path(__file__).resolve().parents[1] / "data" / "scenarios.capnp")
 CALCULATOR = SCHEMA.Calculator
@@ -74,21 +74,11 @@ class World:
     def later(self, params: Any) -> Results:
         return {"cell": params.giver.pipeline("give", {}).cell}
 
-    def laterHere(self, params: Any) -> Results:
-        return {"cell": self._make_later(params.name)}
+    def giver(self, params: Any) -> Results:
+        return {"giver": Giver(self, Cell(self, params.name) if params.name else None)}
 
-    async def _make_later(self, name: str) -> "Cell":
-        await self.gate.wait()
-        if not name:
-            raise ServiceError("[no name]")
-        return Cell(self, name)
-
-    def laterBack(self, params: Any) -> Results:
-        return {"cell": self._wait_for(params.cell)}
-
-    async def _wait_for(self, cell: Any) -> Any:
-        await self.gate.wait()
-        return cell
+    def giverOf(self, params: Any) -> Results:
+        return {"giver": Giver(self, params.cell)}
 
     def open(self, params: Any) -> None:
         asyncio.get_running_loop().call_later(params.delay / 1000, self.gate.set)
@@ -157,13 +147,22 @@ async def evaluate(expression: Expression, values: tuple[float, ...]) -> float:
         case "literal", number:
             return float(number)
         case "value", value:
-            return float((await value.call("read", {})).number)
+            return float((await passed_on(value.call("read", {}))).number)
         case "parameter", index:
             return values[index]
         case _, function, params:
             numbers = [await evaluate(each, values) for each in params]
-            return float((await function.call("call", {"params": numbers})).number)
+            called = function.call("call", {"params": numbers})
+            return float((await passed_on(called)).number)
     raise AssertionError(expression)
+
+
+async def passed_on(call: Awaitable[Any]) -> Any:
+    """Return what a call returns; what it fails with is for our caller as well."""
+    try:
+        return await call
+    except Exception as error:
+        raise ServiceError(str(error)) from error
 
 
 class Value:
@@ -367,3 +366,19 @@ class Cell(Counted):
         self.next += 1
         self.total += params.number
         return {"total": self.total}
+
+
+class Giver:
+    """Gives a cell once the gate of its world is open."""
+
+    interface = SCHEMA.Giver
+
+    def __init__(self, world: World, cell: Any) -> None:
+        self.world = world
+        self.cell = cell
+
+    async def give(self, _params: Any) -> Results:
+        await self.world.gate.wait()
+        if self.cell is None:
+            raise ServiceError("[nothing to give]")
+        return {"cell": self.cell}
