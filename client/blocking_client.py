@@ -583,6 +583,8 @@ class Client:
         self._unfinished = False
 
     def _receive(self) -> None:
+        # It may be called, and given back, in what comes now.
+        serves = self._session.serves
         try:
             data = self._socket.receive(_RECEIVE_BYTES)
         except Disconnected as error:
@@ -596,7 +598,7 @@ class Client:
             # The server may have to be told why.
             self._send()
             self._fail_all()
-        elif self._session.serves:
+        elif serves:
             # What callbacks have answered.
             self._send()
 

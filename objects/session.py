@@ -297,8 +297,8 @@ class Session:
 
     @property
     def serves(self) -> bool:
-        """Whether the peer may have an object of ours."""
-        return bool(self._served)
+        """Whether the peer may call something of ours: an object, or what is only a promise."""
+        return self.wire.has_exports
 
     def refuse(self, called: Called) -> None:
         """Answer a call of a method that there is not."""

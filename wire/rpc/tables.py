@@ -95,6 +95,11 @@ class Tables(Stream):
         """
         return bool(self._ready)
 
+    @property
+    def has_exports(self) -> bool:
+        """Whether the peer may call something of ours, the bootstrap interface aside."""
+        return bool(self._exports)
+
     # --- holders
 
     def hold(self, node: Node) -> Node:
