@@ -12,7 +12,8 @@ from capnp_rig.objects.serving import Serving
 from capnp_rig.objects.session import PreparedCall, Session, capabilities_of
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
 from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, check_timeout
-from capnp_rig.wire.rpc.connection import Connection, Event
+from capnp_rig.wire.encoding.pointers import detached
+from capnp_rig.wire.rpc.connection import Answered, Connection, Event
 
 
 class Peer:
@@ -35,6 +36,9 @@ class Peer:
 
     def take(self, event: Event) -> None:
         """Take an event that is no call of ours."""
+        if isinstance(event, Answered) and event.content is not None:
+            # It is read when the receive buffer has been given back.
+            event.content = detached(event.content)
         outcome = self.session.take(event)
         if outcome is not None:
             self._caller.take(outcome)
