@@ -17,10 +17,9 @@ from capnp_rig.objects.errors import (
     ClientError,
     DeadlineExceeded,
     Disconnected,
-    UsageError,
     fresh,
 )
-from capnp_rig.objects.pipelines import Path, PipelinedResults
+from capnp_rig.objects.pipelines import Names, Path, PipelinedResults, capability_in
 from capnp_rig.objects.serving import Serving
 from capnp_rig.objects.session import PreparedCall, Session, capabilities_of
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES, StreamWindow
@@ -319,12 +318,16 @@ class Client:
                 raise fresh(pending.error)
             return pending.results
 
-        def promised(path: Path, interface: Any) -> AnyCapability:
+        def to_come(path: Path, interface: Any) -> AnyCapability | None:
             question_id = pending.question_id
             if pending.done or question_id is None:
-                raise UsageError("the results are here: take the capability from them")
-            pipeline = self._session.pipeline
-            return self._in_turn(deadline_s, pipeline, question_id, path, interface)
+                return None
+            return self._session.pipeline(question_id, path, interface)
+
+        def promised(names: Names, path: Path, interface: Any) -> AnyCapability | None:
+            # In one turn: another thread may be taking the answer.
+            capability = self._in_turn(deadline_s, to_come, path, interface)
+            return capability or capability_in(wait(), names)
 
         return Pipeline(wait, promised, prepared.method.results)
 

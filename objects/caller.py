@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from capnp_rig.objects.capabilities import AnyCapability, CapabilityOwner, Params
 from capnp_rig.objects.errors import DeadlineExceeded
-from capnp_rig.objects.pipelines import PipelinedResults
+from capnp_rig.objects.pipelines import Names, Path, PipelinedResults, capability_in
 from capnp_rig.objects.session import Outcome, PreparedCall, Session
 from capnp_rig.objects.streams import StreamWindow
 from capnp_rig.wire.rpc.capabilities import Capability as Reference
@@ -131,11 +131,14 @@ class Caller:
                 self._give_up(question_id, future)
                 raise
 
-        return AsyncPipeline(
-            wait,
-            lambda path, interface: self._session.pipeline(question_id, path, interface),
-            prepared.method.results,
-        )
+        def promised(names: Names, path: Path, interface: Any) -> AnyCapability | None:
+            # The id is another call's by then.
+            if future.done():
+                capability: AnyCapability | None = capability_in(future.result(), names)
+                return capability
+            return self._session.pipeline(question_id, path, interface)
+
+        return AsyncPipeline(wait, promised, prepared.method.results)
 
     async def stream(
         self,

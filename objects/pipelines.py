@@ -7,30 +7,40 @@ from capnp_rig.objects.capabilities import AnyCapability
 from capnp_rig.wire.encoding.capability_fields import CapabilityType
 from capnp_rig.wire.encoding.field_types import Codec, Field, name_of
 
+Names = tuple[str, ...]
 Path = tuple[int, ...]
-# Returns the capability to which a path will lead, of an interface.
-Promised = Callable[[Path, Any], AnyCapability]
+# Returns the capability to which a path will lead, of an interface; or that in the results, where
+# fields of those names lead, if these are here.
+Promised = Callable[[Names, Path, Any], AnyCapability | None]
 
 
 class PipelinedFields:
-    """The fields of a struct to come: structs and groups in it, and capabilities, for calls."""
+    """The fields of a struct to come: structs and groups in it, and capabilities, for calls.
 
-    __slots__ = ("_codec", "_path", "_promised")
+    Once the results are here, the capabilities are those in them, None where one is null.
+    """
 
-    def __init__(self, promised: Promised, codec: Codec, path: Path = ()) -> None:
+    __slots__ = ("_codec", "_names", "_path", "_promised")
+
+    def __init__(
+        self, promised: Promised, codec: Codec, names: Names = (), path: Path = ()
+    ) -> None:
         self._promised = promised
         self._codec = codec
+        self._names = names
         self._path = path
 
     def __getattr__(self, name: str) -> Any:
         field = _field(self._codec, name)
+        names = (*self._names, name)
         path = self._path if field.slot is None else (*self._path, field.slot)
         if field.codecs:
             # A struct or a group.
-            return PipelinedFields(self._promised, field.codecs[0], path)
-        type_ = field.pointer_type
+            return PipelinedFields(self._promised, field.codecs[0], names, path)
+        kind = field.pointer_type
         # An AnyPointer is taken for a capability, of no known interface.
-        return self._promised(path, type_.interface if isinstance(type_, CapabilityType) else None)
+        interface = kind.interface if isinstance(kind, CapabilityType) else None
+        return self._promised(names, path, interface)
 
     def __repr__(self) -> str:
         return f"<{name_of(self._codec.schema)} to come>"
@@ -62,3 +72,10 @@ def _field(codec: Codec, name: str) -> Field:
             f"{where}.{name} is of type {type_.which}: nothing in it can be called"
         )
     return field
+
+
+def capability_in(results: Any, names: Names) -> Any:
+    """Return what fields lead to in results that are here."""
+    for name in names:
+        results = getattr(results, name)
+    return results

@@ -43,6 +43,23 @@ def test_the_same_is_seen(port: int, client: str, name: str) -> None:
     assert seen(port, client, name) == SCENARIOS[name][1]
 
 
+@pytest.mark.parametrize("client", ["AsyncClient", "Client"])
+def test_a_pipeline_is_used_after_its_answer(port: int, client: str) -> None:
+    async def work() -> tuple[str, int]:
+        async with CLIENTS[client](port) as lobby:
+            world = (await lobby.call("enter", {})).world
+            login = world.pipeline("login", {"user": "ada"})
+            await login
+            # It has the id of the first by now.
+            cell = world.pipeline("cell", {"name": "a"})
+            root = login.session.pipeline("root", {}).root
+            name = (await root.call("stat", {})).name
+            await cell
+            return name, (await cell.cell.call("add", {"number": 0})).total
+
+    assert run(work) == ("ada", 0)
+
+
 # The build of C++ takes 13 s.
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", SCENARIOS)
