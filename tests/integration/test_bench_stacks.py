@@ -49,15 +49,16 @@ def brief(results: Path, *stacks: str, rounds: int = 1) -> BenchStacksConfig:
     )
 
 
-def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [1, pytest.param(2, marks=pytest.mark.nightly)])
+def test_a_short_run_leaves_a_whole_result(tmp_path: Path, rounds: int) -> None:
     told: list[Progress] = []
-    result = run(brief(tmp_path, rounds=2), told.append)
+    result = run(brief(tmp_path, rounds=rounds), told.append)
     document, plain = read_run(result.written.folder), read_samples(result.written.folder)
     assert (document["kind"], document["skipped"]) == ("bench-stacks", {})
     assert document["libraries"]["pycapnp"]
     samples = [StackSample(**one) for one in plain]
     # Two payloads closed, one of them open as well; capnp's second turn closed only.
-    assert len(samples) == 2 * (3 * 3 + 2)
+    assert len(samples) == rounds * (3 * 3 + 2)
     assert [each.done for each in told] == list(range(len(samples) + 1))
     assert (told[0].total, told[-1].left_s) == (len(samples), 0)
     for sample in samples:
@@ -88,7 +89,7 @@ def test_a_short_run_leaves_a_whole_result(tmp_path: Path) -> None:
             for one in sorted(samples, key=lambda one: one.order)
             if one.round == number and one.loop == CLOSED and one.payload_bytes == 1 << 18
         )
-        for number in range(2)
+        for number in range(rounds)
     }
     assert {len(order) for order in orders} == {4}
     # Every figure is made of the samples alone.

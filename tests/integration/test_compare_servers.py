@@ -38,7 +38,8 @@ listener.accept()
 
 
 def spinning(spin_ns: int) -> str:
-    server = server_command("run", "127.0.0.1:0", "--service", SERVICE, "--log-level", "warning")
+    options = ("--workers", "1", "--service", SERVICE, "--log-level", "warning")
+    server = server_command("run", "127.0.0.1:0", *options)
     return shlex.join(["env", f"SPIN_NS={spin_ns}", *server])
 
 
