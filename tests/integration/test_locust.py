@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from deadline import eventually
+from forked_locust import locust_in_forks
 from lying_server import hanging_up, lying_server
 from running_locust import (
     Finished,
@@ -191,40 +192,52 @@ BAD_HOST = (
 )
 
 
-@pytest.mark.parametrize(
-    ("args", "line"),
-    [
-        ((), NO_HOST),
-        (("--processes", "2"), NO_HOST),
-        (("-H", "http://localhost"), BAD_HOST),
-        (("-H", "h:1", "--payload-bytes", "0"), "argument --payload-bytes: 0 is less than 1"),
-        (
-            ("-H", "h:1", "--rate", "-1"),
-            "argument --rate: bad rate '-1': expected closed, or 0 < calls/s <= 10,000,000",
-        ),
-        (
-            ("-H", "h:1", "--processes", "2", "--fail-if", "p99>2"),
-            "argument --fail-if: bad condition 'p99>2': a time needs us, ms or s",
-        ),
-        (
-            ("-H", "h:1", "--pin", "x"),
-            "argument --pin: bad CPU 'x': expected auto, or numbers such as 1 or 2,3",
-        ),
-        (("-H", "h:1", "-t", "0s"), "argument -t/--run-time: 0s is no time to run"),
-        (("-H", "h:1", "--in-flight", "4097"), "argument --in-flight: 4097 is more than 4096"),
-        (("-H", "h:1", "--results", "/dev/null"), "argument --results: /dev/null is no folder"),
-        (
-            ("-H", "h:1", "--processes", "2", "--method", "shout"),
-            "no method 'shout' in MessageStream: it has read",
-        ),
-        (
-            ("-H", "h:1", "--params", "@none.json"),
-            "cannot read none.json: No such file or directory",
-        ),
-    ],
-)
-def test_a_mistake_is_one_line(args: tuple[str, ...], line: str) -> None:
-    done = run_locust(*HEADLESS, "-t", "1s", *args)
+MISTAKES: list[tuple[tuple[str, ...], str]] = [
+    ((), NO_HOST),
+    (("--processes", "2"), NO_HOST),
+    (("-H", "http://localhost"), BAD_HOST),
+    (("-H", "h:1", "--payload-bytes", "0"), "argument --payload-bytes: 0 is less than 1"),
+    (
+        ("-H", "h:1", "--rate", "-1"),
+        "argument --rate: bad rate '-1': expected closed, or 0 < calls/s <= 10,000,000",
+    ),
+    (
+        ("-H", "h:1", "--processes", "2", "--fail-if", "p99>2"),
+        "argument --fail-if: bad condition 'p99>2': a time needs us, ms or s",
+    ),
+    (
+        ("-H", "h:1", "--pin", "x"),
+        "argument --pin: bad CPU 'x': expected auto, or numbers such as 1 or 2,3",
+    ),
+    (("-H", "h:1", "-t", "0s"), "argument -t/--run-time: 0s is no time to run"),
+    (("-H", "h:1", "--in-flight", "4097"), "argument --in-flight: 4097 is more than 4096"),
+    (("-H", "h:1", "--results", "/dev/null"), "argument --results: /dev/null is no folder"),
+    (
+        ("-H", "h:1", "--processes", "2", "--method", "shout"),
+        "no method 'shout' in MessageStream: it has read",
+    ),
+    (
+        ("-H", "h:1", "--params", "@none.json"),
+        "cannot read none.json: No such file or directory",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], Finished]:
+    """How Locust ends with each of the arguments that are mistakes."""
+    runs = [args for args, _ in MISTAKES]
+    done = locust_in_forks(
+        [(*HEADLESS, "-t", "1s", *args) for args in runs], tmp_path_factory.mktemp("mistakes")
+    )
+    return dict(zip(runs, done, strict=True))
+
+
+@pytest.mark.parametrize(("args", "line"), MISTAKES)
+def test_a_mistake_is_one_line(
+    mistakes: dict[tuple[str, ...], Finished], args: tuple[str, ...], line: str
+) -> None:
+    done = mistakes[args]
     # Locust names itself after the file that python started.
     expected = f"__main__.py: error: {line}"
     assert (done.status, done.output.splitlines()) == (2, [expected])
