@@ -24,9 +24,9 @@ BLOCKS = {name: list(blocks_of(page)) for name, page in PAGES.items()}
 _BIN = Path(sys.executable).parent
 _SERVER = re.compile(r"server run (?P<address>\S+)(?P<options>.*)", re.DOTALL)
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
-# How long loads take here, their warm-up aside; they are void where other tests run as well.
+# How long loads take here; they are void where other tests run as well.
 _SHORTER = {
-    re.compile(r"(?<=loadtest run )"): "--allow-void ",
+    re.compile(r"(?<=loadtest run )"): "--allow-void --warmup 100ms ",
     re.compile(r"(?<=locust )(?=-f )"): "--allow-void ",
     re.compile(r"--duration \d+s\b"): "--duration 300ms",
     re.compile(r"-t \d+s\b"): "-t 1s",

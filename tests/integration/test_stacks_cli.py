@@ -56,6 +56,11 @@ def client_here(*args: str) -> tuple[int, str, str]:
     return ended.value.code, said[0], said[1]
 
 
+def call(name: str, *args: str) -> tuple[int, str, str]:
+    """Run the client for a stack, here if its library leaves nothing behind in a process."""
+    return (client if name == "grpc" else client_here)(*args, *options(name))
+
+
 @pytest.mark.parametrize("name", STACKS)
 def test_the_client_talks_to_each_stack(name: str) -> None:
     with stack_server(name, "--workers", "1") as server:
@@ -66,10 +71,10 @@ def test_the_client_talks_to_each_stack(name: str) -> None:
 
         said = client("send", address, "Grüße 🦀", *options(name))
         assert said == (0, answer("Grüße 🦀"), "")
-        assert client("send", address, "", *options(name)) == (0, "\n", "")
+        assert call(name, "send", address, "") == (0, "\n", "")
         lines = client("send", address, *options(name), stdin=b"one\n\n two \r\nlast")
         assert lines == (0, "".join(map(answer, ["one", "", " two ", "last"])), "")
-        status, out, err = client("ping", address, *options(name), "-c", "2")
+        status, out, err = call(name, "ping", address, "-c", "2")
         assert (status, err) == (0, "")
         words = [line.split() for line in out.splitlines()]
         starts = [["connected", "to"], ["reply", "1"], ["reply", "2"], ["2", "of"]]
@@ -83,17 +88,16 @@ def test_the_client_talks_to_each_stack(name: str) -> None:
 def test_a_server_that_is_not_there_is_one_line(name: str) -> None:
     served_by(name)
     refused = "client: cannot connect to 127.0.0.1:1: Connection refused\n"
-    assert client("send", "127.0.0.1:1", "x", *options(name)) == (1, "", refused)
-    assert client("ping", "127.0.0.1:1", *options(name)) == (3, "", refused)
+    assert call(name, "send", "127.0.0.1:1", "x") == (1, "", refused)
+    assert call(name, "ping", "127.0.0.1:1") == (3, "", refused)
 
 
 @pytest.mark.parametrize("name", STACKS)
 def test_a_server_that_says_nothing_is_given_up_at_the_deadline(name: str) -> None:
     served_by(name)
     with fake_server(until_closed) as address:
-        status, out, err = client(
-            *("send", address, "x", *options(name), "--timeout", "0.3", "--connect-timeout", "0.3")
-        )
+        limits = ("--timeout", "0.3", "--connect-timeout", "0.3")
+        status, out, err = call(name, "send", address, "x", *limits)
     assert (status, out) == (1, "")
     said = {"grpc": f"cannot connect to {address}: no gRPC server answers there"}
     assert err == f"client: {said.get(name, 'no answer within the deadline')}\n"
