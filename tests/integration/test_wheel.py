@@ -36,23 +36,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target.symlink_to(source.readlink())
         elif source.is_file():
             target.write_bytes(source.read_bytes())
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "-w",
-        folder,
-        ".",
-        cwd=folder / "tree",
-    )
-    (wheel,) = folder.glob("capnp_rig-*.whl")
     # Without a pip of its own, and nothing compiled that is never imported: half of the time.
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     pip = (sys.executable, "-m", "pip", "--python", folder / "venv" / "bin" / "python")
-    run(*pip, "install", "-q", "--no-compile", wheel, "schema", cwd=folder)
+    # A folder is built into a wheel, and that is installed.
+    run(*pip, "install", "-q", "--no-compile", folder / "tree", "schema", cwd=folder)
     return folder / "venv" / "bin"
 
 
