@@ -11,11 +11,12 @@ from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError
 def options(**changes: Any) -> Namespace:
     plain = {
         **dict.fromkeys(("schema", "import_path", "interface", "method")),
-        **dict.fromkeys(("params", "expect", "corpus")),
+        **dict.fromkeys(("params", "expect", "corpus", "via")),
         "payload_bytes": 64,
         "text": "",
         "data_seed": 3,
         "payload_kind": "text",
+        "pipeline": False,
     }
     return Namespace(**{**plain, **changes})
 
@@ -23,10 +24,12 @@ def options(**changes: Any) -> Namespace:
 def test_options_become_a_config() -> None:
     assert workload_config(options()) == WorkloadConfig(payload_bytes=64, seed=3)
     # An empty field of the web form is none.
-    assert workload_config(options(params="", corpus="")) == workload_config(options())
+    assert workload_config(options(params="", corpus="", via="")) == workload_config(options())
     assert workload_config(options(payload_kind="binary")).payload_kind == "binary"
     given = {"schema": "a.capnp", "interface": "Foo", "method": "bar", "params": "{}"}
-    assert workload_config(options(**given)) == WorkloadConfig(payload_bytes=64, seed=3, **given)
+    given["via"] = "login().session"
+    config = workload_config(options(**given, pipeline=True))
+    assert config == WorkloadConfig(payload_bytes=64, seed=3, pipeline=True, **given)
 
 
 def test_files_are_read(tmp_path: Path) -> None:
