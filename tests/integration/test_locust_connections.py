@@ -86,7 +86,6 @@ def connection_to(
         owner=watcher,
         pacer=pacer,
         timeout_s=timeout_s,
-        wrap=lambda reference, _interface: reference,
     )
     connection.start()
     try:
@@ -346,6 +345,7 @@ def calls_to(address: str, *, timeout_s: float = WITHIN_S) -> Iterator[CallConne
         socket.create_connection((host, int(port)), timeout=WITHIN_S),
         bug=lambda error: pytest.fail(str(error)),
         timeout_s=timeout_s,
+        wrap=lambda reference, _interface: reference,
     )
     connection.start()
     try:
