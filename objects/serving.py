@@ -1,22 +1,23 @@
 """How objects of ours are served: their methods as `wire` calls them, and their end."""
 
 import inspect
-from collections.abc import Callable, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import weakref
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from capnp_rig.objects.binding import BoundMethod, bind_methods, interfaces_of, unusable
 from capnp_rig.objects.users_code import BadServiceError
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
 from capnp_rig.wire.encoding.pointers import ExpiredMessage, StructTuple, nothing
+from capnp_rig.wire.encoding.structs import StructCodec
 from capnp_rig.wire.errors import EncodeError, NotAnInterface
 from capnp_rig.wire.rpc.inline_methods import InlineMethod, ResultsWith
 from capnp_rig.wire.rpc.interfaces import Interface
 from capnp_rig.wire.rpc.message_encoder import RESULTS_HEAD_WORDS
 from capnp_rig.wire.rpc.messages import RemoteError
-
-if TYPE_CHECKING:
-    from capnp_rig.objects.session import Session
 
 # Returns what a peer may know of an exception in a method of that name.
 Explain = Callable[[str, BaseException], str]
@@ -31,18 +32,38 @@ class References:
         self._close = close
         # By `id` of the object, which a connection keeps.
         self._counts: dict[int, int] = {}
+        # By `id` as well, of those that live on: they may be given out again.
+        self._closed: dict[int, weakref.ref[Any]] = {}
 
     def add(self, target: Any) -> None:
         """Count one connection more."""
         self._counts[id(target)] = self._counts.get(id(target), 0) + 1
 
     def drop(self, target: Any) -> None:
-        """Count one less; without any, close the object if it has a method `close`."""
-        count = self._counts.pop(id(target)) - 1
+        """Count one less; without any, close the object, once, if it has a method `close`."""
+        number = id(target)
+        count = self._counts.pop(number) - 1
         if count:
-            self._counts[id(target)] = count
-        elif callable(getattr(target, "close", None)):
+            self._counts[number] = count
+        elif number not in self._closed and callable(getattr(target, "close", None)):
+            # What takes no weak reference is closed again if it is given out again.
+            with suppress(TypeError):
+                forget = partial(self._forget, number)
+                self._closed[number] = weakref.ref(target, forget)
             self._close(target)
+
+    def _forget(self, number: int, _: object) -> None:
+        self._closed.pop(number, None)
+
+
+class Messages(Protocol):
+    """What reads and writes the messages of a connection: its `session.Session`."""
+
+    def open(self, codec: StructCodec, content: StructTuple | None) -> Any:
+        """Return a view of what came."""
+
+    def pack(self, codec: StructCodec, values: Mapping[str, Any]) -> tuple[EncodedTuple, list[Any]]:
+        """Return the words of a struct, and a reference for each capability in it."""
 
 
 class AsyncMethod(NamedTuple):
@@ -107,7 +128,7 @@ class Serving:
         self.boundary = boundary
         self._takes_async = takes_async
 
-    def served(self, target: Any, session: "Session") -> Served:
+    def served(self, target: Any, session: "Messages") -> Served:
         """Return an object with its methods for one connection.
 
         Raises:
@@ -124,7 +145,7 @@ class Serving:
             raise EncodeError(f"{kind} cannot be served: {error}") from error
 
     def _served(
-        self, target: Any, methods: Sequence[BoundMethod], session: "Session | None"
+        self, target: Any, methods: Sequence[BoundMethod], session: "Messages | None"
     ) -> Served:
         served = Served(target, interfaces_of(target))
         if any(each.is_async and each.method.is_streaming for each in methods):
@@ -158,7 +179,7 @@ class Serving:
             return None
         return self._served(target, bound, None)
 
-    def _async_method(self, bound: BoundMethod, session: "Session | None") -> AsyncMethod:
+    def _async_method(self, bound: BoundMethod, session: "Messages | None") -> AsyncMethod:
         params, results = bound.method.params, bound.method.results
         call = bound.call if bound.is_async else _awaitable(bound.call)
         streams = bound.method.is_streaming
@@ -175,7 +196,7 @@ class Serving:
             streams,
         )
 
-    def _inline_method(self, bound: BoundMethod, session: "Session | None") -> InlineMethod:
+    def _inline_method(self, bound: BoundMethod, session: "Messages | None") -> InlineMethod:
         """Return a plain method as `wire` calls it on the spot.
 
         Without a `session` it serves all connections, and has no capabilities.
@@ -210,7 +231,7 @@ class Serving:
 
         return answer
 
-    def _inline_with_capabilities(self, bound: BoundMethod, session: "Session") -> InlineMethod:
+    def _inline_with_capabilities(self, bound: BoundMethod, session: "Messages") -> InlineMethod:
         """Do so where params or results may have capabilities."""
         method, call, explain, boundary = bound.method, bound.call, self.explain, self.boundary
 

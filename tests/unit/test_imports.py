@@ -15,9 +15,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": set(),
     "rigcli": set(),
     "schema": set(),
-    "client": {"wire", "rigcli", "schema"},
-    "server": {"wire", "rigcli", "schema"},
-    "loadtest": {"wire", "rigcli", "schema", "client"},
+    "objects": {"wire"},
+    "client": {"wire", "rigcli", "schema", "objects"},
+    "server": {"wire", "rigcli", "schema", "objects"},
+    "loadtest": {"wire", "rigcli", "schema", "objects", "client"},
 }
 
 Graph = dict[str, set[str]]

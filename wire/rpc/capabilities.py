@@ -1,7 +1,7 @@
 """What owners of a connection hold of objects, here or at the peer."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from capnp_rig.wire.errors import UnusableCapability
 from capnp_rig.wire.rpc.messages import RemoteError
@@ -11,13 +11,11 @@ from capnp_rig.wire.rpc.nodes import (
     Broken,
     Hosted,
     Node,
+    NodeTables,
     Pipeline,
     Promise,
     settled,
 )
-
-if TYPE_CHECKING:
-    from capnp_rig.wire.rpc.tables import Tables
 
 
 class Capability:
@@ -129,7 +127,7 @@ class OpenPromise(Capability):
     def settle(self) -> None:
         """Stay the promise, which may be resolved once only."""
 
-    def __init__(self, tables: "Tables") -> None:
+    def __init__(self, tables: NodeTables) -> None:
         super().__init__(tables.hold(Promise(tables)))
 
     def resolve(self, capability: Any) -> None:

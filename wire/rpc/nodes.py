@@ -19,7 +19,7 @@ never hears that of a Pipeline: the promise stays one until that is known.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from capnp_rig.wire.errors import Disconnected
 from capnp_rig.wire.rpc.inline_methods import NO_METHODS, InlineMethods
@@ -33,15 +33,71 @@ from capnp_rig.wire.rpc.messages import (
     Target,
 )
 
-if TYPE_CHECKING:
-    from capnp_rig.wire.rpc.calls import PendingCall, Question
-    from capnp_rig.wire.rpc.tables import Tables
-
 # A promise that its owner forgot, and one that would never become anything else.
 DROPPED = RemoteError("the promise was released before it was resolved")
 CIRCULAR = RemoteError("the promise was resolved to itself")
 NO_CAPABILITY = RemoteError("pipelined call on an answer that holds no capability")
 DISCONNECTED = RemoteError("the connection has ended", ExceptionType.DISCONNECTED)
+
+
+class NodeTables(Protocol):
+    """What nodes and capabilities use of a connection: its tables (`tables.Tables`).
+
+    A call is a `calls.PendingCall`, a question a `calls.Question`; both hold nodes.
+    """
+
+    reference: Any
+    garbage: list[Any]
+    forgotten: Any
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection is over."""
+
+    def hold(self, node: "Node") -> "Node":
+        """Count one more that refers to a node."""
+
+    def drop(self, node: "Node") -> None:
+        """Count one less that refers to a node; without any it ends."""
+
+    def drop_strict(self, node: "Node") -> None:
+        """Do so for one that needed its address."""
+
+    def node_of(self, capability: Any) -> "Node":
+        """Return where a capability leads, or an object of ours."""
+
+    def add_export(self, node: "Exported") -> int:
+        """Enter a node into the export table; return its id."""
+
+    def remove_export(self, number: int) -> None:
+        """Take a node out of the export table."""
+
+    def export_broken(self, error: RemoteError) -> int:
+        """Export a promise that is broken as soon as the message is sent."""
+
+    def release_import(self, node: "Import") -> None:
+        """Give all references to an import back."""
+
+    def unhost(self, node: "Hosted") -> None:
+        """Forget an object of ours."""
+
+    def resolve(self, promise: "Promise", node: "Node") -> None:
+        """Let a promise become a node."""
+
+    def add_delivery(self, node: "Hosted", call: Any) -> None:
+        """Deliver a call to an object of ours."""
+
+    def wait(self, promise: "Promise", call: Any) -> None:
+        """Let a call wait for a promise."""
+
+    def fail(self, call: Any, error: RemoteError) -> None:
+        """Answer a call with an error."""
+
+    def forward(self, call: Any, address: Target) -> None:
+        """Send a call to the peer."""
+
+    def finish_if_unused(self, question: Any) -> None:
+        """Send the Finish of a question that is returned, if nothing needs its answer."""
 
 
 class Node:
@@ -58,24 +114,24 @@ class Node:
     # Whether calls to it are delivered here.
     is_local = True
 
-    def __init__(self, tables: "Tables") -> None:
+    def __init__(self, tables: NodeTables) -> None:
         # Weak, so that a connection that is dropped is freed at once, and all its layouts.
         self.reference = tables.reference
         self.holders = 0
 
     @property
-    def tables(self) -> "Tables":
+    def tables(self) -> NodeTables:
         """The tables of the connection.
 
         Raises:
             Disconnected: It is gone.
         """
-        tables = self.reference()
+        tables: NodeTables | None = self.reference()
         if tables is None:
             raise Disconnected("the connection has ended")
         return tables
 
-    def take(self, call: "PendingCall") -> None:
+    def take(self, call: Any) -> None:
         """Take a call that ends here, or leaves from here; `next` is None."""
         raise NotImplementedError
 
@@ -92,7 +148,7 @@ class Exported(Node):
 
     __slots__ = ("export_id", "references")
 
-    def __init__(self, tables: "Tables") -> None:
+    def __init__(self, tables: NodeTables) -> None:
         super().__init__(tables)
         self.export_id = 0
         # As the peer counts them.
@@ -119,12 +175,12 @@ class Hosted(Exported):
 
     __slots__ = ("inline", "target")
 
-    def __init__(self, tables: "Tables", target: Any) -> None:
+    def __init__(self, tables: NodeTables, target: Any) -> None:
         super().__init__(tables)
         self.target = target
         self.inline = NO_METHODS
 
-    def take(self, call: "PendingCall") -> None:
+    def take(self, call: Any) -> None:
         self.tables.add_delivery(self, call)
 
     def describe(self) -> Descriptor:
@@ -139,14 +195,14 @@ class Promise(Exported):
 
     __slots__ = ("call", "next", "waiting")
 
-    def __init__(self, tables: "Tables", call: "PendingCall | None" = None) -> None:
+    def __init__(self, tables: NodeTables, call: Any = None) -> None:
         super().__init__(tables)
         # In whose results it is.
         self.call = call
         self.next: Node | None = None
-        self.waiting: list[PendingCall] = []
+        self.waiting: list[Any] = []
 
-    def take(self, call: "PendingCall") -> None:
+    def take(self, call: Any) -> None:
         self.tables.wait(self, call)
 
     def describe(self) -> Descriptor:
@@ -162,11 +218,11 @@ class Broken(Node):
 
     __slots__ = ("error",)
 
-    def __init__(self, tables: "Tables", error: RemoteError) -> None:
+    def __init__(self, tables: NodeTables, error: RemoteError) -> None:
         super().__init__(tables)
         self.error = error
 
-    def take(self, call: "PendingCall") -> None:
+    def take(self, call: Any) -> None:
         self.tables.fail(call, self.error)
 
     def describe(self) -> Descriptor:
@@ -180,7 +236,7 @@ class Remote(Node):
     __slots__ = ("address", "is_detour", "next", "was_called")
     is_local = False
 
-    def __init__(self, tables: "Tables", address: Target) -> None:
+    def __init__(self, tables: NodeTables, address: Target) -> None:
         super().__init__(tables)
         self.address: Target | None = address
         self.next: Node | None = None
@@ -189,7 +245,7 @@ class Remote(Node):
         # Whether calls of the peer went this way though there was a shorter one.
         self.is_detour = False
 
-    def take(self, call: "PendingCall") -> None:
+    def take(self, call: Any) -> None:
         assert self.address is not None
         self.was_called = True
         self.is_detour = self.next is not None
@@ -205,7 +261,7 @@ class Import(Remote):
 
     __slots__ = ("count", "direct", "import_id", "is_promise", "strict_holders")
 
-    def __init__(self, tables: "Tables", import_id: int, *, is_promise: bool) -> None:
+    def __init__(self, tables: NodeTables, import_id: int, *, is_promise: bool) -> None:
         address = ImportedCap(import_id)
         super().__init__(tables, address)
         self.import_id = import_id
@@ -235,7 +291,7 @@ class Pipeline(Remote):
 
     __slots__ = ("followers", "path", "question")
 
-    def __init__(self, tables: "Tables", question: "Question", path: tuple[int, ...]) -> None:
+    def __init__(self, tables: NodeTables, question: Any, path: tuple[int, ...]) -> None:
         super().__init__(tables, PromisedAnswer(question.id, path))
         self.question = question
         self.path = path
