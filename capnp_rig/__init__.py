@@ -5,8 +5,10 @@ This module is the public API: what a project imports that calls or serves an in
 - `load_schema` opens a ``.capnp`` file; its attributes are the interfaces and structs in it.
 - `Client` and `AsyncClient` call an interface, `ReverseClient` and `AsyncReverseClient` the
   tutorial's; a call ends in its results or in a `ClientError`.
-- A service is a class with an `interface` and its methods, see `server.service`. It raises
-  `ServiceError` to send a text to the peer, and is served with ``server run --service``.
+- `Capability` and `AsyncCapability` are objects at the other side, as results and params have
+  them. An object with an `interface` and its methods, given in params or results, is served.
+- A service is a class of such objects, see `objects.binding`. It raises `ServiceError` to send a
+  text to the peer, and is served with ``server run --service``.
 - `read_result` reads the folder that a run of the load rig left.
 
 The packages stand at the top of the source tree; this folder links to them, so that they have
@@ -25,8 +27,10 @@ from capnp_rig._lazy import lazy_names
 # As type checkers know it, without the 5 ms that the import of typing takes.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from capnp_rig.client import AsyncCapability as AsyncCapability
     from capnp_rig.client import AsyncClient as AsyncClient
     from capnp_rig.client import AsyncReverseClient as AsyncReverseClient
+    from capnp_rig.client import Capability as Capability
     from capnp_rig.client import Client as Client
     from capnp_rig.client import ClientError as ClientError
     from capnp_rig.client import ConnectError as ConnectError
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from capnp_rig.client import RemoteError as RemoteError
     from capnp_rig.client import ReverseClient as ReverseClient
     from capnp_rig.client import UsageError as UsageError
+    from capnp_rig.client import UnusableCapability as UnusableCapability
     from capnp_rig.client import UsedAfterFork as UsedAfterFork
     from capnp_rig.loadtest import Figure as Figure
     from capnp_rig.loadtest import Result as Result
@@ -57,9 +62,9 @@ __getattr__ = lazy_names(
     __name__,
     {
         "capnp_rig.client": (
-            "AsyncClient AsyncReverseClient Client ClientError ConnectError DeadlineExceeded "
-            "Disconnected Overloaded PendingCall ProtocolError RemoteError ReverseClient "
-            "UsageError UsedAfterFork"
+            "AsyncCapability AsyncClient AsyncReverseClient Capability Client ClientError "
+            "ConnectError DeadlineExceeded Disconnected Overloaded PendingCall ProtocolError "
+            "RemoteError ReverseClient UnusableCapability UsageError UsedAfterFork"
         ),
         "capnp_rig.loadtest": "Figure Result ResultError read_result",
         "capnp_rig.rigcli.address": "AddressError",

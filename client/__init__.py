@@ -19,10 +19,12 @@ from capnp_rig._lazy import lazy_names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capnp_rig.client.asyncio_client import AsyncClient as AsyncClient
+    from capnp_rig.client.blocking_client import Capability as Capability
     from capnp_rig.client.blocking_client import Client as Client
     from capnp_rig.client.blocking_client import PendingCall as PendingCall
     from capnp_rig.client.reverse import AsyncReverseClient as AsyncReverseClient
     from capnp_rig.client.reverse import ReverseClient as ReverseClient
+    from capnp_rig.objects.caller import AsyncCapability as AsyncCapability
     from capnp_rig.objects.errors import ClientError as ClientError
     from capnp_rig.objects.errors import ConnectError as ConnectError
     from capnp_rig.objects.errors import DeadlineExceeded as DeadlineExceeded
@@ -34,17 +36,19 @@ if TYPE_CHECKING:
     from capnp_rig.objects.errors import UsedAfterFork as UsedAfterFork
     from capnp_rig.wire.errors import EncodeError as EncodeError
     from capnp_rig.wire.errors import NotAnInterface as NotAnInterface
+    from capnp_rig.wire.errors import UnusableCapability as UnusableCapability
 
 __getattr__ = lazy_names(
     __name__,
     {
         "capnp_rig.client.asyncio_client": "AsyncClient",
-        "capnp_rig.client.blocking_client": "Client PendingCall",
+        "capnp_rig.client.blocking_client": "Capability Client PendingCall",
+        "capnp_rig.objects.caller": "AsyncCapability",
         "capnp_rig.objects.errors": (
             "ClientError ConnectError DeadlineExceeded Disconnected Overloaded ProtocolError "
             "RemoteError UsageError UsedAfterFork"
         ),
         "capnp_rig.client.reverse": "AsyncReverseClient ReverseClient",
-        "capnp_rig.wire.errors": "EncodeError NotAnInterface",
+        "capnp_rig.wire.errors": "EncodeError NotAnInterface UnusableCapability",
     },
 )
