@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from capnp_rig.client import ProtocolError as ProtocolError
     from capnp_rig.client import RemoteError as RemoteError
     from capnp_rig.client import ReverseClient as ReverseClient
-    from capnp_rig.client import UsageError as UsageError
     from capnp_rig.client import UnusableCapability as UnusableCapability
+    from capnp_rig.client import UsageError as UsageError
     from capnp_rig.client import UsedAfterFork as UsedAfterFork
     from capnp_rig.loadtest import Figure as Figure
     from capnp_rig.loadtest import Result as Result
