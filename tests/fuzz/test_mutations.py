@@ -24,7 +24,7 @@ from capnp_rig.wire.encoding.pointers import Message, root_pointer
 from capnp_rig.wire.encoding.structs import compile_struct
 
 SEED = 1
-FRAMES = 3_000
+FRAMES = 6_000
 KIND = compile_struct(KINDS.Kinds.schema)
 RARE = compile_struct(KINDS.Rare.schema)
 
