@@ -273,7 +273,7 @@ class Client:
         `Pipeline.wait` sends it as well, and returns the results, within `timeout_s` from now.
 
         Raises:
-            As `call`, but what the server answers is told to who waits for it.
+            ClientError: As `call`; what the server answers is told to who waits for it.
         """
         return self.begin_pipeline(None, method, params, timeout_s)
 

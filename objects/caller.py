@@ -108,7 +108,7 @@ class Caller:
         """Send a call; return its results to be.
 
         Raises:
-            As `call`, but that it is too late is told to who awaits them.
+            ClientError: As `call`; that it is too late is told to who awaits them.
         """
         question_id = self._session.begin(prepared, target)
         future = self._waiting[question_id] = self._loop.create_future()
