@@ -128,7 +128,8 @@ def load_any_workload(
     if stack == CAPNP:
         return load_workload(config, first=first, step=step)
     for name in _OF_CAPNP:
-        if getattr(config, name) not in {None, False}:
+        given = getattr(config, name)
+        if given is not None and given is not False:
             raise WorkloadError(f"{name} is for the stack capnp: leave it out for {stack}")
     missing = missing_library(stack)
     if missing is not None:

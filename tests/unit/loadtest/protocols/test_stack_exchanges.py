@@ -594,6 +594,9 @@ def test_padding_is_taken_off() -> None:
     [
         ({"schema": "x.capnp"}, "schema is for the stack capnp"),
         ({"params": "{}"}, "params is for the stack capnp"),
+        ({"import_path": ["schemas"]}, "import_path is for the stack capnp"),
+        ({"via": "login().session"}, "via is for the stack capnp"),
+        ({"pipeline": True}, "pipeline is for the stack capnp"),
         ({"payload_bytes": 0}, "at least 1 byte"),
         ({"payload_bytes": (1 << 24) + 1}, "the servers take 16777216"),
         ({"payload_kind": BINARY, "text": "x"}, "text and corpus are texts"),
