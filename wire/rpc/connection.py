@@ -127,7 +127,7 @@ class Connection(Deliveries):
         # What the loop uses, always the same objects: two attributes are quicker than many.
         self._loop_state = (
             *(self._decoder, self._answers, self._questions, self._exports, self._out),
-            self._ready,
+            *(self._ready, self._failures),
         )
         self._loop_rules = (
             *(self._layouts.find, self._layouts.trace, self._bootstrap),
@@ -175,7 +175,7 @@ class Connection(Deliveries):
         caller that stops early closes the generator; the rest comes with the next call.
         So a server stops decoding as soon as its answers pile up.
         """
-        decoder, answers, questions, exports, out, ready = self._loop_state
+        decoder, answers, questions, exports, out, ready, failures = self._loop_state
         find, trace, bootstrap, budget_words, most_words, calls_left, words_left = self._loop_rules
         if bootstrap is not None:
             bootstrap.inline = inline
@@ -207,6 +207,9 @@ class Connection(Deliveries):
                 elif kind == _CALL:
                     question_id, method_id, interface_id = call_at(buffer, start + layout.body)
                     (target,) = id_at(buffer, start + layout.target)
+                    if failures:
+                        # That of the call which had this id before.
+                        failures.pop(question_id, None)
                     if not layout.is_promise:
                         node = exports.get(target)
                     elif answers.get(target) is _BOOTSTRAPPED and not layout.path:

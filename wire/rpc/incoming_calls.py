@@ -64,6 +64,7 @@ class IncomingCalls(Answers):
         if decoded.results_to not in {ResultsTo.CALLER, ResultsTo.YOURSELF}:
             self._echo_unimplemented(message)
             return
+        self._failures.pop(decoded.question_id, None)
         call = PendingCall(decoded.question_id, decoded.interface_id, decoded.method_id)
         call.is_redirected = decoded.results_to == ResultsTo.YOURSELF
         error = None

@@ -81,6 +81,20 @@ def test_d10_calls_on_what_failed_fail_alike_before_and_after() -> None:
     assert not connection.ended
 
 
+@pytest.mark.parametrize("how", ["inline", "event", "with a capability in its params"])
+def test_d10_a_failure_ends_with_its_question_id(how: str) -> None:
+    connection = serving()
+    called(connection, call(1, export=0))
+    connection.send_exception(1, RemoteError("wrong password"))
+    table = [("senderHosted", 7)] if how.startswith("with") else []
+    again = call(1, table=table, export=0)
+    inline = {METHOD: lambda _: EMPTY_STRUCT} if how == "inline" else {}
+    if list(connection.events(again, inline)):
+        connection.send_results(1, EMPTY_STRUCT)
+    connection.receive_data(call(2, promise=1, path=(0,)))
+    assert f"return 2 exception: {NOTHING}" in sent(connection)
+
+
 def test_a_long_chain_of_calls_on_each_other_fails_as_one() -> None:
     connection = serving()
     called(connection, call(1, export=0))
