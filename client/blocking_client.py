@@ -17,6 +17,7 @@ from capnp_rig.objects.errors import (
     ClientError,
     DeadlineExceeded,
     Disconnected,
+    UsageError,
     fresh,
 )
 from capnp_rig.objects.pipelines import Names, Path, PipelinedResults, capability_in
@@ -177,6 +178,8 @@ class Client:
         self._lock = threading.RLock()
         self._owner: int | None = None
         self._unfinished = False
+        # While what came is taken, which calls objects of ours.
+        self._takes = False
 
     @classmethod
     def connect(
@@ -246,7 +249,8 @@ class Client:
         """Call a method by its schema name; return a view of its results.
 
         Capabilities in the results are `Capability` objects. Those in params are such ones, or
-        objects with an `interface` and plain methods, which are called while this client waits.
+        objects with an `interface` and plain methods, which are called while this client waits;
+        in there, a call of this client or of its capabilities raises `UsageError`.
 
         Raises:
             AttributeError: The interface has no such method.
@@ -378,7 +382,8 @@ class Client:
 
     def released(self) -> None:
         """Tell the server that a reference was given back, unless another thread is about to."""
-        if self.is_open:
+        # What a callback gives back leaves with its answer.
+        if self.is_open and not (self._takes and self._has_turn()):
             with suppress(ClientError):
                 self._in_turn(time.monotonic(), self._send_whole)
 
@@ -389,6 +394,9 @@ class Client:
         timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
         return time.monotonic() + timeout_s
 
+    def _has_turn(self) -> bool:
+        return self._owner == threading.get_ident()
+
     # --- turns ---------------------------------------------------------------------------
 
     def _in_turn(
@@ -396,6 +404,8 @@ class Client:
     ) -> Result:
         """Return what `work` does while no other thread touches the connection."""
         self._socket.owner.check()
+        if self._takes and self._has_turn():
+            raise UsageError("a callback cannot call: its client waits for it; see AsyncClient")
         try:
             self._enter(deadline_s)
             outcome = _outcome(work, *args, **kwargs)
@@ -430,7 +440,7 @@ class Client:
 
     def _leave(self) -> None:
         """Give up the turn, if this thread has it."""
-        if self._owner == threading.get_ident():
+        if self._has_turn():
             self._owner = None
         try:
             while True:
@@ -608,10 +618,14 @@ class Client:
     def _take(self, data: bytes) -> None:
         now_ns = time.monotonic_ns()
         outcomes = self._session.receive_data(data, self._session.refuse, _ignore)
-        for question_id, results, error in outcomes:
-            self._settle(self._pending[question_id], results, error, now_ns)
-            # Last: until then it is failed where this is interrupted.
-            del self._pending[question_id]
+        self._takes = True
+        try:
+            for question_id, results, error in outcomes:
+                self._settle(self._pending[question_id], results, error, now_ns)
+                # Last: until then it is failed where this is interrupted.
+                del self._pending[question_id]
+        finally:
+            self._takes = False
 
     def _settle(
         self, pending: PendingCall, results: Any, error: ClientError | None, now_ns: int
