@@ -79,7 +79,7 @@ class AsyncMethod(NamedTuple):
 class Served:
     """An object of ours on one connection; `wire` calls its `inline` methods on the spot.
 
-    `order` is there for those with async streaming methods: a call waits for the streaming one
+    `order` is there for those with streaming methods: an async call waits for the streaming one
     before it, and what one of these failed with is what all that come later fail with.
     """
 
@@ -148,19 +148,25 @@ class Serving:
         self, target: Any, methods: Sequence[BoundMethod], session: "Messages | None"
     ) -> Served:
         served = Served(target, interfaces_of(target))
-        if any(each.is_async and each.method.is_streaming for each in methods):
+        streams = [each for each in methods if each.method.is_streaming]
+        if streams:
             served.order = StreamOrder()
+        waits = any(each.is_async for each in streams)
         if not self._takes_async and is_async_close(target):
             raise BadServiceError("its close is async; AsyncClient serves it")
         for bound in methods:
             ids = bound.method.interface_id, bound.method.method_id
-            if bound.is_async or served.order is not None:
+            if bound.is_async or waits:
                 if not self._takes_async:
                     kind = type(target).__name__
                     raise BadServiceError(f"{kind}.{bound.name} is async; AsyncClient serves it")
                 served.async_methods[ids] = self._async_method(bound, session)
             else:
-                served.inline[ids] = self._inline_method(bound, session)
+                method = self._inline_method(bound, session)
+                if served.order is not None:
+                    is_stream = bound.method.is_streaming
+                    method = _until_failed(method, served.order, is_stream=is_stream)
+                served.inline[ids] = method
         return served
 
     def shared(self, target: Any) -> Served | None:
@@ -174,7 +180,7 @@ class Serving:
         """
         bound = bind_methods(target)
         structs = [codec for each in bound for codec in (each.method.params, each.method.results)]
-        is_stream = any(each.is_async and each.method.is_streaming for each in bound)
+        is_stream = any(each.method.is_streaming for each in bound)
         if is_stream or any(codec.has_capabilities for codec in structs):
             return None
         return self._served(target, bound, None)
@@ -258,6 +264,20 @@ class Serving:
                 message.__class__ = ExpiredMessage
 
         return answer
+
+
+def _until_failed(method: InlineMethod, order: StreamOrder, *, is_stream: bool) -> InlineMethod:
+    """Return a plain method of an object whose streams end it."""
+
+    def answer(content: StructTuple | None) -> EncodedTuple | ResultsWith | RemoteError:
+        if order.error is not None:
+            return order.error
+        outcome = method(content)
+        if is_stream and isinstance(outcome, RemoteError):
+            order.error = outcome
+        return outcome
+
+    return answer
 
 
 def _awaitable(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
