@@ -16,15 +16,22 @@ _CANCELLED = RemoteError("the call was cancelled")
 
 
 class RunningCall:
-    """An async call from its start to the end of its task; `size` is that of its params."""
+    """An async call from its start to the end of its task.
 
-    __slots__ = ("is_answered", "is_cancelled", "question_id", "size", "started_s", "task")
+    `size` is that of its params; `is_ordered` tells that its object has streaming methods.
+    """
 
-    def __init__(self, question_id: int, started_s: float, size: int) -> None:
+    __slots__ = (
+        *("is_answered", "is_cancelled", "is_ordered", "question_id", "size", "started_s"),
+        "task",
+    )
+
+    def __init__(self, question_id: int, started_s: float, size: int, *, is_ordered: bool) -> None:
         self.task: asyncio.Task[Any]
         self.question_id = question_id
         self.started_s = started_s
         self.size = size
+        self.is_ordered = is_ordered
         self.is_answered = False
         # By us: a Finish came, or the connection ended.
         self.is_cancelled = False
@@ -68,7 +75,8 @@ class AsyncCalls:
         if params is not None:
             params = detached(params)
             size = len(params[0].buffer)
-        call = RunningCall(called.question_id, self._loop.time(), size)
+        is_ordered = order is not None
+        call = RunningCall(called.question_id, self._loop.time(), size, is_ordered=is_ordered)
         if order is None:
             call.task = self._loop.create_task(self._run(method, params, call))
         else:
@@ -121,7 +129,13 @@ class AsyncCalls:
     ) -> None:
         """Run a call once the streaming call before it is over, if none has failed."""
         if before is not None and not before.done():
-            await asyncio.wait([before])
+            try:
+                await asyncio.wait([before])
+            except asyncio.CancelledError:
+                # Others wait for this one, and are not to overtake those before it.
+                if method.is_streaming and not before.done():
+                    await asyncio.wait([before])
+                raise
         if order.error is None:
             failure = await self._run(method, params, call)
             if method.is_streaming:

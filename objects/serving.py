@@ -98,7 +98,7 @@ class Served:
 
 
 class StreamOrder:
-    """The latest streaming call of an object, and what one has failed with."""
+    """The latest async streaming call of an object, and what any has failed with."""
 
     __slots__ = ("error", "last")
 

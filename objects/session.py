@@ -40,6 +40,7 @@ from capnp_rig.wire.rpc.connection import (
     Unreadable,
 )
 from capnp_rig.wire.rpc.interfaces import Interface, Method
+from capnp_rig.wire.rpc.message_encoder import CALL_HEAD_WORDS
 from capnp_rig.wire.rpc.messages import ExceptionType
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
@@ -62,8 +63,8 @@ class PreparedCall(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many bytes its params take."""
-        return 8 * self.params[2]
+        """How many bytes its message takes, but for capabilities in it: what C++ counts, too."""
+        return 8 * (self.params[2] + CALL_HEAD_WORDS)
 
 
 class Outcome(NamedTuple):

@@ -42,10 +42,11 @@ from capnp_rig.server.engines.receive_buffers import ReceiveBuffers
 from capnp_rig.server.logs.log import Log
 from capnp_rig.wire.encoding.pointers import Buffer
 from capnp_rig.wire.errors import RemoteProtocolError
-from capnp_rig.wire.rpc.connection import Answers, Called, Cancelled, Ended
+from capnp_rig.wire.rpc.connection import Answers, Called, Cancelled, Ended, Limits
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 from capnp_rig.wire.rpc.server_connection import MAIN, ServerConnection
 
+_MAX_CALLS = Limits().max_calls_in_flight
 # An answer so large leaves at once, so that many do not wait for each other in memory.
 _LARGE_WORDS = 8_192
 _PARAMS_LIMIT = 8_388_608
@@ -58,8 +59,13 @@ _GATHER_S = 500e-6
 # those after a call that others waited for so long: there may be more like it.
 _LONE_READS = 16
 _SLOW_S, _READS_AFTER_SLOW = 1e-3, 1_000
-# As many calls of streams may wait for one another, well below `Limits.max_calls_in_flight`.
-_STREAM_CALLS = 128
+# A stream waits instead of being refused, for its client counts bytes: of C++'s smallest messages
+# 546 fill its window. So that whoever waits for a callback, or for another call of the same
+# connection, is not stopped, they may all be here, well below `Limits.max_answers`; in a busy
+# worker fewer, as each has a task.
+_STREAM_CALLS, _BUSY_STREAM_CALLS = 640, 32
+_CALLS_WITH_STREAMS = 768
+_BUSY_CALLS = MAX_WORKER_CALLS // 4
 _DRAIN_POLL_S = 0.005
 
 
@@ -176,8 +182,8 @@ class _Connection(asyncio.BufferedProtocol):
         # Since the stall timer was started.
         self._added_bytes = 0
         self._flush_scheduled = False
-        # Whether the latest async call was of an object with streams.
-        self._has_stream = False
+        # Calls in flight of objects with streams.
+        self._stream_calls = 0
         self._fault: str | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         # Since we broke off the connection, or drained it.
@@ -328,6 +334,10 @@ class _Connection(asyncio.BufferedProtocol):
         served: Served = self._main if called.target is MAIN else called.target
         method = served.async_methods.get((called.interface_id, called.method_id))
         is_full = len(engine.tasks) >= MAX_WORKER_CALLS or self._params_bytes > _PARAMS_LIMIT
+        if served.order is not None:
+            self._wire.allow_calls(_CALLS_WITH_STREAMS)
+        elif self.calls_in_flight - self._stream_calls > _MAX_CALLS:
+            is_full = True
         if method is None or engine.draining or is_full:
             self._wire.send_exception(called.question_id, engine.refusal(called, served))
             return
@@ -340,7 +350,7 @@ class _Connection(asyncio.BufferedProtocol):
             )
         call = self._calls.start(method, called, served.order)
         self._params_bytes += call.size
-        self._has_stream = served.order is not None
+        self._stream_calls += call.is_ordered
         engine.tasks.add(call.task)
 
     def _flush(self) -> None:
@@ -368,6 +378,7 @@ class _Connection(asyncio.BufferedProtocol):
     def _call_ended(self, call: RunningCall) -> None:
         self._engine.tasks.discard(call.task)
         self._params_bytes -= call.size
+        self._stream_calls -= call.is_ordered
         self.flush_soon()
 
     def flush_soon(self) -> None:
@@ -430,13 +441,14 @@ class _Connection(asyncio.BufferedProtocol):
     def _is_full(self) -> bool:
         """Whether nothing more is read until async calls end.
 
-        A stream waits, whose client counts bytes and not calls; others are refused.
+        Calls of streams wait, others are refused.
         """
         if self._peer is not None and self._peer.is_waiting:
             # They may wait for an answer that is to be read.
             return False
-        is_long = self._has_stream and self.calls_in_flight > _STREAM_CALLS
-        return is_long or self._params_bytes > _PARAMS_LIMIT
+        is_busy = len(self._engine.tasks) > _BUSY_CALLS
+        most = _BUSY_STREAM_CALLS if is_busy else _STREAM_CALLS
+        return self._stream_calls > most or self._params_bytes > _PARAMS_LIMIT
 
     def _pause(self) -> None:
         if not self._paused and self._linger is None:

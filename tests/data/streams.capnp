@@ -12,3 +12,13 @@ interface Sink(T) {
 }
 
 interface TextSink extends(Sink(Text), Upload) {}
+
+interface Gate {
+    open @0 () -> ();
+}
+
+# The gate lets the stream go on, or calls back while it does.
+interface Pipe extends(Upload) {
+    getGate @0 () -> (gate :Gate);
+    follow @1 (gate :Gate) -> ();
+}

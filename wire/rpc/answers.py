@@ -86,6 +86,10 @@ class Answers(Outcomes):
         """Calls of the peer that are not answered, cancelled ones and those that wait included."""
         return self._in_flight
 
+    def allow_calls(self, count: int) -> None:
+        """Let so many calls be in flight instead of `Limits.max_calls_in_flight`."""
+        self._max_in_flight = count
+
     # --- answers that leave
 
     def send_results(

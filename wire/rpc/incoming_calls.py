@@ -144,10 +144,8 @@ class IncomingCalls(Answers):
         self._remember(number, error)
 
     def _overloaded(self) -> RemoteError:
-        limit = self._limits.max_calls_in_flight
-        return RemoteError(
-            f"more than {limit} calls in flight on this connection", ExceptionType.OVERLOADED
-        )
+        reason = f"more than {self._max_in_flight} calls in flight on this connection"
+        return RemoteError(reason, ExceptionType.OVERLOADED)
 
     def _take_bootstrap(self, number: int) -> None:
         if number in self._answers:
