@@ -23,8 +23,14 @@ OURS, OTHER, THIRD = 50, 51, 52
 
 
 @pytest.fixture(scope="module", params=["wire", "pycapnp"])
-def lobby(request: pytest.FixtureRequest) -> Iterator[Running]:
-    with serving(request.param) as server:
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def lobby(engine: str) -> Iterator[Running]:
+    with serving(engine) as server:
         yield server
 
 
@@ -335,6 +341,27 @@ def test_d12_results_to_yourself_that_nobody_takes_are_let_go(world: World) -> N
     cell = world.send("cell", "a", results_to="yourself")
     world.peer.send(finish(cell))
     world.is_let_go()
+
+
+def test_d12_results_to_a_third_party_are_not_implemented(lobby: Running, engine: str) -> None:
+    with raw_peer(lobby) as peer:
+        world = World(peer)
+        to_caller, to_yourself = (
+            world.frame(7, "cell", "a", results_to=where) for where in ("caller", "yourself")
+        )
+        # pycapnp writes no third party: it is the number behind that of `yourself`.
+        (at,) = (
+            at
+            for at, pair in enumerate(zip(to_caller, to_yourself, strict=True))
+            if pair[0] != pair[1]
+        )
+        peer.send(to_yourself[:at] + b"\2" + to_yourself[at + 1 :])
+        if engine == "wire":
+            assert world.next("unimplemented").id == 7
+            assert world.count() == 0
+        else:
+            # KJ gives up, where rpc.capnp asks for `unimplemented`.
+            assert [reply.kind for reply in peer.until_eof()] == ["abort", "eof"]
 
 
 def test_d12_an_id_is_free_right_after_its_finish(world: World) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -98,7 +99,9 @@ def written(value: Any) -> Any:
         return [written(each) for each in value]
     if isinstance(value, Capability):
         return value.client
-    return Server.of(value) if hasattr(value, "interface") else value
+    if isinstance(value, Server) or not hasattr(value, "interface"):
+        return value
+    return Server.of(value)
 
 
 def _is_client(value: Any) -> bool:
@@ -115,8 +118,7 @@ class Server:
     def of(cls, target: Any) -> Any:
         server = _servers.get(id(target))
         if server is None:
-            kind = type("_Server", (cls, target.interface.Server), {})
-            server = _servers[id(target)] = kind(target)
+            server = _servers[id(target)] = _server_class(target.interface)(target)
         return server
 
     def __getattr__(self, name: str) -> Any:
@@ -134,6 +136,11 @@ class Server:
     def __del__(self) -> None:
         if hasattr(self.target, "close"):
             self.target.close()
+
+
+@cache
+def _server_class(interface: Any) -> type:
+    return type("_Server", (Server, interface.Server), {})
 
 
 class LobbyOfPycapnp:

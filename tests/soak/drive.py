@@ -26,8 +26,9 @@ from typing import Any
 import capnp
 import psutil
 import uvloop
+from soak.capability_kinds import KINDS
 from soak.census import Census
-from soak.kinds import KINDS, Kind, full_house
+from soak.kinds import Kind, full_house
 from soak.stage import SOAK, Stage
 
 from capnp_rig.client import Client, DeadlineExceeded, RemoteError
@@ -56,7 +57,6 @@ TOTALS: Mapping[str, str] = {
     "server.engines.early_cancels.EarlyCancels._calls": "a share of the latest calls",
     "server.engines.early_cancels.EarlyCancels._cancels": "as above",
     "server.engines.wire_engine._Connection._counted": "calls of the connection, for that share",
-    "wire.rpc.server_connection.ServerConnection.inline_calls": "as above",
     "server.engines.kj_meter.CallMeter._uncounted": "as above",
     "server.engines.wire_engine._WireEngine.lone_reads": "how many reads are served at once",
     "server.engines.wire_engine._WireEngine._preemptions": "those of the process, of the kernel",
@@ -72,9 +72,18 @@ TOTALS: Mapping[str, str] = {
     "len(server.engines.kj_meter.CallMeter._pieces)": "as above",
     "server.engines.kj_meter.CallMeter._reply_bytes": "the size of the latest reply",
     # Each call in flight has an id of its own; ids come back, and there are as many as there ever
-    # were calls at once.
-    "wire.rpc.client_connection.ClientConnection._next_id": "the most calls in flight at once",
-    "len(wire.rpc.client_connection.ClientConnection._free_ids)": "as above",
+    # were calls at once. So it is with exports.
+    **{
+        name.format(f"wire.rpc.{side.lower()}_connection.{side}Connection"): reason
+        for side in ("Server", "Client")
+        for name, reason in {
+            "{}._next_id": "the most calls in flight at once",
+            "len({}._free_ids)": "as above",
+            "len({}._free_exports)": "the most exports at once",
+            "{}._next_embargo": "the number of the next, one more for each",
+            "{}.inline_calls": "calls of the connection, for the share of those that are cancelled",
+        }.items()
+    },
 }
 
 # A cache may grow up to its bound; what is in it, under the names that begin so, goes with it.
@@ -105,7 +114,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     """Return what one process holds more or less of than it did, in words."""
     found = [
         f"{name}: {before.get(name)} before, {after.get(name)} after"
-        for name in ("tasks", "running", "threads")
+        for name in ("tasks", "running", "sessions", "threads")
         if before.get(name) != after.get(name)
     ]
     if abs(after["files"] - before["files"]) > _FILES_MARGIN:
@@ -225,7 +234,8 @@ class Watch:
         The end of a connection takes its moment on both sides, so one equal look is not yet rest.
         If none equals `before`, the last is returned.
         """
-        end_s = time.monotonic() + _REST_S
+        # The first of all takes five looks, which a busy machine makes slow.
+        end_s = time.monotonic() + (_REST_S if before else 3 * _REST_S)
         last = before or self.look()
         equal = 0
         while True:
@@ -256,6 +266,11 @@ def compare(
     ]
 
 
+def capability_calls(calls: Mapping[str, int]) -> int:
+    """Return how many of the calls were of kinds that pass capabilities."""
+    return sum(calls[kind.name] for kind in KINDS if kind.passes_capabilities)
+
+
 class KindFailed(Exception):
     """A batch of one kind did not end as it must; the cause says how."""
 
@@ -266,11 +281,14 @@ class KindFailed(Exception):
 class Soak:
     """Rounds of all kinds against one server."""
 
-    def __init__(self, stage: Stage, watch: Watch, report: Report, limit: int) -> None:
+    def __init__(
+        self, stage: Stage, watch: Watch, report: Report, limit: int, capability_calls: int
+    ) -> None:
         self._stage = stage
         self._watch = watch
         self._report = report
         self._limit = limit
+        self._capability_calls = capability_calls
         # All threads exist after the first round.
         self._threads = concurrent.futures.ThreadPoolExecutor(
             sum(not kind.is_async for kind in KINDS)
@@ -299,7 +317,10 @@ class Soak:
         self._threads.shutdown()
 
     def _has_enough_calls(self) -> bool:
-        return all(self._report.calls[kind.name] >= kind.at_least for kind in KINDS)
+        calls = self._report.calls
+        return all(calls[kind.name] >= kind.at_least for kind in KINDS) and (
+            capability_calls(calls) >= self._capability_calls
+        )
 
     async def _round(self, batch: int | None = None) -> None:
         async with asyncio.timeout(_ROUND_LIMIT_S):
@@ -368,6 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
     parser.add_argument("--max-connections", type=int, required=True, help="the server's")
+    parser.add_argument("--capability-calls", type=int, default=0, help="so many at least")
     options = parser.parse_args(arguments)
     report = Report(options.engine, options.seed, options.seconds)
     soak(options, report)
@@ -378,7 +400,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def soak(options: argparse.Namespace, report: Report) -> None:
     """Run the soak and fill in the report, the failure that ends it included."""
     stage = Stage(options.address, options.engine, options.seed)
-    body = Soak(stage, Watch(stage, options.pid), report, options.max_connections)
+    watch = Watch(stage, options.pid)
+    body = Soak(stage, watch, report, options.max_connections, options.capability_calls)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(body.run())
@@ -414,6 +437,7 @@ def text_of(report: Report) -> str:
     """Return the table of kinds, memory, and the faults."""
     lines = [f"soak of the {report.engine} engine: {report.seconds:g} s, seed {report.seed}"]
     lines += [f"  {kind.name:24} {report.calls[kind.name]}" for kind in KINDS]
+    lines += [f"  {'with capabilities':24} {capability_calls(report.calls)}"]
     for name, (before, after) in report.rss_bytes.items():
         lines.append(f"  RSS of {name:17} {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after")
     lines += [f"FAULT {fault}" for fault in report.faults] or ["everything is at its start"]

@@ -53,6 +53,7 @@ class Kind:
     run: Coro | Blocking
     batch: int
     at_least: int
+    passes_capabilities: bool = False
 
     @property
     def is_async(self) -> bool:
@@ -67,11 +68,13 @@ class Kind:
 KINDS: list[Kind] = []
 
 
-def kind(batch: int, *, at_least: int = 0) -> Callable[[Any], Any]:
+def kind(
+    batch: int, *, at_least: int = 0, passes_capabilities: bool = False
+) -> Callable[[Any], Any]:
     """Add a function to the table, under its own name."""
 
     def add(run: Any) -> Any:
-        KINDS.append(Kind(run.__name__, run, batch, at_least))
+        KINDS.append(Kind(run.__name__, run, batch, at_least, passes_capabilities))
         return run
 
     return add

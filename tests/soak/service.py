@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from scenarios.pycapnp_side import View, written
 from soak.census import Census
 
 from capnp_rig.objects.binding import ServiceError
@@ -27,6 +28,7 @@ class Soaked:
         # The ledger of executions, by method.
         self.ran: Counter[str] = Counter()
         self.running = 0
+        self.sessions = 0
 
     def plain(self, params: Any) -> Mapping[str, Any]:
         self.ran["plain"] += 1
@@ -68,5 +70,67 @@ class Soaked:
         found = asdict(Census.take())
         found["tasks"] = len(asyncio.all_tasks())
         found["running"] = self.running
+        found["sessions"] = self.sessions
         found["ran"] = self.ran
         return {"report": json.dumps(found)}
+
+    # --- capabilities
+
+    def open(self, _params: Any) -> Mapping[str, Any]:
+        return {"session": Session(self)}
+
+    async def lend(self, params: Any) -> Mapping[str, Any]:
+        self.ran["lend"] += 1
+        nonce, data = params.nonce, bytes(params.data)
+        results = await params.echo.call("plain", {"nonce": nonce, "data": data})
+        return {"nonce": results.nonce, "data": bytes(results.data)}
+
+    def promise(self, params: Any) -> Mapping[str, Any]:
+        return {"echo": params.giver.pipeline("give", {}).echo}
+
+
+class Session:
+    """A capability that is given out, is counted, and may hold one of the client."""
+
+    interface = SCHEMA.Session
+
+    def __init__(self, owner: Soaked) -> None:
+        self._owner = owner
+        self._echo: Any = None
+        owner.sessions += 1
+
+    def plain(self, params: Any) -> Mapping[str, Any]:
+        return self._owner.plain(params)
+
+    async def later(self, params: Any) -> Mapping[str, Any]:
+        return await self._owner.later(params)
+
+    def open(self, params: Any) -> Mapping[str, Any]:
+        return self._owner.open(params)
+
+    def keep(self, params: Any) -> None:
+        self._echo = params.echo
+
+    def kept(self, _params: Any) -> Mapping[str, Any]:
+        return {"echo": self._echo}
+
+    async def wait(self, params: Any) -> None:
+        await self._owner.wait(params)
+
+    def close(self) -> None:
+        # Once only: less than none shows in the census.
+        self._owner.sessions -= 1
+        self._echo = None
+
+
+class SoakedOfPycapnp(Soaked):
+    """The same for the pycapnp engine, whose services get and return pycapnp's own."""
+
+    def open(self, params: Any) -> Mapping[str, Any]:
+        return written(super().open(params))
+
+    async def lend(self, params: Any) -> Mapping[str, Any]:
+        return await super().lend(View(params))
+
+    def promise(self, params: Any) -> Mapping[str, Any]:
+        return written(super().promise(View(params)))
