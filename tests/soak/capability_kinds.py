@@ -37,7 +37,7 @@ from capnp_rig.server import ServiceError
 
 __all__ = ["KINDS"]
 
-# A call in one kind and one client leads to as many as it does in the others.
+# Of one unit of any kind, at least.
 _CALLS = 4
 _LET_GO_S = 20.0
 
@@ -90,7 +90,7 @@ async def _units(count: int, tasks: int, once: Callable[[int], Awaitable[None]])
     await _in_tasks(count // _CALLS, tasks, lambda: once(next(numbers)))
 
 
-@with_capabilities(400, at_least=400)
+@with_capabilities(200, at_least=200)
 async def aio_sessions(stage: Stage, count: int) -> None:
     client = await _lasting_aio(stage)
 
@@ -108,7 +108,7 @@ async def aio_sessions(stage: Stage, count: int) -> None:
     await _units(count, 5, once)
 
 
-@with_capabilities(400, at_least=400)
+@with_capabilities(200, at_least=200)
 async def aio_pipelined(stage: Stage, count: int) -> None:
     client = await _lasting_aio(stage)
 
@@ -121,7 +121,7 @@ async def aio_pipelined(stage: Stage, count: int) -> None:
     await _units(count, 5, once)
 
 
-@with_capabilities(400, at_least=400)
+@with_capabilities(200, at_least=200)
 async def aio_callbacks(stage: Stage, count: int) -> None:
     client = await _lasting_aio(stage)
 
@@ -142,7 +142,7 @@ async def _ask_echo(stage: Stage, echo: Any) -> None:
     assert (results.nonce, bytes(results.data)) == (question.nonce, question.right)
 
 
-@with_capabilities(400, at_least=400)
+@with_capabilities(200, at_least=200)
 async def aio_kept(stage: Stage, count: int) -> None:
     """Leave an object with a session, get it back, and let it go with the session or before."""
     client = await _lasting_aio(stage)
@@ -165,7 +165,7 @@ async def aio_kept(stage: Stage, count: int) -> None:
     await _units(count, 5, once)
 
 
-@with_capabilities(400, at_least=400)
+@with_capabilities(200, at_least=200)
 async def aio_promises(stage: Stage, count: int) -> None:
     """Call what the server does not know yet: it is the client's, its own, or broken."""
     client = await _lasting_aio(stage)
@@ -189,7 +189,7 @@ async def aio_promises(stage: Stage, count: int) -> None:
     await _units(count, 5, once)
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(100, at_least=100)
 async def aio_lent_and_cancelled(stage: Stage, count: int) -> None:
     """Cancel one call in four, which has a capability; another waits for its results."""
     client = await _lasting_aio(stage)
@@ -207,7 +207,7 @@ async def aio_lent_and_cancelled(stage: Stage, count: int) -> None:
     await _units(count, 5, once)
 
 
-@with_capabilities(80, at_least=80)
+@with_capabilities(40, at_least=40)
 async def aio_dead_with_capabilities(stage: Stage, count: int) -> None:
     """End a connection while both sides hold objects of the other, and promises."""
 
@@ -237,7 +237,7 @@ async def aio_dead_with_capabilities(stage: Stage, count: int) -> None:
 # --- Client ------------------------------------------------------------------------------
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(100, at_least=100)
 def blocking_sessions(stage: Stage, count: int) -> None:
     client = _lasting_blocking(stage, "capabilities")
     for number in range(count // _CALLS):
@@ -250,9 +250,9 @@ def blocking_sessions(stage: Stage, count: int) -> None:
             inner.close()
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(100, at_least=100)
 def blocking_pipelined(stage: Stage, count: int) -> None:
-    client = _lasting_blocking(stage)
+    client = _lasting_blocking(stage, "pipelines")
 
     def once() -> None:
         opened = client.pipeline("open", {"nonce": 1})
@@ -263,7 +263,7 @@ def blocking_pipelined(stage: Stage, count: int) -> None:
     _in_threads(count // _CALLS, 2, once)
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(100, at_least=100)
 def blocking_callbacks(stage: Stage, count: int) -> None:
     client = _lasting_blocking(stage, "callbacks")
     for _ in range(count // 2):
@@ -276,7 +276,7 @@ def blocking_callbacks(stage: Stage, count: int) -> None:
         assert echo.closed == 1
 
 
-@with_capabilities(40, at_least=40)
+@with_capabilities(20, at_least=20)
 def blocking_dead_with_capabilities(stage: Stage, count: int) -> None:
     for number in range(count // _CALLS):
         with _blocking(stage) as client:
@@ -307,7 +307,7 @@ class ForeignEcho(SCHEMA.Echo.Server):  # type: ignore[misc]
         self._closed.append(1)
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(100, at_least=100)
 async def foreign_sessions(stage: Stage, count: int) -> None:
     peer = await _lasting_foreign(stage)
 
@@ -320,7 +320,7 @@ async def foreign_sessions(stage: Stage, count: int) -> None:
     await _units(count, 4, once)
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(100, at_least=100)
 async def foreign_callbacks(stage: Stage, count: int) -> None:
     peer = await _lasting_foreign(stage)
 
@@ -338,7 +338,7 @@ async def foreign_callbacks(stage: Stage, count: int) -> None:
     await _units(count, 4, once)
 
 
-@with_capabilities(40, at_least=40)
+@with_capabilities(20, at_least=20)
 async def foreign_dead_with_capabilities(stage: Stage, count: int) -> None:
     for number in range(count // _CALLS):
         closed: list[int] = []

@@ -91,6 +91,7 @@ TOTALS: Mapping[str, str] = {
 CACHES: Mapping[str, int] = {
     "len(wire.rpc.layouts:_shared)": 4096,
     "len(wire.rpc.server_connection.ServerConnection._failures)": 16 * 256,
+    "len(wire.rpc.client_connection.ClientConnection._failures)": 16 * 256,
 }
 CACHED = ("wire.rpc.layouts.Layout", "len(wire.rpc.layouts.Layout", "wire.rpc.messages.RemoteError")
 
