@@ -5,8 +5,9 @@ FAILED (https://github.com/capnproto/pycapnp/issues/324), adds words to its text
 that no peer will take. So `CallMeter` follows the frames of both directions. It keeps back from KJ
 what is refused, stops while a limit holds, and puts frames of its own in the place of KJ's.
 
-It only looks at Bootstrap, Call, Finish and Abort from the peer, and Return and Abort from KJ; all
-else, and all that it passes on, KJ judges by itself. It is pure: bytes and times in, bytes out.
+It only looks at Bootstrap, Call, Finish, Abort and exceptions from the peer, and Return and Abort
+from KJ; all else, and all that it passes on, KJ judges by itself. It is pure: bytes and times in,
+bytes out.
 """
 
 import struct
@@ -35,6 +36,7 @@ from capnp_rig.wire.rpc.messages import (
     Return,
     Tag,
     decode,
+    exception_number,
     tag_of,
 )
 
@@ -46,6 +48,7 @@ _REPLY_BYTES: Final = 16_384
 _ANY_SIZE: Final = FrameLimits(max_words=2**28 - 1)
 _MAX_REASON_CHARS: Final = 200
 _LOOKED_AT: Final = frozenset({Tag.CALL, Tag.BOOTSTRAP, Tag.FINISH, Tag.ABORT})
+_WITH_EXCEPTIONS: Final = frozenset({Tag.RETURN, Tag.RESOLVE})
 # A Finish as all known peers send it.
 _FINISH_TABLE: Final = 4 << 32
 _FINISH_PREFIX: Final = struct.pack("<QQQ", 1 << 32 | 1 << 48, Tag.FINISH, 1 << 32)
@@ -254,7 +257,11 @@ class CallMeter:
 
     def _noted(self, message: Message, size: int, now_s: float) -> bool:
         """Note one message; return whether it is for KJ."""
-        if tag_of(message) not in _LOOKED_AT:
+        tag = tag_of(message)
+        if tag in _WITH_EXCEPTIONS and exception_number(message) > max(ExceptionType):
+            # C++ 1.4 crashes at such a number.
+            raise RemoteProtocolError("message has an exception of unknown type")
+        if tag not in _LOOKED_AT:
             return True
         match decode(message):
             case Call() as call:

@@ -271,6 +271,18 @@ def tag_of(message: Message) -> int:
     return _follow(root_pointer(message)).bits(0, 2)
 
 
+def exception_number(message: Message) -> int:
+    """Return the type of the exception in a Return or a Resolve as it stands, 0 without one.
+
+    Raises:
+        MalformedMessage: It does not hold a Message of rpc.capnp.
+    """
+    root = _follow(root_pointer(message))
+    body = _field(root, 0)
+    which = body.bits(6 if root.bits(0, 2) == Tag.RETURN else 4, 2)
+    return _field(body, 0).bits(4, 2) if which == 1 else 0
+
+
 # How every known peer begins a Call or a Return, behind the table: Message, and its body behind it.
 CALL_PREFIX = struct.pack("<QQQ", 1 << 32 | 1 << 48, Tag.CALL, 3 << 32 | 3 << 48)
 RETURN_PREFIX = struct.pack("<QQQ", 1 << 32 | 1 << 48, Tag.RETURN, 2 << 32 | 1 << 48)

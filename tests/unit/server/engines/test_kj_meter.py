@@ -262,3 +262,19 @@ def test_an_id_in_use_is_left_to_kj() -> None:
     subject = meter()
     assert subject.receive(call(1) + call(1) + bootstrap(1), 0.0) == call(1) * 2 + bootstrap(1)
     assert subject.ended is None
+
+
+@pytest.mark.parametrize("kind", ["return", "resolve"])
+@pytest.mark.parametrize(("number", "passes"), [(3, True), (4, False), (200, False)])
+def test_an_exception_at_which_kj_crashes_is_kept_from_it(
+    kind: str, number: int, *, passes: bool
+) -> None:
+    build = RPC.Message.new_message()
+    build.init(kind).init("exception").reason = "number"
+    frame = bytearray(encoded(build))
+    # The type stands in the upper half of a word, before two pointers and the reason.
+    at = frame.index(b"number\0") - 20
+    frame[at : at + 2] = number.to_bytes(2, "little")
+    subject = meter()
+    assert subject.receive(bytes(frame), 0.0) == (bytes(frame) if passes else b"")
+    assert subject.ended is (None if passes else Ending.ABORTED)
