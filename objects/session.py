@@ -276,18 +276,18 @@ class Session:
         if isinstance(value, (AnyCapability, Reference)):
             reference = value if isinstance(value, Reference) else value.reference
             if isinstance(value, AnyCapability) and value.interface is not None:
-                _check_interface((value.interface,), interface, value)
+                check_interface((value.interface,), interface, value)
             if not self.wire.owns(reference):
                 raise UnusableCapability(f"{value!r} belongs to another connection")
             return reference.copy()
         served = self._served.get(id(value))
         if served is None:
             served = self._serving.served(value, self)
-            _check_interface(served.interfaces, interface, value)
+            check_interface(served.interfaces, interface, value)
             self._served[id(value)] = served
             self._serving.references.add(value)
         else:
-            _check_interface(served.interfaces, interface, value)
+            check_interface(served.interfaces, interface, value)
         return self.wire.host(served, served.inline)
 
     # --- objects of ours
@@ -357,7 +357,12 @@ def release_all(references: list[Reference]) -> None:
         reference.release()
 
 
-def _check_interface(interfaces: tuple[Interface, ...], wanted: Any, value: Any) -> None:
+def check_interface(interfaces: tuple[Interface, ...], wanted: Any, value: Any) -> None:
+    """Check that a value of these interfaces fits a field of pycapnp's schema `wanted`.
+
+    Raises:
+        EncodeError: None of them is it, or extends it.
+    """
     if wanted is not None and not any(wanted.node.id in each.ids for each in interfaces):
         raise EncodeError(
             f"expected a capability of {name_of(wanted)}, not {_what_is(value)} "

@@ -13,7 +13,7 @@ bytes out.
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Protocol
 
 from capnp_rig.objects.binding import BoundMethod
 from capnp_rig.server.engines.early_cancels import EarlyCancels
@@ -75,6 +75,13 @@ class WorkerCalls:
         self.draining = False
 
 
+class Waiting(Protocol):
+    """What calls the peer."""
+
+    # How many calls wait for their answers.
+    waiting: int
+
+
 class Ending(Enum):
     """How a connection ends for what was said on it."""
 
@@ -131,6 +138,8 @@ class CallMeter:
         self.unwritable = False
         # Async handlers that run, set by the owner: one that is cancelled may take its time.
         self.handlers = 0
+        # Set by the owner: has the calls of ours that wait for the peer, which is to be heard.
+        self.peer: Waiting | None = None
         # Whether the peer has ever given up a call. KJ says that it has before the task ends.
         self.has_cancelled = False
         # Whether `receive` stopped for it, or for another limit.
@@ -151,8 +160,12 @@ class CallMeter:
             self.unwritable
             or self._plain >= self._max_in_flight
             or self._plain * self._reply_bytes > _REPLIES_BYTES
-            or self._params_bytes > MAX_PARAMS_BYTES
+            or (self._params_bytes > MAX_PARAMS_BYTES and not self._is_waiting)
         )
+
+    @property
+    def _is_waiting(self) -> bool:
+        return self.peer is not None and self.peer.waiting > 0
 
     @property
     def needs_care(self) -> bool:

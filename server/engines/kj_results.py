@@ -1,18 +1,20 @@
-"""Writes what a method returned into KJ's message, so that both engines take the same.
+"""Writes results and params into KJ's messages, so that both engines take the same.
 
 What pycapnp would take differs from what `wire` takes in many small ways: it refuses bytearrays,
 arrays and views, and takes a number for a text. So only values of the very type that a field has
 go to pycapnp as they are; the others are written by `wire`'s codec, which judges them, and copied.
-A field that may hold capabilities is pycapnp's alone.
+What capabilities are in goes to pycapnp value by value, since only KJ has tables of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import capnp
 
+from capnp_rig.server.engines.kj_views import AnyView, ListView, View, passing_fields
 from capnp_rig.wire.encoding.conversions import FORMATS
-from capnp_rig.wire.encoding.structs import StructCodec
+from capnp_rig.wire.encoding.field_types import Field
 from capnp_rig.wire.errors import EncodeError
 
 # By the name of a type in schema.capnp.
@@ -31,60 +33,83 @@ _LISTS: Final = (
     capnp.lib.capnp._DynamicListBuilder,
 )
 _SIMPLE: Final = (int, float, str, bytes, bool)
+# What pycapnp raises for a value that it does not take.
+_REFUSALS: Final = (capnp.KjException, AttributeError, TypeError, ValueError, OverflowError)
 
 
-class ResultWriter:
-    """Writes the results of one method."""
+# Returns what pycapnp sets in the place of a capability, or of an object of ours, for a field of
+# that interface.
+Lower = Callable[[Any, Any], Any]
 
-    def __init__(self, codec: StructCodec) -> None:
+
+class StructWriter:
+    """Writes one struct: results of a method, params of a call, or what lies in them."""
+
+    def __init__(self, codec: Any) -> None:
         self._codec = codec
-        self._schema = codec.schema
         self._exact: dict[str, type] = {}
-        self._pycapnps: set[str] = set()
-        for field in self._schema.fields_list:
-            proto = field.proto
-            if _has_capability(field, set()):
-                self._pycapnps.add(proto.name)
-            elif proto.which() == "slot" and proto.slot.type.which() in _EXACT:
-                self._exact[proto.name] = _EXACT[proto.slot.type.which()]
+        self._passing = passing_fields(self._codec)
+        for field in codec.fields:
+            kind = field.pointer_type or field.data_type
+            if kind is not None and kind.which in _EXACT:
+                self._exact[field.name] = _EXACT[kind.which]
 
-    def write(self, context: Any, results: Any) -> None:
-        """Write `results`, which are not None.
+    def write(self, builder: Any, values: Any, lower: Lower) -> None:
+        """Write `values`, which are not None.
 
         Raises:
-            EncodeError: They do not fit the schema, which is the service's fault.
+            EncodeError: They do not fit the schema.
+            UnusableCapability: One was closed, or belongs to another connection.
         """
-        if type(results) is dict:
+        if type(values) is dict:
             exact = self._exact
-            for name, value in results.items():
+            for name, value in values.items():
                 if exact.get(name) is not type(value):
                     break
             else:
-                _set_all(context.results, results)
+                _set_all(builder, values)
                 return
-        self._write_by_codec(context, native(results))
+        self._write_all(builder, native(values), lower)
 
-    def _write_by_codec(self, context: Any, results: Any) -> None:
-        if not isinstance(results, Mapping):
+    def _write_all(self, builder: Any, values: Any, lower: Lower) -> None:
+        if not isinstance(values, Mapping):
             # It says what is wrong.
-            self._codec.pack(results)
-        ours = {
-            name: value
-            for name, value in results.items()
-            if name not in self._pycapnps or self._can_pack(name, value)
-        }
-        data = self._codec.to_bytes(ours)
-        module = capnp.lib.capnp._StructModule(self._schema, self._codec.name)
-        builder = context.results
+            self._codec.pack(values)
+        plain = {name: value for name, value in values.items() if not self._passes(name, value)}
+        if plain:
+            self._write_by_codec(builder, plain)
+        for name in values.keys() - plain.keys():
+            try:
+                _write_passing(builder, self._passing[name], values[name], lower)
+            except EncodeError:
+                raise
+            except _REFUSALS as error:
+                raise EncodeError(f"{name}: {type(error).__name__}") from error
+
+    def _write_by_codec(self, builder: Any, values: Mapping[str, Any]) -> None:
+        data = self._codec.to_bytes(values)
+        module = capnp.lib.capnp._StructModule(self._codec.schema, self._codec.name)
         with module.from_bytes(data) as reader:
             _set_all(
                 builder,
-                {name: getattr(reader, name) for name, value in ours.items() if value is not None},
+                {
+                    name: getattr(reader, name)
+                    for name, value in values.items()
+                    if value is not None
+                },
             )
-        _set_all(builder, {name: results[name] for name in results.keys() - ours.keys()})
+
+    def _passes(self, name: str, value: Any) -> bool:
+        """Tell whether a capability may be in a value, which the codec could not write."""
+        field = self._passing.get(name)
+        if field is None or value is None:
+            return False
+        kind = "struct" if field.pointer_type is None else field.pointer_type.which
+        if kind == "anyPointer":
+            return not self._can_pack(name, value)
+        return kind == "interface" or isinstance(value, Mapping if kind == "struct" else list)
 
     def _can_pack(self, name: str, value: Any) -> bool:
-        """Tell whether the codec writes a value of a field that may have capabilities in it."""
         try:
             self._codec.pack({name: value})
         except EncodeError:
@@ -92,11 +117,42 @@ class ResultWriter:
         return True
 
 
+def _write_passing(builder: Any, field: Field, value: Any, lower: Lower) -> None:
+    name, kind = field.name, field.pointer_type
+    if isinstance(value, Mapping) and field.codecs:
+        codec: Any = field.codecs[0]
+        writer_of(codec).write(builder.init(name), value, lower)
+    elif isinstance(value, list):
+        _fill(builder.init(name, len(value)), kind, value, lower)
+    else:
+        setattr(builder, name, lower(value, getattr(kind, "interface", None)))
+
+
+def _fill(items: Any, kind: Any, values: Sequence[Any], lower: Lower) -> None:
+    """Fill a list of KJ's; None is a null capability, or a struct without values."""
+    element = kind.element
+    for index, value in enumerate(values):
+        if value is None:
+            continue
+        if element.which == "list":
+            _fill(items.init(index, len(value)), element, value, lower)
+        elif kind.codecs:
+            writer_of(kind.codecs[0]).write(items[index], value, lower)
+        else:
+            items[index] = lower(value, getattr(element, "interface", None))
+
+
+@cache
+def writer_of(codec: Any) -> StructWriter:
+    """Return the writer of a struct, one per process."""
+    return StructWriter(codec)
+
+
 def _set_all(builder: Any, values: Mapping[str, Any]) -> None:
     try:
         for name, value in values.items():
             setattr(builder, name, value)
-    except (capnp.KjException, AttributeError, TypeError, ValueError, OverflowError) as error:
+    except _REFUSALS as error:
         raise EncodeError(f"{name}: {type(error).__name__}") from error
 
 
@@ -104,6 +160,8 @@ def native(value: Any) -> Any:
     """Return `value` without readers of pycapnp's, as `wire` takes it."""
     if type(value) in _SIMPLE:
         return value
+    if isinstance(value, (View, ListView, AnyView)):
+        value = value.reader
     if isinstance(value, _READERS):
         return value.to_dict()
     if isinstance(value, Mapping):
@@ -113,21 +171,3 @@ def native(value: Any) -> Any:
     if isinstance(value, capnp.lib.capnp._DynamicEnum):
         return str(value)
     return value
-
-
-def _has_capability(field: Any, seen: set[int]) -> bool:
-    """Tell whether a capability may be in a field; `seen` are the ids of structs above it."""
-    if field.proto.which() == "group":
-        return any(_has_capability(inner, seen) for inner in field.schema.fields_list)
-    type_, depth = field.proto.slot.type, 0
-    while type_.which() == "list":
-        type_, depth = type_.list.elementType, depth + 1
-    if type_.which() != "struct":
-        return type_.which() in {"interface", "anyPointer"}
-    schema = field.schema
-    for _ in range(depth):
-        schema = schema.elementType
-    if schema.node.id in seen:
-        return False
-    seen.add(schema.node.id)
-    return any(_has_capability(inner, seen) for inner in schema.fields_list)

@@ -9,19 +9,23 @@ are lost.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import capnp
 
-from capnp_rig.objects.binding import BoundMethod, bind_methods, unusable
+from capnp_rig.objects.binding import BoundMethod, bind_methods, interfaces_of, unusable
+from capnp_rig.objects.closing import Closing
+from capnp_rig.objects.serving import References
 from capnp_rig.schema import message
 from capnp_rig.server.control.call_stamp import Stamp, mark_of, stamped
 from capnp_rig.server.engines.engine import Engine, OnEnd, end_reason
+from capnp_rig.server.engines.kj_capabilities import Peer, Server, widest
 from capnp_rig.server.engines.kj_gate import MeteredGate
 from capnp_rig.server.engines.kj_meter import CallMeter, WorkerCalls
-from capnp_rig.server.engines.kj_results import ResultWriter
+from capnp_rig.server.engines.kj_results import writer_of
+from capnp_rig.server.engines.kj_views import View
 from capnp_rig.server.engines.peer_errors import explain, peer_error
 from capnp_rig.server.logs.log import Log
 from capnp_rig.wire.encoding.frames import FrameLimits
@@ -33,10 +37,6 @@ _RECEIVE_BYTES = 262_144
 # A reply is on its way two KJ turns after its handler ended; one more is a margin.
 _SETTLING_BEATS = 3
 _FLUSH_POLL_S = 0.005
-
-Handler = Callable[[Any, Any], Coroutine[Any, Any, None]]
-# Writes the results of a method into KJ's context.
-Write = Callable[[Any, Any], None]
 
 
 @asynccontextmanager
@@ -59,7 +59,12 @@ class _PycapnpEngine:
         self.stamp = stamp
         self.calls = WorkerCalls()
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
-        self.methods, self._adapter_type = _adapt(service)
+        self.service = service
+        widest(interfaces_of(service))
+        self.bound = bind_methods(service)
+        self.methods = {(it.method.interface_id, it.method.method_id): it for it in self.bound}
+        self.closing = Closing(self.explain)
+        self.references = References(self.closing.close)
         self._connections: set[_Connection] = set()
         self._beat = message.MessageStream._new_client(_Beat())
 
@@ -80,6 +85,9 @@ class _PycapnpEngine:
         await self.settle()
         self.calls.draining = True
         await asyncio.gather(*(connection.finish() for connection in tuple(self._connections)))
+        # KJ lets go of what the connections had.
+        await self.settle()
+        await self.closing.finish()
 
     async def settle(self) -> None:
         """Return once KJ has done what was queued, such as writing a reply."""
@@ -89,16 +97,19 @@ class _PycapnpEngine:
     def add(self, connection: "_Connection") -> Any:
         """Keep `connection` and return its bootstrap capability."""
         self._connections.add(connection)
-        return self._adapter_type(connection)
+        return Server(self.service, self.bound, connection.answer_stamped)
 
     def remove(self, connection: "_Connection") -> None:
         self._connections.discard(connection)
+
+    def explain(self, method: str, error: BaseException) -> str:
+        return explain(method, error, self.log)
 
     def too_large(self, method: str, size: int) -> str:
         """Return what a peer may know of a reply over the limit, and log the rest."""
         limit = 8 * FrameLimits().max_words
         error = EncodeError(f"message is too large: {size} bytes, the limit is {limit}")
-        return explain(method, error, self.log)
+        return self.explain(method, error)
 
 
 class _Connection:
@@ -112,6 +123,8 @@ class _Connection:
         self._gate: MeteredGate | None = MeteredGate(
             self._made, self._lost, engine.receive_buffer, self._meter
         )
+        self._peer = Peer(engine.references, self.answer_stamped)
+        self._meter.peer = self._peer
         self._rpc: Any = None
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -156,13 +169,13 @@ class _Connection:
         self._rpc.close()
         self._rpc = None
 
-    async def answer_stamped(self, method: BoundMethod, write: Write, context: Any) -> None:
+    async def answer_stamped(self, method: BoundMethod, context: Any) -> None:
         """Run one call, with the connection's stamp while it does not wait."""
         self._calls += 1
-        work = self.answer(method, write, context)
+        work = self.answer(method, context)
         await stamped(work, self._engine.stamp, mark_of(self._number, self._calls))
 
-    async def answer(self, method: BoundMethod, write: Write, context: Any) -> None:
+    async def answer(self, method: BoundMethod, context: Any) -> None:
         """Run one call; whatever goes wrong, the peer gets one short line."""
         task = asyncio.current_task()
         self._in_flight += 1
@@ -171,13 +184,13 @@ class _Connection:
         results: Any = None
         try:
             if not method.is_async:
-                results = method.call(context.params)
+                results = method.call(self._params(method, context))
                 if results is not None:
-                    write(context, results)
+                    self._write(method, context, results)
                 return
-            results = await method.call(context.params)
+            results = await method.call(self._params(method, context))
             if results is not None and self._gate is not None and not self._gate.is_over:
-                write(context, results)
+                self._write(method, context, results)
                 self._gate.note_filled(8 * context.results.total_size.word_count)
         # The boundary: peers see no exception of ours, and asyncio would raise what is no
         # `Exception` out of the loop, and with it end the worker.
@@ -199,6 +212,17 @@ class _Connection:
             self._meter.handlers -= method.is_async
             if self._in_flight == 0:
                 self._idle.set()
+
+    def _params(self, method: BoundMethod, context: Any) -> Any:
+        codec = method.method.params
+        return (
+            View(context.params, codec, self._peer.lift)
+            if codec.has_capabilities
+            else context.params
+        )
+
+    def _write(self, method: BoundMethod, context: Any, results: Any) -> None:
+        writer_of(method.method.results).write(context.results, results, self._peer.lower)
 
     def _is_cancelled(self, task: "asyncio.Task[Any] | None") -> bool:
         """Tell a cancellation by a Finish, or the end of the connection, from one of its own."""
@@ -224,27 +248,3 @@ class _Connection:
             if not (self._meter.calls_in_flight or gate.unsent_bytes):
                 return
             await asyncio.sleep(_FLUSH_POLL_S)
-
-
-def _adapt(service: Any) -> tuple[dict[tuple[int, int], BoundMethod], Any]:
-    """Return the methods by id, and the pycapnp class whose instances serve a connection each."""
-    served: dict[tuple[int, int], BoundMethod] = {}
-    handlers: dict[str, Handler] = {}
-
-    def init(self: Any, connection: _Connection) -> None:
-        self.connection = connection
-
-    for bound in bind_methods(service):
-        method = bound.method
-        served[method.interface_id, method.method_id] = bound
-        handlers[f"{bound.name}_context"] = _handler(bound, ResultWriter(method.results).write)
-    return served, type("Adapter", (service.interface.Server,), {"__init__": init, **handlers})
-
-
-def _handler(method: BoundMethod, write: Write) -> Handler:
-    def handle(self: Any, context: Any) -> Coroutine[Any, Any, None]:
-        answer: Coroutine[Any, Any, None]
-        answer = self.connection.answer_stamped(method, write, context)
-        return answer
-
-    return handle

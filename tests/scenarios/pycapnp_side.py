@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 import capnp
 from pycapnp_peer import connected
-from scenarios.service import SCHEMA, Lobby
+from scenarios.service import SCHEMA
 
 # One server for each object, so that it is closed with the last reference to any of its clients.
 _servers: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -141,15 +141,6 @@ class Server:
 @cache
 def _server_class(interface: Any) -> type:
     return type("_Server", (Server, interface.Server), {})
-
-
-class LobbyOfPycapnp:
-    """The lobby for the server's pycapnp engine, whose services get and return pycapnp's own."""
-
-    interface = SCHEMA.Lobby
-
-    def enter(self, params: Any) -> Any:
-        return written(Lobby().enter(View(params)))
 
 
 @asynccontextmanager

@@ -8,12 +8,11 @@ from pathlib import Path
 from running_server import Running, running_server
 
 _TESTS = Path(__file__).resolve().parents[1]
-SERVICES = {"wire": "scenarios.service:Lobby", "pycapnp": "scenarios.pycapnp_side:LobbyOfPycapnp"}
 
 
 def serving(engine: str) -> AbstractContextManager[Running]:
     """Run a server of the rig."""
-    args = ["--service", SERVICES[engine], "--engine", engine, "--workers", "1"]
+    args = ["--service", "scenarios.service:Lobby", "--engine", engine, "--workers", "1"]
     return running_server(*args, cwd=_TESTS)
 
 

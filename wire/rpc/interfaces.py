@@ -1,7 +1,7 @@
 """The methods of an interface, compiled from its schema: ids, and how params and results read."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -33,7 +33,7 @@ class Method:
 class Interface:
     """An interface with its own and its inherited methods, by name and by their ids.
 
-    `ids` are its own id and those of all interfaces that it extends.
+    `ids` are its own id and those of all interfaces that it extends, `schema` is pycapnp's.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Interface:
     methods: Mapping[str, Method]
     by_id: Mapping[tuple[int, int], Method]
     ids: frozenset[int]
+    schema: Any = field(compare=False)
 
 
 def compile_interface(interface: Any) -> Interface:
@@ -91,7 +92,7 @@ def _compile(schema: Any) -> Interface:
     by_name: dict[str, Method] = {}
     for method in methods.values():
         by_name.setdefault(method.name, method)
-    return Interface(name_of(schema), schema.node.id, by_name, methods, frozenset(ids))
+    return Interface(name_of(schema), schema.node.id, by_name, methods, frozenset(ids), schema)
 
 
 def _own(schema: Any) -> Iterator[Method]:

@@ -1,6 +1,7 @@
 """What the meter of a pycapnp connection passes on, keeps back and puts in place: frames only."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,6 +134,11 @@ def test_params_of_running_calls_are_bounded() -> None:
     assert subject.holding
     assert subject.receive(later(9), 0.0) == b""
     assert size > MAX_PARAMS_BYTES
+    # Those that wait for an answer of the peer's could not end.
+    subject.peer = SimpleNamespace(waiting=1)
+    assert not subject.holding
+    subject.peer.waiting = 0
+    assert subject.holding
     send(subject, answered(2))
     assert not subject.holding
 
