@@ -182,6 +182,7 @@ class _Connection:
         self._meter.handlers += method.is_async
         self._idle.clear()
         results: Any = None
+        failure: BaseException | None = None
         try:
             if not method.is_async:
                 results = method.call(self._params(method, context))
@@ -199,19 +200,25 @@ class _Connection:
                 # The coroutine is thrown away; nobody is there any more.
                 raise
             is_cancelled = self._is_cancelled(task)
-            if is_cancelled and isinstance(error, asyncio.CancelledError):
-                raise
-            text = explain(method.name, unusable(results) or error, self._engine.log)
-            if is_cancelled:
-                # Nobody waits for what its cleaning up failed with.
-                raise asyncio.CancelledError from None
-            raise peer_error(text) from None
+            # Raised below, where it does not bring `error` along: that has a traceback, which holds
+            # the params, and the capabilities in them.
+            failure = asyncio.CancelledError()
+            if not (is_cancelled and isinstance(error, asyncio.CancelledError)):
+                text = explain(method.name, unusable(results) or error, self._engine.log)
+                # Of a cancelled call nobody waits for what its cleaning up failed with.
+                failure = failure if is_cancelled else peer_error(text)
         finally:
             # Also when the call is cancelled by a Finish or a disconnect.
             self._in_flight -= 1
             self._meter.handlers -= method.is_async
             if self._in_flight == 0:
                 self._idle.set()
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                # Its traceback has this frame.
+                del failure
 
     def _params(self, method: BoundMethod, context: Any) -> Any:
         codec = method.method.params
