@@ -98,7 +98,8 @@ class Caller:
             return await future
         finally:
             timer.cancel()
-            self._give_up(question_id, future)
+            if self._waiting.get(question_id) is future:
+                self._give_up(question_id, future)
             # It holds the error, whose traceback holds this frame.
             del future
 
@@ -171,9 +172,8 @@ class Caller:
     def take(self, outcome: Outcome) -> None:
         """Hand a call its outcome."""
         question_id, results, error = outcome
-        window = self._windows.pop(question_id, None)
-        if window is not None:
-            window.answered(question_id, error)
+        if question_id in self._windows:
+            self._windows.pop(question_id).answered(question_id, error)
             return
         future = self._waiting.pop(question_id)
         # Its task has given up, or is about to find that its time is over.

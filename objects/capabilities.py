@@ -39,15 +39,16 @@ class AnyCapability:
         """Take over a reference; `interface` is a schema's, None if it is not known."""
         self.owner = owner
         self.reference = reference
-        self._interface = interface
+        self._interface: Any = interface
         self._window: StreamWindow | None = None
 
     @property
     def interface(self) -> Interface | None:
         """The interface whose methods it calls; None if that is not known: `cast` it."""
-        if self._interface is not None:
-            self._interface = compile_interface(self._interface)
-        return self._interface
+        interface: Interface | None = self._interface
+        if interface is not None and type(interface) is not Interface:
+            interface = self._interface = compile_interface(interface)
+        return interface
 
     def cast(self, interface: Any) -> Self:
         """Return one more reference to the same object, to call the methods of `interface`.

@@ -79,10 +79,10 @@ class Peer:
         return self._caller.pipeline(prepared, target.reference, deadline_s)
 
     def _prepare(self, target: AsyncCapability, name: str, params: Params) -> PreparedCall:
-        error = self.session.error
-        if error is not None:
-            raise error
-        return self.session.prepare(target.interface, name, params)
+        session = self.session
+        if session.has_ended and session.error is not None:
+            raise session.error
+        return session.prepare(target.interface, name, params)
 
     def _deadline_s(self, timeout_s: float | None) -> float:
         timeout_s = self.timeout_s if timeout_s is None else check_timeout(timeout_s)

@@ -190,8 +190,9 @@ class Session:
             if isinstance(event, Answered):
                 method = self._methods.pop(event.question_id, None)
                 if method is not None:
-                    results = self.open(method.results, event.content)
-                    yield Outcome(event.question_id, results, None)
+                    codec = method.results
+                    open_ = self.open if codec.has_capabilities else StructCodec.open
+                    yield Outcome(event.question_id, open_(codec, event.content), None)
             elif isinstance(event, Called):
                 run(event)
             elif isinstance(event, Cancelled):

@@ -53,4 +53,5 @@ class ClientConnection(Connection):
             error = main.error
             if error is not None:
                 raise LocalProtocolError(f"no bootstrap interface: {error.reason}")
-        return super().call(main, interface_id, method_id, params, capabilities)
+        # Without `super`, which takes 0.1 µs.
+        return Connection.call(self, main, interface_id, method_id, params, capabilities)
