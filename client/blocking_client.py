@@ -22,7 +22,7 @@ from capnp_rig.objects.errors import (
 )
 from capnp_rig.objects.pipelines import Names, Path, PipelinedResults, capability_in
 from capnp_rig.objects.serving import Serving
-from capnp_rig.objects.session import PreparedCall, Session, capabilities_of
+from capnp_rig.objects.session import MakeCapability, PreparedCall, Session
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES, StreamWindow
 from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
 from capnp_rig.rigcli.address import Address, parse_address
@@ -168,7 +168,7 @@ class Client:
         self._timeout_s = check_timeout(timeout_s)
         self._socket = DuplexSocket(sock)
         self._wire = ClientConnection()
-        self._session = Session(self._wire, capabilities_of(self, Capability), _SERVING)
+        self._session = Session(self._wire, MakeCapability(self, Capability), _SERVING)
         self.stream_window_bytes = stream_window_bytes
         self._interface = compiled
         self._window = StreamWindow(stream_window_bytes)

@@ -9,7 +9,7 @@ from capnp_rig.objects.caller import AsyncCapability, AsyncPipeline, Caller
 from capnp_rig.objects.capabilities import Params
 from capnp_rig.objects.errors import DeadlineExceeded, Disconnected
 from capnp_rig.objects.serving import Serving
-from capnp_rig.objects.session import PreparedCall, Session, capabilities_of
+from capnp_rig.objects.session import MakeCapability, PreparedCall, Session
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
 from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, check_timeout
 from capnp_rig.wire.encoding.pointers import detached
@@ -26,7 +26,7 @@ class Peer:
     def __init__(self, wire: Connection, serving: Serving, changed: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._changed = changed
-        self.session = Session(wire, capabilities_of(self, AsyncCapability), serving)
+        self.session = Session(wire, MakeCapability(self, AsyncCapability), serving)
         self._caller = Caller(self.session, changed)
 
     @property

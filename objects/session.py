@@ -44,14 +44,26 @@ from capnp_rig.wire.rpc.message_encoder import CALL_HEAD_WORDS
 from capnp_rig.wire.rpc.messages import ExceptionType
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
+
 # Makes the capability that users see of a reference and a schema's interface, if that is known.
-MakeCapability = Callable[[Reference, Any], AnyCapability]
+class MakeCapability:
+    """Makes the capabilities of a connection, without keeping that alive."""
 
+    __slots__ = ("_kind", "_owner")
 
-def capabilities_of(owner: Any, kind: type[AnyCapability]) -> MakeCapability:
-    """Return what makes the capabilities of a connection, without keeping that alive."""
-    reference = weakref.ref(owner)
-    return lambda capability, interface: kind(reference(), capability, interface)
+    def __init__(self, owner: Any, kind: type[AnyCapability]) -> None:
+        self._owner = weakref.ref(owner)
+        self._kind = kind
+
+    def __call__(self, reference: Reference, interface: Any) -> AnyCapability:
+        """Take over a reference."""
+        return self._kind(self._owner(), reference, interface)
+
+    def forgotten(self) -> None:
+        """Take note that references went that nobody had made capabilities of."""
+        owner = self._owner()
+        if owner is not None:
+            owner.forgotten()
 
 
 class PreparedCall(NamedTuple):
@@ -350,6 +362,11 @@ class _LiftedTable:
             if reference is not None:
                 made = self._made[index] = self._make(reference, interface)
         return made
+
+    def __del__(self) -> None:
+        # Nobody has looked at these, so nobody else tells.
+        if len(self._made) < len(self._table):
+            self._make.forgotten()
 
 
 def release_all(references: list[Reference]) -> None:

@@ -1,5 +1,6 @@
 """Each scenario between all pairs of a client and a server: the same is seen."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from pycapnp_peer import run
 from relay import relay
 from scenarios import cpp, pycapnp_side, rig_side
-from scenarios.play import SCENARIOS, played
+from scenarios.play import SCENARIOS, Cell, Giver, played
 from scenarios.serving import serving, serving_cpp
 
 CLIENTS = {
@@ -58,6 +59,23 @@ def test_a_pipeline_is_used_after_its_answer(port: int, client: str) -> None:
             return name, (await cell.cell.call("add", {"number": 0})).total
 
     assert run(work) == ("ada", 0)
+
+
+def test_what_nobody_looked_at_is_let_go_without_another_call(port: int) -> None:
+    async def work() -> None:
+        async with rig_side.async_client(port) as lobby:
+            world, mine = (await lobby.call("enter", {})).world, Cell()
+            giver = Giver(mine)
+            giver.may_give.set()
+            # The server does not read what it is given: it only passes on that it will be.
+            promised = world.pipeline("later", {"giver": giver}).cell
+            await promised.call("add", {"number": 0})
+            promised.close()
+            async with asyncio.timeout(10):
+                while not mine.closed:
+                    await asyncio.sleep(0.001)
+
+    run(work)
 
 
 # The build of C++ takes 13 s.
