@@ -7,6 +7,7 @@ of the server are in its census.
 import asyncio
 import functools
 import itertools
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -41,7 +42,13 @@ __all__ = ["KINDS"]
 _CALLS = 4
 _LET_GO_S = 20.0
 
-with_capabilities = functools.partial(kind, passes_capabilities=True)
+# A long soak is to make many of these calls.
+_TIMES = 3 if float(os.environ.get("SOAK_S", "30")) >= 600 else 1
+
+
+def with_capabilities(batch: int) -> Callable[[Any], Any]:
+    """Add a kind that passes capabilities."""
+    return kind(_TIMES * batch, at_least=batch, passes_capabilities=True)
 
 
 class Echo:
@@ -90,7 +97,7 @@ async def _units(count: int, tasks: int, once: Callable[[int], Awaitable[None]])
     await _in_tasks(count // _CALLS, tasks, lambda: once(next(numbers)))
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(200)
 async def aio_sessions(stage: Stage, count: int) -> None:
     client = await _lasting_aio(stage)
 
@@ -108,7 +115,7 @@ async def aio_sessions(stage: Stage, count: int) -> None:
     await _units(count, 5, once)
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(200)
 async def aio_pipelined(stage: Stage, count: int) -> None:
     client = await _lasting_aio(stage)
 
@@ -121,7 +128,7 @@ async def aio_pipelined(stage: Stage, count: int) -> None:
     await _units(count, 5, once)
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(200)
 async def aio_callbacks(stage: Stage, count: int) -> None:
     client = await _lasting_aio(stage)
 
@@ -142,7 +149,7 @@ async def _ask_echo(stage: Stage, echo: Any) -> None:
     assert (results.nonce, bytes(results.data)) == (question.nonce, question.right)
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(200)
 async def aio_kept(stage: Stage, count: int) -> None:
     """Leave an object with a session, get it back, and let it go with the session or before."""
     client = await _lasting_aio(stage)
@@ -165,7 +172,7 @@ async def aio_kept(stage: Stage, count: int) -> None:
     await _units(count, 5, once)
 
 
-@with_capabilities(200, at_least=200)
+@with_capabilities(200)
 async def aio_promises(stage: Stage, count: int) -> None:
     """Call what the server does not know yet: it is the client's, its own, or broken."""
     client = await _lasting_aio(stage)
@@ -189,7 +196,7 @@ async def aio_promises(stage: Stage, count: int) -> None:
     await _units(count, 5, once)
 
 
-@with_capabilities(100, at_least=100)
+@with_capabilities(100)
 async def aio_lent_and_cancelled(stage: Stage, count: int) -> None:
     """Cancel one call in four, which has a capability; another waits for its results."""
     client = await _lasting_aio(stage)
@@ -207,7 +214,7 @@ async def aio_lent_and_cancelled(stage: Stage, count: int) -> None:
     await _units(count, 5, once)
 
 
-@with_capabilities(40, at_least=40)
+@with_capabilities(40)
 async def aio_dead_with_capabilities(stage: Stage, count: int) -> None:
     """End a connection while both sides hold objects of the other, and promises."""
 
@@ -237,7 +244,7 @@ async def aio_dead_with_capabilities(stage: Stage, count: int) -> None:
 # --- Client ------------------------------------------------------------------------------
 
 
-@with_capabilities(100, at_least=100)
+@with_capabilities(100)
 def blocking_sessions(stage: Stage, count: int) -> None:
     client = _lasting_blocking(stage, "capabilities")
     for number in range(count // _CALLS):
@@ -250,7 +257,7 @@ def blocking_sessions(stage: Stage, count: int) -> None:
             inner.close()
 
 
-@with_capabilities(100, at_least=100)
+@with_capabilities(100)
 def blocking_pipelined(stage: Stage, count: int) -> None:
     client = _lasting_blocking(stage, "pipelines")
 
@@ -263,7 +270,7 @@ def blocking_pipelined(stage: Stage, count: int) -> None:
     _in_threads(count // _CALLS, 2, once)
 
 
-@with_capabilities(100, at_least=100)
+@with_capabilities(100)
 def blocking_callbacks(stage: Stage, count: int) -> None:
     client = _lasting_blocking(stage, "callbacks")
     for _ in range(count // 2):
@@ -276,7 +283,7 @@ def blocking_callbacks(stage: Stage, count: int) -> None:
         assert echo.closed == 1
 
 
-@with_capabilities(20, at_least=20)
+@with_capabilities(20)
 def blocking_dead_with_capabilities(stage: Stage, count: int) -> None:
     for number in range(count // _CALLS):
         with _blocking(stage) as client:
@@ -307,7 +314,7 @@ class ForeignEcho(SCHEMA.Echo.Server):  # type: ignore[misc]
         self._closed.append(1)
 
 
-@with_capabilities(100, at_least=100)
+@with_capabilities(100)
 async def foreign_sessions(stage: Stage, count: int) -> None:
     peer = await _lasting_foreign(stage)
 
@@ -320,7 +327,7 @@ async def foreign_sessions(stage: Stage, count: int) -> None:
     await _units(count, 4, once)
 
 
-@with_capabilities(100, at_least=100)
+@with_capabilities(100)
 async def foreign_callbacks(stage: Stage, count: int) -> None:
     peer = await _lasting_foreign(stage)
 
@@ -338,7 +345,7 @@ async def foreign_callbacks(stage: Stage, count: int) -> None:
     await _units(count, 4, once)
 
 
-@with_capabilities(20, at_least=20)
+@with_capabilities(20)
 async def foreign_dead_with_capabilities(stage: Stage, count: int) -> None:
     for number in range(count // _CALLS):
         closed: list[int] = []
