@@ -86,6 +86,8 @@ class _WireEngine:
         self.closing = Closing(self.explain)
         self.buffers = ReceiveBuffers(log)
         self.serving = Serving(self.explain, self.closing.close, boundary=BaseException)
+        # The worker has it as long as it lives: a method may return it, and a client give it back.
+        self.serving.references.add(service)
         # As it is served on every connection, unless it passes capabilities or has streams.
         self.shared = self.serving.shared(service)
         self.connections: set[_Connection] = set()

@@ -14,8 +14,10 @@ from fake_transport import Transport
 from fault_services import PROBE
 from fuzz.mutate import split
 from raw_peer import RPC, Reply, abort, bootstrap, call_builder, decoded, encoded, finish
+from running_server import ROOT
 
 from capnp_rig.objects.binding import ServiceError
+from capnp_rig.schema import load_schema
 from capnp_rig.server.connections.lingering import Linger
 from capnp_rig.server.engines import wire_engine
 from capnp_rig.server.engines.engine import MAX_WORKER_CALLS
@@ -157,6 +159,39 @@ def rigged(check: Callable[[Rig, Service], Awaitable[None]]) -> list[Line]:
     asyncio.run(asyncio.wait_for(body(), 60))
     assert not errors
     return log.lines
+
+
+# --- the service itself -----------------------------------------------------
+
+
+class Session:
+    """Returns itself."""
+
+    interface = load_schema(ROOT / "tests" / "data" / "chains.capnp").Files.Session
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def nested(self, _params: Any) -> dict[str, Any]:
+        return {"session": self}
+
+    read = root = logout = nested
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_the_service_is_not_closed_where_a_client_gives_it_back() -> None:
+    async def body() -> None:
+        service = Session()
+        rig = Rig(_WireEngine(service, RecordingLog(), [0]))
+        interface_id = Session.interface.schema.node.id
+        rig.feed(encoded(call_builder(1, interface_id=interface_id, method_id=3)))
+        assert [reply.kind for reply in rig.replies()] == ["capability"]
+        rig.lose()
+        assert service.closed == 0
+
+    asyncio.run(body())
 
 
 # --- slots ------------------------------------------------------------------
