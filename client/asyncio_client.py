@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Self, cast
 
-from capnp_rig.client.callbacks import explain
+from capnp_rig.client.callbacks import LEFT_UNREAD, MOST_UNREAD_BYTES, explain
 from capnp_rig.client.connecting import adopt, open_socket
 from capnp_rig.client.forks import Owner, keep_from_children
 from capnp_rig.objects.async_calls import AsyncCalls
@@ -138,6 +138,8 @@ class _Protocol(Peer, asyncio.Protocol):
         # Calls that wait until the server reads, in order.
         self._unsent: dict[asyncio.Future[None], None] = {}
         self._is_paused = False
+        # Of answers, since the server reads no more.
+        self._unread_bytes = 0
         self._transport: asyncio.Transport | None = None
         self._closed = asyncio.Event()
         self._last_resort: asyncio.TimerHandle | None = None
@@ -210,8 +212,11 @@ class _Protocol(Peer, asyncio.Protocol):
             self._transport.resume_reading()
 
     def _take(self, data: bytes) -> None:
-        for outcome in self.session.receive_data(data, self._run, self._cancel):
+        outcomes = self.session.receive_data(data, self._run, self._cancel, self._send_answers)
+        for outcome in outcomes:
             self._caller.take(outcome)
+        if self._is_paused:
+            self._send_answers()
         self._schedule_flush()
         if self.session.has_ended:
             self._end()
@@ -255,6 +260,7 @@ class _Protocol(Peer, asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_paused = False
+        self._unread_bytes = 0
         for future in self._unsent:
             if not future.done():
                 future.set_result(None)
@@ -282,10 +288,26 @@ class _Protocol(Peer, asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_scheduled = self._is_urgent = False
-        wire, transport = self._wire, self._transport
-        if wire.has_events and not self.session.has_ended:
+        if self._wire.has_events and not self.session.has_ended:
             # Calls of objects of ours that came back, or the end of one.
             self._take(b"")
+        self._write()
+
+    def _send_answers(self) -> None:
+        """Write in the midst of what comes; give up a server that calls and does not read."""
+        transport = self._transport
+        if transport is None:
+            return
+        before = transport.get_write_buffer_size()
+        self._write()
+        if self._is_paused and not self.session.has_ended:
+            self._unread_bytes += transport.get_write_buffer_size() - before
+            if self._unread_bytes > MOST_UNREAD_BYTES:
+                self.session.lose(Disconnected(LEFT_UNREAD))
+                transport.abort()
+
+    def _write(self) -> None:
+        wire, transport = self._wire, self._transport
         buffers = wire.buffers_to_send() if wire.has_large else []
         data = wire.data_to_send()
         if (

@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, ParamSpec, Self, TypeVar
 
-from capnp_rig.client.callbacks import explain
+from capnp_rig.client.callbacks import LEFT_UNREAD, MOST_UNREAD_BYTES, explain
 from capnp_rig.client.connecting import connect_socket
 from capnp_rig.client.duplex import DuplexSocket
 from capnp_rig.objects.capabilities import AnyCapability, Params
@@ -180,6 +180,8 @@ class Client:
         self._unfinished = False
         # While what came is taken, which calls objects of ours.
         self._takes = False
+        # Of answers, since the server reads no more.
+        self._unread_bytes = 0
 
     @classmethod
     def connect(
@@ -613,11 +615,13 @@ class Client:
             self._fail_all()
         elif serves:
             # What callbacks have answered.
-            self._send()
+            self._send_answers()
 
     def _take(self, data: bytes) -> None:
         now_ns = time.monotonic_ns()
-        outcomes = self._session.receive_data(data, self._session.refuse, _ignore)
+        outcomes = self._session.receive_data(
+            data, self._session.refuse, _ignore, self._send_answers
+        )
         self._takes = True
         try:
             for question_id, results, error in outcomes:
@@ -626,6 +630,17 @@ class Client:
                 del self._pending[question_id]
         finally:
             self._takes = False
+
+    def _send_answers(self) -> None:
+        """Send in the midst of what comes; give up a server that calls and does not read."""
+        before = self._socket.unsent_bytes
+        self._send()
+        if not self._socket.is_blocked:
+            self._unread_bytes = 0
+            return
+        self._unread_bytes += max(self._socket.unsent_bytes - before, 0)
+        if self._unread_bytes > MOST_UNREAD_BYTES:
+            self._session.lose(Disconnected(LEFT_UNREAD))
 
     def _settle(
         self, pending: PendingCall, results: Any, error: ClientError | None, now_ns: int

@@ -1,9 +1,14 @@
-"""What a client tells of the objects that it gives to a server, when one of their methods fails."""
+"""What the clients have in common where a server calls objects that they gave it."""
 
 import logging
 
 from capnp_rig.objects.binding import ServiceError
 from capnp_rig.wire.errors import MalformedMessage
+
+# So many bytes of answers may wait for a server that reads none: what 256 calls with 1 MiB each
+# have. A server that calls and never reads would take all memory.
+MOST_UNREAD_BYTES = 268_435_456
+LEFT_UNREAD = "the server calls, and reads no answers"
 
 _log = logging.getLogger("capnp_rig.client")
 

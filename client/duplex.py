@@ -69,6 +69,11 @@ class DuplexSocket:
         """Whether nothing can be sent now: the server does not read, or the connection is lost."""
         return bool(self._unsent) or self._failure is not None
 
+    @property
+    def unsent_bytes(self) -> int:
+        """How many bytes wait until the server reads."""
+        return sum(map(len, self._unsent))
+
     def queue(self, data: bytes) -> None:
         """Send `data` with the next `flush`."""
         unsent = self._unsent

@@ -29,6 +29,7 @@ from capnp_rig.wire.rpc.capabilities import CapabilityTable
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.connection import (
     Answered,
+    Answers,
     BootstrapFailed,
     Called,
     Cancelled,
@@ -189,12 +190,17 @@ class Session:
     # --- what came
 
     def receive_data(
-        self, data: Buffer, run: Callable[[Called], None], cancel: Callable[[int], None]
+        self,
+        data: Buffer,
+        run: Callable[[Called], None],
+        cancel: Callable[[int], None],
+        answered: Callable[[], None],
     ) -> Iterator[Outcome]:
         """Take received bytes; yield the calls that ended.
 
         Their results are valid as long as `data`. `run` gets the calls of objects of ours that are
         not answered on the spot, `cancel` the question ids of those that are not wanted any more.
+        `answered` is called when there are many answers to be sent.
         Run it to its end.
         """
         for event in self.wire.events(data):
@@ -209,6 +215,8 @@ class Session:
                 run(event)
             elif isinstance(event, Cancelled):
                 cancel(event.question_id)
+            elif isinstance(event, Answers):
+                answered()
             else:
                 outcome = self.take(event)
                 if outcome is not None:

@@ -105,6 +105,9 @@ class FakeTransport(asyncio.Transport):
     def writelines(self, buffers: Any) -> None:
         self.write(b"".join(buffers))
 
+    def get_write_buffer_size(self) -> int:
+        return len(self._unsent)
+
     def resume(self) -> None:
         self.is_stalled = False
         if self._unsent:

@@ -51,7 +51,7 @@ class ReverseSession(Session):
         return self.begin(self.prepare(MESSAGE_STREAM, name, params))
 
     def receive(self, data: bytes) -> list[Outcome]:
-        return list(self.receive_data(data, refuse, refuse))
+        return list(self.receive_data(data, refuse, refuse, refuse))
 
 
 def refuse(*_: object) -> Any:
