@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Self, cast
@@ -154,22 +155,35 @@ class _Protocol(Peer, asyncio.Protocol):
     def bootstrap(self, interface: Any) -> AsyncCapability:
         return self._main.cast(self._main.interface if interface is None else interface)
 
-    async def call(
+    # No coroutine itself: each in the chain of one that waits takes 0.6 µs.
+    def call(
         self, target: AsyncCapability | None, name: str, params: Params, timeout_s: float | None
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         self._owner.check()
         deadline_s = self._deadline_s(timeout_s)
+        if self._is_paused:
+            return self._call_later(target, name, params, deadline_s)
+        return self._call(target, name, params, deadline_s)
+
+    async def _call_later(
+        self, target: AsyncCapability | None, name: str, params: Params, deadline_s: float
+    ) -> Any:
         while self._is_paused:
             await self._until_writable(deadline_s)
             # So that the next pause comes before the next of those that waited.
             self._is_urgent = True
+        return await self._call(target, name, params, deadline_s)
+
+    def _call(
+        self, target: AsyncCapability | None, name: str, params: Params, deadline_s: float
+    ) -> Coroutine[Any, Any, Any]:
         if target is None:
             target = self._main
         prepared = self._prepare(target, name, params)
         reference = None if target is self._main else target.reference
         if prepared.method.is_streaming:
-            return await self._caller.stream(prepared, reference, target.window, deadline_s)
-        return await self._caller.call(prepared, reference, deadline_s)
+            return self._caller.stream(prepared, reference, target.window, deadline_s)
+        return self._caller.call(prepared, reference, deadline_s)
 
     def pipeline(
         self, target: AsyncCapability | None, name: str, params: Params, timeout_s: float | None
