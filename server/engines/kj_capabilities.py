@@ -115,7 +115,7 @@ class Reference:
             UnusableCapability: It was released.
         """
         if self.client is None:
-            raise UnusableCapability("the capability was released")
+            raise UnusableCapability("the capability was released before")
         return self.client
 
     def __del__(self) -> None:

@@ -69,22 +69,30 @@ class StructWriter:
             else:
                 _set_all(builder, values)
                 return
-        self._write_all(builder, native(values), lower)
+        self.write_native(builder, native(values), lower)
 
-    def _write_all(self, builder: Any, values: Any, lower: Lower) -> None:
+    def write_native(self, builder: Any, values: Any, lower: Lower) -> None:
+        """Do so with what `native` returns."""
         if not isinstance(values, Mapping):
             # It says what is wrong.
             self._codec.pack(values)
-        plain = {name: value for name, value in values.items() if not self._passes(name, value)}
+        plain = self._plain(values)
         if plain:
             self._write_by_codec(builder, plain)
-        for name in values.keys() - plain.keys():
-            try:
-                _write_passing(builder, self._passing[name], values[name], lower)
-            except EncodeError:
-                raise
-            except _REFUSALS as error:
-                raise EncodeError(f"{name}: {type(error).__name__}") from error
+        self._pass_on(builder, values, lower)
+
+    def _plain(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the codec writes: all but what capabilities may be in."""
+        plain = {}
+        for name, value in values.items():
+            if not self._passes(name, value):
+                plain[name] = value
+                continue
+            group: Any = self._passing[name].group
+            if group is not None:
+                # Chosen by it, if it is the member of a union.
+                plain[name] = writer_of(group)._plain(value)
+        return plain
 
     def _write_by_codec(self, builder: Any, values: Mapping[str, Any]) -> None:
         data = self._codec.to_bytes(values)
@@ -98,6 +106,31 @@ class StructWriter:
                     if value is not None
                 },
             )
+
+    def _pass_on(self, builder: Any, values: Mapping[str, Any], lower: Lower) -> None:
+        """Write what the codec does not."""
+        for name, value in values.items():
+            if not self._passes(name, value):
+                continue
+            try:
+                self._pass_field(builder, self._passing[name], value, lower)
+            except EncodeError:
+                raise
+            except _REFUSALS as error:
+                raise EncodeError(f"{name}: {type(error).__name__}") from error
+
+    @staticmethod
+    def _pass_field(builder: Any, field: Field, value: Any, lower: Lower) -> None:
+        name, kind = field.name, field.pointer_type
+        codecs: Any = field.codecs
+        if kind is None:
+            writer_of(codecs[0])._pass_on(getattr(builder, name), value, lower)
+        elif kind.which == "struct":
+            writer_of(codecs[0]).write_native(builder.init(name), value, lower)
+        elif isinstance(value, list):
+            _fill(builder.init(name, len(value)), kind, value, lower)
+        else:
+            setattr(builder, name, lower(value, getattr(kind, "interface", None)))
 
     def _passes(self, name: str, value: Any) -> bool:
         """Tell whether a capability may be in a value, which the codec could not write."""
@@ -117,17 +150,6 @@ class StructWriter:
         return True
 
 
-def _write_passing(builder: Any, field: Field, value: Any, lower: Lower) -> None:
-    name, kind = field.name, field.pointer_type
-    if isinstance(value, Mapping) and field.codecs:
-        codec: Any = field.codecs[0]
-        writer_of(codec).write(builder.init(name), value, lower)
-    elif isinstance(value, list):
-        _fill(builder.init(name, len(value)), kind, value, lower)
-    else:
-        setattr(builder, name, lower(value, getattr(kind, "interface", None)))
-
-
 def _fill(items: Any, kind: Any, values: Sequence[Any], lower: Lower) -> None:
     """Fill a list of KJ's; None is a null capability, or a struct without values."""
     element = kind.element
@@ -137,7 +159,7 @@ def _fill(items: Any, kind: Any, values: Sequence[Any], lower: Lower) -> None:
         if element.which == "list":
             _fill(items.init(index, len(value)), element, value, lower)
         elif kind.codecs:
-            writer_of(kind.codecs[0]).write(items[index], value, lower)
+            writer_of(kind.codecs[0]).write_native(items[index], value, lower)
         else:
             items[index] = lower(value, getattr(element, "interface", None))
 
