@@ -76,7 +76,7 @@ def cli() -> None:
     "--engine",
     type=click.Choice(ENGINES),
     default="wire",
-    help="wire is the fast one; pycapnp is the reference, for services that pass capabilities.",
+    help="wire is the fast one; pycapnp is the reference implementation.",
 )
 @click.option(
     "--loop",

@@ -1,4 +1,4 @@
-"""The default engine: `wire` on plain bytes, for services that pass no capabilities.
+"""The default engine: `wire` on plain bytes.
 
 The whole path of a call is `_Connection.buffer_updated`: bytes arrive in the one receive
 buffer that all connections of the worker share, each complete message is answered where
