@@ -48,7 +48,10 @@ class ClientConnection(Connection):
             LocalProtocolError: The connection has ended, or has no bootstrap interface.
         """
         main = self.main
-        if not main.is_direct:
+        direct = main._node.direct  # noqa: SLF001 - the path of every call
+        if direct is not None and not capabilities and not self._ended:
+            return self._call_direct(direct, interface_id, method_id, params)
+        if direct is None:
             main.settle()
             error = main.error
             if error is not None:

@@ -28,6 +28,7 @@ from capnp_rig.wire.rpc.message_encoder import (
     encode_finish,
 )
 from capnp_rig.wire.rpc.messages import (
+    ImportedCap,
     RemoteError,
     ResultsTo,
     Target,
@@ -92,12 +93,18 @@ class Questions(Promises):
             return self._call(target, (interface_id, method_id), params, capabilities)
         if node.reference is not self.reference:
             return self._call(target, (interface_id, method_id), params, capabilities)
+        return self._call_direct(node.direct, interface_id, method_id, params)
+
+    def _call_direct(
+        self, address: ImportedCap, interface_id: int, method_id: int, params: EncodedTuple
+    ) -> int:
+        """Queue a call, without capabilities, of one that the peer hosts for good."""
         free_ids = self._free_ids
         question_id = free_ids[-1] if free_ids else self._new_id()
         words = params[2] + CALL_HEAD_WORDS
         if words > self._large_words:
             self._take_large(words)
-        self._out += encode_call(question_id, node.direct, interface_id, method_id, params)
+        self._out += encode_call(question_id, address, interface_id, method_id, params)
         if free_ids:
             free_ids.pop()
         else:
