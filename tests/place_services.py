@@ -75,6 +75,7 @@ ASKED: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "secret": lambda leaf: leaf.call("fail", {"how": "secret"}),
     "null": lambda leaf: leaf.pipeline("fail", {"how": "null"}).leaf.call("name"),
     "early": lambda leaf: leaf.pipeline("fail", {"how": "self"}).leaf.call("name"),
+    "hang": lambda leaf: leaf.call("wait"),
     "late": lambda leaf: leaf.call("wait", timeout_s=0.01),
     "unknown": lambda leaf: leaf.call("nothing"),
     "misfit": lambda leaf: leaf.call("fail", {"how": 3}),

@@ -12,7 +12,7 @@ import pytest
 from place_services import SCHEMA, World, names_in
 from running_server import Running, running_server
 
-from capnp_rig.client import AsyncClient, RemoteError
+from capnp_rig.client import AsyncClient, DeadlineExceeded, RemoteError
 
 HERE = Path(__file__).resolve().parent.parent
 NAMES = [
@@ -95,6 +95,19 @@ def test_a_callback_ends_alike(server: Running, how: str, text: str) -> None:
             answer = await ask(client, World().leaf("mine"), how)
             assert answer.startswith(text)
             assert await ask(client, None, how) == "null"
+
+    run(work)
+
+
+def test_a_call_that_is_given_up_gives_up_its_callback(server: Running) -> None:
+    async def work() -> None:
+        world = World()
+        async with connected(server) as client:
+            call = client.call("ask", {"leaf": world.leaf("mine"), "how": "hang"}, timeout_s=0.05)
+            with pytest.raises(DeadlineExceeded):
+                await call
+            while world.closed_names != ["mine"]:
+                await client.call("closed")
 
     run(work)
 
