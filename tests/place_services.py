@@ -51,6 +51,14 @@ class Both:
     name = fail = wait = stream = other = lambda _self, _params: None
 
 
+class Twin:
+    interface = SCHEMA.Twin
+
+    def name(self, params: Any) -> Results:
+        number = getattr(params, "number", None)
+        return {"name": "twin"} if number is None else {"number": number + 1}
+
+
 class Nameless:
     interface = SCHEMA.Leaf
 
@@ -156,6 +164,9 @@ class World:
         if params.how == "kept":
             return {"leaf": self.kept["leaf"]}
         return {"leaf": self.leaf(params.how)}
+
+    def twin(self, _params: Any) -> Results:
+        return {"twin": Twin()}
 
     def closed(self, _params: Any) -> Results:
         return {"names": self.closed_names}

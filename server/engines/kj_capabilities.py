@@ -55,13 +55,27 @@ class Server(capnp.lib.capnp._DynamicCapabilityServer):  # type: ignore[misc]
         self.target = target
         self.interfaces = interfaces_of(target)
         self.schema = widest(self.interfaces).schema
+        named: dict[str, list[BoundMethod]] = {}
         for method in methods:
-            setattr(self, f"{method.name}_context", partial(answer, method))
+            named.setdefault(method.name, []).append(method)
+        for name, same in named.items():
+            is_only = len(same) == 1
+            handler = partial(answer, same[0]) if is_only else partial(_answer_called, answer, same)
+            setattr(self, f"{name}_context", handler)
         self._dropped = dropped
 
     def __del__(self) -> None:
         if dropped := getattr(self, "_dropped", None):
             dropped(self.target)
+
+
+def _answer_called(
+    answer: Answer, methods: Sequence[BoundMethod], context: Any
+) -> Coroutine[Any, Any, None]:
+    """Answer a call of one of several methods of one name, which pycapnp calls by that."""
+    params = context.params.schema.node.id
+    same = (each for each in methods if each.method.params.schema.node.id == params)
+    return answer(next(same), context)
 
 
 def widest(interfaces: Sequence[Interface]) -> Interface:

@@ -9,6 +9,9 @@ interface Leaf extends(Base) {
     stream @2 (number :UInt32) -> stream;
 }
 
+interface Numbered { name @0 (number :UInt32) -> (number :UInt32); }
+interface Twin extends(Base, Numbered) {}
+
 interface Other { other @0 () -> (); }
 
 struct Box(T) { value @0 :T; }
@@ -38,4 +41,5 @@ interface World {
     ask @3 (leaf :Leaf, how :Text) -> (text :Text);
     give @4 (how :Text) -> (leaf :Leaf);
     closed @5 () -> (names :List(Text));
+    twin @6 () -> (twin :Twin);
 }

@@ -143,6 +143,16 @@ def test_objects_are_closed_once_and_at_the_end_of_their_connection(server: Runn
     run(work)
 
 
+def test_methods_of_one_name_are_all_served(server: Running) -> None:
+    async def work() -> None:
+        async with connected(server) as client:
+            twin = (await client.call("twin")).twin
+            assert (await twin.cast(SCHEMA.Base).call("name")).name == "twin"
+            assert (await twin.cast(SCHEMA.Numbered).call("name", {"number": 2})).number == 3
+
+    run(work)
+
+
 def test_several_interfaces_are_refused_by_pycapnp_alone(server: Running, engine: str) -> None:
     async def work() -> None:
         async with connected(server) as client:
