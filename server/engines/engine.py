@@ -9,6 +9,8 @@ from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 # Called once when a connection is over: None when it ended cleanly, else a short reason.
 OnEnd = Callable[[str | None], None]
 
+# Of a connection where methods are streams: 546 of C++'s smallest messages fill its window.
+CALLS_WITH_STREAMS = 768
 MAX_WORKER_CALLS = 4096
 SHUTTING_DOWN = RemoteError(
     "the server is shutting down: this call was not started", ExceptionType.OVERLOADED

@@ -20,7 +20,7 @@ from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.serving import References
 from capnp_rig.schema import message
 from capnp_rig.server.control.call_stamp import Stamp, mark_of, stamped
-from capnp_rig.server.engines.engine import Engine, OnEnd, end_reason
+from capnp_rig.server.engines.engine import CALLS_WITH_STREAMS, Engine, OnEnd, end_reason
 from capnp_rig.server.engines.kj_capabilities import Peer, Server, widest
 from capnp_rig.server.engines.kj_gate import MeteredGate
 from capnp_rig.server.engines.kj_meter import CallMeter, WorkerCalls
@@ -31,6 +31,7 @@ from capnp_rig.server.logs.log import Log
 from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.encoding.pointers import TRAVERSAL_LIMIT_WORDS
 from capnp_rig.wire.errors import EncodeError
+from capnp_rig.wire.rpc.connection import Limits
 
 # As large as Linux lets a default TCP receive buffer become useful in one read.
 _RECEIVE_BYTES = 262_144
@@ -119,7 +120,10 @@ class _Connection:
         self._engine = engine
         self._number, self._calls = number, 0
         self._on_end = on_end
-        self._meter = CallMeter(engine.calls, engine.methods, engine.too_large)
+        # Clients of streams count bytes and not calls.
+        streams = any(each.method.is_streaming for each in engine.methods.values())
+        limits = Limits(max_calls_in_flight=CALLS_WITH_STREAMS) if streams else None
+        self._meter = CallMeter(engine.calls, engine.methods, engine.too_large, limits)
         self._gate: MeteredGate | None = MeteredGate(
             self._made, self._lost, engine.receive_buffer, self._meter
         )

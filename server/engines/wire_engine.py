@@ -30,6 +30,7 @@ from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settl
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, stamped
 from capnp_rig.server.engines.early_cancels import EarlyCancels
 from capnp_rig.server.engines.engine import (
+    CALLS_WITH_STREAMS,
     MAX_WORKER_CALLS,
     SHUTTING_DOWN,
     WORKER_FULL,
@@ -64,7 +65,6 @@ _SLOW_S, _READS_AFTER_SLOW = 1e-3, 1_000
 # connection, is not stopped, they may all be here, well below `Limits.max_answers`; in a busy
 # worker fewer, as each has a task.
 _STREAM_CALLS, _BUSY_STREAM_CALLS = 640, 32
-_CALLS_WITH_STREAMS = 768
 _BUSY_CALLS = MAX_WORKER_CALLS // 4
 _DRAIN_POLL_S = 0.005
 
@@ -337,7 +337,7 @@ class _Connection(asyncio.BufferedProtocol):
         method = served.async_methods.get((called.interface_id, called.method_id))
         is_full = len(engine.tasks) >= MAX_WORKER_CALLS or self._params_bytes > _PARAMS_LIMIT
         if served.order is not None:
-            self._wire.allow_calls(_CALLS_WITH_STREAMS)
+            self._wire.allow_calls(CALLS_WITH_STREAMS)
         elif self.calls_in_flight - self._stream_calls > _MAX_CALLS:
             is_full = True
         if method is None or engine.draining or is_full:
