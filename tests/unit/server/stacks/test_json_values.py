@@ -139,6 +139,6 @@ def test_a_large_value_in_small_portions_is_looked_at_once(
     portions = [stream[at : at + 1000] for at in range(0, len(stream), 1000)]
     started_s = time.process_time()
     values, fault = read(*portions, limit_bytes=len(stream))
-    # Looked at again with each portion, it would be 2 GB; this takes 0.05 s.
-    assert time.process_time() - started_s < 2
+    # Looked at again with each portion, it would be 2 GB, and minutes; this takes 0.05 s.
+    assert time.process_time() - started_s < 20
     assert (len(values), fault) == (1, None)
