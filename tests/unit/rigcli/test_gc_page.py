@@ -40,8 +40,7 @@ def test_after_its_end_nothing_is_left() -> None:
 
 
 def test_another_process_tells_as_much_as_it_publishes() -> None:
-    code = "import gc, sys; from capnp_rig.rigcli import gc_page
-from capnp_rig.rigcli.gc_page import GcPage; gc.disable(); "
+    code = "import gc, sys; from capnp_rig.rigcli.gc_page import GcPage; gc.disable(); "
     published = code + "GcPage(); gc.collect(); gc.collect(); print(flush=True); sys.stdin.read()"
     silent = code + "print(flush=True); sys.stdin.read()"
     for text, count in ((published, 2), (silent, None)):
