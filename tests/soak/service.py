@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scenarios.pycapnp_side import View, written
 from soak.census import Census
 
 from capnp_rig.objects.binding import ServiceError
@@ -121,16 +120,3 @@ class Session:
         # Once only: less than none shows in the census.
         self._owner.sessions -= 1
         self._echo = None
-
-
-class SoakedOfPycapnp(Soaked):
-    """The same for the pycapnp engine, whose services get and return pycapnp's own."""
-
-    def open(self, params: Any) -> Mapping[str, Any]:
-        return written(super().open(params))
-
-    async def lend(self, params: Any) -> Mapping[str, Any]:
-        return await super().lend(View(params))
-
-    def promise(self, params: Any) -> Mapping[str, Any]:
-        return written(super().promise(View(params)))

@@ -12,8 +12,8 @@ import pytest
 from running_server import environment, running_server
 
 TESTS = Path(__file__).resolve().parent.parent
+ENGINES = ["wire", "pycapnp"]
 SOAK_S = float(os.environ.get("SOAK_S", "30"))
-SERVICES = {"wire": "soak.service:Soaked", "pycapnp": "soak.service:SoakedOfPycapnp"}
 # Calls with capabilities, of both engines: a soak of ten minutes makes 200,000.
 CAPABILITY_CALLS = int(200_000 * min(SOAK_S / 600, 1))
 # More than one round of all kinds opens: only a full house is refused.
@@ -23,16 +23,16 @@ MAX_CONNECTIONS = 256
 # Alone: what else is busy shows in the memory of a server that falls behind.
 @pytest.mark.alone
 @pytest.mark.timeout(SOAK_S + 240)
-@pytest.mark.parametrize("engine", SERVICES)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_everything_is_at_its_start_after_the_soak(engine: str) -> None:
-    seconds = SOAK_S / len(SERVICES)
-    args = ["--service", SERVICES[engine], "--engine", engine, "--log-level", "error"]
+    seconds = SOAK_S / len(ENGINES)
+    args = ["--service", "soak.service:Soaked", "--engine", engine, "--log-level", "error"]
     args += ["--workers", "2", "--max-connections", str(MAX_CONNECTIONS)]
     with running_server(*args, cwd=TESTS) as server:
         command = [sys.executable, "-m", "soak.drive", f"{server.host}:{server.port}"]
         command += ["--pid", str(server.pid), "--engine", engine, "--seconds", str(seconds)]
         command += ["--max-connections", str(MAX_CONNECTIONS)]
-        command += ["--capability-calls", str(CAPABILITY_CALLS // len(SERVICES))]
+        command += ["--capability-calls", str(CAPABILITY_CALLS // len(ENGINES))]
         if "SOAK_SEED" in os.environ:
             command += ["--seed", os.environ["SOAK_SEED"]]
         # A process of its own: what the tests before have left here is no part of its memory.
