@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self, cast
 from capnp_rig.client.callbacks import LEFT_UNREAD, MOST_UNREAD_BYTES, explain
 from capnp_rig.client.connecting import adopt, open_socket
 from capnp_rig.client.forks import Owner, keep_from_children
-from capnp_rig.objects.async_calls import AsyncCalls
+from capnp_rig.objects.async_calls import MOST_PARAMS_BYTES, AsyncCalls
 from capnp_rig.objects.caller import AsyncCapability, AsyncPipeline, expire
 from capnp_rig.objects.capabilities import Params
 from capnp_rig.objects.closing import Closing
@@ -24,7 +24,11 @@ from capnp_rig.rigcli.address import Address, parse_address
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import Interface, compile_interface
+from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
+_TOO_MANY_BYTES = RemoteError(
+    "the params of the calls that run are too many bytes", ExceptionType.OVERLOADED
+)
 _SERVING = Serving(explain, Closing(explain).close)
 # How long what is still to be written may take after the end.
 _CLOSE_S = 1.0
@@ -246,7 +250,10 @@ class _Protocol(Peer, asyncio.Protocol):
             self._callbacks = AsyncCalls(
                 self._wire, explain, lambda _: None, lambda _: self._schedule_flush()
             )
-        self._callbacks.start(method, called, served.order)
+        if self._callbacks.params_bytes > MOST_PARAMS_BYTES:
+            self._wire.send_exception(called.question_id, _TOO_MANY_BYTES)
+        else:
+            self._callbacks.start(method, called, served.order)
 
     def _cancel(self, question_id: int) -> None:
         assert self._callbacks is not None

@@ -12,6 +12,8 @@ from capnp_rig.wire.encoding.pointers import StructTuple, detached
 from capnp_rig.wire.rpc.connection import Called, Connection
 from capnp_rig.wire.rpc.messages import RemoteError
 
+# What the params of the calls that run on one connection may hold.
+MOST_PARAMS_BYTES = 8_388_608
 _CANCELLED = RemoteError("the call was cancelled")
 
 
@@ -22,12 +24,14 @@ class RunningCall:
     """
 
     __slots__ = (
-        *("is_answered", "is_cancelled", "is_ordered", "question_id", "size", "started_s"),
-        "task",
+        *("before", "is_answered", "is_cancelled", "is_ordered", "question_id", "size"),
+        *("started_s", "task"),
     )
 
     def __init__(self, question_id: int, started_s: float, size: int, *, is_ordered: bool) -> None:
         self.task: asyncio.Task[Any]
+        # The streaming call that it waits for.
+        self.before: RunningCall | None = None
         self.question_id = question_id
         self.started_s = started_s
         self.size = size
@@ -35,6 +39,14 @@ class RunningCall:
         self.is_answered = False
         # By us: a Finish came, or the connection ended.
         self.is_cancelled = False
+
+    @property
+    def in_the_way(self) -> "RunningCall | None":
+        """Which call those that come after it wait for: one before it, if its turn never came."""
+        call: RunningCall | None = self
+        while call is not None and call.task.done():
+            call = call.before if call.task.cancelled() else None
+        return call
 
     def cancel(self) -> None:
         """Cancel its task."""
@@ -49,7 +61,16 @@ class AsyncCalls:
     task is over. `around` gets each coroutine, and returns what is awaited.
     """
 
-    __slots__ = ("_answered", "_around", "_ended", "_explain", "_loop", "_wire", "running")
+    __slots__ = (
+        "_answered",
+        "_around",
+        "_ended",
+        "_explain",
+        "_loop",
+        "_wire",
+        "params_bytes",
+        "running",
+    )
 
     def __init__(
         self,
@@ -66,6 +87,8 @@ class AsyncCalls:
         self._around = around
         self._loop = asyncio.get_running_loop()
         self.running: dict[int, RunningCall] = {}
+        # Of those that run.
+        self.params_bytes = 0
 
     def start(
         self, method: AsyncMethod, called: Called, order: StreamOrder | None = None
@@ -80,11 +103,12 @@ class AsyncCalls:
         if order is None:
             call.task = self._loop.create_task(self._run(method, params, call))
         else:
-            work = self._run_in_order(method, params, call, order, order.last)
-            call.task = self._loop.create_task(work)
+            call.before = order.last and order.last.in_the_way
+            call.task = self._loop.create_task(self._run_in_order(method, params, call, order))
             if method.is_streaming:
-                order.last = call.task
+                order.last = call
         self.running[call.question_id] = call
+        self.params_bytes += size
         call.task.add_done_callback(lambda _: self._done(call))
         return call
 
@@ -125,17 +149,11 @@ class AsyncCalls:
         params: StructTuple | None,
         call: RunningCall,
         order: StreamOrder,
-        before: asyncio.Task[Any] | None,
     ) -> None:
         """Run a call once the streaming call before it is over, if none has failed."""
-        if before is not None and not before.done():
-            try:
-                await asyncio.wait([before])
-            except asyncio.CancelledError:
-                # Others wait for this one, and are not to overtake those before it.
-                if method.is_streaming and not before.done():
-                    await asyncio.wait([before])
-                raise
+        while call.before is not None:
+            await asyncio.wait([call.before.task])
+            call.before = call.before.in_the_way
         if order.error is None:
             failure = await self._run(method, params, call)
             if method.is_streaming:
@@ -163,4 +181,5 @@ class AsyncCalls:
             # It was ended by a Finish or with the connection. This is not done in the task: a task
             # that is cancelled before its first step never runs.
             self._wire.send_exception(call.question_id, _CANCELLED)
+        self.params_bytes -= call.size
         self._ended(call)

@@ -11,7 +11,7 @@ What bounds a connection: a batch of calls stops after `Limits.inline_calls`, to
 have their turn, and after `Limits.inline_words` of results. Nothing more is decoded or read
 while `WRITE_LIMIT_BYTES` bytes of answers wait for the peer, which is cut off when it reads none
 of them for `STALL_LIMIT_S` or when running calls bring them to `UNREAD_LIMIT_BYTES`; nor while
-the params of running async calls hold `_PARAMS_LIMIT` bytes.
+the params of running async calls hold `MOST_PARAMS_BYTES` bytes.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from resource import RUSAGE_SELF, getrusage
 from time import monotonic
 from typing import Any, cast
 
-from capnp_rig.objects.async_calls import AsyncCalls, RunningCall
+from capnp_rig.objects.async_calls import MOST_PARAMS_BYTES, AsyncCalls, RunningCall
 from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.peer import Peer
 from capnp_rig.objects.serving import Served, Serving
@@ -50,7 +50,6 @@ from capnp_rig.wire.rpc.server_connection import MAIN, ServerConnection
 _MAX_CALLS = Limits().max_calls_in_flight
 # An answer so large leaves at once, so that many do not wait for each other in memory.
 _LARGE_WORDS = 8_192
-_PARAMS_LIMIT = 8_388_608
 # Small reads, of a few calls each, are gathered, so that a turn of the loop is all reads, then all
 # calls, then all writes: with 64 connections and a call in flight each, a call takes
 # 38 instead of 52 us of CPU. An answer waits so long at most, and for one call of another.
@@ -174,7 +173,6 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         # Only where there are some: it refers to this, and would leave that to the collector.
         self._calls: AsyncCalls | None = None
-        self._params_bytes = 0
         self._cancels = EarlyCancels()
         # Inline calls that `_cancels` knows of.
         self._counted = 0
@@ -197,6 +195,11 @@ class _Connection(asyncio.BufferedProtocol):
     @property
     def calls_in_flight(self) -> int:
         return self._wire.calls_in_flight
+
+    @property
+    def _params_bytes(self) -> int:
+        """Of the async calls that run."""
+        return 0 if self._calls is None else self._calls.params_bytes
 
     @property
     def runs_calls(self) -> bool:
@@ -335,7 +338,7 @@ class _Connection(asyncio.BufferedProtocol):
         engine = self._engine
         served: Served = self._main if called.target is MAIN else called.target
         method = served.async_methods.get((called.interface_id, called.method_id))
-        is_full = len(engine.tasks) >= MAX_WORKER_CALLS or self._params_bytes > _PARAMS_LIMIT
+        is_full = len(engine.tasks) >= MAX_WORKER_CALLS or self._params_bytes > MOST_PARAMS_BYTES
         if served.order is not None:
             self._wire.allow_calls(CALLS_WITH_STREAMS)
         elif self.calls_in_flight - self._stream_calls > _MAX_CALLS:
@@ -351,7 +354,6 @@ class _Connection(asyncio.BufferedProtocol):
                 self._wire, engine.explain, self._answered, self._call_ended, self._stamped
             )
         call = self._calls.start(method, called, served.order)
-        self._params_bytes += call.size
         self._stream_calls += call.is_ordered
         engine.tasks.add(call.task)
 
@@ -379,7 +381,6 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _call_ended(self, call: RunningCall) -> None:
         self._engine.tasks.discard(call.task)
-        self._params_bytes -= call.size
         self._stream_calls -= call.is_ordered
         self.flush_soon()
 
@@ -450,7 +451,7 @@ class _Connection(asyncio.BufferedProtocol):
             return False
         is_busy = len(self._engine.tasks) > _BUSY_CALLS
         most = _BUSY_STREAM_CALLS if is_busy else _STREAM_CALLS
-        return self._stream_calls > most or self._params_bytes > _PARAMS_LIMIT
+        return self._stream_calls > most or self._params_bytes > MOST_PARAMS_BYTES
 
     def _pause(self) -> None:
         if not self._paused and self._linger is None:

@@ -14,8 +14,9 @@ from capnp_rig.client import asyncio_client, blocking_client
 from capnp_rig.client.asyncio_client import _Protocol
 from capnp_rig.client.connecting import adopt
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT
-from capnp_rig.wire.rpc.connection import Called, Connection
+from capnp_rig.wire.rpc.connection import Called, Connection, Failed
 from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.messages import ExceptionType
 
 PIPE = load_schema(Path(__file__).parents[2] / "data" / "unread.capnp").Reader
 READ = compile_interface(PIPE).methods["read"]
@@ -83,3 +84,40 @@ def test_a_server_that_calls_and_reads_nothing_is_given_up(
     assert reader.calls * ANSWER_BYTES < 3 * MOST_BYTES
     thread.join(5)
     server.close()
+
+
+class SlowReader(Reader):
+    async def read(self, _params: Any) -> dict[str, Any]:  # type: ignore[override]
+        await asyncio.Event().wait()
+        return {}
+
+
+def call_twice(server: socket.socket, failures: list[Failed]) -> None:
+    """Take a call, call the object in its params twice, and take what fails first."""
+    wire, targets = Connection(bootstrap="server"), list[Any]()
+    while not failures:
+        for event in wire.events(server.recv(65_536)):
+            if isinstance(event, Called) and event.params is not None:
+                targets.append(event.params[0].capabilities[0])  # type: ignore[attr-defined]
+                for _ in range(2):
+                    wire.call(targets[0], READ.interface_id, READ.method_id, EMPTY_STRUCT)
+            elif isinstance(event, Failed):
+                failures.append(event)
+        server.sendall(wire.data_to_send())
+    server.close()
+
+
+def test_calls_of_callbacks_whose_params_hold_too_much_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Any is enough: the first call has none before it.
+    monkeypatch.setattr(asyncio_client, "MOST_PARAMS_BYTES", 0)
+    server, ours = socket.socketpair()
+    server.settimeout(10)
+    failures: list[Failed] = []
+    thread = threading.Thread(target=call_twice, args=[server, failures])
+    thread.start()
+    with pytest.raises(Disconnected):
+        asyncio.run(call_async(ours, SlowReader()))
+    thread.join(10)
+    assert [each.error.type for each in failures] == [ExceptionType.OVERLOADED]
