@@ -48,6 +48,7 @@ _SLOPE_SAMPLES = 20
 
 # What differs between two moments of rest, each with its reason.
 TOTALS: Mapping[str, str] = {
+    "wire.encoding.frames.FrameDecoder._need": "where the latest message of several segments ended",
     "rigcli.gc_page.GcPage._count": "collections since the start, a measurement",
     "rigcli.gc_page.GcPage._pause_ns": "as above",
     "rigcli.gc_page.GcPage._longest_ns": "as above",
@@ -93,6 +94,15 @@ CACHES: Mapping[str, int] = {
     "len(wire.rpc.server_connection.ServerConnection._failures)": 16 * 256,
     "len(wire.rpc.client_connection.ClientConnection._failures)": 16 * 256,
 }
+# What comes with each layout that is learnt, up to the bound: an object of each type, and memory.
+_LAYOUTS = "len(wire.rpc.layouts:_shared)"
+_WITH_A_LAYOUT = {
+    "_struct.Struct",
+    "builtins.builtin_function_or_method",
+    "weakref.KeyedRef",
+    "wire.rpc.layouts.Layout",
+}
+_LAYOUT_BYTES = 4096
 CACHED = ("wire.rpc.layouts.Layout", "len(wire.rpc.layouts.Layout", "wire.rpc.messages.RemoteError")
 
 
@@ -133,17 +143,25 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         if own.get(name, 0) > most
     ]
     objects_before, objects = before["objects"], after["objects"]
+    learnt = _learnt(before, after)
     found += [
         f"objects of {name}: {objects_before.get(name, 0)} before, {count} after"
         for name, count in sorted(objects.items())
-        if count > objects_before.get(name, 0) + _OBJECTS_MARGIN
+        if count > objects_before.get(name, 0) + _OBJECTS_MARGIN + learnt * (name in _WITH_A_LAYOUT)
     ]
     return found
 
 
-def growth(before_bytes: int, after_bytes: int) -> str | None:
-    """Return how much memory has grown, in words, if that is over the margin."""
-    if after_bytes <= before_bytes * (1 + _RSS_MARGIN):
+def _learnt(before: Mapping[str, Any], after: Mapping[str, Any]) -> int:
+    """Return how many layouts one process has learnt meanwhile."""
+    return max(after["own"].get(_LAYOUTS, 0) - before["own"].get(_LAYOUTS, 0), 0)
+
+
+def growth(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """Return how much memory of a process has grown, in words, if that is over the margin."""
+    before_bytes, after_bytes = before["rss_bytes"], after["rss_bytes"]
+    learnt_bytes = _learnt(before, after) * _LAYOUT_BYTES
+    if after_bytes <= before_bytes * (1 + _RSS_MARGIN) + learnt_bytes:
         return None
     return f"RSS: {before_bytes / 1e6:.1f} MB before, {after_bytes / 1e6:.1f} MB after"
 
@@ -261,7 +279,7 @@ def compare(
         for name in before
         for difference in [
             *differences(before[name], after[name]),
-            growth(before[name]["rss_bytes"], after[name]["rss_bytes"]),
+            growth(before[name], after[name]),
         ]
         if difference is not None
     ]
