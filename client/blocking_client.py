@@ -14,6 +14,7 @@ from capnp_rig.client.duplex import DuplexSocket
 from capnp_rig.objects.capabilities import AnyCapability, Params
 from capnp_rig.objects.closing import close_plainly
 from capnp_rig.objects.errors import (
+    GIVEN_UP,
     ClientError,
     DeadlineExceeded,
     Disconnected,
@@ -505,6 +506,8 @@ class Client:
         finally:
             if not pending.done:
                 self._give_up(pending)
+                # Its number is another call's from now on.
+                pending.error, pending.done = GIVEN_UP, True
 
     def _stream(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from capnp_rig.objects.capabilities import AnyCapability, CapabilityOwner, Params
-from capnp_rig.objects.errors import DeadlineExceeded
+from capnp_rig.objects.errors import GIVEN_UP, ClientError, DeadlineExceeded, fresh
 from capnp_rig.objects.pipelines import Names, Path, PipelinedResults, capability_in
 from capnp_rig.objects.session import Outcome, PreparedCall, Session
 from capnp_rig.objects.streams import StreamWindow
@@ -124,18 +124,29 @@ class Caller:
 
         future.add_done_callback(done)
 
+        def results() -> Any:
+            error = future.exception()
+            if error is not None:
+                # Of its own for each who asks.
+                raise fresh(error) if isinstance(error, ClientError) else error
+            return future.result()
+
         async def wait() -> Any:
             try:
                 # Others may await the same.
-                return await asyncio.shield(future)
+                await asyncio.wait([future])
             except asyncio.CancelledError:
                 self._give_up(question_id, future)
+                if not future.done():
+                    # Its number is another call's from now on.
+                    future.set_exception(fresh(GIVEN_UP))
                 raise
+            return results()
 
         def promised(names: Names, path: Path, interface: Any) -> AnyCapability | None:
-            # The id is another call's by then.
+            # The number is another call's by then.
             if future.done():
-                capability: AnyCapability | None = capability_in(future.result(), names)
+                capability: AnyCapability | None = capability_in(results(), names)
                 return capability
             return self._session.pipeline(question_id, path, interface)
 

@@ -70,6 +70,10 @@ class UsageError(ValueError):
     """An argument makes no sense. Nothing was sent; the connection is as it was."""
 
 
+# What a call ends in whose caller has stopped to wait for it.
+GIVEN_UP = DeadlineExceeded("the call was given up")
+
+
 def fresh(error: ClientError) -> ClientError:
     """Return a copy of `error` for another caller.
 

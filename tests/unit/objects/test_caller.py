@@ -146,6 +146,32 @@ def test_a_pipeline_that_nobody_awaits_is_silent_and_leads_into_its_results() ->
     run(test)
 
 
+def test_a_pipeline_that_was_given_up_stays_so_whose_number_is_another_calls() -> None:
+    async def test() -> None:
+        joined = Joined()
+        given_up = joined.main.pipeline("login", LOGIN)
+        waiting = asyncio.ensure_future(given_up._wait())
+        (first,) = await joined.called()
+        waiting.cancel()
+        await turns()
+        joined.events()
+        joined.server.send_results(first.question_id, EMPTY_STRUCT)
+        await joined.answer()
+        other = asyncio.create_task(joined.main.call("login", LOGIN))
+        (second,) = await joined.called()
+        assert second.question_id == first.question_id
+        for _ in range(2):
+            with pytest.raises(DeadlineExceeded, match="given up"):
+                await given_up
+            with pytest.raises(DeadlineExceeded, match="given up"):
+                _ = given_up.session
+        joined.server.send_results(second.question_id, SESSION, ["session"])
+        await joined.answer()
+        assert (await other).session is not None
+
+    asyncio.run(test())
+
+
 def test_a_stream_waits_for_room_and_fails_with_its_first_failure() -> None:
     async def test() -> None:
         joined = Joined(UPLOAD)
