@@ -14,12 +14,12 @@ from capnp_rig.client.duplex import DuplexSocket
 from capnp_rig.objects.capabilities import AnyCapability, Params
 from capnp_rig.objects.closing import close_plainly
 from capnp_rig.objects.errors import (
-    GIVEN_UP,
     ClientError,
     DeadlineExceeded,
     Disconnected,
     UsageError,
     fresh,
+    given_up,
 )
 from capnp_rig.objects.pipelines import Names, Path, PipelinedResults, capability_in
 from capnp_rig.objects.serving import Serving
@@ -507,7 +507,7 @@ class Client:
             if not pending.done:
                 self._give_up(pending)
                 # Its number is another call's from now on.
-                pending.error, pending.done = GIVEN_UP, True
+                pending.error, pending.done = given_up(), True
 
     def _stream(
         self,

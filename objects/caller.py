@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from capnp_rig.objects.capabilities import AnyCapability, CapabilityOwner, Params
-from capnp_rig.objects.errors import GIVEN_UP, ClientError, DeadlineExceeded, fresh
+from capnp_rig.objects.errors import ClientError, DeadlineExceeded, fresh, given_up
 from capnp_rig.objects.pipelines import Names, Path, PipelinedResults, capability_in
 from capnp_rig.objects.session import Outcome, PreparedCall, Session
 from capnp_rig.objects.streams import StreamWindow
@@ -139,7 +139,7 @@ class Caller:
                 self._give_up(question_id, future)
                 if not future.done():
                     # Its number is another call's from now on.
-                    future.set_exception(fresh(GIVEN_UP))
+                    future.set_exception(given_up())
                 raise
             return results()
 

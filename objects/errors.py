@@ -70,8 +70,9 @@ class UsageError(ValueError):
     """An argument makes no sense. Nothing was sent; the connection is as it was."""
 
 
-# What a call ends in whose caller has stopped to wait for it.
-GIVEN_UP = DeadlineExceeded("the call was given up")
+def given_up() -> DeadlineExceeded:
+    """Return what a call ends in whose caller has stopped waiting for it."""
+    return DeadlineExceeded("the call was given up")
 
 
 def fresh(error: ClientError) -> ClientError:
