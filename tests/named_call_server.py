@@ -4,12 +4,10 @@ Run on stock asyncio, which needs no gate.
 """
 
 import asyncio
-import socket
-import sys
 from pathlib import Path
 from typing import Any
 
-import capnp
+from pycapnp_serving import serve_forever
 
 from capnp_rig.schema import load_schema
 
@@ -45,19 +43,5 @@ class Main(LEVEL_1.Main.Server):  # type: ignore[misc]
         return callback
 
 
-async def serve(stream: Any) -> None:
-    await capnp.TwoPartyServer(stream, bootstrap=Main()).on_disconnect()
-
-
-async def main() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = await capnp.AsyncIoStream.create_server(serve, "127.0.0.1", port)
-    sys.stdout.write(f"{port}\n")
-    sys.stdout.flush()
-    async with server:
-        await server.serve_forever()
-
-
 if __name__ == "__main__":
-    asyncio.run(capnp.run(main()))
+    serve_forever(Main)

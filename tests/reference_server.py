@@ -4,11 +4,9 @@ Run on stock asyncio, which needs no gate. `read` of "boom" raises, of "slow" wa
 """
 
 import asyncio
-import socket
-import sys
 from typing import Any
 
-import capnp
+from pycapnp_serving import serve_forever
 
 from capnp_rig.schema import message
 
@@ -23,19 +21,5 @@ class Reverse(message.MessageStream.Server):  # type: ignore[misc]
         _context.results.chunk = text[::-1].encode()
 
 
-async def serve(stream: Any) -> None:
-    await capnp.TwoPartyServer(stream, bootstrap=Reverse()).on_disconnect()
-
-
-async def main() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = await capnp.AsyncIoStream.create_server(serve, "127.0.0.1", port)
-    sys.stdout.write(f"{port}\n")
-    sys.stdout.flush()
-    async with server:
-        await server.serve_forever()
-
-
 if __name__ == "__main__":
-    asyncio.run(capnp.run(main()))
+    serve_forever(Reverse)

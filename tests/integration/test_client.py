@@ -2,8 +2,6 @@
 
 import asyncio
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 from fake_server import Behaviour, answering, fake_server, finish, reset, until_closed
-from running_server import ROOT, environment
+from running_peer import running_peer
 
 from capnp_rig.client import (
     AsyncReverseClient,
@@ -74,19 +72,8 @@ def reverse(request: pytest.FixtureRequest) -> Reverse:
 @pytest.fixture(scope="module")
 def reference() -> Iterator[str]:
     """The address of pycapnp's TwoPartyServer."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "reference_server.py")],
-        stdout=subprocess.PIPE,
-        env=environment(),
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield f"127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.kill()
-        process.wait(5)
-        process.stdout.close()
+    with running_peer("reference_server.py") as address:
+        yield address
 
 
 TEXTS = ["", "a", "Hello", "Grüße 🦀", "a\0b", "x" * 100_000, "e\u0301\u200d", "line\nbreak"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import RunCommand, runner
 from fake_server import answering, fake_server
-from named_call_peer import named_call_peer
+from running_peer import running_peer
 from running_server import environment
 
 from capnp_rig.client.cli import cli
@@ -35,7 +35,7 @@ def client(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="module")
 def peer() -> Iterator[str]:
-    with named_call_peer() as address:
+    with running_peer("named_call_server.py") as address:
         yield address
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from command_line import RunCommand, runner
 from fake_server import Behaviour, answering, fake_server, finish, reset
-from named_call_peer import named_call_peer
+from running_peer import running_peer
 
 from capnp_rig.client.cli import cli
 from capnp_rig.wire.rpc.connection import Connection
@@ -26,7 +26,7 @@ def client(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="module")
 def peer() -> Iterator[str]:
-    with named_call_peer() as address:
+    with running_peer("named_call_server.py") as address:
         yield address
 
 

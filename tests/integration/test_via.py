@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from csv import DictReader
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import pytest
 from running_locust import run_locust
-from running_rig import ROOT, environment, run_rig
+from running_peer import running_peer
+from running_rig import ROOT, run_rig
 
 from capnp_rig.client import Client
 from capnp_rig.schema import load_schema
@@ -23,19 +23,8 @@ READ = ("--schema", FILE, "--method", "read", "--params", '{"number": 5}')
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "session_server.py")],
-        stdout=subprocess.PIPE,
-        env=environment(),
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield f"127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.kill()
-        process.wait(5)
-        process.stdout.close()
+    with running_peer("session_server.py") as address:
+        yield address
 
 
 def load(address: str, folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":

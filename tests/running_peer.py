@@ -1,4 +1,4 @@
-"""Starts `named_call_server`."""
+"""Starts a pycapnp server of the tests in a process of its own."""
 
 import subprocess
 import sys
@@ -10,10 +10,10 @@ from running_server import environment
 
 
 @contextmanager
-def named_call_peer() -> Iterator[str]:
-    """Yield the address of a pycapnp server in a process of its own."""
+def running_peer(script: str) -> Iterator[str]:
+    """Yield the address of the server that a script in ``tests`` is; it prints its port."""
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "named_call_server.py")],
+        [sys.executable, str(Path(__file__).parent / script)],
         stdout=subprocess.PIPE,
         env=environment(),
         text=True,
