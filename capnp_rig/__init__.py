@@ -5,6 +5,8 @@ This module is the public API: what a project imports that calls or serves an in
 - `load_schema` opens a ``.capnp`` file; its attributes are the interfaces and structs in it.
 - `Client` and `AsyncClient` call an interface, `ReverseClient` and `AsyncReverseClient` the
   tutorial's; a call ends in its results or in a `ClientError`.
+- `Channel` and `AsyncChannel` do so over many connections to several servers: pools, retries,
+  balancing, by the policies in `client.policies`.
 - `Capability` and `AsyncCapability` are objects at the other side, as results and params have
   them. An object with an `interface` and its methods, given in params or results, is served.
 - A service is a class of such objects, see `objects.binding`. It raises `ServiceError` to send a
@@ -28,9 +30,11 @@ from capnp_rig._lazy import lazy_names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capnp_rig.client import AsyncCapability as AsyncCapability
+    from capnp_rig.client import AsyncChannel as AsyncChannel
     from capnp_rig.client import AsyncClient as AsyncClient
     from capnp_rig.client import AsyncReverseClient as AsyncReverseClient
     from capnp_rig.client import Capability as Capability
+    from capnp_rig.client import Channel as Channel
     from capnp_rig.client import Client as Client
     from capnp_rig.client import ClientError as ClientError
     from capnp_rig.client import ConnectError as ConnectError
@@ -62,9 +66,9 @@ __getattr__ = lazy_names(
     __name__,
     {
         "capnp_rig.client": (
-            "AsyncCapability AsyncClient AsyncReverseClient Capability Client ClientError "
-            "ConnectError DeadlineExceeded Disconnected Overloaded PendingCall ProtocolError "
-            "RemoteError ReverseClient UnusableCapability UsageError UsedAfterFork"
+            "AsyncCapability AsyncChannel AsyncClient AsyncReverseClient Capability Channel Client "
+            "ClientError ConnectError DeadlineExceeded Disconnected Overloaded PendingCall "
+            "ProtocolError RemoteError ReverseClient UnusableCapability UsageError UsedAfterFork"
         ),
         "capnp_rig.loadtest": "Figure Result ResultError read_result",
         "capnp_rig.rigcli.address": "AddressError",

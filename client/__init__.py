@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from capnp_rig.client.blocking_client import Capability as Capability
     from capnp_rig.client.blocking_client import Client as Client
     from capnp_rig.client.blocking_client import PendingCall as PendingCall
+    from capnp_rig.client.channels.asyncio_channel import AsyncChannel as AsyncChannel
+    from capnp_rig.client.channels.blocking_channel import Channel as Channel
     from capnp_rig.client.reverse import AsyncReverseClient as AsyncReverseClient
     from capnp_rig.client.reverse import ReverseClient as ReverseClient
     from capnp_rig.objects.caller import AsyncCapability as AsyncCapability
@@ -43,6 +45,8 @@ __getattr__ = lazy_names(
     {
         "capnp_rig.client.asyncio_client": "AsyncClient",
         "capnp_rig.client.blocking_client": "Capability Client PendingCall",
+        "capnp_rig.client.channels.asyncio_channel": "AsyncChannel",
+        "capnp_rig.client.channels.blocking_channel": "Channel",
         "capnp_rig.objects.caller": "AsyncCapability",
         "capnp_rig.objects.errors": (
             "ClientError ConnectError DeadlineExceeded Disconnected Overloaded ProtocolError "

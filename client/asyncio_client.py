@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Self, cast
@@ -15,7 +15,7 @@ from capnp_rig.objects.async_calls import MOST_PARAMS_BYTES, AsyncCalls
 from capnp_rig.objects.caller import AsyncCapability, AsyncPipeline, expire
 from capnp_rig.objects.capabilities import Params
 from capnp_rig.objects.closing import Closing
-from capnp_rig.objects.errors import Disconnected
+from capnp_rig.objects.errors import ClientError, Disconnected, not_sent
 from capnp_rig.objects.peer import Peer
 from capnp_rig.objects.serving import Served, Serving
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
@@ -80,6 +80,11 @@ class AsyncClient:
     def is_open(self) -> bool:
         """Whether calls can be made: the connection stands, as far as is known here."""
         return self._protocol.is_open
+
+    @property
+    def edge(self) -> "_Protocol":
+        """For channels: the connection itself, which is the owner of its capabilities."""
+        return self._protocol
 
     async def __aenter__(self) -> Self:
         return self
@@ -151,6 +156,9 @@ class _Protocol(Peer, asyncio.Protocol):
         self._flush_scheduled = False
         # What is to be sent is not to wait for the next turn of the loop.
         self._is_urgent = False
+        # Set by the server's first answer, or by the end.
+        self._heard: asyncio.Future[None] | None = None
+        self._tell: Callable[[ClientError], None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -195,6 +203,72 @@ class _Protocol(Peer, asyncio.Protocol):
         self._owner.check()
         return super().pipeline(target or self._main, name, params, timeout_s)
 
+    # --- what channels need
+
+    @property
+    def holds_capabilities(self) -> bool:
+        """Whether one side has a capability of the other."""
+        return self._wire.holds_capabilities
+
+    async def until_heard(self, deadline_s: float) -> None:
+        """Wait until the server has shown its bootstrap interface.
+
+        Raises:
+            DeadlineExceeded: `deadline_s`, a time of the event loop, is over.
+            ClientError: The connection has ended, or the server refuses it.
+        """
+        if self._wire.is_unheard and not self.session.has_ended:
+            self._heard = self._loop.create_future()
+            reason = "the server has not answered: it has shown no bootstrap interface"
+            timer = self._loop.call_at(deadline_s, expire, self._heard, reason)
+            try:
+                await self._heard
+            finally:
+                timer.cancel()
+                self._heard = None
+        error = self.session.error
+        if error is not None:
+            raise error
+
+    def tell_end(self, tell: Callable[[ClientError], None]) -> None:
+        """Call `tell` with the reason when the connection ends, at once if it has."""
+        self._tell = tell
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        error = self.session.error
+        if error is not None and self._tell is not None:
+            tell, self._tell = self._tell, None
+            tell(error)
+
+    def look(self) -> None:
+        """See whether the server has ended the connection, and the event loop has not noticed yet.
+
+        Raises:
+            Disconnected: It has. Nothing was sent.
+        """
+        try:
+            if self._socket.recv(1, socket.MSG_PEEK):
+                return
+            self.session.receive_eof()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.session.lose(Disconnected(f"the connection was lost: {error.strerror}"))
+        self._end()
+        assert self.session.error is not None
+        raise not_sent(self.session.error)
+
+    def attempt(self, method: str, params: Params, deadline_s: float) -> Coroutine[Any, Any, Any]:
+        """Call a method of the server until `deadline_s`, a time of the event loop that is to come.
+
+        Raises:
+            ClientError, EncodeError, UnusableCapability: As `AsyncClient.call`.
+        """
+        if self._is_paused:
+            return self._call_later(None, method, params, deadline_s)
+        return self._call(None, method, params, deadline_s)
+
     async def close(self) -> None:
         if self._owner.is_here:
             self.session.lose(Disconnected("the client is closed"))
@@ -236,6 +310,8 @@ class _Protocol(Peer, asyncio.Protocol):
         if self._is_paused:
             self._send_answers()
         self._schedule_flush()
+        if self._heard is not None and not self._wire.is_unheard:
+            _wake(self._heard)
         if self.session.has_ended:
             self._end()
 
@@ -283,8 +359,7 @@ class _Protocol(Peer, asyncio.Protocol):
         self._is_paused = False
         self._unread_bytes = 0
         for future in self._unsent:
-            if not future.done():
-                future.set_result(None)
+            _wake(future)
 
     # --- what they share
 
@@ -357,6 +432,9 @@ class _Protocol(Peer, asyncio.Protocol):
 
     def _end(self) -> None:
         if self.session.has_ended:
+            if self._heard is not None:
+                _wake(self._heard)
+            self._tell_end()
             self._caller.fail_all()
             if self._callbacks is not None:
                 self._callbacks.cancel_all()
@@ -367,3 +445,8 @@ class _Protocol(Peer, asyncio.Protocol):
             self._last_resort = self._loop.call_later(_CLOSE_S, self._transport.abort)
         # Those who wait for the server to read start now, and find that there is no session.
         self.resume_writing()
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -225,6 +225,48 @@ class Client:
         """Whether calls can be made: the connection stands, as far as is known here."""
         return self._session.error is None and self._socket.owner.is_here
 
+    # --- what channels need
+
+    @property
+    def ending(self) -> ClientError:
+        """Why it is not open any more."""
+        return self._session.error or Disconnected("the connection is another process's")
+
+    @property
+    def holds_capabilities(self) -> bool:
+        """Whether one side has a capability of the other."""
+        return self._wire.holds_capabilities
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, to wait for bytes; -1 once it is closed."""
+        return self._socket.fileno()
+
+    def is_alive(self) -> bool:
+        """Take what has come, without a wait; return whether calls can be made."""
+        with suppress(ClientError):
+            self._in_turn(time.monotonic(), self._take_what_came)
+        return self.is_open
+
+    def until_heard(self, deadline_s: float) -> None:
+        """Wait until the server has shown its bootstrap interface.
+
+        Raises:
+            DeadlineExceeded: `deadline_s`, a `time.monotonic`, is over.
+            ClientError: The connection has ended, or the server refuses it.
+        """
+        self._in_turn(deadline_s, self._hear, deadline_s)
+        error = self._session.error
+        if error is not None:
+            raise error
+
+    def cancel(self, pending: PendingCall) -> None:
+        """Give up a submitted call: `wait` will not return it."""
+        with suppress(ClientError):
+            self._in_turn(time.monotonic(), self._give_up, pending)
+        self._finished.pop(pending, None)
+
+    # --- its life
+
     def __enter__(self) -> Self:
         return self
 
@@ -470,6 +512,15 @@ class Client:
             raise
 
     # --- what is done in turn --------------------------------------------------------------
+
+    def _take_what_came(self) -> None:
+        while not self._session.has_ended and self._socket.is_readable():
+            self._exchange(time.monotonic())
+
+    def _hear(self, deadline_s: float) -> None:
+        self._send_whole()
+        while self._wire.is_unheard and not self._session.has_ended:
+            self._exchange(deadline_s)
 
     def _call(
         self,

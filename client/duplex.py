@@ -74,6 +74,14 @@ class DuplexSocket:
         """How many bytes wait until the server reads."""
         return sum(map(len, self._unsent))
 
+    def fileno(self) -> int:
+        """Return the descriptor, -1 once it is closed."""
+        return self._socket.fileno()
+
+    def is_readable(self) -> bool:
+        """Return whether there are bytes, or the end of the stream."""
+        return self.fileno() >= 0 and bool(self._arriving.poll(0))
+
     def queue(self, data: bytes) -> None:
         """Send `data` with the next `flush`."""
         unsent = self._unsent

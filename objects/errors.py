@@ -24,7 +24,15 @@ from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
 
 class ClientError(Exception):
-    """The base of what the network or the server can do to a call."""
+    """The base of what the network or the server can do to a call.
+
+    `did_not_run` is true where it is certain that the call did not run, and that it may be made
+    again wherever it may be made once: nothing was sent, or the server refused to begin.
+    `attempts` is how many a channel has made.
+    """
+
+    did_not_run = False
+    attempts = 1
 
 
 class Disconnected(ClientError):
@@ -33,6 +41,8 @@ class Disconnected(ClientError):
 
 class ConnectError(Disconnected):
     """No connection could be made, so no call was started."""
+
+    did_not_run = True
 
 
 class DeadlineExceeded(ClientError):
@@ -54,6 +64,8 @@ class Overloaded(RemoteError):
     the client is of no further use: its `is_open` is false.
     """
 
+    did_not_run = True
+
 
 class ProtocolError(ClientError):
     """The server sent what the protocol does not allow; the connection is closed."""
@@ -64,6 +76,8 @@ class UsedAfterFork(ClientError):
 
     Nothing was sent or received. Connect anew in the child.
     """
+
+    did_not_run = True
 
 
 class UsageError(ValueError):
@@ -82,6 +96,13 @@ def fresh(error: ClientError) -> ClientError:
     the frames of every caller.
     """
     return copy.copy(error)
+
+
+def not_sent(error: ClientError) -> ClientError:
+    """Return a copy of `error` for a call of which nothing was sent."""
+    error = copy.copy(error)
+    error.did_not_run = True
+    return error
 
 
 def remote_error(error: WireRemoteError) -> RemoteError:

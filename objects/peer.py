@@ -7,7 +7,7 @@ from typing import Any
 
 from capnp_rig.objects.caller import AsyncCapability, AsyncPipeline, Caller
 from capnp_rig.objects.capabilities import Params
-from capnp_rig.objects.errors import DeadlineExceeded, Disconnected
+from capnp_rig.objects.errors import DeadlineExceeded, Disconnected, not_sent
 from capnp_rig.objects.serving import Serving
 from capnp_rig.objects.session import MakeCapability, PreparedCall, Session
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
@@ -81,11 +81,11 @@ class Peer:
     def _prepare(self, target: AsyncCapability, name: str, params: Params) -> PreparedCall:
         session = self.session
         if session.has_ended and session.error is not None:
-            raise session.error
+            raise not_sent(session.error)
         return session.prepare(target.interface, name, params)
 
     def _deadline_s(self, timeout_s: float | None) -> float:
         timeout_s = self.timeout_s if timeout_s is None else check_timeout(timeout_s)
         if timeout_s == 0:
-            raise DeadlineExceeded("the call had no time: nothing was sent")
+            raise not_sent(DeadlineExceeded("the call had no time: nothing was sent"))
         return self._loop.time() + timeout_s

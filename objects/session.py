@@ -11,6 +11,7 @@ from capnp_rig.objects.errors import (
     ProtocolError,
     ending_error,
     fresh,
+    not_sent,
     remote_error,
 )
 from capnp_rig.objects.serving import Served, Serving
@@ -139,7 +140,7 @@ class Session:
         if not method.params.has_capabilities:
             return PreparedCall(method, method.params.pack(params), [])
         if self._error is not None:
-            raise fresh(self._error)
+            raise not_sent(self._error)
         return PreparedCall(method, *self.pack(method.params, params))
 
     def begin(self, call: PreparedCall, target: Reference | None = None) -> int:
@@ -151,7 +152,7 @@ class Session:
             ClientError: The session has ended.
         """
         if self._error is not None:
-            raise fresh(self._error)
+            raise not_sent(self._error)
         method, body, references = call
         ids = method.interface_id, method.method_id
         try:
@@ -163,7 +164,7 @@ class Session:
         except UnusableCapability:
             raise
         except LocalProtocolError as error:
-            raise Disconnected(str(error)) from error
+            raise not_sent(Disconnected(str(error))) from error
         finally:
             if references:
                 # The message has counted its own.

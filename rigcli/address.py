@@ -1,6 +1,10 @@
-"""Where a server listens: ``host:port``, ``[::1]:port`` or ``unix:/path``."""
+"""Where a server listens: ``host:port``, ``[::1]:port`` or ``unix:/path``.
+
+Several servers of one service are several addresses with a comma between: ``a:5000,b:5000``.
+"""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # sun_path is 108 bytes with its closing NUL (unix(7)).
@@ -45,6 +49,37 @@ def parse_address(text: str) -> Address:
     if len(match["port"]) > 5 or int(match["port"]) > 65535:
         raise AddressError(f"bad address {text!r}: the port must be 0 to 65535")
     return Address(host=host, port=int(match["port"]))
+
+
+def parse_addresses(text: str) -> tuple[Address, ...]:
+    """Read one address or several, with commas between, as a user types them.
+
+    The order is kept. A comma always separates, so a path with a comma in it cannot be named.
+
+    Raises:
+        AddressError: A part is empty or no address, or an address comes twice.
+    """
+    parts = text.split(",")
+    if len(parts) == 1:
+        return (parse_address(text),)
+    addresses: list[Address] = []
+    for number, part in enumerate(map(str.strip, parts), start=1):
+        where = f"address {number} of {len(parts)} in {text!r}"
+        if not part:
+            raise AddressError(f"{where} is empty: {_EXPECTED}, with one comma between")
+        try:
+            address = parse_address(part)
+        except AddressError as error:
+            raise AddressError(f"{where}: {error}") from error
+        if address in addresses:
+            raise AddressError(f"{where}: {part!r} is there twice")
+        addresses.append(address)
+    return tuple(addresses)
+
+
+def addresses_text(addresses: Sequence[Address]) -> str:
+    """Return addresses as `parse_addresses` reads them."""
+    return ",".join(map(str, addresses))
 
 
 def _parse_unix(text: str) -> Address:

@@ -6,6 +6,7 @@ from typing import Any
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.errors import LocalProtocolError
 from capnp_rig.wire.rpc.connection import Connection, Limits
+from capnp_rig.wire.rpc.nodes import settled
 
 
 class ClientConnection(Connection):
@@ -34,6 +35,11 @@ class ClientConnection(Connection):
     def is_unheard(self) -> bool:
         """Whether the peer has not answered our Bootstrap: no call can have begun."""
         return not self.main.is_settled
+
+    @property
+    def holds_capabilities(self) -> bool:
+        """Whether either side refers to an object of the other, but for `main`."""
+        return len(self._imports) > 1 or bool(self._exports) or settled(self.main._node).holders > 1
 
     def call(  # type: ignore[override]
         self,
