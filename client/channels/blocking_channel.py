@@ -80,8 +80,8 @@ class Channel(AnyChannel):
             self._pool.set_endpoints(self._discovery.fixed, monotonic())
         _channels.add(self)
 
-    def _attempt_of(self, *args: Any) -> Attempt:
-        return _Lease(self._lost, *args)
+    def _attempt_kind(self) -> Callable[..., Attempt]:
+        return partial(_Lease, self._lost)
 
     def __enter__(self) -> Self:
         self._act()

@@ -1,6 +1,6 @@
 """What both channels are made of: methods, endpoints, policies, pool."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 from typing import Any, ClassVar, TypedDict, Unpack
 
@@ -90,11 +90,11 @@ class AnyChannel:
             default_stack() if policies is None else policies,
             sizes,
             waits_for_ready=waits_for_ready,
-            attempt=self._attempt_of,
+            attempt=self._attempt_kind(),
         )
 
-    def _attempt_of(self, *args: Any) -> Attempt:
-        return Attempt(*args)
+    def _attempt_kind(self) -> Callable[..., Attempt]:
+        return Attempt
 
     @property
     def endpoints(self) -> list[EndpointStatus]:

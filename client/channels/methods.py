@@ -52,9 +52,12 @@ class Methods:
             timeout_s = check_timeout(timeout_s)
         is_idempotent = self._plain.get(name)
         if is_idempotent is not None:
-            call = Call(name, monotonic(), timeout_s, is_idempotent=is_idempotent)
+            call = Call(name, monotonic(), timeout_s)
         else:
+            is_idempotent = name in self._idempotent
             call = self._special(name, params, timeout_s, pool)
+        if is_idempotent:
+            call.is_idempotent = True
         pool.begin(call)
         return call
 
@@ -73,7 +76,7 @@ class Methods:
             raise AttributeError(f"{self.interface.name} has no method {name!r}")
         if method.is_streaming:
             raise UsageError(f"{name!r} is a stream, which is one connection's: see `connection`")
-        call = Call(name, monotonic(), timeout_s, is_idempotent=name in self._idempotent)
+        call = Call(name, monotonic(), timeout_s)
         capability = _capability_in(params)
         if capability is not None:
             call.connection = pool.connection_of(capability.owner)

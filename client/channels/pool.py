@@ -224,9 +224,41 @@ class Pool:
 
     def take(self, call: Call, now_s: float) -> Attempt | None:
         """Begin an attempt, if that is possible at once: `wait` otherwise."""
-        if self._waiters and call.connection is None:
+        if self._waiters and call.connection is None and call is not self._waiters[0].call:
             return None
-        return self._take(call, now_s)
+        if self._admitting and not call.is_admitted and not self._admit(call):
+            return None
+        self._used_s = now_s
+        ready = self._ready
+        if len(ready) == 1 and len(ready[0].usable) == 1 and call.connection is None:
+            # The path of most: it spares five calls, 0.6 µs.
+            connection = ready[0].usable[0]
+            if connection.in_flight >= connection.most:
+                self.has_news = True
+                return None
+        else:
+            picked = self._pick(call, now_s)
+            if picked is None:
+                return None
+            connection = picked
+        endpoint = connection.endpoint
+        attempt = self._attempt(call, endpoint, connection, now_s)
+        in_flight = connection.in_flight
+        if not in_flight:
+            connection.quiet_since_s = now_s
+            if now_s - connection.idle_since_s > _STALE_S:
+                attempt.is_doubtful = True
+        elif endpoint.may_grow and (
+            in_flight >= self.sizes.busy_at or now_s - connection.quiet_since_s >= SILENCE_S
+        ):
+            self.has_news = True
+        endpoint.calls += 1
+        call.attempts += 1
+        # Without a call in between, so without an interrupt: all of it or nothing.
+        connection.in_flight = in_flight + 1
+        endpoint.in_flight += 1
+        attempt.ended_s = None
+        return attempt
 
     def refusal(self, call: Call) -> ClientError | None:
         """Return why a call that cannot begin at once may not wait either."""
@@ -289,7 +321,7 @@ class Pool:
         """Take note of the end of an attempt. Only the first time counts."""
         if attempt.ended_s is not None:
             return
-        # As in `_take`.
+        # As in `take`.
         attempt.ended_s = now_s
         connection, endpoint = attempt.connection, attempt.endpoint
         connection.in_flight -= 1
@@ -342,7 +374,7 @@ class Pool:
         if not all(policy.may_hedge(call, now_s) for policy in self._hedging):
             return None
         call.tried += (first.endpoint,)
-        return self._take(call, now_s)
+        return self.take(call, now_s)
 
     # --- connections
 
@@ -374,6 +406,8 @@ class Pool:
     def poll(self, now_s: float) -> list[Command]:
         """Return what is to be done now."""
         commands: list[Command] = []
+        if self.is_closed:
+            return commands
         is_used = now_s - self._used_s < self.sizes.idle_s
         for endpoint in self._endpoints.values():
             endpoint.is_active &= is_used or self.sizes.is_eager
@@ -420,41 +454,6 @@ class Pool:
         self.set_endpoints(addresses, now_s)
 
     # --- within
-
-    def _take(self, call: Call, now_s: float) -> Attempt | None:
-        if self._admitting and not call.is_admitted and not self._admit(call):
-            return None
-        self._used_s = now_s
-        ready = self._ready
-        if len(ready) == 1 and len(ready[0].usable) == 1 and call.connection is None:
-            # The path of most: it spares five calls, 0.6 µs.
-            connection = ready[0].usable[0]
-            if connection.in_flight >= connection.most:
-                self.has_news = True
-                return None
-        else:
-            picked = self._pick(call, now_s)
-            if picked is None:
-                return None
-            connection = picked
-        endpoint = connection.endpoint
-        attempt = self._attempt(call, endpoint, connection, now_s)
-        in_flight = connection.in_flight
-        if not in_flight:
-            connection.quiet_since_s = now_s
-            if now_s - connection.idle_since_s > _STALE_S:
-                attempt.is_doubtful = True
-        elif endpoint.may_grow and (
-            in_flight >= self.sizes.busy_at or now_s - connection.quiet_since_s >= SILENCE_S
-        ):
-            self.has_news = True
-        endpoint.calls += 1
-        call.attempts += 1
-        # Without a call in between, so without an interrupt: all of it or nothing.
-        connection.in_flight = in_flight + 1
-        endpoint.in_flight += 1
-        attempt.ended_s = None
-        return attempt
 
     def _admit(self, call: Call) -> bool:
         if not all(policy.admits(call) for policy in self._admitting):
@@ -528,7 +527,7 @@ class Pool:
     def _serve(self, now_s: float) -> None:
         """Give what is free to those who wait, in their order."""
         while self._waiters:
-            attempt = self._take(self._waiters[0].call, now_s)
+            attempt = self.take(self._waiters[0].call, now_s)
             if attempt is None:
                 return
             self._waiters.popleft().settle(attempt)
