@@ -12,9 +12,10 @@ from typing import Any, Self
 
 import pytest
 from fake_server import answering, fake_server, finish, reset
+from proxy import HELD, proxy
 from raw_peer import RawPeer, bootstrap, call
-from relay import relay
 from running_server import Running, running_server
+from toxics import Bandwidth, Latency
 
 from capnp_rig.client import (
     AsyncReverseClient,
@@ -232,7 +233,7 @@ def test_b14_a_slow_network_gives_right_answers_and_deadlines_in_time(
     server: Running, *, is_async: bool
 ) -> None:
     with (
-        relay(server.host, server.port, latency_s=0.2, bytes_per_s=64_000) as network,
+        proxy(server.host, server.port, Latency(0.2), Bandwidth(64_000)) as network,
         Calls(network.address, is_async=is_async) as calls,
     ):
         assert calls.reverse("slow") == "wols"
@@ -247,15 +248,15 @@ def test_b15_calls_end_in_time_in_a_partition_and_go_on_after_it(
     server: Running, *, is_async: bool
 ) -> None:
     with (
-        relay(server.host, server.port) as network,
+        proxy(server.host, server.port) as network,
         Calls(network.address, is_async=is_async) as calls,
     ):
         assert calls.reverse("before") == "erofeb"
-        network.held.set()
+        network.poison(HELD)
         for _ in range(3):
             with pytest.raises(DeadlineExceeded):
                 calls.reverse("lost", timeout_s=0.2)
-        network.held.clear()
+        network.heal()
         assert calls.reverse("after") == "retfa"
 
 

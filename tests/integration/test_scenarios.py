@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from proxy import proxy
 from pycapnp_peer import run
-from relay import relay
 from scenarios import cpp, pycapnp_side, rig_side
 from scenarios.play import SCENARIOS, Cell, Giver, played
 from scenarios.serving import serving, serving_cpp
@@ -93,20 +93,20 @@ def test_the_same_is_seen_of_cpp(cpp_port: int, client: str, name: str) -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_cpp_sees_the_same(port: int, cpp_program: Path, name: str) -> None:
-    with relay("127.0.0.1", port) as link:
+    with proxy("127.0.0.1", port) as link:
         assert cpp.played(cpp_program, name, link) == SCENARIOS[name][1]
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_cpp_sees_the_same_of_itself(cpp_port: int, cpp_program: Path, name: str) -> None:
-    with relay("127.0.0.1", cpp_port) as link:
+    with proxy("127.0.0.1", cpp_port) as link:
         assert cpp.played(cpp_program, name, link) == SCENARIOS[name][1]
 
 
 def seen(port: int, client: str, name: str) -> str:
     """Return what a client sees in a scenario."""
-    with relay("127.0.0.1", port) as link:
+    with proxy("127.0.0.1", port) as link:
 
         async def work() -> str:
             async with CLIENTS[client](link.port) as lobby:

@@ -5,7 +5,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from relay import Relay
+from proxy import HELD, Proxy
 
 _HERE = Path(__file__).resolve().parent
 _LIBRARIES = ["-lcapnp-rpc", "-lcapnp", "-lkj-async", "-lkj"]
@@ -37,7 +37,7 @@ def build(folder: Path) -> Path:
     return program
 
 
-def played(program: Path, name: str, link: Relay) -> str:
+def played(program: Path, name: str, link: Proxy) -> str:
     """Return what the program sees in a scenario, as a client over a link."""
     lines = []
     with subprocess.Popen(
@@ -49,7 +49,7 @@ def played(program: Path, name: str, link: Relay) -> str:
         timer.start()
         for line in process.stdout:
             if line.startswith("!"):
-                (link.held_up.set if line == "!hold\n" else link.held_up.clear)()
+                link.upstream = [HELD] if line == "!hold\n" else []
                 process.stdin.write("\n")
                 process.stdin.flush()
             else:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from relay import Relay
+from proxy import HELD, Proxy
 from scenarios.service import CALCULATOR, SCHEMA, ServiceError
 
 Results = Mapping[str, Any]
@@ -27,7 +27,7 @@ def reason_in(text: str) -> str:
 class Play:
     """One run of a scenario: the world it plays in, and what was seen."""
 
-    def __init__(self, link: Relay, lobby: Any, world: Any) -> None:
+    def __init__(self, link: Proxy, lobby: Any, world: Any) -> None:
         self.is_blocking = getattr(lobby, "is_blocking", False)
         self.link = link
         self.lobby = lobby
@@ -69,7 +69,7 @@ def scenario(run: Scenario) -> Scenario:
     return run
 
 
-async def played(name: str, link: Relay, lobby: Any) -> str:
+async def played(name: str, link: Proxy, lobby: Any) -> str:
     """Return what is seen in a scenario, of a lobby over a link."""
     run, _ = SCENARIOS[name]
     play = Play(link, lobby, (await lobby.call("enter", {})).world)
@@ -401,12 +401,12 @@ async def on_order(play: Play, mine: Cell, promised: Any, is_known: Awaitable[An
     """Call what will turn out to be here, while other calls are still on the longer way."""
     calls = [promised.pipeline("add", {"number": number}) for number in range(4)]
     await play.world.call("open", {"delay": 50})
-    play.link.held_up.set()
+    play.link.upstream = [HELD]
     calls += [promised.pipeline("add", {"number": number}) for number in range(4, 8)]
     await is_known
     calls += [promised.pipeline("add", {"number": number}) for number in range(8, 12)]
     await play.breathe()
-    play.link.held_up.clear()
+    play.link.upstream = []
     totals = [(await each).total for each in calls]
     play.see("it got", *mine.numbers)
     play.see("total", totals[-1])
