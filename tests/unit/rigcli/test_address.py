@@ -1,6 +1,12 @@
 import pytest
 
-from capnp_rig.rigcli.address import Address, AddressError, parse_address
+from capnp_rig.rigcli.address import (
+    Address,
+    AddressError,
+    addresses_text,
+    parse_address,
+    parse_addresses,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +57,64 @@ def test_a_unix_path_fits_into_the_kernel_structure() -> None:
     assert parse_address("unix:" + "a" * 107).path == "a" * 107
     with pytest.raises(AddressError, match="the path is over 107 bytes"):
         parse_address("unix:" + "a" * 108)
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("h:1", (Address("h", 1),)),
+        ("h:1,[::1]:2,unix:/x", (Address("h", 1), Address("::1", 2), Address(path="/x"))),
+        # The same host twice is two servers.
+        ("h:2,h:1", (Address("h", 2), Address("h", 1))),
+    ],
+)
+def test_several_addresses_read_and_print_the_same(
+    text: str, addresses: tuple[Address, ...]
+) -> None:
+    assert parse_addresses(text) == addresses
+    assert addresses_text(addresses) == text
+
+
+def test_spaces_around_commas_do_not_matter() -> None:
+    assert parse_addresses("h:1, g:2 ,f:3") == parse_addresses("h:1,g:2,f:3")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "bad address '': expected host:port, [ipv6]:port or unix:/path"),
+        (
+            "h:1,",
+            (
+                "address 2 of 2 in 'h:1,' is empty: expected host:port, [ipv6]:port or unix:/path, "
+                "with one comma between"
+            ),
+        ),
+        (
+            "h:1,,g:2",
+            (
+                "address 2 of 3 in 'h:1,,g:2' is empty: expected host:port, [ipv6]:port or "
+                "unix:/path, with one comma between"
+            ),
+        ),
+        (
+            "h:1,g",
+            (
+                "address 2 of 2 in 'h:1,g': bad address 'g': expected host:port, [ipv6]:port or "
+                "unix:/path"
+            ),
+        ),
+        (
+            "unix:@x,h:1",
+            (
+                "address 1 of 2 in 'unix:@x,h:1': bad address 'unix:@x': abstract names are refused, "
+                "name a file"
+            ),
+        ),
+        ("h:1,g:2,h:01", "address 3 of 3 in 'h:1,g:2,h:01': 'h:01' is there twice"),
+    ],
+)
+def test_of_several_addresses_the_bad_one_is_named(text: str, reason: str) -> None:
+    with pytest.raises(AddressError) as error:
+        parse_addresses(text)
+    assert str(error.value) == reason
