@@ -30,6 +30,7 @@ from capnp_rig.loadtest.report.document import (
 from capnp_rig.loadtest.report.figures import figure_table
 from capnp_rig.loadtest.report.run_tables import (
     beside_verdict,
+    endpoint_parts,
     example_parts,
     percentile_cell,
     spread_parts,
@@ -172,6 +173,8 @@ def _load_sections(source: Source, load: LoadRun, summary: Summary) -> Iterator[
     total = Window(summary.labels, summary.connects, summary.reconnects, walks=summary.walks)
     seconds = sum(repeat.seconds for repeat in load.repeats.values())
     yield Section("times", "Times", [times_table(times_rows(total, seconds))])
+    if summary.endpoints:
+        yield Section("endpoints", "Endpoints", list(endpoint_parts(summary)))
     failed = [_failures(summary), *example_parts(summary.examples)]
     yield Section("failures", "Failures", failed)
     yield Section("distribution", "Distribution", list(distribution_parts(source)))
@@ -190,8 +193,12 @@ def _load_sections(source: Source, load: LoadRun, summary: Summary) -> Iterator[
 def _failures(summary: Summary) -> Part:
     if not summary.failures:
         return Paragraph("No call failed.")
-    rows = [row(*failed) for failed in sorted(summary.failures.items())]
-    return Table("failure-table", "Failed calls by kind", ["kind", "calls"], rows)
+    headings = ["kind", "calls", *(each.endpoint for each in summary.endpoints)]
+    rows = [
+        row(kind, count, *(each.window.failures.get(kind, 0) for each in summary.endpoints))
+        for kind, count in sorted(summary.failures.items())
+    ]
+    return Table("failure-table", "Failed calls by kind", headings, rows)
 
 
 def _second_table(load: LoadRun, repeat: int) -> Table:

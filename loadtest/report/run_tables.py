@@ -10,6 +10,7 @@ from capnp_rig.loadtest.results.load_samples import damage
 from capnp_rig.loadtest.results.times_table import PERCENTILES
 from capnp_rig.loadtest.results.times_table import Row as Times
 from capnp_rig.loadtest.stats import run_summary
+from capnp_rig.loadtest.stats.endpoint_summary import Outage
 from capnp_rig.loadtest.stats.failures import FailedCall, first_examples
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.pair_statistics import Interval
@@ -54,12 +55,59 @@ def summary_parts(summary: Summary, server: Sequence[ProcessUse]) -> Iterator[Pa
         row("verdict", beside_verdict(summary.verdict, summary.unchecked)),
     ]
     yield Table("counts", "", ["", ""], rows)
+    yield from endpoint_parts(summary)
     if summary.too_short_for:
         yield Paragraph(_short_text(summary.too_short_for))
     yield from example_parts(summary.examples)
     workers = workers_of(server)
     if len(workers) > 1:
         yield _worker_table(workers)
+
+
+def endpoint_parts(summary: Summary) -> Iterator[Part]:
+    """Yield what each of several endpoints did, and when there was no connection to it."""
+    endpoints = summary.endpoints
+    if not endpoints:
+        return
+    total = sum(each.calls for each in endpoints)
+    clock = "response" if summary.is_open_loop else "service"
+    percentiles = [f"p{percent:g}" for percent in run_summary.PERCENTILES]
+    has_cpu = any(each.server_cpu_s is not None for each in endpoints)
+    headings = ["endpoint", "calls", "calls/s", "share", *percentiles, "max", "failed"]
+    headings += ["connections", "lost", "outage s", *(["CPU µs per call"] if has_cpu else [])]
+    rows = [
+        row(
+            *(each.endpoint, each.calls, number_cell(each.calls_per_s)),
+            f"{each.calls / total:.0%}" if total else None,
+            *(percentile_cell(each.times, percent) for percent in run_summary.PERCENTILES),
+            us_cell(each.times.max_ns),
+            Cell(f"{each.window.failed:,}", each.window.failed),
+            number_cell(each.connections),
+            each.window.lost,
+            number_cell(each.lost_s, 1),
+            *([number_cell(each.server_cpu_us_per_call, 1)] if has_cpu else []),
+            tone=Tone.BAD if each.outages or each.window.failed else Tone.PLAIN,
+        )
+        for each in endpoints
+    ]
+    caption = f"Endpoints; {clock} times in µs; connections at the end"
+    yield Table("endpoints", caption, headings, rows)
+    outages = [_outage_text(outage) for each in endpoints for outage in each.outages]
+    if outages:
+        yield Notes("Without a connection", outages)
+    if not has_cpu:
+        yield Paragraph(_NO_ENDPOINT_CPU, quiet=True)
+
+
+_NO_ENDPOINT_CPU = (
+    "Server CPU per endpoint is left out: it takes that all endpoints are on this machine, that "
+    "their processes can be told apart, and that none of these ended."
+)
+
+
+def _outage_text(outage: Outage) -> str:
+    until = "the end" if outage.until_s is None else f"second {outage.until_s:.1f}"
+    return f"{outage.endpoint}: from second {outage.from_s:.1f} to {until}"
 
 
 def _short_text(too_short_for: Mapping[str, float]) -> str:

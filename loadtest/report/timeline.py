@@ -23,10 +23,12 @@ from capnp_rig.loadtest.results.load_samples import LoadRun
 from capnp_rig.loadtest.results.load_series import Second, seconds_of, steal_share, usage_intervals
 from capnp_rig.loadtest.stats.histogram import LOWEST_NS, Histogram, bucket_range_ns
 from capnp_rig.loadtest.stats.run_summary import LIMITS
+from capnp_rig.loadtest.stats.tally import Window
 from capnp_rig.rigcli.gc_page import GcUse
 
 _HEAT_PER_DECADE = 10
 _RATE = "answered, in calls/s"
+_ENDPOINT_RATE = "answered by each endpoint, in calls/s"
 
 
 def time_parts(source: Source) -> Iterator[Part]:
@@ -50,11 +52,15 @@ def time_parts(source: Source) -> Iterator[Part]:
         yield _overlay(source, clock)
     marks = [Mark("x", offset, f"repeat {repeat}") for repeat, offset in offsets.items() if repeat]
     panels = [_latency_panel(seconds, clock, marks), _rate_panel(seconds)]
+    outages = list(_outages(load, offsets))
+    panels += _endpoint_panels(seconds, [mark for mark, _ in outages])
     panels += _usage_panels(load, offsets)
     yield LineChart(
         key=f"time-{source.slug}",
         title=loop_text(source, load.summary()),
-        finding=_time_finding(seconds, clock) + _gc_finding(load),
+        finding=_time_finding(seconds, clock)
+        + "".join(f" {text}" for _, text in outages)
+        + _gc_finding(load),
         x=Axis("seconds since the measurement began", low=0, high=offset_s),
         panels=panels,
     )
@@ -141,6 +147,43 @@ def _rate_panel(seconds: Sequence[tuple[float, Second]]) -> Panel:
     ]
     lines = _plain_lines({"answered": points})
     return Panel(Axis(_RATE, low=0), lines, weight=0.6)
+
+
+def _endpoint_panels(
+    seconds: Sequence[tuple[float, Second]], outages: Sequence[Mark]
+) -> Iterator[Panel]:
+    """Yield the rate and the connections of each of several endpoints, a line each."""
+    names = dict.fromkeys(name for _, second in seconds for name in second.window.endpoints)
+    rates: dict[str, list[Point]] = {name: [] for name in names}
+    standing: dict[str, list[Point]] = {name: [] for name in names}
+    for offset, second in seconds:
+        at, middle_s = offset + second.second, second.length_s / 2
+        for name in names:
+            window = second.window.endpoints.get(name, Window())
+            rate = window.answered / second.length_s
+            text = f"{name}, second {second.second}: {count_text(rate)} calls/s"
+            rates[name].append(Point(at + middle_s, rate, text=text))
+            count = second.connections.get(name, 0)
+            text = f"{name}, end of second {second.second}: {plural(count, 'connection')}"
+            standing[name].append(Point(at + second.length_s, count, text=text))
+    if names:
+        yield Panel(Axis(_ENDPOINT_RATE, low=0), _plain_lines(rates), outages, weight=0.9)
+        axis = Axis("connections of each endpoint", low=0)
+        yield Panel(axis, _plain_lines(standing), outages, weight=0.5)
+
+
+def _outages(load: LoadRun, offsets: Mapping[int, float]) -> Iterator[tuple[Mark, str]]:
+    """Yield when endpoints were lost: where to shade, and a sentence."""
+    for repeat, offset in offsets.items():
+        length_s = load.repeats[repeat].seconds
+        where = f" of repeat {repeat}" if len(offsets) > 1 else ""
+        for each in load.summary([repeat]).endpoints:
+            for outage in each.outages:
+                until_s = length_s if outage.until_s is None else outage.until_s
+                low, high = offset + outage.from_s, offset + until_s
+                said = f"There was no connection to {each.endpoint} from second "
+                said += f"{outage.from_s:.1f} to {until_s:.1f}{where}."
+                yield Mark("x", low, f"{each.endpoint} lost", low, high), said
 
 
 def _heat(seconds: Sequence[tuple[float, Second]], clock: str) -> Heat | None:

@@ -41,8 +41,8 @@ from capnp_rig.loadtest.stats.tally import (
     Report,
     Window,
     add_windows,
-    checks_from_json,
-    checks_to_json,
+    lists_from_json,
+    lists_to_json,
 )
 from capnp_rig.loadtest.stats.thresholds import parse_threshold, within_limits
 from capnp_rig.rigcli.gc_page import GcUse
@@ -176,7 +176,7 @@ class Repeat:
     CPU time that other machines took, each None where it is not known. `server` has what each of
     its processes used, none where that is not known; `surroundings` is what the machine did to all
     of the run's, nothing in older results. `lost` says which generator processes ended without a
-    report, and why.
+    report, and why. `endpoint_cpu_s` is what each of several endpoints used, as far as it is known.
     """
 
     seconds: float
@@ -186,6 +186,7 @@ class Repeat:
     server: tuple[ProcessUse, ...] = ()
     surroundings: Surroundings = field(default_factory=Surroundings)
     lost: tuple[str, ...] = ()
+    endpoint_cpu_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +248,7 @@ class LoadRun:
                     for usage in self.usage
                     if usage.repeat == number and usage.role == "server"
                 ],
+                self.repeats[number].endpoint_cpu_s,
             )
             for number in chosen
         ]
@@ -288,7 +290,7 @@ def generator_entry(
 ) -> dict[str, Any]:
     """Return the entry of a process under ``generators``: its report without the windows."""
     plain = {name: getattr(report, name) for name in _GENERATOR}
-    checks = checks_to_json(report)
+    checks = lists_to_json(report)
     return {
         "repeat": repeat,
         "process": process,
@@ -474,7 +476,7 @@ def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]])
                 {"unsent": 0, "paused_ns": 0, **entry},
                 windows=windows[key],
                 firsts={},
-                **checks_from_json(entry),
+                **lists_from_json(entry),
             )
             for key, entry in zip(windows, document["generators"], strict=True)
         }
@@ -507,6 +509,9 @@ def _repeats(document: Mapping[str, Any]) -> dict[int, Repeat]:
             server=tuple(_read(ProcessUse, plain) for plain in seen.get("server", ())),
             surroundings=_surroundings(seen.get("surroundings")),
             lost=tuple(map(str, seen.get("lost", ()))),
+            endpoint_cpu_s={
+                str(name): _number(cpu_s) for name, cpu_s in seen.get("endpoint_cpu_s", {}).items()
+            },
         )
     return dict(sorted(repeats.items()))
 
@@ -534,15 +539,20 @@ def _add_window(
     if second in seconds:
         raise ValueError(f"second {second} comes twice")
     window = Window.from_json(sample)
+    for part in (window, *window.endpoints.values()):
+        _check_window(part)
+    seconds[second] = window
+
+
+def _check_window(window: Window) -> None:
     for times in window.calls.values():
         for part in (times.service, times.response, times.lateness, times.failed):
             check_histogram(part)
     check_histogram(window.connects)
     check_histogram(window.reconnects)
     check_histogram(window.walks)
-    for count in window.failures.values():
+    for count in (*window.failures.values(), window.lost):
         _count(count)
-    seconds[second] = window
 
 
 def check_histogram(times: Histogram) -> None:

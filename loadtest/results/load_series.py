@@ -1,8 +1,9 @@
 """Time series of a load run: each second's calls, and what each process used (no I/O)."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from capnp_rig.loadtest.results.load_samples import LoadRun, UsageSample
@@ -15,13 +16,15 @@ from capnp_rig.rigcli.gc_page import GcUse
 class Second:
     """A second of a repeat, over all processes; `length_s` of it lie in the measured window.
 
-    `length_s` is 0 for the warm-up and for what was answered after the end.
+    `length_s` is 0 for the warm-up and for what was answered after the end. `connections` stood
+    at its end, by endpoint where there are several.
     """
 
     second: int
     length_s: float
     window: Window
     clocks: Clocks
+    connections: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def calls_per_s(self) -> float | None:
@@ -52,11 +55,14 @@ def seconds_of(load: LoadRun, repeat: int) -> list[Second]:
     windows, length_s = load.windows(repeat), load.repeats[repeat].seconds
     measured = range(math.ceil(length_s))
     seconds = []
+    standing: Counter[str] = Counter()
     for second in sorted({*windows, *measured}):
         window = windows.get(second, Window())
         clocks = Clocks.of(window.times, is_open_loop=load.is_open_loop)
         inside_s = min(1.0, length_s - second) if second in measured else 0.0
-        seconds.append(Second(second, inside_s, window, clocks))
+        for name, part in window.endpoints.items():
+            standing[name] += part.connects.count + part.reconnects.count - part.lost
+        seconds.append(Second(second, inside_s, window, clocks, dict(standing)))
     return seconds
 
 

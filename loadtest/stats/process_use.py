@@ -198,7 +198,12 @@ def _sum(uses: Sequence[ProcessUse]) -> ProcessUse:
 
 def workers_of(server: Iterable[ProcessUse]) -> list[ProcessUse]:
     """Return the processes that answer calls: all but the supervisor."""
-    return [process for process in server if process.name != SUPERVISOR]
+    return [process for process in server if not is_supervisor(process.name)]
+
+
+def is_supervisor(name: str) -> bool:
+    """Tell whether a process of a server is its supervisor; of several, the address is in front."""
+    return name.rpartition(" ")[2] == SUPERVISOR
 
 
 def gc_between(before: GcUse | None, after: GcUse | None) -> GcUse | None:

@@ -13,6 +13,11 @@ from capnp_rig.loadtest.stats.disturbance import (
     disturbances,
     idleness,
 )
+from capnp_rig.loadtest.stats.endpoint_summary import (
+    EndpointsOfRepeat,
+    EndpointSummary,
+    endpoint_summaries,
+)
 from capnp_rig.loadtest.stats.failures import FailedCall, first_examples
 from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram, us_of
@@ -60,7 +65,8 @@ class MeasuredRepeat:
     they cannot be read, the server's also where it is not on this machine. `surroundings` is what
     the machine did to the processes. `lost` says which generator processes ended without a report,
     and why. `server_cpu` has what each of the server's processes had used now and then, each in
-    the order of time.
+    the order of time. `endpoint_cpu_s` is what each of several endpoints used, as far as that is
+    known.
     """
 
     reports: Sequence[Report]
@@ -71,6 +77,7 @@ class MeasuredRepeat:
     surroundings: Surroundings = field(default_factory=Surroundings)
     lost: tuple[str, ...] = ()
     server_cpu: Sequence[CpuSample] = ()
+    endpoint_cpu_s: Mapping[str, float] = field(default_factory=dict)
 
 
 class Spread(NamedTuple):
@@ -117,6 +124,8 @@ class Summary:
     offered: int | None = None
     held: int = 0
     unsent: int = 0
+    # Where several servers shared the load.
+    endpoints: tuple[EndpointSummary, ...] = ()
 
     @property
     def sent(self) -> int | None:
@@ -186,6 +195,7 @@ class Summary:
             "reason_codes": [reason.to_json() for reason in self.reasons],
             "failed_calls": [each.to_json() for each in self.examples],
             "checked": checked(self.unchecked),
+            "endpoints": [each.to_json() for each in self.endpoints],
         }
 
 
@@ -259,6 +269,16 @@ def summarize(parts: Sequence[MeasuredRepeat], *, interrupted: bool = False) -> 
         offered=sum(scheduled) if is_open_loop else None,
         held=sum(report.held for report in reports),
         unsent=sum(report.unsent for report in reports),
+        endpoints=endpoint_summaries(
+            total,
+            [
+                EndpointsOfRepeat(
+                    part.seconds, [report.changes for report in part.reports], part.endpoint_cpu_s
+                )
+                for part in parts
+            ],
+            is_open_loop=is_open_loop,
+        ),
     )
     stopped = [Reason.of(ReasonCode.INTERRUPTED, seconds=seconds)] if interrupted else []
     stopped += [

@@ -8,14 +8,18 @@ A second is one of the measured window, by when the answer came, counted from it
 that were due before it opened are the warm-up, second -1, kept apart. A process reports what is
 new since its last report, and the collector adds it. The last report is marked: without it
 the run lost samples and says so.
+
+Where several servers share the load, what happens at each endpoint is counted twice: in the tally
+of the run, and in that of the endpoint, whose windows are part of the run's (`Tally.at`).
 """
 
+import math
 import pickle
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Self
 
@@ -76,7 +80,9 @@ class Window:
 
     `calls` has the times by label; `connects` and `reconnects` how long it took to connect, the
     first time and after a loss; `walks` how long the calls took, once per connection, that lead to
-    what is called. `failures` counts by kind, failed connects among them.
+    what is called. `failures` counts by kind, failed connects among them; `lost` counts the
+    connections that ended too early. `endpoints` has the same of each server by its address,
+    nothing where there is one.
     """
 
     calls: Mapping[str, Times] = field(default_factory=dict)
@@ -84,6 +90,8 @@ class Window:
     reconnects: Histogram = field(default_factory=Histogram)
     failures: Mapping[str, int] = field(default_factory=dict)
     walks: Histogram = field(default_factory=Histogram)
+    lost: int = 0
+    endpoints: Mapping[str, "Window"] = field(default_factory=dict)
 
     @property
     def times(self) -> Times:
@@ -101,14 +109,21 @@ class Window:
         return sum(self.failures.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values that JSON and msgpack keep; walks only where there are some."""
-        walks = {"walks": self.walks.to_json()} if self.walks.count else {}
+        """Return plain values that JSON and msgpack keep.
+
+        Walks, losses and endpoints are there where there are some.
+        """
+        more: dict[str, Any] = {"walks": self.walks.to_json()} if self.walks.count else {}
+        if self.lost:
+            more["lost"] = self.lost
+        if self.endpoints:
+            more["endpoints"] = {name: part.to_json() for name, part in self.endpoints.items()}
         return {
             "calls": {label: times.to_json() for label, times in self.calls.items()},
             "connects": self.connects.to_json(),
             "reconnects": self.reconnects.to_json(),
             "failures": dict(self.failures),
-            **walks,
+            **more,
         }
 
     @classmethod
@@ -120,6 +135,8 @@ class Window:
             Histogram.from_json(plain["reconnects"]),
             dict(plain["failures"]),
             Histogram.from_json(plain["walks"]) if "walks" in plain else Histogram(),
+            plain.get("lost", 0),
+            {name: cls.from_json(part) for name, part in plain.get("endpoints", {}).items()},
         )
 
 
@@ -138,6 +155,11 @@ def add_windows(parts: Iterable[Window]) -> Window:
         merge(part.reconnects for part in parts),
         dict(failures),
         merge(part.walks for part in parts),
+        sum(part.lost for part in parts),
+        {
+            name: add_windows(part.endpoints[name] for part in parts if name in part.endpoints)
+            for name in dict.fromkeys(name for part in parts for name in part.endpoints)
+        },
     )
 
 
@@ -181,6 +203,18 @@ class PackedWindows(MutableMapping[int, Window]):
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointChange:
+    """An endpoint was lost, so that no connection to it stands, or it came back.
+
+    `at_s` counts from the opening of the measured window, and is negative in the warm-up.
+    """
+
+    endpoint: str
+    at_s: float
+    is_lost: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a process newly reports, or all that it, or several, have reported.
 
@@ -191,7 +225,8 @@ class Report:
     last answer, None without a call. `paused_ns` is how long, in a closed loop, all calls waited
     together and none was answered. `examples` are the first failed calls, `unchecked` says what
     of the replies nobody compared, `firsts` are the first replies to constant params, as
-    `stats.first_replies` has them.
+    `stats.first_replies` has them. `changes` has which of several endpoints were lost and came
+    back, in the order of time.
     """
 
     windows: Mapping[int, Window] = field(default_factory=dict)
@@ -207,6 +242,7 @@ class Report:
     examples: tuple[FailedCall, ...] = ()
     unchecked: tuple[Reason, ...] = ()
     firsts: Mapping[str, FirstReply] = field(default_factory=dict)
+    changes: tuple[EndpointChange, ...] = ()
 
     @property
     def total(self) -> Window:
@@ -223,7 +259,7 @@ class Report:
         windows = [[second, part.to_json()] for second, part in sorted(self.windows.items())]
         plain = {name: getattr(self, name) for name in _PLAIN}
         firsts = {place: list(first) for place, first in self.firsts.items()}
-        return {"windows": windows, "firsts": firsts, **checks_to_json(self), **plain}
+        return {"windows": windows, "firsts": firsts, **lists_to_json(self), **plain}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
@@ -231,19 +267,23 @@ class Report:
         windows = {second: Window.from_json(part) for second, part in plain["windows"]}
         firsts: dict[str, FirstReply] = {at: tuple(first) for at, first in plain["firsts"].items()}
         plain_parts = {name: plain[name] for name in _PLAIN}
-        return cls(windows, **plain_parts, **checks_from_json(plain), firsts=firsts)
+        return cls(windows, **plain_parts, **lists_from_json(plain), firsts=firsts)
 
 
-def checks_to_json(report: Report) -> dict[str, Any]:
-    """Return what a report tells of replies that were wrong, or not compared, in plain values."""
+def lists_to_json(report: Report) -> dict[str, Any]:
+    """Return in plain values what a report lists.
+
+    That is calls that failed, what of the replies was not compared, and changes of endpoints.
+    """
     return {
         "examples": [each.to_json() for each in report.examples],
         "unchecked": [reason.to_json() for reason in report.unchecked],
+        "changes": [asdict(each) for each in report.changes],
     }
 
 
-def checks_from_json(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `checks_to_json` wrote, by the names of a report; results of earlier have none.
+def lists_from_json(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `lists_to_json` wrote, by the names of a report; older results have none.
 
     Raises:
         ValueError, TypeError, KeyError: It is not as it was written.
@@ -251,7 +291,16 @@ def checks_from_json(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "examples": tuple(FailedCall.from_json(each) for each in plain.get("examples", ())),
         "unchecked": tuple(Reason.from_json(each) for each in plain.get("unchecked", ())),
+        "changes": tuple(_read_change(**each) for each in plain.get("changes", ())),
     }
+
+
+def _read_change(endpoint: object, at_s: object, is_lost: object) -> EndpointChange:
+    if not isinstance(endpoint, str) or not isinstance(is_lost, bool):
+        raise TypeError(f"the change of an endpoint is {endpoint!r}, {is_lost!r}")
+    if not isinstance(at_s, int | float) or not math.isfinite(at_s):
+        raise TypeError(f"the change of an endpoint is at {at_s!r}")
+    return EndpointChange(endpoint, at_s, is_lost)
 
 
 _PLAIN = (
@@ -283,6 +332,7 @@ def add(report: Report, other: Report) -> Report:
         examples=first_examples([*report.examples, *other.examples]),
         unchecked=tuple(dict.fromkeys([*report.unchecked, *other.unchecked])),
         firsts={**other.firsts, **report.firsts},
+        changes=(*report.changes, *other.changes),
     )
 
 
@@ -431,6 +481,11 @@ class Tally:
         self._failed: dict[str, Recorder] = {}
         self._failures: Counter[str] = Counter()
         self._connects, self._reconnects, self._walks = Recorder(), Recorder(), Recorder()
+        self._lost = 0
+        self._endpoints: dict[str, Tally] = {}
+        # Of the tally of an endpoint: whether it is lost, and when it was lost or came back.
+        self._is_lost = False
+        self._changes: list[tuple[int, bool]] = []
         self._done = PackedWindows()
         self._first_ns: int | None = None
         if open_ns is not None:
@@ -450,6 +505,21 @@ class Tally:
         self._open_ns = open_ns
         # Whatever comes next begins its second.
         self.turn_ns = 0
+        for part in self._endpoints.values():
+            part.open(open_ns)
+
+    def at(self, endpoint: str) -> "Tally":
+        """Return the tally of one of several endpoints: who counts there counts in both.
+
+        What it counts is under the endpoint's name in the windows that `take` returns here.
+        """
+        if endpoint not in self._endpoints:
+            known = None if self._open_ns == _NEVER_NS else self._open_ns
+            part = self._endpoints[endpoint] = Tally(open_ns=known, is_open_loop=self.is_open_loop)
+            # One without any call is told of, too.
+            self._done.add(0, Window(endpoints={endpoint: Window()}))
+            return part
+        return self._endpoints[endpoint]
 
     @property
     def answered(self) -> int:
@@ -501,6 +571,23 @@ class Tally:
             now_ns -= walk_ns
         (self._reconnects if again else self._connects).record(now_ns - started_ns)
 
+    def disconnected(self, now_ns: int) -> None:
+        """Count a connection that was lost."""
+        if now_ns >= self.turn_ns:
+            self.turn(now_ns, now_ns)
+        self._lost += 1
+
+    def changed(self, now_ns: int, *, is_lost: bool) -> None:
+        """Note, in the tally of an endpoint, that it was lost or came back; once is enough."""
+        if is_lost != self._is_lost:
+            self._is_lost = is_lost
+            self._changes.append((now_ns, is_lost))
+
+    def take_changes(self) -> list[tuple[int, bool]]:
+        """Return what `changed` has noted since the last time, with when it was."""
+        changes, self._changes = self._changes, []
+        return changes
+
     def check(
         self, unchecked: Iterable[Reason], firsts: Mapping[str, FirstReply] | None = None
     ) -> None:
@@ -512,6 +599,7 @@ class Tally:
     def take(self, *, cpu_ns: int = 0, final: bool = False) -> Report:
         """Return what is new since the last `take`."""
         self._cut()
+        changes = [change for name in self._endpoints for change in self._take_endpoint(name)]
         report = Report(
             windows=self._done,
             scheduled=self.scheduled if self.is_open_loop else None,
@@ -527,12 +615,28 @@ class Tally:
             unchecked=tuple(self._unchecked),
             # They come at the beginning: a report has all of them, or none.
             firsts=dict(self._firsts) if len(self._firsts) > self._told_firsts else {},
+            changes=tuple(sorted(changes, key=lambda change: change.at_s)),
         )
         self._told_firsts = len(self._firsts)
         self._done = PackedWindows()
         self.scheduled = self.held = self.unsent = self.unfinished = self.spun_ns = 0
         self.paused_ns = 0
         return report
+
+    def _take_endpoint(self, name: str) -> list[EndpointChange]:
+        """Put what is new of an endpoint into the windows; return its changes."""
+        part = self._endpoints[name]
+        changes = part.take_changes()
+        report = part.take()
+        for second, window in report.windows.items():
+            self._done.add(second, Window(endpoints={name: window}))
+        if report.unfinished:
+            window = Window(failures={"unfinished": report.unfinished})
+            self._done.add(self._second, Window(endpoints={name: window}))
+        return [
+            EndpointChange(name, (at_ns - self._open_ns) / _SECOND_NS, is_lost)
+            for at_ns, is_lost in changes
+        ]
 
     def _cut(self) -> None:
         """Put what was recorded under its second."""
@@ -548,8 +652,10 @@ class Tally:
             self._reconnects.take(),
             dict(self._failures),
             self._walks.take(),
+            self._lost,
         )
         self._failures.clear()
+        self._lost = 0
         warmup = {label: times for label, (_, times) in taken.items() if times.service.count}
         for second, part in ((self._second, window), (WARMUP, Window(warmup))):
             if part != Window():
