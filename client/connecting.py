@@ -22,6 +22,7 @@ from capnp_rig.objects.errors import ConnectError
 from capnp_rig.objects.timeouts import check_timeout
 from capnp_rig.rigcli import os_error_text
 from capnp_rig.rigcli.address import Address
+from capnp_rig.rigcli.socket_options import CLIENT_TIMEOUT_S, set_options
 
 # What `getaddrinfo` returns, or why it does not.
 _LookUp = Sequence[tuple[Any, ...]] | OSError | UnicodeError
@@ -146,10 +147,9 @@ class _Race:
             sock.close()
             self._failed(candidate, OSError(code, os.strerror(code)), now_s)
             return False
-        if candidate.family != socket.AF_UNIX:
-            # Stock asyncio does so only where a socket names its protocol.
-            with suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # The server may have reset it already: its first call finds that out.
+        with suppress(OSError):
+            set_options(sock, CLIENT_TIMEOUT_S)
         return True
 
     def _failed(self, candidate: Candidate, error: OSError, now_s: float) -> None:

@@ -1,10 +1,10 @@
-"""Servers that do one wrong thing, in a thread of the test."""
+"""Servers that do one wrong thing, in a thread of the test; and an address of none."""
 
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from capnp_rig.wire.encoding.encoded import EncodedStruct
 from capnp_rig.wire.rpc.connection import Called
@@ -50,6 +50,19 @@ def fake_server(behave: Behaviour, receive_bytes: int | None = None) -> Iterator
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         thread.join(5)
+
+
+@contextmanager
+def black_hole(host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[str, int]]:
+    """Bind an address whose backlog is full, so that it drops every SYN; yield it."""
+    with socket.socket() as full, ExitStack() as queued:
+        full.bind((host, port))
+        full.listen(0)
+        for _ in range(3):
+            waiting = queued.enter_context(socket.socket())
+            waiting.settimeout(0)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()
 
 
 def reset(connection: socket.socket) -> None:

@@ -33,9 +33,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from capnp_rig.rigcli.socket_options import set_options
 from capnp_rig.server.connections.connection_log import ConnectionLog
 from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_S, WRITE_LIMIT_BYTES
-from capnp_rig.server.connections.socket_options import set_options
 from capnp_rig.server.control import messages
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.logs.log import open_log

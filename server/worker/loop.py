@@ -8,8 +8,8 @@ from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from capnp_rig.rigcli.socket_options import set_options
 from capnp_rig.server.connections.connection_log import ConnectionLog
-from capnp_rig.server.connections.socket_options import set_options
 from capnp_rig.server.control import messages
 from capnp_rig.server.control.call_stamp import Stamp
 from capnp_rig.server.control.channel import Channel, ChannelClosedError

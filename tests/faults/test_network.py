@@ -6,26 +6,21 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
-from fake_server import answering, fake_server, finish, reset
+from callers import Connected, both_clients, each_client, reverse
+from fake_server import answering, black_hole, fake_server, finish, reset
 from proxy import HELD, proxy
 from raw_peer import RawPeer, bootstrap, call
 from running_server import Running, running_server
 from toxics import Bandwidth, Latency
 
-from capnp_rig.client import (
-    AsyncReverseClient,
-    ConnectError,
-    DeadlineExceeded,
-    Disconnected,
-    ReverseClient,
-)
+from capnp_rig.client import AsyncReverseClient, ConnectError, DeadlineExceeded, Disconnected
+from capnp_rig.rigcli.socket_options import CLIENT_TIMEOUT_S, SERVER_TIMEOUT_S, set_options
 from capnp_rig.schema import message
-from capnp_rig.server.connections.socket_options import set_options
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.server_connection import ServerConnection
@@ -39,42 +34,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Running]:
         yield running
 
 
-class Calls:
-    """One client, blocking or not, with the same verbs."""
-
-    def __init__(self, address: str, *, is_async: bool) -> None:
-        self._runner = asyncio.Runner() if is_async else None
-        self._async = None
-        if self._runner is None:
-            self._client = ReverseClient.connect(address, connect_timeout_s=5)
-            return
-        try:
-            self._async = self._runner.run(AsyncReverseClient.connect(address, connect_timeout_s=5))
-        except BaseException:
-            self._runner.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._async is None or self._runner is None:
-            self._client.close()
-        else:
-            self._runner.run(self._async.close())
-            self._runner.close()
-
-    def reverse(self, text: str, timeout_s: float = 10.0) -> str:
-        if self._async is None or self._runner is None:
-            return self._client.reverse(text, timeout_s=timeout_s)
-        return self._runner.run(self._async.reverse(text, timeout_s=timeout_s))
-
-
-both_clients = pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "async"])
-
-
-@both_clients
-def test_b12_a_reset_within_the_request_or_the_reply_is_disconnected(*, is_async: bool) -> None:
+@each_client
+def test_b12_a_reset_within_the_request_or_the_reply_is_disconnected(client: Connected) -> None:
     def in_request(connection: socket.socket) -> None:
         connection.recv(1)
         reset(connection)
@@ -88,30 +49,30 @@ def test_b12_a_reset_within_the_request_or_the_reply_is_disconnected(*, is_async
         reset(connection)
 
     for behave in (in_request, in_reply):
-        with fake_server(behave) as address, Calls(address, is_async=is_async) as calls:
+        with fake_server(behave) as address, client(address) as calls:
             with pytest.raises(Disconnected):
-                calls.reverse("x" * 100_000)
+                reverse(calls, "x" * 100_000)
             # The connection stays what it is.
             with pytest.raises(Disconnected):
-                calls.reverse("more")
+                reverse(calls, "more")
 
 
-@both_clients
-def test_b12_a_reset_after_the_reply_takes_nothing_away(*, is_async: bool) -> None:
+@each_client
+def test_b12_a_reset_after_the_reply_takes_nothing_away(client: Connected) -> None:
     answer = answering(lambda _: READ.results.write({"chunk": b"cba"}))
 
     def behave(connection: socket.socket) -> None:
         answer(connection)
         reset(connection)
 
-    with fake_server(behave) as address, Calls(address, is_async=is_async) as calls:
-        assert calls.reverse("abc") == "cba"
+    with fake_server(behave) as address, client(address) as calls:
+        assert reverse(calls, "abc") == "cba"
 
 
-@both_clients
+@each_client
 @pytest.mark.parametrize("kept", [1, 8, 20, 100_000])
 def test_f6_a_server_that_is_killed_within_a_reply_is_disconnected(
-    kept: int, *, is_async: bool
+    kept: int, client: Connected
 ) -> None:
     """The kernel ends its connections between any two bytes; nobody has broken the protocol."""
     text = "x" * 200_000
@@ -129,16 +90,16 @@ def test_f6_a_server_that_is_killed_within_a_reply_is_disconnected(
             connection.sendall(server.data_to_send())
         return None
 
-    with fake_server(behave) as address, Calls(address, is_async=is_async) as calls:
+    with fake_server(behave) as address, client(address) as calls:
         with pytest.raises(Disconnected):
-            calls.reverse(text)
+            reverse(calls, text)
         with pytest.raises(Disconnected):
-            calls.reverse("more")
+            reverse(calls, "more")
 
 
-@both_clients
+@each_client
 def test_b9_a_full_backlog_is_tried_again_until_there_is_room(
-    tmp_path: Path, *, is_async: bool
+    tmp_path: Path, client: Connected
 ) -> None:
     path = tmp_path / "full.sock"
     with socket.socket(socket.AF_UNIX) as listener, ExitStack() as queued:
@@ -153,7 +114,7 @@ def test_b9_a_full_backlog_is_tried_again_until_there_is_room(
         room = threading.Timer(0.3, lambda: queued.push(listener.accept()[0]))
         room.start()
         queued.callback(room.join)
-        with Calls(f"unix:{path}", is_async=is_async):
+        with client(f"unix:{path}"):
             pass
 
 
@@ -167,9 +128,30 @@ def test_b9_many_connects_at_once_are_all_served(server: Running) -> None:
         assert {peer.receive().kind for peer in peers} == {"capability"}
 
 
-@both_clients
+@pytest.mark.nightly
+@pytest.mark.parametrize("is_unix", [False, True], ids=["tcp", "unix"])
+def test_b9_5000_connects_at_once_are_served(tmp_path: Path, *, is_unix: bool) -> None:
+    """A Unix socket refuses with EAGAIN what its backlog has no room for: the client is patient."""
+
+    async def call(address: str, number: int) -> tuple[str, str]:
+        client = await AsyncReverseClient.connect(address, connect_timeout_s=60, timeout_s=60)
+        async with client:
+            await all_connected.wait()
+            return f"nonce {number}"[::-1], await client.reverse(f"nonce {number}")
+
+    async def run(address: str) -> list[tuple[str, str]]:
+        return await asyncio.gather(*(call(address, number) for number in range(5000)))
+
+    all_connected = asyncio.Barrier(5000)
+    address = f"unix:{tmp_path}/s" if is_unix else "127.0.0.1:0"
+    with running_server("--workers", "2", address=address, fd_limit=12_000) as server:
+        answers = asyncio.run(run(address if is_unix else f"{server.host}:{server.port}"))
+    assert all(expected == answer for expected, answer in answers)
+
+
+@each_client
 def test_b11_a_client_without_a_free_port_says_so(
-    monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+    monkeypatch: pytest.MonkeyPatch, client: Connected
 ) -> None:
     class NoPort(socket.socket):
         def connect(self, address: object, /) -> None:
@@ -179,21 +161,11 @@ def test_b11_a_client_without_a_free_port_says_so(
             return errno.EADDRNOTAVAIL
 
     monkeypatch.setattr(socket, "socket", NoPort)
-    with pytest.raises(ConnectError, match="Cannot assign requested address"):
-        Calls("127.0.0.1:5000", is_async=is_async)
-
-
-@contextmanager
-def black_hole() -> Iterator[int]:
-    """Yield a port where a SYN is never answered: its backlog is full."""
-    with socket.socket() as full, ExitStack() as queued:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(3):
-            waiting = queued.enter_context(socket.socket())
-            waiting.settimeout(0)
-            waiting.connect_ex(full.getsockname())
-        yield full.getsockname()[1]
+    with (
+        pytest.raises(ConnectError, match="Cannot assign requested address"),
+        client("127.0.0.1:5000"),
+    ):
+        pass
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
@@ -208,76 +180,80 @@ def resolve(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", found)
 
 
-@both_clients
+@each_client
 def test_f10_the_next_address_is_tried_when_the_first_is_a_black_hole(
-    monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+    monkeypatch: pytest.MonkeyPatch, client: Connected
 ) -> None:
     answer = answering(lambda _: READ.results.write({"chunk": b"cba"}))
-    with fake_server(answer) as address, black_hole() as hole:
+    with fake_server(answer) as address, black_hole() as (_, hole):
         resolve(monkeypatch, hole, int(address.rpartition(":")[2]))
-        with Calls("two.test:1", is_async=is_async) as calls:
-            assert calls.reverse("abc") == "cba"
+        with client("two.test:1") as calls:
+            assert reverse(calls, "abc") == "cba"
 
 
-@both_clients
+@each_client
 def test_f10_a_name_without_address_is_a_connect_error(
-    monkeypatch: pytest.MonkeyPatch, *, is_async: bool
+    monkeypatch: pytest.MonkeyPatch, client: Connected
 ) -> None:
     resolve(monkeypatch)
-    with pytest.raises(ConnectError, match="not known"):
-        Calls("none.test:1", is_async=is_async)
+    with pytest.raises(ConnectError, match="not known"), client("none.test:1"):
+        pass
 
 
 @both_clients
 def test_b14_a_slow_network_gives_right_answers_and_deadlines_in_time(
-    server: Running, *, is_async: bool
+    server: Running, client: Connected
 ) -> None:
     with (
         proxy(server.host, server.port, Latency(0.2), Bandwidth(64_000)) as network,
-        Calls(network.address, is_async=is_async) as calls,
+        client(network.address) as calls,
     ):
-        assert calls.reverse("slow") == "wols"
+        assert reverse(calls, "slow") == "wols"
         with pytest.raises(DeadlineExceeded):
-            calls.reverse("too slow", timeout_s=0.1)
+            reverse(calls, "too slow", timeout_s=0.1)
         text = "0123456789" * 2000
-        assert calls.reverse(text) == text[::-1]
+        assert reverse(calls, text) == text[::-1]
 
 
 @both_clients
 def test_b15_calls_end_in_time_in_a_partition_and_go_on_after_it(
-    server: Running, *, is_async: bool
+    server: Running, client: Connected
 ) -> None:
     with (
         proxy(server.host, server.port) as network,
-        Calls(network.address, is_async=is_async) as calls,
+        client(network.address) as calls,
     ):
-        assert calls.reverse("before") == "erofeb"
+        assert reverse(calls, "before") == "erofeb"
         network.poison(HELD)
         for _ in range(3):
             with pytest.raises(DeadlineExceeded):
-                calls.reverse("lost", timeout_s=0.2)
+                reverse(calls, "lost", timeout_s=0.2)
         network.heal()
-        assert calls.reverse("after") == "retfa"
+        assert reverse(calls, "after") == "retfa"
 
 
-def test_b4_a_peer_that_vanished_is_noticed_by_the_kernel() -> None:
-    """The limit is the kernel's to keep: 60 s and 3 x 10 s of silence, 20 s of unread data."""
+@pytest.mark.parametrize("seconds", [SERVER_TIMEOUT_S, CLIENT_TIMEOUT_S])
+def test_b4_a_peer_that_vanished_is_noticed_by_the_kernel(seconds: int) -> None:
+    """The limit is the kernel's to keep: 60 s and 3 x 10 s of silence, less with unread data."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname(), 5) as peer,
     ):
-        set_options(peer)
-        found = [
-            peer.getsockopt(level, option)
-            for level, option in (
-                (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
-                (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
-            )
-        ]
-    assert found == [1, 60, 10, 3, 20_000]
+        set_options(peer, seconds)
+        assert kept_by_the_kernel(peer) == [1, 60, 10, 3, seconds * 1000]
+
+
+def kept_by_the_kernel(sock: socket.socket) -> list[int]:
+    return [
+        sock.getsockopt(level, option)
+        for level, option in (
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+        )
+    ]
 
 
 def test_b5_a_half_closed_connection_ends_and_wire_answers_what_came_before(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from fake_server import black_hole
 
 from capnp_rig.client import AsyncReverseClient
 from capnp_rig.client.connecting import connect_socket, open_socket
@@ -39,23 +40,6 @@ def on_uvloop(address: Address, timeout_s: float) -> socket.socket:
 def connect(request: pytest.FixtureRequest) -> Connect:
     chosen: Connect = request.param
     return chosen
-
-
-@contextmanager
-def black_hole(host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[str, int]]:
-    """Bind an address whose backlog is full, so that it drops every SYN."""
-    with socket.socket() as full:
-        full.bind((host, port))
-        full.listen(0)
-        waiting = [socket.socket() for _ in range(3)]
-        for sock in waiting:
-            sock.settimeout(0)
-            sock.connect_ex(full.getsockname())
-        try:
-            yield full.getsockname()
-        finally:
-            for sock in waiting:
-                sock.close()
 
 
 @pytest.fixture
@@ -93,8 +77,17 @@ def test_f10_a_black_holed_address_leaves_time_for_the_next(
         before = descriptors()
         with connect(NAME, PATIENCE_S) as sock:
             assert sock.getpeername() == server.getsockname()
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert descriptors() == before
+
+
+def test_b4_a_server_that_vanished_is_noticed_by_the_kernel(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host, port = server.getsockname()
+        with connect(Address(host=host, port=port), PATIENCE_S) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 90_000
 
 
 def test_f10_a_refusing_address_is_followed_by_the_next(
