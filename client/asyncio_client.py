@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast, overload
 
 from capnp_rig.client.callbacks import LEFT_UNREAD, MOST_UNREAD_BYTES, explain
 from capnp_rig.client.connecting import adopt, open_socket
@@ -20,6 +20,14 @@ from capnp_rig.objects.peer import Peer
 from capnp_rig.objects.serving import Served, Serving
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
 from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
+from capnp_rig.objects.typed_calls import (
+    Interface_co,
+    Named,
+    OtherInterface,
+    Typed,
+    async_call,
+    async_pipeline,
+)
 from capnp_rig.rigcli.address import Address, parse_address
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.connection import Called
@@ -40,7 +48,7 @@ _LONG_S = 0.01
 _MUCH_BYTES = 16_384
 
 
-class AsyncClient:
+class AsyncClient(Typed[Interface_co]):
     """A connection to a server, for any number of concurrent calls in one event loop.
 
     Arguments and errors are those of `Client`, and `interface` is.
@@ -61,7 +69,7 @@ class AsyncClient:
         cls,
         address: str | Address,
         *,
-        interface: Any = None,
+        interface: Named[Interface_co] = None,
         timeout_s: float = CALL_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         stream_window_bytes: int = STREAM_WINDOW_BYTES,
@@ -104,6 +112,7 @@ class AsyncClient:
         """
         await self._protocol.close()
 
+    @async_call
     async def call(
         self, method: str, params: Params = None, *, timeout_s: float | None = None
     ) -> Any:
@@ -114,6 +123,7 @@ class AsyncClient:
         """
         return await self._protocol.call(None, method, params, timeout_s)
 
+    @async_pipeline
     def pipeline(
         self, method: str, params: Params = None, *, timeout_s: float | None = None
     ) -> AsyncPipeline:
@@ -124,7 +134,11 @@ class AsyncClient:
         """
         return self._protocol.pipeline(None, method, params, timeout_s)
 
-    def bootstrap(self, interface: Any = None) -> AsyncCapability:
+    @overload
+    def bootstrap(self, interface: None = None) -> AsyncCapability[Interface_co]: ...
+    @overload
+    def bootstrap(self, interface: Named[OtherInterface]) -> AsyncCapability[OtherInterface]: ...
+    def bootstrap(self, interface: Any = None) -> AsyncCapability[Any]:
         """Return the server's own object as a capability, as `Client.bootstrap`."""
         return self._protocol.bootstrap(interface)
 

@@ -6,7 +6,17 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, ParamSpec, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    Self,
+    TypeVar,
+    overload,
+)
 
 from capnp_rig.client.callbacks import LEFT_UNREAD, MOST_UNREAD_BYTES, explain
 from capnp_rig.client.connecting import connect_socket
@@ -26,6 +36,16 @@ from capnp_rig.objects.serving import Serving
 from capnp_rig.objects.session import MakeCapability, PreparedCall, Session
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES, StreamWindow
 from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
+from capnp_rig.objects.typed_calls import (
+    Interface_co,
+    Named,
+    OtherInterface,
+    Results_co,
+    Typed,
+    blocking_call,
+    blocking_pipeline,
+    blocking_submit,
+)
 from capnp_rig.rigcli.address import Address, parse_address
 from capnp_rig.wire.errors import EncodeError, UnusableCapability
 from capnp_rig.wire.rpc.client_connection import ClientConnection
@@ -38,7 +58,7 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
-class PendingCall:
+class PendingCall(Generic[Results_co]):
     """A call that was sent: `results` or `error` once it is `done`, and when it was.
 
     `sent_ns` and `received_ns` are `time.monotonic_ns()` around the socket's own calls.
@@ -57,7 +77,7 @@ class PendingCall:
 
     def __init__(self, *, is_submitted: bool = True, window: StreamWindow | None = None) -> None:
         self.done = False
-        self.results: Any = None
+        self.results: Results_co | Any = None
         self.error: ClientError | None = None
         self.sent_ns = 0
         self.received_ns = 0
@@ -85,13 +105,19 @@ def _outcome(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Re
         return _Failure(error)
 
 
-class Capability(AnyCapability):
+class Capability(AnyCapability, Typed[Interface_co]):
     """A capability whose calls block, as those of `Client` do."""
 
     __slots__ = ()
 
     owner: "Client"
 
+    if TYPE_CHECKING:
+
+        def cast(self, interface: Named[OtherInterface]) -> "Capability[OtherInterface]":
+            """Return one more reference to the same object, with the methods of `interface`."""
+
+    @blocking_call
     def call(self, method: str, params: Params = None, *, timeout_s: float | None = None) -> Any:
         """Call a method by its schema name; return a view of its results.
 
@@ -104,6 +130,7 @@ class Capability(AnyCapability):
         """
         return self.owner.perform(self, method, params, timeout_s)
 
+    @blocking_pipeline
     def pipeline(
         self, method: str, params: Params = None, *, timeout_s: float | None = None
     ) -> "Pipeline":
@@ -123,7 +150,7 @@ class Pipeline(PipelinedResults):
         return self._wait()
 
 
-class Client:
+class Client(Typed[Interface_co]):
     """A blocking connection to a server, whose methods `call` calls by name.
 
     `interface` says which methods there are. It is an interface of a schema, such as
@@ -151,7 +178,7 @@ class Client:
         self,
         sock: socket.socket,
         *,
-        interface: Any = None,
+        interface: Named[Interface_co] = None,
         timeout_s: float = CALL_TIMEOUT_S,
         stream_window_bytes: int = STREAM_WINDOW_BYTES,
     ) -> None:
@@ -189,7 +216,7 @@ class Client:
         cls,
         address: str | Address,
         *,
-        interface: Any = None,
+        interface: Named[Interface_co] = None,
         timeout_s: float = CALL_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         stream_window_bytes: int = STREAM_WINDOW_BYTES,
@@ -290,6 +317,7 @@ class Client:
         self._socket.shut_down()
         self._bury()
 
+    @blocking_call
     def call(self, method: str, params: Params = None, *, timeout_s: float | None = None) -> Any:
         """Call a method by its schema name; return a view of its results.
 
@@ -311,6 +339,7 @@ class Client:
         """
         return self.perform(None, method, params, timeout_s)
 
+    @blocking_pipeline
     def pipeline(
         self, method: str, params: Params = None, *, timeout_s: float | None = None
     ) -> Pipeline:
@@ -326,7 +355,11 @@ class Client:
         """
         return self.begin_pipeline(None, method, params, timeout_s)
 
-    def bootstrap(self, interface: Any = None) -> Capability:
+    @overload
+    def bootstrap(self, interface: None = None) -> Capability[Interface_co]: ...
+    @overload
+    def bootstrap(self, interface: Named[OtherInterface]) -> Capability[OtherInterface]: ...
+    def bootstrap(self, interface: Any = None) -> Capability[Any]:
         """Return the server's own object as a capability, of another interface if one is named.
 
         Raises:
@@ -390,6 +423,7 @@ class Client:
         # The tables are touched.
         return self._in_turn(deadline_s, self._session.prepare, interface, name, params)
 
+    @blocking_submit
     def submit(self, method: str, params: Params = None) -> PendingCall:
         """Send a call without waiting for its answer; `wait` completes it.
 

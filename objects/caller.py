@@ -2,13 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Generator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from capnp_rig.objects.capabilities import AnyCapability, CapabilityOwner, Params
 from capnp_rig.objects.errors import ClientError, DeadlineExceeded, fresh, given_up
 from capnp_rig.objects.pipelines import Names, Path, PipelinedResults, capability_in
 from capnp_rig.objects.session import Outcome, PreparedCall, Session
 from capnp_rig.objects.streams import StreamWindow
+from capnp_rig.objects.typed_calls import (
+    Interface_co,
+    Named,
+    OtherInterface,
+    Typed,
+    async_call,
+    async_pipeline,
+)
 from capnp_rig.wire.rpc.capabilities import Capability as Reference
 
 
@@ -26,13 +34,19 @@ class AsyncOwner(CapabilityOwner, Protocol):
         """Call a capability whose results are used before they come."""
 
 
-class AsyncCapability(AnyCapability):
+class AsyncCapability(AnyCapability, Typed[Interface_co]):
     """A capability whose calls are awaited."""
 
     __slots__ = ()
 
     owner: AsyncOwner
 
+    if TYPE_CHECKING:
+
+        def cast(self, interface: Named[OtherInterface]) -> "AsyncCapability[OtherInterface]":
+            """Return one more reference to the same object, with the methods of `interface`."""
+
+    @async_call
     async def call(
         self, method: str, params: Params = None, *, timeout_s: float | None = None
     ) -> Any:
@@ -48,6 +62,7 @@ class AsyncCapability(AnyCapability):
         """
         return await self.owner.call(self, method, params, timeout_s)
 
+    @async_pipeline
     def pipeline(
         self, method: str, params: Params = None, *, timeout_s: float | None = None
     ) -> "AsyncPipeline":
