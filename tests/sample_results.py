@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sample_clients import client_sample
 from sample_runs import ENVIRONMENT, Fake, make_run, write_run_folder
 
 from capnp_rig.loadtest.bench.pair_figures import value_labels
@@ -18,6 +19,8 @@ from capnp_rig.loadtest.bench.peers_figures import figures as peer_figures
 from capnp_rig.loadtest.bench.rounds import AGAIN
 from capnp_rig.loadtest.bench.sweep_figures import SweepStep
 from capnp_rig.loadtest.bench.sweep_figures import figures as figures_of_sweep
+from capnp_rig.loadtest.clients.client_figures import figures as client_figures
+from capnp_rig.loadtest.clients.client_figures import timeline
 from capnp_rig.loadtest.results import Figure, run_document
 from capnp_rig.loadtest.results.writing import write_run
 from capnp_rig.loadtest.stats.histogram import Histogram
@@ -394,6 +397,18 @@ def peer_samples(count: int, slow: Mapping[str, float]) -> list[PeerSample]:
     ]
 
 
+def write_clients(folder: Path) -> Path:
+    """Write what a bench-clients does, with a second of each phase."""
+    samples = [client_sample(), client_sample("bare", failed=300, executions=9700)]
+    return write_figures(
+        folder,
+        "bench-clients",
+        client_figures(samples),
+        config={"healthy_s": 1.0, "faults_s": 1.0},
+        timeline=list(timeline(samples)),
+    )
+
+
 def write_results(parent: Path) -> Path:
     """Write a result of every kind, and return their folder."""
     write_figures(parent / "bench", "bench", bench_figures(), copies=list(COPIES))
@@ -401,6 +416,7 @@ def write_results(parent: Path) -> Path:
     peers = peer_figures(peer_samples(6, {"Rust": 1.2}), [{"call: ours": 5000.0}] * 6)
     write_figures(parent / "bench-peers", "bench-peers", peers)
     write_figures(parent / "bench-servers", "bench-servers", pair_figures("go", "rust", "8 x 16"))
+    write_clients(parent / "bench-clients")
     write_figures(parent / "bench-stacks", "bench-stacks", stack_figures())
     users = pair_figures("ReverseUser", "FastHttpUser", "16 x 1", "generator CPU per call")
     write_figures(parent / "bench-locust", "bench-locust", users)

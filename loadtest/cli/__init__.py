@@ -4,6 +4,7 @@ import click
 
 from capnp_rig.loadtest.cli.bench import (
     bench,
+    bench_clients,
     bench_locust,
     bench_peers,
     bench_server,
@@ -40,6 +41,7 @@ for _command in (
     run_command,
     bench_locust,
     bench_stacks,
+    bench_clients,
     search_command,
     sweep_command,
     list_command,

@@ -358,6 +358,80 @@ def bench_stacks(*, quick: bool, **plain: Any) -> int:
     return exit_status(*figure_statuses(result.written.figures))
 
 
+def _read_clients(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> tuple[str, ...] | None:
+    from capnp_rig.loadtest.clients.contenders import CONTENDERS
+
+    return _names(text, CONTENDERS, "client")
+
+
+@click.command("bench-clients")
+@click.option("--quick", is_flag=True, help="1 round: 5 s healthy, 12 s of faults.")
+@click.option("--rounds", type=click.IntRange(1, 99), help="Rounds.  [default: 3; 1 with --quick]")
+@click.option("--rate", "rate_hz", type=FiniteFloat(1, 100_000), default=1000.0, help="Calls/s.")
+@click.option(
+    "--healthy",
+    "healthy_s",
+    type=FiniteFloat(1, 600),
+    help="Seconds without a fault, in each round.  [default: 10; 5 with --quick]",
+)
+@click.option(
+    "--faults",
+    "faults_s",
+    type=FiniteFloat(1, 600),
+    help="Seconds of faults, behind them.  [default: 30; 12 with --quick]",
+)
+@click.option(
+    "--clients",
+    "contenders",
+    metavar="A,B",
+    callback=_read_clients,
+    help="Which clients.  [default: all]",
+)
+@click.option("--seed", type=click.IntRange(0), default=1, help="Of schedule, texts and resets.")
+@allow_void_option
+@results_option
+def bench_clients(*, quick: bool, allow_void: bool, **plain: Any) -> int:
+    """Put clients of three servers under the same faults: who keeps calls good, and at what cost.
+
+    \b
+    bare         an AsyncClient per server, by turns, connected anew, without retries
+    round-robin  AsyncChannel with RoundRobin and a deadline, without retries
+    default      AsyncChannel with its default stack
+    hedge        the same with Hedge
+    grpc.aio     with its retry policy and round_robin, over gRPC servers
+
+    Server A becomes ten times as slow; B resets all its connections at random, 0.3 s apart in the
+    mean; C is killed with SIGKILL, and started again. The load is open: response times count from
+    when calls were due. Each call is idempotent, has a second, and carries a text that must come
+    back reversed. The servers count the attempts.
+
+    While servers fail, the default stack must answer 99.9 % of the calls rightly, with at most 1.2
+    attempts per call, and with a p99 of at most three times that of the healthy time: else the exit
+    status is 1, or 5 where the machine was too busy to tell. The client has the
+    last CPU, the servers have the others. About 12 minutes, with --quick 2.
+    """  # noqa: D301 - click wants the sign itself
+    from capnp_rig.loadtest.bench.rounds import BenchError
+    from capnp_rig.loadtest.clients.bench_clients import QUICK, BenchClientsConfig, run
+    from capnp_rig.loadtest.clients.client_figures import client_statuses
+    from capnp_rig.loadtest.engine.server_process import ServerFailed
+    from capnp_rig.loadtest.report.client_parts import client_parts
+    from capnp_rig.loadtest.report.terminal import show
+    from capnp_rig.loadtest.stats.exit_status import exit_status
+
+    asked = {name: value for name, value in plain.items() if value is not None}
+    config = BenchClientsConfig(**{**(QUICK if quick else {}), **asked})
+    result = measured(run, config, BenchError, ServerFailed)
+    show(stdout(), *client_parts(result.written.figures))
+    for name, reason in result.skipped.items():
+        click.echo(f"{name} was left out: {reason}", err=True)
+    finish(result.written)
+    if result.early_end is not None:
+        return ended_early(result.early_end)
+    return exit_status(*client_statuses(result.written.figures), allow_void=allow_void)
+
+
 @click.command()
 @click.option("--seconds", type=click.IntRange(1, 600), default=10)
 @click.option("--users", type=click.IntRange(1, 1000), default=16)

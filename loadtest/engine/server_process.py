@@ -5,7 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -38,6 +38,13 @@ class ServerProcess:
         """Return the memory that the workers hold now."""
         workers = self._process.children(recursive=True)
         return sum(int(worker.memory_info().rss) for worker in workers)
+
+    def kill(self) -> None:
+        """Kill all of its processes at once, as ``kill -9`` does."""
+        # The supervisor first: else it would start the workers anew.
+        for process in [self._process, *self._process.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def await_connections(self, count: int) -> None:
         """Return when the workers have at least `count` connections open.
@@ -83,11 +90,26 @@ def running_server(
     """
     defaults = ["127.0.0.1:0", "--workers", str(workers), "--log-level", "warning"]
     command = module_command("capnp_rig.server", "run", *defaults, *options, cpus=cpus)
+    with announced_server([*_bound(ends_with_us), *command], log) as server:
+        yield server
+
+
+@contextmanager
+def announced_server(
+    command: Sequence[str], log: Path, **environment: str
+) -> Iterator[ServerProcess]:
+    """Start a command that announces its address as ``server run`` does; end it with the block.
+
+    What it prints on stderr goes to the file `log`; `environment` is added to ours.
+
+    Raises:
+        ServerFailed: It does not announce itself within 15 s.
+    """
     with (
         log.open("wb") as stream,
         kept_alive(
-            [*_bound(ends_with_us), *command],
-            env=child_environment(),
+            command,
+            env=child_environment(**environment),
             stdout=subprocess.PIPE,
             stderr=stream,
         ) as process,

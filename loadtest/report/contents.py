@@ -7,6 +7,7 @@ section is absent, and a line at the end says which command makes it.
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from capnp_rig.loadtest.report.ab_blocks import ab_parts
@@ -14,6 +15,7 @@ from capnp_rig.loadtest.report.answers import answers
 from capnp_rig.loadtest.report.call_cpu import cpu_parts
 from capnp_rig.loadtest.report.cells import flat, plain_text, row
 from capnp_rig.loadtest.report.chart import Chart
+from capnp_rig.loadtest.report.client_parts import client_parts, course_parts
 from capnp_rig.loadtest.report.codec_ratios import loss_parts
 from capnp_rig.loadtest.report.codec_sweeps import share_parts, size_parts
 from capnp_rig.loadtest.report.codec_view import CodecView
@@ -50,6 +52,7 @@ KINDS: Mapping[str, str] = {
     "bench-server": "loadtest bench-server",
     "bench-peers": "loadtest bench-peers",
     "bench-servers": "loadtest bench-servers NAME='COMMAND with {addr}' ...",
+    "bench-clients": "loadtest bench-clients",
     "bench-stacks": "loadtest bench-stacks",
     "bench-locust": "loadtest bench-locust",
     "search": "loadtest search ADDR --slo 'p99<2ms'",
@@ -148,6 +151,14 @@ _PLANS = (
         ("bench-servers",),
         lambda source: _tables(source, server_parts),
         "In each round, fresh processes of all servers took turns under one generator.",
+    ),
+    _Plan(
+        "clients",
+        "Clients of servers that fail",
+        ("bench-clients",),
+        lambda source: chain(course_parts(source), _tables(source, client_parts)),
+        "Three servers under an open loop: one gets slow, one resets its connections at random, "
+        "one is killed and comes back.",
     ),
     _Plan(
         "ladder",

@@ -51,6 +51,13 @@ STACKS: Mapping[str, Look] = {
     "http2": Look(_PINK),
     "grpc": Look(_PURPLE),
 }
+CLIENTS: Mapping[str, Look] = {
+    "default": Look(_BLUE),
+    "hedge": Look(_SKY, DASH),
+    "round-robin": Look(_GREEN),
+    "bare": Look(_ORANGE),
+    "grpc.aio": Look(_PURPLE),
+}
 CLOCKS: Mapping[str, Look] = {
     "response": Look(_BLUE, marker=""),
     "service": Look(_ORANGE, DASH, ""),

@@ -13,6 +13,7 @@ from typing import Any
 
 from capnp_rig.loadtest.report.ab_blocks import ab_parts
 from capnp_rig.loadtest.report.cells import flat, plain_table, row
+from capnp_rig.loadtest.report.client_parts import client_parts, course_parts
 from capnp_rig.loadtest.report.distribution import distribution_parts
 from capnp_rig.loadtest.report.document import (
     Cell,
@@ -59,7 +60,11 @@ from capnp_rig.loadtest.stats.tally import WARMUP, Window
 PAGE = "report.html"
 _SECOND_PERCENTILES = (50.0, 99.0, 99.9)
 _NEAR = 1e-9
-_SIDE_BY_SIDE = {"bench-peers": peer_parts, "bench-servers": server_parts}
+_SIDE_BY_SIDE = {
+    "bench-peers": peer_parts,
+    "bench-servers": server_parts,
+    "bench-clients": client_parts,
+}
 
 
 def result_document(source: Source) -> Document:
@@ -83,6 +88,8 @@ def result_document(source: Source) -> Document:
         elif source.kind in _SIDE_BY_SIDE:
             parts = list(_SIDE_BY_SIDE[source.kind](source.figures))
             sections.insert(0, Section("side-by-side", "Side by side", parts))
+        if source.kind == "bench-clients":
+            sections.insert(0, Section("over-time", "Over time", list(course_parts(source))))
     else:
         summary = source.load.summary()
         computed = figures(summary)

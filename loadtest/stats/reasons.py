@@ -36,6 +36,7 @@ class ReasonCode(StrEnum):
         "calls-failed-mostly",
         "{count:,} calls failed, {most:,} of them: {kind}",
     )
+    CRITERION_MISSED = ("criterion-missed", "{bound} {limit:g} was asked for")
     NO_CALLS = ("no-calls", "no call was answered rightly")
     EMPTY_ROUND = ("empty-round", "a round had no calls")
     SCHEDULE_MISSED = ("schedule-missed", "{share:.1%} of the schedule was answered")

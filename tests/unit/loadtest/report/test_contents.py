@@ -29,6 +29,7 @@ _SECTIONS = (
         "cpu",
         "peers",
         "servers",
+        "clients",
         "ladder",
     ),
     *("end-to-end", "encoded", "losses", "environment", "reproduce", "data"),

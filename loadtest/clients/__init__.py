@@ -1,0 +1,1 @@
+"""Clients of several servers against each other, while these servers fail in turn."""

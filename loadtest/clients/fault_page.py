@@ -1,0 +1,95 @@
+"""What a server shares with the benchmark: how often it was called, and what is to go wrong in it.
+
+It is a file that both map, so the count outlives a server that is killed.
+"""
+
+import asyncio
+import ctypes
+import mmap
+import os
+import socket
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+ENVIRONMENT_NAME = "CAPNP_RIG_FAULT_PAGE"
+# Executions, the µs that a call takes, resets.
+_LAYOUT = struct.Struct("=3Q")
+# In place of an address: Linux then drops the connection of a TCP socket, and sends a RST.
+_NO_ADDRESS = struct.pack("=H14x", socket.AF_UNSPEC)
+
+
+class FaultPage:
+    """The shared numbers; the server counts the `executions`, the benchmark sets the others.
+
+    `call_us` is what a call takes, `resets` how often all connections have been reset so far.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Map a file that `create` has made."""
+        with file.open("r+b") as stream:
+            self._numbers = memoryview(mmap.mmap(stream.fileno(), _LAYOUT.size)).cast("Q")
+
+    @classmethod
+    def create(cls, file: Path, call_us: int) -> Self:
+        """Make the file of a server whose calls take `call_us`, and map it."""
+        file.write_bytes(_LAYOUT.pack(0, call_us, 0))
+        return cls(file)
+
+    @property
+    def executions(self) -> int:
+        """How often a method was called."""
+        return self._numbers[0]
+
+    @executions.setter
+    def executions(self, count: int) -> None:
+        self._numbers[0] = count
+
+    @property
+    def call_us(self) -> int:
+        """What a call takes, in µs."""
+        return self._numbers[1]
+
+    @call_us.setter
+    def call_us(self, value: int) -> None:
+        self._numbers[1] = value
+
+    @property
+    def resets(self) -> int:
+        """How often all connections were to be reset so far."""
+        return self._numbers[2]
+
+    @resets.setter
+    def resets(self, count: int) -> None:
+        self._numbers[2] = count
+
+
+class FaultyPart:
+    """What a server does before it answers: count the call, reset where it is told to, and wait."""
+
+    def __init__(self) -> None:
+        """Map the page that the environment names."""
+        self._page = FaultPage(Path(os.environ[ENVIRONMENT_NAME]))
+        self._resets = self._page.resets
+
+    async def run(self) -> None:
+        """Return when the answer may leave."""
+        page = self._page
+        page.executions += 1
+        if page.resets != self._resets:
+            self._resets = page.resets
+            reset_connections()
+        await asyncio.sleep(page.call_us / 1e6)
+
+
+def reset_connections() -> None:
+    """Reset every TCP connection of this process: the peers' calls in flight are lost (Linux)."""
+    connect = ctypes.CDLL(None).connect
+    for entry in Path("/proc/self/fd").iterdir():
+        if not entry.is_socket():
+            continue
+        # One that listens, or is lost already, has no peer.
+        with suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as sock:
+            if sock.family in {socket.AF_INET, socket.AF_INET6} and sock.getpeername():
+                connect(sock.fileno(), _NO_ADDRESS, len(_NO_ADDRESS))
