@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from capnp_rig.rigcli.address import Address, AddressError, parse_address
+from capnp_rig.rigcli.address import Address, AddressError, parse_address, parse_addresses
 
 
 def _parse(ctx: click.Context, _param: click.Parameter, value: str) -> Address:
@@ -23,6 +23,17 @@ def _parse(ctx: click.Context, _param: click.Parameter, value: str) -> Address:
 
 # ADDR, as every command takes it; the function gets an `Address`.
 address_argument = click.argument("address", metavar="ADDR", callback=_parse)
+
+
+def _parse_several(ctx: click.Context, _param: click.Parameter, value: str) -> tuple[Address, ...]:
+    try:
+        return parse_addresses(value)
+    except AddressError as error:
+        raise click.UsageError(str(error), ctx) from error
+
+
+# ADDR, or several with commas between; the function gets a tuple of at least one `Address`.
+addresses_argument = click.argument("addresses", metavar="ADDR[,ADDR…]", callback=_parse_several)
 
 
 # Where a schema's imports are searched, as every command takes it that has --schema.

@@ -169,7 +169,7 @@ class _Block:
         """Load the servers by turns, and leave them."""
         load, cpus = self._plan.load, sorted(os.sched_getaffinity(0))
         for server in self._servers:
-            configs = plan_engines(replace(load, address=server.address), cpus)
+            configs = plan_engines(replace(load, addresses=(server.address,)), cpus)
             with _named(server.role, server.log):
                 for engine, each in zip(self._engines, configs, strict=True):
                     engine.connect(each)

@@ -13,7 +13,7 @@ from capnp_rig.loadtest.bench.sweep_figures import SweepStep, figures
 from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 from capnp_rig.loadtest.engine.progress import ShowProgress
 from capnp_rig.loadtest.engine.run import RunConfig, RunError, measure
-from capnp_rig.loadtest.engine.server_usage import local_server
+from capnp_rig.loadtest.engine.server_usage import local_servers
 from capnp_rig.loadtest.protocols import load_any_workload
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
 from capnp_rig.loadtest.stats.histogram import Histogram, merge
@@ -82,7 +82,7 @@ def _plain(config: SweepConfig) -> dict[str, Any]:
 
 
 def _steps(config: SweepConfig, show: ShowProgress) -> Iterator[SweepStep]:
-    server = local_server(config.load.address)
+    server = local_servers(config.load.addresses)
     assert config.load.seconds is not None
     guess_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
     chosen = rounds(

@@ -275,11 +275,11 @@ def load_of_turns(asked: Mapping[str, Any], *, seconds: float) -> Any:
     warmup_s = _TURN_WARMUP_S if asked["warmup_s"] is None else asked["warmup_s"]
     # Each server has its own address.
     timed = {**asked, "warmup_s": warmup_s}
-    return load_config(timed, address=Address(), seconds=seconds, calls=None)
+    return load_config(timed, addresses=(Address(),), seconds=seconds, calls=None)
 
 
 @click.command("run")
-@rigcli.address_argument
+@rigcli.addresses_argument
 @rate_option
 @click.option("--duration", "seconds", callback=read_seconds, help="  [default: 30s]")
 @click.option(
@@ -318,7 +318,7 @@ def run_command(
     calls: int | None,
     **asked: Any,
 ) -> int:
-    """Load the server at ADDR and check the replies; by default with the tutorial's `read`.
+    """Load the servers at ADDR and check the replies; by default with the tutorial's `read`.
 
     Exit status: 1 when a call failed or a --fail-if held, 5 when the run is void, its figures
     not to be believed, else 0. With --fail-if errors>... failed calls alone are no failure.
@@ -386,7 +386,7 @@ def _show_replies(config: Any, calls: int, *, in_lines: bool) -> int:
 
 
 @click.command("search")
-@rigcli.address_argument
+@rigcli.addresses_argument
 @click.option(
     "--slo", required=True, metavar="OBJECTIVE", help="As 'p99<1ms' or 'p99<2ms and errors<0.1%'."
 )
@@ -422,7 +422,7 @@ def search_command(
     to_hz: float | None,
     **asked: Any,
 ) -> int:
-    """Find the highest rate at which the server at ADDR keeps its objectives.
+    """Find the highest rate at which the servers at ADDR keeps its objectives.
 
     Doubles the rate until a probe fails, bisects until the ends are less than 5 % apart, repeats
     each rate three times in shuffled order, and verifies both ends with five more. Exit status: 0

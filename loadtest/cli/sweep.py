@@ -30,7 +30,7 @@ def _read_in_flight(
 
 
 @click.command("sweep")
-@rigcli.address_argument
+@rigcli.addresses_argument
 @click.option(
     "--in-flight",
     default="1,2,4,8,16,32,64",
@@ -56,7 +56,7 @@ def sweep_command(
     rounds: int,
     **asked: Any,
 ) -> int:
-    """Load the server at ADDR with more and more calls in flight, in a closed loop.
+    """Load the servers at ADDR with more and more calls in flight, in a closed loop.
 
     Shows the rate, the service times and the server's CPU per call of each, and from where on
     more calls in flight only wait. Each round measures all of them in shuffled order; six or more

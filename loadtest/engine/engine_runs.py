@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -22,7 +22,13 @@ from capnp_rig.loadtest.engine.child_process import (
 )
 from capnp_rig.loadtest.engine.kernel_counters import ProcessTable
 from capnp_rig.loadtest.engine.process import EngineConfig, EngineResult
-from capnp_rig.loadtest.engine.server_usage import WatchedProcess, machine_time, peers, read_usage
+from capnp_rig.loadtest.engine.server_usage import (
+    WatchedProcess,
+    endpoint_cpu_s,
+    machine_time,
+    peers,
+    read_usage,
+)
 from capnp_rig.loadtest.stats.disturbance import (
     GENERATOR,
     SERVER,
@@ -41,7 +47,7 @@ from capnp_rig.loadtest.stats.process_use import (
 from capnp_rig.loadtest.stats.run_summary import MeasuredRepeat
 from capnp_rig.loadtest.stats.run_units import CpuSample
 from capnp_rig.rigcli import raise_open_files
-from capnp_rig.rigcli.address import parse_address
+from capnp_rig.rigcli.address import parse_addresses
 from capnp_rig.rigcli.malloc_settings import with_malloc_settings
 
 # A process that starts takes 0.3 s; many at once, on few CPUs, far longer.
@@ -72,6 +78,7 @@ class EngineRun:
     one edge of the window to the other. `interrupted` is whether Ctrl-C or SIGTERM came, even
     where it came too late to close the window; `signal` is its number where it came to us. `lost`
     says which engines ended without a result, and why: those in `results` are the others'.
+    `endpoint_cpu_s` is what each of several endpoints used in the window, as far as it is known.
     """
 
     results: tuple[EngineResult, ...]
@@ -84,6 +91,7 @@ class EngineRun:
     signal: int | None = None
     surroundings: Surroundings = field(default_factory=Surroundings)
     lost: tuple[str, ...] = ()
+    endpoint_cpu_s: Mapping[str, float] = field(default_factory=dict)
 
     def raise_signal(self) -> None:
         """Raise the signal that ended the run early, if one has.
@@ -110,6 +118,7 @@ class EngineRun:
                 for at_s, role, usage in self.usages
                 if role == "server"
             ],
+            endpoint_cpu_s=self.endpoint_cpu_s,
         )
 
 
@@ -142,7 +151,7 @@ def run_engines(
         while not all(engine.is_ready for engine in engines):
             _check(engines, limit_s)
             time.sleep(_POLL_S / 10)
-        if not parse_address(configs[0].address).path:
+        if any(address.path is None for address in parse_addresses(configs[0].address)):
             watch.find_peers(sum(config.connections for config in configs))
         watch.begin()
         for engine in engines:
@@ -308,6 +317,7 @@ class _Watch:
             tuple(self._machine),
             tuple(used_by_each(before.server, after.server, self._owners, by_port)),
             surroundings=self._surroundings(configs, before, after, results),
+            endpoint_cpu_s=endpoint_cpu_s(self._server, before.server, after.server),
         )
 
     def _surroundings(

@@ -48,7 +48,7 @@ def look(config: RunConfig, calls: int) -> Iterator[Seen]:
     Raises:
         ClientError: The server cannot be reached, or broke the connection.
     """
-    workload = load_any_workload(config.stack, config.workload, authority=str(config.address))
+    workload = load_any_workload(config.stack, config.workload, authority=config.address)
     replies: list[tuple[str, str]] = []
     ended: list[Exception | None] = []
     if isinstance(workload, StackWorkload):
@@ -65,7 +65,7 @@ def look(config: RunConfig, calls: int) -> Iterator[Seen]:
         answered=lambda *_times: ended.append(None),
         failed=lambda error, *_times: ended.append(error),
     )
-    with connect_socket(config.address, config.timeout_s) as sock:
+    with connect_socket(config.addresses[0], config.timeout_s) as sock:
         while not exchange.is_ready:
             _turn(sock, exchange)
         for right_reply in islice(right_replies, calls):

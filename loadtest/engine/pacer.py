@@ -28,7 +28,7 @@ class Connection(Protocol):
     """What the pacer sends on."""
 
     exchange: AnyExchange
-    is_open: bool
+    takes_calls: bool
 
     def flush(self) -> None:
         """Send what is queued."""
@@ -125,7 +125,7 @@ class Pacer(Generic[C]):
         free, touched = self._free, set[C]()
         while free:
             connection = free.popleft()
-            if not connection.is_open:
+            if not connection.takes_calls:
                 continue
             if not self._send(connection, 1, now_ns, held=False):
                 free.appendleft(connection)

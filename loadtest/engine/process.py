@@ -29,18 +29,21 @@ import uvloop
 from capnp_rig.client.connecting import adopt, open_socket
 from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.engine.pacer import Pacer
+from capnp_rig.loadtest.engine.places import CONNECT, Places
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
 from capnp_rig.loadtest.protocols import (
     CAPNP,
+    AnyWorkload,
     firsts_of,
     load_any_workload,
     make_exchange,
     unchecked_of,
 )
+from capnp_rig.loadtest.stats.endpoint_tally import EndpointTally
 from capnp_rig.loadtest.stats.tally import Report, Tally
-from capnp_rig.loadtest.workload import WorkloadConfig, WorkloadError
+from capnp_rig.loadtest.workload import Workload, WorkloadConfig, WorkloadError
 from capnp_rig.objects.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected
-from capnp_rig.rigcli.address import parse_address
+from capnp_rig.rigcli.address import Address, parse_addresses
 from capnp_rig.rigcli.gc_page import publish_gc
 
 _RECEIVE_BYTES = 262_144
@@ -48,7 +51,6 @@ _CONNECT_TIMEOUT_S = 10.0
 _REPORT_S = 0.5
 # A run of a number of calls that come to no end.
 _LONGEST_S = 86_400.0
-_CONNECT = "connect"
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -58,7 +60,8 @@ class EngineConfig:
 
     Each of `connections` has at most `in_flight` calls under way. `rate_hz` is that of the
     open loop over all connections, None for a closed loop. `cpu` is where to pin, None for
-    nowhere. This is process `number` of `processes`. `stack` is the protocol.
+    nowhere. This is process `number` of `processes`. `stack` is the protocol. An `address` with
+    commas names servers that share the connections.
     """
 
     address: str
@@ -124,19 +127,28 @@ class EngineResult:
         return cls(**{**plain, "report": report, "by_port": by_port})
 
 
+class Endpoint:
+    """A server of the load, and what counts there."""
+
+    def __init__(self, address: Address, workload: AnyWorkload, tally: EndpointTally) -> None:
+        self.address = address
+        self.workload = workload
+        self.tally = tally
+        recorder = tally.recorder(workload.label, is_settled=True)
+        self.answered, self.settle = recorder.record, recorder.settle
+
+    def failed(self, error: Exception, sent_ns: int, now_ns: int) -> None:
+        """Count a call that failed."""
+        self.tally.failed(self.workload.label, sent_ns, now_ns, error)
+
+
 class Load:
     """What all connections share."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        self.workload = load_any_workload(
-            config.stack,
-            config.workload,
-            authority=config.address,
-            first=config.number,
-            step=config.processes,
-        )
-        self.address = parse_address(config.address)
+        addresses = parse_addresses(config.address)
+        self.workload = self._load_workload(addresses[0])
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         is_open_loop = config.rate_hz is not None
         in_flight = 0 if is_open_loop else config.connections * config.in_flight
@@ -145,8 +157,16 @@ class Load:
             unchecked_of(self.workload, checks_content=config.checks_content),
             firsts_of(self.workload),
         )
-        timer = self.tally.timer(self.workload.label, is_settled=True)
-        self.answered, self.settle = timer.record, timer.settle
+        self.endpoints = [
+            Endpoint(
+                address,
+                self.workload
+                if isinstance(self.workload, Workload)
+                else self._load_workload(address),
+                EndpointTally(self.tally, str(address) if len(addresses) > 1 else ""),
+            )
+            for address in addresses
+        ]
         self.pacer: Pacer[_Connection] | None = None
         # How many calls may still be sent, of a closed loop.
         self.left = sys.maxsize if config.calls is None else config.calls
@@ -155,16 +175,35 @@ class Load:
         self.stopped = asyncio.Event()
         self.interrupted = False
         self.connections: dict[int, _Connection] = {}
+        # Those that start no more calls, until the ones in flight have ended.
+        self.retiring: set[_Connection] = set()
         # Calls that were answered, by the local port of connections that are over.
         self.ended: Counter[int] = Counter()
         self._rng = Random(config.seed)
         # Of the connections that were lost and have not answered since.
         self.backoffs: dict[int, Backoff] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.places: Places[_Connection, Endpoint] | None = None
+        # Connections without an answer so far, where the servers are several.
+        self.fresh: set[_Connection] = set()
+        if len(addresses) > 1:
+            self.places = Places(self, config.number, self._rng)
+            self.fresh = self.places.fresh
 
-    def failed(self, error: Exception, sent_ns: int, now_ns: int) -> None:
-        """Count a call that failed."""
-        self.tally.failed(self.workload.label, sent_ns, now_ns, error)
+    def _load_workload(self, address: Address) -> AnyWorkload:
+        config = self.config
+        return load_any_workload(
+            config.stack,
+            config.workload,
+            authority=str(address),
+            first=config.number,
+            step=config.processes,
+        )
+
+    @property
+    def standing(self) -> list["_Connection"]:
+        """The connections on which calls may be in flight."""
+        return [*self.connections.values(), *self.retiring]
 
     def stop(self) -> None:
         """Close the measured window now."""
@@ -172,17 +211,28 @@ class Load:
         self.close_ns = min(self.close_ns, time.monotonic_ns())
         self.stopped.set()
 
-    async def connect(self, number: int, *, again: bool) -> None:
-        """Make a connection and wait until it can be called.
+    async def connect(self, number: int) -> None:
+        """Make a connection for the first time, and wait until it can be called.
 
         Raises:
             ClientError: It cannot be made.
         """
-        connection = _Connection(self, number)
+        if self.places is not None:
+            await self.places.connect(number)
+        else:
+            self.connections[number] = await self.open(number, self.endpoints[0], again=False)
+
+    async def open(self, number: int, endpoint: Endpoint, *, again: bool) -> "_Connection":
+        """Return a connection that can be called.
+
+        Raises:
+            ClientError: It cannot be made.
+        """
+        connection = _Connection(self, number, endpoint)
         started_ns = time.monotonic_ns()
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                await adopt(await open_socket(self.address, _CONNECT_TIMEOUT_S), connection)
+                await adopt(await open_socket(endpoint.address, _CONNECT_TIMEOUT_S), connection)
                 await connection.ready
         except TimeoutError as error:
             connection.close()
@@ -193,35 +243,40 @@ class Load:
         if connection.error is not None:
             raise connection.error
         walk_ns = connection.exchange.walk_ns
-        self.tally.connected(started_ns, time.monotonic_ns(), again=again, walk_ns=walk_ns)
-        self.connections[number] = connection
+        endpoint.tally.connected(started_ns, time.monotonic_ns(), again=again, walk_ns=walk_ns)
+        return connection
 
     def by_port(self) -> Counter[int]:
         """Return how many calls were answered so far, by the local port of their connection."""
-        failures = self.ended.copy()
-        for connection in self.connections.values():
-            connection.add_to(failures)
-        return failures
+        answered = self.ended.copy()
+        for connection in self.standing:
+            connection.add_to(answered)
+        return answered
 
-    def lost(self, number: int) -> None:
-        """Make a connection anew, after a wait that grows with each failure."""
+    def lost(self, number: int, connection: "_Connection", error: ClientError) -> None:
+        """Make a connection anew: after a wait that grows with each failure, or elsewhere."""
         self.connections.pop(number).add_to(self.ended)
+        if self.places is not None:
+            self.places.lost(number, connection, error)
+            return
         task = asyncio.get_running_loop().create_task(self._reconnect(number))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _reconnect(self, number: int) -> None:
         backoff = self.backoffs.setdefault(number, Backoff(self._rng))
+        endpoint = self.endpoints[0]
         while self.running:
             await asyncio.sleep(backoff.next_s())
             started_ns = time.monotonic_ns()
             try:
-                await self.connect(number, again=True)
+                connection = await self.open(number, endpoint, again=True)
             except ClientError as error:
-                self.tally.failed(_CONNECT, started_ns, time.monotonic_ns(), error)
+                endpoint.tally.failed(CONNECT, started_ns, time.monotonic_ns(), error)
                 continue
+            self.connections[number] = connection
             if self.running:
-                self.connections[number].begin()
+                connection.begin()
             return
 
     def stop_when_done(self) -> None:
@@ -232,29 +287,33 @@ class Load:
     @property
     def in_flight(self) -> int:
         """Calls that wait for their reply."""
-        return sum(each.exchange.in_flight for each in self.connections.values())
+        return sum(each.exchange.in_flight for each in self.standing)
 
 
 class _Connection(asyncio.BufferedProtocol):
     """The edge of one exchange: its socket."""
 
-    def __init__(self, load: Load, number: int) -> None:
+    def __init__(self, load: Load, number: int, endpoint: Endpoint) -> None:
         self._load = load
         self._number = number
+        self.endpoint = endpoint
         # Over all processes, no other connection has this number.
         user = load.config.number + number * load.config.processes
         self.exchange = make_exchange(
-            load.workload,
+            endpoint.workload,
             user,
             load.config.in_flight,
-            answered=load.answered,
-            failed=load.failed,
+            answered=endpoint.answered,
+            failed=endpoint.failed,
             checks_content=load.config.checks_content,
         )
+        self._settle = endpoint.settle
+        # What follows on answers.
+        self._next: Callable[[int], None] = self._go_on
         self._transport: asyncio.Transport | None = None
         self._port: int | None = None
         self._ended = 0
-        self.is_open = True
+        self.is_open = self.takes_calls = True
         # What ended it.
         self.error: ClientError | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -284,12 +343,19 @@ class _Connection(asyncio.BufferedProtocol):
             return
         if self.ready.done():
             self._ended += freed
-            self._go_on(freed)
+            if self._load.fresh and freed:
+                self._first_answer()
+            self._next(freed)
         elif self.exchange.is_ready:
             self.ready.set_result(None)
         self.flush()
         # While the server works again: a tenth more calls/s with 64 in flight on one connection.
-        self._load.settle()
+        self._settle()
+
+    def _first_answer(self) -> None:
+        places = self._load.places
+        if places is not None and self in places.fresh:
+            places.answered(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         reason = exc.strerror if isinstance(exc, OSError) else "the server closed it"
@@ -303,17 +369,41 @@ class _Connection(asyncio.BufferedProtocol):
         self.close()
         if not self.ready.done():
             self.ready.set_exception(error)
-        elif self._load.running and self._load.connections.get(self._number) is self:
+        elif self._load.running and self._counts:
             now_ns = time.monotonic_ns()
             if not self.exchange.give_up(error, now_ns):
-                self._load.failed(error, now_ns, now_ns)
-            self._load.lost(self._number)
+                self.endpoint.failed(error, now_ns, now_ns)
+            if self in self._load.retiring:
+                self._leave()
+            else:
+                self._load.lost(self._number, self, error)
             if not self._load.left:
                 self._load.stop_when_done()
 
+    @property
+    def _counts(self) -> bool:
+        load = self._load
+        return load.connections.get(self._number) is self or self in load.retiring
+
+    def retire(self) -> None:
+        """Start no more calls, and close as soon as those in flight have ended."""
+        self._load.retiring.add(self)
+        self.takes_calls = False
+        self._next = self._run_out
+        self._run_out(0)
+
+    def _run_out(self, _freed: int) -> None:
+        if not self.exchange.in_flight:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._load.retiring.discard(self)
+        self.add_to(self._load.ended)
+        self.close()
+
     def close(self) -> None:
         """Close the socket."""
-        self.is_open = False
+        self.is_open = self.takes_calls = False
         if self._transport is not None:
             self._transport.close()
 
@@ -359,7 +449,7 @@ class _Connection(asyncio.BufferedProtocol):
 def _overdue(load: Load) -> None:
     """End connections with a call past its deadline: a late reply must not meet a new call."""
     oldest_ns = time.monotonic_ns() - round(load.config.timeout_s * 1e9)
-    for connection in list(load.connections.values()):
+    for connection in load.standing:
         _, sent_ns = next(connection.exchange.waiting(), (0, oldest_ns))
         if sent_ns < oldest_ns:
             connection.fail(DeadlineExceeded("no answer within the deadline"))
@@ -370,7 +460,7 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
     loop = asyncio.get_running_loop()
     for number in _STOPPING:
         loop.add_signal_handler(number, load.stop)
-    await asyncio.gather(*(load.connect(at, again=False) for at in range(config.connections)))
+    await asyncio.gather(*map(load.connect, range(config.connections)))
     say({"event": "ready"})
     # Blocking on purpose: there is nothing to do until all processes are ready.
     if not sys.stdin.readline():
@@ -404,7 +494,7 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
         load.pacer.close()
     await settle(load)
     load.running = False
-    for connection in list(load.connections.values()):
+    for connection in load.standing:
         connection.close()
     # The loop's handlers end with it. A signal that came later would end us before the result is
     # printed, and has nothing to stop.
@@ -444,7 +534,8 @@ async def settle(load: Load) -> None:
         if not load.in_flight and (load.pacer is None or load.pacer.is_over):
             break
         await asyncio.sleep(0.002)
-    load.tally.unfinished += load.in_flight
+    for connection in load.standing:
+        connection.endpoint.tally.unfinished(connection.exchange.in_flight)
     if load.pacer is not None:
         load.pacer.give_up()
 

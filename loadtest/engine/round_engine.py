@@ -158,8 +158,7 @@ class _Orders:
 
     async def _connect(self, config: EngineConfig) -> object:
         load = Load(config)
-        numbers = range(config.connections)
-        await asyncio.gather(*(load.connect(number, again=False) for number in numbers))
+        await asyncio.gather(*map(load.connect, range(config.connections)))
         load.tally.open(time.monotonic_ns())
         self._loads.append(load)
         return {}

@@ -17,7 +17,7 @@ from capnp_rig.loadtest.engine.engine_runs import (
 )
 from capnp_rig.loadtest.engine.process import EngineConfig
 from capnp_rig.loadtest.engine.progress import Progress, ShowProgress
-from capnp_rig.loadtest.engine.server_usage import WatchedProcess, local_server
+from capnp_rig.loadtest.engine.server_usage import WatchedProcess, local_servers
 from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
 from capnp_rig.loadtest.results.load_samples import (
     generator_entry,
@@ -33,7 +33,7 @@ from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, checked, figur
 from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.stats.thresholds import within_limits
 from capnp_rig.loadtest.workload import WorkloadConfig
-from capnp_rig.rigcli.address import Address
+from capnp_rig.rigcli.address import Address, addresses_text
 
 
 class RunError(Exception):
@@ -46,10 +46,11 @@ class RunConfig:
 
     A run lasts `seconds`, or until `calls` are answered, and is repeated `repeats` times by
     fresh engine processes. `name` is what the user calls it. `unchecked` says what of the replies
-    nobody compares, `fail_if` under which conditions it has failed.
+    nobody compares, `fail_if` under which conditions it has failed. Several `addresses` are of
+    servers that share the load.
     """
 
-    address: Address
+    addresses: tuple[Address, ...]
     results: Path
     connections: int = 64
     in_flight: int = 1
@@ -74,10 +75,15 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; content is checked where all of it is."""
-        plain = asdict(self) | {"address": str(self.address), "results": str(self.results)}
+        plain = asdict(self) | {"address": self.address, "results": str(self.results)}
         plain["unchecked"] = [reason.text for reason in self.unchecked]
-        del plain["firsts"], plain["name"]
+        del plain["firsts"], plain["name"], plain["addresses"]
         return plain | {"checks_content": self.checks_content and not self.unchecked}
+
+    @property
+    def address(self) -> str:
+        """The addresses as a user types them."""
+        return addresses_text(self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
     """
     label = load_any_workload(config.stack, config.workload).label
     origin = Origin.now(config.name)
-    parts = local_server(config.address)
+    parts = local_servers(config.addresses)
     runs: list[EngineRun] = []
     failure: str | None = None
     for repeat in range(config.repeats):
@@ -231,7 +237,7 @@ def plan_engines(config: RunConfig, cpus: list[int], *, repeat: int = 0) -> list
     count = min(config.processes, config.connections, config.calls or config.processes)
     return [
         EngineConfig(
-            address=str(config.address),
+            address=config.address,
             connections=_share(config.connections, number, count),
             in_flight=config.in_flight,
             seconds=config.seconds,
@@ -259,6 +265,7 @@ def _share(whole: int, number: int, count: int) -> int:
 def _observed(measured: EngineRun) -> dict[str, Any]:
     return {
         "server_cpu_s": measured.server_cpu_s,
+        "endpoint_cpu_s": dict(measured.endpoint_cpu_s),
         "steal": measured.steal,
         "lost": list(measured.lost),
         "server": [asdict(process) for process in measured.server],

@@ -8,7 +8,7 @@ from capnp_rig.loadtest.engine.early_end import EarlyEnd, kept_steps
 from capnp_rig.loadtest.engine.engine_runs import EngineRun
 from capnp_rig.loadtest.engine.progress import Progress, ShowProgress
 from capnp_rig.loadtest.engine.run import RunConfig, RunError, measure
-from capnp_rig.loadtest.engine.server_usage import local_server
+from capnp_rig.loadtest.engine.server_usage import local_servers
 from capnp_rig.loadtest.protocols import load_any_workload
 from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import window_samples
@@ -161,7 +161,7 @@ def run(config: SearchConfig, show: ShowProgress) -> SearchResult:
 
 
 def _measure(config: SearchConfig, search: RateSearch, show: ShowProgress) -> Iterator[Measured]:
-    server = local_server(config.load.address)
+    server = local_servers(config.load.addresses)
     assert config.load.seconds is not None
     each_s = config.load.seconds + config.load.warmup_s + _OVERHEAD_S
     number, seen = 0, ""

@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psutil
 
 from capnp_rig.loadtest.engine.kernel_counters import ThreadCounters, cpu_seconds, mhz, pressure_s
-from capnp_rig.loadtest.stats.process_use import SUPERVISOR, MachineTime, Usage
+from capnp_rig.loadtest.stats.process_use import (
+    SUPERVISOR,
+    MachineTime,
+    Usage,
+    cpu_s_between,
+    is_supervisor,
+)
 from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.gc_page import read_gc
 
@@ -17,10 +23,14 @@ _LOOPBACK = ("127.", "::1", "localhost")
 
 @dataclass(frozen=True, slots=True)
 class WatchedProcess:
-    """One process of a server: the ``supervisor``, which listens, or ``worker 0``, … below it."""
+    """One process of a server: the ``supervisor``, which listens, or ``worker 0``, … below it.
+
+    `endpoints` are the servers of several that it belongs to; then its name begins with the first.
+    """
 
     name: str
     process: psutil.Process
+    endpoints: tuple[str, ...] = ()
     # Remembers the threads that have ended.
     threads: ThreadCounters = field(default_factory=ThreadCounters, repr=False, compare=False)
 
@@ -63,6 +73,47 @@ def local_server(address: Address) -> list[WatchedProcess]:
     ]
 
 
+def local_servers(addresses: Sequence[Address]) -> list[WatchedProcess]:
+    """Return the processes of one server, or of several, which are told apart by their addresses.
+
+    Empty where one of them is not on this machine: the others alone say nothing of all calls.
+    """
+    if len(addresses) == 1:
+        return local_server(addresses[0])
+    by_pid: dict[int, WatchedProcess] = {}
+    for address in addresses:
+        parts = local_server(address)
+        if not parts:
+            return []
+        for part in parts:
+            known = by_pid.get(part.process.pid)
+            name = f"{address} {part.name}" if known is None else known.name
+            endpoints = (*(() if known is None else known.endpoints), str(address))
+            by_pid[part.process.pid] = replace(part, name=name, endpoints=endpoints)
+    return list(by_pid.values())
+
+
+def endpoint_cpu_s(
+    processes: Sequence[WatchedProcess], before: Sequence[Usage], after: Sequence[Usage]
+) -> dict[str, float]:
+    """Return the CPU seconds that each of several endpoints used between two readings.
+
+    One that shares a process with another is left out, and one of which a process came or went.
+    """
+    shared = {name for each in processes if len(each.endpoints) > 1 for name in each.endpoints}
+    pids: dict[str, set[int]] = {}
+    for each in processes:
+        for name in set(each.endpoints) - shared:
+            pids.setdefault(name, set()).add(each.process.pid)
+    used = {
+        name: cpu_s_between(
+            *([each for each in some if each.pid in mine] for some in (before, after))
+        )
+        for name, mine in pids.items()
+    }
+    return {name: cpu_s for name, cpu_s in used.items() if cpu_s is not None}
+
+
 def _listens_on(socket: Any, address: Address) -> bool:
     if address.path is not None:
         return bool(socket.laddr == address.path)
@@ -96,7 +147,7 @@ def peers(processes: Sequence[WatchedProcess]) -> dict[int, int]:
     owners: dict[int, int] = {}
     for watched in processes:
         # It has what it is about to hand over, and answers no calls.
-        if watched.name == SUPERVISOR:
+        if is_supervisor(watched.name):
             continue
         try:
             connections = watched.process.net_connections("tcp")

@@ -73,8 +73,9 @@ def endpoint_parts(summary: Summary) -> Iterator[Part]:
     clock = "response" if summary.is_open_loop else "service"
     percentiles = [f"p{percent:g}" for percent in run_summary.PERCENTILES]
     has_cpu = any(each.server_cpu_s is not None for each in endpoints)
+    knows_cpu = all(each.server_cpu_s is not None for each in endpoints)
     headings = ["endpoint", "calls", "calls/s", "share", *percentiles, "max", "failed"]
-    headings += ["connections", "lost", "outage s", *(["CPU µs per call"] if has_cpu else [])]
+    headings += ["connections", "ended", "outage s", *(["CPU µs per call"] if has_cpu else [])]
     rows = [
         row(
             *(each.endpoint, each.calls, number_cell(each.calls_per_s)),
@@ -83,7 +84,7 @@ def endpoint_parts(summary: Summary) -> Iterator[Part]:
             us_cell(each.times.max_ns),
             Cell(f"{each.window.failed:,}", each.window.failed),
             number_cell(each.connections),
-            each.window.lost,
+            each.window.ended,
             number_cell(each.lost_s, 1),
             *([number_cell(each.server_cpu_us_per_call, 1)] if has_cpu else []),
             tone=Tone.BAD if each.outages or each.window.failed else Tone.PLAIN,
@@ -95,13 +96,13 @@ def endpoint_parts(summary: Summary) -> Iterator[Part]:
     outages = [_outage_text(outage) for each in endpoints for outage in each.outages]
     if outages:
         yield Notes("Without a connection", outages)
-    if not has_cpu:
+    if not knows_cpu:
         yield Paragraph(_NO_ENDPOINT_CPU, quiet=True)
 
 
 _NO_ENDPOINT_CPU = (
-    "Server CPU per endpoint is left out: it takes that all endpoints are on this machine, that "
-    "their processes can be told apart, and that none of these ended."
+    "Server CPU per call is left out where it is not known: all endpoints must be on this machine, "
+    "each with processes of its own that all lived from the beginning to the end."
 )
 
 

@@ -551,7 +551,7 @@ def _check_window(window: Window) -> None:
     check_histogram(window.connects)
     check_histogram(window.reconnects)
     check_histogram(window.walks)
-    for count in (*window.failures.values(), window.lost):
+    for count in (*window.failures.values(), window.ended):
         _count(count)
 
 

@@ -61,7 +61,7 @@ def seconds_of(load: LoadRun, repeat: int) -> list[Second]:
         clocks = Clocks.of(window.times, is_open_loop=load.is_open_loop)
         inside_s = min(1.0, length_s - second) if second in measured else 0.0
         for name, part in window.endpoints.items():
-            standing[name] += part.connects.count + part.reconnects.count - part.lost
+            standing[name] += part.connects.count + part.reconnects.count - part.ended
         seconds.append(Second(second, inside_s, window, clocks, dict(standing)))
     return seconds
 

@@ -105,7 +105,7 @@ class EndpointSummary:
             "errors_by_kind": dict(self.window.failures),
             "times_us": {"mean": us_of(times.mean_ns), **named, "max": us_of(times.max_ns)},
             "connections": self.connections,
-            "connections_lost": self.window.lost,
+            "connections_ended": self.window.ended,
             "reconnects": self.window.reconnects.count,
             "outages": [[each.from_s, each.until_s] for each in self.outages],
             "outage_s": self.lost_s,
@@ -157,7 +157,7 @@ def endpoint_summaries(
 
 
 def _standing(window: Window) -> int:
-    return window.connects.count + window.reconnects.count - window.lost
+    return window.connects.count + window.reconnects.count - window.ended
 
 
 def _sum(parts: Iterable[float | None]) -> float | None:

@@ -12,11 +12,12 @@ from capnp_rig.loadtest.stats.tally import Tally, Tell
 class CallRecorder(NamedTuple):
     """Records answered calls: gets when each was due, sent and received, in ns.
 
-    `settle` bins them, as `Timer.settle` does.
+    `settle` and `flush` bin them, as those of `Timer` do.
     """
 
     record: Callable[[int, int, int], None]
     settle: Callable[[], None]
+    flush: Callable[[], None]
 
 
 class EndpointTally:
@@ -31,10 +32,11 @@ class EndpointTally:
         self, label: str, tell: Tell | None = None, *, is_settled: bool = False
     ) -> CallRecorder:
         """Return what records the answered calls of `label`; the options are `Tally.timer`'s."""
-        whole = self._tally.timer(label, tell, is_settled=is_settled)
         if self._part is None:
-            return CallRecorder(whole.record, whole.settle)
-        part = self._part.timer(label, is_settled=is_settled)
+            only = self._tally.timer(label, tell, is_settled=is_settled)
+            return CallRecorder(only.record, only.settle, only.flush)
+        whole = self._tally.timer(label, is_settled=is_settled)
+        part = self._part.timer(label, tell, is_settled=is_settled)
         record_whole, record_part = whole.record, part.record
 
         def record(due_ns: int, sent_ns: int, received_ns: int) -> None:
@@ -45,7 +47,11 @@ class EndpointTally:
             whole.settle()
             part.settle()
 
-        return CallRecorder(record, settle)
+        def flush() -> None:
+            whole.flush()
+            part.flush()
+
+        return CallRecorder(record, settle, flush)
 
     def failed(self, label: str, started_ns: int, now_ns: int, error: Exception) -> Exception:
         """Count a call that failed, as `Tally.failed`."""

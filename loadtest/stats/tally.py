@@ -80,9 +80,9 @@ class Window:
 
     `calls` has the times by label; `connects` and `reconnects` how long it took to connect, the
     first time and after a loss; `walks` how long the calls took, once per connection, that lead to
-    what is called. `failures` counts by kind, failed connects among them; `lost` counts the
-    connections that ended too early. `endpoints` has the same of each server by its address,
-    nothing where there is one.
+    what is called. `failures` counts by kind, failed connects among them; `ended` counts the
+    connections that ended before the run did. `endpoints` has the same of each server by its
+    address, nothing where there is one.
     """
 
     calls: Mapping[str, Times] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Window:
     reconnects: Histogram = field(default_factory=Histogram)
     failures: Mapping[str, int] = field(default_factory=dict)
     walks: Histogram = field(default_factory=Histogram)
-    lost: int = 0
+    ended: int = 0
     endpoints: Mapping[str, "Window"] = field(default_factory=dict)
 
     @property
@@ -111,11 +111,11 @@ class Window:
     def to_json(self) -> dict[str, Any]:
         """Return plain values that JSON and msgpack keep.
 
-        Walks, losses and endpoints are there where there are some.
+        Walks, connections that ended and endpoints are there where there are some.
         """
         more: dict[str, Any] = {"walks": self.walks.to_json()} if self.walks.count else {}
-        if self.lost:
-            more["lost"] = self.lost
+        if self.ended:
+            more["ended"] = self.ended
         if self.endpoints:
             more["endpoints"] = {name: part.to_json() for name, part in self.endpoints.items()}
         return {
@@ -135,7 +135,7 @@ class Window:
             Histogram.from_json(plain["reconnects"]),
             dict(plain["failures"]),
             Histogram.from_json(plain["walks"]) if "walks" in plain else Histogram(),
-            plain.get("lost", 0),
+            plain.get("ended", 0),
             {name: cls.from_json(part) for name, part in plain.get("endpoints", {}).items()},
         )
 
@@ -155,7 +155,7 @@ def add_windows(parts: Iterable[Window]) -> Window:
         merge(part.reconnects for part in parts),
         dict(failures),
         merge(part.walks for part in parts),
-        sum(part.lost for part in parts),
+        sum(part.ended for part in parts),
         {
             name: add_windows(part.endpoints[name] for part in parts if name in part.endpoints)
             for name in dict.fromkeys(name for part in parts for name in part.endpoints)
@@ -481,7 +481,7 @@ class Tally:
         self._failed: dict[str, Recorder] = {}
         self._failures: Counter[str] = Counter()
         self._connects, self._reconnects, self._walks = Recorder(), Recorder(), Recorder()
-        self._lost = 0
+        self._ended = 0
         self._endpoints: dict[str, Tally] = {}
         # Of the tally of an endpoint: whether it is lost, and when it was lost or came back.
         self._is_lost = False
@@ -572,10 +572,10 @@ class Tally:
         (self._reconnects if again else self._connects).record(now_ns - started_ns)
 
     def disconnected(self, now_ns: int) -> None:
-        """Count a connection that was lost."""
+        """Count a connection that ended before the run did."""
         if now_ns >= self.turn_ns:
             self.turn(now_ns, now_ns)
-        self._lost += 1
+        self._ended += 1
 
     def changed(self, now_ns: int, *, is_lost: bool) -> None:
         """Note, in the tally of an endpoint, that it was lost or came back; once is enough."""
@@ -652,10 +652,10 @@ class Tally:
             self._reconnects.take(),
             dict(self._failures),
             self._walks.take(),
-            self._lost,
+            self._ended,
         )
         self._failures.clear()
-        self._lost = 0
+        self._ended = 0
         warmup = {label: times for label, (_, times) in taken.items() if times.service.count}
         for second, part in ((self._second, window), (WARMUP, Window(warmup))):
             if part != Window():

@@ -76,7 +76,7 @@ def test_a_stop_keeps_the_rounds_that_are_over(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     words = tuple(shlex.split(server()))
-    load = RunConfig(Address(), tmp_path, connections=4, warmup_s=0.1, pin=False)
+    load = RunConfig((Address(),), tmp_path, connections=4, warmup_s=0.1, pin=False)
     config = BenchServersConfig({"a": words, "b": words}, load, rounds=3, seconds=0.1)
     stopped: list[Progress] = []
 

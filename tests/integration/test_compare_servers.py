@@ -82,7 +82,9 @@ def test_servers_that_run_already_and_a_stop_leaves_the_blocks_that_are_over(
 
     with running_server("--workers", "1") as server:
         address = parse_address(f"127.0.0.1:{server.port}")
-        load = RunConfig(address, tmp_path, connections=4, rate_hz=2000.0, warmup_s=0.1, pin=False)
+        load = RunConfig(
+            (address,), tmp_path, connections=4, rate_hz=2000.0, warmup_s=0.1, pin=False
+        )
         result = run(AbConfig(address, address, load, rounds=1), stop)
     assert result.early_end is not None
     assert result.early_end.exit_status == 130

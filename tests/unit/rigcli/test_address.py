@@ -107,8 +107,8 @@ def test_spaces_around_commas_do_not_matter() -> None:
         (
             "unix:@x,h:1",
             (
-                "address 1 of 2 in 'unix:@x,h:1': bad address 'unix:@x': abstract names are refused, "
-                "name a file"
+                "address 1 of 2 in 'unix:@x,h:1': bad address 'unix:@x': abstract names are "
+                "refused, name a file"
             ),
         ),
         ("h:1,g:2,h:01", "address 3 of 3 in 'h:1,g:2,h:01': 'h:01' is there twice"),

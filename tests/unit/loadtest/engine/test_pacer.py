@@ -20,7 +20,7 @@ class FakeConnection:
     """Its own exchange, too."""
 
     dues: list[int] = field(default_factory=list)
-    is_open: bool = True
+    takes_calls: bool = True
 
     @property
     def exchange(self) -> Any:

@@ -23,7 +23,7 @@ def test_a_connection_that_is_lost_as_soon_as_it_is_ready_was_not_made(
     async def connect() -> None:
         load = Load(EngineConfig("127.0.0.1:1"))
         with pytest.raises(Disconnected, match="the server closed it"):
-            await load.connect(0, again=False)
+            await load.connect(0)
         assert (load.connections, load.in_flight) == ({}, 0)
 
     monkeypatch.setattr(process, "open_socket", opened)

@@ -52,11 +52,11 @@ def test_outages_of_different_servers_stay_apart() -> None:
     assert united(outages, 10.0) == (Outage("a", 2.0, 4.0), Outage("b", 1.0, 3.0))
 
 
-def _window(times_ns: list[int], connects: int, lost: int = 0) -> Window:
+def _window(times_ns: list[int], connects: int, ended: int = 0) -> Window:
     return Window(
         {"read": Times(service=Histogram.of(times_ns))},
         connects=Histogram.of([1_000] * connects),
-        lost=lost,
+        ended=ended,
     )
 
 
@@ -82,7 +82,7 @@ def test_an_endpoint_is_summed_up_over_processes_and_repeats() -> None:
         "errors_by_kind": {},
         "times_us": dict.fromkeys(["mean", "p50", "p90", "p99", "p99.9", "max"], 7.0),
         "connections": 1.0,
-        "connections_lost": 4,
+        "connections_ended": 4,
         "reconnects": 0,
         "outages": [[2.0, None], [2.0, 3.0]],
         "outage_s": 9.0,

@@ -27,7 +27,7 @@ def test_what_happens_at_an_endpoint_counts_in_the_run_and_there() -> None:
     assert (parts["a:1"].connects.count, parts["b:2"].connects.count) == (1, 0)
     assert total.failures == {"Disconnected: gone": 1}
     assert parts["b:2"].failures == {"Disconnected: gone": 1, "unfinished": 2}
-    assert (total.lost, parts["a:1"].lost, parts["b:2"].lost) == (1, 0, 1)
+    assert (total.ended, parts["a:1"].ended, parts["b:2"].ended) == (1, 0, 1)
     assert report.unfinished == 2
     assert report.windows[1].endpoints["b:2"].answered == 1
 
