@@ -77,7 +77,7 @@ from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.loadtest.workload.checks import readable
 from capnp_rig.objects.errors import ClientError, Disconnected, ProtocolError
 from capnp_rig.objects.timeouts import CONNECT_TIMEOUT_S
-from capnp_rig.rigcli.address import AddressError, parse_address
+from capnp_rig.rigcli.address import AddressError
 from capnp_rig.wire.errors import WireError
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
 
@@ -107,12 +107,12 @@ class CapnpUser(User):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        try:
-            self._address = parse_address(self.host or "")
-        except AddressError as error:
-            raise StopTest(f"no server to load: {error}") from error
         assert context.users is not None, "users start after test_start"
         self._users = context.users
+        try:
+            self._place = self._users.servers(self.host or "").join(self)
+        except AddressError as error:
+            raise StopTest(f"no server to load: {error}") from error
         self.call_timeout_s: float = self._users.options.call_timeout
         # Workers are forked: only what is made here differs between them.
         self.rng = random.Random()
@@ -121,11 +121,14 @@ class CapnpUser(User):
         self._stopping = Event()
         self._has_connected = False
         self._connection: CallConnection | None = None
+        # Whether the present server has answered, and whether another one is to be called instead.
+        self._has_answered = self._goes_home = False
         self._due_wait: _DueWait | None = None
-        self._connects = self._counter(CONNECT)
+        # By server, and then by the id of their interface; those of the present server.
+        self._all_methods: dict[str, dict[int, dict[str, tuple[Method, CallCounter]]]] = {}
         self._methods: dict[str, tuple[Method, CallCounter]] = {}
-        # By the id of their interface.
-        self._methods_of = {self.interface.id: self._methods}
+        self._methods_of: dict[int, dict[str, tuple[Method, CallCounter]]] = {}
+        self._turn_to_server()
         self._last_call: tuple[Mapping[str, Any], Any] = {}, None
 
     @property
@@ -139,7 +142,7 @@ class CapnpUser(User):
         greenlet = super().start(group)
         # Not `on_stop`, which subclasses override, and which Locust leaves out after an error. The
         # links run in order: this one before whoever waits for the user's end.
-        greenlet.rawlink(lambda _: self._users.leave(self._give_up()))
+        greenlet.rawlink(lambda _: self._users.leave(self._give_up(), self._place.tally))
         return greenlet
 
     def stop(self, force: bool = False) -> bool:
@@ -170,8 +173,11 @@ class CapnpUser(User):
             AttributeError: The interface has no such method.
             CallFailed: The call failed, or `check` did; it is counted already.
         """
+        connection = self._connection
+        if connection is None or self._goes_home:
+            connection = self.connected()
         compiled, counter = self._methods.get(method) or self._method(method)
-        return self._call(None, compiled, counter, params, check)
+        return self._call(connection, None, compiled, counter, params, check)
 
     def call_on(
         self,
@@ -182,19 +188,20 @@ class CapnpUser(User):
     ) -> Any:
         """Call a method of a capability, as `UserCapability.call` does."""
         interface = capability.interface
+        connection = self._connection or self.connected()
         entry = self._methods_of.setdefault(interface.id, {}).get(method)
         compiled, counter = entry or self._method(method, interface)
-        return self._call(capability.reference, compiled, counter, params, check)
+        return self._call(connection, capability.reference, compiled, counter, params, check)
 
     def _call(
         self,
+        connection: CallConnection,
         to: Reference | None,
         compiled: Method,
         counter: CallCounter,
         params: Mapping[str, Any],
         check: CheckResults | None,
     ) -> Any:
-        connection = self._connection or self.connected()
         pacer = self._users.pacer
         due_ns = None if pacer is None else self._await_due(pacer)
         sent_ns = time.monotonic_ns()
@@ -218,6 +225,7 @@ class CapnpUser(User):
             self._recover(error)
             raise CallFailed from error
         self._backoff.reset()
+        self._has_answered = True
         counter.answered(sent_ns if due_ns is None else due_ns, sent_ns, answered.received_ns)
         self._tell()
         return answered.results
@@ -239,9 +247,16 @@ class CapnpUser(User):
     def connected(self) -> CallConnection:
         """Return the connection; connect if there is none.
 
+        A user that is called home connects anew as soon as neither a call nor a capability needs
+        its connection.
+
         Raises:
             CallFailed: It cannot be made; counted, and waited for a moment.
         """
+        if self._goes_home and self._connection is not None:
+            exchange = self._connection.exchange
+            if not exchange.held and not exchange.in_flight:
+                self._close_connection()
         if self._connection is None:
             started_ns = time.monotonic_ns()
             self._connection = CallConnection(
@@ -261,14 +276,36 @@ class CapnpUser(User):
     def _close_connection(self) -> int:
         """Close the connection; return how many calls are given up."""
         connection, self._connection = self._connection, None
-        return 0 if connection is None else connection.close()
+        return 0 if connection is None else self._end(connection)
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether a call was answered on the present connection."""
+        return self._has_answered
+
+    def _end(self, connection: CallConnection | WorkloadConnection) -> int:
+        """End a connection; return how many calls are given up."""
+        self._place.ended(connection.error)
+        return connection.close()
+
+    def come_home(self) -> None:
+        """Connect to another server before the next call for which that can be done."""
+        self._goes_home = True
+
+    def _turn_to_server(self) -> None:
+        """Count for the server that is to be connected to from now on."""
+        self._methods_of = self._all_methods.setdefault(
+            self._place.endpoint, {self.interface.id: {}}
+        )
+        self._methods = self._methods_of[self.interface.id]
+        self._connects = self._counter(CONNECT)
 
     def _call_texts(self) -> CallTexts:
         params, results = self._last_call
         return CallTexts(readable(params), came="" if results is None else readable(results))
 
     def _counter(self, name: str) -> CallCounter:
-        return self._users.counter(type(self).__name__, name, self.stack)
+        return self._users.counter(type(self).__name__, name, self.stack, self._place.tally)
 
     def _capability(self, reference: Reference, schema: Any) -> UserCapability:
         interface = None if schema is None else interface_of(schema)
@@ -304,19 +341,29 @@ class CapnpUser(User):
 
         Raises:
             CallFailed: As `connected`.
+            RescheduleTask: No server can be tried yet; that has been waited for.
         """
+        wait_s = self._place.choose()
+        if wait_s:
+            self._stopping.wait(wait_s)
+            raise RescheduleTask
+        self._has_answered = self._goes_home = False
+        self._turn_to_server()
         started_ns = time.monotonic_ns()
         try:
-            return connect_socket(self._address, self.connect_timeout_s)
+            sock = connect_socket(self._place.address, self.connect_timeout_s)
         except ClientError as error:
+            self._place.ended(error)
             self._connects.failed(error, started_ns, time.monotonic_ns())
             self._tell()
             self._recover(error)
             raise CallFailed from error
+        self._place.connected()
+        return sock
 
     def _count_connect(self, started_ns: int, now_ns: int, walk_ns: int | None = None) -> None:
         again = self._has_connected
-        self._users.tally.connected(started_ns, now_ns, again=again, walk_ns=walk_ns)
+        self._place.tally.connected(started_ns, now_ns, again=again, walk_ns=walk_ns)
         self._has_connected = True
 
     def _recover(self, error: Exception) -> None:
@@ -328,7 +375,9 @@ class CapnpUser(User):
             self._pause()
 
     def _pause(self) -> None:
-        self._stopping.wait(self._backoff.next_s())
+        # Of several servers, there may be another one to go to.
+        if not self._place.endpoint:
+            self._stopping.wait(self._backoff.next_s())
 
     def _tell(self) -> None:
         # Here a listener may end the task, or stop the user, as Locust allows it to.
@@ -385,11 +434,10 @@ class ReverseUser(CapnpUser):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         try:
-            self._workload = self._users.workload(self.stack)
+            self._users.workload(self.stack, str(self._place.address))
         except WorkloadError as error:
             raise StopTest(str(error)) from error
         self._depth: int = self._users.options.in_flight
-        self._calls = self._counter(self._workload.label)
         self._workload_connection: WorkloadConnection | None = None
         self._opened_ns = 0
         is_paced = self._users.pacer is not None
@@ -412,6 +460,15 @@ class ReverseUser(CapnpUser):
                 self._backoff.reset()
             self._drop(connection)
             self._pause()
+        else:
+            if self._goes_home:
+                self._drop(connection)
+
+    def come_home(self) -> None:
+        """Connect to another server as soon as the calls in flight have ended."""
+        super().come_home()
+        if self._workload_connection is not None:
+            self._workload_connection.finish()
 
     def ready(self, now_ns: int, walk_ns: int | None) -> None:
         """Count the connection: it says that it can be called."""
@@ -423,17 +480,19 @@ class ReverseUser(CapnpUser):
 
     def _open(self) -> WorkloadConnection:
         self._opened_ns = time.monotonic_ns()
+        sock = self._connect()
+        workload = self._users.workload(self.stack, str(self._place.address))
         make = partial(
             make_exchange,
-            self._workload,
+            workload,
             self._number,
             self._depth,
             checks_content=self._users.checks_content,
         )
         connection = self._workload_connection = WorkloadConnection(
-            self._connect(),
+            sock,
             make,
-            counts=self._calls,
+            counts=self._counter(workload.label),
             owner=self,
             pacer=self._users.pacer,
             timeout_s=self.call_timeout_s,
@@ -442,8 +501,15 @@ class ReverseUser(CapnpUser):
         return connection
 
     def _drop(self, connection: WorkloadConnection) -> int:
+        unfinished = self._end(connection)
         self._workload_connection = None
-        return connection.close()
+        return unfinished
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether a call was answered on the present connection."""
+        connection = self._workload_connection
+        return connection is not None and connection.has_answered
 
     def _finish(self) -> None:
         super()._finish()

@@ -238,6 +238,7 @@ class LiveRun:
         server_cpu_s: float | None = None,
         steal: float | None = None,
         surroundings: Surroundings | None = None,
+        endpoint_cpu_s: Mapping[str, float] | None = None,
     ) -> MeasuredRepeat:
         """Return the run as `summarize` takes it."""
         return MeasuredRepeat(
@@ -247,6 +248,7 @@ class LiveRun:
             server_cpu_s,
             steal,
             surroundings or Surroundings(),
+            endpoint_cpu_s=endpoint_cpu_s or {},
         )
 
     def so_far(

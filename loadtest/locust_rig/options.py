@@ -32,7 +32,7 @@ from capnp_rig.loadtest.results.writing import probe
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.rigcli import os_error_text
-from capnp_rig.rigcli.address import AddressError, parse_address
+from capnp_rig.rigcli.address import AddressError, parse_addresses
 from capnp_rig.rigcli.quantities import MOST_IN_FLIGHT, parse_rate_hz, parse_seconds
 
 Value = TypeVar("Value")
@@ -56,7 +56,7 @@ def _checked(parse: Callable[[str], object], mistake: type[Exception]) -> Callab
     return check
 
 
-_address = _checked(parse_address, AddressError)
+_addresses = _checked(parse_addresses, AddressError)
 _pin = _checked(parse_pin, PinError)
 # Such as ``p99>2ms``.
 condition = _checked(parse_threshold, ThresholdError)
@@ -180,9 +180,12 @@ def add_options(parser: LocustArgumentParser, user_classes: Sequence[Any] | None
     """
     for action in parser._actions:
         if action.dest == "host":
-            action.type = _address
-            action.help = "Server to load: host:port, [ipv6]:port or unix:/path"
-            action.metavar = "<ADDR>"
+            action.type = _addresses
+            action.help = (
+                "Server to load: host:port, [ipv6]:port or unix:/path; several share the users, "
+                "as a:5000,b:5000"
+            )
+            action.metavar = "<ADDR[,ADDR…]>"
         elif action.dest == "run_time":
             action.type = _run_time
         elif action.dest == "stop_timeout":

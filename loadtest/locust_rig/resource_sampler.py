@@ -14,7 +14,8 @@ import gevent
 from capnp_rig.loadtest.engine.kernel_counters import ProcessTable
 from capnp_rig.loadtest.engine.server_usage import (
     WatchedProcess,
-    local_server,
+    endpoint_cpu_s,
+    local_servers,
     machine_time,
     read_usage,
 )
@@ -31,7 +32,7 @@ from capnp_rig.loadtest.stats.process_use import (
     pressure_between,
     steal_between,
 )
-from capnp_rig.rigcli.address import AddressError, parse_address
+from capnp_rig.rigcli.address import AddressError, parse_addresses
 
 _EVERY_S = 1.0
 NOT_HERE = "no process of the server was found: it is on another machine, or another user's"
@@ -106,6 +107,11 @@ class ServerSampler:
         return cpu_s_between(self.readings[0].usages, self.readings[-1].usages)
 
     @property
+    def endpoint_cpu_s(self) -> dict[str, float]:
+        """The same of each of several endpoints, as far as it is known."""
+        return endpoint_cpu_s(self._parts, self.readings[0].usages, self.readings[-1].usages)
+
+    @property
     def steal(self) -> float | None:
         """The share of the machine's CPU time that was stolen; None where it is not known."""
         return steal_between(self.readings[0].machine, self.readings[-1].machine)
@@ -153,10 +159,10 @@ class ServerSampler:
 
     def _find(self) -> None:
         try:
-            address = parse_address(self.host)
+            addresses = parse_addresses(self.host)
         except AddressError:
             return
-        self._parts = in_thread(local_server, address) or self._parts
+        self._parts = in_thread(local_servers, addresses) or self._parts
 
     def _read(self, *, is_last: bool = False) -> None:
         self.readings.append(in_thread(self._reading, is_last))

@@ -16,7 +16,7 @@ import gevent
 
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import ServerSampler
-from capnp_rig.loadtest.report.run_tables import example_parts, times_table
+from capnp_rig.loadtest.report.run_tables import endpoint_parts, example_parts, times_table
 from capnp_rig.loadtest.report.terminal import lines_of
 from capnp_rig.loadtest.report.write import write_views
 from capnp_rig.loadtest.results import Figure
@@ -74,7 +74,12 @@ def conclude(
     live.compare_firsts()
     surroundings = server.surroundings(live.windows, in_flight)
     surroundings = replace(surroundings, paused=live.paused)
-    part = live.part(server_cpu_s=server.cpu_s, steal=server.steal, surroundings=surroundings)
+    part = live.part(
+        server_cpu_s=server.cpu_s,
+        steal=server.steal,
+        surroundings=surroundings,
+        endpoint_cpu_s=server.endpoint_cpu_s,
+    )
     sampled = [
         CpuSample(reading.t_s, usage.pid, usage.cpu_s)
         for reading in server.readings
@@ -95,7 +100,7 @@ def conclude(
         tuple(violation for violation in violations if violation is not None),
         (
             *lines_of(times_table(times_rows(live.total, live.seconds))),
-            *lines_of(*example_parts(summary.examples)),
+            *lines_of(*endpoint_parts(summary), *example_parts(summary.examples)),
         ),
         tuple(_figures(live, summary)),
         surroundings,
@@ -162,6 +167,7 @@ def write_folder(
         observed=[
             {
                 "server_cpu_s": server.cpu_s,
+                "endpoint_cpu_s": server.endpoint_cpu_s,
                 "steal": server.steal,
                 "surroundings": outcome.surroundings.to_json(),
             }

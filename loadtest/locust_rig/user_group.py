@@ -27,13 +27,23 @@ from capnp_rig.loadtest.locust_rig.stats_bridge import (
     REQUEST_TYPE,
     StatsBridge,
 )
+from capnp_rig.loadtest.locust_rig.user_places import UserServers
 from capnp_rig.loadtest.locust_rig.workload import workload_config
-from capnp_rig.loadtest.protocols import AnyWorkload, firsts_of, load_any_workload, unchecked_of
+from capnp_rig.loadtest.protocols import (
+    CAPNP,
+    AnyWorkload,
+    firsts_of,
+    load_any_workload,
+    unchecked_of,
+)
+from capnp_rig.loadtest.stats.endpoint_tally import EndpointTally
 from capnp_rig.loadtest.stats.failures import FailedCall, WrongReply
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
-from capnp_rig.loadtest.stats.tally import Tally, Timer
+from capnp_rig.loadtest.stats.tally import Tally
 from capnp_rig.loadtest.workload import Workload
 from capnp_rig.loadtest.workload.checks import json_text
+from capnp_rig.objects.errors import ClientError
+from capnp_rig.rigcli.address import parse_addresses
 
 # The message that tells the master of a bug in a worker.
 BUG_MESSAGE = "capnp_rig_bug"
@@ -55,22 +65,33 @@ class CallCounter:
     """Counts the calls of one user class and method, with the rig and with Locust.
 
     `answered` gets due, sent and received, in ns. The rig's label is the class's name and
-    `name`; Locust's entry is `name`, of the type `request_type`.
+    `name`; Locust's entry is `name`, of the type `request_type`. Of several servers each has
+    counters of its own, and entries with its address.
     """
 
-    def __init__(self, group: "UserGroup", user_class: str, name: str, request_type: str) -> None:
+    def __init__(
+        self,
+        group: "UserGroup",
+        user_class: str,
+        name: str,
+        request_type: str,
+        tally: EndpointTally,
+    ) -> None:
         label = name if name in _WITHOUT_CLASS else f"{user_class} {name}"
         self._group = group
+        self._tally = tally
         self.label, self.user_class = label, user_class
         # Whether the user's own code got results that nothing had compared.
         self.has_unchecked = False
-        self._entry = group.bridge.entry(name, request_type)
-        self.timer: Timer = group.tally.timer(label, self._entry.answered)
-        self.answered: Callable[[int, int, int], None] = self.timer.record
+        shown = f"{name} at {tally.name}" if tally.name else name
+        self._entry = group.bridge.entry(shown, request_type)
+        recorder = tally.recorder(label, self._entry.answered)
+        self.answered: Callable[[int, int, int], None] = recorder.record
+        self.flush: Callable[[], None] = recorder.flush
 
     def failed(self, error: Exception, started_ns: int, now_ns: int) -> Exception:
         """Count a failed call; return its exception, shortened so as to be counted."""
-        short = self._group.tally.failed(self.label, started_ns, now_ns, error)
+        short = self._tally.failed(self.label, started_ns, now_ns, error)
         self._entry.failed(short, started_ns, now_ns)
         if isinstance(error, WrongReply):
             self._group.log_soon(self.label, error)
@@ -93,8 +114,9 @@ class UserGroup:
         # The user classes whose code compares results by itself.
         self.expecting: set[str] = set()
         self._environment = environment
-        self._counters: dict[tuple[str, str], CallCounter] = {}
-        self._workloads: dict[str, AnyWorkload] = {}
+        self._counters: dict[tuple[str, str, str], CallCounter] = {}
+        self._servers: dict[str, UserServers] = {}
+        self._workloads: dict[tuple[str, str], AnyWorkload] = {}
         self._numbers = count(share.first_user, share.step)
         self._size = 0
         self._notes: list[str] = []
@@ -113,17 +135,40 @@ class UserGroup:
         pace = Pace(Arrivals(self.options.arrivals), seed=seed)
         return CallPacer(pace, self.tally, bug=self.bug)
 
-    def workload(self, stack: str) -> AnyWorkload:
-        """Return what the options ask to send on a stack.
+    def servers(self, host: str) -> UserServers:
+        """Return the servers that a user's host names.
+
+        Raises:
+            AddressError: It names none.
+        """
+        if host not in self._servers:
+            self._servers[host] = UserServers(
+                parse_addresses(host), self.tally, self.share.number, self._connect_failed
+            )
+        return self._servers[host]
+
+    def _connect_failed(
+        self, endpoint: str, error: ClientError, started_ns: int, now_ns: int
+    ) -> None:
+        """Count a connection that no user has tried to make."""
+        tally = EndpointTally(self.tally, endpoint)
+        self.counter("", CONNECT, REQUEST_TYPE, tally).failed(error, started_ns, now_ns)
+
+    def workload(self, stack: str, authority: str = "") -> AnyWorkload:
+        """Return what the options ask to send on a stack; `authority` is what HTTP calls a server.
 
         Raises:
             WorkloadError: That is unusable.
         """
-        if stack not in self._workloads:
+        if stack == CAPNP:
+            # All servers answer the same.
+            authority = ""
+        key = stack, authority
+        if key not in self._workloads:
             workload = load_any_workload(
                 stack,
                 workload_config(self.options),
-                authority=self.options.host or "",
+                authority=authority,
                 first=self.share.first_call,
                 step=self.share.step,
             )
@@ -131,8 +176,8 @@ class UserGroup:
             self.tally.check(unchecked, firsts_of(workload))
             if self.options.show and self.share.number == 0 and isinstance(workload, Workload):
                 workload = workload.watched(self._show, 1, compares=self.checks_content)
-            self._workloads[stack] = workload
-        return self._workloads[stack]
+            self._workloads[key] = workload
+        return self._workloads[key]
 
     def _show(self, results: Any) -> None:
         """Log the first of some replies soon: it comes in gevent's hub, which must not wait."""
@@ -145,11 +190,18 @@ class UserGroup:
         """Whether the content of replies is compared, as far as something is expected."""
         return bool(self.options.check != "id")
 
-    def counter(self, user_class: str, name: str, request_type: str = REQUEST_TYPE) -> CallCounter:
-        """Return what counts the calls of a user class that have this name."""
-        key = (user_class, name)
+    def counter(
+        self,
+        user_class: str,
+        name: str,
+        request_type: str = REQUEST_TYPE,
+        tally: EndpointTally | None = None,
+    ) -> CallCounter:
+        """Return what counts the calls of a user class that have this name, at a server."""
+        counted = tally or EndpointTally(self.tally)
+        key = (user_class, name, counted.name)
         if key not in self._counters:
-            self._counters[key] = CallCounter(self, user_class, name, request_type)
+            self._counters[key] = CallCounter(self, user_class, name, request_type, counted)
         return self._counters[key]
 
     def join(self) -> int:
@@ -158,10 +210,10 @@ class UserGroup:
         self._resize()
         return next(self._numbers)
 
-    def leave(self, unfinished: int) -> None:
-        """Count a user that has ended, and its calls that were given up."""
+    def leave(self, unfinished: int, tally: EndpointTally) -> None:
+        """Count a user that has ended, and its calls at a server that were given up."""
         self._size -= 1
-        self.tally.unfinished += unfinished
+        tally.unfinished(unfinished)
         self._resize()
 
     def _resize(self) -> None:
@@ -197,7 +249,7 @@ class UserGroup:
             StopTest, StopUser, RescheduleTask, ...: As `StatsBridge.add`.
         """
         for counter in self._counters.values():
-            counter.timer.flush()
+            counter.flush()
         self.bridge.add()
 
     def update_locust(self) -> None:
@@ -211,6 +263,8 @@ class UserGroup:
 
     def stop_sending(self) -> None:
         """Start no more calls of an open loop; those that still wait for a slot are never sent."""
+        for servers in self._servers.values():
+            servers.is_over = True
         if self.pacer is not None:
             self.pacer.stop()
         self.tally.check(

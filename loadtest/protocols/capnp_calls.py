@@ -52,6 +52,7 @@ class _Import:
     def __init__(self, exchange: "CallExchange", import_id: int) -> None:
         self.exchange = exchange
         self.target = ImportedCap(import_id)
+        exchange.held += 1
 
     def __del__(self) -> None:
         self.exchange.give_back(self.target)
@@ -142,6 +143,8 @@ class CallExchange(CapnpConnection):
     def __init__(self, wrap: Wrap = lambda reference, _interface: reference) -> None:
         super().__init__()
         self.wrap = wrap
+        # How many objects of the server somebody refers to.
+        self.held = 0
         # By question id, in the order of sending.
         self._pending: dict[int, PendingCall] = {}
         # Questions that are answered, and whose capabilities outlive them.
@@ -166,6 +169,7 @@ class CallExchange(CapnpConnection):
 
     def give_back(self, held: ImportedCap) -> None:
         """Release an object, with the next bytes that leave."""
+        self.held -= 1
         self._out.append(encode_release(held.import_id, 1))
 
     def call(
