@@ -58,9 +58,9 @@ from locust.user.task import LOCUST_STATE_STOPPING
 if sys.stdin is None:
     sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
 
+from capnp_rig.client.channels.backoff import backoff_s
 from capnp_rig.client.connecting import connect_socket
 from capnp_rig.client.reverse import MESSAGE_STREAM
-from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
 from capnp_rig.loadtest.locust_rig.listeners import context
 from capnp_rig.loadtest.locust_rig.user_capability import (
@@ -117,7 +117,8 @@ class CapnpUser(User):
         # Workers are forked: only what is made here differs between them.
         self.rng = random.Random()
         self._number = 0
-        self._backoff = Backoff(self.rng)
+        # Connections in a row that were lost, or could not be made, without an answer.
+        self._failures = 0
         self._stopping = Event()
         self._has_connected = False
         self._connection: CallConnection | None = None
@@ -224,7 +225,7 @@ class CapnpUser(User):
             self._tell()
             self._recover(error)
             raise CallFailed from error
-        self._backoff.reset()
+        self._failures = 0
         self._has_answered = True
         counter.answered(sent_ns if due_ns is None else due_ns, sent_ns, answered.received_ns)
         self._tell()
@@ -377,7 +378,8 @@ class CapnpUser(User):
     def _pause(self) -> None:
         # Of several servers, there may be another one to go to.
         if not self._place.endpoint:
-            self._stopping.wait(self._backoff.next_s())
+            self._failures += 1
+            self._stopping.wait(backoff_s(self._failures, self.rng))
 
     def _tell(self) -> None:
         # Here a listener may end the task, or stop the user, as Locust allows it to.
@@ -457,7 +459,7 @@ class ReverseUser(CapnpUser):
                 started_ns = now_ns if connection.is_ready else self._opened_ns
                 self._connects.failed(error, started_ns, now_ns)
             if connection.has_answered:
-                self._backoff.reset()
+                self._failures = 0
             self._drop(connection)
             self._pause()
         else:

@@ -250,6 +250,12 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
         compares = checks_content(plain["stack"], loaded, plain.pop("check"))
     except WorkloadError as error:
         raise click.UsageError(str(error)) from error
+    addresses = [*plain.get("addresses", ()), *more.get("addresses", ())]
+    if plain["connections"] < len(addresses):
+        raise click.UsageError(
+            f"--connections {plain['connections']} is too few: each of {len(addresses)} addresses "
+            "takes one"
+        )
     warmup_s = plain.pop("warmup_s")
     if warmup_s is None:
         warmup_s = 0.0 if more.get("calls") else 0.5

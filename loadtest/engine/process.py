@@ -26,8 +26,8 @@ from typing import Any, cast
 
 import uvloop
 
+from capnp_rig.client.channels.backoff import backoff_s
 from capnp_rig.client.connecting import adopt, open_socket
-from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.engine.pacer import Pacer
 from capnp_rig.loadtest.engine.places import CONNECT, Places
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
@@ -61,7 +61,7 @@ class EngineConfig:
     Each of `connections` has at most `in_flight` calls under way. `rate_hz` is that of the
     open loop over all connections, None for a closed loop. `cpu` is where to pin, None for
     nowhere. This is process `number` of `processes`. `stack` is the protocol. An `address` with
-    commas names servers that share the connections.
+    commas names servers that share the connections, whose places are counted from `first_place` on.
     """
 
     address: str
@@ -80,6 +80,7 @@ class EngineConfig:
     number: int = 0
     processes: int = 1
     stack: str = CAPNP
+    first_place: int = 0
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "EngineConfig":
@@ -180,14 +181,14 @@ class Load:
         # Calls that were answered, by the local port of connections that are over.
         self.ended: Counter[int] = Counter()
         self._rng = Random(config.seed)
-        # Of the connections that were lost and have not answered since.
-        self.backoffs: dict[int, Backoff] = {}
+        # How often connections could not be made anew, of those that have not answered since.
+        self.failures: Counter[int] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self.places: Places[_Connection, Endpoint] | None = None
         # Connections without an answer so far, where the servers are several.
         self.fresh: set[_Connection] = set()
         if len(addresses) > 1:
-            self.places = Places(self, config.number, self._rng)
+            self.places = Places(self, config.first_place, self._rng)
             self.fresh = self.places.fresh
 
     def _load_workload(self, address: Address) -> AnyWorkload:
@@ -264,10 +265,10 @@ class Load:
         task.add_done_callback(self._tasks.discard)
 
     async def _reconnect(self, number: int) -> None:
-        backoff = self.backoffs.setdefault(number, Backoff(self._rng))
         endpoint = self.endpoints[0]
         while self.running:
-            await asyncio.sleep(backoff.next_s())
+            self.failures[number] += 1
+            await asyncio.sleep(backoff_s(self.failures[number], self._rng))
             started_ns = time.monotonic_ns()
             try:
                 connection = await self.open(number, endpoint, again=True)
@@ -425,8 +426,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _go_on(self, freed: int) -> None:
         load = self._load
-        if load.backoffs:
-            load.backoffs.pop(self._number, None)
+        if load.failures:
+            load.failures.pop(self._number, None)
         now_ns = time.monotonic_ns()
         if load.pacer is not None:
             load.pacer.offer(self, freed, now_ns)

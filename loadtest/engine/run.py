@@ -239,6 +239,7 @@ def plan_engines(config: RunConfig, cpus: list[int], *, repeat: int = 0) -> list
         EngineConfig(
             address=config.address,
             connections=_share(config.connections, number, count),
+            first_place=sum(_share(config.connections, each, count) for each in range(number)),
             in_flight=config.in_flight,
             seconds=config.seconds,
             calls=None if config.calls is None else _share(config.calls, number, count),

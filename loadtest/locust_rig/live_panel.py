@@ -1,13 +1,14 @@
 """What the live panel shows of a run, in plain values for its page and Locust's tabs (no I/O)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, ServerSampler
 from capnp_rig.loadtest.report.cells import number_cell, row
 from capnp_rig.loadtest.report.document import Cell, Table
-from capnp_rig.loadtest.report.run_tables import times_table
+from capnp_rig.loadtest.report.run_tables import endpoint_table, times_table
 from capnp_rig.loadtest.report.units import NOTHING
 from capnp_rig.loadtest.report.web import Html, grid_html
 from capnp_rig.loadtest.results.times_table import PERCENTILES, shown_us, times_rows
@@ -17,13 +18,16 @@ from capnp_rig.loadtest.stats.run_summary import Summary
 # Whoever starts is busy, late and without calls: before this, only a failure is worth a word.
 _EARLY_S = 10.0
 EARLY = "too early to tell"
+_TIMELINE_S = 120
 
 
 def panel(
     live: LiveRun, server: ServerSampler, now_s: float, summary: Summary | None, *, is_running: bool
 ) -> dict[str, Any]:
     """Return the panel of a run; `summary` is its last word, None while there is none."""
-    judged = summary or live.so_far(server.cpu_s, server.surroundings(live.windows))
+    judged = summary or live.so_far(
+        server.cpu_s, server.surroundings(live.windows), server.endpoint_cpu_s
+    )
     is_early = is_running and live.seconds < _EARLY_S and not judged.errors
     times = times_rows(live.total, live.seconds)
     failures = [{"kind": kind, "count": judged.failures[kind]} for kind in sorted(judged.failures)]
@@ -41,8 +45,11 @@ def panel(
         "percentiles": list(_PERCENTS),
         "times": [row.to_json() for row in times],
         "failures": failures,
+        "endpoints": [each.to_json() for each in judged.endpoints],
+        "timeline": _timeline(live),
         "tables": {
             "times": grid_html(times_table(times)),
+            "endpoints": grid_html(endpoint_table(judged)) if judged.endpoints else Html(""),
             "server": _grid([_server_cells(each) for each in server_now["processes"]]),
             "generators": _grid([_generator_cells(each) for each in generators]),
             "failures": _grid(failures),
@@ -55,6 +62,15 @@ def panel(
             reason.text for reason in (*judged.reasons * (not is_early), *judged.unchecked)
         ],
     }
+
+
+def _timeline(live: LiveRun) -> dict[str, Any]:
+    """Return the calls/s of each of several endpoints lately, and when it was lost."""
+    first, rates = live.endpoint_rates(_TIMELINE_S)
+    outages = [
+        asdict(each) for each in live.outages if each.until_s is None or each.until_s > first
+    ]
+    return {"first": first, "rates": rates, "outages": outages}
 
 
 def _grid(rows: Sequence[Mapping[str, Any]]) -> Html:

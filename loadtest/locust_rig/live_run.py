@@ -6,6 +6,7 @@ windows, so that reading a long run costs as little as reading a short one.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -15,6 +16,11 @@ from capnp_rig.loadtest.stats.disturbance import (
     ProcessWindow,
     Surroundings,
     process_windows,
+)
+from capnp_rig.loadtest.stats.endpoint_summary import (
+    EndpointsOfRepeat,
+    Outage,
+    endpoint_summaries,
 )
 from capnp_rig.loadtest.stats.first_replies import compare_firsts
 from capnp_rig.loadtest.stats.process_use import KernelCounts, Usage
@@ -186,6 +192,8 @@ class LiveRun:
         self.is_open_loop = is_open_loop
         # By the processes' ids.
         self.generators: dict[str, GeneratorProcess] = {}
+        # Calls that each of several endpoints answered, by second.
+        self._answered: dict[str, Counter[int]] = {}
 
     def expect(self, process_id: str, number: int, now_s: float) -> None:
         """Know of a process, which is missed from now on until its last report."""
@@ -195,6 +203,28 @@ class LiveRun:
         """Take a report that arrived at `now_s`."""
         self.expect(process_id, number, now_s)
         self.generators[process_id].take(report, now_s)
+        for second, window in report.report.windows.items():
+            for name, part in window.endpoints.items():
+                self._answered.setdefault(name, Counter())[second] += part.answered
+
+    def endpoint_rates(self, most_s: int) -> tuple[int, dict[str, list[int]]]:
+        """Return the calls that each of several endpoints answered in the last full seconds.
+
+        There are `most_s` of them at most; the first one's number is with them.
+        """
+        end = math.floor(min((each.seconds for each in self.generators.values()), default=0.0))
+        seconds = range(max(0, end - most_s), end)
+        rates = {name: [by[second] for second in seconds] for name, by in self._answered.items()}
+        return seconds.start, rates
+
+    @property
+    def outages(self) -> tuple[Outage, ...]:
+        """When endpoints were lost, so far."""
+        return self._endpoints().outages
+
+    def _endpoints(self, cpu_s: Mapping[str, float] | None = None) -> EndpointsOfRepeat:
+        changes = [each.report.changes for each in self.generators.values()]
+        return EndpointsOfRepeat(self.seconds, changes, cpu_s or {})
 
     @property
     def missing(self) -> list[str]:
@@ -252,14 +282,23 @@ class LiveRun:
         )
 
     def so_far(
-        self, server_cpu_s: float | None, surroundings: Surroundings | None = None
+        self,
+        server_cpu_s: float | None,
+        surroundings: Surroundings | None = None,
+        endpoint_cpu_s: Mapping[str, float] | None = None,
     ) -> Summary:
         """Judge what there is by now; whether the run drifts is left for its end."""
         reports = [each.report_so_far for each in self.generators.values()] or [Report()]
         # As if it were one second: to go through all of a long run would take long.
         part = MeasuredRepeat(reports, 1.0, self._busy, server_cpu_s)
         summary = summarize([replace(part, surroundings=surroundings or Surroundings())])
-        return replace(summary, calls_per_s=summary.calls / self.seconds if self.seconds else 0.0)
+        return replace(
+            summary,
+            calls_per_s=summary.calls / self.seconds if self.seconds else 0.0,
+            endpoints=endpoint_summaries(
+                self.total, [self._endpoints(endpoint_cpu_s)], is_open_loop=self.is_open_loop
+            ),
+        )
 
     def between(self, from_s: float, until_s: float) -> Summary:
         """Return what the processes saw between two times of the collecting process's clock.

@@ -69,11 +69,21 @@ def endpoint_parts(summary: Summary) -> Iterator[Part]:
     endpoints = summary.endpoints
     if not endpoints:
         return
+    yield endpoint_table(summary)
+    outages = [_outage_text(outage) for each in endpoints for outage in each.outages]
+    if outages:
+        yield Notes("Without a connection", outages)
+    if any(each.server_cpu_s is None for each in endpoints):
+        yield Paragraph(_NO_ENDPOINT_CPU, quiet=True)
+
+
+def endpoint_table(summary: Summary) -> Table:
+    """Return a row per endpoint."""
+    endpoints = summary.endpoints
     total = sum(each.calls for each in endpoints)
     clock = "response" if summary.is_open_loop else "service"
     percentiles = [f"p{percent:g}" for percent in run_summary.PERCENTILES]
     has_cpu = any(each.server_cpu_s is not None for each in endpoints)
-    knows_cpu = all(each.server_cpu_s is not None for each in endpoints)
     headings = ["endpoint", "calls", "calls/s", "share", *percentiles, "max", "failed"]
     headings += ["connections", "ended", "outage s", *(["CPU µs per call"] if has_cpu else [])]
     rows = [
@@ -82,9 +92,7 @@ def endpoint_parts(summary: Summary) -> Iterator[Part]:
             f"{each.calls / total:.0%}" if total else None,
             *(percentile_cell(each.times, percent) for percent in run_summary.PERCENTILES),
             us_cell(each.times.max_ns),
-            Cell(f"{each.window.failed:,}", each.window.failed),
-            number_cell(each.connections),
-            each.window.ended,
+            *(each.window.failed, number_cell(each.connections), each.window.ended),
             number_cell(each.lost_s, 1),
             *([number_cell(each.server_cpu_us_per_call, 1)] if has_cpu else []),
             tone=Tone.BAD if each.outages or each.window.failed else Tone.PLAIN,
@@ -92,12 +100,7 @@ def endpoint_parts(summary: Summary) -> Iterator[Part]:
         for each in endpoints
     ]
     caption = f"Endpoints; {clock} times in µs; connections at the end"
-    yield Table("endpoints", caption, headings, rows)
-    outages = [_outage_text(outage) for each in endpoints for outage in each.outages]
-    if outages:
-        yield Notes("Without a connection", outages)
-    if not knows_cpu:
-        yield Paragraph(_NO_ENDPOINT_CPU, quiet=True)
+    return Table("endpoints", caption, headings, rows)
 
 
 _NO_ENDPOINT_CPU = (

@@ -17,7 +17,7 @@ from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.process_use import Usage
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
-from capnp_rig.loadtest.stats.tally import Report, Times, Window
+from capnp_rig.loadtest.stats.tally import EndpointChange, Report, Times, Window
 
 
 def live(host: str = "here", failure: str = "Overloaded: full") -> LiveRun:
@@ -85,7 +85,7 @@ def test_the_pages_tables_are_html_with_every_text_escaped() -> None:
     run = live(host="<i>", failure="<b>no</b>")
     shown = panel(run, watch(Usage("worker 0", 5, 3.0, 1)), 13.0, None, is_running=True)
     tables = shown["tables"]
-    assert [*tables] == ["times", "server", "generators", "failures", "examples"]
+    assert [*tables] == ["times", "endpoints", "server", "generators", "failures", "examples"]
     assert ">45 %</td>" in tables["server"]
     assert ">99.0 MB</td>" in tables["server"]
     assert ">&lt;i&gt;</td>" in tables["generators"]
@@ -93,6 +93,48 @@ def test_the_pages_tables_are_html_with_every_text_escaped() -> None:
     assert ">&lt;u&gt;</td>" in tables["examples"]
     assert ">service</td>" in tables["times"]
     assert panel(run, watch(), 13.0, None, is_running=True)["tables"]["server"] == "none"
+
+
+def _over_two_servers() -> LiveRun:
+    """Return a run of 3.5 s whose second server is lost from 1.25 s on."""
+    run = LiveRun()
+    answered = Window({"read": Times(Histogram.of([100_000] * 40))})
+    windows = {
+        second: Window(answered.calls, endpoints={"a:1": answered, "<b>:2": other})
+        for second, other in enumerate([answered, Window(ended=1), Window(), Window()])
+    }
+    changes = (EndpointChange("<b>:2", 1.25, is_lost=True),)
+    run.receive("a", 0, ProcessReport(Report(windows, changes=changes), 3.5, 3.5), now_s=10)
+    return run
+
+
+def test_the_page_shows_what_each_endpoint_answered_and_when_it_was_lost() -> None:
+    shown = panel(_over_two_servers(), watch(), 13.0, None, is_running=True)
+    assert json.loads(json.dumps(shown)) == shown
+    # The second that is under way would look like a loss.
+    assert shown["timeline"] == {
+        "first": 0,
+        "rates": {"a:1": [40, 40, 40], "<b>:2": [40, 0, 0]},
+        "outages": [{"endpoint": "<b>:2", "from_s": 1.25, "until_s": None}],
+    }
+    first, second = shown["endpoints"]
+    assert (first["endpoint"], first["calls"], first["outages"]) == ("a:1", 160, [])
+    assert first["calls_per_s"] == pytest.approx(160 / 3.5)
+    assert (second["outages"], second["outage_s"]) == ([[1.25, None]], 2.25)
+    assert ">&lt;b&gt;:2</td>" in shown["tables"]["endpoints"]
+
+
+def test_the_timeline_has_the_last_seconds_of_all_processes() -> None:
+    run = _over_two_servers()
+    window = Window(endpoints={"a:1": Window({"read": Times(Histogram.of([100_000] * 2))})})
+    run.receive("b", 1, ProcessReport(Report({1: window}), 2.9, 2.9), now_s=10)
+    # Nobody knows yet of all that happened after second 2 of the second process.
+    assert run.endpoint_rates(1) == (1, {"a:1": [42], "<b>:2": [0]})
+
+
+def test_a_run_of_one_server_has_no_timeline() -> None:
+    shown = panel(live(), watch(), 13.0, None, is_running=True)
+    assert (shown["timeline"]["rates"], shown["tables"]["endpoints"]) == ({}, "")
 
 
 def test_locusts_tabs_show_the_same() -> None:

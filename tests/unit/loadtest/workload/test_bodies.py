@@ -1,8 +1,5 @@
-import random
-
 import pytest
 
-from capnp_rig.loadtest.engine.backoff import Backoff
 from capnp_rig.loadtest.stats.failures import WrongReply, check_reply, kind_of
 from capnp_rig.loadtest.workload.bodies import NONCE_BYTES, random_texts
 from capnp_rig.objects.errors import ConnectError
@@ -30,14 +27,3 @@ def test_a_wrong_reply_is_named_without_its_payload(reply: bytes, what: str) -> 
 
 def test_kinds_have_type_and_reason() -> None:
     assert kind_of(ConnectError("refused")) == "ConnectError: refused"
-
-
-def test_waits_grow_to_a_bound_with_jitter() -> None:
-    backoff = Backoff(random.Random(1))
-    waits = [backoff.next_s() for _ in range(50)]
-    assert 0.08 <= waits[0] <= 0.12
-    assert 0.128 <= waits[1] <= 0.192
-    assert all(0.64 <= wait <= 0.96 for wait in waits[5:])
-    assert len(set(waits[5:])) > 40
-    backoff.reset()
-    assert backoff.next_s() <= 0.12
