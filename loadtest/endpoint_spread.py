@@ -2,9 +2,9 @@
 
 A load has places: the connections of an engine, the users of Locust. Each has one connection at a
 time, and a home: the servers in turn, by the number of the place, so that they get the same number
-of connections. While its home cannot be reached, a place is a guest of the server with the fewest
-connections. States, errors and pauses are those of a channel's endpoints
-(`client.channels.pooled`). Times are seconds of `time.monotonic`.
+of connections. While its home is lost, a place is a guest of the server with the fewest
+connections, and whoever carries this out tries the home beside. States, errors and pauses are those
+of a channel's endpoints (`client.channels.pooled`). Times are seconds of `time.monotonic`.
 """
 
 import random
@@ -54,11 +54,12 @@ class Spread:
         return Wait(max(due_s - now_s, _SHORTLY_S), error)
 
     def _choose(self, home: PooledEndpoint, now_s: float) -> PooledEndpoint | None:
-        if may_try(home, now_s):
+        triable = [each for each in self.endpoints if may_try(each, now_s)]
+        ready = [each for each in triable if each.state is State.READY]
+        # To try a home that is lost may take long: a guest of another server goes on meanwhile.
+        if home in triable and not (is_lost(home) and ready):
             return home
-        others = [each for each in self.endpoints if may_try(each, now_s)]
-        ready = [each for each in others if each.state is State.READY]
-        return min(ready or others, key=lambda each: len(each.connections), default=None)
+        return min(ready or triable, key=lambda each: len(each.connections), default=None)
 
     def connected(self, connection: Connection) -> None:
         """Take note that a connection stands."""

@@ -64,20 +64,29 @@ def test_a_place_whose_server_refuses_goes_where_the_fewest_are() -> None:
     assert where(spread, 0, 0.0) == C
 
 
-def test_one_place_tries_a_server_that_is_lost_and_the_others_go_elsewhere() -> None:
+def test_places_leave_a_server_that_is_lost_and_one_connection_may_try_it() -> None:
     spread = spread_of(A, B)
     for number in range(4):
         spread.answered(placed(spread, number))
     home = spread.home(0)
     lose(spread, home, 5.0)
     assert is_lost(home)
-    # It had answered: the first place comes back to it at once.
-    trying = spread.place(0, 5.0)
-    assert isinstance(trying, Connection)
-    assert trying.endpoint is home
-    assert where(spread, 2, 5.0) == B
-    spread.ended(trying, REFUSED, 5.0)
     assert where(spread, 0, 5.0) == where(spread, 2, 5.0) == B
+    # It had answered: it is tried at once.
+    assert may_try(home, 5.0)
+    trying = home.add()
+    assert not may_try(home, 5.0)
+    spread.ended(trying, REFUSED, 5.0)
+    assert not may_try(home, 5.0)
+    assert may_try(home, 5.2)
+
+
+def test_a_place_tries_its_home_where_no_other_server_is_there() -> None:
+    spread = spread_of(A, B)
+    spread.answered(placed(spread, 0))
+    lose(spread, spread.home(0), 5.0)
+    spread.ended(spread.home(1).add(), REFUSED, 5.0)
+    assert where(spread, 0, 5.0) == A
 
 
 def test_a_server_that_fails_is_tried_after_pauses_that_grow() -> None:
