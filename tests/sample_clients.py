@@ -36,7 +36,7 @@ def client_sample(
     failures = {"Disconnected": failed} if failed else {}
     return ClientSample(
         *(contender, 0, 0, 1.0),
-        executions=[10_000, executions],
+        executions=[[3000, 3000, 4000], [executions, 0, 0]],
         per_second=[
             _second(0, [5.0] * 10_000, {}, late_ms),
             _second(1, [*fast, *slow], failures, late_ms),

@@ -2,9 +2,9 @@
 
 In each round every contender gets three fresh servers and a fresh process, in shuffled order; the
 process has the last CPU, the servers have the others. The load is open, with the same schedule for
-all, and so are the faults (`fault_plan`). A call takes `CALL_US` in a healthy server, whose methods
-do nothing but wait. The count of executions of each server lies in a file that it shares with us:
-it outlives a killed process, and no client has a say in it.
+all, and so are the faults (`fault_plan`). A call takes `CALL_US` in the mean in a healthy server,
+whose methods do nothing but wait. The count of executions of each server lies in a file that it
+shares with us: it outlives a killed process, and no client has a say in it.
 """
 
 import json
@@ -195,9 +195,9 @@ class _Servers:
         return [part.process.pid for server in self._servers for part in server.parts()]
 
     @property
-    def executions(self) -> int:
-        """How often they were called so far."""
-        return sum(page.executions for page in self._pages)
+    def executions(self) -> list[int]:
+        """How often each was called so far."""
+        return [page.executions for page in self._pages]
 
     def do(self, step: Step) -> None:
         """Let a fault happen, or end."""
@@ -274,7 +274,10 @@ def _measure(
     servers.check()
     return ClientSample(
         *(turn.role, turn.number, turn.order, config.healthy_s),
-        executions=[later - sooner for sooner, later in pairwise(executions)],
+        executions=[
+            [late - soon for soon, late in zip(*marks, strict=True)]
+            for marks in pairwise(executions)
+        ],
         per_second=report["per_second"],
         surroundings=report["surroundings"],
     )

@@ -34,7 +34,7 @@ _DEADLINE_NS = round(DEADLINE_S * 1e9)
 class ClientSample:
     """What a contender made of one round; `order` is the position of its turn.
 
-    `executions` are what the servers counted, while all were healthy and from then on.
+    `executions` are what each of the servers counted, while all were healthy and from then on.
     `per_second` has `process.SecondReport` of each second, as JSON; those from `healthy_s` on are
     those of the faults. `surroundings` is what the machine did to the processes, as JSON.
     """
@@ -43,7 +43,7 @@ class ClientSample:
     round: int
     order: int
     healthy_s: float
-    executions: Sequence[int]
+    executions: Sequence[Sequence[int]]
     per_second: Sequence[Mapping[str, Any]]
     surroundings: Mapping[str, Any] | None = None
 
@@ -158,7 +158,7 @@ def _phase_calls(samples: Iterable[ClientSample], phase: str) -> Calls:
 
 def _counts(samples: Sequence[ClientSample], phase: str, calls: Calls) -> Iterator[Figure]:
     contender, count = samples[0].contender, calls.due
-    executions = sum(sample.executions[phase == FAULTS] for sample in samples)
+    executions = sum(sum(sample.executions[phase == FAULTS]) for sample in samples)
     failures = dict(calls.failures)
     good = calls.good.count / count
     yield _figure(contender, phase, GOOD, value=good, n=count, unit="share", failures=failures)

@@ -1,12 +1,16 @@
 """What a server shares with the benchmark: how often it was called, and what is to go wrong in it.
 
 It is a file that both map, so the count outlives a server that is killed.
+
+What a call takes is exponential, as in the models of queues: 1 % of the calls take 4.6 times the
+mean. Were it constant, the p99 of healthy servers would be their p50, which is nobody's service.
 """
 
 import asyncio
 import ctypes
 import mmap
 import os
+import random
 import socket
 import struct
 from contextlib import suppress
@@ -14,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 ENVIRONMENT_NAME = "CAPNP_RIG_FAULT_PAGE"
-# Executions, the µs that a call takes, resets.
+# Executions, the µs that a call takes in the mean, resets.
 _LAYOUT = struct.Struct("=3Q")
 # In place of an address: Linux then drops the connection of a TCP socket, and sends a RST.
 _NO_ADDRESS = struct.pack("=H14x", socket.AF_UNSPEC)
@@ -23,7 +27,8 @@ _NO_ADDRESS = struct.pack("=H14x", socket.AF_UNSPEC)
 class FaultPage:
     """The shared numbers; the server counts the `executions`, the benchmark sets the others.
 
-    `call_us` is what a call takes, `resets` how often all connections have been reset so far.
+    `call_us` is what a call takes in the mean, `resets` how often all connections were to be reset
+    so far.
     """
 
     def __init__(self, file: Path) -> None:
@@ -33,7 +38,7 @@ class FaultPage:
 
     @classmethod
     def create(cls, file: Path, call_us: int) -> Self:
-        """Make the file of a server whose calls take `call_us`, and map it."""
+        """Make the file of a server whose calls take `call_us` in the mean, and map it."""
         file.write_bytes(_LAYOUT.pack(0, call_us, 0))
         return cls(file)
 
@@ -48,7 +53,7 @@ class FaultPage:
 
     @property
     def call_us(self) -> int:
-        """What a call takes, in µs."""
+        """What a call takes in the mean, in µs."""
         return self._numbers[1]
 
     @call_us.setter
@@ -70,7 +75,9 @@ class FaultyPart:
 
     def __init__(self) -> None:
         """Map the page that the environment names."""
-        self._page = FaultPage(Path(os.environ[ENVIRONMENT_NAME]))
+        file = Path(os.environ[ENVIRONMENT_NAME])
+        self._page = FaultPage(file)
+        self._chance = random.Random(file.name)
         self._resets = self._page.resets
 
     async def run(self) -> None:
@@ -80,7 +87,7 @@ class FaultyPart:
         if page.resets != self._resets:
             self._resets = page.resets
             reset_connections()
-        await asyncio.sleep(page.call_us / 1e6)
+        await asyncio.sleep(page.call_us / 1e6 * self._chance.expovariate(1.0))
 
 
 def reset_connections() -> None:

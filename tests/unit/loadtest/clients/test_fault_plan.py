@@ -1,13 +1,13 @@
 from capnp_rig.loadtest.clients.fault_plan import Action, Step, fault_plan
 
 
-def test_the_faults_come_in_quarters() -> None:
-    steps = [step for step in fault_plan(10, 8, 1) if step.action is not Action.RESET]
+def test_each_server_has_its_fault() -> None:
+    steps = [step for step in fault_plan(10, 40, 1) if step.action is not Action.RESET]
     assert steps == [
         Step(10, 0, Action.SLOW_DOWN),
-        Step(12, 2, Action.KILL),
-        Step(14, 2, Action.START),
-        Step(16, 0, Action.SPEED_UP),
+        Step(20, 2, Action.KILL),
+        Step(24, 2, Action.START),
+        Step(40, 0, Action.SPEED_UP),
     ]
 
 

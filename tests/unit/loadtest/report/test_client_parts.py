@@ -42,7 +42,7 @@ def test_the_course_has_a_line_per_client_and_the_faults(tmp_path: Path) -> None
     assert marks == [
         (1.0, "A slow", 2.0),
         (1.25, "C killed", None),
-        (1.5, "C back", None),
+        (1.35, "C back", None),
         (1.75, "A fast again", None),
     ]
     assert "default 100 %, bare 97 %" in chart.finding.replace(" and ", ", ")
