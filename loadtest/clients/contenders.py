@@ -11,6 +11,9 @@ from itertools import cycle
 from typing import Any
 
 from capnp_rig.client.asyncio_client import AsyncClient
+from capnp_rig.client.channels.asyncio_channel import AsyncChannel
+from capnp_rig.client.policies import Hedge, Policy, RoundRobin, default_stack
+from capnp_rig.loadtest.clients.client_figures import JUDGED
 from capnp_rig.loadtest.clients.fault_plan import DEADLINE_S
 from capnp_rig.schema import message
 
@@ -61,6 +64,24 @@ async def _bare(addresses: Sequence[str]) -> AsyncIterator[Call]:
             await client.close()
 
 
+def _channel(policies: Callable[[], Sequence[Policy]]) -> Contender:
+    """Return a channel with some policies, fresh ones for each."""
+
+    @asynccontextmanager
+    async def opened(addresses: Sequence[str]) -> AsyncIterator[Call]:
+        async with AsyncChannel(
+            addresses, interface=message.MessageStream, idempotent={"read"}, policies=policies()
+        ) as channel:
+
+            async def call(text: str) -> bytes:
+                results = await channel.call("read", _params(text), timeout_s=DEADLINE_S)
+                return bytes(results.chunk)
+
+            yield call
+
+    return opened
+
+
 # As the default stack has them, for whom a lost connection is UNAVAILABLE.
 _GRPC_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -109,5 +130,11 @@ async def _grpc_aio(addresses: Sequence[str]) -> AsyncIterator[Call]:
         yield call
 
 
-BARE, GRPC = "bare", "grpc.aio"
-CONTENDERS: Mapping[str, Contender] = {BARE: _bare, GRPC: _grpc_aio}
+GRPC = "grpc.aio"
+CONTENDERS: Mapping[str, Contender] = {
+    "bare": _bare,
+    "round-robin": _channel(lambda: [RoundRobin()]),
+    JUDGED: _channel(default_stack),
+    "hedge": _channel(lambda: [*default_stack(), Hedge()]),
+    GRPC: _grpc_aio,
+}
