@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from capnp_rig.client.policies.endpoint import Endpoint
 from capnp_rig.client.policies.policy import Attempt, Policy
-from capnp_rig.objects.errors import RemoteError, UsageError
+from capnp_rig.objects.errors import Disconnected, RemoteError, UsageError
 
 
 @dataclass(slots=True)
@@ -13,12 +13,15 @@ class _Record:
     failures: int = 0
     ejections: int = 0
     until_s: float = 0.0
+    # When the last one was counted.
+    failed_s: float = float("-inf")
 
 
 class OutlierEjection(Policy):
     """Ejects an endpoint after `failures` failures in a row: no attempts for a while.
 
-    What the server has answered is no failure, but `Overloaded` is. The first time lasts `base_s`
+    What the server has answered is no failure, but `Overloaded` is; the calls that one connection
+    loses together are one. The first time lasts `base_s`
     seconds, each further one without a success in between twice as long, at most `longest_s`. The
     first attempt after that decides: if it fails, the endpoint is ejected again. At most the part
     `most_ejected` of the endpoints is out at a time, so a single one never is: Envoy's outlier
@@ -85,6 +88,10 @@ class OutlierEjection(Policy):
         now_s = attempt.ended_s
         assert now_s is not None
         record = self._records.setdefault(attempt.endpoint, _Record())
+        # A connection that ends takes all of its calls with it: that is one failure.
+        if isinstance(error, Disconnected) and attempt.started_s <= record.failed_s:
+            return
+        record.failed_s = now_s
         record.failures += 1
         # An attempt that had begun before the ejection says nothing of the time after it.
         if record.failures < self._failures or attempt.started_s < record.until_s:
