@@ -21,11 +21,10 @@ class OutlierEjection(Policy):
     """Ejects an endpoint after `failures` failures in a row: no attempts for a while.
 
     What the server has answered is no failure, but `Overloaded` is; the calls that one connection
-    loses together are one. The first time lasts `base_s`
-    seconds, each further one without a success in between twice as long, at most `longest_s`. The
-    first attempt after that decides: if it fails, the endpoint is ejected again. At most the part
-    `most_ejected` of the endpoints is out at a time, so a single one never is: Envoy's outlier
-    detection, Finagle's failure accrual.
+    loses together are one. The first time lasts `base_s` seconds, each further one without a
+    success in between twice as long, at most `longest_s`. The first attempt after that decides: if
+    it fails, the endpoint is ejected again. At most the part `most_ejected` of the endpoints is out
+    at a time, so a single one never is: Envoy's outlier detection, Finagle's failure accrual.
     """
 
     __slots__ = ("_base_s", "_count", "_failures", "_longest_s", "_most_ejected", "_records")
@@ -82,8 +81,10 @@ class OutlierEjection(Policy):
             return
         error = attempt.error
         if error is None or (isinstance(error, RemoteError) and not error.did_not_run):
-            if self._records:
-                self._records.pop(attempt.endpoint, None)
+            record = self._records.get(attempt.endpoint)
+            # One that had begun before the ejection says nothing of the time after it.
+            if record is not None and attempt.started_s >= record.until_s:
+                del self._records[attempt.endpoint]
             return
         now_s = attempt.ended_s
         assert now_s is not None
@@ -93,7 +94,6 @@ class OutlierEjection(Policy):
             return
         record.failed_s = now_s
         record.failures += 1
-        # An attempt that had begun before the ejection says nothing of the time after it.
         if record.failures < self._failures or attempt.started_s < record.until_s:
             return
         out = sum(now_s < each.until_s for each in self._records.values())

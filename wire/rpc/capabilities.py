@@ -60,6 +60,11 @@ class Capability:
         return self._node.direct is not None
 
     @property
+    def is_shared(self) -> bool:
+        """Whether something else refers to the same object."""
+        return settled(self._node).holders > 1
+
+    @property
     def is_released(self) -> bool:
         """Whether it was released."""
         return self._node is NOWHERE

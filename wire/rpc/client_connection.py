@@ -6,7 +6,6 @@ from typing import Any
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.errors import LocalProtocolError
 from capnp_rig.wire.rpc.connection import Connection, Limits
-from capnp_rig.wire.rpc.nodes import settled
 
 
 class ClientConnection(Connection):
@@ -39,7 +38,7 @@ class ClientConnection(Connection):
     @property
     def holds_capabilities(self) -> bool:
         """Whether either side refers to an object of the other, but for `main`."""
-        return len(self._imports) > 1 or bool(self._exports) or settled(self.main._node).holders > 1
+        return len(self._imports) > 1 or bool(self._exports) or self.main.is_shared
 
     def call(  # type: ignore[override]
         self,
