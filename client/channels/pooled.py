@@ -97,7 +97,7 @@ class Connection:
     @property
     def is_free(self) -> bool:
         """Whether neither calls nor capabilities need it."""
-        return self.is_ready and not self.in_flight and not self.client.holds_capabilities
+        return self.is_ready and not self.in_flight and not self.owner.holds_capabilities
 
     def is_silent(self, now_s: float) -> bool:
         """Return whether something waits, and nothing was answered for a second."""
