@@ -9,8 +9,10 @@ from capnp_rig.client.policies.policy import Attempt, Policy
 from capnp_rig.objects.errors import RemoteError, UsageError
 
 _DECAY_S = 10.0
-# What a failure counts, and an endpoint that has been asked and has never answered.
-_PENALTY_S = 1.0
+# What an endpoint counts that has been asked and has never answered.
+_UNKNOWN_S = 1.0
+# What a failure counts: about what it costs a call that is tried again after a pause.
+_FAILURE_S = 0.1
 
 
 class RoundRobin(Policy):
@@ -32,9 +34,10 @@ class Balance(Policy):
 
     The load of an endpoint is its latency times the attempts that would be in flight there. The
     latency is an average that forgets with the time constant `decay_s`, and goes up to a longer
-    latency at once: Finagle's peak EWMA, Tower's `load::peak_ewma`. A failure counts as a second,
-    or as long as it took. Without new answers the latency decays to 0, so that an endpoint that
-    was slow is asked again.
+    latency at once: Finagle's peak EWMA, Tower's `load::peak_ewma`. A failure counts as a tenth of
+    a second in that average, or as long as it took: a server that loses a call now and then is not
+    as bad as one that is always slow. Without new answers the latency decays to 0, so that an
+    endpoint that was slow is asked again.
     """
 
     __slots__ = ("_decay_s", "_random")
@@ -67,7 +70,7 @@ class Balance(Policy):
         """Return the load of an endpoint in seconds, of which only the order means something."""
         latency_s = endpoint.latency_s
         if latency_s is None:
-            return _PENALTY_S * endpoint.in_flight
+            return _UNKNOWN_S * endpoint.in_flight
         decayed_s = latency_s * math.exp((endpoint.measured_s - now_s) / self._decay_s)
         return decayed_s * (endpoint.in_flight + 1)
 
@@ -76,15 +79,18 @@ class Balance(Policy):
         endpoint, now_s = attempt.endpoint, attempt.ended_s
         assert now_s is not None
         took_s = now_s - attempt.started_s
-        error = attempt.error
-        if error is not None and (error.did_not_run or not isinstance(error, RemoteError)):
-            took_s = max(took_s, _PENALTY_S)
-        latency_s = endpoint.latency_s
-        if latency_s is not None and took_s < latency_s:
+        latency_s, error = endpoint.latency_s, attempt.error
+        has_failed = error is not None and (error.did_not_run or not isinstance(error, RemoteError))
+        if latency_s is None:
+            took_s = max(took_s, _FAILURE_S) if has_failed else took_s
+        elif has_failed or took_s < latency_s:
             if attempt.was_given_up:
                 # It would have taken longer.
                 return
             kept = math.exp((endpoint.measured_s - now_s) / self._decay_s)
-            took_s += (latency_s - took_s) * kept
+            if took_s < latency_s:
+                took_s += (latency_s - took_s) * kept
+            if has_failed:
+                took_s = max(took_s, _FAILURE_S + (latency_s - _FAILURE_S) * kept)
         endpoint.latency_s = took_s
         endpoint.measured_s = now_s
