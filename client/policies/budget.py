@@ -53,14 +53,17 @@ class RetryBudget:
         # Two threads at once may count one: the lock would take as long as all the rest.
         self._current[0] += 1
 
-    def withdraw(self, now_s: float) -> bool:
-        """Count a retry if there may be another one; return whether it may."""
+    def withdraw(self, now_s: float, part: float = 1.0) -> bool:
+        """Count a retry if there may be another one; return whether it may.
+
+        `part`, 0 to 1, is of what is allowed: beyond it there is none for this one.
+        """
         with self._lock:
             if now_s >= self._ends_s:
                 self._turn(now_s)
             calls = self._calls + self._current[0]
             added = self._added + self._current[1]
-            if added + 1 > calls * self.ratio + self.per_s * _WINDOW_S:
+            if added + 1 > part * (calls * self.ratio + self.per_s * _WINDOW_S):
                 return False
             self._current[1] += 1
             return True

@@ -14,6 +14,8 @@ _BUCKETS = 400
 _PERIOD_S = 10.0
 _FEWEST = 20
 _LOOK_AGAIN = 64
+# A call that is slow can wait; one that is lost needs its retry.
+_PART_OF_BUDGET = 0.5
 
 
 class RecentLatencies:
@@ -53,9 +55,10 @@ class RecentLatencies:
 class Hedge(Policy):
     """Begins a second attempt of a call that takes longer than 95 % of them; the first answer wins.
 
-    The other attempt is cancelled. Only methods that are declared idempotent are hedged, within the
-    budget of the retries, and not before 20 latencies are known. It goes to another endpoint if
-    there is one. After "The Tail at Scale" (Dean and Barroso, 2013), and Tower's `hedge`.
+    The other attempt is cancelled. Only methods that are declared idempotent are hedged, not before
+    20 latencies are known, and within half of the budget: the rest is left to retries. It goes to
+    another endpoint if there is one. After "The Tail at Scale" (Dean and Barroso, 2013), and
+    Tower's `hedge`.
     """
 
     __slots__ = ("_after_s", "_latencies", "_since_look", "budget", "part")
@@ -80,7 +83,7 @@ class Hedge(Policy):
 
     def may_hedge(self, call: Call, now_s: float) -> bool:
         """Take a second attempt from the budget."""
-        return self.budget.withdraw(now_s)
+        return self.budget.withdraw(now_s, _PART_OF_BUDGET)
 
     def ended(self, attempt: Attempt) -> None:
         """Learn how long an answer takes."""
