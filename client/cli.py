@@ -1,4 +1,4 @@
-"""The `client` command: ``client send ADDR "msg"``, ``client call ADDR`` and ``client ping ADDR``.
+"""The `client` command: ``client send ADDR "msg"``, `call`, `ping`, and `stubs` of a schema.
 
 `send` and `ping` talk to the server of any stack, too: ``client ping --stack json`` sends the
 tutorial's ``"Ping"``.
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -293,6 +294,33 @@ def _pinging(
             return Reply(time.perf_counter_ns() - started_ns, None)
 
         yield ping_once
+
+
+# --- stubs ----------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("schema", metavar="FILE")
+@rigcli.import_path_option
+def stubs(schema: str, import_path: tuple[str, ...]) -> None:
+    """Print the stubs of the schema in FILE, for type checkers and editors.
+
+    They say which methods its interfaces have, with which params and results:
+    client stubs my.capnp > my_stubs.pyi
+    """
+    # As above.
+    from capnp_rig.client.named_methods import load_users_schema
+    from capnp_rig.client.stubs.describe import describe
+    from capnp_rig.client.stubs.nodes import nodes_of
+    from capnp_rig.client.stubs.render import render
+    from capnp_rig.schema import SchemaError
+
+    try:
+        module = load_users_schema(schema, import_path)
+    except SchemaError as error:
+        raise click.UsageError(str(error)) from error
+    described = describe(nodes_of(module), module.schema.node.id)
+    click.echo(render(described, Path(schema).name), nl=False, file=sys.stdout)
 
 
 # --- all of them ----------------------------------------------------------------------------

@@ -21,6 +21,15 @@ class UnknownName(ValueError):
 def load_interfaces(path: str, import_path: ImportPath = ()) -> dict[str, Any]:
     """Return the interfaces of a schema file by name, as `interfaces_of` names them.
 
+    Raises:
+        SchemaError: As `load_schema`.
+    """
+    return interfaces_of(load_users_schema(path, import_path))
+
+
+def load_users_schema(path: str, import_path: ImportPath = ()) -> Any:
+    """Return the pycapnp module of a schema file.
+
     The rig's ``message.capnp`` stands for any file with its id: a user of the tutorial has a copy,
     and a process loads one file per id.
 
@@ -32,7 +41,7 @@ def load_interfaces(path: str, import_path: ImportPath = ()) -> dict[str, Any]:
     except OSError:
         file_id = None
     is_copy = file_id is not None and int(file_id[1], 16) == message.schema.node.id
-    return interfaces_of(message if is_copy else load_schema(path, import_path))
+    return message if is_copy else load_schema(path, import_path)
 
 
 def choose(kind: str, name: str | None, known: Mapping[str, Named], where: str) -> Named:

@@ -36,45 +36,41 @@ class Typed(Generic[Interface_co]):
     __slots__ = ()
 
 
-class AwaitedResults(Protocol[Results_co]):
+class AwaitedResults(Generic[Results_co]):
     """The results of a call that is on its way: await them."""
 
     def __await__(self) -> Generator[Any, None, Results_co]:
-        """Wait for the results."""
+        raise NotImplementedError
 
 
-class PendingResults(Protocol[Results_co]):
+class PendingResults(Generic[Results_co]):
     """The results of a call that is on its way: `wait` for them."""
 
     def wait(self) -> Results_co:
         """Return the results."""
+        raise NotImplementedError
 
 
 # --- what the classes of interfaces have, and the methods that look it up -------------------
 
 
 class _HasAsyncCall(Protocol[Member_co]):
-    @property
     def _async_call(self) -> Member_co: ...
 
 
 class _HasAsyncPipeline(Protocol[Member_co]):
-    @property
     def _async_pipeline(self) -> Member_co: ...
 
 
 class _HasCall(Protocol[Member_co]):
-    @property
     def _call(self) -> Member_co: ...
 
 
 class _HasPipeline(Protocol[Member_co]):
-    @property
     def _pipeline(self) -> Member_co: ...
 
 
 class _HasSubmit(Protocol[Member_co]):
-    @property
     def _submit(self) -> Member_co: ...
 
 

@@ -89,7 +89,7 @@ def _columns() -> Any:
     return columns
 
 
-class StructList(LazyList[Any]):
+class StructList(LazyList[Item]):
     """A list of struct views, whose numbers are columns, too.
 
     Examples:
@@ -99,7 +99,7 @@ class StructList(LazyList[Any]):
 
     __slots__ = ("_data_bytes", "_pointer_bytes", "_segment", "_view")
 
-    def __init__(self, view: Callable[[StructTuple], Any], items: ListAt | None) -> None:
+    def __init__(self, view: Callable[[StructTuple], Item], items: ListAt | None) -> None:
         """Open a list whose elements `view` makes into views.
 
         Raises:
@@ -188,7 +188,7 @@ class PointerColumn(LazyList[Any]):
 
     __slots__ = ("_get", "_struct")
 
-    def __init__(self, structs: StructList, name: str) -> None:
+    def __init__(self, structs: StructList[Any], name: str) -> None:
         self._get, self._struct = attrgetter(name), structs._item
         self._places, self.message = structs._places, structs.message
 

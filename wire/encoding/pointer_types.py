@@ -81,7 +81,7 @@ _DATA = "buffer[first:last]", "bytes(buffer[first:last])"
 _CLOSING = tuple(ZEROS[8 - length] for length in range(8))
 
 
-def _to_dicts(views: StructList) -> list[dict[str, Any]]:
+def _to_dicts(views: StructList[Any]) -> list[dict[str, Any]]:
     return [view.to_dict() for view in views]
 
 
