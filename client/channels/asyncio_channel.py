@@ -20,12 +20,13 @@ from capnp_rig.client.forks import Owner
 from capnp_rig.client.policies.policy import Attempt, Call, Policy
 from capnp_rig.objects.capabilities import Params
 from capnp_rig.objects.errors import ClientError, UsageError
+from capnp_rig.objects.typed_calls import Interface_co, Named, async_call
 
 # Those that have connections.
 _channels: "weakref.WeakSet[AsyncChannel]" = weakref.WeakSet()
 
 
-class AsyncChannel(AnyChannel):
+class AsyncChannel(AnyChannel[Interface_co]):
     """Calls to a service that several servers offer, over connections that come and go.
 
     See `Channel` for the arguments; here each connection carries many calls at a time. Works in one
@@ -40,7 +41,7 @@ class AsyncChannel(AnyChannel):
         self,
         endpoints: Endpoints | Discover,
         *,
-        interface: Any = None,
+        interface: Named[Interface_co] = None,
         idempotent: Collection[str] = (),
         policies: Sequence[Policy] | None = None,
         **options: Unpack[ChannelOptions],
@@ -78,6 +79,7 @@ class AsyncChannel(AnyChannel):
         closing = [command.client.close() for command in commands]
         await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
 
+    @async_call
     async def call(
         self, method: str, params: Params = None, *, timeout_s: float | None = None
     ) -> Any:
@@ -135,7 +137,9 @@ class AsyncChannel(AnyChannel):
                 self._act()
 
     @asynccontextmanager
-    async def connection(self, *, timeout_s: float | None = None) -> AsyncIterator[AsyncClient]:
+    async def connection(
+        self, *, timeout_s: float | None = None
+    ) -> AsyncIterator[AsyncClient[Interface_co]]:
         """Hand out one connection for a session: an `AsyncClient`, which other calls use as well.
 
         It stays for as long as the block lasts, and counts as one call. What is called on it

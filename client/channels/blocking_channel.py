@@ -21,6 +21,7 @@ from capnp_rig.client.channels.pooled import Connection
 from capnp_rig.client.policies.policy import Attempt, Call, Policy
 from capnp_rig.objects.capabilities import Params
 from capnp_rig.objects.errors import ClientError, DeadlineExceeded
+from capnp_rig.objects.typed_calls import Interface_co, Named, blocking_call
 
 # How long a thread that waits leaves to others what an interrupted thread has left undone.
 _LOOK_S = 0.25
@@ -41,7 +42,7 @@ class _Lease(Attempt):
             self._lost.append(self)
 
 
-class Channel(AnyChannel):
+class Channel(AnyChannel[Interface_co]):
     """Calls to a service that several servers offer, over connections that come and go.
 
     Its calls are those of a `Client`; each has a connection to itself while it runs. Threads may
@@ -64,7 +65,7 @@ class Channel(AnyChannel):
         self,
         endpoints: Endpoints | Discover,
         *,
-        interface: Any = None,
+        interface: Named[Interface_co] = None,
         idempotent: Collection[str] = (),
         policies: Sequence[Policy] | None = None,
         **options: Unpack[ChannelOptions],
@@ -102,6 +103,7 @@ class Channel(AnyChannel):
         for command in commands:
             command.client.close()
 
+    @blocking_call
     def call(self, method: str, params: Params = None, *, timeout_s: float | None = None) -> Any:
         """Call a method by its schema name; return a view of its results.
 
@@ -136,7 +138,7 @@ class Channel(AnyChannel):
             self._finish(call)
 
     @contextmanager
-    def connection(self, *, timeout_s: float | None = None) -> Iterator[Client]:
+    def connection(self, *, timeout_s: float | None = None) -> Iterator[Client[Interface_co]]:
         """Hand out one connection for a session: a `Client`, which nobody else uses meanwhile.
 
         What is called on it has no retries. The default of `timeout_s`, for the wait, is that of a

@@ -12,6 +12,7 @@ from capnp_rig.client.policies import default_stack
 from capnp_rig.client.policies.policy import Attempt, Policy
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
 from capnp_rig.objects.timeouts import CONNECT_TIMEOUT_S, check_timeout
+from capnp_rig.objects.typed_calls import Interface_co, Named, Typed
 
 
 class ChannelOptions(TypedDict, total=False):
@@ -43,7 +44,7 @@ class ChannelOptions(TypedDict, total=False):
     stream_window_bytes: int
 
 
-class AnyChannel:
+class AnyChannel(Typed[Interface_co]):
     """The part of a channel that does not wait."""
 
     interface: ClassVar[Any] = None
@@ -55,7 +56,7 @@ class AnyChannel:
         self,
         endpoints: Endpoints | Discover,
         *,
-        interface: Any = None,
+        interface: Named[Interface_co] = None,
         idempotent: Collection[str] = (),
         policies: Sequence[Policy] | None = None,
         **options: Unpack[ChannelOptions],

@@ -7,7 +7,15 @@ is run.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, assert_type
 
-from capnp_rig import AsyncCapability, AsyncClient, Capability, Client, load_schema
+from capnp_rig import (
+    AsyncCapability,
+    AsyncChannel,
+    AsyncClient,
+    Capability,
+    Channel,
+    Client,
+    load_schema,
+)
 from capnp_rig.wire.encoding.any_pointers import AnyPointer
 
 if TYPE_CHECKING:
@@ -138,6 +146,17 @@ async def connect() -> None:
         assert_type(folder, Client[schema.Folder])
     later: AsyncClient[schema.Maker] = await AsyncClient.connect("a:1")
     assert_type((await later.call("add")).sum, int)
+
+
+async def call_channels(channel: AsyncChannel[schema.Maker]) -> None:
+    assert_type((await channel.call("add", {"left": 1})).sum, int)
+    await channel.call("addd")  # error: call-overload
+    async with channel.connection() as client:
+        assert_type(client, AsyncClient[schema.Maker])
+    with Channel("a:1,b:1", interface=schema.Maker, idempotent={"add"}) as blocking:
+        assert_type(blocking.call("add").sum, int)
+        blocking.call("add", {"left": "1"})  # error: call-overload
+    assert_type(Channel("a:1").call("anything"), Any)
 
 
 class MakerClient(Client[schema.Maker]):
