@@ -352,20 +352,19 @@ class CapnpUser(User):
         self._turn_to_server()
         started_ns = time.monotonic_ns()
         try:
-            sock = connect_socket(self._place.address, self.connect_timeout_s)
+            return connect_socket(self._place.address, self.connect_timeout_s)
         except ClientError as error:
             self._place.ended(error)
             self._connects.failed(error, started_ns, time.monotonic_ns())
             self._tell()
             self._recover(error)
             raise CallFailed from error
-        self._place.connected()
-        return sock
 
     def _count_connect(self, started_ns: int, now_ns: int, walk_ns: int | None = None) -> None:
         again = self._has_connected
         self._place.tally.connected(started_ns, now_ns, again=again, walk_ns=walk_ns)
         self._has_connected = True
+        self._place.connected()
 
     def _recover(self, error: Exception) -> None:
         """Drop a lost connection, and wait a moment, so that no busy loop of reconnects results."""

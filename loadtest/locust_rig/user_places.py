@@ -23,6 +23,7 @@ from capnp_rig.rigcli.address import Address
 
 # How soon to look again.
 _SHORTLY_S = 0.05
+_CALL_NEXT_S = 0.8
 _PROBE_TIMEOUT_S = 1.0
 
 
@@ -86,29 +87,28 @@ class UserServers:
             now_s = time.monotonic()
             if may_host(home, now_s):
                 for place in guests:
-                    place.user.come_home()
-            elif is_lost(home):
-                if may_try(home, now_s):
-                    self._probe(home)
-            elif not home.connections:
-                # It takes connections. Whoever comes first tells whether it answers.
-                next(iter(guests)).user.come_home()
+                    place.call_home()
+            elif not home.connections and may_try(home, now_s) and self._takes_connections(home):
+                # The first one tells whether it answers. A capability may keep it where it is: in a
+                # while, another one is called.
+                home.next_try_s = now_s + _CALL_NEXT_S
+                min(guests, key=lambda place: place.is_called).call_home()
             gevent.sleep(_SHORTLY_S)
         self._awaited.discard(home)
 
-    def _probe(self, home: PooledEndpoint) -> None:
-        """Try to connect to a server that is lost."""
+    def _takes_connections(self, home: PooledEndpoint) -> bool:
+        """Return whether a server can be connected to; that is tried where it is lost."""
+        if not is_lost(home):
+            return True
         connection, started_ns = home.add(), time.monotonic_ns()
+        error: ClientError | None = None
         try:
             connect_socket(home.address, _PROBE_TIMEOUT_S).close()
-        except ClientError as error:
-            now_ns = time.monotonic_ns()
-            self.spread.ended(connection, error, now_ns / 1e9)
-            self.failed(self.tallies[home].name, error, started_ns, now_ns)
-        else:
-            self.spread.connected(connection)
-            self.spread.ended(connection, None, time.monotonic())
-            self.note(home)
+        except ClientError as refusal:
+            now_ns, error = time.monotonic_ns(), refusal
+            self.failed(self.tallies[home].name, refusal, started_ns, now_ns)
+        self.spread.ended(connection, error, time.monotonic())
+        return error is None
 
     def _guests_from(self, home: PooledEndpoint) -> list["UserPlace"]:
         """Return the users that belong to a server and are connected to another one."""
@@ -125,6 +125,8 @@ class UserPlace:
         self.home = servers.spread.home(number)
         self._servers = servers
         self._number = number
+        # Whether it is to leave the server whose guest it is.
+        self.is_called = False
         self._endpoint = self.home
         self._connection: Connection | None = None
 
@@ -152,14 +154,24 @@ class UserPlace:
         """Choose the server to connect to; return 0, or how many seconds to wait and ask again."""
         if not self._servers.are_several:
             return 0.0
-        chosen = self._servers.spread.place(self._number, time.monotonic())
+        # Of a server that is lost, one user is called at a time.
+        if self.is_called and not (is_lost(self.home) and self.home.connections):
+            chosen: Connection | Wait = self.home.add()
+        else:
+            chosen = self._servers.spread.place(self._number, time.monotonic())
         if isinstance(chosen, Wait):
             return chosen.seconds
+        self.is_called = False
         self._connection, self._endpoint = chosen, chosen.endpoint
         return 0.0
 
+    def call_home(self) -> None:
+        """Let the user come home as soon as nothing needs its connection."""
+        self.is_called = True
+        self.user.come_home()
+
     def connected(self) -> None:
-        """Take note that the connection stands."""
+        """Take note that the connection can be called."""
         if self._connection is not None:
             self._servers.spread.connected(self._connection)
             self._servers.note(self._endpoint)
