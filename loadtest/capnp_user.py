@@ -255,6 +255,8 @@ class CapnpUser(User):
             CallFailed: It cannot be made; counted, and waited for a moment.
         """
         if self._goes_home and self._connection is not None:
+            # Results hold the capabilities in them.
+            self._last_call = {}, None
             exchange = self._connection.exchange
             if not exchange.held and not exchange.in_flight:
                 self._close_connection()

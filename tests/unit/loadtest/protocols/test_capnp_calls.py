@@ -267,13 +267,16 @@ def test_a_capability_is_called_and_given_back_when_it_is_released_or_dropped() 
     assert joined.call(SESSION_READ, {"number": 1}, session).text == "ada"
     # What nobody has taken goes with the results.
     assert joined.live == ["ada", "ada's other"]
+    assert joined.exchange.held == 2
     del results
     joined.turn()
     assert joined.live == ["ada"]
+    assert joined.exchange.held == 1
     session.release()
     session.release()
     joined.turn()
     assert joined.live == []
+    assert joined.exchange.held == 0
     with pytest.raises(UnusableCapability, match="released before"):
         joined.call(SESSION_READ, {"number": 1}, session)
 
