@@ -11,7 +11,13 @@ from typing import NoReturn
 
 import click
 
-from capnp_rig.rigcli.address import Address, AddressError, parse_address, parse_addresses
+from capnp_rig.rigcli.address import (
+    Address,
+    AddressError,
+    Addresses,
+    parse_address,
+    parse_addresses,
+)
 
 
 def _parse(ctx: click.Context, _param: click.Parameter, value: str) -> Address:
@@ -25,14 +31,14 @@ def _parse(ctx: click.Context, _param: click.Parameter, value: str) -> Address:
 address_argument = click.argument("address", metavar="ADDR", callback=_parse)
 
 
-def _parse_several(ctx: click.Context, _param: click.Parameter, value: str) -> tuple[Address, ...]:
+def _parse_several(ctx: click.Context, _param: click.Parameter, value: str) -> Addresses:
     try:
         return parse_addresses(value)
     except AddressError as error:
         raise click.UsageError(str(error), ctx) from error
 
 
-# ADDR, or several with commas between; the function gets a tuple of at least one `Address`.
+# ADDR, or several with commas between; the function gets `Addresses`.
 addresses_argument = click.argument("addresses", metavar="ADDR[,ADDR…]", callback=_parse_several)
 
 

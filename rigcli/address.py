@@ -4,7 +4,6 @@ Several servers of one service are several addresses with a comma between: ``a:5
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 # sun_path is 108 bytes with its closing NUL (unix(7)).
@@ -51,7 +50,16 @@ def parse_address(text: str) -> Address:
     return Address(host=host, port=int(match["port"]))
 
 
-def parse_addresses(text: str) -> tuple[Address, ...]:
+class Addresses(tuple[Address, ...]):
+    """The addresses of servers that are called as one, at least one; as text with commas."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+
+def parse_addresses(text: str) -> Addresses:
     """Read one address or several, with commas between, as a user types them.
 
     The order is kept. A comma always separates, so a path with a comma in it cannot be named.
@@ -61,7 +69,7 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
     """
     parts = text.split(",")
     if len(parts) == 1:
-        return (parse_address(text),)
+        return Addresses([parse_address(text)])
     addresses: list[Address] = []
     for number, part in enumerate(map(str.strip, parts), start=1):
         where = f"address {number} of {len(parts)} in {text!r}"
@@ -74,12 +82,7 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
         if address in addresses:
             raise AddressError(f"{where}: {part!r} is there twice")
         addresses.append(address)
-    return tuple(addresses)
-
-
-def addresses_text(addresses: Sequence[Address]) -> str:
-    """Return addresses as `parse_addresses` reads them."""
-    return ",".join(map(str, addresses))
+    return Addresses(addresses)
 
 
 def _parse_unix(text: str) -> Address:

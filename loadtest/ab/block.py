@@ -24,18 +24,18 @@ from capnp_rig.loadtest.engine.kernel_counters import (
 from capnp_rig.loadtest.engine.round_engine import RoundEngine, round_engine
 from capnp_rig.loadtest.engine.run import RunConfig, plan_engines
 from capnp_rig.loadtest.engine.server_process import ServerFailed
-from capnp_rig.loadtest.engine.server_usage import local_server
+from capnp_rig.loadtest.engine.server_usage import local_servers
 from capnp_rig.loadtest.stats.failures import WrongReply, first_examples
 from capnp_rig.loadtest.stats.first_replies import compare_firsts
 from capnp_rig.loadtest.stats.tally import Clocks, add
-from capnp_rig.rigcli.address import Address, parse_address
+from capnp_rig.rigcli.address import Addresses, parse_addresses
 
-Server = tuple[str, ...] | Address
+Server = tuple[str, ...] | Addresses
 
 
 @dataclass(frozen=True, slots=True)
 class BlockPlan:
-    """The `servers` of each block by role, each the words of a command or an address.
+    """The `servers` of each block by role, each the words of a command, or addresses.
 
     All get the same `load`. A block has `rounds` rounds, in which each server has a turn of
     `turn_s`. With `must_agree` all must answer the same params as the first of them does.
@@ -89,7 +89,7 @@ class _Server:
     """
 
     role: str
-    address: Address
+    addresses: Addresses
     processes: Callable[[], list[psutil.Process]]
     log: Path | None = None
 
@@ -107,7 +107,7 @@ def _servers(
         order = rng.sample(list(plan.servers), len(plan.servers))
         for role in order:
             side = plan.servers[role]
-            if not isinstance(side, Address):
+            if not isinstance(side, Addresses):
                 # The hash seed is the same for all of a block: no difference between them.
                 log = folder / f"{role.replace(' ', '-')}.log"
                 started[role] = stack.enter_context(
@@ -129,10 +129,10 @@ def _servers(
 
 def _server(role: str, side: Server, started: StartedServer | None) -> _Server:
     if started is not None:
-        return _Server(role, parse_address(started.address), started.processes, started.log)
-    assert isinstance(side, Address)
-    address = side
-    return _Server(role, address, lambda: [part.process for part in local_server(address)])
+        return _Server(role, parse_addresses(started.address), started.processes, started.log)
+    assert isinstance(side, Addresses)
+    addresses = side
+    return _Server(role, addresses, lambda: [part.process for part in local_servers(addresses)])
 
 
 @contextmanager
@@ -169,7 +169,7 @@ class _Block:
         """Load the servers by turns, and leave them."""
         load, cpus = self._plan.load, sorted(os.sched_getaffinity(0))
         for server in self._servers:
-            configs = plan_engines(replace(load, addresses=(server.address,)), cpus)
+            configs = plan_engines(replace(load, addresses=server.addresses), cpus)
             with _named(server.role, server.log):
                 for engine, each in zip(self._engines, configs, strict=True):
                     engine.connect(each)

@@ -31,14 +31,14 @@ from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_resu
 from capnp_rig.loadtest.stats.failures import FailedCall
 from capnp_rig.loadtest.stats.pair_statistics import MARGIN
 from capnp_rig.loadtest.stats.run_summary import LIMITS
-from capnp_rig.rigcli.address import Address
+from capnp_rig.rigcli.address import Addresses
 
 KIND = "ab"
 
 
 @dataclass(frozen=True, slots=True)
 class AbConfig:
-    """Two servers, each the words of a command or an address, and the `load` of both.
+    """Two servers, each the words of a command, or addresses, and the `load` of both.
 
     A block has `rounds` rounds, in which each server has a turn of `turn_s`. There are `blocks` of
     them, None for as many as `max_time_s` has room for. `metrics` are those that are judged, all
@@ -70,7 +70,7 @@ class AbConfig:
         return Asked(
             margin=self.margin,
             metrics=self.metrics,
-            are_fresh=not isinstance(self.baseline, Address),
+            are_fresh=not isinstance(self.baseline, Addresses),
             unchecked=self.load.unchecked,
         )
 
@@ -80,7 +80,7 @@ class AbConfig:
         for name in ("address", "seconds", "calls", "repeats"):
             del load[name]
         sides = {
-            role: str(side) if isinstance(side, Address) else list(side)
+            role: str(side) if isinstance(side, Addresses) else list(side)
             for role, side in ((BASELINE, self.baseline), (CANDIDATE, self.candidate))
         }
         names = ("turn_s", "rounds", "blocks", "max_time_s", "margin", "metrics")

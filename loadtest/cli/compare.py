@@ -29,7 +29,7 @@ from capnp_rig.loadtest.cli.terminal import (
     tell_failures,
 )
 from capnp_rig.loadtest.stats.exit_status import ExitStatus, exit_status
-from capnp_rig.rigcli.address import AddressError, parse_address
+from capnp_rig.rigcli.address import AddressError, parse_addresses
 
 if TYPE_CHECKING:
     from capnp_rig.loadtest.ab.block import Server
@@ -104,7 +104,8 @@ def compare_results(
     loadtest compare RESULT RESULT        two results, by folder, name, @last or @previous
     loadtest compare --a COMMAND --b COMMAND
                                           two servers, started anew for each block
-    loadtest compare ADDR ADDR            two servers that run
+    loadtest compare ADDR[,ADDR…] ADDR[,ADDR…]
+                                          two servers that run, or two groups of servers
 
     Ratios above 1 mean that the candidate is better. Exits with 0 where it is faster or the
     same, 3 where it is slower, 4 where that cannot be told, 5 where no metric could be judged, 1
@@ -142,7 +143,7 @@ def _servers(sides: Sequence[str], *commands: str | None) -> "tuple[Server, Serv
     if len(sides) != 2 or any(Path(side).exists() for side in sides):
         return None
     try:
-        first, second = map(parse_address, sides)
+        first, second = map(parse_addresses, sides)
     except AddressError:
         return None
     return first, second

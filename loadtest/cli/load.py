@@ -276,12 +276,12 @@ def load_of_turns(asked: Mapping[str, Any], *, seconds: float) -> Any:
     Raises:
         click.UsageError: As `load_config`.
     """
-    from capnp_rig.rigcli.address import Address
+    from capnp_rig.rigcli.address import Address, Addresses
 
     warmup_s = _TURN_WARMUP_S if asked["warmup_s"] is None else asked["warmup_s"]
     # Each server has its own address.
     timed = {**asked, "warmup_s": warmup_s}
-    return load_config(timed, addresses=(Address(),), seconds=seconds, calls=None)
+    return load_config(timed, addresses=Addresses([Address()]), seconds=seconds, calls=None)
 
 
 @click.command("run")

@@ -33,7 +33,7 @@ from capnp_rig.loadtest.stats.run_summary import LIMITS, Summary, checked, figur
 from capnp_rig.loadtest.stats.tally import FirstReply
 from capnp_rig.loadtest.stats.thresholds import within_limits
 from capnp_rig.loadtest.workload import WorkloadConfig
-from capnp_rig.rigcli.address import Address, addresses_text
+from capnp_rig.rigcli.address import Addresses
 
 
 class RunError(Exception):
@@ -50,7 +50,7 @@ class RunConfig:
     servers that share the load.
     """
 
-    addresses: tuple[Address, ...]
+    addresses: Addresses
     results: Path
     connections: int = 64
     in_flight: int = 1
@@ -83,7 +83,7 @@ class RunConfig:
     @property
     def address(self) -> str:
         """The addresses as a user types them."""
-        return addresses_text(self.addresses)
+        return str(self.addresses)
 
 
 @dataclass(frozen=True, slots=True)

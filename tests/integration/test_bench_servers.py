@@ -18,7 +18,7 @@ from capnp_rig.loadtest.engine.progress import Progress
 from capnp_rig.loadtest.engine.run import RunConfig
 from capnp_rig.loadtest.engine.server_process import ServerFailed
 from capnp_rig.loadtest.results.load_samples import read_result
-from capnp_rig.rigcli.address import Address
+from capnp_rig.rigcli.address import Address, Addresses
 
 LOAD = ("--connections", "4", "--no-pin", "--rounds", "1", "--seconds", "0.1")
 PINNED = tuple(option for option in LOAD if option != "--no-pin")
@@ -76,7 +76,7 @@ def test_a_stop_keeps_the_rounds_that_are_over(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     words = tuple(shlex.split(server()))
-    load = RunConfig((Address(),), tmp_path, connections=4, warmup_s=0.1, pin=False)
+    load = RunConfig(Addresses([Address()]), tmp_path, connections=4, warmup_s=0.1, pin=False)
     config = BenchServersConfig({"a": words, "b": words}, load, rounds=3, seconds=0.1)
     stopped: list[Progress] = []
 

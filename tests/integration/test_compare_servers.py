@@ -23,7 +23,7 @@ from capnp_rig.loadtest.engine.run import RunConfig
 from capnp_rig.loadtest.engine.server_process import ServerFailed
 from capnp_rig.loadtest.results.catalog import entries_of
 from capnp_rig.loadtest.results.load_samples import read_result
-from capnp_rig.rigcli.address import parse_address
+from capnp_rig.rigcli.address import parse_addresses
 
 SERVICE = "capnp_rig.loadtest.benchmarks.spinning_service:Spinning"
 SHORT = ("--blocks", "6", "--rounds", "2", "--turn", "100ms", "--no-pin")
@@ -81,11 +81,11 @@ def test_servers_that_run_already_and_a_stop_leaves_the_blocks_that_are_over(
             raise KeyboardInterrupt
 
     with running_server("--workers", "1") as server:
-        address = parse_address(f"127.0.0.1:{server.port}")
+        addresses = parse_addresses(f"127.0.0.1:{server.port}")
         load = RunConfig(
-            (address,), tmp_path, connections=4, rate_hz=2000.0, warmup_s=0.1, pin=False
+            addresses, tmp_path, connections=4, rate_hz=2000.0, warmup_s=0.1, pin=False
         )
-        result = run(AbConfig(address, address, load, rounds=1), stop)
+        result = run(AbConfig(addresses, addresses, load, rounds=1), stop)
     assert result.early_end is not None
     assert result.early_end.exit_status == 130
     notes = " ".join(result.comparison.notes)

@@ -3,7 +3,6 @@ import pytest
 from capnp_rig.rigcli.address import (
     Address,
     AddressError,
-    addresses_text,
     parse_address,
     parse_addresses,
 )
@@ -72,7 +71,7 @@ def test_several_addresses_read_and_print_the_same(
     text: str, addresses: tuple[Address, ...]
 ) -> None:
     assert parse_addresses(text) == addresses
-    assert addresses_text(addresses) == text
+    assert str(parse_addresses(text)) == text
 
 
 def test_spaces_around_commas_do_not_matter() -> None:

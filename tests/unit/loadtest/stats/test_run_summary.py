@@ -19,7 +19,7 @@ from capnp_rig.loadtest.stats.run_summary import (
 )
 from capnp_rig.loadtest.stats.run_units import RATE, CpuSample
 from capnp_rig.loadtest.stats.tally import WARMUP, Report, Times, Window
-from capnp_rig.rigcli.address import parse_address
+from capnp_rig.rigcli.address import parse_addresses
 
 US = 1000
 WAITED = Surroundings(
@@ -314,7 +314,7 @@ def test_cpu_per_call_of_a_single_run_is_by_what_was_sampled() -> None:
 
 def test_the_load_is_shared_among_processes_on_cpus_of_their_own() -> None:
     config = RunConfig(
-        addresses=(parse_address("127.0.0.1:1"),),
+        addresses=parse_addresses("127.0.0.1:1"),
         results=Path("results"),
         connections=5,
         in_flight=2,
@@ -335,6 +335,6 @@ def test_the_load_is_shared_among_processes_on_cpus_of_their_own() -> None:
 
 
 def test_there_are_no_more_processes_than_connections_or_calls() -> None:
-    config = RunConfig(addresses=(parse_address("127.0.0.1:1"),), results=Path(), processes=8)
+    config = RunConfig(addresses=parse_addresses("127.0.0.1:1"), results=Path(), processes=8)
     assert len(plan_engines(replace(config, connections=3), [0])) == 3
     assert len(plan_engines(replace(config, calls=2, seconds=None), [0])) == 2
