@@ -49,6 +49,7 @@ class AsyncChannel(AnyChannel[Interface_co]):
         super().__init__(
             endpoints, interface=interface, idempotent=idempotent, policies=policies, **options
         )
+        self._by_name = self._methods.interface.methods
         # Since the first use.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner: Owner | None = None
@@ -116,19 +117,19 @@ class AsyncChannel(AnyChannel[Interface_co]):
                         edge = attempt.connection.owner
                         if attempt.is_doubtful:
                             edge.look()
-                        results = await edge.attempt(method, params, call.deadline_s)
+                        results = await edge.attempt(self._by_name[method], params, call.deadline_s)
                     else:
                         results = await self._hedged(attempt, params, hedge_s)
                 except ClientError as error:
-                    pool.end(attempt, monotonic(), error)
+                    pool.fail(attempt, error, monotonic())
                     await self._pause(attempt, error)
                     now_s = monotonic()
                 except BaseException:
                     # Cancelled, or never sent.
-                    pool.end(attempt, monotonic(), was_given_up=True)
+                    pool.give_up(attempt, monotonic())
                     raise
                 else:
-                    pool.end(attempt, monotonic())
+                    pool.succeed(attempt, monotonic())
                     return results
         finally:
             if call.is_admitted:
@@ -156,7 +157,7 @@ class AsyncChannel(AnyChannel[Interface_co]):
             try:
                 yield attempt.connection.client
             finally:
-                pool.end(attempt, monotonic(), was_given_up=True)
+                pool.give_up(attempt, monotonic())
         finally:
             pool.finish(call, monotonic())
             self._act()
@@ -169,15 +170,16 @@ class AsyncChannel(AnyChannel[Interface_co]):
         try:
             if attempt.is_doubtful:
                 attempt.connection.owner.look()
-            results = await attempt.connection.owner.attempt(call.method, params, call.deadline_s)
+            edge, method = attempt.connection.owner, self._by_name[call.method]
+            results = await edge.attempt(method, params, call.deadline_s)
         except ClientError as error:
-            pool.end(attempt, monotonic(), error)
+            pool.fail(attempt, error, monotonic())
             raise
         except BaseException:
             # Cancelled, or never sent.
-            pool.end(attempt, monotonic(), was_given_up=True)
+            pool.give_up(attempt, monotonic())
             raise
-        pool.end(attempt, monotonic())
+        pool.succeed(attempt, monotonic())
         return results
 
     async def _pause(self, attempt: Attempt, error: ClientError) -> None:
@@ -240,7 +242,7 @@ class AsyncChannel(AnyChannel[Interface_co]):
             if future.done() and not future.cancelled():
                 outcome = future.result()
                 if isinstance(outcome, Attempt):
-                    pool.end(outcome, monotonic(), was_given_up=True)
+                    pool.give_up(outcome, monotonic())
             raise
         finally:
             timer.cancel()
@@ -254,7 +256,7 @@ class AsyncChannel(AnyChannel[Interface_co]):
             future.set_result(outcome)
         elif isinstance(outcome, Attempt):
             # Its task was cancelled, and has not run since.
-            self._pool.end(outcome, monotonic(), was_given_up=True)
+            self._pool.give_up(outcome, monotonic())
 
     # --- connections
 

@@ -238,7 +238,12 @@ class Channel(AnyChannel[Interface_co]):
             now_s = monotonic()
             if not connection.client.is_open:
                 self._pool.lost(connection, error or connection.client.ending, now_s)
-            self._pool.end(attempt, now_s, error, was_given_up=was_given_up)
+            if error is not None:
+                self._pool.fail(attempt, error, now_s)
+            elif was_given_up:
+                self._pool.give_up(attempt, now_s)
+            else:
+                self._pool.succeed(attempt, now_s)
 
     def _finish(self, call: Call) -> None:
         if call.is_admitted:

@@ -122,7 +122,8 @@ class Pool:
         # Why no endpoint is known; None before anybody has asked.
         self._why_none: str | None = None
         # The policies that have something to say to each question: most have not.
-        self._beginning = self._overriding("begin")
+        # But for deadlines, which `begin` sets itself.
+        self._beginning = [each for each in self._overriding("begin") if type(each) is not Deadline]
         self._admitting = self._overriding("admits")
         self._refusing = self._overriding("refusal")
         self._narrowing = self._overriding("narrow")
@@ -310,32 +311,48 @@ class Pool:
         error.did_not_run = not call.may_have_run
         return error
 
-    def end(
-        self,
-        attempt: Attempt,
-        now_s: float,
-        error: ClientError | None = None,
-        *,
-        was_given_up: bool = False,
-    ) -> None:
-        """Take note of the end of an attempt. Only the first time counts."""
+    def succeed(self, attempt: Attempt, now_s: float) -> None:
+        """Take note that an attempt was answered with results. Only its first end counts."""
         if attempt.ended_s is not None:
             return
         # As in `take`.
         attempt.ended_s = now_s
-        connection, endpoint = attempt.connection, attempt.endpoint
+        connection = attempt.connection
+        in_flight = connection.in_flight - 1
+        connection.in_flight = in_flight
+        attempt.endpoint.in_flight -= 1
+        connection.quiet_since_s = now_s
+        if not connection.has_answered:
+            connection.has_answered = True
+            connection.endpoint.connect_failures = 0
+        self._freed(attempt, in_flight, now_s)
+
+    def fail(self, attempt: Attempt, error: ClientError, now_s: float) -> None:
+        """Take note that an attempt has failed. Only its first end counts."""
+        if attempt.ended_s is not None:
+            return
+        attempt.ended_s = now_s
+        connection = attempt.connection
         connection.in_flight -= 1
-        endpoint.in_flight -= 1
-        if error is not None or was_given_up:
-            attempt.error, attempt.was_given_up = error, was_given_up
-        if error is not None:
-            self._failed(attempt.call, connection, error, now_s)
-        elif not was_given_up:
-            connection.quiet_since_s = now_s
-            if not connection.has_answered:
-                connection.has_answered = True
-                connection.endpoint.connect_failures = 0
-        if not connection.in_flight:
+        attempt.endpoint.in_flight -= 1
+        attempt.error = error
+        self._failed(attempt.call, connection, error, now_s)
+        self._freed(attempt, connection.in_flight, now_s)
+
+    def give_up(self, attempt: Attempt, now_s: float) -> None:
+        """Take note that nobody waits for an attempt any more. Only its first end counts."""
+        if attempt.ended_s is not None:
+            return
+        attempt.ended_s = now_s
+        connection = attempt.connection
+        connection.in_flight -= 1
+        attempt.endpoint.in_flight -= 1
+        attempt.was_given_up = True
+        self._freed(attempt, connection.in_flight, now_s)
+
+    def _freed(self, attempt: Attempt, in_flight: int, now_s: float) -> None:
+        if not in_flight:
+            connection = attempt.connection
             connection.idle_since_s = now_s
             if connection.is_retiring or self._leaving:
                 self.has_news = True

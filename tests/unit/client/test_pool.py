@@ -93,7 +93,10 @@ class Rig:
         return outcomes
 
     def end(self, attempt: Attempt, error: ClientError | None = None) -> None:
-        self.pool.end(attempt, self.now_s, error)
+        if error is None:
+            self.pool.succeed(attempt, self.now_s)
+        else:
+            self.pool.fail(attempt, error, self.now_s)
 
     def states(self) -> dict[str, State]:
         return {str(each.address): each.state for each in self.pool.status(self.now_s)}
