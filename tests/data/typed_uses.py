@@ -4,6 +4,8 @@ A line with a comment ``error: kind`` is a mistake of this kind; there are no ot
 is run.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, assert_type
 
