@@ -146,6 +146,8 @@ async def connect() -> None:
         assert_type(client, AsyncClient[schema.Maker])
     with Client.connect("a:1", interface=schema.Folder) as folder:
         assert_type(folder, Client[schema.Folder])
+    with Client[schema.Maker].connect("a:1", interface=schema.Maker) as maker:
+        assert_type(maker, Client[schema.Maker])
     later: AsyncClient[schema.Maker] = await AsyncClient.connect("a:1")
     assert_type((await later.call("add")).sum, int)
 

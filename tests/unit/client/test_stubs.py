@@ -1,5 +1,8 @@
 """Stubs say of a schema what the codecs do, under names that are told apart."""
 
+import importlib
+import inspect
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import pytest
 from running_rig import ROOT
 
+from capnp_rig import AsyncCapability, AsyncChannel, AsyncClient, Capability, Channel, Client
 from capnp_rig.client.stubs.classes import Class, attribute, literal, put_bases_first
 from capnp_rig.client.stubs.describe import describe
 from capnp_rig.client.stubs.inheritance import Inheritance
@@ -26,13 +30,13 @@ from capnp_rig.client.stubs.model import (
 from capnp_rig.client.stubs.names import Form, Names
 from capnp_rig.client.stubs.nodes import nodes_of
 from capnp_rig.client.stubs.render import render
-from capnp_rig.schema import load_schema
+from capnp_rig.schema import load_schema, message
 from capnp_rig.schema.interfaces import interfaces_of
 from capnp_rig.wire.encoding.field_types import DataType, PointerType
 from capnp_rig.wire.encoding.structs import StructCodec, compile_struct
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
-# What stands in the stubs of a schema behind the imports.
+# Those before the first definition.
 HEAD_LINES = 13
 SCHEMAS = sorted((ROOT / "tests" / "data").glob("*.capnp"))
 # How far a type is compared: it may contain itself.
@@ -337,3 +341,31 @@ def test_an_interface_has_what_each_way_of_calling_returns() -> None:
         "def open(self, params: Door.OpenParams, /) -> _Returned: ...",
     ):
         assert line in text
+
+
+# --- at run time -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "kind", [AsyncCapability, AsyncChannel, AsyncClient, Capability, Channel, Client]
+)
+def test_an_interface_in_brackets_changes_nothing_at_run_time(kind: Any) -> None:
+    of_interface = kind[message.MessageStream]
+    assert of_interface.__origin__ is kind
+    mine = types.new_class("Mine", (of_interface,))
+    assert issubclass(mine, kind)
+    assert inspect.isfunction(mine.call)
+    assert inspect.signature(mine.call) == inspect.signature(kind.call)
+
+
+def test_what_stubs_import_is_there() -> None:
+    imports = [line for line in lines_of_head() if line.startswith("from ")]
+    for line in imports:
+        module, _, names = line.removeprefix("from ").partition(" import ")
+        for name in names.split(", "):
+            assert hasattr(importlib.import_module(module), name.partition(" as ")[0]), line
+    assert len(imports) == 8
+
+
+def lines_of_head() -> list[str]:
+    return render(schema_of({}), "mine.capnp").splitlines()[:HEAD_LINES]
