@@ -38,7 +38,10 @@ from capnp_rig.wire.rpc.interfaces import compile_interface
 
 # Those before the first definition.
 HEAD_LINES = 13
-SCHEMAS = sorted((ROOT / "tests" / "data").glob("*.capnp"))
+SCHEMAS = [
+    ROOT / "tests" / "data" / f"{name}.capnp"
+    for name in ("chains", "generics", "kinds", "places", "streams", "typed", "unions")
+]
 # How far a type is compared: it may contain itself.
 DEPTH = 3
 
@@ -107,9 +110,10 @@ class Said:
 
 
 @pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.stem)
-def test_every_field_is_what_its_codec_reads(path: Path) -> None:
+def test_fields_are_what_codecs_read_and_methods_what_clients_call(path: Path) -> None:
     module, schema = described(path)
     said = Said(schema)
+    check_methods(module, schema, said)
     for name, declared in structs_of(module):
         codec = compile_struct(declared)
         ref = Ref(declared.node.id)
@@ -126,10 +130,7 @@ def structs_of(module: Any) -> Iterator[tuple[str, Any]]:
             yield from structs_of(nested)
 
 
-@pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.stem)
-def test_every_interface_has_the_methods_that_a_client_calls(path: Path) -> None:
-    module, schema = described(path)
-    said = Said(schema)
+def check_methods(module: Any, schema: Schema, said: Said) -> None:
     inheritance = Inheritance(schema.definitions)
     for name, interface in interfaces_of(module).items():
         compiled = compile_interface(interface)
