@@ -8,7 +8,7 @@ from capnp_rig.loadtest.locust_rig.live_run import LiveRun
 from capnp_rig.loadtest.locust_rig.resource_sampler import NOT_HERE, ServerSampler
 from capnp_rig.loadtest.report.cells import number_cell, row
 from capnp_rig.loadtest.report.document import Cell, Table
-from capnp_rig.loadtest.report.run_tables import endpoint_table, times_table
+from capnp_rig.loadtest.report.run_tables import endpoint_tables, times_table
 from capnp_rig.loadtest.report.units import NOTHING
 from capnp_rig.loadtest.report.web import Html, grid_html
 from capnp_rig.loadtest.results.times_table import PERCENTILES, shown_us, times_rows
@@ -49,7 +49,7 @@ def panel(
         "timeline": _timeline(live),
         "tables": {
             "times": grid_html(times_table(times)),
-            "endpoints": grid_html(endpoint_table(judged)) if judged.endpoints else Html(""),
+            "endpoints": _endpoint_grids(judged),
             "server": _grid([_server_cells(each) for each in server_now["processes"]]),
             "generators": _grid([_generator_cells(each) for each in generators]),
             "failures": _grid(failures),
@@ -62,6 +62,12 @@ def panel(
             reason.text for reason in (*judged.reasons * (not is_early), *judged.unchecked)
         ],
     }
+
+
+def _endpoint_grids(summary: Summary) -> Html:
+    """Return the tables of several endpoints, nothing where there is one."""
+    tables = endpoint_tables(summary) if summary.endpoints else ()
+    return Html("".join(map(grid_html, tables)))
 
 
 def _timeline(live: LiveRun) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def endpoint_parts(summary: Summary) -> Iterator[Part]:
     endpoints = summary.endpoints
     if not endpoints:
         return
-    yield endpoint_table(summary)
+    yield from endpoint_tables(summary)
     outages = [_outage_text(outage) for each in endpoints for outage in each.outages]
     if outages:
         yield Notes("Without a connection", outages)
@@ -77,30 +77,34 @@ def endpoint_parts(summary: Summary) -> Iterator[Part]:
         yield Paragraph(_NO_ENDPOINT_CPU, quiet=True)
 
 
-def endpoint_table(summary: Summary) -> Table:
-    """Return a row per endpoint."""
-    endpoints = summary.endpoints
-    total = sum(each.calls for each in endpoints)
-    clock = "response" if summary.is_open_loop else "service"
-    percentiles = [f"p{percent:g}" for percent in run_summary.PERCENTILES]
-    has_cpu = any(each.server_cpu_s is not None for each in endpoints)
-    headings = ["endpoint", "calls", "calls/s", "share", *percentiles, "max", "failed"]
-    headings += ["connections", "ended", "outage s", *(["CPU µs per call"] if has_cpu else [])]
+def endpoint_tables(summary: Summary) -> Iterator[Table]:
+    """Yield the counts and the times of each endpoint: one table would be too wide."""
+    has_cpu = any(each.server_cpu_s is not None for each in summary.endpoints)
+    headings = ["endpoint", "calls", "calls/s", "failed", "connections", "ended"]
     rows = [
         row(
-            *(each.endpoint, each.calls, number_cell(each.calls_per_s)),
-            f"{each.calls / total:.0%}" if total else None,
-            *(percentile_cell(each.times, percent) for percent in run_summary.PERCENTILES),
-            us_cell(each.times.max_ns),
-            *(each.window.failed, number_cell(each.connections), each.window.ended),
-            number_cell(each.lost_s, 1),
+            *(each.endpoint, each.calls, number_cell(each.calls_per_s), each.window.failed),
+            *(number_cell(each.connections), each.window.ended),
             *([number_cell(each.server_cpu_us_per_call, 1)] if has_cpu else []),
             tone=Tone.BAD if each.outages or each.window.failed else Tone.PLAIN,
         )
-        for each in endpoints
+        for each in summary.endpoints
     ]
-    caption = f"Endpoints; {clock} times in µs; connections at the end"
-    return Table("endpoints", caption, headings, rows)
+    caption = "Endpoints; connections at the end, and how many ended before"
+    cpu = ["CPU µs per call"] if has_cpu else []
+    yield Table("endpoints", caption, [*headings, *cpu], rows)
+    clock = "response" if summary.is_open_loop else "service"
+    percentiles = [f"p{percent:g}" for percent in run_summary.PERCENTILES]
+    rows = [
+        row(
+            each.endpoint,
+            *(percentile_cell(each.times, percent) for percent in run_summary.PERCENTILES),
+            us_cell(each.times.max_ns),
+        )
+        for each in summary.endpoints
+    ]
+    caption = f"Endpoints; {clock} times in µs"
+    yield Table("endpoint-times", caption, ["endpoint", *percentiles, "max"], rows)
 
 
 _NO_ENDPOINT_CPU = (
