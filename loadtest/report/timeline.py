@@ -169,7 +169,8 @@ def _endpoint_panels(
     if names:
         yield Panel(Axis(_ENDPOINT_RATE, low=0), _plain_lines(rates), outages, weight=0.9)
         axis = Axis("connections of each endpoint", low=0)
-        yield Panel(axis, _plain_lines(standing), outages, weight=0.5)
+        shades = [replace(mark, text="") for mark in outages]
+        yield Panel(axis, _plain_lines(standing), shades, weight=0.5)
 
 
 def _outages(load: LoadRun, offsets: Mapping[int, float]) -> Iterator[tuple[Mark, str]]:
