@@ -151,7 +151,8 @@ def run_engines(
         while not all(engine.is_ready for engine in engines):
             _check(engines, limit_s)
             time.sleep(_POLL_S / 10)
-        if any(address.path is None for address in parse_addresses(configs[0].address)):
+        # Where some are called through Unix sockets, not all calls can be told apart.
+        if all(address.path is None for address in parse_addresses(configs[0].address)):
             watch.find_peers(sum(config.connections for config in configs))
         watch.begin()
         for engine in engines:

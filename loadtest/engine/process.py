@@ -40,6 +40,7 @@ from capnp_rig.loadtest.protocols import (
     unchecked_of,
 )
 from capnp_rig.loadtest.stats.endpoint_tally import EndpointTally
+from capnp_rig.loadtest.stats.process_use import ports_key
 from capnp_rig.loadtest.stats.tally import Report, Tally
 from capnp_rig.loadtest.workload import Workload, WorkloadConfig, WorkloadError
 from capnp_rig.objects.errors import ClientError, ConnectError, DeadlineExceeded, Disconnected
@@ -94,7 +95,7 @@ class EngineResult:
 
     `busy` is the share of them that this process worked: its CPU time, without the turns of an open
     loop that found nothing to do. `interrupted` is whether it was asked to stop early. `by_port`
-    has the calls that were answered in them, rightly or not, by the local port of their
+    has the calls that were answered in them, rightly or not, by the `ports_key` of their
     connection; it is empty over a Unix socket.
     """
 
@@ -178,7 +179,7 @@ class Load:
         self.connections: dict[int, _Connection] = {}
         # Those that start no more calls, until the ones in flight have ended.
         self.retiring: set[_Connection] = set()
-        # Calls that were answered, by the local port of connections that are over.
+        # Calls that were answered, by the ports of connections that are over.
         self.ended: Counter[int] = Counter()
         self._rng = Random(config.seed)
         # How often connections could not be made anew, of those that have not answered since.
@@ -248,7 +249,7 @@ class Load:
         return connection
 
     def by_port(self) -> Counter[int]:
-        """Return how many calls were answered so far, by the local port of their connection."""
+        """Return how many calls were answered so far, by the ports of their connection."""
         answered = self.ended.copy()
         for connection in self.standing:
             connection.add_to(answered)
@@ -312,7 +313,7 @@ class _Connection(asyncio.BufferedProtocol):
         # What follows on answers.
         self._next: Callable[[int], None] = self._go_on
         self._transport: asyncio.Transport | None = None
-        self._port: int | None = None
+        self._ports: int | None = None
         self._ended = 0
         self.is_open = self.takes_calls = True
         # What ended it.
@@ -322,8 +323,9 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not asserted: uvloop's transports do not derive from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
-        name = self._transport.get_extra_info("sockname")
-        self._port = name[1] if isinstance(name, tuple) else None
+        names = [self._transport.get_extra_info(name) for name in ("sockname", "peername")]
+        if all(isinstance(name, tuple) for name in names):
+            self._ports = ports_key(names[0][1], names[1][1])
         self.flush()
         # Where nothing is to be asked of the server first.
         if self.exchange.is_ready:
@@ -416,8 +418,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def add_to(self, by_port: Counter[int]) -> None:
         """Add the calls that were answered here."""
-        if self._port is not None:
-            by_port[self._port] += self._ended
+        if self._ports is not None:
+            by_port[self._ports] += self._ended
 
     def begin(self) -> None:
         """Start the calls of a closed loop, or offer all slots to the schedule."""

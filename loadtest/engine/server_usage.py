@@ -14,6 +14,7 @@ from capnp_rig.loadtest.stats.process_use import (
     Usage,
     cpu_s_between,
     is_supervisor,
+    ports_key,
 )
 from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.gc_page import read_gc
@@ -140,7 +141,7 @@ def read_usage(processes: Sequence[WatchedProcess]) -> list[Usage]:
 
 
 def peers(processes: Sequence[WatchedProcess]) -> dict[int, int]:
-    """Return the pid of the process that has each TCP connection, by the port at its other end.
+    """Return the pid of the process that has each TCP connection, by its `ports_key`.
 
     It takes 20 ms for 64 connections on two workers, 45 ms for 1,000: nothing to do under load.
     """
@@ -154,7 +155,7 @@ def peers(processes: Sequence[WatchedProcess]) -> dict[int, int]:
         except psutil.Error:
             continue
         owners |= {
-            connection.raddr.port: watched.process.pid
+            ports_key(connection.raddr.port, connection.laddr.port): watched.process.pid
             for connection in connections
             if connection.raddr
         }

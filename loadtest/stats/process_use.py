@@ -134,6 +134,11 @@ def pressure_between(
     return (after.pressure_s - before.pressure_s) / seconds
 
 
+def ports_key(generator_port: int, server_port: int) -> int:
+    """Return by what a TCP connection is known: one port may serve for several servers."""
+    return generator_port << 16 | server_port
+
+
 def used_by_each(
     before: Sequence[Usage],
     after: Sequence[Usage],
@@ -143,7 +148,7 @@ def used_by_each(
     """Return what each process used between two readings; empty where one came or went.
 
     `owners` is what `engine.server_usage.peers` returned, `by_port` the calls of each generator
-    process by its local ports. Where a connection has no owner, or there is none at all, no calls
+    process by the same keys. Where a connection has no owner, or there is none at all, no calls
     are told.
     """
     first = {usage.pid: usage for usage in before}
