@@ -1,5 +1,7 @@
 """Load runs that nobody has made: seeded times, written and read as those of the engine."""
 
+import copy
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -173,6 +175,32 @@ def _usage(fake: Fake, repeat: int, levels: list[float]) -> list[dict[str, Any]]
         ]
         cpu_s += levels[half // 2] * fake.slowness * 0.25
     return found
+
+
+def over_two_servers(written: Written, lost: tuple[float, float]) -> Written:
+    """Return a run as one over ``127.0.0.1:1`` and ``<b>:2``, which is lost for a while."""
+    samples = copy.deepcopy(written.samples)
+    whole_seconds = range(math.ceil(lost[0]), int(lost[1]))
+    for sample in samples:
+        if sample["sample"] != "window":
+            continue
+        part = {name: sample[name] for name in ("calls", "connects", "reconnects", "failures")}
+        second = part
+        if sample["second"] in whole_seconds:
+            second = Window().to_json()
+        if sample["second"] == int(lost[0]):
+            second = {**part, "ended": 1}
+        sample["endpoints"] = {"127.0.0.1:1": part, "<b>:2": second}
+    document = copy.deepcopy(written.document)
+    for generator in document["generators"]:
+        generator["changes"] = [
+            {"endpoint": "<b>:2", "at_s": at_s, "is_lost": is_lost}
+            for at_s, is_lost in zip(lost, (True, False), strict=True)
+        ]
+    for observed in document["observed"]:
+        observed["endpoint_cpu_s"] = {"127.0.0.1:1": 2.0}
+    del document["summary"]
+    return Written(document, samples, written.raw)
 
 
 def write_run_folder(folder: Path, written: Written) -> Path:

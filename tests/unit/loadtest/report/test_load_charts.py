@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from sample_results import CURVE, FOUND, write_search, write_sweep
-from sample_runs import Fake, make_run, write_run_folder
+from sample_runs import Fake, make_run, over_two_servers, write_run_folder
 
 from capnp_rig.loadtest.report.chart import LineChart
 from capnp_rig.loadtest.report.document import Paragraph, Table
@@ -96,6 +96,34 @@ def test_every_second_has_its_place(tmp_path: Path) -> None:
     assert [line.name for line in memory.lines] == names
     assert {point.y for point in memory.lines[0].points} == {50.0}
     assert cpu.lines[2].points[0].y == pytest.approx(0.4)
+
+
+def test_each_endpoint_has_a_line_and_the_loss_of_one_is_shaded(tmp_path: Path) -> None:
+    written = over_two_servers(make_run(Fake(seconds=6, calls=200)), lost=(1.5, 4.25))
+    (chart,) = time_parts(_source(write_run_folder(tmp_path, written)))
+    assert isinstance(chart, LineChart)
+    rate, standing = (panel for panel in chart.panels if "each endpoint" in panel.y.title)
+    first, second = rate.lines
+    assert (first.name, second.name) == ("127.0.0.1:1", "<b>:2")
+    assert [point.y for point in first.points] == [400.0] * 6
+    assert [point.y for point in second.points] == [400.0, 400.0, 0.0, 0.0, 400.0, 400.0]
+    # Two processes lose a connection each in second 1; at its end none stands.
+    assert [point.y for point in standing.lines[1].points] == [2, 0, 0, 0, 0, 0]
+    assert [point.x for point in standing.lines[1].points] == [1, 2, 3, 4, 5, 6]
+    for panel in (rate, standing):
+        assert [(mark.low, mark.high) for mark in panel.marks] == [(1.5, 4.25)]
+    assert "There was no connection to <b>:2 from second 1.5 to 4.2." in chart.finding
+
+
+def test_an_outage_of_a_later_repeat_is_shaded_there(tmp_path: Path) -> None:
+    fake = Fake(seconds=4, calls=100, repeats=2, processes=1)
+    written = over_two_servers(make_run(fake), lost=(1.0, 9.0))
+    written.document["generators"][0]["changes"] = []
+    *_, chart = time_parts(_source(write_run_folder(tmp_path, written)))
+    assert isinstance(chart, LineChart)
+    (mark,) = next(panel.marks for panel in chart.panels if "each endpoint" in panel.y.title)
+    assert (mark.low, mark.high, mark.text) == (5.0, 8.0, "<b>:2 lost")
+    assert "no connection to <b>:2 from second 1.0 to 4.0 of repeat 1." in chart.finding
 
 
 def test_repeats_lie_one_over_the_other(tmp_path: Path) -> None:

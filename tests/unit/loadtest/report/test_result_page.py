@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from references import KINDS, REFERENCES, each_reference
 from sample_results import pair_figures, peer_samples, write_figures
-from sample_runs import LABEL, Fake, Written, make_run, write_run_folder
+from sample_runs import LABEL, Fake, Written, make_run, over_two_servers, write_run_folder
 
 from capnp_rig.loadtest.bench.peers_figures import figures as peer_figures
 from capnp_rig.loadtest.report.document import Table
@@ -224,6 +224,26 @@ def test_failures_connections_and_generators_are_listed(tmp_path: Path) -> None:
         ["0", "0", "3,200", "3,200", "0", "0", "1", "came"],
         ["0", "1", "3,200", "3,200", "0", "0", "1", "came"],
     ]
+
+
+def test_each_of_several_endpoints_has_its_figures(tmp_path: Path) -> None:
+    fake = Fake(seconds=6, calls=800, failures=((_EVIL, 3),))
+    written = over_two_servers(make_run(fake), lost=(1.5, 4.25))
+    page = _page(write_run_folder(tmp_path, written))
+    assert page.headings("endpoint", "calls")[2:] == [
+        *("calls/s", "failed", "connections", "ended", "CPU µs per call")
+    ]
+    # 2 s of CPU time for 9,600 calls; that of the other is not known.
+    assert page.table("endpoint", "calls") == [
+        ["127.0.0.1:1", "9,600", "1,600", "6", "2", "0", "208.3"],
+        ["<b>:2", "6,400", "1,067", "6", "0", "2", "-"],
+    ]
+    times = page.table("endpoint", "p50")
+    assert [row[0] for row in times] == ["127.0.0.1:1", "<b>:2"]
+    assert _is_percentile(times[0][1], written.raw["response"], 50)
+    assert page.table("kind", "calls") == [[_EVIL, "6", "6", "6"]]
+    assert "<b>:2: from second 1.5 to second 4.2" in page.text
+    assert "Server CPU per call is left out where it is not known" in page.text
 
 
 def test_a_run_says_what_it_was(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import copy
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import Histogram
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode, codes_of
-from capnp_rig.loadtest.stats.tally import Report, Times, Window
+from capnp_rig.loadtest.stats.tally import EndpointChange, Report, Times, Window
 
 _SMALL = Fake(seconds=3, calls=20)
 
@@ -30,9 +31,13 @@ def _report(*, final: bool = True) -> Report:
         {"m": Times(Histogram.of([5_000, 6_000]), failed=Histogram.of([7_000]))},
         connects=Histogram.of([9_000]),
         failures={"Disconnected: gone": 1},
+        ended=1,
     )
+    several = replace(window, endpoints={"a:1": window, "b:2": Window(ended=2)})
     return Report(
-        {-1: Window({"m": Times(Histogram.of([4_000]))}), 0: window, 2: window}, final=final
+        {-1: Window({"m": Times(Histogram.of([4_000]))}), 0: window, 2: several},
+        final=final,
+        changes=(EndpointChange("a:1", -0.5, is_lost=True),),
     )
 
 
@@ -111,6 +116,9 @@ def _counts(wrong: Any) -> Callable[[dict[str, Any]], None]:
             _set("failures", {"x": "many"}),
             "line 1 is damaged: 'many' is not a non-negative integer",
         ),
+        (_set("ended", -1), "line 1 is damaged: -1 is not a non-negative integer"),
+        (_set("endpoints", [1]), "line 1 is damaged"),
+        (_set("endpoints", {"a:1": {}}), "line 1 is damaged: 'calls' is missing"),
         (_set("connects", {}), "line 1 is damaged: 'edges' is missing"),
         (_counts([[1600, 1]]), "the counts make 1, not"),
         (_counts([[-5, 20]]), "a bucket does not exist"),
@@ -160,7 +168,12 @@ def test_a_damaged_line_is_named(sample: dict[str, Any], message: str) -> None:
         _set("generators", None),
         _set("generators", []),
         _set("generators", [{}]),
+        lambda document: document["generators"][0].update(changes=[{"endpoint": "a:1"}]),
+        lambda document: document["generators"][0].update(
+            changes=[{"endpoint": "a:1", "at_s": float("nan"), "is_lost": True}]
+        ),
         _set("observed", []),
+        _set("observed", [{"server_cpu_s": 1, "steal": 0, "endpoint_cpu_s": {"a:1": "much"}}]),
         _set("observed", [{}]),
         _set("observed", [{"server_cpu_s": "much", "steal": 0}]),
         _set("observed", [{"server_cpu_s": 1, "steal": 0, "server": [{"name": "worker 0"}]}]),
