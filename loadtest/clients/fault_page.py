@@ -20,6 +20,8 @@ from typing import Self
 ENVIRONMENT_NAME = "CAPNP_RIG_FAULT_PAGE"
 # Executions, the µs that a call takes in the mean, resets.
 _LAYOUT = struct.Struct("=3Q")
+# How often to look whether connections are to be reset.
+_LOOK_S = 0.005
 # In place of an address: Linux then drops the connection of a TCP socket, and sends a RST.
 _NO_ADDRESS = struct.pack("=H14x", socket.AF_UNSPEC)
 
@@ -71,23 +73,31 @@ class FaultPage:
 
 
 class FaultyPart:
-    """What a server does before it answers: count the call, reset where it is told to, and wait."""
+    """What a server does before it answers: count the call, and wait; resets come in between."""
 
     def __init__(self) -> None:
         """Map the page that the environment names."""
         file = Path(os.environ[ENVIRONMENT_NAME])
         self._page = FaultPage(file)
         self._chance = random.Random(file.name)
-        self._resets = self._page.resets
+        self._watch: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Return when the answer may leave."""
-        page = self._page
-        page.executions += 1
-        if page.resets != self._resets:
-            self._resets = page.resets
-            reset_connections()
-        await asyncio.sleep(page.call_us / 1e6 * self._chance.expovariate(1.0))
+        self._page.executions += 1
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._reset_when_told())
+        await asyncio.sleep(self._page.call_us / 1e6 * self._chance.expovariate(1.0))
+
+    async def _reset_when_told(self) -> None:
+        # Not with the next call: a client that has left this server alone would meet all resets
+        # that it has been spared at its return.
+        done = self._page.resets
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self._page.resets != done:
+                done = self._page.resets
+                reset_connections()
 
 
 def reset_connections() -> None:
