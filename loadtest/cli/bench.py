@@ -402,7 +402,7 @@ def bench_clients(*, quick: bool, allow_void: bool, **plain: Any) -> int:
     hedge        the same with Hedge
     grpc.aio     with its retry policy and round_robin, over gRPC servers
 
-    Server A becomes ten times as slow; B resets all its connections at random, 0.3 s apart in the
+    Server A becomes ten times as slow; B resets all its connections at random, 0.5 s apart in the
     mean; C is killed with SIGKILL, and started again. The load is open: response times count from
     when calls were due. Each call is idempotent, has a second, and carries a text that must come
     back reversed. The servers count the attempts.

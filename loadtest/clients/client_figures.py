@@ -5,7 +5,9 @@ counts a call without a right reply as one of `DEADLINE_S`, so that failing fast
 attempts are what the servers counted, over the calls that were due.
 
 `CRITERIA` judge the default stack: a figure that misses one has failed. Where the machine was
-disturbed, or the load late, the times are void; goodput and attempts are judged all the same.
+disturbed, times are void; goodput and attempts are judged all the same. Calls leave late where
+others have the CPU, and where the client itself is at work: a percentile is void if the p99 of the
+lateness is over a tenth of it.
 """
 
 from collections import Counter
@@ -21,7 +23,7 @@ from capnp_rig.loadtest.stats.figure import Figure
 from capnp_rig.loadtest.stats.histogram import Histogram, merge
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
-from capnp_rig.loadtest.stats.run_summary import lateness_reason, short_reason
+from capnp_rig.loadtest.stats.run_summary import LIMITS, short_reason
 
 JUDGED = "default"
 HEALTHY, FAULTS = "healthy", "faults"
@@ -140,11 +142,12 @@ def timeline(samples: Sequence[ClientSample]) -> Iterator[dict[str, Any]]:
 
 def _of_contender(samples: Sequence[ClientSample]) -> Iterator[Figure]:
     phases = {phase: _phase_calls(samples, phase) for phase in (HEALTHY, FAULTS)}
-    disturbed = _disturbances(samples, phases)
+    disturbed = round_disturbances(sample.surroundings for sample in samples)
     for phase, calls in phases.items():
         yield from _counts(samples, phase, calls)
         yield from voided(_percentiles(samples[0].contender, phase, calls), disturbed)
-    yield from voided([_p99_ratio(samples[0].contender, phases)], disturbed)
+    late = _late(phases[HEALTHY], 99)
+    yield from voided([_p99_ratio(samples[0].contender, phases)], (*disturbed, *late))
 
 
 def _phase_calls(samples: Iterable[ClientSample], phase: str) -> Calls:
@@ -172,7 +175,7 @@ def _percentiles(contender: str, phase: str, calls: Calls) -> Iterator[Figure]:
         value_ms = (times.percentile_ns(percent) or 0) / 1e6
         few = short_reason(times, percent, 0.0)
         figure = _figure(contender, phase, name, value=value_ms, n=calls.due, unit="ms")
-        yield from voided([figure], () if few is None else (few,))
+        yield from voided([figure], (*_late(calls, percent), *(() if few is None else (few,))))
 
 
 def _p99_ratio(contender: str, phases: Mapping[str, Calls]) -> Figure:
@@ -199,11 +202,9 @@ def _judged(figure: Figure) -> Figure:
     return figure
 
 
-def _disturbances(
-    samples: Sequence[ClientSample], phases: Mapping[str, Calls]
-) -> tuple[Reason, ...]:
-    """Return why the times cannot be believed: others had the CPUs, or the calls left late."""
-    lateness = merge(calls.lateness for calls in phases.values())
-    late = lateness_reason(lateness, phases[HEALTHY].good)
-    disturbed = round_disturbances(sample.surroundings for sample in samples)
-    return disturbed if late is None else (*disturbed, late)
+def _late(calls: Calls, percent: float) -> Iterator[Reason]:
+    """Yield that calls left too late for a percentile of their response times to be believed."""
+    late_ns = calls.lateness.percentile_ns(99) or 0
+    value_ns = calls.times.percentile_ns(percent) or 0
+    if late_ns > LIMITS["lateness_share"] * value_ns:
+        yield Reason.of(ReasonCode.LATE_FOR_IT, late_us=late_ns / 1000, value_us=value_ns / 1000)

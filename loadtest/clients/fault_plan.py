@@ -1,8 +1,8 @@
 """What happens to three servers, and when: the same to every client (no I/O).
 
 A healthy time comes first. In the time of faults server A is ten times as slow for three quarters
-of it. B resets at random all the time, 0.3 s apart in the mean: each ends all of its connections,
-and loses the calls in flight there; a third of 1,000 calls/s meets one about every 100 calls. C is
+of it. B resets at random all the time, 0.5 s apart in the mean: each ends all of its connections,
+and loses the calls in flight there; a third of 1,000 calls/s meets one about every 170 calls. C is
 killed after a quarter, and started again after a tenth more. So for that tenth nobody is well.
 """
 
@@ -20,7 +20,7 @@ CALL_US = 5_000
 SLOWER = 10
 # What a call may take, from when it is due.
 DEADLINE_S = 1.0
-RESET_GAP_S = 0.3
+RESET_GAP_S = 0.5
 
 
 class Action(StrEnum):

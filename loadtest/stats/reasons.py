@@ -55,6 +55,10 @@ class ReasonCode(StrEnum):
             "{median_us:,.0f} µs"
         ),
     )
+    LATE_FOR_IT = (
+        "late-for-it",
+        "calls left late: p99 {late_us:,.0f} µs, over a tenth of it, {value_us:,.0f} µs",
+    )
     GENERATOR_LATE_OR_BUSY = ("generator-late-or-busy", "the generator was late or busy")
     SERVER_BUSY = ("server-busy", "the server was {busy:.0%} busy")
     LOWER_BOUND = ("lower-bound", "a lower bound")
