@@ -42,7 +42,7 @@ class AsyncChannel(AnyChannel[Interface_co]):
         endpoints: Endpoints | Discover,
         *,
         interface: Named[Interface_co] = None,
-        idempotent: Collection[str] = (),
+        idempotent: Collection[str] | None = None,
         policies: Sequence[Policy] | None = None,
         **options: Unpack[ChannelOptions],
     ) -> None:

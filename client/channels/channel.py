@@ -48,6 +48,7 @@ class AnyChannel(Typed[Interface_co]):
     """The part of a channel that does not wait."""
 
     interface: ClassVar[Any] = None
+    idempotent: ClassVar[Collection[str]] = ()
     # By default: connections to an endpoint, and calls on each.
     _size: ClassVar[int]
     _calls: ClassVar[int]
@@ -57,23 +58,26 @@ class AnyChannel(Typed[Interface_co]):
         endpoints: Endpoints | Discover,
         *,
         interface: Named[Interface_co] = None,
-        idempotent: Collection[str] = (),
+        idempotent: Collection[str] | None = None,
         policies: Sequence[Policy] | None = None,
         **options: Unpack[ChannelOptions],
     ) -> None:
         """Prepare the channel; nothing is connected yet.
 
         `endpoints` are addresses as ``["a:5000", "unix:/x"]`` or ``"a:5000,b:5000"``, or a callable
-        that returns the present ones. `interface` is the class's own if it is None. The methods
-        named in `idempotent` may run twice. The default of `policies` is `default_stack()`; they
-        keep what they have learnt, so give each channel its own.
+        that returns the present ones. The methods named in `idempotent` may run twice; it and
+        `interface` are the class's own if they are None. The default of `policies` is
+        `default_stack()`; they keep what they have learnt, so give each channel its own.
 
         Raises:
             AddressError: An address is none, or comes twice.
             NotAnInterface: `interface` is no interface of a schema.
             UsageError: Another argument is out of its range.
         """
-        self._methods = Methods(self.interface if interface is None else interface, idempotent)
+        self._methods = Methods(
+            self.interface if interface is None else interface,
+            self.idempotent if idempotent is None else idempotent,
+        )
         self._discovery = Discovery(endpoints, options.pop("refresh_s", REFRESH_S))
         self._connect_timeout_s = check_timeout(options.pop("connect_timeout_s", CONNECT_TIMEOUT_S))
         self._stream_window_bytes = options.pop("stream_window_bytes", STREAM_WINDOW_BYTES)

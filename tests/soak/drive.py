@@ -26,8 +26,8 @@ from typing import Any
 import capnp
 import psutil
 import uvloop
-from soak.capability_kinds import KINDS
 from soak.census import Census
+from soak.channel_kinds import KINDS
 from soak.kinds import Kind, full_house
 from soak.stage import SOAK, Stage
 
@@ -68,6 +68,11 @@ TOTALS: Mapping[str, str] = {
     "server.engines.pycapnp_engine._Connection._calls": "calls, for the same stamp",
     "server.engines.wire_engine._Connection._added_bytes": "bytes sent since the peer last stalled",
     "server.engines.kj_gate.MeteredGate._written_bytes": "bytes sent over the connection",
+    "client.channels.pooled.PooledEndpoint.calls": "attempts so far",
+    "client.channels.pooled.PooledEndpoint.failures": "attempts that failed so far",
+    "client.policies.budget.RetryBudget._calls": "calls of the last ten seconds",
+    "client.policies.budget.RetryBudget._added": "retries of the last ten seconds",
+    "client.policies.hedge.Hedge._since_look": "answers since the quantile was looked at",
     "server.engines.kj_gate.Gate._written_bytes": "as above",
     "server.engines.kj_meter.CallMeter._frame_bytes": "the size of the latest frame",
     "len(server.engines.kj_meter.CallMeter._pieces)": "as above",
