@@ -72,6 +72,7 @@ TOTALS: Mapping[str, str] = {
     "client.channels.pooled.PooledEndpoint.failures": "attempts that failed so far",
     "client.policies.budget.RetryBudget._calls": "calls of the last ten seconds",
     "client.policies.budget.RetryBudget._added": "retries of the last ten seconds",
+    "len(client.policies.budget.RetryBudget._past)": "as above",
     "client.policies.hedge.Hedge._since_look": "answers since the quantile was looked at",
     "server.engines.kj_gate.Gate._written_bytes": "as above",
     "server.engines.kj_meter.CallMeter._frame_bytes": "the size of the latest frame",
