@@ -118,6 +118,8 @@ class Pool:
         # Connections of endpoints that are not wanted any more, until nothing needs them.
         self._leaving: set[Connection] = set()
         self._waiters: deque[Waiter] = deque()
+        # Those whose call may use one connection only: they keep nobody else waiting.
+        self._bound: list[Waiter] = []
         self._used_s = float("-inf")
         # Why no endpoint is known; None before anybody has asked.
         self._why_none: str | None = None
@@ -263,11 +265,13 @@ class Pool:
 
     def refusal(self, call: Call) -> ClientError | None:
         """Return why a call that cannot begin at once may not wait either."""
+        if self.is_closed:
+            return self._closed()
         if call.connection is not None and not call.connection.is_ready:
-            return not_sent(Disconnected("the connection of the capability was lost"))
+            return self._unbound()
         if self._ready:
             for policy in self._refusing:
-                error = policy.refusal(call, len(self._waiters))
+                error = policy.refusal(call, self.waiting)
                 if error is not None:
                     return error
         return None
@@ -279,7 +283,7 @@ class Pool:
         call.waiting_since_s = now_s
         self._used_s = now_s
         waiter = Waiter(call, settle)
-        self._waiters.append(waiter)
+        (self._waiters if call.connection is None else self._bound).append(waiter)
         for endpoint in self._endpoints.values():
             endpoint.is_active = True
         self.has_news = True
@@ -288,13 +292,16 @@ class Pool:
 
     def drop(self, waiter: Waiter) -> None:
         """Let a call wait no more."""
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+        for waiters in (self._waiters, self._bound):
+            if waiter in waiters:
+                waiters.remove(waiter)
+                # It may have kept others waiting.
+                self.has_news = True
 
     @property
     def waiting(self) -> int:
         """How many calls wait."""
-        return len(self._waiters)
+        return len(self._waiters) + len(self._bound)
 
     def check_time(self, call: Call, now_s: float) -> None:
         """Go on with a call after a pause.
@@ -358,7 +365,7 @@ class Pool:
                 self.has_news = True
         for ended in self._ending:
             ended(attempt)
-        if self._waiters:
+        if self._waiters or self._bound:
             self._serve(now_s)
 
     def retry_s(self, attempt: Attempt) -> float | None:
@@ -425,6 +432,7 @@ class Pool:
         commands: list[Command] = []
         if self.is_closed:
             return commands
+        self._serve(now_s)
         is_used = now_s - self._used_s < self.sizes.idle_s
         for endpoint in self._endpoints.values():
             endpoint.is_active &= is_used or self.sizes.is_eager
@@ -454,14 +462,18 @@ class Pool:
             connections += endpoint.connections
         commands = [self._close(each) for each in connections if each.is_ready]
         self._look()
-        while self._waiters:
-            self._waiters.popleft().settle(self._closed())
+        waiters = [*self._waiters, *self._bound]
+        self._waiters.clear()
+        self._bound.clear()
+        for waiter in waiters:
+            waiter.settle(self._closed())
         return commands
 
     def reset(self, now_s: float) -> None:
         """Forget all connections and calls: they are those of the parent of this process."""
         addresses = [*self._endpoints]
         self._waiters.clear()
+        self._bound.clear()
         self._leaving.clear()
         self.set_endpoints((), now_s)
         self._leaving.clear()
@@ -543,6 +555,11 @@ class Pool:
 
     def _serve(self, now_s: float) -> None:
         """Give what is free to those who wait, in their order."""
+        for waiter in [*self._bound]:
+            attempt = self.take(waiter.call, now_s)
+            if attempt is not None:
+                self._bound.remove(waiter)
+                waiter.settle(attempt)
         while self._waiters:
             attempt = self.take(self._waiters[0].call, now_s)
             if attempt is None:
@@ -556,10 +573,11 @@ class Pool:
             if error is not None:
                 self._waiters.remove(waiter)
                 waiter.settle(error)
+        for waiter in [each for each in self._bound if not each.call.connection.is_ready]:
+            self._bound.remove(waiter)
+            waiter.settle(self._unbound())
 
     def _hopeless(self, call: Call) -> ClientError | None:
-        if call.connection is not None:
-            return self.refusal(call)
         endpoints = self._endpoints.values()
         if not endpoints and self._why_none is None:
             return None
@@ -576,6 +594,10 @@ class Pool:
             f"{each.address}: {each.error or each.state}" for each in self._endpoints.values()
         ]
         return "; ".join(reasons) or self._why_none or "none is known yet"
+
+    @staticmethod
+    def _unbound() -> ClientError:
+        return not_sent(Disconnected("the connection of the capability was lost"))
 
     @staticmethod
     def _closed() -> ClientError:

@@ -493,6 +493,72 @@ def test_a_call_with_a_capability_goes_to_its_connection_or_nowhere() -> None:
         assert str(error) == "the connection of the capability was lost"
 
 
+def test_f8_a_call_that_waits_for_one_connection_keeps_nobody_else_waiting() -> None:
+    rig = ready(A, B, calls=1)
+    held = rig.taken()
+    bound = rig.call(connection=held.connection)
+    assert rig.pool.take(bound, rig.now_s) is None
+    outcomes = rig.wait(bound)
+    assert rig.pool.waiting == 1
+    other = rig.taken()
+    assert other.endpoint is not held.endpoint
+    late = rig.wait()
+    rig.end(held)
+    # The place goes to the call that can use no other one.
+    assert [each.call for each in outcomes if isinstance(each, Attempt)] == [bound]
+    assert late == []
+    rig.end(other)
+    assert len(late) == 1
+
+
+def test_f8_a_call_that_waits_for_one_connection_is_not_shed_by_a_later_one() -> None:
+    rig = ready(A, calls=1, policies=[LoadShed(1)])
+    held = rig.taken()
+    outcomes = rig.wait(rig.call(connection=held.connection))
+    # It is refused, and would be without it.
+    assert isinstance(rig.pool.refusal(rig.call()), Overloaded)
+    rig.pool.discovery_failed("the registry is down")
+    assert outcomes == []
+    rig.pool.lost(held.connection, LOST, rig.now_s)
+    (error,) = outcomes
+    assert isinstance(error, Disconnected)
+    assert error.did_not_run
+
+
+def test_f8_who_waits_no_more_lets_others_past() -> None:
+    class First(Policy):
+        """Admits the calls of one method."""
+
+        def admits(self, call: Call) -> bool:
+            return call.method == "read"
+
+    rig = ready(A, policies=[First()])
+    barred = Call("other", rig.now_s, 15.0)
+    waiter = rig.pool.wait(barred, rig.now_s, lambda _: None)
+    outcomes = rig.wait()
+    rig.poll()
+    assert outcomes == []
+    rig.pool.drop(waiter)
+    assert rig.pool.has_news
+    rig.poll()
+    assert len(outcomes) == 1
+
+
+def test_a_closed_pool_is_waited_for_by_nobody() -> None:
+    rig = Rig(A)
+    call = rig.call()
+    outcomes = rig.wait(call)
+    rig.poll()
+    rig.pool.close()
+    (error,) = outcomes
+    assert isinstance(error, Disconnected)
+    # It would be tried again if it were a connection's end.
+    assert rig.pool.retry_unsent_s(call, error, rig.now_s) == 0
+    assert rig.pool.take(call, rig.now_s) is None
+    assert str(rig.pool.refusal(call)) == "the channel is closed"
+    assert rig.poll() == []
+
+
 def test_endpoints_come_and_go() -> None:
     rig = ready(A, B, policies=[RoundRobin()])
     old = next(each for each in (rig.taken(), rig.taken()) if each.endpoint.address == A)
