@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 import uvloop
 
-from capnp_rig.client import AsyncClient, Client
+from capnp_rig.client import AsyncChannel, AsyncClient, Channel, Client
 from capnp_rig.schema import message
 
 # No test waits so long for anything.
@@ -32,6 +32,10 @@ class _OnLoop:
     def __init__(self, client: Any, run: Callable[[Awaitable[Any]], Any]) -> None:
         self.client = client
         self.run = run
+
+    @property
+    def endpoints(self) -> Any:
+        return self.client.endpoints
 
     def call(self, method: str, params: Any = None, *, timeout_s: float | None = None) -> Any:
         return self.run(self.client.call(method, params, timeout_s=timeout_s))
@@ -87,6 +91,32 @@ def _on_loop(factory: Any, address: str, options: dict[str, Any]) -> Iterator[Ca
             run(client.close())
 
 
+@contextmanager
+def blocking_channel(endpoints: Any, **options: Any) -> Iterator[Caller]:
+    with Channel(endpoints, interface=message.MessageStream, **options) as channel:
+        yield channel
+
+
+@contextmanager
+def asyncio_channel(endpoints: Any, **options: Any) -> Iterator[Caller]:
+    yield from _channel_on_loop(asyncio.new_event_loop, endpoints, options)
+
+
+@contextmanager
+def uvloop_channel(endpoints: Any, **options: Any) -> Iterator[Caller]:
+    yield from _channel_on_loop(uvloop.new_event_loop, endpoints, options)
+
+
+def _channel_on_loop(factory: Any, endpoints: Any, options: dict[str, Any]) -> Iterator[Caller]:
+    with running_loop(factory) as run:
+        channel = AsyncChannel(endpoints, interface=message.MessageStream, **options)
+        run(channel.__aenter__())
+        try:
+            yield _OnLoop(channel, run)
+        finally:
+            run(channel.close())
+
+
 def _with_interface(options: dict[str, Any]) -> dict[str, Any]:
     return {"interface": message.MessageStream, "connect_timeout_s": 5, **options}
 
@@ -96,3 +126,9 @@ Connected = Callable[..., Any]
 each_client = pytest.mark.parametrize("client", [blocking, on_asyncio, on_uvloop])
 # Where it takes its time, and both loops wait alike.
 both_clients = pytest.mark.parametrize("client", [blocking, on_asyncio])
+# For a parameter `channel`, likewise.
+each_channel = pytest.mark.parametrize(
+    "channel",
+    [blocking_channel, asyncio_channel, pytest.param(uvloop_channel, marks=pytest.mark.nightly)],
+)
+both_channels = pytest.mark.parametrize("channel", [blocking_channel, asyncio_channel])

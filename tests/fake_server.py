@@ -46,10 +46,10 @@ def fake_server(behave: Behaviour, receive_bytes: int | None = None) -> Iterator
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+        thread.join(5)
         for connection in opened:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from random import Random
 from typing import Literal, Self, cast
 
@@ -241,7 +241,9 @@ class _End(asyncio.Protocol):
             if do is Do.SEND:
                 self.other.transport.write(data)
                 return
-            self.other.transport.write_eof()
+            # That peer may have reset it, which has not been told yet.
+            with suppress(OSError):
+                self.other.transport.write_eof()
             self._has_ended = True
             if self.other._has_ended:
                 self._close()

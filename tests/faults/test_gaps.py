@@ -123,21 +123,6 @@ def test_c2_silence_within_a_frame_ends_the_connection() -> None:
     pytest.xfail("the rest of a frame may come as late as it likes, for want of the limits of B7")
 
 
-# --- F: pools, retries and one deadline ----------------------------------------------------
-
-
-def test_f2_one_deadline_covers_retries_pool_connect_and_call() -> None:
-    pytest.xfail("no pool and no retries; connecting has a timeout of its own, as has each call")
-
-
-def test_f5_retries_stay_within_a_budget() -> None:
-    pytest.xfail("the client neither retries nor reconnects: that is the caller's decision")
-
-
-def test_f8_a_pool_waits_no_longer_than_its_bound() -> None:
-    pytest.xfail("no pool: a client is one connection")
-
-
 # --- G, H ----------------------------------------------------------------------------------
 
 
