@@ -324,7 +324,9 @@ def run_command(
     calls: int | None,
     **asked: Any,
 ) -> int:
-    """Load the servers at ADDR and check the replies; by default with the tutorial's `read`.
+    """Load the server at ADDR, or several, and check the replies.
+
+    Without more options they are calls of the tutorial's `read`.
 
     Exit status: 1 when a call failed or a --fail-if held, 5 when the run is void, its figures
     not to be believed, else 0. With --fail-if errors>... failed calls alone are no failure.
@@ -428,7 +430,7 @@ def search_command(
     to_hz: float | None,
     **asked: Any,
 ) -> int:
-    """Find the highest rate at which the servers at ADDR keeps its objectives.
+    """Find the highest rate at which the server at ADDR, or several, keep their objectives.
 
     Doubles the rate until a probe fails, bisects until the ends are less than 5 % apart, repeats
     each rate three times in shuffled order, and verifies both ends with five more. Exit status: 0

@@ -56,7 +56,7 @@ def sweep_command(
     rounds: int,
     **asked: Any,
 ) -> int:
-    """Load the servers at ADDR with more and more calls in flight, in a closed loop.
+    """Load the server at ADDR, or several, with more and more calls in flight, in a closed loop.
 
     Shows the rate, the service times and the server's CPU per call of each, and from where on
     more calls in flight only wait. Each round measures all of them in shuffled order; six or more
