@@ -368,7 +368,7 @@ def _read_clients(
 
 @click.command("bench-clients")
 @click.option("--quick", is_flag=True, help="1 round: 5 s healthy, 12 s of faults.")
-@click.option("--rounds", type=click.IntRange(1, 99), help="Rounds.  [default: 3; 1 with --quick]")
+@click.option("--rounds", type=click.IntRange(1, 99), help="Rounds.  [default: 4; 1 with --quick]")
 @click.option("--rate", "rate_hz", type=FiniteFloat(1, 100_000), default=1000.0, help="Calls/s.")
 @click.option(
     "--healthy",
@@ -397,7 +397,7 @@ def bench_clients(*, quick: bool, allow_void: bool, **plain: Any) -> int:
 
     \b
     bare         an AsyncClient per server, by turns, connected anew, without retries
-    round-robin  AsyncChannel with RoundRobin and a deadline, without retries
+    round-robin  AsyncChannel with RoundRobin alone, without retries
     default      AsyncChannel with its default stack
     hedge        the same with Hedge
     grpc.aio     with its retry policy and round_robin, over gRPC servers
@@ -410,7 +410,7 @@ def bench_clients(*, quick: bool, allow_void: bool, **plain: Any) -> int:
     While servers fail, the default stack must answer 99.9 % of the calls rightly, with at most 1.2
     attempts per call, and with a p99 of at most three times that of the healthy time: else the exit
     status is 1, or 5 where the machine was too busy to tell. The client has the
-    last CPU, the servers have the others. About 12 minutes, with --quick 2.
+    last CPU, the servers have the others. About 15 minutes, with --quick 2.
     """  # noqa: D301 - click wants the sign itself
     from capnp_rig.loadtest.bench.rounds import BenchError
     from capnp_rig.loadtest.clients.bench_clients import QUICK, BenchClientsConfig, run

@@ -9,7 +9,6 @@ from capnp_rig.loadtest.clients.client_figures import (
     FAULTS,
     GOOD,
     HEALTHY,
-    JUDGED,
     P99_RATIO,
     PERCENTILES,
     criteria_of,
@@ -17,7 +16,7 @@ from capnp_rig.loadtest.clients.client_figures import (
 from capnp_rig.loadtest.clients.fault_plan import Action, fault_plan
 from capnp_rig.loadtest.report.cells import row
 from capnp_rig.loadtest.report.chart import Axis, Line, LineChart, Mark, Panel, Point, log_panel
-from capnp_rig.loadtest.report.document import Cell, Paragraph, Part, Table
+from capnp_rig.loadtest.report.document import Cell, Notes, Paragraph, Part, Table
 from capnp_rig.loadtest.report.figures import figure_cell, voids_alike
 from capnp_rig.loadtest.report.line_styles import CLIENTS, look_of
 from capnp_rig.loadtest.report.sources import Source
@@ -62,7 +61,9 @@ def client_parts(figures: Sequence[Figure]) -> Iterator[Part]:
         headings,
         rows,
     )
-    yield from map(Paragraph, _verdicts(figures))
+    verdicts = list(_verdicts(figures))
+    if verdicts:
+        yield Notes("What is asked of the default stack", verdicts, "clients-verdict")
     for alike in voids_alike(figures):
         example = "" if len(set(alike)) == 1 else ", such as"
         yield Paragraph(f"Void figures, {len(alike):,}{example}: {alike[0]}")
@@ -79,7 +80,7 @@ def _verdicts(figures: Sequence[Figure]) -> Iterator[str]:
         text = good_text if criterion.figure == GOOD else digits
         asked = f"{criterion.bound} {text(criterion.limit)} asked for"
         outcome = _OUTCOMES.get(figure.verdict, "kept")
-        yield f"{JUDGED}: {criterion.figure} {text(figure.value or 0.0)}, {asked}: {outcome}"
+        yield f"{criterion.figure}: {text(figure.value or 0.0)}, {asked}: {outcome}"
 
 
 _OUTCOMES = {Verdict.FAILED: "missed", Verdict.VOID: "void"}

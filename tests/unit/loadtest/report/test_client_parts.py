@@ -7,7 +7,7 @@ from sample_results import write_clients
 from capnp_rig.loadtest.clients.client_figures import figures
 from capnp_rig.loadtest.report.chart import LineChart
 from capnp_rig.loadtest.report.client_parts import client_parts, course_parts
-from capnp_rig.loadtest.report.document import Paragraph, Table
+from capnp_rig.loadtest.report.document import Notes, Table
 from capnp_rig.loadtest.report.sources import read_sources
 from capnp_rig.loadtest.results import ResultError, read_run
 from capnp_rig.loadtest.results.writing import write_run
@@ -15,16 +15,16 @@ from capnp_rig.loadtest.results.writing import write_run
 
 def test_a_row_per_client_and_a_line_per_criterion() -> None:
     samples = [client_sample(executions=12_500), client_sample("bare", failed=300)]
-    table, *lines = client_parts(figures(samples))
+    table, verdict, *_ = client_parts(figures(samples))
     assert isinstance(table, Table)
     cells = [[cell.text for cell in row.cells] for row in table.rows]
     assert [row[:2] for row in cells] == [["default", "100.00 %"], ["bare", "97.00 %"]]
     assert [row[-2:] for row in cells] == [["1.25", "-"], ["1", "300 Disconnected"]]
-    texts = [line.text for line in lines if isinstance(line, Paragraph)]
-    assert texts[:3] == [
-        "default: good 100.00 %, at least 99.90 % asked for: kept",
-        "default: attempts per call 1.25, at most 1.2 asked for: missed",
-        "default: p99 over healthy 1.2, at most 3 asked for: kept",
+    assert isinstance(verdict, Notes)
+    assert verdict.texts == [
+        "good: 100.00 %, at least 99.90 % asked for: kept",
+        "attempts per call: 1.25, at most 1.2 asked for: missed",
+        "p99 over healthy: 1.2, at most 3 asked for: kept",
     ]
 
 
