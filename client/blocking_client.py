@@ -268,6 +268,10 @@ class Client(Typed[Interface_co]):
         """Return the socket's descriptor, to wait for bytes; -1 once it is closed."""
         return self._socket.fileno()
 
+    def is_readable(self) -> bool:
+        """Return whether there are bytes, or the end of the connection, that nobody has taken."""
+        return self._socket.is_readable()
+
     def is_alive(self) -> bool:
         """Take what has come, without a wait; return whether calls can be made."""
         with suppress(ClientError):

@@ -181,7 +181,9 @@ class Channel(AnyChannel[Interface_co]):
                     continue
                 attempt = outcome
             self._act_if_due()
-            if not attempt.is_doubtful or attempt.connection.client.is_alive():
+            client = attempt.connection.client
+            # Of a connection that has ended meanwhile nobody tells. The look takes 2 µs of 80.
+            if not client.is_readable() or client.is_alive():
                 return attempt
             self._end(attempt, was_given_up=True)
 

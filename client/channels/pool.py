@@ -27,8 +27,8 @@ from capnp_rig.objects.timeouts import CALL_TIMEOUT_S
 from capnp_rig.rigcli.address import Address
 
 _AGE_JITTER = 0.1
-# A connection that was idle for so long may have ended, and nobody has looked.
-_STALE_S = 0.01
+# A connection that was idle for so long may have ended, and the event loop has not looked yet.
+_STALE_S = 0.001
 # How often to look whether a capability still keeps a connection that is to end.
 _LOOK_S = 1.0
 

@@ -328,7 +328,7 @@ def test_f8_a_call_moves_on_at_once_from_a_connection_that_had_ended() -> None:
 
 def test_a_connection_that_was_idle_is_to_be_looked_at_first() -> None:
     rig = ready(A)
-    rig.now_s += 0.005
+    rig.now_s += 0.0005
     attempt = rig.taken()
     assert not attempt.is_doubtful
     rig.end(attempt)
