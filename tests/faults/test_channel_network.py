@@ -227,7 +227,7 @@ def test_b12_a_reset_within_the_request_or_after_the_reply(channel: Connected) -
             # After the reply it takes nothing away, and the next call does not notice.
             network.poison(ResetPeer())
             network.heal()
-            time.sleep(0.02)
+            time.sleep(0.03)
             assert right(caller, "after")
         assert server.runs == {"x" * 100_000: 1, "small": 1, "after": 1}
 
@@ -287,15 +287,22 @@ def test_b15_many_channels_do_not_come_back_at_once(channel: Connected) -> None:
         proxy("127.0.0.1", server.port) as network,
         ExitStack() as stack,
     ):
-        callers = [stack.enter_context(channel(network.address, size=1)) for _ in range(12)]
+        callers = [
+            stack.enter_context(channel(network.address, size=1, wait_for_ready=True))
+            for _ in range(12)
+        ]
         pool = stack.enter_context(ThreadPoolExecutor(12))
         assert all(pool.map(lambda caller: right(caller, "before"), callers))
-        network.down()
         # All of them see it at once, and try again and again.
-        assert not any(pool.map(lambda caller: answers(caller, "lost"), callers))
+        network.down()
+        eventually(lambda: not server.standing)
+        # A connection is looked at before a call is sent only if it was idle for 10 ms.
+        time.sleep(0.02)
         before = len(network.accepted_s)
+        calls = [pool.submit(answers, caller, "during") for caller in callers]
+        time.sleep(0.8)
         network.up()
-        list(pool.map(lambda caller: eventually(lambda: answers(caller, "after")), callers))
+        assert all(call.result() for call in calls)
         times = network.accepted_s[before:]
         assert len(times) == 12
         assert times[-1] - times[0] > 0.05

@@ -279,5 +279,6 @@ def test_f8_a_call_moves_on_from_an_idle_connection_that_is_dead(
             assert outcome(caller, text) is None
             dead = server.end_all(with_reset=with_reset)
             eventually(lambda: not dead & server.standing)
-            time.sleep(0.01)
+            # A connection is looked at before a call is sent only if it was idle for 10 ms.
+            time.sleep(0.02)
         assert server.runs == {f"turn {turn}": 1 for turn in range(10)}
