@@ -15,7 +15,7 @@ from capnp_rig.objects.async_calls import MOST_PARAMS_BYTES, AsyncCalls
 from capnp_rig.objects.caller import AsyncCapability, AsyncPipeline, expire
 from capnp_rig.objects.capabilities import Params
 from capnp_rig.objects.closing import Closing
-from capnp_rig.objects.errors import ClientError, Disconnected, not_sent
+from capnp_rig.objects.errors import ClientError, DeadlineExceeded, Disconnected, not_sent
 from capnp_rig.objects.peer import Peer
 from capnp_rig.objects.serving import Served, Serving
 from capnp_rig.objects.session import PreparedCall
@@ -389,6 +389,8 @@ class _Protocol(Peer, asyncio.Protocol):
         timer = self._loop.call_at(deadline_s, expire, future, reason)
         try:
             await future
+        except DeadlineExceeded as error:
+            raise not_sent(error) from None
         finally:
             timer.cancel()
             del self._unsent[future]

@@ -30,6 +30,7 @@ from capnp_rig.objects.errors import (
     UsageError,
     fresh,
     given_up,
+    not_sent,
 )
 from capnp_rig.objects.pipelines import Names, Path, PipelinedResults, capability_in
 from capnp_rig.objects.serving import Serving
@@ -513,7 +514,7 @@ class Client(Typed[Interface_co]):
         if not self._lock.acquire(blocking=False) and not self._lock.acquire(
             timeout=max(deadline_s - time.monotonic(), 0.0)
         ):
-            raise DeadlineExceeded("other calls had the connection until the deadline")
+            raise not_sent(DeadlineExceeded("other calls had the connection until the deadline"))
         if self._unfinished or self._owner is not None:
             # The latter also where a signal handler makes a call in the middle of one.
             self._session.lose(Disconnected("an earlier call was interrupted"))
