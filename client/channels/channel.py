@@ -18,7 +18,7 @@ from capnp_rig.objects.typed_calls import Interface_co, Named, Typed
 class ChannelOptions(TypedDict, total=False):
     """How a channel makes and keeps connections. All of it is optional.
 
-    Args:
+    Attributes:
         size: At most so many connections to an endpoint. Another one is made when all are busy.
         calls_per_connection: At most so many calls in flight on each; more wait.
         eager: Make `size` connections to each endpoint at once, and keep them. By default the first

@@ -61,7 +61,7 @@ class Waiter:
 class EndpointStatus(NamedTuple):
     """What is known of an endpoint.
 
-    Args:
+    Attributes:
         address: As it was given.
         state: Idle, connecting, ready or failing.
         connections: How many stand.
