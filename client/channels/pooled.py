@@ -149,11 +149,11 @@ class PooledEndpoint(Endpoint):
 
     def best(self, now_s: float) -> Connection | None:
         """Return the connection for a call, None if all of them are full."""
-        usable = self.usable
-        best = usable[0]
-        if len(usable) > 1:
-            # The first of several that are idle, so that the others may end.
-            best = min(usable, key=lambda each: (each.is_silent(now_s), each.in_flight))
+        for each in self.usable:
+            # The first one that is idle, so that the others may end.
+            if not each.in_flight:
+                return each
+        best = min(self.usable, key=lambda each: (each.is_silent(now_s), each.in_flight))
         return best if best.in_flight < best.most else None
 
     def add(self) -> Connection:
