@@ -16,7 +16,7 @@ from typing import Any, Self, Unpack
 from capnp_rig.client.blocking_client import Client, PendingCall
 from capnp_rig.client.channels.channel import AnyChannel, ChannelOptions
 from capnp_rig.client.channels.discovery import Discover, Endpoints, read_endpoints
-from capnp_rig.client.channels.pool import Connect
+from capnp_rig.client.channels.pool import Connect, EndpointStatus
 from capnp_rig.client.channels.pooled import Connection
 from capnp_rig.client.policies.policy import Attempt, Call, Policy
 from capnp_rig.objects.capabilities import Params
@@ -35,11 +35,15 @@ class _Lease(Attempt):
     def __init__(self, lost: deque["_Lease"], *args: Any) -> None:
         super().__init__(*args)
         self._lost = lost
+        self.call.leases = (*self.call.leases, weakref.ref(self))
 
-    def __del__(self) -> None:
-        # In any thread, and in the middle of anything: the pool takes it back later.
+    def abandon(self) -> None:
+        """Leave it to whoever comes next, unless it has ended."""
+        # In any thread, and in the middle of anything.
         if self.ended_s is None:
             self._lost.append(self)
+
+    __del__ = abandon
 
 
 class Channel(AnyChannel[Interface_co]):
@@ -83,6 +87,13 @@ class Channel(AnyChannel[Interface_co]):
 
     def _attempt_kind(self) -> Callable[..., Attempt]:
         return partial(_Lease, self._lost)
+
+    @property
+    def endpoints(self) -> list[EndpointStatus]:
+        """What is known of each endpoint now."""
+        with self._lock:
+            self._take_back()
+            return self._pool.status(monotonic())
 
     def __enter__(self) -> Self:
         self._act()
@@ -248,6 +259,11 @@ class Channel(AnyChannel[Interface_co]):
                 self._pool.succeed(attempt, now_s)
 
     def _finish(self, call: Call) -> None:
+        for reference in call.leases:
+            lease = reference()
+            if lease is not None:
+                # An interrupt came before its end was told. Its traceback may live for long.
+                lease.abandon()
         if call.is_admitted:
             with self._lock:
                 self._pool.finish(call, monotonic())

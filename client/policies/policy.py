@@ -31,6 +31,8 @@ class Call:
     connection: Any = None
     is_admitted = False
     waiting_since_s = float("-inf")
+    # Attempts that have to be given back, in weak references.
+    leases: tuple[Any, ...] = ()
 
     def __init__(self, method: str, now_s: float, timeout_s: float | None = None) -> None:
         """Begin one now; without a `timeout_s` of its own its `deadline_s` is infinite so far."""

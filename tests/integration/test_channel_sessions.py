@@ -200,3 +200,21 @@ def test_a_discovery_that_fails_is_a_typed_error() -> None:
     channel = Channel(ask, interface=FILES, policies=[])
     with channel, pytest.raises(ConnectError, match=reason):
         channel.call("live")
+
+
+def test_f7_an_interrupt_before_the_end_of_a_call_is_told_loses_no_place(
+    peers: tuple[Peer, Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Channel(peers[0].address, interface=FILES, size=1) as channel:
+        channel.call("live")
+
+        def interrupted(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as caught:
+            patched.setattr(channel._pool, "succeed", interrupted)
+            channel.call("live")
+        # Its traceback, which holds the frames of the call, still lives.
+        assert caught.tb is not None
+        assert channel.endpoints[0].in_flight == 0
+        assert channel.call("live", timeout_s=FAR_TOO_LONG_S).sessions == 0
