@@ -211,9 +211,10 @@ def test_f7_an_interrupt_before_the_end_of_a_call_is_told_loses_no_place(
         def interrupted(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as caught:
-            patched.setattr(channel._pool, "succeed", interrupted)
+        monkeypatch.setattr(channel._pool, "succeed", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
             channel.call("live")
+        monkeypatch.undo()
         # Its traceback, which holds the frames of the call, still lives.
         assert caught.tb is not None
         assert channel.endpoints[0].in_flight == 0
