@@ -123,7 +123,9 @@ def _with_interface(options: dict[str, Any]) -> dict[str, Any]:
 
 Connected = Callable[..., Any]
 # For a parameter `client`: what connects to an address, as a context manager.
-each_client = pytest.mark.parametrize("client", [blocking, on_asyncio, on_uvloop])
+each_client = pytest.mark.parametrize(
+    "client", [blocking, pytest.param(on_asyncio, marks=pytest.mark.nightly), on_uvloop]
+)
 # Where it takes its time, and both loops wait alike.
 both_clients = pytest.mark.parametrize("client", [blocking, on_asyncio])
 # For a parameter `channel`, likewise.

@@ -299,6 +299,7 @@ def test_a_page_below_a_path(server: Running) -> None:
         assert json.loads(ui.get("/load/rig/stats"))["state"] == "ready"
 
 
+@pytest.mark.nightly
 def test_a_master_counts_each_run_anew(server: Running, tmp_path: Path) -> None:
     options = ("--processes", "2", *_master_ports(), "--results", str(tmp_path))
     with web_ui(_address(server), *options) as ui:

@@ -55,6 +55,7 @@ def test_a_wrong_reply_in_a_hundred_is_counted_and_shown(address: str, tmp_path:
     assert page.count("came: {&quot;point&quot;: {&quot;x&quot;: 4, &quot;z&quot;: 4}}") == 3
 
 
+@pytest.mark.nightly
 def test_a_method_that_varies_is_wrong_unless_nobody_compares(address: str, tmp_path: Path) -> None:
     vary = ("--calls", "60", "--params", '{"name": "vary"}', "--json", "--allow-void")
     done = load(address, tmp_path / "one", *vary, "--processes", "2")

@@ -19,6 +19,7 @@ def _address(server: Running) -> str:
     return f"127.0.0.1:{server.port}"
 
 
+@pytest.mark.nightly
 def test_an_objective_that_always_holds_is_verified_at_the_highest_rate(tmp_path: Path) -> None:
     with running_server("--workers", "1") as server:
         done = run_rig(

@@ -134,6 +134,7 @@ def test_short_seconds_at_the_end_belong_to_the_last_one() -> None:
     assert _verdicts(found)["calls/s"] == "same"
 
 
+@pytest.mark.nightly
 def test_a_long_run_is_cut_into_some_30_blocks() -> None:
     long = replace(_RUN, seconds=250, calls=60, processes=1)
     found = _compared(long, replace(long, seed=2))
