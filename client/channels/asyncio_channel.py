@@ -290,6 +290,7 @@ class AsyncChannel(AnyChannel[Interface_co]):
         now_s = monotonic()
         for command in self._pool.poll(now_s):
             if isinstance(command, Connect):
+                command.connection.is_begun = True
                 self._start(self._connect(command.connection))
             else:
                 self._start(command.client.close())

@@ -315,16 +315,19 @@ class Channel(AnyChannel[Interface_co]):
 
     def _act(self) -> None:
         """Do what the pool wants."""
-        now_s = monotonic()
-        asks = False
+        try:
+            self._do_what_is_due(monotonic())
+        except BaseException:
+            # Interrupted: what was not begun is for the next one who looks.
+            self._pool.has_news = True
+            raise
+
+    def _do_what_is_due(self, now_s: float) -> None:
         with self._lock:
             self._take_back()
             commands = [] if self._pool.is_closed else self._pool.poll(now_s)
-            if now_s >= self._discovery.due_s:
-                self._discovery.asks()
-                asks = True
             self._wake_s = self._pool.wake_s(now_s)
-        if asks:
+        if now_s >= self._discovery.due_s:
             _in_thread(self._ask)
         for command in commands:
             if isinstance(command, Connect):
@@ -333,6 +336,10 @@ class Channel(AnyChannel[Interface_co]):
                 command.client.close()
 
     def _connect(self, connection: Connection) -> None:
+        with self._lock:
+            if connection.is_begun:
+                return
+            connection.is_begun = True
         deadline_s = monotonic() + self._connect_timeout_s
         client: Client | None = None
         try:
@@ -361,6 +368,11 @@ class Channel(AnyChannel[Interface_co]):
 
     def _ask(self) -> None:
         """Ask for the present endpoints; those that there were stay if that fails."""
+        with self._lock:
+            if monotonic() < self._discovery.due_s:
+                # Another thread asks.
+                return
+            self._discovery.asks()
         try:
             addresses = read_endpoints(self._discovery.ask())
         except Exception as error:  # noqa: BLE001 - a user's code

@@ -34,7 +34,10 @@ _LOOK_S = 1.0
 
 
 class Connect(NamedTuple):
-    """Make a connection; then call `Pool.connected` or `Pool.connect_failed`."""
+    """Make a connection; then call `Pool.connected` or `Pool.connect_failed`.
+
+    The edge sets its `is_begun`; until then each `poll` asks for it anew.
+    """
 
     connection: Connection
 
@@ -439,7 +442,9 @@ class Pool:
             over = [each for each in endpoint.connections if each.is_over(now_s, self.sizes)]
             commands += map(self._close, over)
             while endpoint.wants_another(now_s):
-                commands.append(Connect(endpoint.add()))
+                endpoint.add()
+            commands += [Connect(each) for each in endpoint.connections if not each.is_begun]
+        commands += [Connect(each) for each in self._leaving if not each.is_begun]
         commands += [self._close(each) for each in [*self._leaving] if each.is_free]
         self._look()
         self.has_news = False

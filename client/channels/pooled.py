@@ -69,7 +69,7 @@ class Connection:
 
     __slots__ = (
         *("client", "endpoint", "expires_s", "has_answered", "idle_since_s", "in_flight"),
-        *("is_ready", "is_retiring", "most", "owner", "quiet_since_s"),
+        *("is_begun", "is_ready", "is_retiring", "most", "owner", "quiet_since_s"),
     )
 
     def __init__(self, endpoint: "PooledEndpoint", most: int) -> None:
@@ -79,6 +79,8 @@ class Connection:
         self.client: Any = None
         self.owner: Any = None
         self.in_flight = 0
+        # Whether an edge makes it, or has made it.
+        self.is_begun = False
         self.is_ready = False
         # Whether a call on it was answered.
         self.has_answered = False

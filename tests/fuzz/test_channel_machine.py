@@ -396,6 +396,8 @@ class ChannelMachine(RuleBasedStateMachine):
         for command in self.pool.poll(self.now_s):
             if isinstance(command, Connect):
                 assert command.connection.endpoint.address in self.wanted
+                assert not command.connection.is_begun
+                command.connection.is_begun = True
                 self.connecting.append(command.connection)
             else:
                 self.closes(command)

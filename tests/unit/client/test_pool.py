@@ -57,7 +57,10 @@ class Rig:
         """Return the connections that are to be made; those that are to be closed, are."""
         commands = self.pool.poll(self.now_s)
         self.closed = [each.client for each in commands if isinstance(each, Close)]
-        return [each.connection for each in commands if isinstance(each, Connect)]
+        made = [each.connection for each in commands if isinstance(each, Connect)]
+        for connection in made:
+            connection.is_begun = True
+        return made
 
     def stand(self, connection: Connection) -> FakeClient:
         client = FakeClient()
@@ -130,6 +133,18 @@ def test_the_first_call_connects_to_every_endpoint() -> None:
     assert isinstance(attempt, Attempt)
     assert attempt.endpoint.address == B
     assert rig.states()["b:5000"] is State.READY
+
+
+def test_a_connection_that_nobody_has_begun_is_asked_for_again() -> None:
+    """The edge was interrupted before it could."""
+    rig = Rig(A)
+    rig.wait()
+    (first,) = rig.pool.poll(rig.now_s)
+    assert rig.pool.poll(rig.now_s) == [first]
+    rig.pool.set_endpoints([B], rig.now_s)
+    assert first in rig.pool.poll(rig.now_s)
+    assert len(rig.poll()) == 2
+    assert rig.poll() == []
 
 
 def test_eager_ones_are_all_connected_at_once() -> None:
