@@ -4,14 +4,13 @@ import errno
 import gc
 import socket
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import CodeType, FrameType
 from typing import Any
 
 import pytest
+from interrupting import interrupted
 
 import capnp_rig
 from capnp_rig.client import DeadlineExceeded, Disconnected, RemoteError, ReverseClient
@@ -36,7 +35,6 @@ TRACED = tuple(
 READ = compile_interface(message.MessageStream).methods["read"]
 LARGE = 20_000
 WHOLE = 1 << 20
-COUNTED = {1, 7}
 
 
 class ServedSocket:
@@ -91,43 +89,6 @@ class ServedSocket:
     @property
     def open_calls(self) -> int:
         return self._server.calls_in_flight
-
-
-@contextmanager
-def interrupted(served: ServedSocket, at: int) -> Iterator[Callable[[], bool]]:
-    """Raise KeyboardInterrupt at the bytecode number `at`; yield whether that came.
-
-    Of what runs again and again, the first time counts, and now and then another.
-    """
-    left = at
-    seen: Counter[tuple[CodeType, int]] = Counter()
-    traced: dict[CodeType, bool] = {}
-
-    def on_event(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        if event == "call":
-            code = frame.f_code
-            if code not in traced:
-                traced[code] = code.co_filename.startswith(TRACED)
-            if served.depth or not traced[code]:
-                return None
-            frame.f_trace_opcodes = True
-            frame.f_trace_lines = False
-        elif event == "opcode":
-            where = frame.f_code, frame.f_lasti
-            seen[where] += 1
-            if seen[where] in COUNTED:
-                left -= 1
-                if left == 0:
-                    raise KeyboardInterrupt
-        return on_event
-
-    before = sys.gettrace()
-    sys.settrace(on_event)
-    try:
-        yield lambda: left <= 0
-    finally:
-        sys.settrace(before)
 
 
 def answer_of(client: ReverseClient, text: str, **options: float) -> None:
@@ -197,7 +158,7 @@ def run_interrupted(scenario: Scenario, at: int, *, warm: bool, step: int) -> bo
         answer_of(client, "warm")
     if scenario is a_call_that_finds_the_end:
         served.end()
-    with interrupted(served, at) as came:
+    with interrupted(at, TRACED, lambda: served.depth > 0) as came:
         try:
             scenario(client)
         except KeyboardInterrupt:
