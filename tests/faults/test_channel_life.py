@@ -145,15 +145,16 @@ def test_f7_a_channel_inside_a_running_loop(server: LedgerServer) -> None:
 # Nobody could close it in its loop any more.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_f7_an_async_channel_belongs_to_its_loop(server: LedgerServer) -> None:
-    channel = AsyncChannel(server.address, interface=message.MessageStream)
-
-    async def use() -> None:
+    async def use(channel: AsyncChannel) -> None:
         await channel.call("read", {"request": {"content": "abc"}})
 
-    asyncio.run(use())
-    with pytest.raises(UsageError, match="another event loop"):
-        asyncio.run(use())
-    del channel, use
+    def use_twice() -> None:
+        channel = AsyncChannel(server.address, interface=message.MessageStream)
+        asyncio.run(use(channel))
+        with pytest.raises(UsageError, match="another event loop"):
+            asyncio.run(use(channel))
+
+    use_twice()
     gc.collect()
 
 

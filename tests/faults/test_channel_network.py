@@ -3,6 +3,7 @@
 Each text that is sent is a nonce, and its answer is checked.
 """
 
+import asyncio
 import errno
 import os
 import random
@@ -10,7 +11,8 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +21,12 @@ from deadline import eventually
 from fake_server import Behaviour, black_hole, fake_server, finish, until_closed
 from ledger_server import Does, ledger_server
 from proxy import HELD, proxy
+from running_server import running_server
 from toxics import Bandwidth, Latency, LimitData, ResetPeer, Slicer
 
-from capnp_rig.client import ClientError, ConnectError, DeadlineExceeded, Disconnected
+from capnp_rig.client import AsyncChannel, ClientError, ConnectError, DeadlineExceeded, Disconnected
 from capnp_rig.client.policies import RetryBudget
+from capnp_rig.schema import message
 
 IDEMPOTENT = {"read"}
 # A busy machine's; what is asserted is that nothing waits for something else.
@@ -306,3 +310,29 @@ def test_b15_many_channels_do_not_come_back_at_once(channel: Connected) -> None:
         times = network.accepted_s[before:]
         assert len(times) == 12
         assert times[-1] - times[0] > 0.05
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("is_unix", [False, True], ids=["tcp", "unix"])
+def test_b9_channels_that_make_5000_connections_at_once_are_served(
+    tmp_path: Path, *, is_unix: bool
+) -> None:
+    """A Unix socket refuses with EAGAIN what its backlog has no room for."""
+
+    async def run(address: str) -> None:
+        options = {"interface": message.MessageStream, "eager": True, "connect_timeout_s": 60}
+        async with AsyncExitStack() as stack:
+            channels = [
+                await stack.enter_async_context(AsyncChannel(address, size=500, **options))  # type: ignore[arg-type]
+                for _ in range(10)
+            ]
+            async with asyncio.timeout(60):
+                while sum(each.endpoints[0].connections for each in channels) < 5000:
+                    await asyncio.sleep(0.05)
+            for channel in channels:
+                params = {"request": {"content": "abc"}}
+                assert bytes((await channel.call("read", params)).chunk) == b"cba"
+
+    address = f"unix:{tmp_path}/s" if is_unix else "127.0.0.1:0"
+    with running_server("--workers", "2", address=address, fd_limit=12_000) as server:
+        asyncio.run(run(address if is_unix else f"{server.host}:{server.port}"))

@@ -6,16 +6,21 @@ The same faults without them are in `test_network.py`, where TCP loses nothing.
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
-from callers import Connected, both_clients, reverse
+from callers import Connected, both_channels, both_clients, reverse
+from deadline import eventually
 from lossy_network import CUT, FAR, NEAR, Air, Conditions, lossy_network
 from running_server import running_server
 
-from capnp_rig.client import ConnectError, DeadlineExceeded, Disconnected
+from capnp_rig.client import ClientError, ConnectError, DeadlineExceeded, Disconnected
+from capnp_rig.client.policies import Deadline, Retry, RetryBudget
 
 pytestmark = pytest.mark.nightly
 SEED = 15
+BUDGET = RetryBudget(per_s=0)
 
 
 @pytest.fixture
@@ -82,3 +87,66 @@ def test_b4_a_server_that_vanished_ends_its_connection(
             reverse(caller, "lost", timeout_s=60)
         with pytest.raises(Disconnected):
             reverse(caller, "more")
+
+
+@both_channels
+def test_b14_a_channel_is_right_within_its_budget_where_packets_are_lost(
+    air: Air, far: str, channel: Connected
+) -> None:
+    with channel(far, idempotent={"read"}, policies=[Deadline(), Retry(budget=BUDGET)]) as caller:
+        assert reverse(caller, "before") == "erofeb"
+        air.conditions = Conditions(loss=0.01, latency_s=0.1, jitter_s=0.02, bytes_per_s=64_000)
+        with ThreadPoolExecutor(4) as pool:
+            texts = [f"nonce {number} " * 100 for number in range(40)]
+            answers = pool.map(lambda text: reverse(caller, text, timeout_s=30), texts)
+            assert list(answers) == [text[::-1] for text in texts]
+        assert air.lost
+        assert caller.endpoints[0].calls <= 41 * 1.2 + 1
+
+
+@both_channels
+def test_b15_a_channel_recovers_from_a_real_partition(
+    air: Air, far: str, channel: Connected
+) -> None:
+    """Its SYNs vanish, too. What TCP sends again comes seconds after the network has healed."""
+    with channel(far, idempotent={"read"}) as caller:
+        assert reverse(caller, "before") == "erofeb"
+        air.conditions = CUT
+        until_s = time.monotonic() + 5
+        while time.monotonic() < until_s:
+            with pytest.raises(ClientError):
+                reverse(caller, "lost", timeout_s=0.5)
+        air.conditions = Conditions()
+        healed_s = time.monotonic()
+        eventually(lambda: is_answered(caller, "after", timeout_s=0.5))
+        # A second and a connect timeout; the rest is for a busy machine.
+        assert time.monotonic() - healed_s < 2 + 2
+
+
+@both_channels
+def test_b4_a_channel_calls_the_other_server_where_one_vanished(
+    air: Air, far: str, channel: Connected
+) -> None:
+    with (
+        running_server("--workers", "1") as here,
+        channel([far, f"{here.host}:{here.port}"], idempotent={"read"}) as caller,
+    ):
+        eventually(lambda: all(each.state == "ready" for each in used(caller).endpoints))
+        air.conditions = CUT
+        # One call may be lost with each connection that it has there.
+        lost = sum(not is_answered(caller, f"nonce {n}", timeout_s=1.2) for n in range(40))
+        assert lost <= 6
+        assert all(is_answered(caller, f"after {number}", timeout_s=1.2) for number in range(20))
+
+
+def is_answered(caller: Any, text: str, timeout_s: float) -> bool:
+    try:
+        assert reverse(caller, text, timeout_s) == text[::-1]
+    except ClientError:
+        return False
+    return True
+
+
+def used(caller: Any) -> Any:
+    assert is_answered(caller, "warm", timeout_s=10)
+    return caller
