@@ -400,9 +400,13 @@ class _Connection(asyncio.BufferedProtocol):
             self._leave()
 
     def _leave(self) -> None:
-        self._load.retiring.discard(self)
-        self.add_to(self._load.ended)
+        load = self._load
+        load.retiring.discard(self)
+        self.add_to(load.ended)
         self.close()
+        # Its last call may have been that of all.
+        if not load.left or (load.pacer is not None and load.pacer.is_done):
+            load.stop_when_done()
 
     def close(self) -> None:
         """Close the socket."""
