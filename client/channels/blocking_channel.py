@@ -299,10 +299,12 @@ class Channel(AnyChannel[Interface_co]):
                 ended = race.wait(deadline_s)
             while ended and ended.error is not None and race.running:
                 ended = race.wait(deadline_s)
+            if ended is None:
+                late = DeadlineExceeded("no answer within the deadline")
+                race.give_up(late)
+                raise late
         finally:
             race.give_up()
-        if ended is None:
-            raise DeadlineExceeded("no answer within the deadline")
         if ended.error is not None:
             raise ended.error
         return ended.results
@@ -435,11 +437,12 @@ class _Race:
             for attempt in self.running.values():
                 attempt.connection.client.is_alive()
 
-    def give_up(self) -> None:
-        """Cancel what runs."""
-        for pending, attempt in self.running.items():
+    def give_up(self, late: DeadlineExceeded | None = None) -> None:
+        """Cancel what runs, because it is `late` or another one has won."""
+        while self.running:
+            pending, attempt = self.running.popitem()
             attempt.connection.client.cancel(pending)
-            self._end(attempt, was_given_up=True)
+            self._end(attempt, late, was_given_up=late is None)
 
 
 def _in_thread(work: Any) -> None:
