@@ -200,6 +200,8 @@ class AsyncChannel(AnyChannel[Interface_co]):
             await asyncio.wait(running, timeout=after_s)
             if not any(task.done() for task in running):
                 second = self._pool.hedge(first, monotonic())
+                if self._pool.has_news:
+                    self._act()
                 if second is not None:
                     running.add(asyncio.ensure_future(self._attempt(second, params)))
             while True:

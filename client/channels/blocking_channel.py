@@ -296,6 +296,7 @@ class Channel(AnyChannel[Interface_co]):
                     second = self._pool.hedge(first, monotonic())
                 if second is not None:
                     race.start(second, params)
+                self._act_if_due()
                 ended = race.wait(deadline_s)
             while ended and ended.error is not None and race.running:
                 ended = race.wait(deadline_s)

@@ -396,7 +396,9 @@ class Pool:
     def hedge(self, first: Attempt, now_s: float) -> Attempt | None:
         """Begin the second attempt, if it is allowed and there is room for it."""
         call = first.call
-        if self._waiters or not self._ready:
+        if self._waiters or not any(each.has_room for each in self._ready):
+            # There may be room for the next one.
+            self.has_news = True
             return None
         if not all(policy.may_hedge(call, now_s) for policy in self._hedging):
             return None

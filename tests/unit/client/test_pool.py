@@ -12,6 +12,7 @@ from capnp_rig.client.policies import (
     Call,
     ConcurrencyLimit,
     Deadline,
+    Hedge,
     LoadShed,
     OutlierEjection,
     Policy,
@@ -434,6 +435,23 @@ def test_each_call_is_added_to_a_budget_once() -> None:
     budget = RetryBudget(ratio=1, per_s=0)
     rig = ready(A, policies=[Retry(budget=budget), Retry(budget=budget)])
     rig.call()
+    assert budget.withdraw(rig.now_s)
+    assert not budget.withdraw(rig.now_s)
+
+
+def test_a_hedge_without_room_costs_no_budget_and_makes_a_connection() -> None:
+    hedge = Hedge(budget=(budget := RetryBudget(ratio=0, per_s=0.2)))
+    rig = ready(A, calls=1, connections=2, policies=[hedge])
+    first = rig.taken(is_idempotent=True)
+    assert rig.pool.hedge(first, rig.now_s) is None
+    (second,) = rig.poll()
+    rig.stand(second)
+    hedged = rig.pool.hedge(first, rig.now_s)
+    assert hedged is not None
+    assert hedged.connection is second
+    rig.end(hedged)
+    assert rig.pool.hedge(first, rig.now_s) is None
+    # A half is left to retries.
     assert budget.withdraw(rig.now_s)
     assert not budget.withdraw(rig.now_s)
 
