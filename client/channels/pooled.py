@@ -172,10 +172,12 @@ class PooledEndpoint(Endpoint):
 
     def failed(self, error: ClientError, now_s: float, pause_s: float) -> None:
         """Take note that a connection was of no use: the next one is made after a pause."""
-        self.connect_failures += 1
         self.failed_s = now_s
-        self.next_try_s = now_s + pause_s
         self.error = error
+        # Several that are made at once fail together: that is one failure.
+        if now_s >= self.next_try_s:
+            self.connect_failures += 1
+            self.next_try_s = now_s + pause_s
 
     def wants_another(self, now_s: float) -> bool:
         """Return whether to make one more connection now."""

@@ -187,6 +187,13 @@ def test_b15_pauses_between_failures_grow_to_0_8_s_give_or_take_20_percent() -> 
     assert len({round(pause_s, 6) for pause_s in pauses[-3:]}) == 3
 
 
+def test_connections_that_fail_together_are_one_failure() -> None:
+    rig = Rig(A, connections=9, is_eager=True)
+    for connection in rig.poll():
+        rig.pool.connect_failed(connection, REFUSED, rig.now_s)
+    assert rig.pool.wake_s(rig.now_s) <= rig.now_s + 0.12
+
+
 def test_f5_a_server_that_accepts_and_leaves_is_a_failure_as_well() -> None:
     rig = ready(A)
     connection = rig.taken().connection
