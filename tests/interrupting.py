@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from types import CodeType, FrameType
 from typing import Any
 
@@ -12,21 +13,19 @@ from typing import Any
 _COUNTED = {1, 7}
 
 
-# Where the interpreter looks for signals: after a call, on entry, and on the way back in a loop. A
-# call that waits ends with an interrupt itself.
-_LOOKS = {"RESUME", "JUMP_BACKWARD", "BEFORE_WITH"}
+# Where the interpreter looks for signals: after a call, on entry, on the way back in a loop. Not
+# between the entry of a `with` and its block, so that a lock is not kept.
+_LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD")
 
 
 def _interruptible(code: CodeType) -> set[int]:
-    """Return the offsets of the bytecodes at which a signal may raise."""
-    offsets = set()
-    looks = False
-    for each in dis.get_instructions(code):
-        is_call = each.opname.startswith("CALL")
-        if looks or is_call or each.opname in _LOOKS:
-            offsets.add(each.offset)
-        looks = is_call or each.opname in _LOOKS
-    return offsets
+    """Return the offsets of the bytecodes before which a signal handler may raise."""
+    instructions = list(dis.get_instructions(code))
+    return {
+        after.offset
+        for each, after in pairwise(instructions)
+        if each.opname.startswith(_LOOKS) and not each.opname.endswith("_NO_INTERRUPT")
+    }
 
 
 @contextmanager
@@ -40,7 +39,7 @@ def interrupted(
     """Raise KeyboardInterrupt at the bytecode number `at`; yield whether that came.
 
     Bytecodes count of files whose paths begin as one of `traced`, and of calls that begin while
-    `is_exempt` is false; with `only_at_calls` those at which a signal handler can raise.
+    `is_exempt` is false; with `only_at_calls` those before which a signal handler can raise.
     """
     left = at
     seen: Counter[tuple[CodeType, int]] = Counter()

@@ -176,7 +176,7 @@ def call_of_a_session(channel: Channel, number: int) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("is_warm", [True, False], ids=["warm", "cold"])
 @pytest.mark.parametrize("work", [call, call_of_a_session])
-@pytest.mark.parametrize("step", [61, NIGHTLY])
+@pytest.mark.parametrize("step", [13, NIGHTLY])
 def test_f7_an_interrupt_at_any_bytecode_leaves_a_channel_that_is_right(
     server: LedgerServer, work: Callable[[Channel, int], None], step: int, *, is_warm: bool
 ) -> None:
