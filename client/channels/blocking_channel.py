@@ -317,15 +317,8 @@ class Channel(AnyChannel[Interface_co]):
             self._act()
 
     def _act(self) -> None:
-        """Do what the pool wants."""
-        try:
-            self._do_what_is_due(monotonic())
-        except BaseException:
-            # Interrupted: what was not begun is for the next one who looks.
-            self._pool.has_news = True
-            raise
-
-    def _do_what_is_due(self, now_s: float) -> None:
+        """Do what the pool wants; an interrupt leaves the rest to whoever looks next."""
+        now_s = monotonic()
         with self._lock:
             self._take_back()
             commands = [] if self._pool.is_closed else self._pool.poll(now_s)
