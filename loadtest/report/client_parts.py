@@ -140,7 +140,8 @@ def _marks(healthy_s: float, faults_s: float) -> Iterator[Mark]:
     for step in fault_plan(healthy_s, faults_s, 0):
         if step.action is not Action.RESET:
             end_s = healthy_s + faults_s if step.action is Action.SLOW_DOWN else None
-            text = f"{'ABC'[step.server]} {step.action}"
+            # It is dead for so short a time that there is no room for two texts.
+            text = "" if step.action is Action.START else f"{'ABC'[step.server]} {step.action}"
             yield Mark("x", step.at_s, text, step.at_s, end_s)
 
 

@@ -1,15 +1,19 @@
 from pathlib import Path
 
 import pytest
+from running_rig import ROOT
 from sample_clients import client_sample
 from sample_results import write_clients
 
-from capnp_rig.loadtest.clients.client_figures import figures
+from capnp_rig.loadtest.clients.client_figures import ClientSample, figures, timeline
 from capnp_rig.loadtest.report.chart import LineChart
 from capnp_rig.loadtest.report.client_parts import client_parts, course_parts
+from capnp_rig.loadtest.report.contents import document_of
 from capnp_rig.loadtest.report.document import Notes, Table
+from capnp_rig.loadtest.report.fill_in import filled
 from capnp_rig.loadtest.report.sources import read_sources
 from capnp_rig.loadtest.results import ResultError, read_run
+from capnp_rig.loadtest.results.load_samples import read_result
 from capnp_rig.loadtest.results.writing import write_run
 
 
@@ -42,7 +46,7 @@ def test_the_course_has_a_line_per_client_and_the_faults(tmp_path: Path) -> None
     assert marks == [
         (1.0, "A slow", 2.0),
         (1.25, "C killed", None),
-        (1.35, "C back", None),
+        (1.35, "", None),
         (1.75, "A fast again", None),
     ]
     assert "default 100 %, bare 97 %" in chart.finding.replace(" and ", ", ")
@@ -56,3 +60,15 @@ def test_a_damaged_timeline_is_named(tmp_path: Path) -> None:
     (source,) = read_sources([folder]).sources
     with pytest.raises(ResultError, match="the timeline is damaged"):
         list(course_parts(source))
+
+
+def test_the_page_of_the_docs_says_what_the_reference_says() -> None:
+    (reference,) = (ROOT / "results" / "clients").iterdir()
+    page = (ROOT / "docs" / "guides" / "failing-servers.md").read_text(encoding="utf-8")
+    found = read_sources([reference])
+    assert filled(page, document_of(found, lambda source: source.name), "../assets") == page
+    stored = read_result(reference)
+    assert stored.samples is not None
+    samples = [ClientSample(**each) for each in stored.samples]
+    assert [figure.to_json() for figure in figures(samples)] == stored.document["figures"]
+    assert [*timeline(samples)] == stored.document["timeline"]
