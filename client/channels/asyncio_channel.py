@@ -54,6 +54,7 @@ class AsyncChannel(AnyChannel[Interface_co]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner: Owner | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -309,13 +310,15 @@ class AsyncChannel(AnyChannel[Interface_co]):
 
     def _arm(self, when_s: float) -> None:
         if self._timer is not None:
-            if self._timer.when() <= when_s and not self._timer.cancelled():
+            if self._timer_s <= when_s:
                 return
             self._timer.cancel()
             self._timer = None
         if when_s < float("inf") and not self._pool.is_closed:
             assert self._loop is not None
             self._timer = self._loop.call_at(when_s, self._wake)
+            # That of uvloop does not know it where it is now.
+            self._timer_s = when_s
 
     def _wake(self) -> None:
         self._timer = None

@@ -1,9 +1,11 @@
 """What a channel says to arguments that make no sense, before anything is connected."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
+import uvloop
 
 from capnp_rig.client import AsyncChannel, Channel, Disconnected, NotAnInterface, UsageError
 from capnp_rig.rigcli.address import AddressError
@@ -54,3 +56,15 @@ def test_an_asyncio_channel_belongs_to_one_event_loop() -> None:
     channel._loop.close()
     with pytest.raises(UsageError, match="another event loop"):
         asyncio.run(channel.call("read"))
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_is_due_now_may_be_due_again(run: Any) -> None:
+    """uvloop's handle of a timer that is due does not know when."""
+
+    async def body() -> None:
+        async with AsyncChannel("127.0.0.1:1", interface=READ) as channel:
+            for _ in range(3):
+                channel._arm(time.monotonic())
+
+    run(body())
