@@ -65,6 +65,6 @@ def test_what_is_due_now_may_be_due_again(run: Any) -> None:
     async def body() -> None:
         async with AsyncChannel("127.0.0.1:1", interface=READ) as channel:
             for _ in range(3):
-                channel._arm(time.monotonic())
+                channel._arm(time.monotonic() - 1.0)
 
     run(body())
