@@ -230,7 +230,7 @@ class Pool:
 
     def take(self, call: Call, now_s: float) -> Attempt | None:
         """Begin an attempt, if that is possible at once: `wait` otherwise."""
-        if self._waiters and call.connection is None and call is not self._waiters[0].call:
+        if self._waiters and call.connection is None and not self._is_next(call):
             return None
         if self._admitting and not call.is_admitted and not self._admit(call):
             return None
@@ -286,7 +286,14 @@ class Pool:
         call.waiting_since_s = now_s
         self._used_s = now_s
         waiter = Waiter(call, settle)
-        (self._waiters if call.connection is None else self._bound).append(waiter)
+        if call.connection is not None:
+            self._bound.append(waiter)
+        elif call.is_admitted:
+            # Those that are not admitted wait for its end.
+            before = sum(each.call.is_admitted for each in self._waiters)
+            self._waiters.insert(before, waiter)
+        else:
+            self._waiters.append(waiter)
         for endpoint in self._endpoints.values():
             endpoint.is_active = True
         self.has_news = True
@@ -490,6 +497,10 @@ class Pool:
         self.set_endpoints(addresses, now_s)
 
     # --- within
+
+    def _is_next(self, call: Call) -> bool:
+        first = self._waiters[0].call
+        return call is first or (call.is_admitted and not first.is_admitted)
 
     def _admit(self, call: Call) -> bool:
         if not all(policy.admits(call) for policy in self._admitting):

@@ -31,6 +31,7 @@ from capnp_rig.objects.errors import (
     not_sent,
 )
 from capnp_rig.rigcli.address import Address, parse_address
+from capnp_rig.wire.rpc.messages import ExceptionType
 
 A, B, C = (parse_address(f"{name}:5000") for name in "abc")
 REFUSED = ConnectError("refused")
@@ -421,6 +422,24 @@ def test_a_limit_holds_for_all_that_a_call_does() -> None:
     rig.end(outcomes[0])
     rig.pool.finish(outcomes[0].call, rig.now_s)
     assert limit.running == 0
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_a_retry_does_not_wait_behind_those_that_wait_for_its_end(is_connected: bool) -> None:
+    rig = ready(A, policies=[ConcurrencyLimit(1)], waits_for_ready=True)
+    first = rig.taken()
+    rig.wait()
+    if is_connected:
+        rig.end(first, Overloaded("full", ExceptionType.OVERLOADED))
+        assert rig.pool.take(first.call, rig.now_s) is not None
+        return
+    rig.pool.lost(first.connection, LOST, rig.now_s)
+    rig.end(first, LOST)
+    outcomes = rig.wait(first.call)
+    rig.now_s += 1.0
+    (again,) = rig.poll()
+    rig.stand(again)
+    assert isinstance(outcomes[0], Attempt)
 
 
 def test_load_is_shed_where_calls_wait_for_a_place() -> None:
