@@ -189,8 +189,7 @@ class AsyncChannel(AnyChannel[Interface_co]):
         if self._pool.has_news:
             self._act()
         if pause_s is None:
-            error.attempts = attempt.call.attempts
-            raise error
+            raise self._pool.final(attempt.call, error)
         await asyncio.sleep(pause_s)
         self._pool.check_time(attempt.call, monotonic())
 
@@ -221,14 +220,13 @@ class AsyncChannel(AnyChannel[Interface_co]):
         while True:
             error = pool.refusal(call)
             if error is not None:
-                raise error
+                raise pool.final(call, error)
             outcome = await self._wait(call)
             if isinstance(outcome, Attempt):
                 return outcome
             pause_s = pool.retry_unsent_s(call, outcome, monotonic())
             if pause_s is None:
-                outcome.attempts = max(call.attempts, 1)
-                raise outcome
+                raise pool.final(call, outcome)
             await asyncio.sleep(pause_s)
 
     async def _wait(self, call: Call) -> Attempt | ClientError:

@@ -141,7 +141,7 @@ class Channel(AnyChannel[Interface_co]):
                     with self._lock:
                         pause_s = self._pool.retry_s(attempt)
                     if pause_s is None:
-                        error.attempts = call.attempts
+                        self._pool.final(call, error)
                         raise
                 time.sleep(pause_s)
                 self._pool.check_time(call, monotonic())
@@ -179,15 +179,14 @@ class Channel(AnyChannel[Interface_co]):
                 attempt = self._pool.take(call, monotonic())
                 error = self._pool.refusal(call) if attempt is None else None
             if error is not None:
-                raise error
+                raise self._pool.final(call, error)
             if attempt is None:
                 outcome = self._wait(call)
                 if isinstance(outcome, ClientError):
                     with self._lock:
                         pause_s = self._pool.retry_unsent_s(call, outcome, monotonic())
                     if pause_s is None:
-                        outcome.attempts = max(call.attempts, 1)
-                        raise outcome
+                        raise self._pool.final(call, outcome)
                     time.sleep(pause_s)
                     continue
                 attempt = outcome

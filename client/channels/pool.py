@@ -325,7 +325,8 @@ class Pool:
     def too_late(self, call: Call) -> DeadlineExceeded:
         """Return the error of a call whose deadline came while it waited."""
         error = DeadlineExceeded(f"no connection within the deadline: {self._why()}")
-        error.did_not_run = not call.may_have_run
+        error.did_not_run = True
+        self.final(call, error)
         return error
 
     def succeed(self, attempt: Attempt, now_s: float) -> None:
@@ -387,6 +388,12 @@ class Pool:
             return 0.0
         pauses = [policy.retry_s(attempt) for policy in self._retrying]
         return min((each for each in pauses if each is not None), default=None)
+
+    def final(self, call: Call, error: ClientError) -> ClientError:
+        """Return the last error of a call as its caller gets it: it speaks for all attempts."""
+        error.attempts = max(call.attempts, 1)
+        error.did_not_run &= not call.may_have_run
+        return error
 
     def retry_unsent_s(self, call: Call, error: ClientError, now_s: float) -> float | None:
         """Return in how many seconds to wait again, after a wait for an attempt was in vain."""

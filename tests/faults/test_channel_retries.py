@@ -251,6 +251,19 @@ def test_f6_a_lost_answer_is_asked_for_again_only_if_idempotent(
         }
 
 
+@both_channels
+def test_f6_a_refusal_after_a_lost_attempt_does_not_say_that_the_call_did_not_run(
+    channel: Connected,
+) -> None:
+    with ledger_server() as server:
+        server.does = lambda text: Does.OVERLOADED if server.runs[text] else Does.DIE_BEFORE_REPLY
+        with channel(server.address, idempotent=IDEMPOTENT) as caller:
+            with pytest.raises(Overloaded) as raised:
+                reverse(caller, "abc")
+            assert raised.value.attempts == 3
+            assert not raised.value.did_not_run
+
+
 @each_channel
 def test_f6_overloaded_is_tried_elsewhere_and_an_answer_never(channel: Connected) -> None:
     with ledger_server(Does.OVERLOADED) as busy, ledger_server() as idle:
