@@ -437,7 +437,14 @@ class Client(Typed[Interface_co]):
             EncodeError: The params do not fit the schema or the message limit.
             ClientError: The call could not be sent.
         """
-        deadline_s = self._deadline_s(None)
+        return self.submit_by(self._deadline_s(None), method, params)
+
+    def submit_by(self, deadline_s: float, method: str, params: Params) -> PendingCall:
+        """Send a call as `submit` does, by `deadline_s`, a `time.monotonic`.
+
+        Raises:
+            AttributeError, EncodeError, ClientError: As `submit`.
+        """
         prepared = self._prepare(None, method, params, deadline_s)
         pending = PendingCall()
         try:

@@ -7,7 +7,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 from types import TracebackType
@@ -289,12 +289,14 @@ class Channel(AnyChannel[Interface_co]):
         deadline_s = first.call.deadline_s
         try:
             race.start(first, params)
-            ended = race.wait(monotonic() + after_s)
-            if not ended:
+            ended = race.wait(min(monotonic() + after_s, deadline_s))
+            if not ended and monotonic() < deadline_s:
                 with self._lock:
                     second = self._pool.hedge(first, monotonic())
                 if second is not None:
-                    race.start(second, params)
+                    # The first one may still be answered.
+                    with suppress(ClientError):
+                        race.start(second, params)
                 self._act_if_due()
                 ended = race.wait(deadline_s)
             while ended and ended.error is not None and race.running:
@@ -400,10 +402,11 @@ class _Race:
         """Send an attempt.
 
         Raises:
-            ClientError, EncodeError, UnusableCapability: As `Client.submit`.
+            ClientError, EncodeError, UnusableCapability: As `Client.submit_by`.
         """
         try:
-            pending = attempt.connection.client.submit(attempt.call.method, params)
+            client, call = attempt.connection.client, attempt.call
+            pending = client.submit_by(call.deadline_s, call.method, params)
         except ClientError as error:
             self._end(attempt, error)
             raise

@@ -19,6 +19,8 @@ from ledger_server import Does, LedgerServer, ledger_server
 from proxy import proxy
 
 from capnp_rig.client import (
+    Channel,
+    Client,
     ClientError,
     ConnectError,
     DeadlineExceeded,
@@ -26,7 +28,8 @@ from capnp_rig.client import (
     Overloaded,
     RemoteError,
 )
-from capnp_rig.client.policies import Deadline, Retry, RetryBudget
+from capnp_rig.client.policies import Call, Deadline, Hedge, Retry, RetryBudget
+from capnp_rig.schema import message
 
 IDEMPOTENT = {"read"}
 # Of a busy machine; what is asserted is that nothing waits for anything else.
@@ -101,6 +104,51 @@ def test_f2_the_deadline_is_over_all_attempts_and_pauses(channel: Connected) -> 
                 reverse(caller, "abc", None)
             assert time.monotonic() - began_s < 0.5 + SOON_S
         assert raised.value.attempts > 1
+
+
+class HedgeAfter(Hedge):
+    """Makes the second attempt after a time that it is given."""
+
+    def __init__(self, after_s: float) -> None:
+        super().__init__()
+        self.after_s = after_s
+
+    def hedge_s(self, call: Call) -> float | None:
+        return self.after_s
+
+
+@both_channels
+def test_f2_a_hedge_that_would_come_later_does_not_outlast_the_deadline(channel: Connected) -> None:
+    policies = [Deadline(0.2), HedgeAfter(SOON_S)]
+    with ledger_server(Does.KEEP_SILENT) as server:
+        with channel(server.address, idempotent=IDEMPOTENT, policies=policies) as caller:
+            began_s = time.monotonic()
+            with pytest.raises(DeadlineExceeded) as raised:
+                reverse(caller, "abc", None)
+            assert time.monotonic() - began_s < SOON_S
+        assert raised.value.attempts == 1
+
+
+def test_a_hedge_that_cannot_be_sent_does_not_end_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[str] = []
+    submit_by = Client.submit_by
+
+    def submit_once(client: Any, deadline_s: float, method: str, params: Any) -> Any:
+        sent.append(method)
+        if len(sent) > 1:
+            raise Disconnected("that one has ended")
+        return submit_by(client, deadline_s, method, params)
+
+    with ledger_server(Does.BE_LATE) as server:
+        options: Any = {"idempotent": IDEMPOTENT, "policies": [HedgeAfter(0.0)], "eager": True}
+        with Channel(server.address, interface=message.MessageStream, size=2, **options) as channel:
+            eventually(lambda: channel.endpoints[0].connections == 2)
+            monkeypatch.setattr(Client, "submit_by", submit_once)
+            assert reverse(channel, "abc") == "cba"
+            assert len(sent) == 2
+            assert channel.endpoints[0].in_flight == 0
 
 
 # --- F-5: the budget ----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +47,14 @@ def test_a_blocking_call(ours: socket.socket) -> None:
         with pytest.raises(ClientError) as closed:
             client.call("read", PARAMS)
         assert closed.value.did_not_run
+
+
+def test_a_submitted_call_is_sent_by_its_deadline(ours: socket.socket) -> None:
+    with ReverseClient(ours, timeout_s=FAR_TOO_LONG_S) as client:
+        began_s = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            client.submit_by(began_s + 0.05, "read", {"request": {"content": "x" * 4_000_000}})
+        assert time.monotonic() - began_s < FAR_TOO_LONG_S / 2
 
 
 def test_an_asyncio_call(ours: socket.socket) -> None:
