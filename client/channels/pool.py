@@ -387,7 +387,11 @@ class Pool:
             call.attempts -= 1
             return 0.0
         pauses = [policy.retry_s(attempt) for policy in self._retrying]
-        return min((each for each in pauses if each is not None), default=None)
+        pause_s = min((each for each in pauses if each is not None), default=None)
+        assert attempt.ended_s is not None
+        # A policy of somebody else's may not have looked.
+        is_in_time = pause_s is not None and attempt.ended_s + pause_s < call.deadline_s
+        return pause_s if is_in_time else None
 
     def final(self, call: Call, error: ClientError) -> ClientError:
         """Return the last error of a call as its caller gets it: it speaks for all attempts."""

@@ -350,6 +350,17 @@ def test_f8_a_call_moves_on_at_once_from_a_connection_that_had_ended() -> None:
     assert rig.pool.retry_s(lost) is None
 
 
+def test_f2_a_pause_that_any_policy_wants_ends_before_the_deadline() -> None:
+    class Patient(Policy):
+        def retry_s(self, attempt: Attempt) -> float | None:
+            return 15.0
+
+    rig = ready(A, policies=[Patient()])
+    attempt = rig.taken(timeout_s=15.0)
+    rig.end(attempt, LOST)
+    assert rig.pool.retry_s(attempt) is None
+
+
 def test_a_connection_that_was_idle_is_to_be_looked_at_first() -> None:
     rig = ready(A)
     rig.now_s += 0.0005
