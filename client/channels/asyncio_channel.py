@@ -364,7 +364,10 @@ class AsyncChannel(AnyChannel[Interface_co]):
             pool.discovery_failed(discovery.failed(error))
         else:
             pool.set_endpoints(addresses, monotonic())
-        discovery.asked(monotonic())
+        finally:
+            # What it waits for may have been cancelled.
+            discovery.asked(monotonic())
+            self._arm(discovery.due_s)
         self._act()
 
 

@@ -196,6 +196,8 @@ class Channel(AnyChannel[Interface_co]):
             if not client.is_readable() or client.is_alive():
                 return attempt
             self._end(attempt, was_given_up=True)
+            # Nothing was sent.
+            call.attempts -= 1
 
     def _wait(self, call: Call) -> Attempt | ClientError:
         outcomes: list[Attempt | ClientError] = []
@@ -379,7 +381,9 @@ class Channel(AnyChannel[Interface_co]):
         else:
             with self._lock:
                 self._pool.set_endpoints(addresses, monotonic())
-        self._discovery.asked(monotonic())
+        finally:
+            # After a gevent.Timeout, too, which is no Exception.
+            self._discovery.asked(monotonic())
         self._act_if_due()
 
     def _forked(self) -> None:

@@ -343,3 +343,16 @@ def test_f8_a_call_moves_on_from_an_idle_connection_that_is_dead(
             # A connection is looked at before a call is sent only if it was idle for 10 ms.
             time.sleep(0.02)
         assert server.runs == {f"turn {turn}": 1 for turn in range(10)}
+
+
+@both_channels
+def test_f8_connections_that_were_dead_are_no_attempts(channel: Connected) -> None:
+    with ledger_server() as server, channel(server.address, size=4, eager=True) as caller:
+        eventually(lambda: caller.endpoints[0].connections == 4)
+        dead = server.end_all(with_reset=False)
+        eventually(lambda: not dead & server.standing)
+        server.does = lambda text: Does.FAIL
+        time.sleep(0.02)
+        with pytest.raises(RemoteError) as raised:
+            reverse(caller, "abc")
+        assert raised.value.attempts == 1

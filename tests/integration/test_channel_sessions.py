@@ -186,6 +186,33 @@ def test_endpoints_are_found_again_and_again(peers: tuple[Peer, Peer], is_async:
     run(body())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("end", [asyncio.CancelledError, SystemExit])
+def test_a_discovery_that_was_cancelled_is_asked_again(end: type[BaseException]) -> None:
+    asked: list[bool] = []
+
+    def ask() -> list[str]:
+        asked.append(True)
+        if len(asked) == 1:
+            raise end
+        return ["127.0.0.1:1"]
+
+    async def ask_async() -> list[str]:
+        return ask()
+
+    if end is SystemExit:
+        channel = Channel(ask, interface=FILES, refresh_s=0.02)
+        with channel, pytest.raises(ConnectError, match="refused"):
+            channel.call("live", timeout_s=FAR_TOO_LONG_S)
+        return
+
+    async def body() -> None:
+        async with AsyncChannel(ask_async, interface=FILES, refresh_s=0.02):
+            await until(lambda: len(asked) > 1)
+
+    run(body())
+
+
 def test_a_discovery_that_fails_is_a_typed_error() -> None:
     def ask() -> list[str]:
         raise LookupError("no such service")
