@@ -362,12 +362,14 @@ class AsyncChannel(AnyChannel[Interface_co]):
             addresses = read_endpoints(await answer if inspect.isawaitable(answer) else answer)
         except Exception as error:  # noqa: BLE001 - a user's code
             pool.discovery_failed(discovery.failed(error))
-        else:
-            pool.set_endpoints(addresses, monotonic())
-        finally:
-            # What it waits for may have been cancelled.
+        except asyncio.CancelledError:
+            # It may be what the user's code waits for that was cancelled.
             discovery.asked(monotonic())
             self._arm(discovery.due_s)
+            raise
+        else:
+            pool.set_endpoints(addresses, monotonic())
+        discovery.asked(monotonic())
         self._act()
 
 

@@ -1,9 +1,10 @@
 """Capabilities, sessions and discovery over channels: what is of a connection stays with it."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,24 @@ def test_a_discovery_that_was_cancelled_is_asked_again(end: type[BaseException])
             await until(lambda: len(asked) > 1)
 
     run(body())
+
+
+def test_a_discovery_that_is_under_way_when_its_loop_closes_ends_quietly() -> None:
+    async def ask() -> list[str]:
+        await asyncio.sleep(FAR_TOO_LONG_S)
+        return []
+
+    async def begin() -> list[Any]:
+        calling = asyncio.create_task(AsyncChannel(ask, interface=FILES).call("live"))
+        await asyncio.sleep(0.02)
+        return [calling, *asyncio.all_tasks()]
+
+    with closing(asyncio.new_event_loop()) as loop:
+        loop.set_exception_handler(lambda *_: None)
+        tasks = loop.run_until_complete(begin())
+    # An error in a coroutine's last moments would be an unraisable one.
+    tasks.clear()
+    gc.collect()
 
 
 def test_a_discovery_that_fails_is_a_typed_error() -> None:
