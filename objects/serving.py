@@ -117,16 +117,18 @@ class Serving:
         *,
         boundary: type[BaseException] = Exception,
         takes_async: bool = True,
+        instrument: Callable[[BoundMethod], BoundMethod] = lambda bound: bound,
     ) -> None:
         """Serve objects; `boundary` is what no method raises beyond here.
 
         `close` closes one whose last reference is gone. Where there is no event loop,
-        `takes_async` is false.
+        `takes_async` is false. `instrument` returns each method as it is called, to watch it.
         """
         self.explain = explain
         self.references = References(close)
         self.boundary = boundary
         self._takes_async = takes_async
+        self._instrument = instrument
 
     def served(self, target: Any, session: "Messages") -> Served:
         """Return an object with its methods for one connection.
@@ -154,7 +156,7 @@ class Serving:
         waits = any(each.is_async for each in streams)
         if not self._takes_async and is_async_close(target):
             raise BadServiceError("its close is async; AsyncClient serves it")
-        for bound in methods:
+        for bound in map(self._instrument, methods):
             ids = bound.method.interface_id, bound.method.method_id
             if bound.is_async or waits:
                 if not self._takes_async:

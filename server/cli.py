@@ -20,6 +20,7 @@ from capnp_rig.server.config import (
     ServerConfig,
     names_a_service,
 )
+from capnp_rig.server.options import limit_options
 
 
 def _read_service(_context: click.Context, _option: click.Parameter, text: str) -> str:
@@ -111,12 +112,7 @@ def cli() -> None:
     default=30.0,
     help="How long SIGTERM waits for calls in flight.",
 )
-@click.option(
-    "--max-connections",
-    type=click.IntRange(min=1),
-    default=10_000,
-    help="Connections served at once; at most half the open-files limit.",
-)
+@limit_options
 @click.option(
     "--backlog",
     type=click.IntRange(1, 65_535),
@@ -133,7 +129,7 @@ def run(**options: object) -> int:
 
     ADDR is host:port, [ipv6]:port or unix:/path. Port 0 lets the system choose one.
     """
-    config = ServerConfig(**options)  # type: ignore[arg-type] # one option per field, by name
+    config = ServerConfig.of_options(options)
     _check_stack(config)
     from capnp_rig.server.supervision.launch import ScarceFilesError, launch
     from capnp_rig.server.supervision.listener import ListenError, NotLoopbackError

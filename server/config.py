@@ -1,8 +1,11 @@
 """What `server run` was asked to do, parsed once and passed down."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Self, get_type_hints
 
 from capnp_rig.rigcli.address import Address
+from capnp_rig.server.connections.limits import ConnectionLimits
 
 LOOPS = ("asyncio", "uvloop")
 ENGINES = ("wire", "pycapnp")
@@ -20,7 +23,7 @@ def names_a_service(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """The options of one server; `service` is ``package.module:Name``.
+    """The options of one server, some in groups; `service` is ``package.module:Name``.
 
     `engine` and `service` are those of the capnp stack; the others have one job.
     """
@@ -34,9 +37,20 @@ class ServerConfig:
     log_level: str = "info"
     log_format: str = "text"
     drain_timeout_s: float = 30.0
-    max_connections: int = 10_000
     backlog: int = 2048
     insecure: bool = False
+    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+
+    @classmethod
+    def of_options(cls, options: Mapping[str, Any]) -> Self:
+        """Return the configuration of flat options, each named as its field, or one in a group."""
+        rest: dict[str, Any] = dict(options)
+        groups: dict[str, Any] = {}
+        for name, kind in get_type_hints(cls).items():
+            if name not in rest and isinstance(kind, type) and is_dataclass(kind):
+                own = {each.name for each in fields(kind)} & rest.keys()
+                groups[name] = kind(**{each: rest.pop(each) for each in own})
+        return cls(**rest, **groups)
 
     @property
     def workers_listen(self) -> bool:

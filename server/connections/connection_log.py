@@ -12,7 +12,7 @@ class ConnectionLog:
         self._worker = setup.worker
         self._core = setup.core if pin_error is None else None
         self._name = f"[Worker {setup.worker}]"
-        system = "RPC system" if setup.stack == "capnp" else f"{setup.stack} stack"
+        system = "RPC system" if setup.config.stack == "capnp" else f"{setup.config.stack} stack"
         self._system = f"{self._name} {system}"
 
     def received(self, peer: str) -> None:

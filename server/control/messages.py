@@ -9,7 +9,10 @@ Packets keep their order, so a worker has adopted everything sent before `Drain`
 """
 
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, get_type_hints
+
+from capnp_rig.server.config import ServerConfig
 
 # One packet holds the longest message: a Setup with two paths, or a Failed with its cause.
 MAX_MESSAGE_BYTES = 65_536
@@ -29,15 +32,10 @@ class Setup(Message):
     None where connections are handed over.
     """
 
+    config: ServerConfig
     worker: int
     core: int | None
-    engine: str
-    loop: str
-    service: str
-    log_level: str
-    log_format: str
     folder: str | None
-    stack: str = "capnp"
     listen: str | None = None
     max_connections: int = 0
 
@@ -132,10 +130,18 @@ _KINDS = {kind.__name__: kind for kind in Message.__subclasses__()}
 
 def encode(message: Message) -> bytes:
     """Return the packet of one message."""
-    return json.dumps([type(message).__name__, *astuple(message)]).encode()
+    return json.dumps([type(message).__name__, asdict(message)]).encode()
 
 
 def decode(packet: bytes) -> Message:
     """Return the message of one packet, as `encode` made it."""
-    kind, *fields = json.loads(packet)
-    return _KINDS[kind](*fields)
+    kind, values = json.loads(packet)
+    message: Message = _build(_KINDS[kind], values)
+    return message
+
+
+def _build(kind: Any, values: Any) -> Any:
+    if not isinstance(values, dict) or not (isinstance(kind, type) and is_dataclass(kind)):
+        return values
+    kinds = get_type_hints(kind)
+    return kind(**{name: _build(kinds[name], value) for name, value in values.items()})

@@ -19,6 +19,7 @@ from capnp_rig.objects.binding import BoundMethod, bind_methods, interfaces_of, 
 from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.serving import References
 from capnp_rig.schema import message
+from capnp_rig.server.connections.limits import ConnectionLimits
 from capnp_rig.server.control.call_stamp import Stamp, mark_of, stamped
 from capnp_rig.server.engines.engine import CALLS_WITH_STREAMS, Engine, OnEnd, end_reason
 from capnp_rig.server.engines.kj_capabilities import Peer, Server, widest
@@ -41,10 +42,12 @@ _FLUSH_POLL_S = 0.005
 
 
 @asynccontextmanager
-async def open_pycapnp_engine(service: Any, log: Log, stamp: Stamp) -> AsyncIterator[Engine]:
+async def open_pycapnp_engine(
+    service: Any, log: Log, stamp: Stamp, limits: ConnectionLimits
+) -> AsyncIterator[Engine]:
     """Run the KJ loop for the worker's life and serve `service` on it."""
     async with capnp.kj_loop():
-        yield _PycapnpEngine(service, log, stamp)
+        yield _PycapnpEngine(service, log, stamp, limits)
 
 
 class _Beat(message.MessageStream.Server):  # type: ignore[misc]
@@ -55,9 +58,10 @@ class _Beat(message.MessageStream.Server):  # type: ignore[misc]
 
 
 class _PycapnpEngine:
-    def __init__(self, service: Any, log: Log, stamp: Stamp) -> None:
+    def __init__(self, service: Any, log: Log, stamp: Stamp, limits: ConnectionLimits) -> None:
         self.log = log
         self.stamp = stamp
+        self.limits = limits
         self.calls = WorkerCalls()
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.service = service

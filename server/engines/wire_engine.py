@@ -25,7 +25,12 @@ from capnp_rig.objects.async_calls import MOST_PARAMS_BYTES, AsyncCalls, Running
 from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.peer import Peer
 from capnp_rig.objects.serving import Served, Serving
-from capnp_rig.server.connections.limits import STALL_LIMIT_S, UNREAD_LIMIT_BYTES, WRITE_LIMIT_BYTES
+from capnp_rig.server.connections.limits import (
+    STALL_LIMIT_S,
+    UNREAD_LIMIT_BYTES,
+    WRITE_LIMIT_BYTES,
+    ConnectionLimits,
+)
 from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settled
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, stamped
 from capnp_rig.server.engines.early_cancels import EarlyCancels
@@ -69,15 +74,18 @@ _DRAIN_POLL_S = 0.005
 
 
 @asynccontextmanager
-async def open_wire_engine(service: Any, log: Log, stamp: Stamp) -> AsyncIterator[Engine]:
+async def open_wire_engine(
+    service: Any, log: Log, stamp: Stamp, limits: ConnectionLimits
+) -> AsyncIterator[Engine]:
     """Serve `service` on the running event loop."""
-    yield _WireEngine(service, log, stamp)
+    yield _WireEngine(service, log, stamp, limits)
 
 
 class _WireEngine:
-    def __init__(self, service: Any, log: Log, stamp: Stamp) -> None:
+    def __init__(self, service: Any, log: Log, stamp: Stamp, limits: ConnectionLimits) -> None:
         self.service = service
         self.stamp = stamp
+        self.limits = limits
         self.log = log
         self.draining = False
         # Async calls that run now, over all connections; each leaves as it ends.

@@ -65,9 +65,9 @@ class ReadinessWorker:
         self._channel = channel
         self._pin_error = pin_error
         self._outbox: deque[messages.Message] = deque()
-        self._log = open_log(setup.log_level, setup.log_format)
+        self._log = open_log(setup.config.log_level, setup.config.log_format)
         self._lines = ConnectionLog(self._log, setup, pin_error)
-        self._note: Note = self._log.debug if setup.log_level == "debug" else None
+        self._note: Note = self._log.debug if setup.config.log_level == "debug" else None
         self._selector = selectors.DefaultSelector()
         self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._connections: set[_Connection] = set()

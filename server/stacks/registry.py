@@ -38,8 +38,8 @@ def missing_library(stack: str) -> str | None:
 def open_stack(setup: Setup, log: Log) -> AbstractAsyncContextManager[Engine]:
     """Return the engine of a stack on an event loop, to be entered while it runs."""
     # Only the one used is imported: the others' libraries may be missing.
-    note = log.debug if setup.log_level == "debug" else None
-    match setup.stack:
+    note = log.debug if setup.config.log_level == "debug" else None
+    match setup.config.stack:
         case "echo":
             from capnp_rig.server.stacks.echo import Echo
 
@@ -62,4 +62,4 @@ def open_stack(setup: Setup, log: Log) -> AbstractAsyncContextManager[Engine]:
                 note, log, listen=setup.listen, max_connections=setup.max_connections
             )
         case _:
-            raise AssertionError(setup.stack)
+            raise AssertionError(setup.config.stack)

@@ -84,15 +84,10 @@ def _plan_workers(config: ServerConfig, listener: Listener, max_connections: int
     share = -(-max_connections // config.workers)
     return [
         Setup(
+            config=config,
             worker=index,
             core=core,
-            engine=config.engine,
-            loop=config.loop,
-            service=config.service,
-            log_level=config.log_level,
-            log_format=config.log_format,
             folder=folder,
-            stack=config.stack,
             listen=listen,
             max_connections=share,
         )
@@ -111,7 +106,7 @@ def _current_folder() -> str | None:
 def _claim_connections(config: ServerConfig) -> int:
     """Raise the open-files limit as far as needed and return how many connections to admit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connections, nofile = plan_connections(config.max_connections, soft, hard)
+    connections, nofile = plan_connections(config.limits.max_connections, soft, hard)
     least = _LEAST_FDS + 2 * config.workers
     if nofile < least:
         raise ScarceFilesError(

@@ -55,7 +55,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._leaving: asyncio.Future[int] = loop.create_future()
         loop.set_exception_handler(self._report)
-        self._log = open_log(self._setup.log_level, self._setup.log_format)
+        self._log = open_log(self._setup.config.log_level, self._setup.config.log_format)
         self._lines = ConnectionLog(self._log, self._setup, self._pin_error)
         async with self._open() as self._engine:
             await self._engine.heartbeat()
@@ -71,17 +71,18 @@ class Worker:
             return status
 
     def _open(self) -> AbstractAsyncContextManager[Engine]:
-        if self._setup.stack == "capnp":
-            if self._setup.log_level == "debug" and hasattr(self._service, "note"):
+        if self._setup.config.stack == "capnp":
+            if self._setup.config.log_level == "debug" and hasattr(self._service, "note"):
                 self._service.note = self._log.debug
             # Only the one used is imported.
-            if self._setup.engine == "wire":
+            if self._setup.config.engine == "wire":
                 from capnp_rig.server.engines.wire_engine import open_wire_engine as open_engine
             else:
                 from capnp_rig.server.engines.pycapnp_engine import (
                     open_pycapnp_engine as open_engine,
                 )
-            return open_engine(self._service, self._log, self._stamp)
+            limits = self._setup.config.limits
+            return open_engine(self._service, self._log, self._stamp, limits)
         from capnp_rig.server.stacks.registry import open_stack
 
         return open_stack(self._setup, self._log)

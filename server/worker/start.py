@@ -44,13 +44,13 @@ def _prepare(channel: Channel, stamp_fd: int) -> Callable[[], int]:
     _leave_removed_folder(setup.folder)
     pin_error = _pin(setup.core)
     publish_gc()
-    if setup.stack == "selectors":
+    if setup.config.stack == "selectors":
         # A loop of its own, in the place of both `Worker` and asyncio.
         from capnp_rig.server.stacks.readiness_worker import ReadinessWorker
 
         return ReadinessWorker(channel, setup, pin_error).run
-    service = _load(setup) if setup.stack == "capnp" else None
-    loop_factory = _loop_factory(setup.loop)
+    service = _load(setup) if setup.config.stack == "capnp" else None
+    loop_factory = _loop_factory(setup.config.loop)
 
     def run() -> int:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -64,7 +64,7 @@ def _load(setup: Setup) -> Any:
     # that no file of theirs shadows ours.
     if setup.folder is not None:
         sys.path.append(setup.folder)
-    service = load_service(setup.service)
+    service = load_service(setup.config.service)
     bind_methods(service)
     return service
 

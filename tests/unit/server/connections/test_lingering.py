@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from capnp_rig.server.connections.limits import ConnectionLimits
 from capnp_rig.server.connections.lingering import is_settled
 from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.engines.pycapnp_engine import open_pycapnp_engine
@@ -31,7 +32,7 @@ async def open_engine(name: str, stack: AsyncExitStack) -> Engine:
     if name == "echo":
         return StreamEngine(Echo, None)
     opened = open_wire_engine if name == "wire" else open_pycapnp_engine
-    return await stack.enter_async_context(opened(Binary(), LOG, [0]))
+    return await stack.enter_async_context(opened(Binary(), LOG, [0], ConnectionLimits()))
 
 
 def request_of(name: str, size: int) -> bytes:

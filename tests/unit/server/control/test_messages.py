@@ -1,8 +1,12 @@
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from capnp_rig.rigcli.address import Address
+from capnp_rig.server.config import ServerConfig
+from capnp_rig.server.connections.limits import ConnectionLimits
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.control.messages import (
     Drain,
@@ -23,9 +27,10 @@ from capnp_rig.server.control.messages import (
     encode,
 )
 
+CONFIG = ServerConfig(Address(path="/run/ü"), 2, limits=ConnectionLimits(max_connections=7))
 MESSAGES: list[Message] = [
-    Setup(0, None, "wire", "uvloop", "a:B", "info", "text", "/home/ü"),
-    Setup(0, 1, "wire", "uvloop", "a:B", "info", "text", "/", "grpc", "[::1]:80", 5),
+    Setup(CONFIG, 0, None, "/home/ü"),
+    Setup(replace(CONFIG, stack="grpc"), 0, 1, "/", "[::1]:80", 5),
     Hand(7, "[::1]:80"),
     Drop(7),
     Ping(1),

@@ -12,6 +12,7 @@ import pytest
 from capnp_rig import AsyncClient, RemoteError, ServiceError, load_schema
 from capnp_rig.client.asyncio_client import _Protocol
 from capnp_rig.client.connecting import adopt
+from capnp_rig.server.connections.limits import ConnectionLimits
 from capnp_rig.server.engines.wire_engine import open_wire_engine
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
@@ -30,7 +31,9 @@ def run(service: Any, body: Callable[[AsyncClient], Awaitable[None]]) -> None:
     async def work() -> None:
         async with AsyncExitStack() as stack:
             log: Any = Log()
-            engine = await stack.enter_async_context(open_wire_engine(service, log, [0]))
+            engine = await stack.enter_async_context(
+                open_wire_engine(service, log, [0], ConnectionLimits())
+            )
             theirs, ours = socket.socketpair()
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(lambda: engine.protocol(lambda _: None), theirs)

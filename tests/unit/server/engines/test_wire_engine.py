@@ -11,6 +11,7 @@ from fuzz.mutate import split
 from raw_peer import bootstrap, call, decoded, finish
 
 from capnp_rig.schema import message
+from capnp_rig.server.connections.limits import ConnectionLimits
 from capnp_rig.server.engines import wire_engine
 from capnp_rig.server.engines.wire_engine import _Connection, _WireEngine
 
@@ -44,7 +45,9 @@ def run(check: Check) -> str | None:
         asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
         service, transport = Service(), Transport()
         log: Any = logging.getLogger("test")
-        connection = _Connection(_WireEngine(service, log, [0]), lambda _fault: None)
+        connection = _Connection(
+            _WireEngine(service, log, [0], ConnectionLimits()), lambda _fault: None
+        )
         transport.protocol = connection
         connection.connection_made(transport)  # type: ignore[arg-type]
         receive(connection, bootstrap())
