@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self, get_type_hints
 
 from capnp_rig.rigcli.address import Address
-from capnp_rig.server.connections.limits import ConnectionLimits
 
 LOOPS = ("asyncio", "uvloop")
 ENGINES = ("wire", "pycapnp")
@@ -19,6 +18,13 @@ def names_a_service(text: str) -> bool:
     """Return whether the text has the form ``package.module:Name``."""
     module, _, name = text.partition(":")
     return all(part.isidentifier() for part in (name, *module.split(".")))
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What a connection may hold, and for how long; each is set by the option of its name."""
+
+    max_connections: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ _Command = Callable[..., Any]
 
 
 def limit_options(command: _Command) -> _Command:
-    """Add the options of `connections.limits.ConnectionLimits`."""
+    """Add the options of `config.ConnectionLimits`."""
     return _with_options(
         command,
         click.option(

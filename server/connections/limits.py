@@ -1,15 +1,5 @@
 """What a connection may hold, and for how long."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """What can be set for each connection of a server, by options of these names."""
-
-    max_connections: int = 10_000
-
-
 # After a reason to close was sent: how long it may take until the peer closes too, and how much
 # it may send until then (`server.connections.lingering`).
 LINGER_S = 2.0

@@ -19,7 +19,7 @@ from capnp_rig.objects.binding import BoundMethod, bind_methods, interfaces_of, 
 from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.serving import References
 from capnp_rig.schema import message
-from capnp_rig.server.connections.limits import ConnectionLimits
+from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.control.call_stamp import Stamp, mark_of, stamped
 from capnp_rig.server.engines.engine import CALLS_WITH_STREAMS, Engine, OnEnd, end_reason
 from capnp_rig.server.engines.kj_capabilities import Peer, Server, widest

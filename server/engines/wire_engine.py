@@ -25,11 +25,11 @@ from capnp_rig.objects.async_calls import MOST_PARAMS_BYTES, AsyncCalls, Running
 from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.peer import Peer
 from capnp_rig.objects.serving import Served, Serving
+from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.limits import (
     STALL_LIMIT_S,
     UNREAD_LIMIT_BYTES,
     WRITE_LIMIT_BYTES,
-    ConnectionLimits,
 )
 from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settled
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, stamped

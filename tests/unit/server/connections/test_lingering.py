@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from capnp_rig.server.connections.limits import ConnectionLimits
+from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.lingering import is_settled
 from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.engines.pycapnp_engine import open_pycapnp_engine

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from capnp_rig.rigcli.address import Address
-from capnp_rig.server.config import ServerConfig
-from capnp_rig.server.connections.limits import ConnectionLimits
+from capnp_rig.server.config import ConnectionLimits, ServerConfig
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.control.messages import (
     Drain,

@@ -12,7 +12,7 @@ import pytest
 from capnp_rig import AsyncClient, RemoteError, ServiceError, load_schema
 from capnp_rig.client.asyncio_client import _Protocol
 from capnp_rig.client.connecting import adopt
-from capnp_rig.server.connections.limits import ConnectionLimits
+from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.engines.wire_engine import open_wire_engine
 from capnp_rig.wire.rpc.interfaces import compile_interface
 

@@ -11,7 +11,7 @@ from fuzz.mutate import split
 from raw_peer import bootstrap, call, decoded, finish
 
 from capnp_rig.schema import message
-from capnp_rig.server.connections.limits import ConnectionLimits
+from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.engines import wire_engine
 from capnp_rig.server.engines.wire_engine import _Connection, _WireEngine
 

@@ -18,7 +18,7 @@ from running_server import ROOT
 
 from capnp_rig.objects.binding import ServiceError
 from capnp_rig.schema import load_schema
-from capnp_rig.server.connections.limits import ConnectionLimits
+from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.lingering import Linger
 from capnp_rig.server.engines import wire_engine
 from capnp_rig.server.engines.engine import MAX_WORKER_CALLS
