@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,15 +109,21 @@ def running_server(
     address: str = "127.0.0.1:0",
     cwd: Path | None = None,
     fd_limit: int | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Running]:
-    """Start ``server run``, wait until it listens, and kill what is left of it in the end."""
+    """Start ``server run``, wait until it listens, and kill what is left of it in the end.
+
+    It has our environment, and the variables of `env`.
+    """
     limit = [] if fd_limit is None else ["prlimit", f"--nofile={fd_limit}:{fd_limit}"]
     process = subprocess.Popen(
         [*limit, *command("run", address, *args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment(),
+        env=environment() | dict(env or {}),
         cwd=cwd,
+        pass_fds=pass_fds,
     )
     assert process.stdout is not None
     assert process.stderr is not None

@@ -17,6 +17,7 @@ from capnp_rig.rigcli import os_error_text
 from capnp_rig.server.config import ServerConfig
 from capnp_rig.server.logs.log import Log, open_log
 from capnp_rig.server.supervision.listener import Listener, peer_of
+from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.quarantine import DEATHS, QUARANTINE_S, Quarantine, is_suspect
 from capnp_rig.server.supervision.refused_connections import RefusedConnections, overload_reply
 from capnp_rig.server.supervision.slots import round_robin
@@ -38,6 +39,7 @@ class Dispatcher:
         listener: Listener,
         workers: Workers,
         log: Log,
+        manager: ServiceManager,
         *,
         max_connections: int,
     ) -> None:
@@ -46,6 +48,7 @@ class Dispatcher:
         self._listener = listener
         self._workers = workers
         self._log = log
+        self._manager = manager
         self._max_connections = max_connections
         self._pending: deque[Connection] = deque()
         self._quarantine = Quarantine()
@@ -63,12 +66,14 @@ class Dispatcher:
             return
         if all(slot.ready for slot in self._workers.slots()):
             self._listening = True
+            event = f"Listening on {self._listener.address} with {len(self._workers)} workers..."
             # At every level: it is how a program that starts us learns of the port.
             open_log("info", self._config.log_format).info(
-                f"Listening on {self._listener.address} with {len(self._workers)} workers...",
+                event,
                 address=str(self._listener.address),
                 workers=len(self._workers),
             )
+            self._manager.ready(event)
 
     def stop(self) -> None:
         """Stop listening, and close what no worker has yet; may be called again."""

@@ -11,6 +11,7 @@ from functools import partial
 
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.supervision.dispatcher import Dispatcher
+from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.worker_process import WorkerProcess
 from capnp_rig.server.supervision.workers import EndedWorker, Workers
 
@@ -27,13 +28,20 @@ class Drain:
     """Ends the workers on an order, and then the server."""
 
     def __init__(
-        self, workers: Workers, dispatcher: Dispatcher, log: Log, *, limit_s: float
+        self,
+        workers: Workers,
+        dispatcher: Dispatcher,
+        log: Log,
+        manager: ServiceManager,
+        *,
+        limit_s: float,
     ) -> None:
         """Wait for an order; calls in flight will have `limit_s` to end."""
         self._loop = asyncio.get_running_loop()
         self._workers = workers
         self._dispatcher = dispatcher
         self._log = log
+        self._manager = manager
         self._limit_s = limit_s
         # The exit status, once the last worker is gone.
         self.status: asyncio.Future[int] = self._loop.create_future()
@@ -82,6 +90,8 @@ class Drain:
         self._finish_if_alone()
 
     def _begin(self) -> None:
+        if not self._has_begun:
+            self._manager.stopping()
         self._has_begun = True
         self._workers.stop_replacing()
         self._dispatcher.stop()

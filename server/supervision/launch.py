@@ -14,6 +14,7 @@ from capnp_rig.server.config import ServerConfig
 from capnp_rig.server.control.messages import Setup
 from capnp_rig.server.control.signals import IDLE_SIGNALS, SUPERVISOR_SIGNALS, survive_signals
 from capnp_rig.server.supervision.listener import Listener, open_listener
+from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.worker_process import WorkerProcess
 
 # Listener, control sockets, log files, libraries.
@@ -36,6 +37,7 @@ def launch(config: ServerConfig) -> int:
         OSError: The system starts no process.
     """
     survive_signals(IDLE_SIGNALS)
+    manager = ServiceManager.of_environment(os.environ)
     max_connections = _claim_connections(config)
     if config.address.path is not None:
         # Before there is a file to remove; a host's name, though, may be waited for.
@@ -48,12 +50,14 @@ def launch(config: ServerConfig) -> int:
     )
     _hold_signals()
     try:
-        return _supervise(config, listener, max_connections)
+        return _supervise(config, listener, manager, max_connections)
     finally:
         listener.close()
 
 
-def _supervise(config: ServerConfig, listener: Listener, max_connections: int) -> int:
+def _supervise(
+    config: ServerConfig, listener: Listener, manager: ServiceManager, max_connections: int
+) -> int:
     setups = _plan_workers(config, listener, max_connections)
     workers: list[WorkerProcess] = []
     try:
@@ -64,7 +68,14 @@ def _supervise(config: ServerConfig, listener: Listener, max_connections: int) -
         from capnp_rig.server.supervision.supervisor import supervise
 
         return asyncio.run(
-            supervise(config, listener, workers, setups=setups, max_connections=max_connections)
+            supervise(
+                config,
+                listener,
+                workers,
+                manager,
+                setups=setups,
+                max_connections=max_connections,
+            )
         )
     finally:
         # None is left, unless something failed here.

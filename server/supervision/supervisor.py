@@ -20,6 +20,7 @@ from capnp_rig.server.logs.log import open_log
 from capnp_rig.server.supervision.dispatcher import Dispatcher
 from capnp_rig.server.supervision.drain import Drain
 from capnp_rig.server.supervision.listener import Listener
+from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.worker_process import WorkerProcess
 from capnp_rig.server.supervision.workers import EndedWorker, WorkerEvents, Workers
 
@@ -28,6 +29,7 @@ async def supervise(
     config: ServerConfig,
     listener: Listener,
     first: Sequence[WorkerProcess],
+    manager: ServiceManager,
     *,
     setups: Sequence[Setup],
     max_connections: int,
@@ -35,8 +37,10 @@ async def supervise(
     """Serve until a signal, with workers that were started already; return the exit status."""
     log = open_log(config.log_level, config.log_format)
     workers = Workers(first, setups, log)
-    dispatcher = Dispatcher(config, listener, workers, log, max_connections=max_connections)
-    drain = Drain(workers, dispatcher, log, limit_s=config.drain_timeout_s)
+    dispatcher = Dispatcher(
+        config, listener, workers, log, manager, max_connections=max_connections
+    )
+    drain = Drain(workers, dispatcher, log, manager, limit_s=config.drain_timeout_s)
 
     def after_end(ended: EndedWorker) -> None:
         dispatcher.after_end(ended)
@@ -55,6 +59,8 @@ async def supervise(
     loop.add_signal_handler(signal.SIGQUIT, drain.stop_now)
     loop.add_signal_handler(signal.SIGTSTP, _suspend, workers)
     loop.add_signal_handler(signal.SIGCHLD, workers.reap)
+    if manager.watchdog_s is not None:
+        _keep_alive(manager, manager.watchdog_s)
     # The launcher blocked them until somebody could act on them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)
     workers.watch(
@@ -66,6 +72,13 @@ async def supervise(
         )
     )
     return await drain.status
+
+
+def _keep_alive(manager: ServiceManager, interval_s: float) -> None:
+    """Tell the service manager that this loop turns, now and at each interval."""
+    manager.watchdog()
+    loop = asyncio.get_running_loop()
+    loop.call_later(interval_s, _keep_alive, manager, interval_s)
 
 
 def _suspend(workers: Workers) -> None:

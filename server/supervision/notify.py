@@ -1,0 +1,61 @@
+"""Tells the service manager how the server is: systemd's protocol, as in sd_notify(3).
+
+Each message is a datagram to the socket that NOTIFY_SOCKET names. Without one nothing is sent, and
+what the service manager does not take is dropped: it must not hold up the server.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+from typing import Self
+
+
+class ServiceManager:
+    """Who started the server and waits to hear of it; nobody if `path` is None.
+
+    `watchdog_s` is how often it wants to hear that the server is alive, None if it does not.
+    """
+
+    def __init__(self, path: str | None = None, watchdog_s: float | None = None) -> None:
+        self.watchdog_s = watchdog_s
+        self._path = path
+
+    @classmethod
+    def of_environment(cls, environ: MutableMapping[str, str]) -> Self:
+        """Take its variables out of `environ`: workers, and what services start, get none."""
+        path = environ.pop("NOTIFY_SOCKET", "")
+        # An abstract name, which has no file.
+        path = f"\0{path[1:]}" if path.startswith("@") else path
+        period_us = environ.pop("WATCHDOG_USEC", "")
+        is_for_us = environ.pop("WATCHDOG_PID", "") in ("", str(os.getpid()))
+        # Half of the time after which it would kill us.
+        watchdog_s = int(period_us) / 2e6 if is_for_us and period_us.isdecimal() else 0.0
+        return cls(path or None, watchdog_s or None)
+
+    def ready(self, status: str) -> None:
+        """Say that the server serves, after its start or a reload; `status` shows to people."""
+        self._tell("READY=1", f"STATUS={status}")
+
+    def reloading(self) -> None:
+        """Say that a reload begins, which `ready` ends."""
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """Say that the server is about to end."""
+        self._tell("STOPPING=1", "STATUS=Draining")
+
+    def status(self, text: str) -> None:
+        """Show a line to people."""
+        self._tell(f"STATUS={text}")
+
+    def watchdog(self) -> None:
+        """Say that the server is alive."""
+        self._tell("WATCHDOG=1")
+
+    def _tell(self, *lines: str) -> None:
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._path)
