@@ -96,7 +96,7 @@ def cli() -> None:
     "--log-level",
     type=click.Choice(LOG_LEVELS),
     default="info",
-    help="Least serious lines to print.",
+    help="Least serious lines to print; debug tells of each connection and call.",
 )
 @click.option(
     "--log-format",

@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 _LISTENING = re.compile(r"Listening on (?P<address>\S+) with \d+ workers\.\.\.")
 
 
+# What a test needs that waits for the lines of a connection.
+TELLING = ("--log-level", "debug")
+
 # Engine and loop, as every behaviour of the server is tested.
 ENGINES = [("wire", "uvloop"), ("wire", "asyncio"), ("pycapnp", "uvloop"), ("pycapnp", "asyncio")]
 

@@ -1,4 +1,8 @@
-"""The log lines of a worker about its connections, in the tutorial's words."""
+"""The log lines of a worker about its connections, in the tutorial's words.
+
+Those of a connection that ends well are for the level debug: a busy server would write thousands
+a second, and whoever wants to count connections reads its metrics.
+"""
 
 from capnp_rig.server.control.messages import Setup
 from capnp_rig.server.logs.log import Log
@@ -17,7 +21,7 @@ class ConnectionLog:
 
     def received(self, peer: str) -> None:
         """Tell of a connection that was handed over, and of where it will be served."""
-        self._log.info(
+        self._log.debug(
             f"{self._name} received a new connection from {peer}",
             kind=f"{self._name} received new connections",
             worker=self._worker,
@@ -28,7 +32,7 @@ class ConnectionLog:
     def running(self, **fields: str) -> None:
         """Tell which core serves."""
         place = "any core" if self._core is None else f"core {self._core}"
-        self._log.info(
+        self._log.debug(
             f"{self._name} running on {place}",
             kind=f"{self._name} running on {place}",
             core=self._core,
@@ -38,7 +42,7 @@ class ConnectionLog:
 
     def started(self, peer: str) -> None:
         """Tell that a connection is being served."""
-        self._log.info(
+        self._log.debug(
             f"{self._system} started for peer: {peer}",
             kind=f"{self._system} started for peers",
             worker=self._worker,
@@ -47,12 +51,12 @@ class ConnectionLog:
 
     def listening(self, address: str) -> None:
         """Tell that the worker accepts connections by itself."""
-        self._log.info(f"{self._system} started on {address}", worker=self._worker)
+        self._log.debug(f"{self._system} started on {address}", worker=self._worker)
 
     def ended(self, peer: str, reason: str | None) -> None:
         """Tell of the end of a connection; `reason` None means a clean one."""
         if reason is None:
-            self._log.info(
+            self._log.debug(
                 f"{self._system} for peer {peer} finished cleanly.",
                 kind=f"{self._system} for peers finished cleanly",
                 worker=self._worker,

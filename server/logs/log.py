@@ -1,4 +1,4 @@
-"""The log of one process: tutorial lines on stdout, warnings and errors on stderr.
+"""The log of one process: debug and info on stdout, warnings and errors on stderr.
 
 A line that peers can provoke has a `kind`, and lines of one kind are limited (`logs.log_limits`).
 Its writer returns whether it was written. The owner of the log calls `flush` now and then, which
@@ -35,11 +35,11 @@ class Log:
         self._limits = LineLimits()
 
     def debug(self, event: str, /, **fields: object) -> bool:
-        """Log what only someone looking for a fault wants to see."""
+        """Log what the tutorial prints: each connection, and the content of each call."""
         return self._log("debug", event, fields)
 
     def info(self, event: str, /, **fields: object) -> bool:
-        """Log what the tutorial prints."""
+        """Log what happens once in a while."""
         return self._log("info", event, fields)
 
     def warning(self, event: str, /, **fields: object) -> bool:

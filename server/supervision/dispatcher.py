@@ -126,7 +126,7 @@ class Dispatcher:
             worker = self._workers[index]
             assert worker is not None  # an absent worker has no open slot
             self._last_worker = index
-            self._log.info(
+            self._log.debug(
                 f"Dispatching new connection to worker {index}",
                 kind="Dispatching new connections",
                 worker=index,

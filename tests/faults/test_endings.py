@@ -12,7 +12,7 @@ import pytest
 from deadline import eventually
 from fault_services import PROBE
 from raw_peer import RawPeer, abort, bootstrap, call_builder, encoded, finish, raw_peer
-from running_server import Running, running_server
+from running_server import TELLING, Running, running_server
 
 TESTS = Path(__file__).resolve().parent.parent
 MIB = 1 << 20
@@ -22,7 +22,7 @@ METHODS = list(PROBE.schema.methods)
 @pytest.fixture(scope="module", params=["wire", "pycapnp"])
 def probe(request: pytest.FixtureRequest) -> Iterator[Running]:
     args = ["--service", "fault_services:Probe", "--workers", "1", "--engine", request.param]
-    with running_server(*args, cwd=TESTS) as running:
+    with running_server(*TELLING, *args, cwd=TESTS) as running:
         yield running
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from deadline import eventually
 from raw_peer import RawPeer, abort, assert_serves, call, raw_peer
-from running_server import Running, running_server
+from running_server import TELLING, Running, running_server
 
 TESTS = Path(__file__).resolve().parent.parent
 TOO_LARGE = struct.pack("<II", 0, 0x7FFFFFFF)
@@ -17,7 +17,7 @@ TOO_LARGE = struct.pack("<II", 0, 0x7FFFFFFF)
 
 @pytest.fixture(scope="module", params=["uvloop", "asyncio"])
 def server(request: pytest.FixtureRequest) -> Iterator[Running]:
-    with running_server("--workers", "1", "--loop", request.param) as running:
+    with running_server(*TELLING, "--workers", "1", "--loop", request.param) as running:
         yield running
 
 

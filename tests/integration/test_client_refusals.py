@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 from fake_server import fake_server, reset
-from running_server import running_server
+from running_server import TELLING, running_server
 
 from capnp_rig.client import AsyncReverseClient, Overloaded, ReverseClient
 from capnp_rig.wire.rpc.message_encoder import encode_abort
@@ -22,7 +22,7 @@ REASON = "1 connections are open: try again later"
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of a server whose one connection is taken."""
-    with running_server("--workers", "1", "--max-connections", "1") as server:
+    with running_server(*TELLING, "--workers", "1", "--max-connections", "1") as server:
         held = socket.create_connection((server.host, server.port), 5)
         server.out.wait_for("RPC system started")
         yield f"{server.host}:{server.port}"

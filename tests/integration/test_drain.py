@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from deadline import eventually
 from raw_peer import call, raw_peer
-from running_server import ENGINES, Running, elapsed_s, run_to_end, running_server
+from running_server import ENGINES, TELLING, Running, elapsed_s, run_to_end, running_server
 
 HERE = Path(__file__).resolve().parent.parent
 LINGERS = (
@@ -37,7 +37,7 @@ def test_a6_a_drain_waits_for_no_call_whose_peer_is_gone(
     engine: str, loop: str, what: str, leaves: str
 ) -> None:
     """Not even if the method cannot be ended; then its worker is killed, and that is told."""
-    with serving("Stubborn", "--engine", engine, "--loop", loop) as server:
+    with serving("Stubborn", *TELLING, "--engine", engine, "--loop", loop) as server:
         with raw_peer(server) as peer:
             peer.send(call(1, what), call(2, "abc"))
             assert peer.answer_to(2).chunk == b"cba"

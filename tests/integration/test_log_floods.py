@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from raw_peer import RawPeer, call, finish, raw_peer
-from running_server import Lines, running_server
+from running_server import TELLING, Lines, running_server
 
 from capnp_rig.server.engines.peer_errors import NOT_LOGGED
 
@@ -45,7 +45,7 @@ def test_h5_a_method_that_fails_fills_no_disk(engine: str) -> None:
 @pytest.mark.parametrize("engine", ["wire", "pycapnp"])
 def test_h5_garbage_fills_no_disk(engine: str) -> None:
     connections = 300
-    with running_server("--workers", "1", "--engine", engine) as server:
+    with running_server(*TELLING, "--workers", "1", "--engine", engine) as server:
         for _ in range(connections):
             with RawPeer(server) as peer:
                 peer.send(b"\xff" * 64)
@@ -60,7 +60,7 @@ def test_h5_garbage_fills_no_disk(engine: str) -> None:
 
 def test_h5_connections_fill_no_disk() -> None:
     connections = 800
-    with running_server("--workers", "1") as server:
+    with running_server(*TELLING, "--workers", "1") as server:
         for _ in range(connections):
             with RawPeer(server) as peer:
                 peer.open()

@@ -15,7 +15,7 @@ import pytest
 from deadline import eventually
 from pycapnp_peer import reversed_by
 from raw_peer import RawPeer, bootstrap, call, finish, raw_peer
-from running_server import Running, command, environment, run_to_end, running_server
+from running_server import TELLING, Running, command, environment, run_to_end, running_server
 
 HERE = Path(__file__).resolve().parent.parent
 SERVICE = """
@@ -51,7 +51,7 @@ def test_a3_living_workers_serve_on_while_the_service_is_broken_on_disk(
     folder = tmp_path / "app"
     folder.mkdir()
     (folder / "mine.py").write_text(SERVICE)
-    with running_server("--service", "mine:Mine", "--workers", "2", cwd=folder) as server:
+    with running_server(*TELLING, "--service", "mine:Mine", "--workers", "2", cwd=folder) as server:
         victim, other = server.workers()
         damage(folder)
         os.kill(victim, signal.SIGKILL)

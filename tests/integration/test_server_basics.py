@@ -14,7 +14,15 @@ import psutil
 import pytest
 from deadline import eventually
 from pycapnp_peer import connected, reversed_by, run
-from running_server import ENGINES, Running, command, environment, run_to_end, running_server
+from running_server import (
+    ENGINES,
+    TELLING,
+    Running,
+    command,
+    environment,
+    run_to_end,
+    running_server,
+)
 
 from capnp_rig.wire.encoding.frames import FrameDecoder
 from capnp_rig.wire.rpc.messages import Abort, ExceptionType, RemoteError, decode
@@ -31,9 +39,7 @@ def has_ipv6() -> bool:
 
 @pytest.mark.parametrize(("engine", "loop"), ENGINES)
 def test_a_connection_is_served_and_told_as_in_the_tutorial(engine: str, loop: str) -> None:
-    with running_server(
-        "--engine", engine, "--loop", loop, "--workers", "2", "--log-level", "debug"
-    ) as server:
+    with running_server(*TELLING, "--engine", engine, "--loop", loop, "--workers", "2") as server:
         assert reversed_by(server, "Hello \x1b") == b"\x1b olleH"
         server.out.wait_for("finished cleanly")
         lines = list(server.out.lines)
@@ -51,8 +57,17 @@ def test_a_connection_is_served_and_told_as_in_the_tutorial(engine: str, loop: s
     assert server.err.lines == []
 
 
+def test_a_connection_that_ends_well_is_not_told_at_info() -> None:
+    with running_server("--workers", "1") as server:
+        assert reversed_by(server) == b"olleH"
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert len(server.out.join()) == 1
+        assert server.err.join() == []
+
+
 def test_connections_go_round_and_every_worker_has_its_core() -> None:
-    with running_server("--workers", "2") as server:
+    with running_server(*TELLING, "--workers", "2") as server:
         for _ in range(4):
             reversed_by(server)
         lines = server.out.wait_for("Dispatching", count=4)
@@ -63,7 +78,7 @@ def test_connections_go_round_and_every_worker_has_its_core() -> None:
 
 
 def test_json_lines_hold_one_object_each() -> None:
-    with running_server("--workers", "1", "--log-format", "json") as server:
+    with running_server(*TELLING, "--workers", "1", "--log-format", "json") as server:
         reversed_by(server)
         server.out.wait_for("finished cleanly")
         events = [json.loads(line) for line in server.out.lines]
@@ -72,7 +87,8 @@ def test_json_lines_hold_one_object_each() -> None:
         assert {"event", "level", "timestamp", "pid"} <= event.keys()
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", event["timestamp"])
     assert events[0]["pid"] == server.pid
-    assert {event.get("worker") for event in events[1:]} == {0}
+    # The content of a call names no worker.
+    assert {event.get("worker") for event in events[1:]} == {0, None}
 
 
 @pytest.mark.parametrize("text", ["", "a", "👩\u200d👧", "nul\0inside", "x" * 100_000])
@@ -88,7 +104,7 @@ def shared() -> Iterator[Running]:
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
 def test_ipv6() -> None:
-    with running_server("--workers", "1", address="[::1]:0") as server:
+    with running_server(*TELLING, "--workers", "1", address="[::1]:0") as server:
         assert server.host == "::1"
         assert reversed_by(server) == b"olleH"
         server.out.wait_for("finished cleanly")
@@ -287,7 +303,7 @@ def test_descriptors_do_not_leak(shared: Running) -> None:
 
 
 def test_b6_the_connection_cap_refuses_and_recovers() -> None:
-    with running_server("--workers", "1", "--max-connections", "2") as server:
+    with running_server(*TELLING, "--workers", "1", "--max-connections", "2") as server:
         held = [socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(2)]
         server.out.wait_for("RPC system started", count=2)
         with socket.create_connection(("127.0.0.1", server.port), 5) as refused:

@@ -19,6 +19,7 @@ from deadline import eventually
 from pycapnp_peer import connected, reversed_by, run
 from running_server import (
     ENGINES,
+    TELLING,
     Running,
     alive,
     command,
@@ -70,7 +71,7 @@ def await_dispatch_to(server: Running, worker: str) -> None:
 
 
 def test_a1_a_killed_worker_is_replaced_while_the_others_serve() -> None:
-    with running_server("--workers", "2") as server:
+    with running_server(*TELLING, "--workers", "2") as server:
         victim, other = server.workers()
         for _ in range(3):
             served = len(server.out.find("[Worker 0] RPC system started"))
@@ -95,7 +96,7 @@ def test_a2_all_workers_killed_at_once() -> None:
 
 
 def test_a13_connections_in_transit_to_a_dead_worker_are_served_by_another() -> None:
-    with running_server("--workers", "2") as server:
+    with running_server(*TELLING, "--workers", "2") as server:
         victim, _ = server.workers()
         files = psutil.Process(server.pid).num_fds()
         os.kill(victim, signal.SIGSTOP)
@@ -116,7 +117,7 @@ def test_a13_connections_in_transit_to_a_dead_worker_are_served_by_another() -> 
 
 
 def test_a4_a_stopped_worker_gets_no_connections_and_is_killed_at_the_limit() -> None:
-    with running_server("--workers", "2") as server:
+    with running_server(*TELLING, "--workers", "2") as server:
         victim, _ = server.workers()
         os.kill(victim, signal.SIGSTOP)
         stopped_s = time.monotonic()
@@ -129,7 +130,7 @@ def test_a4_a_stopped_worker_gets_no_connections_and_is_killed_at_the_limit() ->
 
 
 def test_a5_a_handler_that_blocks_its_loop_is_killed_and_others_serve() -> None:
-    with sample_server("Faulty", "--workers", "2") as server:
+    with sample_server("Faulty", *TELLING, "--workers", "2") as server:
         (first, second) = server.workers()
         with call_in_flight(server, "block") as outcome:
             await_dispatch_to(server, "1")
@@ -373,7 +374,7 @@ def test_b10_running_out_of_files_does_not_spin_and_recovers() -> None:
 
 
 def test_b10_a_worker_out_of_files_loses_only_the_new_connection() -> None:
-    with running_server("--workers", "1") as server:
+    with running_server(*TELLING, "--workers", "1") as server:
         assert reversed_by(server) == b"olleH"
         (pid,) = server.workers()
         worker = psutil.Process(pid)

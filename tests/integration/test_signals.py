@@ -14,7 +14,7 @@ import psutil
 import pytest
 from deadline import eventually
 from pycapnp_peer import reversed_by
-from running_server import ENGINES, Running, alive, command, environment, running_server
+from running_server import ENGINES, TELLING, Running, alive, command, environment, running_server
 
 from capnp_rig.server.control.signals import HANDLED, IDLE_SIGNALS
 
@@ -172,7 +172,7 @@ def test_ctrl_c_on_a_terminal_drains() -> None:
 
 def test_a_worker_in_the_background_of_a_terminal_still_logs() -> None:
     """With `stty tostop`, a write in the background is answered by SIGTTOU, again and again."""
-    with terminal() as shell:
+    with terminal(*TELLING) as shell:
         address = re.search(rb"Listening on 127\.0\.0\.1:(\d+)", shell.seen)
         assert address is not None
         subprocess.run(["/bin/stty", "tostop"], stdin=shell.fd, check=True, timeout=10)

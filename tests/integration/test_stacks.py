@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from deadline import eventually
-from running_server import Running
+from running_server import TELLING, Running
 from running_stack import (
     HANDED,
     STACKS,
@@ -37,7 +37,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def shared(name: str) -> Iterator[Running]:
-    with stack_server(name, "--workers", "2", "--log-level", "debug") as server:
+    with stack_server(name, *TELLING, "--workers", "2") as server:
         yield server
 
 
@@ -150,7 +150,7 @@ def test_both_loops_serve(stack: str, loop: str) -> None:
 
 @pytest.mark.parametrize("stack", ["echo", "json", "http", "selectors"])
 def test_a_connection_is_told_as_in_the_tutorial(stack: str) -> None:
-    with stack_server(stack, "--workers", "2", "--log-level", "debug") as server:
+    with stack_server(stack, *TELLING, "--workers", "2") as server:
         assert serves(server, stack, "Hello \x1b")
         server.out.wait_for("finished cleanly")
         lines = list(server.out.lines)
@@ -169,7 +169,7 @@ def test_a_connection_is_told_as_in_the_tutorial(stack: str) -> None:
 
 
 def test_grpc_tells_of_its_workers() -> None:
-    with stack_server("grpc", "--workers", "2") as server:
+    with stack_server("grpc", *TELLING, "--workers", "2") as server:
         address = f"127.0.0.1:{server.port}"
         server.out.wait_for("[Worker", count=4)
         assert sorted(server.out.lines) == sorted(
@@ -192,7 +192,7 @@ def worker_cores(server: Running) -> list[int]:
 
 @pytest.mark.parametrize("stack", HANDED)
 def test_connections_go_round(stack: str) -> None:
-    with stack_server(stack, "--workers", "2") as server:
+    with stack_server(stack, *TELLING, "--workers", "2") as server:
         cpus = sorted(os.sched_getaffinity(0))
         assert worker_cores(server) == [cpus[0], cpus[1 % len(cpus)]]
         for _ in range(4):
@@ -232,7 +232,7 @@ def test_a1_a_killed_worker_is_replaced(name: str) -> None:
 
 @pytest.mark.parametrize("stack", ["json", "selectors"])
 def test_a4_a_stopped_worker_gets_no_connections_until_it_answers_again(stack: str) -> None:
-    with stack_server(stack, "--workers", "2") as server:
+    with stack_server(stack, *TELLING, "--workers", "2") as server:
         victim, _ = server.workers()
         os.kill(victim, signal.SIGSTOP)
         try:

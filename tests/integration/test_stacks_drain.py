@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from deadline import eventually
-from running_server import Running, elapsed_s
+from running_server import TELLING, Running, elapsed_s
 from running_stack import (
     STACKS,
     await_read,
@@ -89,7 +89,7 @@ def test_a6_a_large_reply_to_a_slow_reader_is_delivered_whole(name: str) -> None
 
 
 def test_a6_an_http_request_whose_body_is_on_its_way_is_answered() -> None:
-    with stack_server("http", "--workers", "1") as server, connect(server) as sock:
+    with stack_server("http", *TELLING, "--workers", "1") as server, connect(server) as sock:
         sock.sendall(b"POST /reverse HTTP/1.1\r\ncontent-length: 16\r\n\r\n{")
         server.out.wait_for("http stack started")
         await_read(sock)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 from deadline import eventually
-from running_server import Running
+from running_server import TELLING, Running
 from running_stack import (
     await_read,
     connect,
@@ -31,7 +31,7 @@ OVERHEAD_BYTES = 4096
 def one_server(stack: str) -> Callable[[], Iterator[Running]]:
     @pytest.fixture(scope="module", name=f"{stack}_server")
     def serve() -> Iterator[Running]:
-        with stack_server(stack, "--workers", "1") as server:
+        with stack_server(stack, *TELLING, "--workers", "1") as server:
             yield server
             assert not server.err.find("Traceback")
             assert not server.err.find("replacing it")
