@@ -47,6 +47,11 @@ class BoundMethod:
         """As in the schema."""
         return self.method.name
 
+    @property
+    def label(self) -> str:
+        """As in the service's code: ``Class.method``."""
+        return getattr(self.call, "__qualname__", None) or self.name
+
 
 def unusable(results: object) -> BadServiceError | None:
     """Return what is wrong with results that are to be waited for, else None.

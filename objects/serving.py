@@ -156,12 +156,13 @@ class Serving:
         waits = any(each.is_async for each in streams)
         if not self._takes_async and is_async_close(target):
             raise BadServiceError("its close is async; AsyncClient serves it")
-        for bound in map(self._instrument, methods):
-            ids = bound.method.interface_id, bound.method.method_id
-            if bound.is_async or waits:
-                if not self._takes_async:
-                    kind = type(target).__name__
-                    raise BadServiceError(f"{kind}.{bound.name} is async; AsyncClient serves it")
+        for each in methods:
+            ids = each.method.interface_id, each.method.method_id
+            if (each.is_async or waits) and not self._takes_async:
+                kind = type(target).__name__
+                raise BadServiceError(f"{kind}.{each.name} is async; AsyncClient serves it")
+            bound = self._instrument(_awaitable(each) if waits and not each.is_async else each)
+            if bound.is_async:
                 served.async_methods[ids] = self._async_method(bound, session)
             else:
                 method = self._inline_method(bound, session)
@@ -189,7 +190,7 @@ class Serving:
 
     def _async_method(self, bound: BoundMethod, session: "Messages | None") -> AsyncMethod:
         params, results = bound.method.params, bound.method.results
-        call = bound.call if bound.is_async else _awaitable(bound.call)
+        call = bound.call
         streams = bound.method.is_streaming
         if session is None:
             pack = results.pack
@@ -282,11 +283,14 @@ def _until_failed(method: InlineMethod, order: StreamOrder, *, is_stream: bool) 
     return answer
 
 
-def _awaitable(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _awaitable(bound: BoundMethod) -> BoundMethod:
+    call = bound.call
+
     async def run(params: Any) -> Any:
         return call(params)
 
-    return run
+    run.__qualname__ = bound.label
+    return BoundMethod(bound.method, run, is_async=True)
 
 
 def _too_large(results: EncodedTuple) -> EncodeError:

@@ -20,7 +20,7 @@ from capnp_rig.server.config import (
     ServerConfig,
     names_a_service,
 )
-from capnp_rig.server.options import limit_options
+from capnp_rig.server.options import limit_options, worker_options
 
 
 def _read_service(_context: click.Context, _option: click.Parameter, text: str) -> str:
@@ -112,6 +112,7 @@ def cli() -> None:
     default=30.0,
     help="How long SIGTERM waits for calls in flight.",
 )
+@worker_options
 @limit_options
 @click.option(
     "--backlog",

@@ -43,6 +43,7 @@ class ServerConfig:
     log_level: str = "info"
     log_format: str = "text"
     drain_timeout_s: float = 30.0
+    worker_timeout_s: float = 30.0
     backlog: int = 2048
     insecure: bool = False
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)

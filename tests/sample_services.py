@@ -79,6 +79,8 @@ class Faulty:
                 return None
             case "block":
                 time.sleep(30)
+            case "work":
+                time.sleep(6)
         return {"chunk": content[::-1].encode()}
 
 

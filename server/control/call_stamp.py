@@ -1,33 +1,74 @@
-"""Records in which connection's call a worker is, in memory that outlives the worker.
+"""Records what a worker is doing, in memory that outlives the worker and that it never waits for.
 
-The supervisor makes a page per worker and reads it after the worker's death: the connection that
-was being served then is to blame. The page holds one number of 64 bits, the mark: the connection
-and how often it has been served, or 0 for none. An engine writes the mark before it serves bytes
-and 0 afterwards, and likewise around every step of an async method. It is one number because each
-store takes a hundredth of the time of a small call.
+The supervisor makes a page per worker and reads it while the worker cannot answer, and after its
+death. It holds numbers of 64 bits:
+
+- `MARK`: the connection that is being served and how often it has been, or 0 for none. Whose call
+  a worker died in is to blame. An engine writes it before it serves bytes and 0 afterwards, and
+  likewise around every step of an async method.
+- `RESUMES`: the steps of calls that began none, but went on after a wait.
+- `RUNNING`: the async calls in flight.
+- `METHODS`: the highest number of a method.
+- from `STEPS` on, for each method by its number, its latest step: all steps of all calls are
+  counted together, and one store of 60 ns writes the count there when a step begins. So the
+  highest of them is the step that runs, in the method whose it is, as long as there is a mark; and
+  one that stands is a method that works on. The worker reads no clock for that: the supervisor
+  looks every beat.
+- from `NAMES` on, the names of the methods.
+
+The worker's side of the methods is `server.engines.method_stamps`.
 """
 
 import mmap
 import os
 import struct
-from collections.abc import Coroutine, Generator, MutableSequence
-from types import coroutine
-from typing import Any
+from collections.abc import MutableSequence
+from dataclasses import dataclass
 
-MARK = 0
+MARK, RESUMES, RUNNING, METHODS = range(4)
+STEPS = 8
+# Those beyond share the number 0, which has no name.
+MAX_METHODS = 1_000
+NAMES = STEPS + MAX_METHODS + 1
+NAME_WORDS = 8
 # What a mark has room for. A connection with more reads is not young (`supervision.quarantine`).
 MAX_READS = 255
 _READS_BITS = 8
-# A view of the page; a list of one number where nobody reads it.
+# A view of the page; a list of numbers where nobody reads it.
 Stamp = MutableSequence[int] | memoryview
 # As the worker's view has them: native.
-_LAYOUT = struct.Struct("=Q")
-_SIZE_BYTES = _LAYOUT.size
+_HEAD = struct.Struct("=4Q")
+_WORD_BYTES = 8
+_SIZE_BYTES = _WORD_BYTES * (NAMES + NAME_WORDS * (MAX_METHODS + 1))
 
 
 def mark_of(connection: int, reads: int) -> int:
     """Return the mark of a connection, a number above 0, that is served for the `reads`th time."""
     return connection << _READS_BITS | min(reads, MAX_READS)
+
+
+def unwatched() -> list[int]:
+    """Return a stamp that nobody reads."""
+    return [0] * (_SIZE_BYTES // _WORD_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker is doing: `step` is that of a call that it is in, of the method numbered so.
+
+    `step` is 0 if it is in none. `calls` is how many have begun in its life, `running` how many
+    `async` ones have not ended.
+    """
+
+    step: int = 0
+    method: int = 0
+    calls: int = 0
+    running: int = 0
+
+    @property
+    def unfinished(self) -> int:
+        """The calls that are lost if it is killed now."""
+        return max(self.running, int(self.step > 0))
 
 
 class StampPage:
@@ -43,12 +84,30 @@ class StampPage:
 
     def read(self) -> tuple[int, int]:
         """Return the connection that is served, 0 for none, and its reads, `MAX_READS` at most."""
-        (mark,) = _LAYOUT.unpack(os.pread(self.fd, _SIZE_BYTES, 0))
+        mark = self._head()[MARK]
         return mark >> _READS_BITS, mark & MAX_READS
+
+    def work(self) -> Work:
+        """Return what the worker is doing."""
+        mark, resumes, running, methods = self._head()
+        size = _WORD_BYTES * (methods + 1)
+        steps = memoryview(os.pread(self.fd, size, _WORD_BYTES * STEPS)).cast("Q").tolist()
+        latest = max(steps)
+        step = latest if mark else 0
+        return Work(step, steps.index(latest), max(latest - resumes, 0), running)
+
+    def method(self, number: int) -> str:
+        """Return the name of a method."""
+        start = _WORD_BYTES * (NAMES + NAME_WORDS * number)
+        name = os.pread(self.fd, _WORD_BYTES * NAME_WORDS, start)
+        return name.rstrip(b"\0").decode(errors="replace") or "a method"
 
     def close(self) -> None:
         """Free the page."""
         os.close(self.fd)
+
+    def _head(self) -> tuple[int, ...]:
+        return _HEAD.unpack(os.pread(self.fd, _HEAD.size, 0))
 
 
 def open_stamp(fd: int) -> memoryview:
@@ -57,25 +116,3 @@ def open_stamp(fd: int) -> memoryview:
         return memoryview(mmap.mmap(fd, _SIZE_BYTES)).cast("Q")
     finally:
         os.close(fd)
-
-
-@coroutine
-def stamped(work: Coroutine[Any, Any, Any], stamp: Stamp, mark: int) -> Generator[Any, Any, Any]:
-    """Await `work`, with the stamp set while it runs and not while it waits."""
-    resume: Any = work.send
-    argument: Any = None
-    while True:
-        stamp[MARK] = mark
-        try:
-            waited_for = resume(argument)
-        except StopIteration as end:
-            return end.value
-        finally:
-            stamp[MARK] = 0
-            # Its traceback holds this frame.
-            argument = None
-        try:
-            argument = yield waited_for
-            resume = work.send
-        except BaseException as error:  # noqa: BLE001 - passed on: a cancellation, or the loop's end
-            argument, resume = error, work.throw

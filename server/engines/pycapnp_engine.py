@@ -20,13 +20,14 @@ from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.serving import References
 from capnp_rig.schema import message
 from capnp_rig.server.config import ConnectionLimits
-from capnp_rig.server.control.call_stamp import Stamp, mark_of, stamped
+from capnp_rig.server.control.call_stamp import RUNNING, Stamp, mark_of
 from capnp_rig.server.engines.engine import CALLS_WITH_STREAMS, Engine, OnEnd, end_reason
 from capnp_rig.server.engines.kj_capabilities import Peer, Server, widest
 from capnp_rig.server.engines.kj_gate import MeteredGate
 from capnp_rig.server.engines.kj_meter import CallMeter, WorkerCalls
 from capnp_rig.server.engines.kj_results import writer_of
 from capnp_rig.server.engines.kj_views import View
+from capnp_rig.server.engines.method_stamps import MethodStamps
 from capnp_rig.server.engines.peer_errors import explain, peer_error
 from capnp_rig.server.logs.log import Log
 from capnp_rig.wire.encoding.frames import FrameLimits
@@ -61,6 +62,7 @@ class _PycapnpEngine:
     def __init__(self, service: Any, log: Log, stamp: Stamp, limits: ConnectionLimits) -> None:
         self.log = log
         self.stamp = stamp
+        self.stamps = MethodStamps(stamp)
         self.limits = limits
         self.calls = WorkerCalls()
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
@@ -181,7 +183,12 @@ class _Connection:
         """Run one call, with the connection's stamp while it does not wait."""
         self._calls += 1
         work = self.answer(method, context)
-        await stamped(work, self._engine.stamp, mark_of(self._number, self._calls))
+        mark, stamp = mark_of(self._number, self._calls), self._engine.stamp
+        stamp[RUNNING] += 1
+        try:
+            await self._engine.stamps.stamped(work, mark, method)
+        finally:
+            stamp[RUNNING] -= 1
 
     async def answer(self, method: BoundMethod, context: Any) -> None:
         """Run one call; whatever goes wrong, the peer gets one short line."""

@@ -32,7 +32,7 @@ from capnp_rig.server.connections.limits import (
     WRITE_LIMIT_BYTES,
 )
 from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settled
-from capnp_rig.server.control.call_stamp import MARK, MAX_READS, Stamp, mark_of, stamped
+from capnp_rig.server.control.call_stamp import MARK, MAX_READS, RUNNING, Stamp, mark_of
 from capnp_rig.server.engines.early_cancels import EarlyCancels
 from capnp_rig.server.engines.engine import (
     CALLS_WITH_STREAMS,
@@ -43,6 +43,7 @@ from capnp_rig.server.engines.engine import (
     OnEnd,
     end_reason,
 )
+from capnp_rig.server.engines.method_stamps import MethodStamps
 from capnp_rig.server.engines.peer_errors import explain
 from capnp_rig.server.engines.receive_buffers import ReceiveBuffers
 from capnp_rig.server.logs.log import Log
@@ -92,7 +93,13 @@ class _WireEngine:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.closing = Closing(self.explain)
         self.buffers = ReceiveBuffers(log)
-        self.serving = Serving(self.explain, self.closing.close, boundary=BaseException)
+        self.stamps = MethodStamps(stamp)
+        self.serving = Serving(
+            self.explain,
+            self.closing.close,
+            boundary=BaseException,
+            instrument=self.stamps.watched,
+        )
         # The worker has it as long as it lives: a method may return it, and a client give it back.
         self.serving.references.add(service)
         # As it is served on every connection, unless it passes capabilities or has streams.
@@ -364,6 +371,7 @@ class _Connection(asyncio.BufferedProtocol):
         call = self._calls.start(method, called, served.order)
         self._stream_calls += call.is_ordered
         engine.tasks.add(call.task)
+        self._stamp[RUNNING] = len(engine.tasks)
 
     def _flush(self) -> None:
         wire = self._wire
@@ -381,7 +389,7 @@ class _Connection(asyncio.BufferedProtocol):
     # --- async methods
 
     def _stamped(self, work: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
-        return stamped(work, self._stamp, self._mark)
+        return self._engine.stamps.stamped(work, self._mark)
 
     def _answered(self, words: int) -> None:
         if words > _LARGE_WORDS:
@@ -389,6 +397,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _call_ended(self, call: RunningCall) -> None:
         self._engine.tasks.discard(call.task)
+        self._stamp[RUNNING] = len(self._engine.tasks)
         self._stream_calls -= call.is_ordered
         self.flush_soon()
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from capnp_rig.rigcli.malloc_settings import with_malloc_settings
 from capnp_rig.rigcli.source_path import importing
 from capnp_rig.server.control import messages
-from capnp_rig.server.control.call_stamp import StampPage
+from capnp_rig.server.control.call_stamp import StampPage, Work
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.control.signals import HANDLED
+from capnp_rig.server.supervision.call_watch import Standing
 from capnp_rig.server.supervision.slots import Slot
 
 
@@ -53,6 +54,7 @@ class WorkerProcess:
         self.ready = False
         self.blocked = False
         self.missed_beats = 0
+        self.standing = Standing()
         self.was_killed = False
         # The peers and origins of the connections that it serves now.
         self._served: dict[int, tuple[str, str]] = {}
@@ -92,6 +94,15 @@ class WorkerProcess:
         return Culprit(peer, origin, reads)
 
     @property
+    def work(self) -> Work:
+        """What it is doing."""
+        return self._stamp.work()
+
+    def method(self, number: int) -> str:
+        """Return the name of one of its methods."""
+        return self._stamp.method(number)
+
+    @property
     def slot(self) -> Slot:
         """What a dispatch decision needs to know."""
         return Slot(
@@ -121,10 +132,11 @@ class WorkerProcess:
         """
         if self._awaiting_pong:
             self.missed_beats += 1
-            return
-        self._beat += 1
-        self._awaiting_pong = True
-        self._send(messages.Ping(self._beat))
+        else:
+            self._beat += 1
+            self._awaiting_pong = True
+            self._send(messages.Ping(self._beat))
+        self.standing = self.standing.after(self.work.step, self.missed_beats)
 
     def drain(self) -> bool:
         """Tell it to finish its calls and leave; return False if it does not keep up."""

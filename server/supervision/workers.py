@@ -14,13 +14,11 @@ from dataclasses import dataclass
 
 from capnp_rig.server.control.messages import Left, Message, Ready, Refused, Setup
 from capnp_rig.server.logs.log import Log
+from capnp_rig.server.supervision.call_watch import BEAT_INTERVAL_S, Verdict
 from capnp_rig.server.supervision.restarts import Brake, FirstStarts
 from capnp_rig.server.supervision.slots import Slot
 from capnp_rig.server.supervision.worker_process import Connection, Culprit, WorkerProcess
 
-BEAT_INTERVAL_S = 0.25
-# 5 s: uvicorn's limit.
-_BEATS_BEFORE_KILL = 20
 # 15 s: a service may have much to import.
 _BEATS_TO_BE_READY = 60
 # Between a worker's last word and its exit, which threads of a service can hold up.
@@ -162,15 +160,28 @@ class Workers:
         self._ages[worker.index] += 1
         if worker.ready:
             worker.beat()
-            if worker.missed_beats == _BEATS_BEFORE_KILL:
-                self._log.error(
-                    f"Worker {worker.index} (pid {worker.pid}) does not answer: killing it",
-                    worker=worker.index,
-                )
-                worker.kill()
+            self._judge(worker)
         elif self._ages[worker.index] == _BEATS_TO_BE_READY:
             worker.failure = f"not ready after {_BEATS_TO_BE_READY * BEAT_INTERVAL_S:g} s"
             worker.kill()
+
+    def _judge(self, worker: WorkerProcess) -> None:
+        standing, timeout_s = worker.standing, self._setups[worker.index].config.worker_timeout_s
+        verdict = standing.verdict(timeout_s)
+        if verdict is Verdict.NOTHING:
+            return
+        what = f"Worker {worker.index} (pid {worker.pid})"
+        fields: dict[str, object] = {"worker": worker.index}
+        if standing.step:
+            method = worker.method(worker.work.method)
+            what = f"{what} has been in {method} for {standing.seconds:g} s"
+            fields |= {"method": method, "seconds": standing.seconds}
+        if verdict is Verdict.WARN:
+            self._log.warning(f"{what}: its other calls wait", kind="Busy workers", **fields)
+            return
+        reason = ", the limit of --worker-timeout" if standing.step else " does not answer"
+        self._log.error(f"{what}{reason}: killing it", **fields)
+        worker.kill()
 
     # --- ends ----------------------------------------------------------------------------
 

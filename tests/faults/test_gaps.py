@@ -61,11 +61,6 @@ def test_a10_sigttin_starts_one_more_worker(server: Running) -> None:
     eventually(lambda: len(server.workers()) == count + 1, within_s=_TURN_S)
 
 
-@pytest.mark.xfail(strict=True, reason="A5: a plain method has 5 s, whatever it does")
-def test_a5_a_method_that_is_known_to_run_may_take_longer() -> None:
-    assert "--worker-timeout" in options_of("run")
-
-
 def test_a11_what_a_service_started_ends_with_a_killed_supervisor() -> None:
     pytest.xfail("the kernel kills the workers, and nobody is left to kill their groups")
 

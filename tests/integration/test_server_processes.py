@@ -130,15 +130,32 @@ def test_a4_a_stopped_worker_gets_no_connections_and_is_killed_at_the_limit() ->
 
 
 def test_a5_a_handler_that_blocks_its_loop_is_killed_and_others_serve() -> None:
-    with sample_server("Faulty", *TELLING, "--workers", "2") as server:
+    timeout = ("--worker-timeout", "1.5")
+    with sample_server("Faulty", *TELLING, "--workers", "2", *timeout) as server:
         (first, second) = server.workers()
         with call_in_flight(server, "block") as outcome:
             await_dispatch_to(server, "1")
             assert [reversed_by(server) for _ in range(3)] == [b"olleH"] * 3
         assert isinstance(outcome[0], capnp.KjException)
+        blocked = f"Worker 0 (pid {first}) has been in Faulty.read for"
+        (killing,) = server.err.wait_for("the limit of --worker-timeout: killing it")
+        assert killing.startswith(f"{blocked} 1.5 s")
+        server.err.wait_for(f"{blocked} 1 s: its other calls wait")
         server.err.wait_for("was killed by SIGKILL: replacing it")
         assert second in server.workers()
         assert first not in server.workers()
+
+
+@pytest.mark.parametrize("engine", ["wire", pytest.param("pycapnp", marks=pytest.mark.nightly)])
+def test_a5_a_method_that_blocks_its_loop_is_waited_for_in_a_drain_too(engine: str) -> None:
+    """For 6 s: a worker in no method has 5 s."""
+    with sample_server("Faulty", "--workers", "1", "--engine", engine) as server:
+        with call_in_flight(server, "work") as outcome:
+            server.signal(signal.SIGTERM)
+            assert server.wait(20) == 0
+        assert outcome == [b"krow"]
+        (warning,) = server.err.lines
+        assert "has been in Faulty.read for 1 s: its other calls wait" in warning
 
 
 @pytest.mark.parametrize(("engine", "loop"), ENGINES)

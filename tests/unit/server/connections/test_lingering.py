@@ -14,6 +14,7 @@ import uvloop
 
 from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.lingering import is_settled
+from capnp_rig.server.control.call_stamp import unwatched
 from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.engines.pycapnp_engine import open_pycapnp_engine
 from capnp_rig.server.engines.wire_engine import open_wire_engine
@@ -32,7 +33,7 @@ async def open_engine(name: str, stack: AsyncExitStack) -> Engine:
     if name == "echo":
         return StreamEngine(Echo, None)
     opened = open_wire_engine if name == "wire" else open_pycapnp_engine
-    return await stack.enter_async_context(opened(Binary(), LOG, [0], ConnectionLimits()))
+    return await stack.enter_async_context(opened(Binary(), LOG, unwatched(), ConnectionLimits()))
 
 
 def request_of(name: str, size: int) -> bytes:

@@ -12,6 +12,7 @@ from raw_peer import bootstrap, call, decoded, finish
 
 from capnp_rig.schema import message
 from capnp_rig.server.config import ConnectionLimits
+from capnp_rig.server.control.call_stamp import unwatched
 from capnp_rig.server.engines import wire_engine
 from capnp_rig.server.engines.wire_engine import _Connection, _WireEngine
 
@@ -77,7 +78,7 @@ def run(check: Check) -> None:
     async def body() -> None:
         steps: list[str] = []
         service = Service(steps)
-        engine = _WireEngine(service, logger, [0], ConnectionLimits())
+        engine = _WireEngine(service, logger, unwatched(), ConnectionLimits())
         peers = [Peer(engine, steps) for _ in range(3)]
         await check(engine, service, peers, steps)
         for peer in peers:

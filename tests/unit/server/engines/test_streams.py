@@ -13,6 +13,7 @@ from capnp_rig import AsyncClient, RemoteError, ServiceError, load_schema
 from capnp_rig.client.asyncio_client import _Protocol
 from capnp_rig.client.connecting import adopt
 from capnp_rig.server.config import ConnectionLimits
+from capnp_rig.server.control.call_stamp import unwatched
 from capnp_rig.server.engines.wire_engine import open_wire_engine
 from capnp_rig.wire.rpc.interfaces import compile_interface
 
@@ -32,7 +33,7 @@ def run(service: Any, body: Callable[[AsyncClient], Awaitable[None]]) -> None:
         async with AsyncExitStack() as stack:
             log: Any = Log()
             engine = await stack.enter_async_context(
-                open_wire_engine(service, log, [0], ConnectionLimits())
+                open_wire_engine(service, log, unwatched(), ConnectionLimits())
             )
             theirs, ours = socket.socketpair()
             loop = asyncio.get_running_loop()

@@ -12,6 +12,7 @@ from raw_peer import bootstrap, call, decoded, finish
 
 from capnp_rig.schema import message
 from capnp_rig.server.config import ConnectionLimits
+from capnp_rig.server.control.call_stamp import unwatched
 from capnp_rig.server.engines import wire_engine
 from capnp_rig.server.engines.wire_engine import _Connection, _WireEngine
 
@@ -46,7 +47,7 @@ def run(check: Check) -> str | None:
         service, transport = Service(), Transport()
         log: Any = logging.getLogger("test")
         connection = _Connection(
-            _WireEngine(service, log, [0], ConnectionLimits()), lambda _fault: None
+            _WireEngine(service, log, unwatched(), ConnectionLimits()), lambda _fault: None
         )
         transport.protocol = connection
         connection.connection_made(transport)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from capnp_rig.objects.binding import ServiceError
 from capnp_rig.schema import load_schema
 from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.lingering import Linger
+from capnp_rig.server.control.call_stamp import unwatched
 from capnp_rig.server.engines import wire_engine
 from capnp_rig.server.engines.engine import MAX_WORKER_CALLS
 from capnp_rig.server.engines.receive_buffers import RECEIVE_BYTES
@@ -148,7 +149,7 @@ def rigged(check: Callable[[Rig, Service], Awaitable[None]]) -> list[Line]:
     async def body() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
         service = Service()
-        rig = Rig(_WireEngine(service, log, [0], ConnectionLimits()))
+        rig = Rig(_WireEngine(service, log, unwatched(), ConnectionLimits()))
         await check(rig, service)
         rig.lose()
         for _ in range(5):
@@ -185,7 +186,7 @@ class Session:
 def test_the_service_is_not_closed_where_a_client_gives_it_back() -> None:
     async def body() -> None:
         service = Session()
-        rig = Rig(_WireEngine(service, RecordingLog(), [0], ConnectionLimits()))
+        rig = Rig(_WireEngine(service, RecordingLog(), unwatched(), ConnectionLimits()))
         interface_id = Session.interface.schema.node.id
         rig.feed(encoded(call_builder(1, interface_id=interface_id, method_id=3)))
         assert [reply.kind for reply in rig.replies()] == ["capability"]
