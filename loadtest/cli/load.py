@@ -2,8 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import click
@@ -22,6 +24,7 @@ from capnp_rig.loadtest.cli.terminal import (
     stdout,
 )
 from capnp_rig.loadtest.engine.progress import Rhythm
+from capnp_rig.rigcli.address import Address, AddressError, parse_address
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
 from capnp_rig.rigcli.quantities import (
     HIGHEST_RATE_HZ,
@@ -66,6 +69,26 @@ def read_seconds(
     if not parse_seconds(least) <= seconds <= _LONGEST_S:
         raise click.UsageError(f"bad duration {text!r}: expected {least} to 24h")
     return seconds
+
+
+def _read_urls(
+    _context: click.Context, _option: click.Parameter, urls: tuple[str, ...]
+) -> tuple[str, ...]:
+    from capnp_rig.loadtest.scrape.scraper import check_url
+
+    try:
+        return tuple(dict.fromkeys(map(check_url, urls)))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _read_address(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> Address | None:
+    try:
+        return None if text is None else parse_address(text)
+    except AddressError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _read_size(_context: click.Context, _option: click.Parameter, text: str) -> int:
@@ -305,6 +328,20 @@ def load_of_turns(asked: Mapping[str, Any], *, seconds: float) -> Any:
     metavar="CONDITION",
     help="Exit with 1 if it holds, as p99>2ms, errors>0.1%, calls/s<20000; repeatable.",
 )
+@click.option(
+    "--scrape",
+    multiple=True,
+    metavar="URL",
+    callback=_read_urls,
+    help="Read this Prometheus endpoint every second of the run, and draw it beside the times; "
+    "host:port stands for http://host:port/metrics. Repeatable.",
+)
+@click.option(
+    "--metrics",
+    metavar="ADDR",
+    callback=_read_address,
+    help="Serve the figures so far to a Prometheus server, at http://ADDR/metrics.",
+)
 @allow_void_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option(
@@ -322,6 +359,7 @@ def run_command(
     fail_if: tuple[str, ...],
     seconds: float | None,
     calls: int | None,
+    metrics: Address | None,
     **asked: Any,
 ) -> int:
     """Load the server at ADDR, or several, and check the replies.
@@ -350,7 +388,8 @@ def run_command(
     config = load_config(asked, seconds=seconds, calls=calls, fail_if=fail_if)
     if is_look:
         return _show_replies(config, calls or 1, in_lines=as_json)
-    result = measured(run, config, RunError, rhythm=Rhythm(first_s=5.0))
+    with _exporting(metrics, config.name) as live:
+        result = measured(partial(run, live=live), config, RunError, rhythm=Rhythm(first_s=5.0))
     summary = result.summary
     violations = [text for each in thresholds if (text := each.violation(summary)) is not None]
     if as_json:
@@ -361,6 +400,8 @@ def run_command(
         click.echo(f"{'failed' if reason.is_failure else 'void'}: {reason.text}", err=True)
     for violation in violations:
         click.echo(f"failed: {violation}", err=True)
+    for note in result.notes:
+        click.echo(note, err=True)
     finish(result.written, err=True)
     if result.signal is not None:
         return 128 + result.signal
@@ -369,6 +410,24 @@ def run_command(
     tolerated = any(threshold.is_of_errors for threshold in thresholds)
     holding = load_statuses(summary, violated=bool(violations), tolerates_errors=tolerated)
     return exit_status(*holding, allow_void=allow_void)
+
+
+@contextmanager
+def _exporting(address: Address | None, name: str | None) -> Iterator[Any]:
+    """Serve the live figures of a run while it lasts, where that is asked for."""
+    if address is None:
+        yield None
+        return
+    from capnp_rig.loadtest.live.exporter import Exporter, ExporterError
+    from capnp_rig.loadtest.live.figures import LiveRepeats
+
+    live = LiveRepeats()
+    with ExitStack() as stack:
+        with failures_in_one_line(ExporterError):
+            labels = {} if name is None else {"run": name}
+            exporter = stack.enter_context(Exporter(address, live.read, labels))
+        click.echo(f"Metrics at {exporter.url}", err=True)
+        yield live
 
 
 def _show_replies(config: Any, calls: int, *, in_lines: bool) -> int:

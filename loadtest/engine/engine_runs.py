@@ -29,6 +29,9 @@ from capnp_rig.loadtest.engine.server_usage import (
     peers,
     read_usage,
 )
+from capnp_rig.loadtest.live.figures import LiveFigures, LiveRepeats
+from capnp_rig.loadtest.scrape.scraper import Scraper
+from capnp_rig.loadtest.scrape.series import Scraped
 from capnp_rig.loadtest.stats.disturbance import (
     GENERATOR,
     SERVER,
@@ -78,7 +81,8 @@ class EngineRun:
     one edge of the window to the other. `interrupted` is whether Ctrl-C or SIGTERM came, even
     where it came too late to close the window; `signal` is its number where it came to us. `lost`
     says which engines ended without a result, and why: those in `results` are the others'.
-    `endpoint_cpu_s` is what each of several endpoints used in the window, as far as it is known.
+    `endpoint_cpu_s` is what each of several endpoints used in the window, as far as it is known;
+    `scrapes` is what Prometheus endpoints said meanwhile.
     """
 
     results: tuple[EngineResult, ...]
@@ -92,6 +96,7 @@ class EngineRun:
     surroundings: Surroundings = field(default_factory=Surroundings)
     lost: tuple[str, ...] = ()
     endpoint_cpu_s: Mapping[str, float] = field(default_factory=dict)
+    scrapes: tuple[Scraped, ...] = ()
 
     def raise_signal(self) -> None:
         """Raise the signal that ended the run early, if one has.
@@ -134,11 +139,14 @@ def run_engines(
     configs: Sequence[EngineConfig],
     server: Sequence[WatchedProcess] = (),
     tell: Tell = tell_nobody,
+    scrapers: Sequence[Scraper] = (),
+    live: LiveRepeats | None = None,
 ) -> EngineRun:
     """Run the engines side by side, and watch the processes of the `server`.
 
-    Ctrl-C and SIGTERM end the measured window; the run returns with what there is by then. So it
-    does where some of the engines are lost.
+    `scrapers` read meanwhile, and `live` can be asked for the figures so far. Ctrl-C and SIGTERM
+    end the measured window; the run returns with what there is by then. So it does where some of
+    the engines are lost.
 
     Raises:
         EngineFailed: A process could not load the server, or all were lost.
@@ -155,14 +163,19 @@ def run_engines(
         if all(address.path is None for address in parse_addresses(configs[0].address)):
             watch.find_peers(sum(config.connections for config in configs))
         watch.begin()
+        if live is not None:
+            live.begin(lambda: [engine.live for engine in engines])
+        for scraper in scrapers:
+            scraper.start()
         for engine in engines:
             engine.go()
         signalled = _follow(configs[0], engines, watch, tell)
         results, lost = _results(engines)
     run = watch.run(configs, results)
+    scrapes = tuple(scraper.stop(watch.opened_s) for scraper in scrapers)
     # An engine that had closed its window when it was asked to stop does not say so.
     interrupted = signalled is not None or any(result.interrupted for result in results)
-    return replace(run, interrupted=interrupted, signal=signalled, lost=lost)
+    return replace(run, interrupted=interrupted, signal=signalled, lost=lost, scrapes=scrapes)
 
 
 def _results(engines: Sequence["_Engine"]) -> tuple[tuple[EngineResult, ...], tuple[str, ...]]:
@@ -253,6 +266,7 @@ class _Watch:
         self._lock = threading.Lock()
         self._waiting = {"open": len(engines), "close": len(engines)}
         self._opened_s: float | None = None
+        self._began_s = 0.0
         self._edges: dict[str, _Edge] = {}
         self._table: ProcessTable | None = None
         self._owners: dict[int, int] = {}
@@ -279,6 +293,12 @@ class _Watch:
     def begin(self) -> None:
         """Note what all processes of the machine have used, before the load begins."""
         self._table = ProcessTable()
+        self._began_s = time.monotonic()
+
+    @property
+    def opened_s(self) -> float:
+        """When the measured window opened; where it never has, when the load began."""
+        return self._began_s if self._opened_s is None else self._opened_s
 
     def find_peers(self, connections: int) -> None:
         """Find out which process of the server has which of so many TCP connections."""
@@ -351,6 +371,7 @@ class _Engine:
 
     def __init__(self, config: EngineConfig, stack: ExitStack) -> None:
         self.answered = 0
+        self.live = LiveFigures()
         self.is_ready = False
         self.on_event: Callable[[str], None] = lambda _event: None
         self._result: dict[str, Any] | None = None
@@ -411,6 +432,8 @@ class _Engine:
                 return
             if isinstance(told, int):
                 self.answered = told
+            elif "live" in told:
+                self.live = LiveFigures.from_json(told["live"])
             elif "event" in told:
                 self.is_ready = True
                 self.on_event(told["event"])

@@ -9,7 +9,8 @@ Run as ``python -m capnp_rig.loadtest.engine.process``, with its config on stdin
 one line (an argument could not hold a corpus). It prints a JSON object a line:
 ``{"event": "ready"}`` when all connections stand, then waits for another line on stdin;
 ``{"event": "open"}`` and ``{"event": "close"}`` at the edges of the measured window, the number
-of answered calls twice a second, and in the end its result. SIGINT closes the window early.
+of answered calls twice a second, and ``{"live": …}`` if asked for, and in the end its result.
+SIGINT closes the window early.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, cast
 
@@ -31,6 +33,7 @@ from capnp_rig.client.connecting import adopt, open_socket
 from capnp_rig.loadtest.engine.pacer import Pacer
 from capnp_rig.loadtest.engine.places import CONNECT, Places
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
+from capnp_rig.loadtest.live.figures import LiveFigures
 from capnp_rig.loadtest.protocols import (
     CAPNP,
     AnyWorkload,
@@ -63,6 +66,7 @@ class EngineConfig:
     open loop over all connections, None for a closed loop. `cpu` is where to pin, None for
     nowhere. This is process `number` of `processes`. `stack` is the protocol. An `address` with
     commas names servers that share the connections, whose places are counted from `first_place` on.
+    With `tells_live` the process tells its `LiveFigures` twice a second.
     """
 
     address: str
@@ -82,6 +86,7 @@ class EngineConfig:
     processes: int = 1
     stack: str = CAPNP
     first_place: int = 0
+    tells_live: bool = False
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "EngineConfig":
@@ -169,6 +174,10 @@ class Load:
             )
             for address in addresses
         ]
+        self.live: LiveFigures | None = None
+        if config.tells_live:
+            self.live = LiveFigures()
+            self.tally.tell_window = partial(self.live.add, is_open_loop=is_open_loop)
         self.pacer: Pacer[_Connection] | None = None
         # How many calls may still be sent, of a closed loop.
         self.left = sys.maxsize if config.calls is None else config.calls
@@ -506,8 +515,10 @@ async def _run(config: EngineConfig, say: Callable[[object], None]) -> EngineRes
     # The loop's handlers end with it. A signal that came later would end us before the result is
     # printed, and has nothing to stop.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    report = load.tally.take(cpu_ns=work_ns, final=True)
+    _tell_live(load, say)
     return EngineResult(
-        report=load.tally.take(cpu_ns=work_ns, final=True),
+        report=report,
         # Stopped in its warm-up, it measured nothing.
         seconds=max(closed_ns - open_ns, 0) / 1e9,
         busy=work_ns / took_ns,
@@ -529,8 +540,15 @@ async def _watch(load: Load, say: Callable[[object], None]) -> None:
     """Report now and then until the window closes, or all calls are done."""
     while (now_ns := time.monotonic_ns()) < load.close_ns and not load.stopped.is_set():
         say(load.tally.answered)
+        _tell_live(load, say)
         _overdue(load)
         await _until(load, min(load.close_ns, now_ns + round(_REPORT_S * 1e9)))
+
+
+def _tell_live(load: Load, say: Callable[[object], None]) -> None:
+    if load.live is not None:
+        load.live.in_flight, load.live.connections = load.in_flight, len(load.standing)
+        say({"live": load.live.to_json()})
 
 
 async def settle(load: Load) -> None:

@@ -18,14 +18,19 @@ from capnp_rig.loadtest.engine.engine_runs import (
 from capnp_rig.loadtest.engine.process import EngineConfig
 from capnp_rig.loadtest.engine.progress import Progress, ShowProgress
 from capnp_rig.loadtest.engine.server_usage import WatchedProcess, local_servers
+from capnp_rig.loadtest.live.figures import LiveRepeats
 from capnp_rig.loadtest.protocols import CAPNP, load_any_workload
 from capnp_rig.loadtest.results.load_samples import (
     generator_entry,
     machine_sample,
+    scrape_entry,
+    scrape_samples,
     usage_sample,
     window_samples,
 )
 from capnp_rig.loadtest.results.writing import Origin, WrittenResult, write_result
+from capnp_rig.loadtest.scrape.scraper import Scraper
+from capnp_rig.loadtest.scrape.series import ScrapeError
 from capnp_rig.loadtest.stats.first_replies import compare_firsts
 from capnp_rig.loadtest.stats.process_use import ProcessUse, add_up
 from capnp_rig.loadtest.stats.reasons import Reason
@@ -47,7 +52,7 @@ class RunConfig:
     A run lasts `seconds`, or until `calls` are answered, and is repeated `repeats` times by
     fresh engine processes. `name` is what the user calls it. `unchecked` says what of the replies
     nobody compares, `fail_if` under which conditions it has failed. Several `addresses` are of
-    servers that share the load.
+    servers that share the load. `scrape` has the URLs of Prometheus endpoints to read meanwhile.
     """
 
     addresses: Addresses
@@ -70,6 +75,7 @@ class RunConfig:
     unchecked: tuple[Reason, ...] = ()
     name: str | None = None
     fail_if: tuple[str, ...] = ()
+    scrape: tuple[str, ...] = ()
     # What the params were answered first: all processes, repeats and probes must get the same.
     firsts: dict[str, FirstReply] = field(default_factory=dict, repr=False)
 
@@ -93,6 +99,7 @@ class RunResult:
     `signal` is the number of the SIGINT or SIGTERM that ended the run early, None where none did.
     `failure` says why a repeat could not be run, None where all were. `server` has what each of the
     server's processes used, none where that is not known; `repeats` has a summary of each repeat.
+    `notes` say what could not be read beside.
     """
 
     written: WrittenResult
@@ -101,6 +108,7 @@ class RunResult:
     failure: str | None = None
     server: tuple[ProcessUse, ...] = ()
     repeats: tuple[Summary, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self, violations: Sequence[str]) -> dict[str, Any]:
         """Return the one object of ``--json``; `violations` are the conditions that failed.
@@ -124,8 +132,8 @@ class RunResult:
         }
 
 
-def run(config: RunConfig, show: ShowProgress) -> RunResult:
-    """Load the server, write the result, and return it.
+def run(config: RunConfig, show: ShowProgress, live: LiveRepeats | None = None) -> RunResult:
+    """Load the server, write the result, and return it; meanwhile `live` has the figures so far.
 
     Ctrl-C and SIGTERM end the run early, and so does a repeat that fails; what there is by then is
     written.
@@ -137,13 +145,18 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
         KeyboardInterrupt, Terminated: It was stopped before anything was measured.
     """
     label = load_any_workload(config.stack, config.workload).label
+    try:
+        scrapers = [Scraper(url).check() for url in config.scrape]
+    except ScrapeError as error:
+        raise RunError(str(error)) from error
     origin = Origin.now(config.name)
     parts = local_servers(config.addresses)
     runs: list[EngineRun] = []
     failure: str | None = None
     for repeat in range(config.repeats):
         try:
-            runs.append(measure(config, parts, _meter(config, repeat, show), repeat=repeat))
+            tell = _meter(config, repeat, show)
+            runs.append(measure(config, parts, tell, repeat=repeat, scrapers=scrapers, live=live))
         except RunError as error:
             if not runs:
                 raise
@@ -181,7 +194,8 @@ def run(config: RunConfig, show: ShowProgress) -> RunResult:
     )
     server = add_up(each.server for each in runs)
     repeats = tuple(summarize([each.part]) for each in runs)
-    return RunResult(written, summary, signal, failure, tuple(server), repeats)
+    notes = dict.fromkeys(each.note for measured in runs for each in measured.scrapes if each.note)
+    return RunResult(written, summary, signal, failure, tuple(server), repeats, tuple(notes))
 
 
 def measure(
@@ -190,6 +204,8 @@ def measure(
     tell: Tell = tell_nobody,
     *,
     repeat: int = 0,
+    scrapers: Sequence[Scraper] = (),
+    live: LiveRepeats | None = None,
 ) -> EngineRun:
     """Run the engine processes once.
 
@@ -197,8 +213,10 @@ def measure(
         RunError: One failed.
     """
     engines = plan_engines(config, sorted(os.sched_getaffinity(0)), repeat=repeat)
+    if live is not None:
+        engines = [replace(each, tells_live=True) for each in engines]
     try:
-        run = run_engines(engines, server, tell)
+        run = run_engines(engines, server, tell, scrapers, live)
     except EngineFailed as error:
         raise RunError(str(error)) from error
     reports = compare_firsts((result.report for result in run.results), config.firsts)
@@ -271,6 +289,7 @@ def _observed(measured: EngineRun) -> dict[str, Any]:
         "lost": list(measured.lost),
         "server": [asdict(process) for process in measured.server],
         "surroundings": measured.surroundings.to_json(),
+        "scrapes": [scrape_entry(each) for each in measured.scrapes],
     }
 
 
@@ -290,3 +309,5 @@ def _samples(runs: Sequence[EngineRun]) -> Iterator[dict[str, Any]]:
             yield usage_sample(repeat, at_s, role, usage)
         for at_s, machine in measured.machine:
             yield machine_sample(repeat, at_s, machine)
+        for scraped in measured.scrapes:
+            yield from scrape_samples(repeat, scraped)

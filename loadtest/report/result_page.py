@@ -38,6 +38,7 @@ from capnp_rig.loadtest.report.run_tables import (
     times_table,
     walk_notes,
 )
+from capnp_rig.loadtest.report.scrape_views import scrape_parts
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.subject_tables import peer_parts, server_parts
 from capnp_rig.loadtest.report.timeline import time_parts
@@ -192,6 +193,7 @@ def _load_sections(source: Source, load: LoadRun, summary: Summary) -> Iterator[
             _second_table(load, repeat),
             *_usage_parts(load, repeat),
             *_wait_tables(load.repeats[repeat].surroundings, repeat),
+            *scrape_parts(load, repeat),
         ]
         yield Section(f"seconds-{repeat}", title, parts)
     yield Section("generators", "Generators", list(_generators(load)))

@@ -16,6 +16,7 @@ from capnp_rig.loadtest.report.chart import (
 )
 from capnp_rig.loadtest.report.document import Part
 from capnp_rig.loadtest.report.line_styles import PERCENTILES, look_of
+from capnp_rig.loadtest.report.scrape_views import scrape_panels
 from capnp_rig.loadtest.report.sources import Source
 from capnp_rig.loadtest.report.spectrum import loop_text
 from capnp_rig.loadtest.report.units import count_text, digits, plural, sentence, time_text
@@ -55,6 +56,7 @@ def time_parts(source: Source) -> Iterator[Part]:
     outages = list(_outages(load, offsets))
     panels += _endpoint_panels(seconds, [mark for mark, _ in outages])
     panels += _usage_panels(load, offsets)
+    panels += scrape_panels(load, offsets)
     yield LineChart(
         key=f"time-{source.slug}",
         title=loop_text(source, load.summary()),

@@ -1,8 +1,9 @@
 """What a load run wrote, read back: its windows, and what server and machine used.
 
-``run.json`` has an entry per generator process under ``generators``, ``samples.jsonl.gz`` three
+``run.json`` has an entry per generator process under ``generators``, ``samples.jsonl.gz`` four
 kinds of lines: a ``window`` (one second of one process), a ``usage`` (one process of server or
-generator at an instant) and a ``machine`` (its CPU times at an instant). Seconds count from the
+generator at an instant), a ``machine`` (its CPU times at an instant) and a ``scrape`` (what a
+Prometheus endpoint said at an instant). Seconds count from the
 opening of the measured window of their repeat; second -1 is the warm-up, and what was
 answered after the end comes in the seconds that follow it.
 
@@ -28,6 +29,7 @@ from capnp_rig.loadtest.results import (
     run_file,
 )
 from capnp_rig.loadtest.results.digests import samples_digest
+from capnp_rig.loadtest.scrape.series import Scraped
 from capnp_rig.loadtest.stats.disturbance import OtherProcess, ProcessWindow, Surroundings
 from capnp_rig.loadtest.stats.figure import Figure, FigureKind
 from capnp_rig.loadtest.stats.histogram import HIGHEST_NS, LOWEST_NS, Histogram, bucket_of
@@ -177,6 +179,7 @@ class Repeat:
     its processes used, none where that is not known; `surroundings` is what the machine did to all
     of the run's, nothing in older results. `lost` says which generator processes ended without a
     report, and why. `endpoint_cpu_s` is what each of several endpoints used, as far as it is known.
+    `scrapes` is what Prometheus endpoints said meanwhile.
     """
 
     seconds: float
@@ -187,6 +190,7 @@ class Repeat:
     surroundings: Surroundings = field(default_factory=Surroundings)
     lost: tuple[str, ...] = ()
     endpoint_cpu_s: Mapping[str, float] = field(default_factory=dict)
+    scrapes: tuple[Scraped, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +287,19 @@ def usage_sample(repeat: int, t_s: float, role: str, usage: Usage) -> dict[str, 
 def machine_sample(repeat: int, t_s: float, machine: MachineTime) -> dict[str, Any]:
     """Return the sample of what the machine had used."""
     return {"sample": "machine", "repeat": repeat, "t_s": t_s, **asdict(machine)}
+
+
+def scrape_entry(scraped: Scraped) -> dict[str, Any]:
+    """Return the entry of a Prometheus endpoint under ``scrapes``: all but its readings."""
+    plain = {name: getattr(scraped, name) for name in ("url", "left_out", "failed", "error")}
+    return plain | {"counters": sorted(scraped.counters)}
+
+
+def scrape_samples(repeat: int, scraped: Scraped) -> Iterator[dict[str, Any]]:
+    """Yield the sample of each reading of a Prometheus endpoint."""
+    for t_s, values in scraped.readings:
+        where = {"repeat": repeat, "t_s": t_s, "url": scraped.url}
+        yield {"sample": "scrape", **where, "values": dict(values)}
 
 
 def generator_entry(
@@ -458,6 +475,7 @@ def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]])
             raise ValueError("generators is empty, or names a process twice")
         repeats = _repeats(document)
     usage, machine = [], []
+    readings: dict[tuple[int, str], list[tuple[float, dict[str, float]]]] = {}
     for line, sample in enumerate(samples, start=1):
         with damage(SAMPLES, line):
             if sample["sample"] == "window":
@@ -468,6 +486,10 @@ def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]])
             elif sample["sample"] == "machine":
                 older = {"pressure_s": None, "mhz": None}
                 machine.append(_read(MachineSample, {**older, **sample}))
+            elif sample["sample"] == "scrape":
+                values = {str(name): _number(value) for name, value in sample["values"].items()}
+                place = _count(sample["repeat"]), str(sample["url"])
+                readings.setdefault(place, []).append((_seconds(sample["t_s"]), values))
     with damage("run.json"):
         reports = {
             # Older results count what was never sent as unfinished.
@@ -485,7 +507,31 @@ def read_load(document: Mapping[str, Any], samples: Iterable[Mapping[str, Any]])
         # Older results do not say.
         fail_if = tuple(str(text) for text in document.get("config", {}).get("fail_if") or ())
         list(map(parse_threshold, fail_if))
+        repeats = {
+            number: replace(each, scrapes=_with_readings(number, each.scrapes, readings))
+            for number, each in repeats.items()
+        }
     return LoadRun(reports, repeats, interrupted, tuple(usage), tuple(machine), fail_if)
+
+
+def _with_readings(
+    repeat: int,
+    scrapes: Iterable[Scraped],
+    readings: Mapping[tuple[int, str], Sequence[tuple[float, Mapping[str, float]]]],
+) -> tuple[Scraped, ...]:
+    return tuple(
+        replace(each, readings=tuple(readings.get((repeat, each.url), ()))) for each in scrapes
+    )
+
+
+def _scraped(plain: Mapping[str, Any]) -> Scraped:
+    return Scraped(
+        str(plain["url"]),
+        counters=frozenset(map(str, plain["counters"])),
+        left_out=_count(plain["left_out"]),
+        failed=_count(plain["failed"]),
+        error=str(plain["error"]),
+    )
 
 
 def _repeats(document: Mapping[str, Any]) -> dict[int, Repeat]:
@@ -512,6 +558,7 @@ def _repeats(document: Mapping[str, Any]) -> dict[int, Repeat]:
             endpoint_cpu_s={
                 str(name): _number(cpu_s) for name, cpu_s in seen.get("endpoint_cpu_s", {}).items()
             },
+            scrapes=tuple(map(_scraped, seen.get("scrapes", ()))),
         )
     return dict(sorted(repeats.items()))
 
@@ -584,8 +631,7 @@ def _read(kind: type[_Kind], plain: Mapping[str, Any], **known: Any) -> _Kind:
     """
     unknown = (each for each in fields(kind) if each.name not in known)
     values = {each.name: _CHECKS[each.type](plain[each.name]) for each in unknown}
-    if abs(values.get("t_s", 0.0)) > _MOST_SECONDS:
-        raise ValueError(f"{values['t_s']:g} s is far from the run")
+    _seconds(values.get("t_s", 0.0))
     return kind(**values, **known)
 
 
@@ -593,6 +639,12 @@ def _number(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
     return float(value)
+
+
+def _seconds(value: object) -> float:
+    if abs(seconds := _number(value)) > _MOST_SECONDS:
+        raise ValueError(f"{seconds:g} s is far from the run")
+    return seconds
 
 
 def _number_or_none(value: object) -> float | None:

@@ -482,6 +482,8 @@ class Tally:
         self._failures: Counter[str] = Counter()
         self._connects, self._reconnects, self._walks = Recorder(), Recorder(), Recorder()
         self._ended = 0
+        # Gets what is new of the run whenever a second ends.
+        self.tell_window: Callable[[Window], None] | None = None
         self._endpoints: dict[str, Tally] = {}
         # Of the tally of an endpoint: whether it is lost, and when it was lost or came back.
         self._is_lost = False
@@ -660,6 +662,8 @@ class Tally:
         for second, part in ((self._second, window), (WARMUP, Window(warmup))):
             if part != Window():
                 self._done.add(second, part)
+                if self.tell_window is not None:
+                    self.tell_window(part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The figures of a load while it runs, for a Prometheus server."""

@@ -1,0 +1,1 @@
+"""A Prometheus endpoint, read while a load runs."""
