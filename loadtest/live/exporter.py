@@ -102,6 +102,7 @@ class Exporter:
         for name, text, value in (
             ("loadtest_in_flight", "Calls that wait for their answer.", figures.in_flight),
             ("loadtest_connections", "Connections that stand.", figures.connections),
+            ("loadtest_users", "Locust users.", figures.users),
         ):
             if value is not None:
                 gauge = GaugeMetricFamily(name, text, labels=names)

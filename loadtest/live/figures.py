@@ -21,8 +21,8 @@ class LiveFigures:
 
     `answered` calls were answered as they should be, `failures` counts the others, and failed
     connects, by kind. `buckets` has the answered calls by `BOUNDS_NS`, those above in the last one;
-    a time is the response time in an open loop, else the service time. `in_flight` and
-    `connections` are those of now, None where nobody knows.
+    a time is the response time in an open loop, else the service time. `in_flight`,
+    `connections` and Locust's `users` are those of now, None where nobody knows.
     """
 
     answered: int = 0
@@ -33,6 +33,7 @@ class LiveFigures:
     reconnects: int = 0
     in_flight: int | None = None
     connections: int | None = None
+    users: int | None = None
 
     def add(self, window: Window, *, is_open_loop: bool) -> None:
         """Count what a window has."""
@@ -80,6 +81,7 @@ def added(parts: Iterable[LiveFigures]) -> LiveFigures:
         total.reconnects += part.reconnects
         total.in_flight = _sum(total.in_flight, part.in_flight)
         total.connections = _sum(total.connections, part.connections)
+        total.users = _sum(total.users, part.users)
     return total
 
 
@@ -94,7 +96,7 @@ class LiveRepeats:
         """Begin the next run: `read` returns the figures of its processes."""
         ended = self.read()
         # What waited and stood then does no more.
-        ended.in_flight = ended.connections = None
+        ended.in_flight = ended.connections = ended.users = None
         self._before, self._read = ended, read
 
     def read(self) -> LiveFigures:

@@ -29,10 +29,12 @@ from capnp_rig.loadtest.locust_rig.workload import workload_config
 from capnp_rig.loadtest.protocols import CAPNP, checks_content, load_any_workload
 from capnp_rig.loadtest.results.catalog import check_name
 from capnp_rig.loadtest.results.writing import probe
+from capnp_rig.loadtest.scrape.scraper import Scraper, check_url
+from capnp_rig.loadtest.scrape.series import ScrapeError
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.rigcli import os_error_text
-from capnp_rig.rigcli.address import AddressError, parse_addresses
+from capnp_rig.rigcli.address import AddressError, parse_address, parse_addresses
 from capnp_rig.rigcli.quantities import MOST_IN_FLIGHT, parse_rate_hz, parse_seconds
 
 Value = TypeVar("Value")
@@ -308,6 +310,17 @@ def _add_own(parser: LocustArgumentParser) -> None:
         "<folder>",
         "Write each run into a folder of its own, <utc>-<commit>, in this one",
     )
+    add(
+        "--scrape",
+        _told(check_url),
+        "<url>",
+        "Read this Prometheus endpoint every second and draw it beside the times, with --results; "
+        "host:port stands for http://host:port/metrics. Repeatable",
+        action="append",
+        default=[],
+    )
+    text = "Serve the figures so far to a Prometheus server, at http://ADDR/metrics"
+    add("--metrics", _checked(parse_address, AddressError), "<ADDR>", text)
     add("--name", _told(check_name), "<name>", "Call the runs so, for loadtest list and compare")
 
 
@@ -333,6 +346,12 @@ def _check_while_parsing(parser: LocustArgumentParser, user_classes: Sequence[An
                 probe(Path(options.results))
             except OSError as error:
                 parser.exit(1, f"{parser.prog}: error: {os_error_text(error)}\n")
+        if not options.worker:
+            try:
+                for url in options.scrape:
+                    Scraper(url).check()
+            except ScrapeError as error:
+                parser.exit(1, f"{parser.prog}: error: {error}\n")
         return options
 
     parser.parse_args = parse_args

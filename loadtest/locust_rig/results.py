@@ -23,11 +23,14 @@ from capnp_rig.loadtest.results import Figure
 from capnp_rig.loadtest.results.load_samples import (
     generator_entry,
     machine_sample,
+    scrape_entry,
+    scrape_samples,
     usage_sample,
     window_samples,
 )
 from capnp_rig.loadtest.results.times_table import CSV_COLUMNS, csv_cells, times_rows
 from capnp_rig.loadtest.results.writing import Origin, write_result, write_whole
+from capnp_rig.loadtest.scrape.series import Scraped
 from capnp_rig.loadtest.stats.disturbance import GENERATOR, SERVER, Surroundings
 from capnp_rig.loadtest.stats.pair_statistics import Verdict
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
@@ -143,6 +146,7 @@ def write_folder(
     outcome: RunOutcome,
     *,
     config: Mapping[str, Any],
+    scrapes: Sequence[Scraped] = (),
     **more: object,
 ) -> tuple[Path, tuple[str, ...]]:
     """Write a run into a new folder; return it, and notes on what could not be made.
@@ -159,7 +163,7 @@ def write_folder(
         folder,
         config=config,
         figures=outcome.figures,
-        samples=_samples(live, server),
+        samples=_samples(live, server, scrapes),
         limits=dict(LIMITS),
         checked=checked(outcome.summary.unchecked),
         summary=outcome.summary.to_json(),
@@ -170,6 +174,7 @@ def write_folder(
                 "endpoint_cpu_s": server.endpoint_cpu_s,
                 "steal": server.steal,
                 "surroundings": outcome.surroundings.to_json(),
+                "scrapes": [scrape_entry(each) for each in scrapes],
             }
         ],
         generators=list(_generators(live)),
@@ -199,7 +204,9 @@ def _generators(live: LiveRun) -> Iterator[dict[str, Any]]:
         yield entry | {"id": name, "host": each.host, "pid": each.pid, "cpu": each.cpu}
 
 
-def _samples(live: LiveRun, server: ServerSampler) -> Iterator[dict[str, Any]]:
+def _samples(
+    live: LiveRun, server: ServerSampler, scrapes: Sequence[Scraped]
+) -> Iterator[dict[str, Any]]:
     for each in live.generators.values():
         yield from window_samples(0, each.number, each.report)
         for use in each.use:
@@ -211,3 +218,5 @@ def _samples(live: LiveRun, server: ServerSampler) -> Iterator[dict[str, Any]]:
             yield usage_sample(0, reading.t_s, SERVER, usage)
         if reading.machine is not None:
             yield machine_sample(0, reading.t_s, reading.machine)
+    for scraped in scrapes:
+        yield from scrape_samples(0, scraped)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner
 
 from capnp_rig.loadtest.engine.server_usage import WatchedProcess
+from capnp_rig.loadtest.live.figures import LiveFigures
 from capnp_rig.loadtest.locust_rig.live_panel import panel
 from capnp_rig.loadtest.locust_rig.live_run import LiveRun, ProcessReport
-from capnp_rig.loadtest.locust_rig.resource_sampler import ServerSampler
+from capnp_rig.loadtest.locust_rig.resource_sampler import ServerSampler, in_thread
 from capnp_rig.loadtest.locust_rig.results import (
     RunOutcome,
     conclude,
@@ -34,6 +36,8 @@ from capnp_rig.loadtest.locust_rig.results import (
 from capnp_rig.loadtest.locust_rig.user_group import options_of
 from capnp_rig.loadtest.report.run_tables import beside_verdict, open_loop_text
 from capnp_rig.loadtest.results.writing import Origin
+from capnp_rig.loadtest.scrape.scraper import Scraper
+from capnp_rig.loadtest.scrape.series import Scraped, read_metrics
 from capnp_rig.loadtest.stats.exit_status import ExitStatus, exit_status, load_statuses
 from capnp_rig.loadtest.stats.reasons import text_of
 from capnp_rig.loadtest.stats.thresholds import parse_threshold
@@ -83,6 +87,12 @@ class RunCollector:
         self._server = ServerSampler(next((host for host in hosts if host), ""))
         if isinstance(runner, MasterRunner):
             self._server.master = WatchedProcess("locust master", psutil.Process())
+        read = partial(in_thread, read_metrics)
+        self._scrapers = [Scraper(url, read=read) for url in options.scrape]
+        self._scrapes: list[Scraped] = []
+        self._began_s = time.monotonic()
+        for scraper in self._scrapers:
+            scraper.start()
         self._server.start(every_second=bool(options.results or environment.web_ui))
         self._is_ending = False
         self._ended = Event()
@@ -131,13 +141,25 @@ class RunCollector:
     def panel(self) -> dict[str, Any]:
         """Return what the web page shows of the run."""
         is_running = not self._is_ending
-        if is_running and isinstance(self._runner, LocalRunner):
-            generator = self.live.generators.get(self._runner.client_id)
-            if generator is None or time.monotonic() - generator.heard_s > _FRESH_S:
-                self._take_own()
+        self._refresh()
         summary = None if self._outcome is None else self._outcome.summary
         shown = panel(self.live, self._server, time.monotonic(), summary, is_running=is_running)
         return shown | {"folder": None if self._folder is None else str(self._folder)}
+
+    def figures(self) -> LiveFigures:
+        """Return what was counted so far, for a Prometheus server."""
+        self._refresh()
+        figures = LiveFigures(users=None if self._is_ending else self._runner.user_count)
+        figures.add(self.live.total, is_open_loop=self.live.is_open_loop)
+        return figures
+
+    def _refresh(self) -> None:
+        """Take what this process has seen, where it is the only one, if that is long enough ago."""
+        if self._is_ending or not isinstance(self._runner, LocalRunner):
+            return
+        generator = self.live.generators.get(self._runner.client_id)
+        if generator is None or time.monotonic() - generator.heard_s > _FRESH_S:
+            self._take_own()
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -167,6 +189,7 @@ class RunCollector:
 
     def _conclude(self) -> None:
         self._server.stop()
+        self._scrapes = [scraper.stop(self._began_s) for scraper in self._scrapers]
         is_shaped = self._environment.shape_class is not None
         users = None if is_shaped or self.live.is_open_loop else self._options.num_users
         outcome = conclude(
@@ -178,6 +201,7 @@ class RunCollector:
         verdict = f"{summary.verdict}: {text_of(summary.reasons)}" if summary.reasons else "valid"
         counts = [open_loop_text(summary)] if summary.is_open_loop else []
         lines = [*outcome.lines, *counts, beside_verdict(verdict, summary.unchecked)]
+        lines += [each.note for each in self._scrapes if each.note]
         if self._options.results:
             lines += self._write(outcome)
         self._outcome, self._lines = outcome, tuple(lines)
@@ -197,6 +221,7 @@ class RunCollector:
                 self._server,
                 outcome,
                 config=config,
+                scrapes=self._scrapes,
                 shape=None if shape is None else type(shape).__name__,
                 **self.notes,
             )

@@ -6,6 +6,8 @@ both.
 """
 
 import inspect
+import logging
+import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
@@ -21,13 +23,17 @@ from locust.runners import (
     WorkerRunner,
 )
 
+from capnp_rig.loadtest.live.exporter import Exporter, ExporterError
+from capnp_rig.loadtest.live.figures import LiveRepeats
 from capnp_rig.loadtest.locust_rig.live_run import ProcessReport
 from capnp_rig.loadtest.locust_rig.process_recorder import ProcessRecorder
 from capnp_rig.loadtest.locust_rig.run_collector import RunCollector
 from capnp_rig.loadtest.locust_rig.user_group import UserGroup, options_of
 from capnp_rig.loadtest.locust_rig.worker_shares import WorkerShares, share_here
 from capnp_rig.loadtest.results import record
+from capnp_rig.rigcli.address import parse_address
 
+_logger = logging.getLogger(__name__)
 _REPORT_KEY = "capnp_rig"
 _UNDER_WAY = {STATE_RUNNING, STATE_SPAWNING, STATE_CLEANUP}
 
@@ -54,6 +60,8 @@ class RunContext:
         self._last_report: ProcessReport | None = None
         # The number of the SIGINT or SIGTERM that ends the command, None without one.
         self.signal: int | None = None
+        # Of the process that collects: its runs, one after the other, for a Prometheus server.
+        self._repeats = LiveRepeats()
         # What the first run records of its surroundings.
         self._facts: Mapping[str, Any] = {}
 
@@ -64,13 +72,28 @@ class RunContext:
         self._pin = options.pin
         if isinstance(environment.runner, LocalRunner | MasterRunner):
             self._facts = _facts(options)
+            if options.metrics is not None:
+                self._export(options)
+
+    def _export(self, options: Namespace) -> None:
+        labels = {} if options.name is None else {"run": options.name}
+        exporter = Exporter(parse_address(options.metrics), self._repeats.read, labels)
+        try:
+            # To the end of the process.
+            exporter.__enter__()
+        except ExporterError as error:
+            sys.stderr.write(f"locust: {error}\n")
+            sys.exit(1)
+        _logger.info("Metrics at %s", exporter.url)
 
     def start_run(self, environment: Environment, **_: object) -> None:
         """Begin to collect, to count, and to take users, each where this process does."""
         runner, options = environment.runner, options_of(environment)
         if isinstance(runner, LocalRunner | MasterRunner):
             facts, self._facts = self._facts or _facts(options), {}
-            self.collector = RunCollector(environment, runner, facts, self._report_here)
+            collector = RunCollector(environment, runner, facts, self._report_here)
+            self.collector = collector
+            self._repeats.begin(lambda: [collector.figures()])
         if isinstance(runner, MasterRunner):
             self.shares.start(environment, runner)
         else:

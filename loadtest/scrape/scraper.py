@@ -41,8 +41,8 @@ def check_url(url: str) -> str:
     return full if parts.path.strip("/") else full.rstrip("/") + "/metrics"
 
 
-def fetch(url: str, timeout_s: float = _TIMEOUT_S) -> Metrics:
-    """Read an endpoint once.
+def fetch(url: str, read: Callable[[str], Metrics] = read_metrics) -> Metrics:
+    """Read an endpoint once; `read` returns what its page says.
 
     Raises:
         ScrapeError: It cannot be read, or what it says is no page of metrics.
@@ -50,7 +50,7 @@ def fetch(url: str, timeout_s: float = _TIMEOUT_S) -> Metrics:
     # The scheme is one of two: `check_url`.
     request = Request(url, headers={"Accept": _ACCEPT})  # noqa: S310
     try:
-        with urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
+        with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
             body = answer.read(_MOST_BYTES + 1)
     except HTTPError as error:
         error.close()
@@ -59,7 +59,7 @@ def fetch(url: str, timeout_s: float = _TIMEOUT_S) -> Metrics:
         raise ScrapeError(_reason(error)) from error
     if len(body) > _MOST_BYTES:
         raise ScrapeError(f"it says more than {_MOST_BYTES >> 20} MiB")
-    return read_metrics(body.decode(errors="replace"))
+    return read(body.decode(errors="replace"))
 
 
 def _reason(error: Exception) -> str:
@@ -71,14 +71,21 @@ def _reason(error: Exception) -> str:
 
 
 class Scraper:
-    """Reads one endpoint, between `start` and `stop`; again if it is started again."""
+    """Reads one endpoint, between `start` and `stop`; again if it is started again.
+
+    `read` returns what a page says, for who has a better place for that than this thread.
+    """
 
     def __init__(
-        self, url: str, *, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic
+        self,
+        url: str,
+        *,
+        every_s: float = EVERY_S,
+        read: Callable[[str], Metrics] = read_metrics,
     ) -> None:
         self.url = url
         self._every_s = every_s
-        self._clock = clock
+        self._read_page = read
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self._readings: list[tuple[float, Metrics]] = []
@@ -124,21 +131,21 @@ class Scraper:
         )
 
     def _run(self) -> None:
-        due_s = self._clock()
+        due_s = time.monotonic()
         while True:
             is_last = self._stopped.is_set()
             self._read()
             if is_last:
                 return
             # On a schedule, and none is made up for: two at once would tell nothing more.
-            due_s = max(due_s + self._every_s, self._clock())
-            self._stopped.wait(due_s - self._clock())
+            due_s = max(due_s + self._every_s, time.monotonic())
+            self._stopped.wait(due_s - time.monotonic())
 
     def _read(self) -> None:
         try:
-            metrics = fetch(self.url)
+            metrics = fetch(self.url, self._read_page)
         except ScrapeError as error:
             self._failed, self._error = self._failed + 1, str(error)
         else:
             # When it was answered: what is said is as of then.
-            self._readings.append((self._clock(), metrics))
+            self._readings.append((time.monotonic(), metrics))
