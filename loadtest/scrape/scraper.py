@@ -29,12 +29,12 @@ def check_url(url: str) -> str:
         ValueError: It is none.
     """
     full = url if "://" in url else f"http://{url}"
-    parts = urlsplit(full)
     try:
-        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        parts = urlsplit(full)
+        is_known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        known = False
-    if not known:
+        is_known = False
+    if not is_known or url.startswith("unix:"):
         raise ValueError(
             f"bad URL {url!r}: expected http://host:port/metrics, https://…, or host:port"
         )

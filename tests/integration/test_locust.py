@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from deadline import eventually
@@ -23,7 +24,12 @@ from running_locust import (
 )
 from running_server import Running, running_server
 
+from capnp_rig.loadtest.live.exporter import Exporter
+from capnp_rig.loadtest.live.figures import LiveFigures
 from capnp_rig.loadtest.report.units import number_text
+from capnp_rig.loadtest.results.load_samples import read_load
+from capnp_rig.loadtest.scrape.series import ScrapeError, read_metrics
+from capnp_rig.rigcli.address import Address
 
 HEADLESS = ("--headless", "--only-summary")
 
@@ -418,3 +424,37 @@ def test_nothing_is_opened_in_place_of_a_closed_input(server: str, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "descriptor 0 is /dev/null" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_serves_its_figures_and_keeps_what_it_scrapes(server: str, tmp_path: Path) -> None:
+    address, host = f"127.0.0.78:{free_port()}", Address(host="127.0.0.1", port=0)
+    with Exporter(host, lambda: LiveFigures(users=9)) as scraped_one:
+        load = ("-u", "4", "-r", "4", *HEADLESS, "-t", "3s", "-H", server, *_outputs(tmp_path))
+        watch = ("--metrics", address, "--scrape", scraped_one.url)
+        with locust(*load, *watch) as process:
+            page = eventually(lambda: _page(address, users=4), within_s=40)
+            done = finish(process)
+    assert done.status == 0, done.output
+    assert "loadtest_calls_total" in page
+    found = read_results(tmp_path / "results")
+    (scraped,) = read_load(found.document, found.samples).repeats[0].scrapes
+    assert len(scraped.readings) > 1
+    assert all(values["loadtest_users"] == 9 for _, values in scraped.readings)
+
+
+def _page(address: str, *, users: int) -> str | None:
+    """Return the metrics of a run with so many users that has made calls; None before that."""
+    try:
+        with urlopen(f"http://{address}/metrics", timeout=5) as answer:
+            values = read_metrics(answer.read().decode()).values
+    except (OSError, ScrapeError):
+        return None
+    is_there = values.get("loadtest_users") == users and values["loadtest_calls_total"] > 0
+    return " ".join(values) if is_there else None
+
+
+def test_an_endpoint_that_cannot_be_scraped_is_told_before_the_load(server: str) -> None:
+    done = run_locust(*HEADLESS, "-H", server, "--scrape", "127.0.0.1:1")
+    assert done.status == 1
+    assert "error: cannot scrape http://127.0.0.1:1/metrics: " in done.output
+    assert "Traceback" not in done.output

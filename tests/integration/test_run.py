@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -514,3 +514,41 @@ def test_a_call_past_its_deadline_is_counted(tmp_path: Path) -> None:
         )
     assert status == 1
     assert summary["errors_by_kind"] == {"DeadlineExceeded: no answer within the deadline": 2}
+
+
+def test_a_run_serves_its_figures_and_draws_what_it_scrapes(tmp_path: Path) -> None:
+    # An address of its own: nobody else takes the port meanwhile.
+    with closing(socket.create_server(("127.0.0.77", 0))) as held:
+        address = f"127.0.0.77:{held.getsockname()[1]}"
+    with serving("Reverse") as server:
+        # Its own figures stand for those of a server.
+        options = ("--duration", "2500ms", "--metrics", address, "--scrape", address)
+        status, told, error = loadtest_run(f"127.0.0.1:{server.port}", tmp_path, *options)
+    assert status == 0, error
+    assert f"Metrics at http://{address}/metrics" in error
+    result = read_result(told["folder"])
+    (scraped,) = result.load.repeats[0].scrapes
+    counted = [values["loadtest_calls_total"] for _, values in scraped.readings]
+    assert counted == sorted(counted)
+    # The last reading is after the last call; the warm-up's calls are counted too.
+    assert counted[-1] >= told["calls"] > 0
+    assert counted[-1] == scraped.readings[-1][1]["loadtest_latency_seconds_count"]
+    assert "loadtest_calls_total" in (Path(told["folder"]) / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--scrape", "ftp://a"), "bad URL 'ftp://a'"),
+        (("--metrics", "nowhere"), "bad address 'nowhere'"),
+        (("--metrics", "unix:/run/x"), "--metrics takes host:port, no Unix socket"),
+        (("--scrape", "127.0.0.1:1"), "cannot scrape http://127.0.0.1:1/metrics: Connection"),
+    ],
+)
+def test_what_cannot_be_scraped_or_served_is_told_before_the_load(
+    tmp_path: Path, options: tuple[str, ...], what: str
+) -> None:
+    status, _, error = loadtest_run("127.0.0.1:1", tmp_path, *options)
+    assert status == (2 if "bad" in what else 1)
+    assert what in error
+    assert error.count("\n") == 1

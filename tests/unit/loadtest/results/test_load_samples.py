@@ -153,6 +153,12 @@ def test_a_second_that_comes_twice_is_refused() -> None:
             {"sample": "machine", "repeat": 0, "t_s": 10**400, "steal_s": 1, "total_s": 1},
             "too large",
         ),
+        ({"sample": "scrape", "repeat": 0, "t_s": 1, "url": "u"}, "'values' is missing"),
+        (
+            {"sample": "scrape", "repeat": 0, "t_s": 1, "url": "u", "values": {"a": "x"}},
+            "'x' is no",
+        ),
+        ({"sample": "scrape", "repeat": 0, "t_s": 1e300, "url": "u", "values": {}}, "far from"),
         ({}, "'sample' is missing"),
     ],
 )
@@ -178,6 +184,7 @@ def test_a_damaged_line_is_named(sample: dict[str, Any], message: str) -> None:
         _set("observed", [{"server_cpu_s": "much", "steal": 0}]),
         _set("observed", [{"server_cpu_s": 1, "steal": 0, "server": [{"name": "worker 0"}]}]),
         _set("observed", [{"server_cpu_s": 1, "steal": 0, "server": 3}]),
+        _set("observed", [{"server_cpu_s": 1, "steal": 0, "scrapes": [{"url": "u"}]}]),
     ],
 )
 def test_a_damaged_document_is_named(change: Callable[[dict[str, Any]], None]) -> None:
