@@ -1,9 +1,10 @@
-"""The command line: ``server run ADDR``.
+"""The command line: ``server run ADDR`` and ``server check CONFIG``.
 
 Only click is imported here; the rest waits until the options are known to be good.
 """
 
 import os
+from collections.abc import Mapping
 
 import click
 from click.core import ParameterSource
@@ -21,12 +22,24 @@ from capnp_rig.server.config import (
     names_a_service,
 )
 from capnp_rig.server.options import limit_options, worker_options
+from capnp_rig.server.settings import (
+    SettingsCommand,
+    settings_of,
+    unknown_variables,
+)
 
 
 def _read_service(_context: click.Context, _option: click.Parameter, text: str) -> str:
     if not names_a_service(text):
         raise click.UsageError(f"bad service {text!r}: expected package.module:Name")
     return text
+
+
+def _checked(options: Mapping[str, object]) -> ServerConfig:
+    """Return the configuration of the options, after all that can be checked without a start."""
+    config = ServerConfig.of_options(options)
+    _check_stack(config)
+    return config
 
 
 def _check_stack(config: ServerConfig) -> None:
@@ -58,7 +71,7 @@ def cli() -> None:
     """Serve Cap'n Proto RPC."""
 
 
-@cli.command()
+@cli.command(cls=SettingsCommand)
 @rigcli.address_argument
 @click.option(
     "--workers",
@@ -129,9 +142,12 @@ def run(**options: object) -> int:
     """Listen on ADDR and serve until SIGTERM or Ctrl-C.
 
     ADDR is host:port, [ipv6]:port or unix:/path. Port 0 lets the system choose one.
+
+    ADDR and each option may also be set in the environment (CAPNP_RIG_ADDRESS) or, under its name,
+    in the file of --config (address). The command line wins over the environment, and that over
+    the file.
     """
-    config = ServerConfig.of_options(options)
-    _check_stack(config)
+    config = _checked(options)
     from capnp_rig.server.supervision.launch import ScarceFilesError, launch
     from capnp_rig.server.supervision.listener import ListenError, NotLoopbackError
 
@@ -143,3 +159,40 @@ def run(**options: object) -> int:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot start: {error.strerror}") from error
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("config", metavar="CONFIG")
+@click.argument("arguments", metavar="[ADDR] [OPTIONS]", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def check(context: click.Context, config: str, arguments: tuple[str, ...]) -> int:
+    """Check the settings of `server run --config CONFIG [ADDR] [OPTIONS]` without serving.
+
+    A worker is started with them: its service must be found, and whatever else it reads. What
+    holds is printed, with where it came from. The exit status is 2 for a mistake in the settings,
+    1 if a worker cannot start.
+    """
+    args = ["--config", config, *arguments]
+    with run.make_context("run", args, parent=context.parent) as parsed:
+        settings = settings_of(parsed)
+        checked = _checked(parsed.params)
+    for line in unknown_variables(run, os.environ):
+        click.echo(f"server: {line}", err=True)
+    for setting in settings:
+        click.echo(str(setting))
+    from capnp_rig.server.supervision.listener import ListenError, NotLoopbackError, resolve
+    from capnp_rig.server.supervision.trial import TrialError, try_worker
+
+    try:
+        if checked.address.path is None:
+            resolve(checked.address, insecure=checked.insecure)
+        try_worker(checked)
+    except NotLoopbackError as error:
+        raise click.UsageError(str(error), parsed) from error
+    except ListenError as error:
+        raise click.ClickException(str(error)) from error
+    except TrialError as error:
+        if error.trace is not None:
+            click.echo(error.trace, err=True)
+        raise click.ClickException(f"a worker cannot start: {error}") from error
+    return 0

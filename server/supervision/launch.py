@@ -91,7 +91,7 @@ def _hold_signals() -> None:
 def _plan_workers(config: ServerConfig, listener: Listener, max_connections: int) -> list[Setup]:
     cores = plan_affinity(os.sched_getaffinity(0), config.workers)
     listen = str(listener.address) if config.workers_listen else None
-    folder = _current_folder()
+    folder = current_folder()
     share = -(-max_connections // config.workers)
     return [
         Setup(
@@ -106,7 +106,7 @@ def _plan_workers(config: ServerConfig, listener: Listener, max_connections: int
     ]
 
 
-def _current_folder() -> str | None:
+def current_folder() -> str | None:
     """Return where we were started; None if that was removed since, as by a deploy."""
     try:
         return str(Path.cwd())

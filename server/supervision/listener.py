@@ -79,13 +79,24 @@ def peer_of(sock: socket.socket, name: tuple[str, int] | str | bytes) -> tuple[s
     return f"unix:pid={pid},uid={uid}", f"uid {uid}"
 
 
-def _open_tcp(address: Address, backlog: int | None, *, insecure: bool) -> Listener:
+def resolve(address: Address, *, insecure: bool) -> tuple[int, tuple[str, int]]:
+    """Return the family and the socket address of a TCP address that may be listened on.
+
+    Raises:
+        ListenError: There is no such host.
+        NotLoopbackError: It is not local and `insecure` is False.
+    """
     family, sockaddr = _resolve(address)
     if not insecure and not is_loopback(family, sockaddr[0]):
         raise NotLoopbackError(
             f"refusing to listen on {address}: other machines could connect, and nothing is "
             "encrypted or authenticated; use 127.0.0.1, [::1] or unix:/path, or add --insecure"
         )
+    return family, sockaddr
+
+
+def _open_tcp(address: Address, backlog: int | None, *, insecure: bool) -> Listener:
+    family, sockaddr = resolve(address, insecure=insecure)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
