@@ -17,6 +17,7 @@ from capnp_rig.rigcli.address import (
     Addresses,
     parse_address,
     parse_addresses,
+    parse_listen_address,
 )
 
 
@@ -29,6 +30,17 @@ def _parse(ctx: click.Context, _param: click.Parameter, value: str) -> Address:
 
 # ADDR, as every command takes it; the function gets an `Address`.
 address_argument = click.argument("address", metavar="ADDR", callback=_parse)
+
+
+def _parse_listen(ctx: click.Context, _param: click.Parameter, value: str) -> Address:
+    try:
+        return parse_listen_address(value)
+    except AddressError as error:
+        raise click.UsageError(str(error), ctx) from error
+
+
+# ADDR of a server; the function gets an `Address`.
+listen_address_argument = click.argument("address", metavar="ADDR", callback=_parse_listen)
 
 
 def _parse_several(ctx: click.Context, _param: click.Parameter, value: str) -> Addresses:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 # sun_path is 108 bytes with its closing NUL (unix(7)).
 _MAX_PATH_BYTES = 107
 _HOST_PORT = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]+)", re.ASCII)
+_DESCRIPTOR = re.compile(r"fd://([0-9]{1,9})", re.ASCII)
 _EXPECTED = "expected host:port, [ipv6]:port or unix:/path"
 
 
@@ -18,15 +19,21 @@ class AddressError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A TCP address (`host` and `port`) or a Unix socket (`path`); the other fields are None."""
+    """A TCP address (`host` and `port`) or a Unix socket (`path`); the other fields are None.
+
+    A server may also be given a socket that listens already, as the descriptor `fd`.
+    """
 
     host: str | None = None
     port: int | None = None
     path: str | None = None
+    fd: int | None = None
 
     def __str__(self) -> str:
         if self.path is not None:
             return f"unix:{self.path}"
+        if self.fd is not None:
+            return f"fd://{self.fd}"
         host = f"[{self.host}]" if self.host is not None and ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -83,6 +90,21 @@ def parse_addresses(text: str) -> Addresses:
             raise AddressError(f"{where}: {part!r} is there twice")
         addresses.append(address)
     return Addresses(addresses)
+
+
+def parse_listen_address(text: str) -> Address:
+    """Read the address of a server, which may be ``fd://3``: a socket that was opened for it.
+
+    Raises:
+        AddressError: The text is not an address.
+    """
+    if not text.startswith("fd:"):
+        return parse_address(text)
+    match = _DESCRIPTOR.fullmatch(text)
+    # The first three are the standard streams.
+    if match is None or int(match[1]) < 3:
+        raise AddressError(f"bad address {text!r}: expected fd:// and a number from 3 up")
+    return Address(fd=int(match[1]))
 
 
 def _parse_unix(text: str) -> Address:

@@ -50,10 +50,11 @@ def _check_stack(config: ServerConfig) -> None:
     for name in ("service", "engine", *(["loop"] if config.stack == "selectors" else [])):
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name} does not go with --stack {config.stack}")
-    if config.workers_listen and config.address.path is not None:
+    if config.workers_listen and config.address.port is None:
+        what = "a Unix socket" if config.address.fd is None else str(config.address)
         raise click.UsageError(
-            f"--stack {config.stack} cannot listen on a Unix socket: every worker listens by "
-            "itself, and only a TCP port can be shared"
+            f"--stack {config.stack} cannot listen on {what}: every worker listens by itself, and "
+            "only a TCP port can be shared"
         )
     from capnp_rig.server.stacks.registry import missing_library
 
@@ -72,7 +73,7 @@ def cli() -> None:
 
 
 @cli.command(cls=SettingsCommand)
-@rigcli.address_argument
+@rigcli.listen_address_argument
 @click.option(
     "--workers",
     type=click.IntRange(1, 1024),
@@ -141,7 +142,8 @@ def cli() -> None:
 def run(**options: object) -> int:
     """Listen on ADDR and serve until SIGTERM or Ctrl-C.
 
-    ADDR is host:port, [ipv6]:port or unix:/path. Port 0 lets the system choose one.
+    ADDR is host:port, [ipv6]:port, unix:/path, or fd://3 for a socket that listens already, as
+    systemd opens it. Port 0 lets the system choose one.
 
     ADDR and each option may also be set in the environment (CAPNP_RIG_ADDRESS) or, under its name,
     in the file of --config (address). The command line wins over the environment, and that over
@@ -184,7 +186,7 @@ def check(context: click.Context, config: str, arguments: tuple[str, ...]) -> in
     from capnp_rig.server.supervision.trial import TrialError, try_worker
 
     try:
-        if checked.address.path is None:
+        if checked.address.port is not None:
             resolve(checked.address, insecure=checked.insecure)
         try_worker(checked)
     except NotLoopbackError as error:

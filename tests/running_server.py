@@ -114,14 +114,16 @@ def running_server(
     fd_limit: int | None = None,
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    starter: Sequence[str] = (),
 ) -> Iterator[Running]:
     """Start ``server run``, wait until it listens, and kill what is left of it in the end.
 
-    It has our environment, and the variables of `env`.
+    It has our environment, and the variables of `env`. A `starter` is a program that becomes the
+    command that follows it.
     """
     limit = [] if fd_limit is None else ["prlimit", f"--nofile={fd_limit}:{fd_limit}"]
     process = subprocess.Popen(
-        [*limit, *command("run", address, *args)],
+        [*limit, *starter, *command("run", address, *args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment() | dict(env or {}),

@@ -15,6 +15,7 @@ from capnp_rig.server.control.messages import Setup
 from capnp_rig.server.control.signals import IDLE_SIGNALS, SUPERVISOR_SIGNALS, survive_signals
 from capnp_rig.server.supervision.listener import Listener, open_listener
 from capnp_rig.server.supervision.notify import ServiceManager
+from capnp_rig.server.supervision.passed_sockets import adopt_listener, check_passed, passed_fds
 from capnp_rig.server.supervision.worker_process import WorkerProcess
 
 # Listener, control sockets, log files, libraries.
@@ -42,17 +43,25 @@ def launch(config: ServerConfig) -> int:
     if config.address.path is not None:
         # Before there is a file to remove; a host's name, though, may be waited for.
         _hold_signals()
-    listener = open_listener(
-        config.address,
-        backlog=config.backlog,
-        insecure=config.insecure,
-        workers_listen=config.workers_listen,
-    )
+    listener = _open_listener(config)
     _hold_signals()
     try:
         return _supervise(config, listener, manager, max_connections)
     finally:
         listener.close()
+
+
+def _open_listener(config: ServerConfig) -> Listener:
+    passed = passed_fds(os.environ)
+    check_passed(config.address, passed)
+    if config.address.fd is not None:
+        return adopt_listener(config.address, insecure=config.insecure)
+    return open_listener(
+        config.address,
+        backlog=config.backlog,
+        insecure=config.insecure,
+        workers_listen=config.workers_listen,
+    )
 
 
 def _supervise(

@@ -67,6 +67,14 @@ def is_loopback(family: int, host: str) -> bool:
     return packed == _LOOPBACK_V6 or packed.startswith(_MAPPED_LOOPBACK)
 
 
+def not_loopback_text(address: Address) -> str:
+    """Return why an address is refused that other machines reach."""
+    return (
+        f"refusing to listen on {address}: other machines could connect, and nothing is "
+        "encrypted or authenticated; use 127.0.0.1, [::1] or unix:/path, or add --insecure"
+    )
+
+
 def peer_of(sock: socket.socket, name: tuple[str, int] | str | bytes) -> tuple[str, str]:
     """Return how the log names a connection's other end, and its origin.
 
@@ -88,10 +96,7 @@ def resolve(address: Address, *, insecure: bool) -> tuple[int, tuple[str, int]]:
     """
     family, sockaddr = _resolve(address)
     if not insecure and not is_loopback(family, sockaddr[0]):
-        raise NotLoopbackError(
-            f"refusing to listen on {address}: other machines could connect, and nothing is "
-            "encrypted or authenticated; use 127.0.0.1, [::1] or unix:/path, or add --insecure"
-        )
+        raise NotLoopbackError(not_loopback_text(address))
     return family, sockaddr
 
 

@@ -5,6 +5,7 @@ from capnp_rig.rigcli.address import (
     AddressError,
     parse_address,
     parse_addresses,
+    parse_listen_address,
 )
 
 
@@ -117,3 +118,20 @@ def test_of_several_addresses_the_bad_one_is_named(text: str, reason: str) -> No
     with pytest.raises(AddressError) as error:
         parse_addresses(text)
     assert str(error.value) == reason
+
+
+@pytest.mark.parametrize("text", ["fd://3", "fd://17", "127.0.0.1:1", "unix:/s"])
+def test_a_server_may_be_given_a_descriptor(text: str) -> None:
+    assert str(parse_listen_address(text)) == text
+
+
+@pytest.mark.parametrize("text", ["fd:3", "fd://", "fd://2", "fd://-3", "fd://x", "fd://3 "])
+def test_a_bad_descriptor_is_refused(text: str) -> None:
+    with pytest.raises(AddressError) as raised:
+        parse_listen_address(text)
+    assert str(raised.value) == f"bad address {text!r}: expected fd:// and a number from 3 up"
+
+
+def test_a_client_is_given_no_descriptor() -> None:
+    with pytest.raises(AddressError):
+        parse_address("fd://3")
