@@ -22,9 +22,16 @@ def names_a_service(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What a connection may hold, and for how long; each is set by the option of its name."""
+    """What a connection may hold, and for how long; each is set by the option of its name.
+
+    A time or rate of 0 sets no limit.
+    """
 
     max_connections: int = 10_000
+    first_frame_timeout_s: float = 10.0
+    min_rate: int = 500
+    idle_timeout_s: float = 600.0
+    max_age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@ import click
 
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
 
+# 100 days: more than timers of all libraries bear is as good as never.
+_MOST_S = 8_640_000.0
+
 _Command = Callable[..., Any]
 
 
@@ -19,6 +22,29 @@ def limit_options(command: _Command) -> _Command:
             type=click.IntRange(min=1),
             default=10_000,
             help="Connections served at once; at most half the open-files limit.",
+        ),
+        _seconds(
+            "--first-frame-timeout",
+            10.0,
+            "Time for the first whole message of a connection, and 1 s more for each --min-rate "
+            "bytes, at most four times as much; 0 is no limit.",
+        ),
+        click.option(
+            "--min-rate",
+            metavar="BYTES/S",
+            type=click.IntRange(min=0),
+            default=500,
+            help="How fast a message must come, over 10 s; 0 is no limit.",
+        ),
+        _seconds(
+            "--idle-timeout",
+            600.0,
+            "A connection is closed when nothing came for so long and no call runs; 0 is never.",
+        ),
+        _seconds(
+            "--max-age",
+            0.0,
+            "A connection is closed when it is so old, give or take 10 %, and quiet; 0 is never.",
         ),
     )
 
@@ -36,6 +62,12 @@ def worker_options(command: _Command) -> _Command:
             help="How long a method may block its worker before that is killed; 0: for ever.",
         ),
     )
+
+
+def _seconds(name: str, default_s: float, text: str) -> Callable[[_Command], _Command]:
+    field = f"{name.removeprefix('--').replace('-', '_')}_s"
+    kind = FiniteFloat(min=0, max=_MOST_S)
+    return click.option(name, field, metavar="SECONDS", type=kind, default=default_s, help=text)
 
 
 def _with_options(command: _Command, *options: Callable[[_Command], _Command]) -> _Command:

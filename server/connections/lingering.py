@@ -16,7 +16,7 @@ import sys
 import termios
 from collections.abc import Callable
 
-from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_S, STALL_LIMIT_S
+from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_RATE, LINGER_S, STALL_LIMIT_S
 
 # A C int.
 _INT_BYTES = 4
@@ -100,14 +100,29 @@ class Linger:
         self._timer.cancel()
 
     def _check(self) -> None:
-        # One that still takes what was answered before has not read the reason yet.
+        # One that still takes what was answered before has not read the reason yet. But a peer that
+        # takes a few bytes at a time could hold on for hours.
         waiting = self._transport.get_write_buffer_size()
-        self._stalled_s = 0.0 if waiting < self._waiting_bytes else self._stalled_s + LINGER_S
+        has_moved = self._waiting_bytes - waiting >= LINGER_RATE * LINGER_S
+        self._stalled_s = 0.0 if has_moved else self._stalled_s + LINGER_S
         if not waiting or self._stalled_s >= self._patience_s:
             self._transport.abort()
             return
         self._waiting_bytes = waiting
         self._timer = self._loop.call_later(LINGER_S, self._check)
+
+
+def end_in_order(
+    transport: asyncio.Transport, on_lost: Callable[[Exception | None], None]
+) -> "Lingering | None":
+    """Close a connection after all that was written; return what has taken its protocol's place.
+
+    That is None where a close loses nothing: then the protocol hears of the end by itself.
+    """
+    if is_settled(transport) or transport.is_closing():
+        transport.close()
+        return None
+    return Lingering(transport, on_lost, is_patient=True)
 
 
 class Lingering(asyncio.Protocol):

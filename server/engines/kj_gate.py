@@ -22,10 +22,13 @@ from typing import Any, cast
 
 import capnp
 
+from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.limits import STALL_LIMIT_S, UNREAD_LIMIT_BYTES, WRITE_LIMIT_BYTES
 from capnp_rig.server.connections.lingering import Linger, is_settled
+from capnp_rig.server.connections.time_limits import Overdue, Progress
 from capnp_rig.server.engines.kj_meter import CallMeter, Ending
 from capnp_rig.wire.encoding.pointers import Buffer
+from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
 # Called once with the transport's error, None for none.
 OnLost = Callable[[Exception | None], None]
@@ -35,6 +38,8 @@ _RECEIVE_BYTES = 65_536
 _BACKLOG_BYTES = 262_144
 # What waits for the end of the loop turn is sent at once from here on.
 _JOIN_BYTES = 65_536
+# Of a connection that is too old, until its calls have ended.
+_RETIRE_POLL_S = 0.05
 
 if not hasattr(capnp.AsyncIoStream, "_connect"):
     raise ImportError(
@@ -244,13 +249,16 @@ class MeteredGate(Gate):
         on_lost: OnLost,
         buffer: memoryview,
         meter: CallMeter,
+        limits: ConnectionLimits,
     ) -> None:
         super().__init__(on_stream, on_lost, buffer)
         self._meter = meter
+        self._limits = limits
         # Since we, or KJ, broke off the connection, or drained it.
         self._linger: Linger | None = None
         # In this turn of the loop.
         self._filled_bytes = 0
+        self._received_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         # Why the connection ended badly, in a few words.
         self.fault: str | None = None
@@ -259,6 +267,11 @@ class MeteredGate(Gate):
         """Bound what waits for the peer to read."""
         cast("asyncio.Transport", transport).set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
         super().connection_made(transport)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Count and take what was received."""
+        self._received_bytes += nbytes
+        self._received(self._buffer[:nbytes])
 
     def eof_received(self) -> bool:
         """End the connection, at once if nobody listens any more."""
@@ -369,6 +382,39 @@ class MeteredGate(Gate):
         self.fault = fault
         if self._transport is not None:
             self._transport.abort()
+
+    # --- time limits
+
+    def progress(self) -> Progress:
+        """Return what has come so far."""
+        meter = self._meter
+        received, pending = self._received_bytes, meter.pending_bytes
+        is_busy = (
+            self._linger is not None
+            or meter.held
+            or meter.unwritable
+            or meter.calls_in_flight > 0
+            or meter.handlers > 0
+            or (meter.peer is not None and meter.peer.waiting > 0)
+        )
+        return Progress(received, received - pending, pending > 0, is_busy)
+
+    def end_overdue(self, overdue: Overdue) -> None:
+        """End in good order, for this reason."""
+        meter = self._meter
+        if self.is_over or self._linger is not None or meter.ended is not None:
+            return
+        if overdue is Overdue.AGE and (meter.calls_in_flight or meter.handlers):
+            meter.retiring = True
+            self._loop.call_later(_RETIRE_POLL_S, self.end_overdue, overdue)
+            return
+        reason = overdue.reason(self._limits)
+        if overdue.is_fault:
+            meter.end(RemoteError(reason), reason)
+        else:
+            # As a goodbye: nobody lost anything.
+            meter.end(RemoteError(reason, ExceptionType.DISCONNECTED), None)
+        self._after_frame()
 
     # --- frames
 

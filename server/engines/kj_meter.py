@@ -138,6 +138,8 @@ class CallMeter:
         self.unwritable = False
         # Async handlers that run, set by the owner: one that is cancelled may take its time.
         self.handlers = 0
+        # Set by the owner: the connection is too old, and no more calls begin.
+        self.retiring = False
         # Set by the owner: has the calls of ours that wait for the peer, which is to be heard.
         self.peer: Waiting | None = None
         # Whether the peer has ever given up a call. KJ says that it has before the task ends.
@@ -160,7 +162,7 @@ class CallMeter:
             self.unwritable
             or self._plain >= self._max_in_flight
             or self._plain * self._reply_bytes > _REPLIES_BYTES
-            or (self._params_bytes > MAX_PARAMS_BYTES and not self._is_waiting)
+            or ((self.retiring or self._params_bytes > MAX_PARAMS_BYTES) and not self._is_waiting)
         )
 
     @property
@@ -358,9 +360,13 @@ class CallMeter:
         return True
 
     def _abort(self, reason: str) -> None:
+        self.end(RemoteError(reason), f"protocol error: {reason}")
+
+    def end(self, error: RemoteError, fault: str | None) -> None:
+        """End the connection with an Abort; `fault` is None for a goodbye."""
         self.ended = Ending.ABORTED
-        self.fault = f"protocol error: {reason}"
-        self._from_us.append(encode_abort(RemoteError(reason)))
+        self.fault = fault
+        self._from_us.append(encode_abort(error))
 
     # --- from KJ
 

@@ -20,6 +20,7 @@ from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.serving import References
 from capnp_rig.schema import message
 from capnp_rig.server.config import ConnectionLimits
+from capnp_rig.server.connections.sweeper import LoopSweeper
 from capnp_rig.server.control.call_stamp import RUNNING, Stamp, mark_of
 from capnp_rig.server.engines.engine import CALLS_WITH_STREAMS, Engine, OnEnd, end_reason
 from capnp_rig.server.engines.kj_capabilities import Peer, Server, widest
@@ -64,6 +65,7 @@ class _PycapnpEngine:
         self.stamp = stamp
         self.stamps = MethodStamps(stamp)
         self.limits = limits
+        self.sweeper = LoopSweeper(limits)
         self.calls = WorkerCalls()
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.service = service
@@ -131,7 +133,7 @@ class _Connection:
         limits = Limits(max_calls_in_flight=CALLS_WITH_STREAMS) if streams else None
         self._meter = CallMeter(engine.calls, engine.methods, engine.too_large, limits)
         self._gate: MeteredGate | None = MeteredGate(
-            self._made, self._lost, engine.receive_buffer, self._meter
+            self._made, self._lost, engine.receive_buffer, self._meter, engine.limits
         )
         self._peer = Peer(engine.references, self.answer_stamped)
         self._meter.peer = self._peer
@@ -157,6 +159,8 @@ class _Connection:
         return self._gate
 
     def _made(self, stream: Any) -> None:
+        assert self._gate is not None
+        self._engine.sweeper.watch(self._gate)
         bootstrap = self._engine.add(self)
         self._rpc = capnp.TwoPartyServer(
             stream, bootstrap=bootstrap, traversal_limit_in_words=TRAVERSAL_LIMIT_WORDS
@@ -168,6 +172,7 @@ class _Connection:
         # No drain waits for the calls of a peer that is gone.
         self._idle.set()
         assert self._gate is not None
+        self._engine.sweeper.discard(self._gate)
         fault = self._gate.fault
         # Breaks the cycle of connection and gate, so that their buffers go now, not with the GC.
         self._gate = None

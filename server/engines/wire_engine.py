@@ -32,6 +32,8 @@ from capnp_rig.server.connections.limits import (
     WRITE_LIMIT_BYTES,
 )
 from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settled
+from capnp_rig.server.connections.sweeper import LoopSweeper
+from capnp_rig.server.connections.time_limits import Overdue, Progress
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, RUNNING, Stamp, mark_of
 from capnp_rig.server.engines.early_cancels import EarlyCancels
 from capnp_rig.server.engines.engine import (
@@ -72,6 +74,8 @@ _SLOW_S, _READS_AFTER_SLOW = 1e-3, 1_000
 _STREAM_CALLS, _BUSY_STREAM_CALLS = 640, 32
 _BUSY_CALLS = MAX_WORKER_CALLS // 4
 _DRAIN_POLL_S = 0.005
+# Of a connection that is too old, until its calls have ended.
+_RETIRE_POLL_S = 0.05
 
 
 @asynccontextmanager
@@ -87,6 +91,7 @@ class _WireEngine:
         self.service = service
         self.stamp = stamp
         self.limits = limits
+        self.sweeper = LoopSweeper(limits)
         self.log = log
         self.draining = False
         # Async calls that run now, over all connections; each leaves as it ends.
@@ -194,6 +199,10 @@ class _Connection(asyncio.BufferedProtocol):
         # The peer does not read: what was received stays undecoded, and nothing more is read.
         self._unwritable = False
         self._paused = False
+        # It is too old, and reads no more calls.
+        self._is_retiring = False
+        # The one thing that the time limits cost a read.
+        self._received_bytes = 0
         # Since the stall timer was started.
         self._added_bytes = 0
         self._flush_scheduled = False
@@ -235,6 +244,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
         self._engine.connections.add(self)
+        self._engine.sweeper.watch(self)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         buffers = self._buffers
@@ -242,6 +252,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         engine = self._engine
+        self._received_bytes += nbytes
         if engine.lone_reads:
             engine.lone_reads -= 1
         elif nbytes <= _GATHERED_BYTES:
@@ -282,6 +293,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._engine.connections.discard(self)
+        self._engine.sweeper.discard(self)
         self._leave()
         # It refers to this.
         self._peer = None
@@ -466,6 +478,8 @@ class _Connection(asyncio.BufferedProtocol):
         if self._peer is not None and self._peer.is_waiting:
             # They may wait for an answer that is to be read.
             return False
+        if self._is_retiring:
+            return True
         is_busy = len(self._engine.tasks) > _BUSY_CALLS
         most = _BUSY_STREAM_CALLS if is_busy else _STREAM_CALLS
         return self._stream_calls > most or self._params_bytes > MOST_PARAMS_BYTES
@@ -503,6 +517,36 @@ class _Connection(asyncio.BufferedProtocol):
             return
         self._fault = f"the peer read none of its replies for {STALL_LIMIT_S:g} s"
         self._transport.abort()
+
+    # --- time limits
+
+    def progress(self) -> Progress:
+        """Return what has come so far."""
+        received, pending = self._received_bytes, self._wire.pending_bytes
+        is_busy = (
+            self._paused
+            or self._unwritable
+            or self.runs_calls
+            or self._linger is not None
+            or (self._peer is not None and self._peer.is_waiting)
+        )
+        return Progress(received, received - pending, pending > 0, is_busy)
+
+    def end_overdue(self, overdue: Overdue) -> None:
+        """End in good order, for this reason."""
+        if self._is_over or self._linger is not None or self._transport.is_closing():
+            return
+        if overdue is Overdue.AGE and self.runs_calls:
+            self._is_retiring = True
+            if self._is_full:
+                self._pause()
+            self._loop.call_later(_RETIRE_POLL_S, self.end_overdue, overdue)
+            return
+        reason = overdue.reason(self._engine.limits)
+        # What is idle or old ends as a goodbye does: nobody lost anything.
+        kind = ExceptionType.FAILED if overdue.is_fault else ExceptionType.DISCONNECTED
+        self._end(self._wire.abort(reason, kind))
+        self._fault = reason if overdue.is_fault else None
 
     # --- the end
 

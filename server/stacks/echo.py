@@ -14,7 +14,7 @@ class Echo(Stream):
 
     def data_received(self, data: bytes) -> None:
         """Send it back."""
-        self.received = True
+        self.received_bytes += len(data)
         if self._note is not None:
             self._note(received_line(data.decode(errors="replace")))
         # `data` is ours to give away. A `BufferedProtocol` would have to copy it here: what

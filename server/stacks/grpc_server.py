@@ -13,6 +13,10 @@ gRPC cannot be handed a connection: its core accepts by itself. So every worker 
 supervisor's address with SO_REUSEPORT, and the kernel deals connections out by their hash. The
 supervisor holds the port, starts, watches and drains, but sees no connection: the cap on
 connections is divided among the workers, and single connections are not logged.
+
+Its core also keeps the time limits: the HTTP/2 settings of a connection must come in time, one
+without calls is idle, an old one gets a GOAWAY. It has no limit on slow frames. But a peer within a
+frame cannot answer a ping, so one that stops there is found by the pings, dribbling or not.
 """
 
 import asyncio
@@ -25,6 +29,7 @@ import grpc  # type: ignore[import-untyped, unused-ignore]
 from google.protobuf.message import DecodeError
 
 from capnp_rig.schema.reverse_proto import READ, REVERSE_BYTES, SERVICE, Blob, Chunk, MessageContent
+from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.services.binary import reverse_bytes
@@ -32,17 +37,21 @@ from capnp_rig.server.services.reverse import Note, reverse
 from capnp_rig.server.stacks.library_logs import lead_to
 from capnp_rig.server.stacks.limits import MAX_MESSAGE_BYTES
 
-# For the first frames of a connection; as long at most, one that says nothing holds up a drain.
-_HANDSHAKE_MS = 5_000
+# For the first frames of a connection, at most: one that says nothing holds up a drain as long.
+_HANDSHAKE_S = 5.0
+# A ping when nothing came for so long, and the time for its answer.
+_PING_MS, _PONG_MS = 60_000, 20_000
 # Of one connection, as in HTTP/2; without a limit 20,000 calls that never end take 120 MB.
 _MAX_STREAMS = 256
+# A C int.
+_MOST_MS = 2_147_483_647
 # Longer than any drain: the supervisor ends us when its limit is over.
 _GRACE_S = 86_400.0
 
 
 @asynccontextmanager
 async def open_grpc_stack(
-    note: Note, log: Log, *, listen: str, max_connections: int
+    note: Note, log: Log, limits: ConnectionLimits, *, listen: str, max_connections: int
 ) -> AsyncIterator[Engine]:
     """Listen on `listen` and serve on the running event loop.
 
@@ -58,7 +67,7 @@ async def open_grpc_stack(
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_allowed_incoming_connections", max_connections),
             ("grpc.max_concurrent_streams", _MAX_STREAMS),
-            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+            *_time_limits(limits),
         ]
     )
     handlers = {
@@ -78,6 +87,23 @@ async def open_grpc_stack(
         yield _GrpcEngine(server)
     finally:
         await server.stop(None)
+
+
+def _time_limits(limits: ConnectionLimits) -> list[tuple[str, int]]:
+    """Return the options of gRPC's core; it jitters the age by itself."""
+    options = [
+        ("grpc.server_handshake_timeout_ms", min(limits.first_frame_timeout_s, _HANDSHAKE_S)),
+        ("grpc.max_connection_idle_ms", limits.idle_timeout_s),
+        ("grpc.max_connection_age_ms", limits.max_age_s),
+    ]
+    # 0 is no limit of ours, and gRPC has its own for the handshake only: two minutes.
+    in_ms = [(name, min(round(1e3 * limit_s), _MOST_MS)) for name, limit_s in options if limit_s]
+    return [
+        *in_ms,
+        ("grpc.keepalive_time_ms", _PING_MS),
+        ("grpc.keepalive_timeout_ms", _PONG_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
 
 
 def _handler(request_type: Any, what: str, answer: Callable[[Any], Any]) -> Any:

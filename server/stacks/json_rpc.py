@@ -34,7 +34,7 @@ from capnp_rig.server.services.reverse import Note
 from capnp_rig.server.stacks.json_jobs import UnfitError, reverse_content, reverse_data
 from capnp_rig.server.stacks.json_values import UNREADABLE, JsonReader
 from capnp_rig.server.stacks.limits import MAX_MESSAGE_BYTES
-from capnp_rig.server.stacks.streams import Stream
+from capnp_rig.server.stacks.streams import Stream, StreamEngine
 
 _ACK = b'"Ack"'
 # Of one connection, as many as of the wire engine's.
@@ -69,17 +69,22 @@ def _call(call: dict[str, Any], note: Note) -> dict[str, Any]:
 class JsonConnection(Stream):
     """One connection."""
 
-    def __init__(self, streams: set[Stream], on_end: OnEnd, note: Note) -> None:
-        super().__init__(streams, on_end, note)
+    def __init__(self, engine: StreamEngine, on_end: OnEnd) -> None:
+        super().__init__(engine, on_end)
         self._reader = JsonReader(MAX_MESSAGE_BYTES)
 
-    def is_within_message(self) -> bool:
-        """Return whether a value is only partly here."""
-        return self._reader.is_within_value
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of a value that is only partly here."""
+        return self._reader.pending_bytes
+
+    def last_words(self, reason: str) -> bytes:
+        """Return the error that tells why the connection ends."""
+        return orjson.dumps({"id": None, "error": reason}) + b"\n"
 
     def data_received(self, data: bytes) -> None:
         """Answer the values that end in it."""
-        self.received = True
+        self.received_bytes += len(data)
         answers = []
         fault = None
         for value in self._reader.feed(data):
@@ -90,7 +95,7 @@ class JsonConnection(Stream):
             answers.append(words)
         fault = fault or self._reader.fault
         if fault is not None and fault is not UNREADABLE:
-            answers.append(orjson.dumps({"id": None, "error": fault}) + b"\n")
+            answers.append(self.last_words(fault))
         if answers:
             # All answers of one read leave in one write.
             self._transport.write(b"".join(answers))

@@ -48,9 +48,9 @@ class JsonReader:
         self._in_string = False
 
     @property
-    def is_within_value(self) -> bool:
-        """Return whether a value is only partly here."""
-        return bool(self._kept)
+    def pending_bytes(self) -> int:
+        """Bytes of a value that is only partly here."""
+        return len(self._kept)
 
     def feed(self, data: bytes) -> list[Any]:
         """Return the values that `data` completes.

@@ -43,9 +43,9 @@ class FrameReader:
         self._needed = _HEADER_BYTES
 
     @property
-    def is_within_frame(self) -> bool:
-        """Return whether a frame is only partly here."""
-        return bool(self._kept)
+    def pending_bytes(self) -> int:
+        """Bytes of a frame that is only partly here."""
+        return len(self._kept)
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Return the payloads that `data` completes."""

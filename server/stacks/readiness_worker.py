@@ -34,8 +34,11 @@ from collections import deque
 from collections.abc import Callable
 
 from capnp_rig.rigcli.socket_options import set_options
+from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.connection_log import ConnectionLog
 from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_S, WRITE_LIMIT_BYTES
+from capnp_rig.server.connections.sweeper import Sweeper
+from capnp_rig.server.connections.time_limits import Overdue, Progress
 from capnp_rig.server.control import messages
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.logs.log import open_log
@@ -71,6 +74,8 @@ class ReadinessWorker:
         self._selector = selectors.DefaultSelector()
         self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._connections: set[_Connection] = set()
+        self._sweeper = Sweeper(setup.config.limits)
+        self._sweep_s = 0.0
         # Those that broke the protocol, or still send when a drain reads no more, and when they are
         # cut off, first ones first.
         self._lingering: deque[tuple[float, _Connection]] = deque()
@@ -87,6 +92,9 @@ class ReadinessWorker:
                 key.data(events)
             while self._lingering and self._lingering[0][0] <= time.monotonic():
                 self._lingering.popleft()[1].close()
+            if self._sweeper and time.monotonic() >= self._sweep_s:
+                self._sweep_s = time.monotonic() + self._sweeper.tick_s
+                self._sweeper.sweep(time.monotonic())
             if self._draining:
                 self._close_finished()
         return self._status
@@ -94,9 +102,9 @@ class ReadinessWorker:
     def _patience_s(self) -> float | None:
         if self._draining:
             return _DRAIN_TURN_S
-        if self._lingering:
-            return max(self._lingering[0][0] - time.monotonic(), 0.0)
-        return None
+        due_s = [self._lingering[0][0]] if self._lingering else []
+        due_s += [self._sweep_s] if self._sweeper else []
+        return max(min(due_s) - time.monotonic(), 0.0) if due_s else None
 
     def _on_control(self, events: int) -> None:
         try:
@@ -147,13 +155,20 @@ class ReadinessWorker:
             self._selector,
             self._buffer,
             self._note,
-            on_linger=lambda: self._lingering.append((time.monotonic() + LINGER_S, connection)),
+            self._sweeper.limits,
+            on_linger=lambda: self._linger(connection),
             on_end=lambda reason: self._ended(connection, hand, reason),
         )
         self._connections.add(connection)
+        self._sweeper.add(connection, time.monotonic())
+
+    def _linger(self, connection: "_Connection") -> None:
+        self._sweeper.discard(connection)
+        self._lingering.append((time.monotonic() + LINGER_S, connection))
 
     def _ended(self, connection: "_Connection", hand: messages.Hand, reason: str | None) -> None:
         self._connections.discard(connection)
+        self._sweeper.discard(connection)
         self._tell_end(hand, reason)
 
     def _tell_end(self, hand: messages.Hand, reason: str | None) -> None:
@@ -197,6 +212,7 @@ class _Connection:
         selector: selectors.BaseSelector,
         buffer: memoryview,
         note: Note,
+        limits: ConnectionLimits,
         *,
         on_linger: Callable[[], None],
         on_end: Callable[[str | None], None],
@@ -205,6 +221,7 @@ class _Connection:
         self._selector = selector
         self._buffer = buffer
         self._note = note
+        self._limits = limits
         self._on_linger = on_linger
         self._on_end = on_end
         self._reader = FrameReader(MAX_TEXT_BYTES)
@@ -220,6 +237,7 @@ class _Connection:
         self._is_late = False
         self._linger_bytes = LINGER_BYTES
         self._fault: str | None = None
+        self._received_bytes = 0
         # For the drain.
         self._has_received = True
         self._quiet_since_s = 0.0
@@ -237,6 +255,24 @@ class _Connection:
             # It ends when all is sent.
             self._on_ready(0)
         return False
+
+    def progress(self) -> Progress:
+        """Return what has come so far."""
+        received, pending = self._received_bytes, self._reader.pending_bytes
+        is_blocked = self._ending or self._unsent_bytes > WRITE_LIMIT_BYTES
+        unread = self._unsent_bytes if is_blocked else 0
+        return Progress(received, received - pending, pending > 0, False, unread)
+
+    def end_overdue(self, overdue: Overdue) -> None:
+        """End in good order, for this reason."""
+        if overdue.is_fault:
+            self._fault = overdue.reason(self._limits)
+        if overdue is Overdue.STALLED or (self._unsent and not overdue.is_fault):
+            # It does not read, and will not read an end either.
+            self.close()
+            return
+        self._ending = True
+        self._on_ready(0)
 
     def close(self) -> None:
         """End the connection, unless it has ended."""
@@ -266,13 +302,14 @@ class _Connection:
         except BlockingIOError:
             return
         self._has_received = True
+        self._received_bytes += received
         if self._is_lingering:
             self._linger_bytes -= received
             if not received or self._linger_bytes < 0:
                 self.close()
         elif not received:
             self._ending = True
-            if self._reader.is_within_frame:
+            if self._reader.pending_bytes:
                 self._fault = CUT_OFF
         elif answers := self._answer(self._buffer[:received]):
             # All answers of one read leave in one write.

@@ -39,19 +39,20 @@ def open_stack(setup: Setup, log: Log) -> AbstractAsyncContextManager[Engine]:
     """Return the engine of a stack on an event loop, to be entered while it runs."""
     # Only the one used is imported: the others' libraries may be missing.
     note = log.debug if setup.config.log_level == "debug" else None
+    limits = setup.config.limits
     match setup.config.stack:
         case "echo":
             from capnp_rig.server.stacks.echo import Echo
 
-            return nullcontext(StreamEngine(Echo, note))
+            return nullcontext(StreamEngine(Echo, note, limits))
         case "json":
             from capnp_rig.server.stacks.json_rpc import JsonConnection
 
-            return nullcontext(StreamEngine(JsonConnection, note))
+            return nullcontext(StreamEngine(JsonConnection, note, limits))
         case "http":
             from capnp_rig.server.stacks.http_server import open_http_stack
 
-            return open_http_stack(note, log)
+            return open_http_stack(note, log, limits)
         case "grpc":
             # Its core writes to stderr by itself, of what peers do.
             os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -59,7 +60,11 @@ def open_stack(setup: Setup, log: Log) -> AbstractAsyncContextManager[Engine]:
 
             assert setup.listen is not None
             return open_grpc_stack(
-                note, log, listen=setup.listen, max_connections=setup.max_connections
+                note,
+                log,
+                limits,
+                listen=setup.listen,
+                max_connections=setup.max_connections,
             )
         case _:
             raise AssertionError(setup.config.stack)

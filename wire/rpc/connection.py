@@ -64,6 +64,7 @@ from capnp_rig.wire.rpc.messages import (
     Call,
     Disembargo,
     DisembargoContext,
+    ExceptionType,
     Finish,
     Incoming,
     Other,
@@ -139,12 +140,12 @@ class Connection(Deliveries):
         """Return a new promise of ours, to be resolved later, and released."""
         return OpenPromise(self)
 
-    def abort(self, reason: str) -> Ended:
-        """End the connection for a reason of ours; the Abort is queued.
+    def abort(self, reason: str, kind: ExceptionType = ExceptionType.FAILED) -> Ended:
+        """End the connection for a reason of ours; the Abort, of that `kind`, is queued.
 
         What it hosted comes as `Released` with the next events.
         """
-        ended = self._abort(RemoteProtocolError(reason))
+        ended = self._abort(RemoteProtocolError(reason), kind)
         self._clear()
         return ended
 

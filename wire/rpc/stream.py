@@ -8,7 +8,7 @@ from capnp_rig.wire.errors import EncodeError, MalformedMessage, RemoteProtocolE
 from capnp_rig.wire.rpc.events import Ended, Limits
 from capnp_rig.wire.rpc.layouts import Layouts
 from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_unimplemented
-from capnp_rig.wire.rpc.messages import Abort, Incoming, RemoteError, decode
+from capnp_rig.wire.rpc.messages import Abort, ExceptionType, Incoming, RemoteError, decode
 
 # A part of a message so large leaves as it is, in a write of several buffers: to join it with the
 # others costs more. Over TCP on one machine the write itself takes so long that it makes no
@@ -57,6 +57,11 @@ class Stream:
         """Whether a message is only partly here."""
         return self._decoder.pending_bytes > 0
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that were received and not decoded."""
+        return self._decoder.pending_bytes
+
     def data_to_send(self) -> bytes:
         """Return the bytes to send now, and forget them."""
         if self.garbage:
@@ -98,9 +103,11 @@ class Stream:
             return Ended(RemoteProtocolError("the peer closed within a message"))
         return Ended(None)
 
-    def _abort(self, error: RemoteProtocolError) -> Ended:
+    def _abort(
+        self, error: RemoteProtocolError, kind: ExceptionType = ExceptionType.FAILED
+    ) -> Ended:
         self._ended = True
-        self._out.append(encode_abort(RemoteError(str(error))))
+        self._out.append(encode_abort(RemoteError(str(error), kind)))
         return Ended(error)
 
     def _aborted(self, message: Abort) -> Ended:

@@ -31,7 +31,7 @@ METHOD = compile_interface(Binary.interface).methods["reverse"]
 
 async def open_engine(name: str, stack: AsyncExitStack) -> Engine:
     if name == "echo":
-        return StreamEngine(Echo, None)
+        return StreamEngine(Echo, None, ConnectionLimits())
     opened = open_wire_engine if name == "wire" else open_pycapnp_engine
     return await stack.enter_async_context(opened(Binary(), LOG, unwatched(), ConnectionLimits()))
 

@@ -1,0 +1,153 @@
+"""B7, C2, B16: peers that send nothing, too little, or nothing any more, at all stacks and loops.
+
+How the limits are reckoned is in ``tests/unit/server/connections/test_time_limits.py``.
+"""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from deadline import WITHIN_S
+from h2_peer import H2Peer
+from raw_peer import RawPeer, bootstrap, call
+from running_server import ENGINES, Running, running_server
+from running_stack import answer_to, connect, stack_client, stack_server
+
+from capnp_rig.client import AsyncChannel
+from capnp_rig.schema import message
+
+# A stack, and the loop that serves it.
+STACKS = [
+    *[("echo", "uvloop"), ("json", "uvloop"), ("http", "uvloop"), ("http2", "uvloop")],
+    *[("grpc", "uvloop"), ("selectors", "")],
+    *(
+        pytest.param(name, "asyncio", marks=pytest.mark.nightly)
+        for name in ("echo", "json", "http", "http2")
+    ),
+]
+# A call of each, of which the tests send a part.
+HALVES = {
+    "echo": b"",
+    "json": b'{"method": "re',
+    "http": b"POST /reverse HTTP/1.1\r\nhost: x\r\n",
+    "http2": b"PRI * HTTP/2.0\r\n",
+    "grpc": b"PRI * HTTP/2.0\r\n",
+    "selectors": b"\5\0\0\0He",
+}
+# At debug, a connection's end is logged, too.
+ONE = ["--workers", "1", "--log-level", "debug"]
+QUICK = [*ONE, "--first-frame-timeout", "0.5", "--idle-timeout", "1"]
+
+
+@contextmanager
+def connected(server: Running, *, count: int = 1) -> Iterator[list[socket.socket]]:
+    with ExitStack() as opened:
+        yield [opened.enter_context(connect(server)) for _ in range(count)]
+
+
+def read_to_end(sock: socket.socket) -> bytes:
+    """Return all that comes until the connection ends."""
+    sock.settimeout(WITHIN_S)
+    received = b""
+    try:
+        while data := sock.recv(65_536):
+            received += data
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def dribble_to_end(sock: socket.socket, data: bytes) -> bytes:
+    """Send a byte now and then until the connection ends; return what came."""
+    end_s = time.monotonic() + WITHIN_S
+    received = b""
+    sock.settimeout(0.05)
+    at = 0
+    while time.monotonic() < end_s:
+        try:
+            sock.send(data[at : at + 1])
+            at += 1
+            if not (part := sock.recv(65_536)):
+                return received
+            received += part
+        except TimeoutError:
+            pass
+        except ConnectionError:
+            return received
+    raise AssertionError("it is still open")
+
+
+@pytest.mark.parametrize(("engine", "loop"), ENGINES)
+def test_b7_c2_silent_and_half_sent_connections_are_closed_with_a_reason(
+    engine: str, loop: str
+) -> None:
+    frame = bootstrap()
+    with running_server(*QUICK, "--engine", engine, "--loop", loop) as server:
+        with connected(server, count=3) as (silent, half, slow):
+            half.sendall(frame[:20])
+            reasons = [dribble_to_end(slow, frame[:-1]), read_to_end(half), read_to_end(silent)]
+        for reason in reasons:
+            assert b"no whole message came in time (--first-frame-timeout 0.5)" in reason
+        server.err.wait_for("error for peer", count=1)
+        with RawPeer(server) as peer:
+            peer.open()
+            peer.send(call(1, "serves on"))
+            assert peer.receive().chunk == b"no sevres"
+
+
+@pytest.mark.parametrize(("name", "loop"), STACKS)
+def test_b7_no_stack_keeps_silent_half_sent_or_idle_connections(name: str, loop: str) -> None:
+    options = [*QUICK, "--loop", loop] if loop else QUICK
+    with stack_server(name, *options) as server, stack_client(server, name) as idle:
+        assert idle.read("Hello") == answer_to(name, "Hello")
+        with connected(server, count=3) as (silent, half, slow):
+            half.sendall(HALVES[name])
+            if name != "echo":
+                answer = dribble_to_end(slow, HALVES[name])
+                if name == "json":
+                    assert "--first-frame-timeout" in json.loads(answer)["error"]
+                if name == "http":
+                    assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+            read_to_end(half)
+            read_to_end(silent)
+        with connected(server) as (used,):
+            # What is said once does not keep a connection.
+            first = {"echo": b"x", "json": b'"Ping"', "selectors": bytes(4)}.get(name)
+            if name == "http2":
+                H2Peer(used).request("GET", "/health")
+            elif name == "http":
+                used.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            elif first is not None:
+                used.sendall(first)
+            received = read_to_end(used)
+            if name == "http2":
+                # GOAWAY, after stream 1, without an error.
+                assert received[-17:] == bytes([0, 0, 8, 7, *bytes(8), 1, *bytes(4)])
+        if name != "grpc":
+            server.out.wait_for("finished cleanly")
+
+
+@pytest.mark.parametrize("engine", ["wire", "pycapnp"])
+def test_b7_b16_a_channel_does_not_notice_that_idle_and_old_connections_end(engine: str) -> None:
+    async def calls(server: Running, pauses_s: list[float]) -> list[bytes]:
+        address = f"{server.host}:{server.port}"
+        async with AsyncChannel(address, interface=message.MessageStream) as channel:
+            answers = []
+            for pause_s in pauses_s:
+                answers.append(await channel.call("read", {"request": {"content": "ab"}}))
+                await asyncio.sleep(pause_s)
+            return [bytes(answer.chunk) for answer in answers]
+
+    options = ["--idle-timeout", "0.4", "--engine", engine, *ONE]
+    with running_server(*options) as server:
+        assert asyncio.run(calls(server, [1.0, 0.0, 1.0, 0.0])) == [b"ba"] * 4
+        assert len(server.out.find("started for peer")) == 3
+        server.out.wait_for("finished cleanly", count=3)
+        assert not server.err.find("error")
+    with running_server("--max-age", "0.3", "--engine", engine, *ONE) as server:
+        assert asyncio.run(calls(server, [0.8] * 3)) == [b"ba"] * 3
+        assert len(server.out.find("started for peer")) > 1
