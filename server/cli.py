@@ -4,7 +4,8 @@ Only click is imported here; the rest waits until the options are known to be go
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import click
 from click.core import ParameterSource
@@ -21,7 +22,7 @@ from capnp_rig.server.config import (
     ServerConfig,
     names_a_service,
 )
-from capnp_rig.server.options import limit_options, worker_options
+from capnp_rig.server.options import limit_options, process_options, worker_options
 from capnp_rig.server.settings import (
     SettingsCommand,
     settings_of,
@@ -63,6 +64,28 @@ def _check_stack(config: ServerConfig) -> None:
         raise click.ClickException(
             f"--stack {config.stack} needs {library}: pip install 'capnp-rig[stacks]'"
         )
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """Make a line for the user of what keeps a server from starting."""
+    from capnp_rig.server.supervision.launch import ScarceFilesError
+    from capnp_rig.server.supervision.listener import ListenError, NotLoopbackError
+    from capnp_rig.server.supervision.trial import TrialError
+    from capnp_rig.server.supervision.user import UserError
+
+    try:
+        yield
+    except NotLoopbackError as error:
+        raise click.UsageError(str(error)) from error
+    except (ListenError, ScarceFilesError, UserError) as error:
+        raise click.ClickException(str(error)) from error
+    except TrialError as error:
+        if error.trace is not None:
+            click.echo(error.trace, err=True)
+        raise click.ClickException(f"a worker cannot start: {error}") from error
+    except OSError as error:
+        raise click.ClickException(f"cannot start: {error.strerror}") from error
 
 
 # The help of every option names its default.
@@ -139,6 +162,7 @@ def cli() -> None:
     is_flag=True,
     help="Listen on an address other machines can reach, without encryption.",
 )
+@process_options
 def run(**options: object) -> int:
     """Listen on ADDR and serve until SIGTERM or Ctrl-C.
 
@@ -150,17 +174,10 @@ def run(**options: object) -> int:
     the file.
     """
     config = _checked(options)
-    from capnp_rig.server.supervision.launch import ScarceFilesError, launch
-    from capnp_rig.server.supervision.listener import ListenError, NotLoopbackError
+    from capnp_rig.server.supervision.launch import launch
 
-    try:
+    with _refusals_told():
         return launch(config)
-    except NotLoopbackError as error:
-        raise click.UsageError(str(error)) from error
-    except (ListenError, ScarceFilesError) as error:
-        raise click.ClickException(str(error)) from error
-    except OSError as error:
-        raise click.ClickException(f"cannot start: {error.strerror}") from error
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
@@ -182,19 +199,14 @@ def check(context: click.Context, config: str, arguments: tuple[str, ...]) -> in
         click.echo(f"server: {line}", err=True)
     for setting in settings:
         click.echo(str(setting))
-    from capnp_rig.server.supervision.listener import ListenError, NotLoopbackError, resolve
-    from capnp_rig.server.supervision.trial import TrialError, try_worker
+    from capnp_rig.server.supervision.listener import resolve
+    from capnp_rig.server.supervision.trial import try_worker
+    from capnp_rig.server.supervision.user import become, find_user
 
-    try:
+    with _refusals_told():
         if checked.address.port is not None:
             resolve(checked.address, insecure=checked.insecure)
+        if checked.user is not None:
+            become(find_user(checked.user), None)
         try_worker(checked)
-    except NotLoopbackError as error:
-        raise click.UsageError(str(error), parsed) from error
-    except ListenError as error:
-        raise click.ClickException(str(error)) from error
-    except TrialError as error:
-        if error.trace is not None:
-            click.echo(error.trace, err=True)
-        raise click.ClickException(f"a worker cannot start: {error}") from error
     return 0

@@ -53,6 +53,7 @@ class ServerConfig:
     worker_timeout_s: float = 30.0
     backlog: int = 2048
     insecure: bool = False
+    user: str | None = None
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
 
     @classmethod

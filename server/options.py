@@ -49,6 +49,18 @@ def limit_options(command: _Command) -> _Command:
     )
 
 
+def process_options(command: _Command) -> _Command:
+    """Add the options of the processes themselves."""
+    return _with_options(
+        command,
+        click.option(
+            "--user",
+            metavar="NAME[:GROUP]",
+            help="Become this user, for good, when ADDR is bound; needs root.",
+        ),
+    )
+
+
 def worker_options(command: _Command) -> _Command:
     """Add the options of how workers are watched and replaced."""
     return _with_options(

@@ -1,7 +1,8 @@
 """From the options to a running server: the order is what makes the start quick.
 
-The address is bound first, so that its errors come at once. Then the workers are started, and only
-while they import their libraries does this process import asyncio.
+The address is bound first, so that its errors come at once, and as the user who may. Then the
+workers are started, as the user of --user, and only while they import their libraries does this
+process import asyncio.
 """
 
 import os
@@ -16,6 +17,7 @@ from capnp_rig.server.control.signals import IDLE_SIGNALS, SUPERVISOR_SIGNALS, s
 from capnp_rig.server.supervision.listener import Listener, open_listener
 from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.passed_sockets import adopt_listener, check_passed, passed_fds
+from capnp_rig.server.supervision.user import become, find_user
 from capnp_rig.server.supervision.worker_process import WorkerProcess
 
 # Listener, control sockets, log files, libraries.
@@ -35,10 +37,12 @@ def launch(config: ServerConfig) -> int:
         ListenError: The address cannot be listened on.
         NotLoopbackError: The address is not local, and that was not asked for.
         ScarceFilesError: The open-files limit is too low.
+        UserError: The server cannot become the user that it is to be.
         OSError: The system starts no process.
     """
     survive_signals(IDLE_SIGNALS)
     manager = ServiceManager.of_environment(os.environ)
+    user = None if config.user is None else find_user(config.user)
     max_connections = _claim_connections(config)
     if config.address.path is not None:
         # Before there is a file to remove; a host's name, though, may be waited for.
@@ -46,6 +50,8 @@ def launch(config: ServerConfig) -> int:
     listener = _open_listener(config)
     _hold_signals()
     try:
+        if user is not None:
+            become(user, None if listener.file_id is None else listener.address.path)
         return _supervise(config, listener, manager, max_connections)
     finally:
         listener.close()

