@@ -10,7 +10,8 @@ This module is the public API: what a project imports that calls or serves an in
 - `Capability` and `AsyncCapability` are objects at the other side, as results and params have
   them. An object with an `interface` and its methods, given in params or results, is served.
 - A service is a class of such objects, see `objects.binding`. It raises `ServiceError` to send a
-  text to the peer, and is served with ``server run --service``.
+  text to the peer, and is served with ``server run --service``. `call_context` tells its methods
+  who calls; `simulated_call` does so in its tests.
 - `read_result` reads the folder that a run of the load rig left.
 
 The packages stand at the top of the source tree; this folder links to them, so that they have
@@ -52,6 +53,12 @@ if TYPE_CHECKING:
     from capnp_rig.loadtest import Result as Result
     from capnp_rig.loadtest import ResultError as ResultError
     from capnp_rig.loadtest import read_result as read_result
+    from capnp_rig.objects.call_context import CallContext as CallContext
+    from capnp_rig.objects.call_context import CallLog as CallLog
+    from capnp_rig.objects.call_context import call_context as call_context
+    from capnp_rig.objects.call_peer import CallPeer as CallPeer
+    from capnp_rig.objects.call_peer import PeerCertificate as PeerCertificate
+    from capnp_rig.objects.simulated_calls import simulated_call as simulated_call
     from capnp_rig.rigcli.address import AddressError as AddressError
     from capnp_rig.schema import SchemaError as SchemaError
     from capnp_rig.schema import load_schema as load_schema
@@ -71,6 +78,9 @@ __getattr__ = lazy_names(
             "ProtocolError RemoteError ReverseClient UnusableCapability UsageError UsedAfterFork"
         ),
         "capnp_rig.loadtest": "Figure Result ResultError read_result",
+        "capnp_rig.objects.call_context": "CallContext CallLog call_context",
+        "capnp_rig.objects.call_peer": "CallPeer PeerCertificate",
+        "capnp_rig.objects.simulated_calls": "simulated_call",
         "capnp_rig.rigcli.address": "AddressError",
         "capnp_rig.schema": "SchemaError load_schema",
         "capnp_rig.server": "ServiceError",

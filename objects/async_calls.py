@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from capnp_rig.objects.binding import unusable
+from capnp_rig.objects.call_context import CURRENT, CallContext
 from capnp_rig.objects.serving import AsyncMethod, Explain, StreamOrder
 from capnp_rig.objects.session import release_all
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT
@@ -24,14 +25,16 @@ class RunningCall:
     """
 
     __slots__ = (
-        *("before", "is_answered", "is_cancelled", "is_ordered", "question_id", "size"),
-        *("started_s", "task"),
+        *("before", "context", "is_answered", "is_cancelled", "is_ordered", "question_id"),
+        *("size", "started_s", "task"),
     )
 
     def __init__(self, question_id: int, started_s: float, size: int, *, is_ordered: bool) -> None:
         self.task: asyncio.Task[Any]
         # The streaming call that it waits for.
         self.before: RunningCall | None = None
+        # What the method may ask about it.
+        self.context: CallContext | None = None
         self.question_id = question_id
         self.started_s = started_s
         self.size = size
@@ -51,14 +54,26 @@ class RunningCall:
     def cancel(self) -> None:
         """Cancel its task."""
         self.is_cancelled = True
+        if self.context is not None:
+            self.context.cancel()
         self.task.cancel()
+
+
+# Gets the coroutine of a method, and its call; returns what is awaited, within the call's task.
+Around = Callable[[Coroutine[Any, Any, Any], RunningCall], Awaitable[Any]]
+
+
+def _without_context(work: Coroutine[Any, Any, Any], _: RunningCall) -> Awaitable[Any]:
+    """Await `work`; that of the call in which a client was made is none of its objects' calls."""
+    CURRENT.set(None)
+    return work
 
 
 class AsyncCalls:
     """Those of one connection.
 
     `answered` is called when one has been answered, with the words of its results; `ended` when its
-    task is over. `around` gets each coroutine, and returns what is awaited.
+    task is over.
     """
 
     __slots__ = (
@@ -78,7 +93,7 @@ class AsyncCalls:
         explain: Explain,
         answered: Callable[[int], None],
         ended: Callable[[RunningCall], None],
-        around: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]] = lambda work: work,
+        around: Around = _without_context,
     ) -> None:
         self._wire = wire
         self._explain = explain
@@ -129,7 +144,7 @@ class AsyncCalls:
         """Run a method and answer the call; return what it failed with."""
         results: Any = None
         try:
-            results = await self._around(method.call(method.open_params(params)))
+            results = await self._around(method.call(method.open_params(params)), call)
             self._answer(method, call.question_id, results)
         # Here and not at the task, because asyncio raises what is no `Exception` out of the loop,
         # and with it ends the process.

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from capnp_rig.objects.call_context import outside_of_calls
 from capnp_rig.objects.serving import Explain, is_async_close
 
 
@@ -14,13 +15,14 @@ class Closing:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self, target: Any) -> None:
-        """Close an object, or begin to."""
-        if is_async_close(target):
-            task = asyncio.get_running_loop().create_task(self._close(target))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        else:
-            close_plainly(target, self._explain)
+        """Close an object, or begin to: in no call, though it may come while one is served."""
+        with outside_of_calls():
+            if is_async_close(target):
+                task = asyncio.get_running_loop().create_task(self._close(target))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                close_plainly(target, self._explain)
 
     async def _close(self, target: Any) -> None:
         try:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from capnp_rig.objects.binding import BoundMethod, bind_methods, interfaces_of, unusable
+from capnp_rig.objects.call_context import Inline
 from capnp_rig.objects.users_code import BadServiceError
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
@@ -118,17 +119,20 @@ class Serving:
         boundary: type[BaseException] = Exception,
         takes_async: bool = True,
         instrument: Callable[[BoundMethod], BoundMethod] = lambda bound: bound,
+        inline: Inline | None = None,
     ) -> None:
         """Serve objects; `boundary` is what no method raises beyond here.
 
         `close` closes one whose last reference is gone. Where there is no event loop,
         `takes_async` is false. `instrument` returns each method as it is called, to watch it.
+        `inline` is what plain methods may ask about their calls, None for nothing.
         """
         self.explain = explain
         self.references = References(close)
         self.boundary = boundary
         self._takes_async = takes_async
         self._instrument = instrument
+        self._inline = inline or Inline()
 
     def served(self, target: Any, session: "Messages") -> Served:
         """Return an object with its methods for one connection.
@@ -211,6 +215,7 @@ class Serving:
         Without a `session` it serves all connections, and has no capabilities.
         """
         method, call, explain, boundary = bound.method, bound.call, self.explain, self.boundary
+        inline = self._inline
         if session is not None and (
             method.params.has_capabilities or method.results.has_capabilities
         ):
@@ -233,6 +238,8 @@ class Serving:
             else:
                 return packed
             finally:
+                if inline.context is not None:
+                    inline.end()
                 # Views that are still held no longer keep the bytes alive.
                 message = content[0]
                 message.buffer = b""
@@ -243,6 +250,7 @@ class Serving:
     def _inline_with_capabilities(self, bound: BoundMethod, session: "Messages") -> InlineMethod:
         """Do so where params or results may have capabilities."""
         method, call, explain, boundary = bound.method, bound.call, self.explain, self.boundary
+        inline = self._inline
 
         def answer(content: StructTuple | None) -> EncodedTuple | ResultsWith | RemoteError:
             if content is None:
@@ -260,6 +268,8 @@ class Serving:
             else:
                 return ResultsWith(packed, references) if references else packed
             finally:
+                if inline.context is not None:
+                    inline.end()
                 message = content[0]
                 message.buffer = b""
                 # Those that nobody has taken are released now.

@@ -86,6 +86,11 @@ class Gate(asyncio.BufferedProtocol):
         return self._transport is None or self._transport.is_closing()
 
     @property
+    def transport(self) -> asyncio.Transport | None:
+        """The connection's own; None before and after it."""
+        return self._transport
+
+    @property
     def unsent_bytes(self) -> int:
         """What was written and has not left."""
         waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()

@@ -13,6 +13,7 @@ from types import TracebackType
 import capnp
 
 from capnp_rig.objects.binding import ServiceError
+from capnp_rig.objects.call_context import current_call
 from capnp_rig.server.logs.log import Log
 from capnp_rig.wire.errors import MalformedMessage
 
@@ -37,8 +38,10 @@ def explain(method: str, error: BaseException, log: Log) -> str:
         what = f"Bad parameters in a call of {method}"
         log.debug(what, kind=what, traceback=error)
         return f"bad parameters: {fault}"
-    # It ties the peer's message to a line of our log.
-    number = secrets.token_hex(4)
+    # It ties the peer's message to a line of our log. What failed may be the end of an object,
+    # which is no call.
+    context = current_call()
+    number = secrets.token_hex(4) if context is None else context.call_id
     written = log.error(
         f"internal error [id {number}] in {method}",
         kind=f"internal error in {method}",

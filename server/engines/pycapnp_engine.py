@@ -16,12 +16,14 @@ from typing import Any
 import capnp
 
 from capnp_rig.objects.binding import BoundMethod, bind_methods, interfaces_of, unusable
+from capnp_rig.objects.call_context import CURRENT, CallContext
 from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.serving import References
 from capnp_rig.schema import message
 from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.sweeper import LoopSweeper
 from capnp_rig.server.control.call_stamp import RUNNING, Stamp, mark_of
+from capnp_rig.server.engines.call_site import CallSite, WorkerPlace
 from capnp_rig.server.engines.engine import CALLS_WITH_STREAMS, Engine, OnEnd, end_reason
 from capnp_rig.server.engines.kj_capabilities import Peer, Server, widest
 from capnp_rig.server.engines.kj_gate import MeteredGate
@@ -45,11 +47,15 @@ _FLUSH_POLL_S = 0.005
 
 @asynccontextmanager
 async def open_pycapnp_engine(
-    service: Any, log: Log, stamp: Stamp, limits: ConnectionLimits
+    service: Any,
+    log: Log,
+    stamp: Stamp,
+    limits: ConnectionLimits,
+    place: WorkerPlace | None = None,
 ) -> AsyncIterator[Engine]:
     """Run the KJ loop for the worker's life and serve `service` on it."""
     async with capnp.kj_loop():
-        yield _PycapnpEngine(service, log, stamp, limits)
+        yield _PycapnpEngine(service, log, stamp, limits, place or WorkerPlace())
 
 
 class _Beat(message.MessageStream.Server):  # type: ignore[misc]
@@ -60,12 +66,15 @@ class _Beat(message.MessageStream.Server):  # type: ignore[misc]
 
 
 class _PycapnpEngine:
-    def __init__(self, service: Any, log: Log, stamp: Stamp, limits: ConnectionLimits) -> None:
+    def __init__(
+        self, service: Any, log: Log, stamp: Stamp, limits: ConnectionLimits, place: WorkerPlace
+    ) -> None:
         self.log = log
         self.stamp = stamp
         self.stamps = MethodStamps(stamp)
         self.limits = limits
         self.sweeper = LoopSweeper(limits)
+        self.place = place
         self.calls = WorkerCalls()
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.service = service
@@ -138,6 +147,7 @@ class _Connection:
         self._peer = Peer(engine.references, self.answer_stamped)
         self._meter.peer = self._peer
         self._rpc: Any = None
+        self._site: CallSite
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -159,15 +169,19 @@ class _Connection:
         return self._gate
 
     def _made(self, stream: Any) -> None:
-        assert self._gate is not None
-        self._engine.sweeper.watch(self._gate)
-        bootstrap = self._engine.add(self)
+        engine, gate = self._engine, self._gate
+        assert gate is not None
+        assert gate.transport is not None
+        self._site = CallSite(engine.place, self._number, gate.transport, engine.log)
+        engine.sweeper.watch(gate)
+        bootstrap = engine.add(self)
         self._rpc = capnp.TwoPartyServer(
             stream, bootstrap=bootstrap, traversal_limit_in_words=TRAVERSAL_LIMIT_WORDS
         )
 
     def _lost(self, error: Exception | None) -> None:
         self._engine.remove(self)
+        self._site.leave()
         self._over.set()
         # No drain waits for the calls of a peer that is gone.
         self._idle.set()
@@ -187,6 +201,7 @@ class _Connection:
     async def answer_stamped(self, method: BoundMethod, context: Any) -> None:
         """Run one call, with the connection's stamp while it does not wait."""
         self._calls += 1
+        CURRENT.set(CallContext(self._site))
         work = self.answer(method, context)
         mark, stamp = mark_of(self._number, self._calls), self._engine.stamp
         stamp[RUNNING] += 1
@@ -220,6 +235,9 @@ class _Connection:
                 # The coroutine is thrown away; nobody is there any more.
                 raise
             is_cancelled = self._is_cancelled(task)
+            call = CURRENT.get()
+            if is_cancelled and call is not None:
+                call.cancel()
             # Raised below, where it does not bring `error` along: that has a traceback, which holds
             # the params, and the capabilities in them.
             failure = asyncio.CancelledError()

@@ -18,10 +18,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from resource import RUSAGE_SELF, getrusage
+from threading import get_ident
 from time import monotonic
 from typing import Any, cast
 
 from capnp_rig.objects.async_calls import MOST_PARAMS_BYTES, AsyncCalls, RunningCall
+from capnp_rig.objects.call_context import CURRENT, INLINE, CallContext
 from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.peer import Peer
 from capnp_rig.objects.serving import Served, Serving
@@ -35,6 +37,7 @@ from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settl
 from capnp_rig.server.connections.sweeper import LoopSweeper
 from capnp_rig.server.connections.time_limits import Overdue, Progress
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, RUNNING, Stamp, mark_of
+from capnp_rig.server.engines.call_site import CallSite, WorkerPlace
 from capnp_rig.server.engines.early_cancels import EarlyCancels
 from capnp_rig.server.engines.engine import (
     CALLS_WITH_STREAMS,
@@ -80,18 +83,31 @@ _RETIRE_POLL_S = 0.05
 
 @asynccontextmanager
 async def open_wire_engine(
-    service: Any, log: Log, stamp: Stamp, limits: ConnectionLimits
+    service: Any,
+    log: Log,
+    stamp: Stamp,
+    limits: ConnectionLimits,
+    place: WorkerPlace | None = None,
 ) -> AsyncIterator[Engine]:
     """Serve `service` on the running event loop."""
-    yield _WireEngine(service, log, stamp, limits)
+    yield _WireEngine(service, log, stamp, limits, place)
 
 
 class _WireEngine:
-    def __init__(self, service: Any, log: Log, stamp: Stamp, limits: ConnectionLimits) -> None:
+    def __init__(
+        self,
+        service: Any,
+        log: Log,
+        stamp: Stamp,
+        limits: ConnectionLimits,
+        place: WorkerPlace | None = None,
+    ) -> None:
         self.service = service
         self.stamp = stamp
         self.limits = limits
         self.sweeper = LoopSweeper(limits)
+        self.place = place or WorkerPlace()
+        INLINE.thread = get_ident()
         self.log = log
         self.draining = False
         # Async calls that run now, over all connections; each leaves as it ends.
@@ -104,6 +120,7 @@ class _WireEngine:
             self.closing.close,
             boundary=BaseException,
             instrument=self.stamps.watched,
+            inline=INLINE,
         )
         # The worker has it as long as it lives: a method may return it, and a client give it back.
         self.serving.references.add(service)
@@ -191,6 +208,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._stamp, self._number, self._reads = engine.stamp, number, 0
         self._mark = 0
         self._transport: asyncio.Transport
+        self._site: CallSite | None = None
         # Only where there are some: it refers to this, and would leave that to the collector.
         self._calls: AsyncCalls | None = None
         self._cancels = EarlyCancels()
@@ -297,6 +315,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._leave()
         # It refers to this.
         self._peer = None
+        if self._site is not None:
+            self._site.leave()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
         if self._linger is not None:
@@ -319,7 +339,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._reads < MAX_READS:
             self._reads += 1
             self._mark = mark_of(self._number, self._reads)
-        stamp[MARK] = self._mark
+        stamp[MARK], INLINE.connection = self._mark, self
         events = self._wire.events(data, self._main.inline)
         for event in events:
             if type(event) is Called:
@@ -335,9 +355,9 @@ class _Connection(asyncio.BufferedProtocol):
             else:
                 self._open_peer().take(event)
         else:
-            stamp[MARK] = 0
+            stamp[MARK], INLINE.connection = 0, None
             return
-        stamp[MARK] = 0
+        stamp[MARK], INLINE.connection = 0, None
         # What is not decoded yet stays with `_wire`.
         events.close()
         self._flush()
@@ -346,7 +366,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def fail(self, error: Exception) -> None:
         """End the connection for a fault of ours."""
-        self._stamp[MARK] = 0
+        self._stamp[MARK], INLINE.connection = 0, None
         self._fault = "internal error"
         context = {"message": "a read was not served", "exception": error}
         self._loop.call_exception_handler(context)
@@ -378,7 +398,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._cancels.count()
         if self._calls is None:
             self._calls = AsyncCalls(
-                self._wire, engine.explain, self._answered, self._call_ended, self._stamped
+                self._wire, engine.explain, self._answered, self._call_ended, self._around
             )
         call = self._calls.start(method, called, served.order)
         self._stream_calls += call.is_ordered
@@ -400,7 +420,16 @@ class _Connection(asyncio.BufferedProtocol):
 
     # --- async methods
 
-    def _stamped(self, work: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
+    def call_site(self) -> CallSite:
+        """Return what calls may ask of the connection."""
+        if self._site is None:
+            engine = self._engine
+            self._site = CallSite(engine.place, self._number, self._transport, engine.log)
+        return self._site
+
+    def _around(self, work: Coroutine[Any, Any, Any], call: RunningCall) -> Awaitable[Any]:
+        call.context = CallContext(self.call_site())
+        CURRENT.set(call.context)
         return self._engine.stamps.stamped(work, self._mark)
 
     def _answered(self, words: int) -> None:

@@ -13,6 +13,7 @@ from capnp_rig.server.connections.connection_log import ConnectionLog
 from capnp_rig.server.control import messages
 from capnp_rig.server.control.call_stamp import Stamp
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
+from capnp_rig.server.engines.call_site import WorkerPlace
 from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.logs.log import Log, open_log
 
@@ -42,6 +43,7 @@ class Worker:
         self._pin_error = pin_error
         self._stamp = stamp
         self._name = f"[Worker {setup.worker}]"
+        self._place = WorkerPlace(setup.worker)
         self._outbox: deque[messages.Message] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transports: dict[int, asyncio.BaseTransport] = {}
@@ -82,7 +84,7 @@ class Worker:
                     open_pycapnp_engine as open_engine,
                 )
             limits = self._setup.config.limits
-            return open_engine(self._service, self._log, self._stamp, limits)
+            return open_engine(self._service, self._log, self._stamp, limits, self._place)
         from capnp_rig.server.stacks.registry import open_stack
 
         return open_stack(self._setup, self._log)
@@ -107,6 +109,7 @@ class Worker:
             case messages.Ping():
                 self._spawn(self._beat(order.beat))
             case messages.Drain():
+                self._place.drain_within(self._setup.config.drain_timeout_s)
                 self._spawn(self._drain())
             case messages.Stop():
                 # A drain that has nothing to wait for ends before.

@@ -32,9 +32,11 @@ def test_h5_a_method_that_fails_fills_no_disk(engine: str) -> None:
                 peer.send(finish(number))
         server.signal(signal.SIGTERM)
         assert server.wait(10) == 0
-        logged = re.findall(r"internal error \[id (\w+)\] in read", "\n".join(server.err.join()))
+        logged = re.findall(r"internal error \[id ([\w-]+)\] in read", "\n".join(server.err.join()))
         # Whoever has a number finds it in the log, and nobody else has one.
-        told = [match[1] for match in (re.search(r"\[id (\w+)\]", text) for text in texts) if match]
+        told = [
+            match[1] for match in (re.search(r"\[id ([\w-]+)\]", text) for text in texts) if match
+        ]
         assert told == logged
         assert sum(NOT_LOGGED in text for text in texts) == CALLS - len(logged)
         assert left_out(server.err) == CALLS - len(logged)

@@ -113,7 +113,7 @@ def test_h4_an_internal_error_has_its_traceback_in_the_log_and_nowhere_else(
 
     # The first that is logged: other tests may have used up what is for this method.
     said = eventually(lambda: text if "[id " in (text := run(work)) else "")
-    match = re.search(r"internal error \[id ([0-9a-f]{8})\]", said)
+    match = re.search(r"internal error \[id ([0-9]+-[0-9]+-[0-9]+)\]", said)
     assert match is not None
     assert "Traceback" not in said
     assert "message =" not in said

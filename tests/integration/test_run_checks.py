@@ -90,10 +90,12 @@ def test_failures_with_ids_of_their_own_are_one_kind(address: str, tmp_path: Pat
     assert re.search(r"failed: RemoteError: internal error +│ +100 │", done.stdout), done.stdout
     # As it was, not as a style of Rich.
     assert re.search(
-        r"^RemoteError: internal error \[id [0-9a-f]{8}\]\n- request:", done.stdout, re.MULTILINE
+        r"^RemoteError: internal error \[id [0-9]+-[0-9]+-[0-9]+\]\n- request:",
+        done.stdout,
+        re.MULTILINE,
     )
     (example,) = run_of(tmp_path)[0]["summary"]["failed_calls"]
-    assert re.fullmatch(r"internal error \[id [0-9a-f]{8}\]", example["came"])
+    assert re.fullmatch(r"internal error \[id [0-9]+-[0-9]+-[0-9]+\]", example["came"])
 
 
 def test_a_first_look_prints_the_reply_and_measures_nothing(address: str, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_h4_an_unexpected_error_is_a_number_here_and_a_traceback_there(
 ) -> None:
     error, after = outcome(faulty, content)
     assert after == b"retfa"
-    match = re.fullmatch(r"internal error \[id ([0-9a-f]{8})\]", str(error))
+    match = re.fullmatch(r"internal error \[id ([0-9]+-[0-9]+-[0-9]+)\]", str(error))
     assert match is not None
     faulty.err.wait_for(f"internal error [id {match[1]}] in read")
     faulty.err.wait_for("Traceback (most recent call last)")
