@@ -56,7 +56,9 @@ def test_h4_an_unexpected_error_is_a_number_here_and_a_traceback_there(
     assert match is not None
     faulty.err.wait_for(f"internal error [id {match[1]}] in read")
     faulty.err.wait_for("Traceback (most recent call last)")
-    faulty.err.wait_for("sample_services.py")
+    if content in {"bug", "chained"}:
+        # The others are found when the method has returned.
+        faulty.err.wait_for("sample_services.py")
 
 
 def test_no_result_is_an_empty_result(faulty: Running) -> None:
