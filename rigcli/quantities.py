@@ -2,8 +2,10 @@
 
 import re
 
-# Of one connection.
+# Calls in flight of one connection: what a load may ask for, and what a server allows if it is not
+# told to allow more.
 MOST_IN_FLIGHT = 4096
+DEFAULT_IN_FLIGHT = 256
 HIGHEST_RATE_HZ = 1e7
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -43,3 +45,17 @@ def parse_rate_hz(text: str) -> float | None:
             f"bad rate {text!r}: expected closed, or 0 < calls/s <= {HIGHEST_RATE_HZ:,.0f}"
         )
     return rate_hz
+
+
+def in_flight_warning(number: int) -> str | None:
+    """Return what to say before a load with `number` calls in flight a connection; None: nothing.
+
+    Nobody knows what the server allows, which may be more than by default.
+    """
+    if number <= DEFAULT_IN_FLIGHT:
+        return None
+    return (
+        f"--in-flight {number} is more than a server allows on a connection by default, "
+        f"{DEFAULT_IN_FLIGHT}: it refuses the rest as overloaded, unless it was started with "
+        f"--max-in-flight {number}"
+    )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self, get_type_hints
 
 from capnp_rig.rigcli.address import Address
+from capnp_rig.rigcli.quantities import DEFAULT_IN_FLIGHT
 
 LOOPS = ("asyncio", "uvloop")
 ENGINES = ("wire", "pycapnp")
@@ -28,6 +29,8 @@ class ConnectionLimits:
     """
 
     max_connections: int = 10_000
+    max_in_flight: int = DEFAULT_IN_FLIGHT
+    max_worker_calls: int = 4_096
     first_frame_timeout_s: float = 10.0
     min_rate: int = 500
     idle_timeout_s: float = 600.0

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
+from capnp_rig.rigcli.quantities import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT
 
 # 100 days: more than timers of all libraries bear is as good as never.
 _MOST_S = 8_640_000.0
@@ -22,6 +23,18 @@ def limit_options(command: _Command) -> _Command:
             type=click.IntRange(min=1),
             default=10_000,
             help="Connections served at once; at most half the open-files limit.",
+        ),
+        click.option(
+            "--max-in-flight",
+            type=click.IntRange(1, MOST_IN_FLIGHT),
+            default=DEFAULT_IN_FLIGHT,
+            help="Calls in flight on a connection; further ones are refused as overloaded.",
+        ),
+        click.option(
+            "--max-worker-calls",
+            type=click.IntRange(min=1),
+            default=4_096,
+            help="Calls of async methods in flight in a worker; further ones are refused.",
         ),
         _seconds(
             "--first-frame-timeout",

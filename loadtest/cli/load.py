@@ -29,6 +29,7 @@ from capnp_rig.rigcli.finite_numbers import FiniteFloat
 from capnp_rig.rigcli.quantities import (
     HIGHEST_RATE_HZ,
     MOST_IN_FLIGHT,
+    in_flight_warning,
     parse_rate_hz,
     parse_seconds,
 )
@@ -243,6 +244,16 @@ load_options = options(
 )
 
 
+def tell_in_flight(stack: str, most: int) -> None:
+    """Say before the load if a server refuses so many calls in flight by default.
+
+    The other stacks' clients wait, or their servers have no such limit.
+    """
+    warning = in_flight_warning(most) if stack == "capnp" else None
+    if warning is not None:
+        click.echo(f"warning: {warning}", err=True)
+
+
 def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
     """Return the config that the options ask for.
 
@@ -386,6 +397,7 @@ def run_command(
     except ThresholdError as error:
         raise click.UsageError(str(error)) from error
     config = load_config(asked, seconds=seconds, calls=calls, fail_if=fail_if)
+    tell_in_flight(asked["stack"], asked["in_flight"])
     if is_look:
         return _show_replies(config, calls or 1, in_lines=as_json)
     with _exporting(metrics, config.name) as live:
@@ -513,6 +525,7 @@ def search_command(
     if start_hz > highest_hz:
         raise click.UsageError("--from is above --to" if to_hz else "--from takes --to as well")
     load = load_config(asked)
+    tell_in_flight(asked["stack"], asked["in_flight"])
     config = SearchConfig(load, objective, start_hz, highest_hz, tries_highest=to_hz is not None)
     if config.lowest_hz > highest_hz:
         raise click.UsageError(

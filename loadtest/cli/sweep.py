@@ -6,7 +6,13 @@ from typing import Any
 import click
 
 from capnp_rig import rigcli
-from capnp_rig.loadtest.cli.load import connections_option, load_config, load_options, read_seconds
+from capnp_rig.loadtest.cli.load import (
+    connections_option,
+    load_config,
+    load_options,
+    read_seconds,
+    tell_in_flight,
+)
 from capnp_rig.loadtest.cli.terminal import ended_early, finish, measured, stdout
 from capnp_rig.rigcli.quantities import MOST_IN_FLIGHT
 
@@ -70,6 +76,7 @@ def sweep_command(
     from capnp_rig.loadtest.report.terminal import show
     from capnp_rig.loadtest.stats.exit_status import exit_status, figure_statuses
 
+    tell_in_flight(asked["stack"], in_flight[-1])
     config = SweepConfig(load_config(asked), in_flight, rounds)
     written, early_end = measured(run, config, RunError)
     if as_json:

@@ -32,6 +32,7 @@ from capnp_rig.loadtest.locust_rig.user_group import UserGroup, options_of
 from capnp_rig.loadtest.locust_rig.worker_shares import WorkerShares, share_here
 from capnp_rig.loadtest.results import record
 from capnp_rig.rigcli.address import parse_address
+from capnp_rig.rigcli.quantities import in_flight_warning
 
 _logger = logging.getLogger(__name__)
 _REPORT_KEY = "capnp_rig"
@@ -72,6 +73,11 @@ class RunContext:
         self._pin = options.pin
         if isinstance(environment.runner, LocalRunner | MasterRunner):
             self._facts = _facts(options)
+            warning = (
+                in_flight_warning(options.in_flight) if not hasattr(options, "stack") else None
+            )
+            if warning is not None:
+                _logger.warning(warning)
             if options.metrics is not None:
                 self._export(options)
 

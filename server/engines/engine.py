@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from capnp_rig.server.config import ConnectionLimits
+from capnp_rig.wire.rpc.connection import Limits
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
 # Called once when a connection is over: None when it ended cleanly, else a short reason.
@@ -11,13 +13,42 @@ OnEnd = Callable[[str | None], None]
 
 # Of a connection where methods are streams: 546 of C++'s smallest messages fill its window.
 CALLS_WITH_STREAMS = 768
-MAX_WORKER_CALLS = 4096
+_IN_FLIGHT_NOTE = " (--max-in-flight of the server)"
 SHUTTING_DOWN = RemoteError(
     "the server is shutting down: this call was not started", ExceptionType.OVERLOADED
 )
-WORKER_FULL = RemoteError(
-    f"more than {MAX_WORKER_CALLS} calls in flight on this worker", ExceptionType.OVERLOADED
+PARAMS_FULL = RemoteError(
+    "the params of calls in flight on this connection take too much memory",
+    ExceptionType.OVERLOADED,
 )
+
+
+def wire_limits(limits: ConnectionLimits) -> Limits:
+    """Return what a connection may hold, as the protocol counts it."""
+    most, usual = limits.max_in_flight, Limits()
+    # As many open answers, and calls that wait for one answer, as at the default.
+    return Limits(
+        max_calls_in_flight=most,
+        in_flight_note=_IN_FLIGHT_NOTE,
+        max_answers=max(usual.max_answers, 4 * most),
+        max_pipelined=max(usual.max_pipelined, most),
+    )
+
+
+def connection_full(most: int) -> RemoteError:
+    """Return the refusal of one call more than `most` on a connection."""
+    return RemoteError(
+        f"more than {most} calls in flight on this connection{_IN_FLIGHT_NOTE}",
+        ExceptionType.OVERLOADED,
+    )
+
+
+def worker_full(most: int) -> RemoteError:
+    """Return the refusal of one call more than `most` in a worker."""
+    return RemoteError(
+        f"more than {most} calls in flight on this worker (--max-worker-calls of the server)",
+        ExceptionType.OVERLOADED,
+    )
 
 
 class Engine(Protocol):

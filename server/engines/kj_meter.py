@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from capnp_rig.objects.binding import BoundMethod
 from capnp_rig.server.engines.early_cancels import EarlyCancels
-from capnp_rig.server.engines.engine import MAX_WORKER_CALLS, SHUTTING_DOWN, WORKER_FULL
+from capnp_rig.server.engines.engine import SHUTTING_DOWN, connection_full, worker_full
 from capnp_rig.server.engines.peer_errors import unmarked
 from capnp_rig.wire.encoding.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, Message
@@ -70,7 +70,8 @@ _FLAGS_AT: Final = 36
 class WorkerCalls:
     """What all connections of a worker share: the async calls in flight, and the drain."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.running = 0
         self.draining = False
 
@@ -329,10 +330,9 @@ class CallMeter:
             return None
         limit = self._max_in_flight
         if max(len(self._calls) - self._plain, self.handlers) >= limit:
-            return RemoteError(
-                f"more than {limit} calls in flight on this connection", ExceptionType.OVERLOADED
-            )
-        return WORKER_FULL if self._worker.running >= MAX_WORKER_CALLS else None
+            return connection_full(limit)
+        worker = self._worker
+        return worker_full(worker.most) if worker.running >= worker.most else None
 
     def _has_room(self) -> bool:
         """Tell whether one more answer may be open; if not, the connection ends."""

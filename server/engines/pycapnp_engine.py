@@ -11,6 +11,7 @@ are lost.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import capnp
@@ -24,7 +25,13 @@ from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.sweeper import LoopSweeper
 from capnp_rig.server.control.call_stamp import RUNNING, Stamp, mark_of
 from capnp_rig.server.engines.call_site import CallSite, WorkerPlace
-from capnp_rig.server.engines.engine import CALLS_WITH_STREAMS, Engine, OnEnd, end_reason
+from capnp_rig.server.engines.engine import (
+    CALLS_WITH_STREAMS,
+    Engine,
+    OnEnd,
+    end_reason,
+    wire_limits,
+)
 from capnp_rig.server.engines.kj_capabilities import Peer, Server, widest
 from capnp_rig.server.engines.kj_gate import MeteredGate
 from capnp_rig.server.engines.kj_meter import CallMeter, WorkerCalls
@@ -36,7 +43,6 @@ from capnp_rig.server.logs.log import Log
 from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.encoding.pointers import TRAVERSAL_LIMIT_WORDS
 from capnp_rig.wire.errors import EncodeError
-from capnp_rig.wire.rpc.connection import Limits
 
 # As large as Linux lets a default TCP receive buffer become useful in one read.
 _RECEIVE_BYTES = 262_144
@@ -75,7 +81,7 @@ class _PycapnpEngine:
         self.limits = limits
         self.sweeper = LoopSweeper(limits)
         self.place = place
-        self.calls = WorkerCalls()
+        self.calls = WorkerCalls(limits.max_worker_calls)
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.service = service
         widest(interfaces_of(service))
@@ -139,7 +145,10 @@ class _Connection:
         self._on_end = on_end
         # Clients of streams count bytes and not calls.
         streams = any(each.method.is_streaming for each in engine.methods.values())
-        limits = Limits(max_calls_in_flight=CALLS_WITH_STREAMS) if streams else None
+        limits = wire_limits(engine.limits)
+        if streams:
+            most = max(CALLS_WITH_STREAMS, limits.max_calls_in_flight)
+            limits = replace(limits, max_calls_in_flight=most)
         self._meter = CallMeter(engine.calls, engine.methods, engine.too_large, limits)
         self._gate: MeteredGate | None = MeteredGate(
             self._made, self._lost, engine.receive_buffer, self._meter, engine.limits

@@ -41,12 +41,14 @@ from capnp_rig.server.engines.call_site import CallSite, WorkerPlace
 from capnp_rig.server.engines.early_cancels import EarlyCancels
 from capnp_rig.server.engines.engine import (
     CALLS_WITH_STREAMS,
-    MAX_WORKER_CALLS,
+    PARAMS_FULL,
     SHUTTING_DOWN,
-    WORKER_FULL,
     Engine,
     OnEnd,
+    connection_full,
     end_reason,
+    wire_limits,
+    worker_full,
 )
 from capnp_rig.server.engines.method_stamps import MethodStamps
 from capnp_rig.server.engines.peer_errors import explain
@@ -54,11 +56,10 @@ from capnp_rig.server.engines.receive_buffers import ReceiveBuffers
 from capnp_rig.server.logs.log import Log
 from capnp_rig.wire.encoding.pointers import Buffer
 from capnp_rig.wire.errors import RemoteProtocolError
-from capnp_rig.wire.rpc.connection import Answers, Called, Cancelled, Ended, Limits
+from capnp_rig.wire.rpc.connection import Answers, Called, Cancelled, Ended
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 from capnp_rig.wire.rpc.server_connection import MAIN, ServerConnection
 
-_MAX_CALLS = Limits().max_calls_in_flight
 # An answer so large leaves at once, so that many do not wait for each other in memory.
 _LARGE_WORDS = 8_192
 # Small reads, of a few calls each, are gathered, so that a turn of the loop is all reads, then all
@@ -75,7 +76,6 @@ _SLOW_S, _READS_AFTER_SLOW = 1e-3, 1_000
 # connection, is not stopped, they may all be here, well below `Limits.max_answers`; in a busy
 # worker fewer, as each has a task.
 _STREAM_CALLS, _BUSY_STREAM_CALLS = 640, 32
-_BUSY_CALLS = MAX_WORKER_CALLS // 4
 _DRAIN_POLL_S = 0.005
 # Of a connection that is too old, until its calls have ended.
 _RETIRE_POLL_S = 0.05
@@ -105,6 +105,7 @@ class _WireEngine:
         self.service = service
         self.stamp = stamp
         self.limits = limits
+        self.wire_limits = wire_limits(limits)
         self.sweeper = LoopSweeper(limits)
         self.place = place or WorkerPlace()
         INLINE.thread = get_ident()
@@ -145,8 +146,6 @@ class _WireEngine:
     def refusal(self, called: Called, served: Served) -> RemoteError:
         if self.draining:
             return SHUTTING_DOWN
-        if (called.interface_id, called.method_id) in served.async_methods:
-            return WORKER_FULL
         what = "method" if served.knows(called.interface_id) else "interface"
         return RemoteError(f"this {what} is not implemented", ExceptionType.UNIMPLEMENTED)
 
@@ -201,7 +200,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._engine = engine
         self._on_end = on_end
         self._buffers = engine.buffers
-        self._wire = ServerConnection()
+        self._wire = ServerConnection(engine.wire_limits)
         self._peer: Peer | None = None
         self._main = engine.shared or self._open_peer().session.serve_bootstrap(engine.service)
         self._loop = asyncio.get_running_loop()
@@ -385,13 +384,20 @@ class _Connection(asyncio.BufferedProtocol):
         engine = self._engine
         served: Served = self._main if called.target is MAIN else called.target
         method = served.async_methods.get((called.interface_id, called.method_id))
-        is_full = len(engine.tasks) >= MAX_WORKER_CALLS or self._params_bytes > MOST_PARAMS_BYTES
+        limits, refusal = engine.limits, None
+        if len(engine.tasks) >= limits.max_worker_calls:
+            refusal = worker_full(limits.max_worker_calls)
+        elif self._params_bytes > MOST_PARAMS_BYTES:
+            refusal = PARAMS_FULL
         if served.order is not None:
-            self._wire.allow_calls(CALLS_WITH_STREAMS)
-        elif self.calls_in_flight - self._stream_calls > _MAX_CALLS:
-            is_full = True
-        if method is None or engine.draining or is_full:
+            self._wire.allow_calls(max(CALLS_WITH_STREAMS, limits.max_in_flight))
+        elif self.calls_in_flight - self._stream_calls > limits.max_in_flight:
+            refusal = connection_full(limits.max_in_flight)
+        if method is None or engine.draining:
             self._wire.send_exception(called.question_id, engine.refusal(called, served))
+            return
+        if refusal is not None:
+            self._wire.send_exception(called.question_id, refusal)
             return
         # Refused calls do not count: their Finish cancels nothing, and in a flood of calls with
         # their Finish the refusals would outweigh the cancels.
@@ -509,7 +515,7 @@ class _Connection(asyncio.BufferedProtocol):
             return False
         if self._is_retiring:
             return True
-        is_busy = len(self._engine.tasks) > _BUSY_CALLS
+        is_busy = len(self._engine.tasks) > self._engine.limits.max_worker_calls // 4
         most = _BUSY_STREAM_CALLS if is_busy else _STREAM_CALLS
         return self._stream_calls > most or self._params_bytes > MOST_PARAMS_BYTES
 

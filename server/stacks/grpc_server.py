@@ -41,8 +41,6 @@ from capnp_rig.server.stacks.limits import MAX_MESSAGE_BYTES
 _HANDSHAKE_S = 5.0
 # A ping when nothing came for so long, and the time for its answer.
 _PING_MS, _PONG_MS = 60_000, 20_000
-# Of one connection, as in HTTP/2; without a limit 20,000 calls that never end take 120 MB.
-_MAX_STREAMS = 256
 # A C int.
 _MOST_MS = 2_147_483_647
 # Longer than any drain: the supervisor ends us when its limit is over.
@@ -66,7 +64,7 @@ async def open_grpc_stack(
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_allowed_incoming_connections", max_connections),
-            ("grpc.max_concurrent_streams", _MAX_STREAMS),
+            ("grpc.max_concurrent_streams", limits.max_in_flight),
             *_time_limits(limits),
         ]
     )

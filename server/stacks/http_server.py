@@ -61,7 +61,6 @@ _NEVER_S = 8_640_000
 _END_S = 2.0
 # A request head, or a trailer: uvicorn leaves its size open with httptools. h11 has 64 KiB.
 _MAX_HEAD_BYTES = 65_536
-_MAX_STREAMS = 256
 _HEAD_TOO_LONG = "the head of the request is too long"
 _NOT_HTTP = "Invalid HTTP request received."
 _BAD_REQUEST, _TIMEOUT = b"400 Bad Request", b"408 Request Timeout"
@@ -115,7 +114,7 @@ class _HttpEngine:
         )
         self.http1_config.load()
         self.http1_state = ServerState()
-        self.http2_config = _http2_config()
+        self.http2_config = _http2_config(limits)
         self.http2_context = WorkerContext(max_requests=None)
 
     @property
@@ -155,14 +154,14 @@ class _HttpEngine:
             self._empty.set()
 
 
-def _http2_config() -> hypercorn.Config:
+def _http2_config(limits: ConnectionLimits) -> hypercorn.Config:
     config = hypercorn.Config()
     config.include_date_header = False
     config.include_server_header = False
     config.keep_alive_timeout = _NEVER_S
     # It closes a connection after a thousand, which no other stack does.
     config.keep_alive_max_requests = sys.maxsize
-    config.h2_max_concurrent_streams = _MAX_STREAMS
+    config.h2_max_concurrent_streams = limits.max_in_flight
     # A name would be that of a file.
     config.errorlog = logging.getLogger("hypercorn.error")
     return config

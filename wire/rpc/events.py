@@ -20,6 +20,8 @@ class Limits:
 
     frame: FrameLimits = field(default=DEFAULT_LIMITS)
     max_calls_in_flight: int = 256
+    # What a refusal of one more adds, such as how to set this limit.
+    in_flight_note: str = ""
     max_answers: int = 1024
     # A batch of inline calls is interrupted after so many, or so many words of results.
     inline_calls: int = 256

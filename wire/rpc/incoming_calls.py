@@ -144,7 +144,8 @@ class IncomingCalls(Answers):
         self._remember(number, error)
 
     def _overloaded(self) -> RemoteError:
-        reason = f"more than {self._max_in_flight} calls in flight on this connection"
+        note = self._limits.in_flight_note
+        reason = f"more than {self._max_in_flight} calls in flight on this connection{note}"
         return RemoteError(reason, ExceptionType.OVERLOADED)
 
     def _take_bootstrap(self, number: int) -> None:

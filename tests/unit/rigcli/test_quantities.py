@@ -1,6 +1,6 @@
 import pytest
 
-from capnp_rig.rigcli.quantities import parse_rate_hz, parse_seconds
+from capnp_rig.rigcli.quantities import in_flight_warning, parse_rate_hz, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,10 @@ def test_a_rate_is_read(text: str, rate: float | None) -> None:
 def test_a_rate_out_of_range_is_refused_with_the_range(text: str) -> None:
     with pytest.raises(ValueError, match="0 < calls/s <= 10,000,000"):
         parse_rate_hz(text)
+
+
+def test_more_calls_in_flight_than_a_server_allows_by_default_are_warned_of() -> None:
+    assert in_flight_warning(256) is None
+    warning = in_flight_warning(300)
+    assert warning is not None
+    assert warning.endswith("unless it was started with --max-in-flight 300")

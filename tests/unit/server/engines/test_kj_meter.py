@@ -11,7 +11,6 @@ from raw_peer import RPC, STREAM_ID, abort, bootstrap, call, decoded, encoded, f
 from capnp_rig.objects.binding import BoundMethod
 from capnp_rig.schema import message
 from capnp_rig.server.engines.early_cancels import MIN_CALLS
-from capnp_rig.server.engines.engine import MAX_WORKER_CALLS
 from capnp_rig.server.engines.kj_meter import (
     MAX_PARAMS_BYTES,
     CallMeter,
@@ -24,6 +23,7 @@ from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.message_encoder import encode_bootstrap_results, encode_results
 
 PLAIN, ASYNC = 0, 1
+MAX_WORKER_CALLS = 4096
 READ = compile_interface(message.MessageStream).methods["read"]
 METHODS = {
     (STREAM_ID, PLAIN): BoundMethod(replace(READ, name="plain"), call=print, is_async=False),
@@ -34,7 +34,10 @@ RESULTS = EncodedStruct(0, [], 0)
 
 def meter(worker: WorkerCalls | None = None, **limits: int) -> CallMeter:
     return CallMeter(
-        worker or WorkerCalls(), METHODS, lambda name, size: f"{name}: {size}", Limits(**limits)
+        worker or WorkerCalls(MAX_WORKER_CALLS),
+        METHODS,
+        lambda name, size: f"{name}: {size}",
+        Limits(**limits),
     )
 
 
@@ -144,7 +147,7 @@ def test_params_of_running_calls_are_bounded() -> None:
 
 
 def test_all_connections_share_the_workers_limit() -> None:
-    worker = WorkerCalls()
+    worker = WorkerCalls(MAX_WORKER_CALLS)
     worker.running = MAX_WORKER_CALLS - 1
     subject = meter(worker)
     assert subject.receive(later(1) + later(2), 0.0) == later(1)
@@ -154,7 +157,7 @@ def test_all_connections_share_the_workers_limit() -> None:
 
 
 def test_a_drain_starts_no_call() -> None:
-    worker = WorkerCalls()
+    worker = WorkerCalls(MAX_WORKER_CALLS)
     subject = meter(worker)
     subject.receive(bootstrap(), 0.0)
     worker.draining = True

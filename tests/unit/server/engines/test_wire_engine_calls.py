@@ -21,8 +21,6 @@ from capnp_rig.schema import load_schema
 from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.lingering import Linger
 from capnp_rig.server.control.call_stamp import unwatched
-from capnp_rig.server.engines import wire_engine
-from capnp_rig.server.engines.engine import MAX_WORKER_CALLS
 from capnp_rig.server.engines.receive_buffers import RECEIVE_BYTES
 from capnp_rig.server.engines.wire_engine import _Connection, _WireEngine
 from capnp_rig.wire.errors import ViewExpired
@@ -215,7 +213,7 @@ def test_d9_tens_of_thousands_of_async_calls_leave_everything_at_its_start() -> 
             await rig.until_quiet()
             done += len(split(rig.transport.read()))
         service.act_later = service.sleep
-        assert done == 20_000 > 4 * MAX_WORKER_CALLS
+        assert done == 20_000 > 4 * ConnectionLimits().max_worker_calls
         assert not connection.runs_calls
         assert (connection._params_bytes, connection.calls_in_flight) == (0, 0)
         assert set(connection._wire._answers) == {0}
@@ -226,11 +224,7 @@ def test_d9_tens_of_thousands_of_async_calls_leave_everything_at_its_start() -> 
     rigged(check)
 
 
-def test_d9_calls_of_all_connections_share_the_limit_of_the_worker(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(wire_engine, "MAX_WORKER_CALLS", 10)
-
+def test_d9_calls_of_all_connections_share_the_limit_of_the_worker() -> None:
     async def check(rig: Rig, service: Service) -> None:
         go = asyncio.Event()
 
@@ -238,6 +232,7 @@ def test_d9_calls_of_all_connections_share_the_limit_of_the_worker(
             await go.wait()
 
         service.act_later = wait
+        rig.engine.limits = ConnectionLimits(max_worker_calls=10)
         other = Rig(rig.engine)
         rig.feed(b"".join(probe_call(number, "wait") for number in range(6)[1:]))
         other.feed(b"".join(probe_call(number, "wait") for number in range(1, 8)))
