@@ -22,6 +22,7 @@ from capnp_rig.server.config import (
     ServerConfig,
     names_a_service,
 )
+from capnp_rig.server.cpu_share import default_workers
 from capnp_rig.server.options import limit_options, process_options, worker_options
 from capnp_rig.server.settings import (
     SettingsCommand,
@@ -100,8 +101,8 @@ def cli() -> None:
 @click.option(
     "--workers",
     type=click.IntRange(1, 1024),
-    default=lambda: len(os.sched_getaffinity(0)),
-    show_default="one per CPU",
+    default=default_workers,
+    show_default="one per CPU that it may use",
     help="Number of worker processes.",
 )
 @click.option(
