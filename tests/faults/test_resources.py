@@ -1,7 +1,10 @@
 """What a worker lives on: memory, clocks, libraries (faults.md, A15, A18, H7)."""
 
 import ast
+import re
+import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import capnp
@@ -77,3 +80,38 @@ def test_a18_a_wall_clock_would_be_found(tmp_path: Path) -> None:
 def test_h7_the_core_is_the_one_whose_faults_are_known() -> None:
     """A wheel with 1.5.0 has the fix of D5: then the guards against it may go."""
     assert capnp.version.LIBCAPNP_VERSION == 1_004_000
+
+
+def test_h7_what_a_server_needs_is_pinned_by_hash() -> None:
+    locked = pinned("requirements.lock")
+    tested = pinned("constraints.txt")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["metrics"], *extras["traces"]]
+    assert {canonical(re.split("[>=<]", each)[0]) for each in wanted} <= locked.keys()
+    assert {name: tested[name].version for name in locked} == {
+        name: each.version for name, each in locked.items()
+    }
+    assert all(each.hashes for each in locked.values())
+
+
+@dataclass(frozen=True)
+class Pinned:
+    version: str
+    hashes: tuple[str, ...]
+
+
+def pinned(file: str) -> dict[str, Pinned]:
+    """Return the packages that a file of pip's names, each with one version."""
+    text = (ROOT / file).read_text("utf-8").replace("\\\n", " ")
+    lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
+    found = {}
+    for requirement, *hashes in lines:
+        name, version = requirement.split("==")
+        assert all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", each) for each in hashes)
+        found[canonical(name)] = Pinned(version, tuple(hashes))
+    return found
+
+
+def canonical(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
