@@ -12,7 +12,14 @@ ENGINES = ("wire", "pycapnp")
 STACKS = ("capnp", "echo", "json", "http", "grpc", "selectors")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
+DISPATCHES = ("round-robin", "least-connections")
+# What only a restart changes: the supervisor itself works with these.
+FIXED = ("address", "stack", "backlog", "insecure", "user", "log_level", "log_format")
 REVERSE_SERVICE = "capnp_rig.server.services.reverse:Reverse"
+
+
+class ConfigError(Exception):
+    """A running server cannot take this configuration; the message says why, in one line."""
 
 
 def names_a_service(text: str) -> bool:
@@ -38,6 +45,16 @@ class ConnectionLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """When a worker that serves is replaced by a fresh one; 0: for no such reason."""
+
+    max_requests: int = 0
+    max_requests_jitter: int = 0
+    # In bytes.
+    max_worker_rss: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The options of one server, some in groups; `service` is ``package.module:Name``.
 
@@ -54,10 +71,12 @@ class ServerConfig:
     log_format: str = "text"
     drain_timeout_s: float = 30.0
     worker_timeout_s: float = 30.0
+    dispatch: str = "round-robin"
     backlog: int = 2048
     insecure: bool = False
     user: str | None = None
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    recycling: WorkerLimits = field(default_factory=WorkerLimits)
 
     @classmethod
     def of_options(cls, options: Mapping[str, Any]) -> Self:

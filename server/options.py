@@ -5,8 +5,10 @@ from typing import Any
 
 import click
 
+from capnp_rig.rigcli.byte_sizes import ByteSize
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
 from capnp_rig.rigcli.quantities import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT
+from capnp_rig.server.config import DISPATCHES
 
 # 100 days: more than timers of all libraries bear is as good as never.
 _MOST_S = 8_640_000.0
@@ -85,6 +87,33 @@ def worker_options(command: _Command) -> _Command:
             type=FiniteFloat(min=0),
             default=30.0,
             help="How long a method may block its worker before that is killed; 0: for ever.",
+        ),
+        click.option(
+            "--max-requests",
+            metavar="N",
+            type=click.IntRange(min=0),
+            default=0,
+            help="Calls after which a worker is replaced by a fresh one; 0: no limit.",
+        ),
+        click.option(
+            "--max-requests-jitter",
+            metavar="N",
+            type=click.IntRange(min=0),
+            default=0,
+            help="Up to so many calls more, at random for each worker.",
+        ),
+        click.option(
+            "--max-worker-rss",
+            metavar="SIZE",
+            type=ByteSize(),
+            default="0",
+            help="Memory above which a worker is replaced, such as 512MiB; 0: no limit.",
+        ),
+        click.option(
+            "--dispatch",
+            type=click.Choice(DISPATCHES),
+            default=DISPATCHES[0],
+            help="Which worker gets the next connection.",
         ),
     )
 

@@ -8,20 +8,22 @@ Left alone are the signals of a crash (SIGSEGV, SIGABRT...), those that do nothi
 (SIGCHLD, SIGCONT, SIGURG, SIGWINCH), and SIGPIPE and SIGXFSZ, of which Python makes errors.
 """
 
+import ctypes
 import os
 import signal
+import struct
 from collections.abc import Callable, Iterable
 from types import FrameType
 
-# The supervisor acts on these; on the last one only if it is Ctrl-Z. A worker takes its orders
-# from the control socket alone.
-SUPERVISOR_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGTSTP)
-# By default, a process that reads from or writes to a terminal in the background is stopped.
-_TERMINAL_SIGNALS = (signal.SIGTTIN, signal.SIGTTOU)
+# The supervisor acts on these and on those of the next two tables; on SIGTSTP only if it is Ctrl-Z.
+# A worker takes its orders from the control socket alone.
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGTSTP)
+ORDER_SIGNALS = (signal.SIGHUP, signal.SIGUSR1)
+# Somebody may send them; and by default, a process that reads from or writes to a terminal in the
+# background is sent one by the kernel, and stopped.
+TERMINAL_SIGNALS = (signal.SIGTTIN, signal.SIGTTOU)
 # By default, these end a process.
-_DEADLY_SIGNALS = (
-    signal.SIGHUP,
-    signal.SIGUSR1,
+IDLE_SIGNALS = (
     signal.SIGUSR2,
     signal.SIGALRM,
     signal.SIGVTALRM,
@@ -32,8 +34,15 @@ _DEADLY_SIGNALS = (
     signal.SIGXCPU,
     *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
 )
-IDLE_SIGNALS = (*_DEADLY_SIGNALS, *_TERMINAL_SIGNALS)
-HANDLED = (*SUPERVISOR_SIGNALS, *IDLE_SIGNALS)
+SUPERVISOR_SIGNALS = (*END_SIGNALS, *ORDER_SIGNALS)
+HANDLED = (*SUPERVISOR_SIGNALS, *TERMINAL_SIGNALS, *IDLE_SIGNALS)
+
+# Of C's `sigset_t`, and of what a signalfd yields: its number, an errno, and who sent it.
+_SIGSET_BYTES = 128
+_SIGNAL_INFO_BYTES = 128
+_SIGNAL_INFO = struct.Struct("=Iii")
+# SI_USER, and below it those of sigqueue and tgkill; the kernel's are above.
+_SENT_BY_A_PROCESS = 0
 
 _Handler = Callable[[int, FrameType | None], None]
 
@@ -41,12 +50,43 @@ _Handler = Callable[[int, FrameType | None], None]
 def survive_signals(numbers: Iterable[int] = HANDLED) -> None:
     """Make those signals do nothing, from now on and in this process only."""
     for number in numbers:
-        signal.signal(number, _on_terminal if number in _TERMINAL_SIGNALS else _do_nothing)
+        signal.signal(number, _on_terminal if number in TERMINAL_SIGNALS else _do_nothing)
 
 
 def reset_in_children() -> None:
     """Give every process that is forked from this one the handlers of a new Python process."""
     os.register_at_fork(after_in_child=_reset)
+
+
+class SentSignals:
+    """Those of `TERMINAL_SIGNALS` that somebody sends, without those of the kernel.
+
+    They stay blocked in this process, so that its use of a terminal raises none; a handler could
+    not tell who sent one (signalfd(2)).
+    """
+
+    def __init__(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+        bits = sum(1 << (number - 1) for number in TERMINAL_SIGNALS)
+        wanted = ctypes.create_string_buffer(bits.to_bytes(_SIGSET_BYTES, "little"), _SIGSET_BYTES)
+        flags = os.O_NONBLOCK | os.O_CLOEXEC
+        self._fd: int = ctypes.CDLL(None, use_errno=True).signalfd(-1, wanted, flags)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), "signalfd")
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch."""
+        return self._fd
+
+    def read(self) -> list[int]:
+        """Return the numbers of those that came."""
+        try:
+            data = os.read(self._fd, 16 * _SIGNAL_INFO_BYTES)
+        except BlockingIOError:
+            return []
+        starts = range(0, len(data), _SIGNAL_INFO_BYTES)
+        infos = (_SIGNAL_INFO.unpack_from(data, start) for start in starts)
+        return [number for number, _errno, code in infos if code <= _SENT_BY_A_PROCESS]
 
 
 def in_foreground() -> bool:

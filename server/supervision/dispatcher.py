@@ -1,4 +1,4 @@
-"""Accepts connections and hands them to the workers in turn.
+"""Accepts connections and hands them to the workers.
 
 The listener is read only while some worker can take a connection, so the kernel's backlog is the
 queue; what was accepted and not handed over waits in `_pending`. A stack whose workers listen
@@ -20,7 +20,7 @@ from capnp_rig.server.supervision.listener import Listener, peer_of
 from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.quarantine import DEATHS, QUARANTINE_S, Quarantine, is_suspect
 from capnp_rig.server.supervision.refused_connections import RefusedConnections, overload_reply
-from capnp_rig.server.supervision.slots import round_robin
+from capnp_rig.server.supervision.slots import DISPATCH
 from capnp_rig.server.supervision.worker_process import Connection
 from capnp_rig.server.supervision.workers import EndedWorker, Workers
 from capnp_rig.wire.rpc.messages import ExceptionType
@@ -59,6 +59,10 @@ class Dispatcher:
         self._accepting = False
         self._short_of_fds = False
         self._stopped = False
+
+    def reconfigure(self, config: ServerConfig, max_connections: int) -> None:
+        """Go on with another configuration, of the same address and stack."""
+        self._config, self._max_connections = config, max_connections
 
     def start_when_ready(self) -> None:
         """Begin to accept as soon as every worker is ready, and say so."""
@@ -122,7 +126,8 @@ class Dispatcher:
     # --- handing over --------------------------------------------------------------------
 
     def _hand_over(self, connection: Connection) -> bool:
-        while (index := round_robin(self._workers.slots(), self._last_worker)) is not None:
+        choose = DISPATCH[self._config.dispatch]
+        while (index := choose(self._workers.slots(), self._last_worker)) is not None:
             worker = self._workers[index]
             assert worker is not None  # an absent worker has no open slot
             self._last_worker = index

@@ -7,16 +7,12 @@ is gone; if it is not 0, a log line says why.
 
 import asyncio
 import math
-from functools import partial
 
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.supervision.dispatcher import Dispatcher
 from capnp_rig.server.supervision.notify import ServiceManager
-from capnp_rig.server.supervision.worker_process import WorkerProcess
 from capnp_rig.server.supervision.workers import EndedWorker, Workers
 
-# Between the order to stop and SIGKILL.
-_STOP_GRACE_S = 1.0
 # timeout(1) signals its child, and then the group that the child is in: one order, sent twice.
 _SAME_ORDER_S = 0.05
 
@@ -42,10 +38,11 @@ class Drain:
         self._dispatcher = dispatcher
         self._log = log
         self._manager = manager
-        self._limit_s = limit_s
+        self.limit_s = limit_s
         # The exit status, once the last worker is gone.
         self.status: asyncio.Future[int] = self._loop.create_future()
         self._has_begun = False
+        self._is_at_once = False
         self._ordered_s = -math.inf
         self._result = DRAINED
         self._cancelled = 0
@@ -65,29 +62,40 @@ class Drain:
         self._drain()
 
     def stop_now(self) -> None:
-        """Kill every worker, whatever it is doing."""
+        """Kill every worker, whatever it is doing, and say what was lost."""
         self._begin()
-        self._result = FAILED
-        self._log.error("Stopped at once: calls in flight were lost")
-        self._kill_all()
+        losses = [worker.unfinished for worker in self._workers.alive()]
+        known = [loss for loss in losses if loss is not None]
+        if any(known) or len(known) < len(losses):
+            self._result = FAILED
+            count = f"{sum(known)} " if len(known) == len(losses) else ""
+            self._log.error(f"Stopped at once: {count}calls in flight were lost", lost=sum(known))
+        elif not self._is_at_once:
+            self._log.info("Stopped at once: no call was in flight", lost=0)
+        self._is_at_once = True
+        for worker in self._workers.alive():
+            worker.kill()
         self._finish_if_alone()
 
     def after_end(self, ended: EndedWorker) -> None:
         """Take note of how a worker ended in the drain."""
         if not self._has_begun:
             return
+        if not self._is_at_once:
+            self._note(ended)
+        self._finish_if_alone()
+
+    def _note(self, ended: EndedWorker) -> None:
         worker = ended.worker
         if worker.cancelled:
             self._cancelled += worker.cancelled
             self._result = FAILED
         elif worker.cancelled is None and worker.ready:
             self._log.error(
-                f"Worker {worker.index} (pid {worker.pid}) {ended.how} in the drain, with "
-                f"{worker.serving} connections open",
+                f"{worker.name} {ended.how} in the drain, with {worker.serving} connections open",
                 worker=worker.index,
             )
             self._result = FAILED
-        self._finish_if_alone()
 
     def _begin(self) -> None:
         if not self._has_begun:
@@ -99,29 +107,17 @@ class Drain:
     def _drain(self) -> None:
         self._begin()
         for worker in self._workers.alive():
-            self._drain_worker(worker)
-        self._loop.call_later(self._limit_s, self._on_limit)
+            # Those that were replaced leave already.
+            if not worker.leaving:
+                self._workers.retire(worker, self.limit_s)
         self._finish_if_alone()
-
-    def _drain_worker(self, worker: WorkerProcess) -> None:
-        if not worker.drain():
-            self._workers.when_writable(worker, partial(self._drain_worker, worker))
-
-    def _on_limit(self) -> None:
-        for worker in self._workers.alive():
-            worker.stop()
-        self._loop.call_later(_STOP_GRACE_S, self._kill_all)
-
-    def _kill_all(self) -> None:
-        for worker in self._workers.alive():
-            worker.kill()
 
     def _finish_if_alone(self) -> None:
         if self._workers.alive() or self.status.done():
             return
         if self._cancelled:
             self._log.error(
-                f"The drain limit of {self._limit_s:g} s passed: {self._cancelled} calls cancelled",
+                f"The drain limit of {self.limit_s:g} s passed: {self._cancelled} calls cancelled",
                 cancelled=self._cancelled,
             )
         self._log.flush(last=True)

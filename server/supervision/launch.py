@@ -8,15 +8,23 @@ process import asyncio.
 import os
 import resource
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
-from capnp_rig.server.config import ServerConfig
+from capnp_rig.server.config import ConfigError, ServerConfig
 from capnp_rig.server.control.messages import Setup
-from capnp_rig.server.control.signals import IDLE_SIGNALS, SUPERVISOR_SIGNALS, survive_signals
+from capnp_rig.server.control.signals import (
+    IDLE_SIGNALS,
+    ORDER_SIGNALS,
+    SUPERVISOR_SIGNALS,
+    TERMINAL_SIGNALS,
+    survive_signals,
+)
 from capnp_rig.server.supervision.listener import Listener, open_listener
 from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.passed_sockets import adopt_listener, check_passed, passed_fds
+from capnp_rig.server.supervision.plan import Plan
 from capnp_rig.server.supervision.user import become, find_user
 from capnp_rig.server.supervision.worker_process import WorkerProcess
 
@@ -30,8 +38,11 @@ class ScarceFilesError(Exception):
     """The open-files limit is too low; the message says what is needed."""
 
 
-def launch(config: ServerConfig) -> int:
+def launch(config: ServerConfig, reread: Callable[[], ServerConfig] | None = None) -> int:
     """Serve until a signal and return the exit status.
+
+    `reread` returns the configuration that a reload is to take, or raises `ConfigError`; without
+    it, that is `config` again.
 
     Raises:
         ListenError: The address cannot be listened on.
@@ -41,9 +52,11 @@ def launch(config: ServerConfig) -> int:
         OSError: The system starts no process.
     """
     survive_signals(IDLE_SIGNALS)
+    _hold_signals(ORDER_SIGNALS + TERMINAL_SIGNALS)
     manager = ServiceManager.of_environment(os.environ)
     user = None if config.user is None else find_user(config.user)
-    max_connections = _claim_connections(config)
+    # An error of it comes before the address is taken.
+    _claim_connections(config)
     if config.address.path is not None:
         # Before there is a file to remove; a host's name, though, may be waited for.
         _hold_signals()
@@ -52,7 +65,7 @@ def launch(config: ServerConfig) -> int:
     try:
         if user is not None:
             become(user, None if listener.file_id is None else listener.address.path)
-        return _supervise(config, listener, manager, max_connections)
+        return _supervise(config, listener, manager, reread or (lambda: config))
     finally:
         listener.close()
 
@@ -71,12 +84,15 @@ def _open_listener(config: ServerConfig) -> Listener:
 
 
 def _supervise(
-    config: ServerConfig, listener: Listener, manager: ServiceManager, max_connections: int
+    config: ServerConfig,
+    listener: Listener,
+    manager: ServiceManager,
+    reread: Callable[[], ServerConfig],
 ) -> int:
-    setups = _plan_workers(config, listener, max_connections)
+    first = _plan(listener, config)
     workers: list[WorkerProcess] = []
     try:
-        for setup in setups:
+        for setup in first.setups:
             workers.append(WorkerProcess(setup))  # noqa: PERF401 - those that started are ended
         import asyncio
 
@@ -84,12 +100,12 @@ def _supervise(
 
         return asyncio.run(
             supervise(
-                config,
+                first,
                 listener,
                 workers,
                 manager,
-                setups=setups,
-                max_connections=max_connections,
+                plan=partial(_plan, listener),
+                reread=reread,
             )
         )
     finally:
@@ -98,9 +114,17 @@ def _supervise(
             worker.kill()
 
 
-def _hold_signals() -> None:
+def _hold_signals(numbers: Iterable[int] = SUPERVISOR_SIGNALS) -> None:
     """Let signals wait for the supervisor, which ends the workers in good order."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISOR_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+
+def _plan(listener: Listener, config: ServerConfig) -> Plan:
+    try:
+        max_connections = _claim_connections(config)
+    except ScarceFilesError as error:
+        raise ConfigError(str(error)) from error
+    return Plan(config, _plan_workers(config, listener, max_connections), max_connections)
 
 
 def _plan_workers(config: ServerConfig, listener: Listener, max_connections: int) -> list[Setup]:

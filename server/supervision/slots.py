@@ -14,13 +14,14 @@ class Slot:
     """What the supervisor knows of one worker when it chooses.
 
     `unacknowledged` counts the connections sent and not yet taken; `blocked` says that the
-    control socket took no more.
+    control socket took no more; `connections` are those served and on their way.
     """
 
     ready: bool = True
     blocked: bool = False
     unacknowledged: int = 0
     missed_beats: int = 0
+    connections: int = 0
 
     @property
     def open(self) -> bool:
@@ -40,3 +41,16 @@ def round_robin(slots: Sequence[Slot], last: int) -> int | None:
         if slots[index].open:
             return index
     return None
+
+
+def least_connections(slots: Sequence[Slot], last: int) -> int | None:
+    """Return the open slot with the fewest connections, the first after `last` of several."""
+    turn = [(last + step) % len(slots) for step in range(1, len(slots) + 1)]
+    return min(
+        (index for index in turn if slots[index].open),
+        key=lambda index: slots[index].connections,
+        default=None,
+    )
+
+
+DISPATCH = {"round-robin": round_robin, "least-connections": least_connections}

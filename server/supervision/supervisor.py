@@ -1,8 +1,9 @@
-"""The supervisor: joins the three that do its work, and hands them its signals.
+"""The supervisor: joins those that do its work, and hands them its signals.
 
 - `workers.Workers` starts the workers, watches them and replaces those that end;
 - `dispatcher.Dispatcher` accepts connections and hands them over;
-- `drain.Drain` ends the server in good order.
+- `drain.Drain` ends the server in good order;
+- `reload.Changes` replaces workers that serve, and `upkeep.Upkeep` tells it which are worn.
 
 Each imports only those above it in this list. What happens to a worker comes back to the others
 as `WorkerEvents`.
@@ -10,41 +11,61 @@ as `WorkerEvents`.
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from capnp_rig.server.config import ServerConfig
-from capnp_rig.server.control.messages import Setup
-from capnp_rig.server.control.signals import SUPERVISOR_SIGNALS, in_foreground, stop_like_others
+from capnp_rig.server.control.signals import (
+    SUPERVISOR_SIGNALS,
+    SentSignals,
+    in_foreground,
+    stop_like_others,
+)
 from capnp_rig.server.logs.log import open_log
 from capnp_rig.server.supervision.dispatcher import Dispatcher
 from capnp_rig.server.supervision.drain import Drain
 from capnp_rig.server.supervision.listener import Listener
 from capnp_rig.server.supervision.notify import ServiceManager
+from capnp_rig.server.supervision.plan import Plan
+from capnp_rig.server.supervision.reload import Changes
+from capnp_rig.server.supervision.upkeep import Upkeep
 from capnp_rig.server.supervision.worker_process import WorkerProcess
 from capnp_rig.server.supervision.workers import EndedWorker, WorkerEvents, Workers
 
 
 async def supervise(
-    config: ServerConfig,
+    first: Plan,
     listener: Listener,
-    first: Sequence[WorkerProcess],
+    started: Sequence[WorkerProcess],
     manager: ServiceManager,
     *,
-    setups: Sequence[Setup],
-    max_connections: int,
+    plan: Callable[[ServerConfig], Plan],
+    reread: Callable[[], ServerConfig],
 ) -> int:
-    """Serve until a signal, with workers that were started already; return the exit status."""
+    """Serve until a signal, with workers that were started already; return the exit status.
+
+    `plan` and `reread` are those of `Changes`; `first` is the plan of those workers.
+    """
+    config = first.config
     log = open_log(config.log_level, config.log_format)
-    workers = Workers(first, setups, log)
+    workers = Workers(started, first.setups, log)
     dispatcher = Dispatcher(
-        config, listener, workers, log, manager, max_connections=max_connections
+        config, listener, workers, log, manager, max_connections=first.max_connections
     )
     drain = Drain(workers, dispatcher, log, manager, limit_s=config.drain_timeout_s)
 
     def after_end(ended: EndedWorker) -> None:
         dispatcher.after_end(ended)
         drain.after_end(ended)
+
+    def apply(changed: Plan) -> None:
+        dispatcher.reconfigure(changed.config, changed.max_connections)
+        drain.limit_s = changed.config.drain_timeout_s
+
+    changes = Changes(config, workers, log, manager, plan=plan, reread=reread, apply=apply)
+    # At every level: somebody asks for it.
+    told = open_log("info", config.log_format)
+    upkeep = Upkeep(workers, changes, told, str(listener.address))
 
     def report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         # asyncio would print it on stderr, and block.
@@ -59,6 +80,10 @@ async def supervise(
     loop.add_signal_handler(signal.SIGQUIT, drain.stop_now)
     loop.add_signal_handler(signal.SIGTSTP, _suspend, workers)
     loop.add_signal_handler(signal.SIGCHLD, workers.reap)
+    loop.add_signal_handler(signal.SIGHUP, changes.reload)
+    loop.add_signal_handler(signal.SIGUSR1, upkeep.tell)
+    sent = SentSignals()
+    loop.add_reader(sent.fileno(), _resize, changes, sent)
     if manager.watchdog_s is not None:
         _keep_alive(manager, manager.watchdog_s)
     # The launcher blocked them until somebody could act on them.
@@ -72,6 +97,11 @@ async def supervise(
         )
     )
     return await drain.status
+
+
+def _resize(changes: Changes, sent: SentSignals) -> None:
+    for number in sent.read():
+        changes.resize(1 if number == signal.SIGTTIN else -1)
 
 
 def _keep_alive(manager: ServiceManager, interval_s: float) -> None:

@@ -50,8 +50,14 @@ class WorkerProcess:
     """
 
     def __init__(self, setup: messages.Setup) -> None:
+        self.setup = setup
         self.index = setup.worker
         self.ready = False
+        # It was told to finish its calls and to leave.
+        self.leaving = False
+        self.age_beats = 0
+        # When it became ready.
+        self.ready_s = 0.0
         self.blocked = False
         self.missed_beats = 0
         self.standing = Standing()
@@ -73,6 +79,11 @@ class WorkerProcess:
                 self._process = _launch(theirs.fileno(), self._stamp.fd)
             opened.pop_all()
         self._send(setup)
+
+    @property
+    def name(self) -> str:
+        """How the log names it."""
+        return f"Worker {self.index} (pid {self.pid})"
 
     @property
     def pid(self) -> int:
@@ -103,6 +114,13 @@ class WorkerProcess:
         return self._stamp.method(number)
 
     @property
+    def unfinished(self) -> int | None:
+        """The calls in flight; None if that is not known, as of a stack without methods."""
+        if self.setup.config.stack == "capnp":
+            return self.work.unfinished
+        return 0 if self.setup.listen is None and not self.load else None
+
+    @property
     def slot(self) -> Slot:
         """What a dispatch decision needs to know."""
         return Slot(
@@ -110,6 +128,7 @@ class WorkerProcess:
             blocked=self.blocked,
             unacknowledged=len(self._in_transit),
             missed_beats=self.missed_beats,
+            connections=self.load,
         )
 
     @property
@@ -140,6 +159,7 @@ class WorkerProcess:
 
     def drain(self) -> bool:
         """Tell it to finish its calls and leave; return False if it does not keep up."""
+        self.leaving = True
         return self._send(messages.Drain())
 
     def drop(self, origin: str) -> None:
@@ -155,6 +175,11 @@ class WorkerProcess:
     def kill(self) -> None:
         """End it at once, with what it has started."""
         self.signal_group(signal.SIGKILL)
+
+    def discard(self) -> None:
+        """End one that has served nobody."""
+        self.leaving, self.cancelled = True, 0
+        self.kill()
 
     def signal_group(self, number: int) -> None:
         """Send a signal to the worker and to the processes that it has started.

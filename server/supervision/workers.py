@@ -4,25 +4,33 @@ A beat every 250 ms tells which workers may be sent connections, and which are t
 worker that ends is replaced: at once if it had served for long, else after a growing delay
 (`restarts`). The first starts are given up if no worker was ever ready.
 
+Workers that serve are replaced without a gap: others start beside them, and when these are ready
+the old ones finish their calls and leave (`succession`).
+
 Everything happens in callbacks on one asyncio loop, and none of them waits. The other parts of the
 supervisor learn what happens through `WorkerEvents`.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from capnp_rig.server.control.messages import Left, Message, Ready, Refused, Setup
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.supervision.call_watch import BEAT_INTERVAL_S, Verdict
 from capnp_rig.server.supervision.restarts import Brake, FirstStarts
 from capnp_rig.server.supervision.slots import Slot
+from capnp_rig.server.supervision.succession import Done, FailedStart, Succession
 from capnp_rig.server.supervision.worker_process import Connection, Culprit, WorkerProcess
 
 # 15 s: a service may have much to import.
 _BEATS_TO_BE_READY = 60
 # Between a worker's last word and its exit, which threads of a service can hold up.
 _EXIT_GRACE_S = 1.0
+# Between the order to stop and SIGKILL.
+_STOP_GRACE_S = 1.0
 _OUT_OF_FILES = "A worker is out of open files: a connection was closed"
 
 
@@ -51,7 +59,10 @@ class WorkerEvents:
 
 
 class Workers:
-    """All workers, by their index; an absent one is about to be started again."""
+    """The workers by their places; where there is none, one is about to be started again.
+
+    Those that are to take a place, and those that had one and finish their calls, are beside them.
+    """
 
     def __init__(self, first: Sequence[WorkerProcess], setups: Sequence[Setup], log: Log) -> None:
         """Take over the `first` workers, started already as `setups` say; `watch` begins."""
@@ -60,8 +71,8 @@ class Workers:
         self._setups = setups
         self._events: WorkerEvents
         self._log = log
-        self._ages = [0] * len(first)
-        self._ready_s = [0.0] * len(first)
+        self._retired: list[WorkerProcess] = []
+        self._succession: Succession | None = None
         self._brakes = [Brake()] * len(first)
         self._first_starts = FirstStarts()
         self._told_cause: str | None = None
@@ -75,6 +86,16 @@ class Workers:
 
     def alive(self) -> list[WorkerProcess]:
         """Return the workers that have not ended."""
+        heirs = () if self._succession is None else self._succession.heirs
+        return [*self.serving(), *heirs, *self._retired]
+
+    @property
+    def replaces(self) -> bool:
+        """Whether workers are started still: the server does not end."""
+        return self._replaces
+
+    def serving(self) -> list[WorkerProcess]:
+        """Return those that have a place."""
         return [worker for worker in self._workers if worker is not None]
 
     def slots(self) -> list[Slot]:
@@ -92,8 +113,11 @@ class Workers:
         self._tick()
 
     def stop_replacing(self) -> None:
-        """Start no worker any more."""
+        """Start no worker any more, and end those that have no place yet."""
         self._replaces = False
+        if self._succession is not None:
+            for heir in self._succession.heirs:
+                heir.discard()
 
     def when_writable(self, worker: WorkerProcess, then: Callable[[], None]) -> None:
         """Call `then` as soon as a worker that did not keep up can be sent messages again."""
@@ -107,7 +131,7 @@ class Workers:
     # --- starts --------------------------------------------------------------------------
 
     def _start(self, index: int) -> None:
-        if not self._replaces:
+        if not self._replaces or index >= len(self._workers) or self._workers[index] is not None:
             return
         try:
             worker = WorkerProcess(self._setups[index])
@@ -115,7 +139,6 @@ class Workers:
             self._after_failed_start(index, str(error.strerror))
             return
         self._workers[index] = worker
-        self._ages[index] = 0
         self._watch(worker)
 
     def _watch(self, worker: WorkerProcess) -> None:
@@ -139,13 +162,75 @@ class Workers:
 
     def _on_ready(self, worker: WorkerProcess, message: Ready) -> None:
         self._first_starts = self._first_starts.succeeded()
-        self._ready_s[worker.index] = self._loop.time()
+        worker.ready_s = self._loop.time()
         if message.pin_error is not None:
             self._log.warning(
                 f"Worker {worker.index} is not pinned to its core: {message.pin_error}",
                 worker=worker.index,
             )
+        if self._succession is not None and self._succession.is_ready and self._replaces:
+            self._install(self._succession)
         self._events.ready()
+
+    # --- successions ---------------------------------------------------------------------
+
+    def succeed(self, setups: Sequence[Setup], places: Sequence[int], done: Done) -> None:
+        """Start workers for some places; when all are ready they take these, as one.
+
+        `setups` are those of all places from then on. If one cannot start, everything stays as it
+        is. Not while another succession is under way.
+        """
+        assert self._succession is None
+        heirs: list[WorkerProcess] = []
+        self._succession = Succession(setups, heirs, done)
+        try:
+            heirs.extend(map(WorkerProcess, (setups[place] for place in places)))
+        except OSError as error:
+            self._give_up(self._succession, FailedStart(str(error.strerror)))
+            return
+        for heir in heirs:
+            self._watch(heir)
+        if not heirs:
+            self._install(self._succession)
+
+    def _install(self, succession: Succession) -> None:
+        self._succession, self._setups = None, succession.setups
+        missing = len(succession.setups) - len(self._workers)
+        self._workers.extend([None] * missing)
+        self._brakes.extend([Brake()] * missing)
+        old = self._workers[len(succession.setups) :]
+        del self._workers[len(succession.setups) :], self._brakes[len(succession.setups) :]
+        for heir in succession.heirs:
+            old.append(self._workers[heir.index])
+            self._workers[heir.index] = heir
+        # Nothing is handed to the old ones from here on.
+        for worker in old:
+            if worker is not None:
+                self._retired.append(worker)
+                self.retire(worker, worker.setup.config.drain_timeout_s)
+        succession.done(None)
+
+    def _give_up(self, succession: Succession, failure: FailedStart) -> None:
+        self._succession = None
+        for heir in succession.heirs:
+            # They are reaped as those that are retired are.
+            self._retired.append(heir)
+            heir.discard()
+        succession.done(failure)
+
+    def retire(self, worker: WorkerProcess, limit_s: float) -> None:
+        """Let a worker finish its calls and leave, within a limit."""
+        self._drain(worker)
+        self._loop.call_later(limit_s, self._stop, worker)
+
+    def _drain(self, worker: WorkerProcess) -> None:
+        if not worker.drain():
+            self.when_writable(worker, partial(self._drain, worker))
+
+    def _stop(self, worker: WorkerProcess) -> None:
+        if worker in self.alive():
+            worker.stop()
+            self._loop.call_later(_STOP_GRACE_S, worker.kill)
 
     # --- beats ---------------------------------------------------------------------------
 
@@ -157,20 +242,20 @@ class Workers:
         self._log.flush()
 
     def _check(self, worker: WorkerProcess) -> None:
-        self._ages[worker.index] += 1
+        worker.age_beats += 1
         if worker.ready:
             worker.beat()
             self._judge(worker)
-        elif self._ages[worker.index] == _BEATS_TO_BE_READY:
+        elif worker.age_beats == _BEATS_TO_BE_READY:
             worker.failure = f"not ready after {_BEATS_TO_BE_READY * BEAT_INTERVAL_S:g} s"
             worker.kill()
 
     def _judge(self, worker: WorkerProcess) -> None:
-        standing, timeout_s = worker.standing, self._setups[worker.index].config.worker_timeout_s
-        verdict = standing.verdict(timeout_s)
+        standing = worker.standing
+        verdict = standing.verdict(worker.setup.config.worker_timeout_s)
         if verdict is Verdict.NOTHING:
             return
-        what = f"Worker {worker.index} (pid {worker.pid})"
+        what = worker.name
         fields: dict[str, object] = {"worker": worker.index}
         if standing.step:
             method = worker.method(worker.work.method)
@@ -202,24 +287,59 @@ class Workers:
         self._loop.remove_writer(worker.channel.fileno())
         culprit = worker.culprit
         ended = EndedWorker(worker, how, culprit, worker.close())
-        self._workers[worker.index] = None
+        succession = self._succession
+        had_place = self._give_place_up(worker)
         self._events.ended(ended)
         if not self._replaces:
             return
-        if worker.ready:
+        if succession is not None and worker in succession.heirs:
+            failure = FailedStart(worker.failure or how, worker.failure_trace)
+            self._give_up(succession, failure)
+        elif not had_place:
+            self._note_retired(ended)
+        elif worker.ready:
             self._replace(ended)
         else:
             self._after_failed_start(worker.index, worker.failure or how, worker.failure_trace)
 
+    def _give_place_up(self, worker: WorkerProcess) -> bool:
+        """Forget an ended worker; return whether it had a place."""
+        if worker in self._workers:
+            self._workers[worker.index] = None
+            return True
+        with contextlib.suppress(ValueError):
+            self._retired.remove(worker)
+        succession = self._succession
+        if succession is not None and worker in succession.heirs:
+            heirs = [heir for heir in succession.heirs if heir is not worker]
+            self._succession = Succession(succession.setups, heirs, succession.done)
+        return False
+
+    def _note_retired(self, ended: EndedWorker) -> None:
+        worker = ended.worker
+        if worker.cancelled:
+            self._log.error(
+                f"{worker.name}, which was replaced, cancelled {worker.cancelled} calls at the "
+                "drain limit",
+                worker=worker.index,
+                cancelled=worker.cancelled,
+            )
+        elif worker.cancelled is None and worker.ready:
+            self._log.error(
+                f"{worker.name}, which was replaced, {ended.how} in its drain, with "
+                f"{worker.serving} connections open",
+                worker=worker.index,
+            )
+
     def _replace(self, ended: EndedWorker) -> None:
         worker = ended.worker
         peer = None if ended.culprit is None else ended.culprit.peer
-        served_s = self._loop.time() - self._ready_s[worker.index]
+        served_s = self._loop.time() - worker.ready_s
         delay_s = self._slow_down(worker.index, served_s)
         cause = f" ({worker.failure})" if worker.failure else ""
         when = f" in {delay_s:.1f} s" if delay_s else ""
         call = f"; it was in a call of {peer}" if peer else ""
-        what = f"Worker {worker.index} (pid {worker.pid}) {ended.how}{cause}"
+        what = f"{worker.name} {ended.how}{cause}"
         self._log.error(
             f"{what}: replacing it{when}{call}",
             worker=worker.index,
@@ -251,9 +371,9 @@ class Workers:
         return self._brakes[index].delay_s
 
     def _end_lingering(self, worker: WorkerProcess) -> None:
-        if self._workers[worker.index] is worker:
+        if worker in self.alive():
             self._log.warning(
-                f"Worker {worker.index} (pid {worker.pid}) has finished and does not exit, as with "
+                f"{worker.name} has finished and does not exit, as with "
                 "a thread that is no daemon: killing it",
                 worker=worker.index,
             )

@@ -3,7 +3,12 @@ import signal
 
 import pytest
 
-from capnp_rig.server.control.signals import HANDLED, reset_in_children, survive_signals
+from capnp_rig.server.control.signals import (
+    HANDLED,
+    SentSignals,
+    reset_in_children,
+    survive_signals,
+)
 
 # What does no harm by default; what cannot be handled; what tells of a crash; what Python handles.
 HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
@@ -46,6 +51,23 @@ def test_a_process_survives_it_and_its_children_do_not(number: int) -> None:
                 os._exit(7 if is_default else 1)
             _, ended = os.waitpid(grandchild, 0)
             status = 0 if is_handled and os.waitstatus_to_exitcode(ended) == 7 else 1
+        finally:
+            os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(ended) == 0
+
+
+def test_a10_signals_that_somebody_sends_are_told_apart_from_the_terminals() -> None:
+    """In a process of its own: they stay blocked."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            sent = SentSignals()
+            assert sent.read() == []
+            os.kill(os.getpid(), signal.SIGTTOU)
+            os.kill(os.getpid(), signal.SIGTTIN)
+            status = 0 if sorted(sent.read()) == [signal.SIGTTIN, signal.SIGTTOU] else 1
         finally:
             os._exit(status)
     _, ended = os.waitpid(child, 0)

@@ -1,6 +1,6 @@
 import pytest
 
-from capnp_rig.server.supervision.slots import Slot, round_robin
+from capnp_rig.server.supervision.slots import Slot, least_connections, round_robin
 
 OPEN = Slot()
 
@@ -50,3 +50,27 @@ def test_every_open_worker_gets_its_share() -> None:
         counts[chosen] += 1
         last = chosen
     assert counts == [10, 0, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("connections", "last", "expected"),
+    [
+        ([2, 1, 3], -1, 1),
+        # As in a ring, where several have as few.
+        ([1, 1, 1], 0, 1),
+        ([1, 1, 1], 2, 0),
+        ([0, 5, 0], 0, 2),
+        ([], -1, None),
+    ],
+)
+def test_b16_the_worker_with_the_fewest_connections_is_chosen(
+    connections: list[int], last: int, expected: int | None
+) -> None:
+    slots = [Slot(connections=count) for count in connections]
+    assert least_connections(slots, last) == expected
+
+
+def test_b16_a_worker_that_can_take_none_is_passed_over() -> None:
+    slots = [Slot(connections=0, ready=False), Slot(connections=9), Slot(missed_beats=2)]
+    assert least_connections(slots, -1) == 1
+    assert least_connections(slots[::2], -1) is None
