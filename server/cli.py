@@ -49,8 +49,9 @@ def _check_stack(config: ServerConfig) -> None:
     if config.stack == "capnp":
         return
     context = click.get_current_context()
-    for name in ("service", "engine", *(["loop"] if config.stack == "selectors" else [])):
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+    without_calls = ("service", "engine", "max-requests", "max-requests-jitter")
+    for name in (*without_calls, *(["loop"] if config.stack == "selectors" else [])):
+        if context.get_parameter_source(name.replace("-", "_")) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name} does not go with --stack {config.stack}")
     if config.workers_listen and config.address.port is None:
         what = "a Unix socket" if config.address.fd is None else str(config.address)

@@ -68,8 +68,11 @@ class Drain:
         known = [loss for loss in losses if loss is not None]
         if any(known) or len(known) < len(losses):
             self._result = FAILED
-            count = f"{sum(known)} " if len(known) == len(losses) else ""
-            self._log.error(f"Stopped at once: {count}calls in flight were lost", lost=sum(known))
+            lost = sum(known)
+            what = "1 call in flight was" if lost == 1 else f"{lost} calls in flight were"
+            if len(known) < len(losses):
+                what = "calls in flight were"
+            self._log.error(f"Stopped at once: {what} lost", lost=lost)
         elif not self._is_at_once:
             self._log.info("Stopped at once: no call was in flight", lost=0)
         self._is_at_once = True

@@ -5,12 +5,10 @@ is closed: then it fails the run, moves to where it belongs, and the page is men
 at once what is missing.
 """
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deadline import eventually
 from raw_peer import READ, RawPeer, call, call_builder, encoded
 from running_server import Running, run_to_end, running_server
 
@@ -38,36 +36,11 @@ def options_of(*command: str) -> str:
     return done.stdout
 
 
-# --- A: reload, scaling and recycling ------------------------------------------------------
-
-
-@pytest.mark.xfail(strict=True, reason="A8: no reload yet; SIGHUP is ignored")
-def test_a8_sighup_puts_a_new_worker_in_the_place_of_the_old(server: Running) -> None:
-    old = server.workers()
-    server.signal(signal.SIGHUP)
-    eventually(lambda: not set(old) & set(server.workers()), within_s=_TURN_S)
-
-
-@pytest.mark.xfail(strict=True, reason="A9: no reload yet, so a bad configuration is not seen")
-def test_a9_sighup_with_a_bad_configuration_is_told(server: Running) -> None:
-    server.signal(signal.SIGHUP)
-    server.err.wait_for("error", within_s=_TURN_S)
-
-
-@pytest.mark.xfail(strict=True, reason="A10: the number of workers is fixed; SIGTTIN does nothing")
-def test_a10_sigttin_starts_one_more_worker(server: Running) -> None:
-    count = len(server.workers())
-    server.signal(signal.SIGTTIN)
-    eventually(lambda: len(server.workers()) == count + 1, within_s=_TURN_S)
+# --- A: what a service started ------------------------------------------------------
 
 
 def test_a11_what_a_service_started_ends_with_a_killed_supervisor() -> None:
     pytest.xfail("the kernel kills the workers, and nobody is left to kill their groups")
-
-
-@pytest.mark.xfail(strict=True, reason="A14: workers are never recycled: they serve until told")
-def test_a14_a_worker_may_be_replaced_after_so_many_requests() -> None:
-    assert "--max-requests" in options_of("run")
 
 
 # --- B: idle connections, skew, TLS  -------------------------------------------------------
@@ -75,10 +48,6 @@ def test_a14_a_worker_may_be_replaced_after_so_many_requests() -> None:
 
 def test_b6_active_calls_do_not_suffer_from_10_000_idle_connections() -> None:
     pytest.xfail("measured by no test: it would load the machine; the cap is tested")
-
-
-def test_b16_one_heavy_connection_does_not_starve_its_neighbours() -> None:
-    pytest.xfail("connections go round the workers whatever they cost")
 
 
 @pytest.mark.xfail(strict=True, reason="B17: no TLS: use a Unix socket, a tunnel or a proxy")

@@ -253,6 +253,7 @@ def test_a7_a_second_signal_stops_at_once(second: int) -> None:
         signalled_s = time.monotonic()
         server.signal(second)
         assert server.wait() == 1
+        assert server.err.join() == ["Stopped at once: 1 call in flight was lost"]
         # Not the 20 s of the call, nor the 30 s of the drain.
         assert elapsed_s(signalled_s) < 10
         assert not any(alive(pid) for pid in workers)
