@@ -59,6 +59,13 @@ def _check_stack(config: ServerConfig) -> None:
             f"--stack {config.stack} cannot listen on {what}: every worker listens by itself, and "
             "only a TCP port can be shared"
         )
+    if config.workers_listen:
+        for name in ("max_connections_per_peer", "max_connect_rate_per_peer"):
+            if getattr(config.limits, name):
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} does not go with --stack {config.stack}: every "
+                    "worker listens by itself, and nobody sees all connections of a peer"
+                )
     from capnp_rig.server.stacks.registry import missing_library
 
     library = missing_library(config.stack)

@@ -32,7 +32,7 @@ def names_a_service(text: str) -> bool:
 class ConnectionLimits:
     """What a connection may hold, and for how long; each is set by the option of its name.
 
-    A time or rate of 0 sets no limit.
+    Of times, rates and what a peer may have, 0 sets no limit.
     """
 
     max_connections: int = 10_000
@@ -42,6 +42,8 @@ class ConnectionLimits:
     min_rate: int = 500
     idle_timeout_s: float = 600.0
     max_age_s: float = 0.0
+    max_connections_per_peer: int = 0
+    max_connect_rate_per_peer: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

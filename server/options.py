@@ -61,6 +61,19 @@ def limit_options(command: _Command) -> _Command:
             0.0,
             "A connection is closed when it is so old, give or take 10 %, and quiet; 0 is never.",
         ),
+        click.option(
+            "--max-connections-per-peer",
+            type=click.IntRange(min=0),
+            default=0,
+            help="Connections of one address, or of one user of a Unix socket; 0 is no limit.",
+        ),
+        click.option(
+            "--max-connect-rate-per-peer",
+            metavar="CONNECTIONS/S",
+            type=FiniteFloat(min=0),
+            default=0.0,
+            help="New connections a second of one address or user; 0 is no limit.",
+        ),
     )
 
 

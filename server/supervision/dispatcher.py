@@ -16,8 +16,9 @@ from collections import deque
 from capnp_rig.rigcli import os_error_text
 from capnp_rig.server.config import ServerConfig
 from capnp_rig.server.logs.log import Log, open_log
-from capnp_rig.server.supervision.listener import Listener, peer_of
+from capnp_rig.server.supervision.listener import Listener, has_bytes, peer_of
 from capnp_rig.server.supervision.notify import ServiceManager
+from capnp_rig.server.supervision.peer_limits import PeerLimits
 from capnp_rig.server.supervision.quarantine import DEATHS, QUARANTINE_S, Quarantine, is_suspect
 from capnp_rig.server.supervision.refused_connections import RefusedConnections, overload_reply
 from capnp_rig.server.supervision.slots import DISPATCH
@@ -52,6 +53,7 @@ class Dispatcher:
         self._max_connections = max_connections
         self._pending: deque[Connection] = deque()
         self._quarantine = Quarantine()
+        self._peer_limits = PeerLimits(config.limits)
         self._refused = RefusedConnections(self._loop)
         self._last_worker = -1
         self._accepted = 0
@@ -96,6 +98,7 @@ class Dispatcher:
             if not self._is_refused(self._pending[0]) and not self._hand_over(self._pending[0]):
                 break
             self._pending.popleft()
+        self._end_silent()
         self._accept_when(
             self._listening
             and not self._stopped
@@ -174,11 +177,34 @@ class Dispatcher:
         if sum(worker.load for worker in self._workers.alive()) >= self._max_connections:
             self._refuse(sock)
             return True
-        self._accepted += 1
         label, origin = peer_of(sock, name)
-        self._pending.append(Connection(self._accepted, sock, label, origin))
+        reason = self._peer_limits.refusal(origin, self._open_of(origin), self._loop.time())
+        if reason is not None:
+            words = overload_reply(self._config.stack, f"{reason}: try again later")
+            self._refused.end(sock, words)
+            kind = "Refusing connections of peers over their limits"
+            self._log.warning(f"Refusing a connection: {reason}", kind=kind, origin=origin)
+            return True
+        self._accepted += 1
+        self._pending.append(Connection(self._accepted, sock, label, origin, self._loop.time()))
         self.dispatch()
         return True
+
+    def _open_of(self, origin: str) -> int:
+        if not self._peer_limits.counts:
+            return 0
+        here = sum(connection.origin == origin for connection in self._pending)
+        return here + sum(worker.load_of(origin) for worker in self._workers.alive())
+
+    def _end_silent(self) -> None:
+        """End what waits for a worker, and says nothing, at the limit on the first message."""
+        limit_s = self._config.limits.first_frame_timeout_s
+        while self._pending and limit_s:
+            first = self._pending[0]
+            if self._loop.time() < first.accepted_s + limit_s or has_bytes(first.sock):
+                return
+            self._pending.popleft().sock.close()
+            self._warn("Closing connections that said nothing while they waited for a worker")
 
     def _pause_for_fds(self, error: OSError) -> None:
         # The connection stays in the backlog, so the listener stays readable: do not spin.

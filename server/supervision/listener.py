@@ -100,6 +100,14 @@ def resolve(address: Address, *, insecure: bool) -> tuple[int, tuple[str, int]]:
     return family, sockaddr
 
 
+def has_bytes(sock: socket.socket) -> bool:
+    """Return whether the peer of a connection has sent something, and is there."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+
+
 def _open_tcp(address: Address, backlog: int | None, *, insecure: bool) -> Listener:
     family, sockaddr = resolve(address, insecure=insecure)
     sock = socket.socket(family, socket.SOCK_STREAM)

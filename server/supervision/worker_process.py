@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class Connection:
     peer: str
     # What a quarantine refuses: the address without its port, or the user of a Unix socket.
     origin: str
+    accepted_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class WorkerProcess:
         self.was_killed = False
         # The peers and origins of the connections that it serves now.
         self._served: dict[int, tuple[str, str]] = {}
+        # How many of each origin are served or on their way.
+        self._of_origin: Counter[str] = Counter()
         self.failure: str | None = None
         self.failure_trace: str | None = None
         self.cancelled: int | None = None
@@ -136,12 +140,22 @@ class WorkerProcess:
         """The connections served and on their way."""
         return self.serving + len(self._in_transit)
 
+    def load_of(self, origin: str) -> int:
+        """Return how many connections of one origin are served or on their way."""
+        return self._of_origin.get(origin, 0)
+
+    def _forget_one_of(self, origin: str) -> None:
+        self._of_origin[origin] -= 1
+        if not self._of_origin[origin]:
+            del self._of_origin[origin]
+
     def hand(self, connection: Connection) -> bool:
         """Send a connection, or return False if the worker does not keep up."""
         message = messages.Hand(connection=connection.number, peer=connection.peer)
         if not self._send(message, connection.sock.fileno()):
             return False
         self._in_transit[connection.number] = connection
+        self._of_origin[connection.origin] += 1
         return True
 
     def beat(self) -> None:
@@ -241,8 +255,11 @@ class WorkerProcess:
                 connection.sock.close()
                 if isinstance(message, messages.Taken):
                     self._served[message.connection] = connection.peer, connection.origin
+                else:
+                    self._forget_one_of(connection.origin)
             case messages.Ended():
-                del self._served[message.connection]
+                _, origin = self._served.pop(message.connection)
+                self._forget_one_of(origin)
             case messages.Pong():
                 self._awaiting_pong = False
                 self.missed_beats = 0

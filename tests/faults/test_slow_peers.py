@@ -150,3 +150,28 @@ def test_b7_b16_a_channel_does_not_notice_that_idle_and_old_connections_end(
     with running_server(option, "0.3", "--engine", engine, *ONE) as server:
         asyncio.run(use(server))
         assert not server.err.find("error")
+
+
+def test_b7_b16_a_peer_has_no_more_connections_than_it_may() -> None:
+    with running_server(*ONE, "--max-connections-per-peer", "2") as server:
+        with RawPeer(server) as first, RawPeer(server) as second, RawPeer(server) as third:
+            first.open()
+            second.open()
+            reason = "2 connections of 127.0.0.1 are open (--max-connections-per-peer): try again"
+            reply = third.receive()
+            assert (reply.kind, reply.type) == ("abort", "overloaded")
+            assert reply.text.startswith(reason)
+            with RawPeer(server, source="127.0.0.2") as other:
+                other.open()
+        server.out.wait_for("finished cleanly", count=3)
+        with RawPeer(server) as again:
+            again.open()
+
+
+def test_b7_b16_a_peer_connects_no_faster_than_it_may() -> None:
+    options = ["--max-connect-rate-per-peer", "1", "--first-frame-timeout", "1"]
+    with stack_server("http", *options) as server:
+        with connected(server, count=3) as socks:
+            answers = [read_to_end(sock) for sock in socks[1:]]
+        assert any(b"503 Service Unavailable" in answer for answer in answers)
+        assert any(b"(--max-connect-rate-per-peer): try again" in answer for answer in answers)
