@@ -39,6 +39,13 @@ class SettingsCommand(click.Command):
             if error.param is not None:
                 error.param_hint = _place(context, error.param)
             raise
+        except click.UsageError as error:
+            # A callback's own words.
+            for param in self.params:
+                if _is_refused(context, param) and _is_elsewhere(context, param):
+                    where = _place(context, param)
+                    raise click.UsageError(f"{where}: {error.message}", error.ctx) from error
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,18 @@ def _text(path: str, param: click.Parameter, value: object) -> str:
     if isinstance(value, str | int | float):
         return str(value)
     raise click.UsageError(f"{path}: {key_of(param)} must be a text, a number, true or false")
+
+
+def _is_refused(context: click.Context, param: click.Parameter) -> bool:
+    """Return whether the value of a parameter was found and then not taken."""
+    name = str(param.name)
+    is_found = context.get_parameter_source(name) is not None
+    return is_found and param.expose_value and name not in context.params
+
+
+def _is_elsewhere(context: click.Context, param: click.Parameter) -> bool:
+    source = context.get_parameter_source(str(param.name))
+    return source in (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 
 
 def _place(context: click.Context, param: click.Parameter) -> str:

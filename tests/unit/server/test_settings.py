@@ -12,8 +12,14 @@ from capnp_rig.server.settings import (
 )
 
 
+def read_address(_context: click.Context, _param: click.Parameter, text: str) -> str:
+    if ":" not in text:
+        raise click.UsageError(f"no address: {text}")
+    return text
+
+
 @click.command(cls=SettingsCommand)
-@click.argument("address")
+@click.argument("address", callback=read_address)
 @click.option("--workers", type=click.IntRange(1, 8), default=2)
 @click.option("--drain-timeout", "drain_timeout_s", type=float, default=30.0)
 @click.option("--insecure", is_flag=True)
@@ -152,6 +158,17 @@ def test_a_mistake_elsewhere_is_told_with_its_place(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CAPNP_RIG_WORKERS", "9")
     assert mistake("a:1").startswith("Invalid value for CAPNP_RIG_WORKERS: 9 is not")
     assert mistake("a:1", "--workers", "x").startswith("Invalid value for '--workers': 'x' is not")
+
+
+def test_a_callbacks_words_are_told_with_their_place(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mistake("nowhere") == "no address: nowhere"
+    monkeypatch.setenv("CAPNP_RIG_ADDRESS", "nowhere")
+    assert mistake() == "CAPNP_RIG_ADDRESS: no address: nowhere"
+    monkeypatch.delenv("CAPNP_RIG_ADDRESS")
+    (written / "x.toml").write_text("address = 'nowhere'")
+    assert mistake("--config", "x.toml") == "address in x.toml: no address: nowhere"
 
 
 def test_variables_that_look_like_settings_are_told() -> None:
