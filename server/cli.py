@@ -19,6 +19,7 @@ from capnp_rig.server.config import (
     LOOPS,
     REVERSE_SERVICE,
     STACKS,
+    ConfigError,
     ServerConfig,
     names_a_service,
 )
@@ -26,6 +27,7 @@ from capnp_rig.server.cpu_share import default_workers
 from capnp_rig.server.options import limit_options, process_options, worker_options
 from capnp_rig.server.settings import (
     SettingsCommand,
+    parsed_again,
     settings_of,
     unknown_variables,
 )
@@ -172,7 +174,8 @@ def cli() -> None:
     help="Listen on an address other machines can reach, without encryption.",
 )
 @process_options
-def run(**options: object) -> int:
+@click.pass_context
+def run(context: click.Context, /, **options: object) -> int:
     """Listen on ADDR and serve until SIGTERM or Ctrl-C.
 
     ADDR is host:port, [ipv6]:port, unix:/path, or fd://3 for a socket that listens already, as
@@ -185,8 +188,15 @@ def run(**options: object) -> int:
     config = _checked(options)
     from capnp_rig.server.supervision.launch import launch
 
+    def reread() -> ServerConfig:
+        try:
+            with parsed_again(context) as parsed:
+                return _checked(parsed.params)
+        except click.ClickException as error:
+            raise ConfigError(error.format_message()) from error
+
     with _refusals_told():
-        return launch(config)
+        return launch(config, reread)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})

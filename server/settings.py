@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 PREFIX = "CAPNP_RIG_"
 _FILE = f"{__name__}.file"
+_ARGUMENTS = f"{__name__}.arguments"
 
 
 class SettingsCommand(click.Command):
@@ -31,6 +32,7 @@ class SettingsCommand(click.Command):
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Parse; an error of a value says where that stands."""
+        context.meta[_ARGUMENTS] = tuple(args)
         try:
             return super().parse_args(context, args)
         except click.MissingParameter:
@@ -61,6 +63,16 @@ class Setting:
         if self.value is None:
             return f"# {self.key} is not set"
         return f"{self.key} = {_toml(self.value)}  # {self.source}"
+
+
+def parsed_again(context: click.Context) -> click.Context:
+    """Return what the command line of a `SettingsCommand` says now, its file read again.
+
+    Raises:
+        click.UsageError: It says it no longer.
+    """
+    args = list(context.meta[_ARGUMENTS])
+    return context.command.make_context(context.info_name, args, parent=context.parent)
 
 
 def settings_of(context: click.Context) -> list[Setting]:

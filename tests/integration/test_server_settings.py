@@ -1,5 +1,6 @@
 """`server run` with settings from a file and the environment, and `server check`."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,21 @@ def test_a_server_takes_its_settings_from_file_and_environment(tmp_path: Path) -
         assert reversed_by(server) == b"olleH"
         assert len(server.workers()) == 2
         server.out.wait_for("finished cleanly")
+
+
+def test_a8_a9_a_reload_reads_the_file_again(tmp_path: Path) -> None:
+    written(tmp_path, "workers = 1")
+    with running_server("--config", "s.toml", cwd=tmp_path) as server:
+        written(tmp_path, "workers = 0")
+        server.signal(signal.SIGHUP)
+        server.err.wait_for(
+            "Not reloaded, the workers serve on as they are: Invalid value for workers in s.toml: 0"
+        )
+        written(tmp_path, "workers = 2\nbacklog = 9")
+        server.signal(signal.SIGHUP)
+        server.out.wait_for("Reloaded: 2 new workers serve")
+        assert server.err.find("A reload does not change backlog: restart the server for that")
+        assert reversed_by(server) == b"olleH"
 
 
 def test_check_prints_what_holds(tmp_path: Path) -> None:
