@@ -14,7 +14,17 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 DISPATCHES = ("round-robin", "least-connections")
 # What only a restart changes: the supervisor itself works with these.
-FIXED = ("address", "stack", "backlog", "insecure", "user", "log_level", "log_format")
+FIXED = (
+    "address",
+    "stack",
+    "backlog",
+    "insecure",
+    "user",
+    "log_level",
+    "log_format",
+    "reload",
+    "reload_dir",
+)
 REVERSE_SERVICE = "capnp_rig.server.services.reverse:Reverse"
 
 
@@ -77,6 +87,8 @@ class ServerConfig:
     backlog: int = 2048
     insecure: bool = False
     user: str | None = None
+    reload: bool = False
+    reload_dir: tuple[str, ...] = ()
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     recycling: WorkerLimits = field(default_factory=WorkerLimits)
 

@@ -128,6 +128,19 @@ def worker_options(command: _Command) -> _Command:
             default=DISPATCHES[0],
             help="Which worker gets the next connection.",
         ),
+        click.option(
+            "--reload",
+            is_flag=True,
+            help="For development: reload when a .py or .capnp file changes.",
+        ),
+        click.option(
+            "--reload-dir",
+            metavar="FOLDER",
+            multiple=True,
+            type=click.Path(exists=True, file_okay=False),
+            show_default="the current one",
+            help="A folder that --reload watches; may be repeated.",
+        ),
     )
 
 

@@ -10,7 +10,7 @@ Packets keep their order, so a worker has adopted everything sent before `Drain`
 
 import json
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from capnp_rig.server.config import ServerConfig
 
@@ -141,6 +141,8 @@ def decode(packet: bytes) -> Message:
 
 
 def _build(kind: Any, values: Any) -> Any:
+    if isinstance(values, list) and get_origin(kind) is tuple:
+        return tuple(values)
     if not isinstance(values, dict) or not (isinstance(kind, type) and is_dataclass(kind)):
         return values
     kinds = get_type_hints(kind)

@@ -30,6 +30,10 @@ class Succession:
     heirs: Sequence[WorkerProcess]
     done: Done
 
+    def without(self, heir: WorkerProcess) -> "Succession":
+        """Return what is left when one of them has ended."""
+        return Succession(self.setups, [each for each in self.heirs if each is not heir], self.done)
+
     @property
     def is_ready(self) -> bool:
         """Whether all of them serve."""

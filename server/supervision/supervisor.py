@@ -10,6 +10,7 @@ as `WorkerEvents`.
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from capnp_rig.server.control.signals import (
     in_foreground,
     stop_like_others,
 )
-from capnp_rig.server.logs.log import open_log
+from capnp_rig.server.logs.log import Log, open_log
 from capnp_rig.server.supervision.dispatcher import Dispatcher
 from capnp_rig.server.supervision.drain import Drain
 from capnp_rig.server.supervision.listener import Listener
@@ -29,6 +30,7 @@ from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.plan import Plan
 from capnp_rig.server.supervision.reload import Changes
 from capnp_rig.server.supervision.upkeep import Upkeep
+from capnp_rig.server.supervision.watch import names_of, snapshot, watch
 from capnp_rig.server.supervision.worker_process import WorkerProcess
 from capnp_rig.server.supervision.workers import EndedWorker, WorkerEvents, Workers
 
@@ -96,7 +98,25 @@ async def supervise(
             gave_up=drain.give_up,
         )
     )
-    return await drain.status
+    if not config.reload:
+        return await drain.status
+    watching = loop.create_task(_watch(config, changes, log))
+    try:
+        return await drain.status
+    finally:
+        watching.cancel()
+
+
+async def _watch(config: ServerConfig, changes: Changes, log: Log) -> None:
+    """Reload when a source file changes."""
+    folders = config.reload_dir or (os.curdir,)
+
+    def on_change(paths: list[str]) -> None:
+        log.info(f"Changed: {names_of(paths)}", files=paths)
+        changes.reload()
+
+    # Not in a thread: nothing is served yet, and nothing that changes from now on is missed.
+    await watch(folders, snapshot(folders), on_change)
 
 
 def _resize(changes: Changes, sent: SentSignals) -> None:

@@ -12,7 +12,6 @@ supervisor learn what happens through `WorkerEvents`.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -287,33 +286,25 @@ class Workers:
         self._loop.remove_writer(worker.channel.fileno())
         culprit = worker.culprit
         ended = EndedWorker(worker, how, culprit, worker.close())
+        failure = FailedStart(worker.failure or how, worker.failure_trace)
         succession = self._succession
-        had_place = self._give_place_up(worker)
-        self._events.ended(ended)
-        if not self._replaces:
-            return
-        if succession is not None and worker in succession.heirs:
-            failure = FailedStart(worker.failure or how, worker.failure_trace)
-            self._give_up(succession, failure)
-        elif not had_place:
-            self._note_retired(ended)
-        elif worker.ready:
-            self._replace(ended)
-        else:
-            self._after_failed_start(worker.index, worker.failure or how, worker.failure_trace)
-
-    def _give_place_up(self, worker: WorkerProcess) -> bool:
-        """Forget an ended worker; return whether it had a place."""
         if worker in self._workers:
             self._workers[worker.index] = None
-            return True
-        with contextlib.suppress(ValueError):
+            self._events.ended(ended)
+            if self._replaces and worker.ready:
+                self._replace(ended)
+            elif self._replaces:
+                self._after_failed_start(worker.index, failure.cause, failure.trace)
+        elif succession is not None and worker in succession.heirs:
+            succession = self._succession = succession.without(worker)
+            self._events.ended(ended)
+            if self._replaces:
+                self._give_up(succession, failure)
+        else:
             self._retired.remove(worker)
-        succession = self._succession
-        if succession is not None and worker in succession.heirs:
-            heirs = [heir for heir in succession.heirs if heir is not worker]
-            self._succession = Succession(succession.setups, heirs, succession.done)
-        return False
+            self._events.ended(ended)
+            if self._replaces:
+                self._note_retired(ended)
 
     def _note_retired(self, ended: EndedWorker) -> None:
         worker = ended.worker

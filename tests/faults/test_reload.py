@@ -79,8 +79,9 @@ def connect(server: Running) -> Client:
     return Client.connect(address_of(server), interface=message.MessageStream)
 
 
-def versioned_server(folder: Path) -> AbstractContextManager[Running]:
-    return running_server("--service", "versioned:Versioned", "--workers", "2", cwd=folder)
+def versioned_server(folder: Path, *args: str) -> AbstractContextManager[Running]:
+    service = ("--service", "versioned:Versioned")
+    return running_server(*service, "--workers", "2", *args, cwd=folder)
 
 
 def is_replaced(server: Running, old: list[int]) -> bool:
@@ -143,11 +144,15 @@ def test_a9_a_service_that_cannot_be_imported_changes_nothing(tmp_path: Path) ->
             # Over the connection that was there.
             assert reverse(client, "") == "version 1"
         eventually(lambda: server.workers() == old)
-        (error,) = [line for line in server.err.lines if "reloaded" in line]
+        error, *trace = server.err.lines
         assert "ModuleNotFoundError: No module named 'no_such_thing'" in error
+        assert trace[-1].startswith("ModuleNotFoundError")
         # The next one is good again.
         code.write_text(SERVICE)
         reload_and_wait(server)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert server.err.join() == [error, *trace]
 
 
 def test_a10_signals_change_the_number_of_workers() -> None:
@@ -227,3 +232,21 @@ def connections_of(server: Running) -> list[int]:
     count = len(server.workers())
     lines = server.out.wait_for("State: Worker", count=seen + count)[seen:]
     return [int(line.partition("serving: ")[2].partition(" ")[0]) for line in lines]
+
+
+def test_a8_a_development_server_reloads_when_a_file_changes(tmp_path: Path) -> None:
+    code = tmp_path / "versioned.py"
+    code.write_text(SERVICE)
+    with versioned_server(tmp_path, "--reload") as server:
+        old = server.workers()
+        code.write_text(SERVICE.replace("version 1", "version 2, which is longer"))
+        server.out.wait_for("Changed: versioned.py")
+        eventually(lambda: is_replaced(server, old), within_s=WITHIN_S)
+        with connect(server) as client:
+            assert reverse(client, "") == "version 2, which is longer"
+            code.write_text("this is no Python")
+            server.err.wait_for("Not reloaded, the workers serve on", within_s=WITHIN_S)
+            assert reverse(client, "") == "version 2, which is longer"
+        # Where the mistake is.
+        assert "SyntaxError" in server.err.lines[0]
+        assert not any("Exception in" in line for line in server.err.lines)
