@@ -34,7 +34,18 @@ class RemoteProtocolError(WireError):
 
 
 class FrameTooLarge(RemoteProtocolError):
-    """The peer announced a message over the limit of this side."""
+    """The peer announced a message over the limit of this side.
+
+    `bounds` are the segments of the part that was read, as far as it goes, and `frame_bytes` is
+    what the whole frame takes. Without `bounds` nothing more can be read.
+    """
+
+    def __init__(
+        self, reason: str, bounds: tuple[tuple[int, int], ...] = (), frame_bytes: int = 0
+    ) -> None:
+        super().__init__(reason)
+        self.bounds = bounds
+        self.frame_bytes = frame_bytes
 
 
 class NotAFrame(RemoteProtocolError):

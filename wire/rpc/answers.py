@@ -6,7 +6,6 @@ from typing import Any
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import (
     NESTING_LIMIT,
-    TRAVERSAL_LIMIT_WORDS,
     StructTuple,
 )
 from capnp_rig.wire.errors import (
@@ -329,7 +328,7 @@ class Answers(Outcomes):
         if call.error is not None:
             return Broken(self, call.error)
         if call.content is not None:
-            call.content[0].budget_words = TRAVERSAL_LIMIT_WORDS
+            call.content[0].budget_words = self._limits.frame.traversal_words
         return capability_at(call.content, path, call.nodes) or Broken(self, NO_CAPABILITY)
 
     def result_node(self, call: PendingCall, path: tuple[int, ...]) -> Node:

@@ -13,6 +13,7 @@ from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
 from capnp_rig.wire.encoding.pointers import (
     NESTING_LIMIT,
     OTHER,
+    TRAVERSAL_LIMIT_WORDS,
     Message,
     Pointer,
     StructAt,
@@ -141,7 +142,8 @@ def content_of_encoded(encoded: EncodedTuple) -> StructTuple:
     data = b"".join(parts)
     data_end = 8 * (sizes & 0xFFFF)
     last = data_end + 8 * (sizes >> 16)
-    message = Message(data, ((0, len(data)),))
+    # Our own: however large it is, it can be read.
+    message = Message(data, ((0, len(data)),), max(TRAVERSAL_LIMIT_WORDS, len(data) >> 1))
     return message, 0, len(data), 0, data_end, data_end, last, _DEPTH
 
 

@@ -22,8 +22,8 @@ call of an object of ours that waited, comes with the next `events`: feed it wit
 `has_events`.
 
 The layers, each on top of the one before: `stream`, `tables`, `promises`, `questions`, `outcomes`,
-`answers`, `incoming_calls`, `deliveries`, and here the loop. What passes no capabilities, and is in
-a layout that is known, never leaves the loop.
+`answers`, `incoming_calls`, `deliveries`, `oversized`, and here the loop. What passes no
+capabilities, and is in a layout that is known, never leaves the loop.
 """
 
 from collections.abc import Generator
@@ -31,10 +31,9 @@ from typing import Any
 
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple
-from capnp_rig.wire.errors import RemoteProtocolError
+from capnp_rig.wire.errors import FrameTooLarge, RemoteProtocolError
 from capnp_rig.wire.rpc.calls import Asked, Asking, PendingCall
 from capnp_rig.wire.rpc.capabilities import OpenPromise
-from capnp_rig.wire.rpc.deliveries import Deliveries
 from capnp_rig.wire.rpc.events import (
     Answered,
     Answers,
@@ -46,6 +45,7 @@ from capnp_rig.wire.rpc.events import (
     Event,
     Failed,
     Limits,
+    Oversized,
     Released,
     ServerEvent,
     Unreadable,
@@ -76,6 +76,7 @@ from capnp_rig.wire.rpc.messages import (
     Unimplemented,
 )
 from capnp_rig.wire.rpc.nodes import Hosted
+from capnp_rig.wire.rpc.oversized import OversizedMessages
 from capnp_rig.wire.rpc.tables import HOSTED_HERE
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "Event",
     "Failed",
     "Limits",
+    "Oversized",
     "Released",
     "ServerEvent",
     "Unreadable",
@@ -102,7 +104,7 @@ _CALL, _RETURN, _FINISH = int(Tag.CALL), int(Tag.RETURN), int(Tag.FINISH)
 _RELEASE = int(Tag.RELEASE)
 
 
-class Connection(Deliveries):
+class Connection(OversizedMessages):
     """One end of a connection: it calls the peer's objects, and answers calls to ours.
 
     `bootstrap` is the object that the peer may ask for, None for none; any object may be hosted, it
@@ -197,7 +199,16 @@ class Connection(Deliveries):
                     at += layout.frame_bytes
                     kind = layout.kind
                 else:
-                    message = decoder.cut(buffer, at, size)
+                    try:
+                        message = decoder.cut(buffer, at, size)
+                    except FrameTooLarge as error:
+                        self.inline_calls += uncounted - calls_left
+                        uncounted = calls_left
+                        at = self._refuse_oversized(error, buffer, at, size)
+                        yield from self._drain()
+                        if self._ended:
+                            return
+                        continue
                     if message is None:
                         break
                     at = message.bounds[-1][1]

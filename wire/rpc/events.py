@@ -6,7 +6,7 @@ to be released once.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameLimits
 from capnp_rig.wire.encoding.pointers import StructTuple
@@ -34,6 +34,21 @@ class Limits:
     max_pipelined: int = 256
     # The params of all calls that wait, and the results that wait for their Finish.
     max_waiting_bytes: int = 16_777_216
+
+    @classmethod
+    def of_message(cls, max_message_bytes: int, raised_by: str, **more: Any) -> Self:
+        """Return limits for messages of up to so many bytes, and what waits for two at least.
+
+        `raised_by` names what sets that.
+
+        Raises:
+            ValueError: It is not 64 KiB to 512 MiB.
+        """
+        return cls(
+            frame=FrameLimits.of_message(max_message_bytes, raised_by),
+            max_waiting_bytes=max(cls().max_waiting_bytes, 2 * max_message_bytes),
+            **more,
+        )
 
 
 class Answered:
@@ -110,6 +125,10 @@ class Cancelled:
     question_id: int
 
 
+class Oversized(NamedTuple):
+    """A message over the limit was refused, and its rest is dropped while `bytes_to_skip`."""
+
+
 class Released(NamedTuple):
     """Nothing on this connection refers any more to an object that was hosted.
 
@@ -132,5 +151,5 @@ class Ended:
 
 
 ClientEvent = Answered | Failed | Unreadable | BootstrapFailed | Ended
-ServerEvent = Called | Answers | Cancelled | Ended
+ServerEvent = Called | Answers | Cancelled | Ended | Oversized
 Event = ClientEvent | ServerEvent | Released

@@ -142,6 +142,11 @@ class RemoteError:
     type: ExceptionType = ExceptionType.FAILED
 
 
+@dataclass(frozen=True, slots=True)
+class TooLarge(RemoteError):
+    """An answer that was over the limit of this side, and was dropped."""
+
+
 class Canceled(NamedTuple):
     """The callee gave up the call because of our Finish."""
 
@@ -262,6 +267,23 @@ def decode(message: Message) -> Incoming:
     return Other(tag) if reader is None else reader(_field(root, 0))
 
 
+def decode_beginning(message: Message, outcome: RemoteError) -> Call | Return | None:
+    """Read a Call or a Return of which only the beginning is here; None for any other message.
+
+    A Call is without params and capabilities, a Return with results or an exception has `outcome`.
+
+    Raises:
+        MalformedMessage: It is not all within the beginning, or does not hold such a message.
+    """
+    root = _follow(root_pointer(message))
+    tag, body = root.bits(0, 2), _field(root, 0)
+    if tag == Tag.CALL:
+        return _read_call(body, is_whole=False)
+    if tag == Tag.RETURN and body.bits(6, 2) <= 1:
+        return _read_return(body, outcome)
+    return None
+
+
 def tag_of(message: Message) -> int:
     """Return which message of rpc.capnp it is, for callers that read only some of them.
 
@@ -312,16 +334,16 @@ def _field(parent: StructAt, index: int) -> StructAt:
     )
 
 
-def _read_call(body: StructAt) -> Call:
-    payload = _field(body, 1)
+def _read_call(body: StructAt, *, is_whole: bool = True) -> Call:
+    payload = _field(body, 1) if is_whole else None
     return Call(
         question_id=body.bits(0, 4),
         interface_id=body.bits(8, 8),
         method_id=body.bits(4, 2),
         target=_read_target(_field(body, 0)),
-        params=payload.pointer(0),
+        params=None if payload is None else payload.pointer(0),
         results_to=body.bits(6, 2),
-        cap_table=_read_table(payload),
+        cap_table=() if payload is None else _read_table(payload),
     )
 
 
@@ -363,10 +385,10 @@ def _structs(pointer: Pointer) -> Iterable[StructAt]:
         yield element_struct(items, index)
 
 
-def _read_return(body: StructAt) -> Return:
+def _read_return(body: StructAt, outcome: RemoteError | None = None) -> Return:
     return Return(
         answer_id=body.bits(0, 4),
-        outcome=_read_outcome(body),
+        outcome=_read_outcome(body) if outcome is None else outcome,
         no_finish_needed=bool(body.bits(4, 1) & 2),
         # The bit is stored inverted, because the field's default is true.
         releases_params=not body.bits(4, 1) & 1,

@@ -14,6 +14,8 @@ from capnp_rig.wire.rpc.messages import Abort, ExceptionType, Incoming, RemoteEr
 # others costs more. Over TCP on one machine the write itself takes so long that it makes no
 # difference below 1 MiB; at 4 MiB a joined message takes 1.26 times as long.
 LARGE_BYTES = 131_072
+# Of a message over the limit so much is read: where it tells its call, that alone fails.
+HEAD_BYTES = 4096
 
 
 class Stream:
@@ -37,7 +39,7 @@ class Stream:
         self._limits = limits
         self._max_words = limits.frame.max_words
         self._large_words = min(self._max_words, LARGE_BYTES >> 3)
-        self._decoder = FrameDecoder(limits.frame)
+        self._decoder = FrameDecoder(limits.frame, HEAD_BYTES)
         self._layouts = Layouts()
         self._out: list[Buffer] = []
         # Whether there may be large parts in `_out`: then `buffers_to_send` spares a copy of them.
@@ -61,6 +63,11 @@ class Stream:
     def pending_bytes(self) -> int:
         """Bytes that were received and not decoded."""
         return self._decoder.pending_bytes
+
+    @property
+    def bytes_to_skip(self) -> int:
+        """How much is still to come of a message that was refused for its size."""
+        return self._decoder.bytes_to_skip
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send now, and forget them."""
@@ -132,4 +139,4 @@ class Stream:
         self.has_large = True
 
     def _too_large(self, words: int) -> str:
-        return f"message is too large: {words * 8} bytes, the limit is {self._max_words * 8}"
+        return self._limits.frame.too_large(words)
