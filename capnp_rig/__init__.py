@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from capnp_rig.client import PendingCall as PendingCall
     from capnp_rig.client import ProtocolError as ProtocolError
     from capnp_rig.client import RemoteError as RemoteError
+    from capnp_rig.client import ResultsTooLarge as ResultsTooLarge
     from capnp_rig.client import ReverseClient as ReverseClient
     from capnp_rig.client import UnusableCapability as UnusableCapability
     from capnp_rig.client import UsageError as UsageError
@@ -75,7 +76,8 @@ __getattr__ = lazy_names(
         "capnp_rig.client": (
             "AsyncCapability AsyncChannel AsyncClient AsyncReverseClient Capability Channel Client "
             "ClientError ConnectError DeadlineExceeded Disconnected Overloaded PendingCall "
-            "ProtocolError RemoteError ReverseClient UnusableCapability UsageError UsedAfterFork"
+            "ProtocolError RemoteError ResultsTooLarge ReverseClient UnusableCapability UsageError "
+            "UsedAfterFork"
         ),
         "capnp_rig.loadtest": "Figure Result ResultError read_result",
         "capnp_rig.objects.call_context": "CallContext CallLog call_context",

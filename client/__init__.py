@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from capnp_rig.objects.errors import Overloaded as Overloaded
     from capnp_rig.objects.errors import ProtocolError as ProtocolError
     from capnp_rig.objects.errors import RemoteError as RemoteError
+    from capnp_rig.objects.errors import ResultsTooLarge as ResultsTooLarge
     from capnp_rig.objects.errors import UsageError as UsageError
     from capnp_rig.objects.errors import UsedAfterFork as UsedAfterFork
     from capnp_rig.wire.errors import EncodeError as EncodeError
@@ -50,7 +51,7 @@ __getattr__ = lazy_names(
         "capnp_rig.objects.caller": "AsyncCapability",
         "capnp_rig.objects.errors": (
             "ClientError ConnectError DeadlineExceeded Disconnected Overloaded ProtocolError "
-            "RemoteError UsageError UsedAfterFork"
+            "RemoteError ResultsTooLarge UsageError UsedAfterFork"
         ),
         "capnp_rig.client.reverse": "AsyncReverseClient ReverseClient",
         "capnp_rig.wire.errors": "EncodeError NotAnInterface UnusableCapability",

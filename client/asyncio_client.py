@@ -8,10 +8,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Self, cast, overload
 
-from capnp_rig.client.callbacks import LEFT_UNREAD, MOST_UNREAD_BYTES, explain
+from capnp_rig.client.callbacks import LEFT_UNREAD, explain, most_unread_bytes
 from capnp_rig.client.connecting import adopt, open_socket
 from capnp_rig.client.forks import Owner, keep_from_children
-from capnp_rig.objects.async_calls import MOST_PARAMS_BYTES, AsyncCalls
+from capnp_rig.client.message_limit import MESSAGE_BYTES, limits_of
+from capnp_rig.objects.async_calls import AsyncCalls
 from capnp_rig.objects.caller import AsyncCapability, AsyncPipeline, expire
 from capnp_rig.objects.capabilities import Params
 from capnp_rig.objects.closing import Closing
@@ -31,7 +32,7 @@ from capnp_rig.objects.typed_calls import (
 )
 from capnp_rig.rigcli.address import Address, parse_address
 from capnp_rig.wire.rpc.client_connection import ClientConnection
-from capnp_rig.wire.rpc.connection import Called
+from capnp_rig.wire.rpc.connection import Called, Limits
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 
@@ -74,14 +75,16 @@ class AsyncClient(Typed[Interface_co]):
         timeout_s: float = CALL_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         stream_window_bytes: int = STREAM_WINDOW_BYTES,
+        max_message_bytes: int = MESSAGE_BYTES,
     ) -> Self:
         """Connect as `Client.connect` does."""
         compiled = compile_interface(cls.interface if interface is None else interface)
         timeout_s = check_timeout(timeout_s)
+        limits = limits_of(max_message_bytes)
         if isinstance(address, str):
             address = parse_address(address)
         sock = await open_socket(address, connect_timeout_s)
-        protocol = _Protocol(compiled, sock, timeout_s, stream_window_bytes)
+        protocol = _Protocol(compiled, sock, timeout_s, stream_window_bytes, limits)
         await adopt(sock, protocol)
         return cls(protocol)
 
@@ -148,10 +151,15 @@ class _Protocol(Peer, asyncio.Protocol):
     """The edge: an asyncio transport on one side, a `Session` on the other."""
 
     def __init__(
-        self, interface: Interface, sock: socket.socket, timeout_s: float, window_bytes: int
+        self,
+        interface: Interface,
+        sock: socket.socket,
+        timeout_s: float,
+        window_bytes: int,
+        limits: Limits | None = None,
     ) -> None:
         """Make one for a connected socket, which a transport is about to take over."""
-        self._wire = ClientConnection()
+        self._wire = ClientConnection(limits)
         super().__init__(self._wire, _SERVING, self._schedule_flush)
         self.timeout_s = timeout_s
         self.stream_window_bytes = window_bytes
@@ -345,7 +353,7 @@ class _Protocol(Peer, asyncio.Protocol):
             self._callbacks = AsyncCalls(
                 self._wire, explain, lambda _: None, lambda _: self._schedule_flush()
             )
-        if self._callbacks.params_bytes > MOST_PARAMS_BYTES:
+        if self._callbacks.is_full:
             self._wire.send_exception(called.question_id, _TOO_MANY_BYTES)
         else:
             self._callbacks.start(method, called, served.order)
@@ -419,7 +427,7 @@ class _Protocol(Peer, asyncio.Protocol):
         self._write()
         if self._is_paused and not self.session.has_ended:
             self._unread_bytes += transport.get_write_buffer_size() - before
-            if self._unread_bytes > MOST_UNREAD_BYTES:
+            if self._unread_bytes > most_unread_bytes(self._wire.limits):
                 self.session.lose(Disconnected(LEFT_UNREAD))
                 transport.abort()
 

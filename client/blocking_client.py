@@ -18,9 +18,10 @@ from typing import (
     overload,
 )
 
-from capnp_rig.client.callbacks import LEFT_UNREAD, MOST_UNREAD_BYTES, explain
+from capnp_rig.client.callbacks import LEFT_UNREAD, explain, most_unread_bytes
 from capnp_rig.client.connecting import connect_socket
 from capnp_rig.client.duplex import DuplexSocket
+from capnp_rig.client.message_limit import MESSAGE_BYTES, limits_of
 from capnp_rig.objects.capabilities import AnyCapability, Params
 from capnp_rig.objects.closing import close_plainly
 from capnp_rig.objects.errors import (
@@ -182,21 +183,22 @@ class Client(Typed[Interface_co]):
         interface: Named[Interface_co] = None,
         timeout_s: float = CALL_TIMEOUT_S,
         stream_window_bytes: int = STREAM_WINDOW_BYTES,
+        max_message_bytes: int = MESSAGE_BYTES,
     ) -> None:
         """Take over a connected socket.
 
         `interface` is the class's own if it is None; `timeout_s` is the default deadline of a
         call, in seconds. Of the calls of a streaming method `stream_window_bytes` may be on their
-        way to one object.
+        way to one object. No message in either direction has more than `max_message_bytes`.
 
         Raises:
             NotAnInterface: `interface` is no interface of a schema.
-            UsageError: `timeout_s` is not 0 to a year.
+            UsageError: `timeout_s` is not 0 to a year, `max_message_bytes` not 64 KiB to 512 MiB.
         """
         compiled = compile_interface(self.interface if interface is None else interface)
         self._timeout_s = check_timeout(timeout_s)
         self._socket = DuplexSocket(sock)
-        self._wire = ClientConnection()
+        self._wire = ClientConnection(limits_of(max_message_bytes))
         self._session = Session(self._wire, MakeCapability(self, Capability), _SERVING)
         self.stream_window_bytes = stream_window_bytes
         self._interface = compiled
@@ -221,23 +223,25 @@ class Client(Typed[Interface_co]):
         timeout_s: float = CALL_TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         stream_window_bytes: int = STREAM_WINDOW_BYTES,
+        max_message_bytes: int = MESSAGE_BYTES,
     ) -> Self:
         """Connect to ``host:port``, ``[ipv6]:port`` or ``unix:/path``.
 
         `interface` is the class's own if it is None; `timeout_s` is the default deadline of a
         call, in seconds. Of the calls of a streaming method `stream_window_bytes` may be on their
-        way to one object.
+        way to one object. No message in either direction has more than `max_message_bytes`.
 
         Raises:
             AddressError: `address` is not an address.
             NotAnInterface: `interface` is no interface of a schema.
-            UsageError: A timeout is not 0 to a year.
+            UsageError: A timeout is not 0 to a year, `max_message_bytes` not 64 KiB to 512 MiB.
             ConnectError: Nobody answers there within `connect_timeout_s`, over all addresses
                 that the host name has.
         """
         # Before the connection is made: a mistake in the arguments costs the server nothing.
         compiled = compile_interface(cls.interface if interface is None else interface)
         check_timeout(timeout_s)
+        limits_of(max_message_bytes)
         if isinstance(address, str):
             address = parse_address(address)
         sock = connect_socket(address, connect_timeout_s)
@@ -246,6 +250,7 @@ class Client(Typed[Interface_co]):
             interface=compiled,
             timeout_s=timeout_s,
             stream_window_bytes=stream_window_bytes,
+            max_message_bytes=max_message_bytes,
         )
 
     @property
@@ -739,7 +744,7 @@ class Client(Typed[Interface_co]):
             self._unread_bytes = 0
             return
         self._unread_bytes += max(self._socket.unsent_bytes - before, 0)
-        if self._unread_bytes > MOST_UNREAD_BYTES:
+        if self._unread_bytes > most_unread_bytes(self._wire.limits):
             self._session.lose(Disconnected(LEFT_UNREAD))
 
     def _settle(

@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 
 from capnp_rig.client.connecting import connect_socket
 from capnp_rig.client.duplex import DuplexSocket
+from capnp_rig.client.message_limit import MESSAGE_BYTES, limits_of
 from capnp_rig.objects.errors import Disconnected, RemoteError, ending_error, remote_error
 from capnp_rig.objects.timeouts import CONNECT_TIMEOUT_S
 from capnp_rig.rigcli.address import Address
@@ -24,20 +25,25 @@ class Reply(NamedTuple):
 class BootstrapPinger:
     """A connection on which each `ping` asks for the bootstrap interface, and gives it back."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, max_message_bytes: int = MESSAGE_BYTES) -> None:
         """Take over a connected socket."""
         self._socket = DuplexSocket(sock)
-        self._connection = Connection()
+        self._connection = Connection(limits_of(max_message_bytes))
         self._is_heard = False
 
     @classmethod
-    def connect(cls, address: Address, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Self:
+    def connect(
+        cls,
+        address: Address,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        max_message_bytes: int = MESSAGE_BYTES,
+    ) -> Self:
         """Connect to a server.
 
         Raises:
             ConnectError: Nobody answers there in time.
         """
-        return cls(connect_socket(address, connect_timeout_s))
+        return cls(connect_socket(address, connect_timeout_s), max_message_bytes)
 
     def ping(self, timeout_s: float) -> Reply:
         """Ask for the bootstrap interface and wait for the answer.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from capnp_rig import rigcli
 from capnp_rig.client.reasons import reason_line
@@ -23,7 +24,7 @@ from capnp_rig.objects.errors import ClientError, DeadlineExceeded, UsageError
 from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
 from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
-from capnp_rig.wire.encoding.frames import FrameLimits
+from capnp_rig.rigcli.message_limit import message_limit_option
 from capnp_rig.wire.errors import EncodeError, MalformedMessage
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
-# A longer line fits into no message.
-_MAX_LINE_BYTES = FrameLimits().max_words * 8
 # Of what a server says about an error.
 _MAX_REASON_CHARS = 1000
 
@@ -69,6 +68,7 @@ _timeout_options = _options(
         help="Deadline of each call.",
     ),
     click.option("--connect-timeout", type=_positive, default=CONNECT_TIMEOUT_S, metavar="SECONDS"),
+    message_limit_option("Largest message, in either direction; of the capnp stack only."),
 )
 _connection_options = _options(
     _timeout_options,
@@ -88,42 +88,52 @@ _connection_options = _options(
 @cli.command()
 @_connection_options
 @click.argument("message", required=False)
-def send(address: Address, message: str | None, **connection: Any) -> None:
+def send(address: Address, message: str | None, max_message_bytes: int, **connection: Any) -> None:
     """Send MESSAGE and print the answer.
 
     Without MESSAGE, ask for one on a terminal, or send each line of the standard
     input and print its answer.
     """
-    with _reported(), _connected(address, **connection) as client:
+    connecting = _connected(address, max_message_bytes=max_message_bytes, **connection)
+    with _reported(), connecting as client:
         if message is not None:
             # The arguments are bytes, which Python decodes as the locale has it.
             _exchange(client, _text(os.fsencode(message), "the message"))
         elif sys.stdin is None:
             raise click.UsageError("no message: the standard input is closed")
         elif sys.stdin.isatty():
-            _converse(client, address)
+            _converse(client, address, max_message_bytes)
         else:
-            for line in _lines():
+            for line in _lines(max_message_bytes):
                 _exchange(client, line)
 
 
-def _check_http2(stack: str, *, http2: bool) -> None:
+def _check_stack(stack: str, *, http2: bool) -> None:
     if http2 and stack != "http":
         raise click.UsageError("--http2 goes with --stack http")
+    source = click.get_current_context().get_parameter_source("max_message_bytes")
+    if stack != "capnp" and source is not ParameterSource.DEFAULT:
+        raise click.UsageError(f"--max-message does not go with --stack {stack}")
 
 
 @contextmanager
 def _connected(
-    address: Address, *, stack: str, http2: bool, timeout: float, connect_timeout: float
+    address: Address,
+    *,
+    stack: str,
+    http2: bool,
+    timeout: float,
+    connect_timeout: float,
+    max_message_bytes: int,
 ) -> Iterator[TextClient]:
-    _check_http2(stack, http2=http2)
+    _check_stack(stack, http2=http2)
     timeouts: dict[str, Any] = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}
     client: TextClient
     if stack == "capnp":
         # Only once the options are known to be good: it takes half the time of a start.
         from capnp_rig.client.reverse import ReverseClient
 
-        client = ReverseClient.connect(address, **timeouts)
+        client = ReverseClient.connect(address, **timeouts, max_message_bytes=max_message_bytes)
     else:
         client = connect_stack(stack, address, **timeouts, http2=http2)
     with closing(client):
@@ -137,22 +147,24 @@ def _exchange(client: TextClient, message: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _converse(client: TextClient, address: Address) -> None:
+def _converse(client: TextClient, address: Address, most_bytes: int) -> None:
     click.echo(f"Connected to inference server at {address}", err=True)
     click.echo("Enter your message:", err=True)
-    for line in _lines():
+    for line in _lines(most_bytes):
         _exchange(client, line.strip())
         return
 
 
-def _lines() -> Iterator[str]:
+def _lines(most_bytes: int) -> Iterator[str]:
+    """Yield the lines of the input; a longer one fits into no message."""
     number = 0
-    while line := sys.stdin.buffer.readline(_MAX_LINE_BYTES + 1):
+    while line := sys.stdin.buffer.readline(most_bytes + 1):
         number += 1
-        if len(line) > _MAX_LINE_BYTES:
+        if len(line) > most_bytes:
             # Nor is it read to its end: there may be none.
             raise click.UsageError(
-                f"line {number} of the input is over {_MAX_LINE_BYTES} bytes: no message holds it"
+                f"line {number} of the input is over {most_bytes} bytes: no message holds it "
+                "(--max-message)"
             )
         yield _text(line, f"line {number} of the input").removesuffix("\n").removesuffix("\r")
 
@@ -186,7 +198,12 @@ def _text(data: bytes, what: str) -> str:
 )
 @click.option("--int64-strings", is_flag=True, help="Print Int64 and UInt64 as strings.")
 def call(
-    address: Address, timeout: float, connect_timeout: float, params: str, **asked: Any
+    address: Address,
+    timeout: float,
+    connect_timeout: float,
+    max_message_bytes: int,
+    params: str,
+    **asked: Any,
 ) -> None:
     """Call a method by its names, and print the results as JSON.
 
@@ -200,13 +217,17 @@ def call(
 
     int64_strings = asked.pop("int64_strings")
     try:
-        named = read_call(params=_params_text(params), **asked)
+        named = read_call(params=_params_text(params, max_message_bytes), **asked)
     except MISTAKES as error:
         raise click.UsageError(str(error)) from error
     with _reported(status_of):
         try:
             results = call_by_name(
-                named, address, timeout_s=timeout, connect_timeout_s=connect_timeout
+                named,
+                address,
+                timeout_s=timeout,
+                connect_timeout_s=connect_timeout,
+                max_message_bytes=max_message_bytes,
             )
             is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
             _say(document(results, int64_as_text=int64_strings, ascii_only=not is_utf8))
@@ -216,13 +237,13 @@ def call(
             raise _Failure(f"the results cannot be read: {error}", Status.LOST) from error
 
 
-def _params_text(params: str) -> str:
-    from capnp_rig.client.params_argument import ONE_CALL_BYTES, read_params_argument
+def _params_text(params: str, max_message_bytes: int) -> str:
+    from capnp_rig.client.params_argument import json_limit_bytes, read_params_argument
 
     if params == "-" and sys.stdin is None:
         raise click.UsageError("no params: the standard input is closed")
     stdin = None if sys.stdin is None else sys.stdin.buffer
-    return read_params_argument(params, stdin=stdin, most_bytes=ONE_CALL_BYTES)
+    return read_params_argument(params, stdin=stdin, most_bytes=json_limit_bytes(max_message_bytes))
 
 
 # --- ping -----------------------------------------------------------------------------------
@@ -275,14 +296,22 @@ def ping(address: Address, count: int, interval: float, timeout: float, **connec
 
 @contextmanager
 def _pinging(
-    address: Address, *, timeout: float, connect_timeout: float, stack: str, http2: bool
+    address: Address,
+    *,
+    timeout: float,
+    connect_timeout: float,
+    max_message_bytes: int,
+    stack: str,
+    http2: bool,
 ) -> Iterator[Callable[[], "Reply"]]:
     """Yield what pings a server once."""
     from capnp_rig.client.bootstrap_ping import BootstrapPinger, Reply
 
-    _check_http2(stack, http2=http2)
+    _check_stack(stack, http2=http2)
     if stack == "capnp":
-        with closing(BootstrapPinger.connect(address, connect_timeout)) as pinger:
+        with closing(
+            BootstrapPinger.connect(address, connect_timeout, max_message_bytes)
+        ) as pinger:
             yield lambda: pinger.ping(timeout)
         return
     timeouts: dict[str, Any] = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}

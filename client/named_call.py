@@ -29,7 +29,12 @@ class NamedCall:
 
 
 def call_by_name(
-    named: NamedCall, address: Address, *, timeout_s: float, connect_timeout_s: float
+    named: NamedCall,
+    address: Address,
+    *,
+    timeout_s: float,
+    connect_timeout_s: float,
+    max_message_bytes: int,
 ) -> Any:
     """Connect, make the call, and return a view of its results; all steps leave in one write.
 
@@ -38,7 +43,12 @@ def call_by_name(
         EncodeError, ClientError: As `Client.connect` and `Client.call`.
     """
     timeouts: dict[str, Any] = {"timeout_s": timeout_s, "connect_timeout_s": connect_timeout_s}
-    with Client.connect(address, interface=named.interface, **timeouts) as client:
+    with Client.connect(
+        address,
+        interface=named.interface,
+        max_message_bytes=max_message_bytes,
+        **timeouts,
+    ) as client:
         target: Any = client
         pipelines = []
         for step, params in named.steps:

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from capnp_rig.wire.encoding.foreign_protocols import Foreign, recognise
-from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.json_values.reading import ParamsError
 
-# What the params of one call may take as JSON: of a byte, which is a number there, eight.
-ONE_CALL_BYTES = 8 * 8 * FrameLimits().max_words
+
+def json_limit_bytes(max_message_bytes: int) -> int:
+    """Return what the params of one call may take as JSON: of a byte, a number there, eight."""
+    return 8 * max_message_bytes
 
 
 def read_params_argument(

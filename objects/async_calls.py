@@ -13,8 +13,6 @@ from capnp_rig.wire.encoding.pointers import StructTuple, detached
 from capnp_rig.wire.rpc.connection import Called, Connection
 from capnp_rig.wire.rpc.messages import RemoteError
 
-# What the params of the calls that run on one connection may hold.
-MOST_PARAMS_BYTES = 8_388_608
 _CANCELLED = RemoteError("the call was cancelled")
 
 
@@ -104,6 +102,11 @@ class AsyncCalls:
         self.running: dict[int, RunningCall] = {}
         # Of those that run.
         self.params_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the params of those that run hold more than the connection may."""
+        return self.params_bytes > self._wire.limits.max_params_bytes
 
     def start(
         self, method: AsyncMethod, called: Called, order: StreamOrder | None = None

@@ -5,6 +5,7 @@
     │   └── ConnectError    it never stood, so nothing ran
     ├── DeadlineExceeded    no answer in time; whether the call ran is unknown
     ├── RemoteError         the server answered with an exception
+    │   ├── ResultsTooLarge     it answered, with results over the limit of this side
     │   └── Overloaded      it refused the call, or the whole connection before any call, for
     │                       lack of resources; the call did not run
     ├── ProtocolError       the server broke the protocol, or does not speak it
@@ -19,7 +20,7 @@ import copy
 
 from capnp_rig.wire.encoding.foreign_protocols import recognise
 from capnp_rig.wire.errors import FrameTooLarge, NotAFrame, RemoteProtocolError, WireError
-from capnp_rig.wire.rpc.messages import ExceptionType
+from capnp_rig.wire.rpc.messages import ExceptionType, TooLarge
 from capnp_rig.wire.rpc.messages import RemoteError as WireRemoteError
 
 
@@ -67,6 +68,13 @@ class Overloaded(RemoteError):
     did_not_run = True
 
 
+class ResultsTooLarge(RemoteError):
+    """The results were over the limit of this side, and dropped: the call ran.
+
+    The text names the limit and what raises it. Other calls of the connection are not affected.
+    """
+
+
 class ProtocolError(ClientError):
     """The server sent what the protocol does not allow; the connection is closed."""
 
@@ -107,6 +115,8 @@ def not_sent(error: ClientError) -> ClientError:
 
 def remote_error(error: WireRemoteError) -> RemoteError:
     """Return the client's exception for one that came over the wire."""
+    if isinstance(error, TooLarge):
+        return ResultsTooLarge(error.reason)
     kind = Overloaded if error.type is ExceptionType.OVERLOADED else RemoteError
     return kind(error.reason, error.type)
 

@@ -11,7 +11,7 @@ from capnp_rig.objects.binding import BoundMethod, bind_methods, interfaces_of, 
 from capnp_rig.objects.call_context import Inline
 from capnp_rig.objects.users_code import BadServiceError
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
-from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameLimits
 from capnp_rig.wire.encoding.pointers import ExpiredMessage, StructTuple, nothing
 from capnp_rig.wire.encoding.structs import StructCodec
 from capnp_rig.wire.errors import EncodeError, NotAnInterface
@@ -23,7 +23,6 @@ from capnp_rig.wire.rpc.messages import RemoteError
 # Returns what a peer may know of an exception in a method of that name.
 Explain = Callable[[str, BaseException], str]
 MethodIds = tuple[int, int]
-_MAX_WORDS = DEFAULT_LIMITS.max_words - RESULTS_HEAD_WORDS
 
 
 class References:
@@ -59,6 +58,10 @@ class References:
 
 class Messages(Protocol):
     """What reads and writes the messages of a connection: its `session.Session`."""
+
+    @property
+    def frame_limits(self) -> FrameLimits:
+        """What a message may hold."""
 
     def open(self, codec: StructCodec, content: StructTuple | None) -> Any:
         """Return a view of what came."""
@@ -120,12 +123,14 @@ class Serving:
         takes_async: bool = True,
         instrument: Callable[[BoundMethod], BoundMethod] = lambda bound: bound,
         inline: Inline | None = None,
+        frame_limits: FrameLimits = DEFAULT_LIMITS,
     ) -> None:
         """Serve objects; `boundary` is what no method raises beyond here.
 
         `close` closes one whose last reference is gone. Where there is no event loop,
         `takes_async` is false. `instrument` returns each method as it is called, to watch it.
         `inline` is what plain methods may ask about their calls, None for nothing.
+        `frame_limits` are those of all connections, for what is `shared`.
         """
         self.explain = explain
         self.references = References(close)
@@ -133,6 +138,7 @@ class Serving:
         self._takes_async = takes_async
         self._instrument = instrument
         self._inline = inline or Inline()
+        self._frame_limits = frame_limits
 
     def served(self, target: Any, session: "Messages") -> Served:
         """Return an object with its methods for one connection.
@@ -221,6 +227,8 @@ class Serving:
         ):
             return self._inline_with_capabilities(bound, session)
         view, pack = method.params.view, method.results.pack
+        limits = self._frame_limits if session is None else session.frame_limits
+        most_words = limits.max_words - RESULTS_HEAD_WORDS
 
         def answer(content: StructTuple | None) -> EncodedTuple | RemoteError:
             if content is None:
@@ -231,8 +239,8 @@ class Serving:
                 if results is None:
                     return EMPTY_STRUCT
                 packed = pack(results)
-                if packed[2] > _MAX_WORDS:
-                    raise _too_large(packed)
+                if packed[2] > most_words:
+                    raise _too_large(packed, limits)
             except boundary as error:
                 return RemoteError(explain(method.name, unusable(results) or error))
             else:
@@ -251,6 +259,8 @@ class Serving:
         """Do so where params or results may have capabilities."""
         method, call, explain, boundary = bound.method, bound.call, self.explain, self.boundary
         inline = self._inline
+        limits = session.frame_limits
+        most_words = limits.max_words - RESULTS_HEAD_WORDS
 
         def answer(content: StructTuple | None) -> EncodedTuple | ResultsWith | RemoteError:
             if content is None:
@@ -261,8 +271,8 @@ class Serving:
                 if results is None:
                     return EMPTY_STRUCT
                 packed, references = session.pack(method.results, results)
-                if packed[2] > _MAX_WORDS:
-                    raise _too_large(packed)
+                if packed[2] > most_words:
+                    raise _too_large(packed, limits)
             except boundary as error:
                 return RemoteError(explain(method.name, unusable(results) or error))
             else:
@@ -303,10 +313,8 @@ def _awaitable(bound: BoundMethod) -> BoundMethod:
     return BoundMethod(bound.method, run, is_async=True)
 
 
-def _too_large(results: EncodedTuple) -> EncodeError:
-    limit = DEFAULT_LIMITS.max_words
-    words = results[2] + RESULTS_HEAD_WORDS
-    return EncodeError(f"the reply is too large: {words * 8} bytes, the limit is {limit * 8}")
+def _too_large(results: EncodedTuple, limits: FrameLimits) -> EncodeError:
+    return EncodeError(limits.too_large(results[2] + RESULTS_HEAD_WORDS, "the reply"))
 
 
 def is_async_close(target: Any) -> bool:

@@ -18,6 +18,7 @@ from capnp_rig.objects.serving import Served, Serving
 from capnp_rig.wire.encoding.capability_fields import CapabilityParts
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.field_types import name_of
+from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, StructTuple
 from capnp_rig.wire.encoding.structs import StructCodec
 from capnp_rig.wire.errors import (
@@ -116,6 +117,11 @@ class Session:
     def error(self) -> ClientError | None:
         """Why the session has ended, None before that: an exception of its own per reading."""
         return None if self._error is None else fresh(self._error)
+
+    @property
+    def frame_limits(self) -> FrameLimits:
+        """What a message may hold."""
+        return self.wire.limits.frame
 
     # --- calls
 

@@ -51,9 +51,10 @@ def _check_stack(config: ServerConfig) -> None:
     if config.stack == "capnp":
         return
     context = click.get_current_context()
-    without_calls = ("service", "engine", "max-requests", "max-requests-jitter")
+    without_calls = ("service", "engine", "max-message", "max-requests", "max-requests-jitter")
     for name in (*without_calls, *(["loop"] if config.stack == "selectors" else [])):
-        if context.get_parameter_source(name.replace("-", "_")) is not ParameterSource.DEFAULT:
+        parameter = "max_message_bytes" if name == "max-message" else name.replace("-", "_")
+        if context.get_parameter_source(parameter) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name} does not go with --stack {config.stack}")
     if config.workers_listen and config.address.port is None:
         what = "a Unix socket" if config.address.fd is None else str(config.address)

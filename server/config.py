@@ -46,6 +46,7 @@ class ConnectionLimits:
     """
 
     max_connections: int = 10_000
+    max_message_bytes: int = 4_194_304
     max_in_flight: int = DEFAULT_IN_FLIGHT
     max_worker_calls: int = 4_096
     first_frame_timeout_s: float = 10.0

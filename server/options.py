@@ -7,6 +7,7 @@ import click
 
 from capnp_rig.rigcli.byte_sizes import ByteSize
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
+from capnp_rig.rigcli.message_limit import message_limit_option
 from capnp_rig.rigcli.quantities import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT
 from capnp_rig.server.config import DISPATCHES
 
@@ -74,6 +75,7 @@ def limit_options(command: _Command) -> _Command:
             default=0.0,
             help="New connections a second of one address or user; 0 is no limit.",
         ),
+        message_limit_option("Largest message, in either direction; of the capnp stack only."),
     )
 
 

@@ -333,6 +333,7 @@ class AsyncChannel(AnyChannel[Interface_co]):
                 timeout_s=pool.timeout_s,
                 connect_timeout_s=self._connect_timeout_s,
                 stream_window_bytes=self._stream_window_bytes,
+                max_message_bytes=self._max_message_bytes,
             )
             await client.edge.until_heard(deadline_s)
         except ClientError as error:

@@ -8,6 +8,7 @@ from capnp_rig.client.channels.discovery import REFRESH_S, Discover, Discovery, 
 from capnp_rig.client.channels.methods import Methods
 from capnp_rig.client.channels.pool import EndpointStatus, Pool
 from capnp_rig.client.channels.pooled import IDLE_S, Sizes
+from capnp_rig.client.message_limit import MESSAGE_BYTES, limits_of
 from capnp_rig.client.policies import default_stack
 from capnp_rig.client.policies.policy import Attempt, Policy
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
@@ -30,7 +31,7 @@ class ChannelOptions(TypedDict, total=False):
         max_age_s: A connection is replaced after so long, give or take 10 %; by default never.
         refresh_s: A callable is asked for the endpoints again after so long, 10 s by default; a
             second after the last time if an endpoint cannot be reached.
-        stream_window_bytes: As for a client.
+        stream_window_bytes, max_message_bytes: As for a client.
     """
 
     size: int
@@ -42,6 +43,7 @@ class ChannelOptions(TypedDict, total=False):
     max_age_s: float | None
     refresh_s: float
     stream_window_bytes: int
+    max_message_bytes: int
 
 
 class AnyChannel(Typed[Interface_co]):
@@ -81,6 +83,9 @@ class AnyChannel(Typed[Interface_co]):
         self._discovery = Discovery(endpoints, options.pop("refresh_s", REFRESH_S))
         self._connect_timeout_s = check_timeout(options.pop("connect_timeout_s", CONNECT_TIMEOUT_S))
         self._stream_window_bytes = options.pop("stream_window_bytes", STREAM_WINDOW_BYTES)
+        self._max_message_bytes = options.pop("max_message_bytes", MESSAGE_BYTES)
+        # Before anything is connected.
+        limits_of(self._max_message_bytes)
         waits_for_ready = options.pop("wait_for_ready", False)
         sizes = Sizes(
             options.pop("size", self._size),

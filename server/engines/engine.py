@@ -27,7 +27,9 @@ def wire_limits(limits: ConnectionLimits) -> Limits:
     """Return what a connection may hold, as the protocol counts it."""
     most, usual = limits.max_in_flight, Limits()
     # As many open answers, and calls that wait for one answer, as at the default.
-    return Limits(
+    return Limits.of_message(
+        limits.max_message_bytes,
+        "--max-message of the server",
         max_calls_in_flight=most,
         in_flight_note=_IN_FLIGHT_NOTE,
         max_answers=max(usual.max_answers, 4 * most),

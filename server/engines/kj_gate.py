@@ -23,7 +23,13 @@ from typing import Any, cast
 import capnp
 
 from capnp_rig.server.config import ConnectionLimits
-from capnp_rig.server.connections.limits import STALL_LIMIT_S, UNREAD_LIMIT_BYTES, WRITE_LIMIT_BYTES
+from capnp_rig.server.connections.limits import (
+    SKIP_LIMIT_S,
+    SKIPPED_TOO_LONG,
+    STALL_LIMIT_S,
+    WRITE_LIMIT_BYTES,
+    unread_limit_bytes,
+)
 from capnp_rig.server.connections.lingering import Linger, is_settled
 from capnp_rig.server.connections.time_limits import Overdue, Progress
 from capnp_rig.server.engines.kj_meter import CallMeter, Ending
@@ -259,6 +265,9 @@ class MeteredGate(Gate):
         super().__init__(on_stream, on_lost, buffer)
         self._meter = meter
         self._limits = limits
+        self._unread_limit_bytes = unread_limit_bytes(limits)
+        # While the rest of a message over the limit is dropped.
+        self._skip_timer: asyncio.TimerHandle | None = None
         # Since we, or KJ, broke off the connection, or drained it.
         self._linger: Linger | None = None
         # In this turn of the loop.
@@ -288,6 +297,8 @@ class MeteredGate(Gate):
         """Stop all that is under way."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._skip_timer is not None:
+            self._skip_timer.cancel()
         if self._linger is not None:
             self._linger.over()
         self._meter.close()
@@ -366,7 +377,7 @@ class MeteredGate(Gate):
         # The transport has asked for a pause long before.
         if transport is None or self._linger is not None or not self._meter.unwritable:
             return
-        if transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES:
+        if transport.get_write_buffer_size() > self._unread_limit_bytes:
             self._cut_off_unread()
 
     def note_filled(self, count: int) -> None:
@@ -374,14 +385,15 @@ class MeteredGate(Gate):
         if not self._filled_bytes:
             self._loop.call_soon(self._forget_filled)
         self._filled_bytes += count
-        if self._filled_bytes + self.unsent_bytes > UNREAD_LIMIT_BYTES:
+        if self._filled_bytes + self.unsent_bytes > self._unread_limit_bytes:
             self._cut_off_unread()
 
     def _forget_filled(self) -> None:
         self._filled_bytes = 0
 
     def _cut_off_unread(self) -> None:
-        self._cut_off(f"the peer left {UNREAD_LIMIT_BYTES >> 20} MiB of its replies unread")
+        mebibytes = self._unread_limit_bytes >> 20
+        self._cut_off(f"the peer left {mebibytes} MiB of its replies unread")
 
     def _cut_off(self, fault: str) -> None:
         self.fault = fault
@@ -442,6 +454,9 @@ class MeteredGate(Gate):
     def _after_frame(self) -> None:
         """Send frames of our own between KJ's, and end where something was said that ends."""
         meter = self._meter
+        if meter.has_begun_to_skip:
+            meter.has_begun_to_skip = False
+            self._watch_skipping()
         if not meter.is_within_frame:
             frames = meter.take_frames()
             if frames:
@@ -451,6 +466,22 @@ class MeteredGate(Gate):
                 return
         if meter.held and not meter.holding:
             self._loop.call_soon(self._continue)
+
+    def _watch_skipping(self) -> None:
+        if self._skip_timer is not None:
+            self._skip_timer.cancel()
+        self._skip_timer = self._loop.call_later(SKIP_LIMIT_S, self._check_skipping)
+
+    def _check_skipping(self) -> None:
+        meter = self._meter
+        if not meter.bytes_to_skip or self._linger is not None or meter.ended is not None:
+            return
+        if self._paused:
+            # It is not read: that has limits of its own.
+            self._watch_skipping()
+        else:
+            meter.give_up_skipping(SKIPPED_TOO_LONG)
+            self._after_frame()
 
     def _may_end(self) -> bool:
         if self._meter.held:

@@ -21,7 +21,7 @@ from capnp_rig.server.engines.engine import SHUTTING_DOWN, connection_full, work
 from capnp_rig.server.engines.peer_errors import unmarked
 from capnp_rig.wire.encoding.frames import FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, Message
-from capnp_rig.wire.errors import MalformedMessage, RemoteProtocolError
+from capnp_rig.wire.errors import FrameTooLarge, MalformedMessage, RemoteProtocolError
 from capnp_rig.wire.rpc.connection import Limits
 from capnp_rig.wire.rpc.message_encoder import encode_abort, encode_exception
 from capnp_rig.wire.rpc.messages import (
@@ -33,14 +33,16 @@ from capnp_rig.wire.rpc.messages import (
     ExceptionType,
     Finish,
     RemoteError,
+    ResultsTo,
     Return,
     Tag,
     decode,
     exception_number,
     tag_of,
 )
+from capnp_rig.wire.rpc.oversized import read_beginning
+from capnp_rig.wire.rpc.stream import HEAD_BYTES
 
-MAX_PARAMS_BYTES: Final = 8_388_608
 # What the plain calls in flight may answer together, and what one is thought to answer at first.
 _REPLIES_BYTES: Final = 1_048_576
 _REPLY_BYTES: Final = 16_384
@@ -53,6 +55,9 @@ _WITH_EXCEPTIONS: Final = frozenset({Tag.RETURN, Tag.RESOLVE})
 _FINISH_TABLE: Final = 4 << 32
 _FINISH_PREFIX: Final = struct.pack("<QQQ", 1 << 32 | 1 << 48, Tag.FINISH, 1 << 32)
 _FINISH_BYTES: Final = 40
+# Of one that KJ writes, behind its table: which question, and that its capabilities stay.
+_finished_at = struct.Struct("<IB").unpack_from
+_KEEPS_RESULTS_AT: Final = 28
 _finish_at = struct.Struct("<Q24sI").unpack_from
 _table_at = struct.Struct("<II").unpack_from
 # From the frame's start: table, root to the body's pointer, question id, method id, interface id.
@@ -117,7 +122,12 @@ class CallMeter:
         self._max_bytes = 8 * self._max_words
         self._max_in_flight = limits.max_calls_in_flight
         self._max_answers = limits.max_answers
-        self._decoder = FrameDecoder(limits.frame)
+        self._max_params_bytes = limits.max_params_bytes
+        self._decoder = FrameDecoder(limits.frame, HEAD_BYTES)
+        # Questions of KJ's whose answers were over the limit: it has not seen their capabilities.
+        self._dropped: set[int] = set()
+        # Whether the rest of a message has begun to be dropped, until the owner takes note.
+        self.has_begun_to_skip = False
         # By question id: the calls that KJ has not answered; Bootstraps, and answers that wait for
         # their Finish, as True once they are answered; those of both that have been finished.
         self._calls: dict[int, _Running] = {}
@@ -163,7 +173,10 @@ class CallMeter:
             self.unwritable
             or self._plain >= self._max_in_flight
             or self._plain * self._reply_bytes > _REPLIES_BYTES
-            or ((self.retiring or self._params_bytes > MAX_PARAMS_BYTES) and not self._is_waiting)
+            or (
+                (self.retiring or self._params_bytes > self._max_params_bytes)
+                and not self._is_waiting
+            )
         )
 
     @property
@@ -173,12 +186,17 @@ class CallMeter:
     @property
     def needs_care(self) -> bool:
         """Whether there are frames to take, or the connection has ended."""
-        return bool(self._from_us) or self.ended is not None
+        return bool(self._from_us) or self.ended is not None or self.has_begun_to_skip
 
     @property
     def pending_bytes(self) -> int:
         """Bytes that were received and not passed on."""
         return self._decoder.pending_bytes
+
+    @property
+    def bytes_to_skip(self) -> int:
+        """How much is still to come of a message that was refused for its size."""
+        return self._decoder.bytes_to_skip
 
     def close(self) -> None:
         """Give back what the worker counts."""
@@ -206,7 +224,13 @@ class CallMeter:
                 if self.holding:
                     self.held = True
                     break
-                end, is_for_kj = self._look(buffer, at, size, now_s)
+                try:
+                    end, is_for_kj = self._look(buffer, at, size, now_s)
+                except FrameTooLarge as error:
+                    passed += (buffer[start:at], self._refuse_oversized(error, buffer))
+                    at = start = self._decoder.skip(at, size, error.frame_bytes)
+                    self.has_begun_to_skip = self._decoder.bytes_to_skip > 0
+                    continue
                 if not end:
                     break
                 if not is_for_kj:
@@ -224,6 +248,30 @@ class CallMeter:
             return buffer if not start and at == size else buffer[start:at]
         passed.append(buffer[start:at])
         return b"".join(passed)
+
+    def _refuse_oversized(self, error: FrameTooLarge, buffer: Buffer) -> bytes:
+        """Fail the call of a message over the limit; return what KJ gets in its place.
+
+        Raises:
+            RemoteProtocolError: It is not known which call, or that is none.
+        """
+        message = read_beginning(error, buffer)
+        if isinstance(message, Return) and isinstance(message.outcome, RemoteError):
+            # KJ would not release what it does not know of.
+            self._dropped.add(message.answer_id)
+            keeps_params = not message.releases_params
+            flags = keeps_params | (_NO_FINISH_NEEDED if message.no_finish_needed else 0)
+            return b"".join(_exception(message.answer_id, flags, message.outcome))
+        number = message.question_id if isinstance(message, Call) else None
+        if (
+            not isinstance(message, Call)
+            or message.results_to != ResultsTo.CALLER
+            or number in self._calls
+            or number in self._others
+        ):
+            raise error
+        self._from_us += encode_exception(message.question_id, RemoteError(str(error)))
+        return b""
 
     def take_frames(self) -> list[Buffer]:
         """Return the frames that the peer gets from us, not from KJ, and forget them."""
@@ -359,6 +407,10 @@ class CallMeter:
                 return False
         return True
 
+    def give_up_skipping(self, reason: str) -> None:
+        """End the connection, for the rest of a message does not come."""
+        self._abort(reason)
+
     def _abort(self, reason: str) -> None:
         self.end(RemoteError(reason), f"protocol error: {reason}")
 
@@ -393,6 +445,8 @@ class CallMeter:
         """Return what is to be sent in the place of one frame of KJ's."""
         head = pieces[1]
         if head[:24] != RETURN_PREFIX:
+            if self._dropped and head[:24] == _FINISH_PREFIX:
+                return self._releasing(pieces)
             self._note_abort(pieces)
             return pieces
         size = self._frame_bytes
@@ -405,6 +459,17 @@ class CallMeter:
             text = self._too_large(method, size)
             return _exception(answer_id, flags, RemoteError(text))
         return pieces
+
+    def _releasing(self, pieces: list[bytes]) -> list[bytes]:
+        """Let a Finish of KJ's release what was in an answer that it has not got."""
+        table, head, *rest = pieces
+        question_id, flags = _finished_at(head, 24)
+        if question_id not in self._dropped:
+            return pieces
+        self._dropped.remove(question_id)
+        patched = bytearray(head)
+        patched[_KEEPS_RESULTS_AT] = flags & ~1
+        return [table, bytes(patched), *rest]
 
     def _returned(self, answer_id: int, *, needs_finish: bool) -> str:
         """Note an answer; return to what."""

@@ -40,8 +40,6 @@ from capnp_rig.server.engines.kj_views import View
 from capnp_rig.server.engines.method_stamps import MethodStamps
 from capnp_rig.server.engines.peer_errors import explain, peer_error
 from capnp_rig.server.logs.log import Log
-from capnp_rig.wire.encoding.frames import FrameLimits
-from capnp_rig.wire.encoding.pointers import TRAVERSAL_LIMIT_WORDS
 from capnp_rig.wire.errors import EncodeError
 
 # As large as Linux lets a default TCP receive buffer become useful in one read.
@@ -79,6 +77,7 @@ class _PycapnpEngine:
         self.stamp = stamp
         self.stamps = MethodStamps(stamp)
         self.limits = limits
+        self.frame_limits = wire_limits(limits).frame
         self.sweeper = LoopSweeper(limits)
         self.place = place
         self.calls = WorkerCalls(limits.max_worker_calls)
@@ -131,9 +130,7 @@ class _PycapnpEngine:
 
     def too_large(self, method: str, size: int) -> str:
         """Return what a peer may know of a reply over the limit, and log the rest."""
-        limit = 8 * FrameLimits().max_words
-        error = EncodeError(f"message is too large: {size} bytes, the limit is {limit}")
-        return self.explain(method, error)
+        return self.explain(method, EncodeError(self.frame_limits.too_large(size >> 3)))
 
 
 class _Connection:
@@ -185,7 +182,9 @@ class _Connection:
         engine.sweeper.watch(gate)
         bootstrap = engine.add(self)
         self._rpc = capnp.TwoPartyServer(
-            stream, bootstrap=bootstrap, traversal_limit_in_words=TRAVERSAL_LIMIT_WORDS
+            stream,
+            bootstrap=bootstrap,
+            traversal_limit_in_words=self._engine.frame_limits.traversal_words,
         )
 
     def _lost(self, error: Exception | None) -> None:

@@ -10,8 +10,8 @@ of its params expire when it returns, and Data that it took from them stays as i
 What bounds a connection: a batch of calls stops after `Limits.inline_calls`, to let others
 have their turn, and after `Limits.inline_words` of results. Nothing more is decoded or read
 while `WRITE_LIMIT_BYTES` bytes of answers wait for the peer, which is cut off when it reads none
-of them for `STALL_LIMIT_S` or when running calls bring them to `UNREAD_LIMIT_BYTES`; nor while
-the params of running async calls hold `MOST_PARAMS_BYTES` bytes.
+of them for `STALL_LIMIT_S` or when running calls bring them to `unread_limit_bytes`; nor while
+the params of running async calls hold `Limits.max_params_bytes` bytes.
 """
 
 import asyncio
@@ -22,16 +22,18 @@ from threading import get_ident
 from time import monotonic
 from typing import Any, cast
 
-from capnp_rig.objects.async_calls import MOST_PARAMS_BYTES, AsyncCalls, RunningCall
+from capnp_rig.objects.async_calls import AsyncCalls, RunningCall
 from capnp_rig.objects.call_context import CURRENT, INLINE, CallContext
 from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.peer import Peer
 from capnp_rig.objects.serving import Served, Serving
 from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.limits import (
+    SKIP_LIMIT_S,
+    SKIPPED_TOO_LONG,
     STALL_LIMIT_S,
-    UNREAD_LIMIT_BYTES,
     WRITE_LIMIT_BYTES,
+    unread_limit_bytes,
 )
 from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settled
 from capnp_rig.server.connections.sweeper import LoopSweeper
@@ -56,7 +58,7 @@ from capnp_rig.server.engines.receive_buffers import ReceiveBuffers
 from capnp_rig.server.logs.log import Log
 from capnp_rig.wire.encoding.pointers import Buffer
 from capnp_rig.wire.errors import RemoteProtocolError
-from capnp_rig.wire.rpc.connection import Answers, Called, Cancelled, Ended
+from capnp_rig.wire.rpc.connection import Answers, Called, Cancelled, Ended, Oversized
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 from capnp_rig.wire.rpc.server_connection import MAIN, ServerConnection
 
@@ -106,6 +108,7 @@ class _WireEngine:
         self.stamp = stamp
         self.limits = limits
         self.wire_limits = wire_limits(limits)
+        self.unread_limit_bytes = unread_limit_bytes(limits)
         self.sweeper = LoopSweeper(limits)
         self.place = place or WorkerPlace()
         INLINE.thread = get_ident()
@@ -122,6 +125,7 @@ class _WireEngine:
             boundary=BaseException,
             instrument=self.stamps.watched,
             inline=INLINE,
+            frame_limits=self.wire_limits.frame,
         )
         # The worker has it as long as it lives: a method may return it, and a client give it back.
         self.serving.references.add(service)
@@ -227,6 +231,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._stream_calls = 0
         self._fault: str | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        # While the rest of a message over the limit is dropped.
+        self._skip_timer: asyncio.TimerHandle | None = None
         # Since we broke off the connection, or drained it.
         self._linger: Linger | None = None
         self._is_broken_off = False
@@ -236,11 +242,6 @@ class _Connection(asyncio.BufferedProtocol):
     @property
     def calls_in_flight(self) -> int:
         return self._wire.calls_in_flight
-
-    @property
-    def _params_bytes(self) -> int:
-        """Of the async calls that run."""
-        return 0 if self._calls is None else self._calls.params_bytes
 
     @property
     def runs_calls(self) -> bool:
@@ -318,6 +319,8 @@ class _Connection(asyncio.BufferedProtocol):
             self._site.leave()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
+        if self._skip_timer is not None:
+            self._skip_timer.cancel()
         if self._linger is not None:
             self._linger.over()
         self._is_over = True
@@ -351,6 +354,8 @@ class _Connection(asyncio.BufferedProtocol):
                 self._cancel(event.question_id)
             elif type(event) is Ended:
                 self._end(event)
+            elif type(event) is Oversized:
+                self._watch_skipping()
             else:
                 self._open_peer().take(event)
         else:
@@ -387,7 +392,7 @@ class _Connection(asyncio.BufferedProtocol):
         limits, refusal = engine.limits, None
         if len(engine.tasks) >= limits.max_worker_calls:
             refusal = worker_full(limits.max_worker_calls)
-        elif self._params_bytes > MOST_PARAMS_BYTES:
+        elif self._has_many_params:
             refusal = PARAMS_FULL
         if served.order is not None:
             self._wire.allow_calls(max(CALLS_WITH_STREAMS, limits.max_in_flight))
@@ -469,8 +474,9 @@ class _Connection(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             return
         self._flush()
-        if self._transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES:
-            self._fault = f"the peer left {UNREAD_LIMIT_BYTES >> 20} MiB of its replies unread"
+        most_bytes = self._engine.unread_limit_bytes
+        if self._transport.get_write_buffer_size() > most_bytes:
+            self._fault = f"the peer left {most_bytes >> 20} MiB of its replies unread"
             self._transport.abort()
 
     def _cancel(self, question_id: int) -> None:
@@ -517,7 +523,12 @@ class _Connection(asyncio.BufferedProtocol):
             return True
         is_busy = len(self._engine.tasks) > self._engine.limits.max_worker_calls // 4
         most = _BUSY_STREAM_CALLS if is_busy else _STREAM_CALLS
-        return self._stream_calls > most or self._params_bytes > MOST_PARAMS_BYTES
+        return self._stream_calls > most or self._has_many_params
+
+    @property
+    def _has_many_params(self) -> bool:
+        """Whether the async calls that run have as many bytes of params as they may."""
+        return self._calls is not None and self._calls.is_full
 
     def _pause(self) -> None:
         if not self._paused and self._linger is None:
@@ -582,6 +593,21 @@ class _Connection(asyncio.BufferedProtocol):
         kind = ExceptionType.FAILED if overdue.is_fault else ExceptionType.DISCONNECTED
         self._end(self._wire.abort(reason, kind))
         self._fault = reason if overdue.is_fault else None
+
+    # --- messages over the limit
+
+    def _watch_skipping(self) -> None:
+        if self._skip_timer is not None:
+            self._skip_timer.cancel()
+        self._skip_timer = self._loop.call_later(SKIP_LIMIT_S, self._check_skipping)
+
+    def _check_skipping(self) -> None:
+        self._skip_timer = None
+        if self._paused:
+            # It is not read: that has limits of its own.
+            self._watch_skipping()
+        elif self._wire.bytes_to_skip and self._linger is None and not self._is_over:
+            self._end(self._wire.abort(SKIPPED_TOO_LONG))
 
     # --- the end
 

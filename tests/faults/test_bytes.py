@@ -30,7 +30,7 @@ from raw_peer import (
     to_struct,
     words,
 )
-from running_server import Running, running_server
+from running_server import Running, run_to_end, running_server
 
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedStruct
 from capnp_rig.wire.encoding.frames import FrameLimits
@@ -164,9 +164,9 @@ def test_c4_headers_that_announce_much_allocate_nothing(server: Running) -> None
 @pytest.mark.parametrize(
     "table",
     [
-        struct.pack("<II", 0, MAX_WORDS + 1),
+        struct.pack("<II", 0, MAX_WORDS + 1) + bytes(4088),
         struct.pack("<II", 0, 0xFFFFFFFF),
-        struct.pack("<IIII", 1, MAX_WORDS // 2 + 1, MAX_WORDS // 2 + 1, 0),
+        struct.pack("<IIII", 1, MAX_WORDS // 2 + 1, MAX_WORDS // 2 + 1, 0) + bytes(4080),
         struct.pack("<IIII", 2, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF),
     ],
     ids=["one over", "4 billion", "two halves", "sum overflows"],
@@ -176,7 +176,22 @@ def test_c5_a_frame_over_the_limit_is_aborted_with_a_reason(server: Running, tab
         peer.send(table)
         abort, eof = peer.until_eof()
         assert (abort.kind, eof.kind) == ("abort", "eof")
-        assert "too large" in abort.text or "exceeds size limit" in abort.text
+        assert "too large" in abort.text
+
+
+def test_c5_a_call_over_the_limit_fails_alone(server: Running) -> None:
+    over = one_segment_read(b"x" * (5 << 20))
+    with raw_peer(server) as peer:
+        peer.send(over[:4096])
+        # Told before the rest has come.
+        reply = peer.receive()
+        assert (reply.kind, reply.id, reply.releases_params) == ("exception", 1, True)
+        assert reply.text == (
+            f"message is too large: {len(over)} bytes, the limit is 4194304 "
+            "(--max-message of the server)"
+        )
+        peer.send(over[4096:], call(2, "lives"))
+        assert peer.receive().chunk == b"sevil"
 
 
 @pytest.mark.parametrize("text", ["", "x", "y" * 7, "z" * 8, "é" * 40_000])
@@ -199,9 +214,9 @@ def test_c6_a_frame_at_the_limit_is_answered_and_one_over_it_refused(server: Run
         assert peer.receive().chunk == text[::-1]
         over = one_segment_read(text + b"o" * 130 * 8)
         assert len(over) > MAX_WORDS * 8
-        peer.send(over[:64])
-        abort, eof = peer.until_eof()
-        assert (abort.kind, eof.kind) == ("abort", "eof")
+        peer.send(over)
+        reply = peer.receive()
+        assert (reply.kind, reply.id) == ("exception", 1)
 
 
 def test_c7_bit_flips_kill_nobody_and_touch_no_other_connection(server: Running) -> None:
@@ -327,6 +342,11 @@ def test_c11_a_list_of_structs_read_as_a_list_of_numbers(probe: Running) -> None
 def test_c12_a_limit_above_2_gib_is_refused() -> None:
     with pytest.raises(ValueError, match="max_words must be 2 to 268435455"):
         FrameLimits(max_words=2**28)
+    for size in ("513MiB", "4GiB", "32KiB"):
+        done = run_to_end("run", "127.0.0.1:0", "--max-message", size)
+        assert (done.returncode, done.stdout) == (2, "")
+        expected = f"--max-message: expected 64KiB to 512MiB, not {size} (see server run --help)"
+        assert done.stderr == f"server: {expected}\n"
 
 
 def test_c13_many_frames_in_one_read_are_all_answered(server: Running) -> None:

@@ -34,6 +34,8 @@ class Limits:
     max_pipelined: int = 256
     # The params of all calls that wait, and the results that wait for their Finish.
     max_waiting_bytes: int = 16_777_216
+    # The params of calls that run, for who runs them: a connection only has the limit.
+    max_params_bytes: int = 8_388_608
 
     @classmethod
     def of_message(cls, max_message_bytes: int, raised_by: str, **more: Any) -> Self:
@@ -47,6 +49,7 @@ class Limits:
         return cls(
             frame=FrameLimits.of_message(max_message_bytes, raised_by),
             max_waiting_bytes=max(cls().max_waiting_bytes, 2 * max_message_bytes),
+            max_params_bytes=max(cls().max_params_bytes, 2 * max_message_bytes),
             **more,
         )
 

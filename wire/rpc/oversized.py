@@ -47,9 +47,7 @@ class OversizedMessages(Deliveries):
 
     __slots__ = ()
 
-    def _refuse_oversized(
-        self, error: FrameTooLarge, buffer: Buffer, at: int, size: int
-    ) -> int:
+    def _refuse_oversized(self, error: FrameTooLarge, buffer: Buffer, at: int, size: int) -> int:
         """Fail the call of the message at `at`; return where the next one starts.
 
         What it brings about is in `_ready`.

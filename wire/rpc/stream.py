@@ -50,6 +50,11 @@ class Stream:
         self.garbage: list[Any] = []
 
     @property
+    def limits(self) -> Limits:
+        """What the connection may hold."""
+        return self._limits
+
+    @property
     def ended(self) -> bool:
         """Whether the connection is over; nothing more can be sent or received."""
         return self._ended

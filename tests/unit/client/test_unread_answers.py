@@ -14,7 +14,7 @@ from capnp_rig.client import asyncio_client, blocking_client
 from capnp_rig.client.asyncio_client import _Protocol
 from capnp_rig.client.connecting import adopt
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT
-from capnp_rig.wire.rpc.connection import Called, Connection, Failed
+from capnp_rig.wire.rpc.connection import Called, Connection, Failed, Limits
 from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.messages import ExceptionType
 
@@ -52,8 +52,8 @@ def call_much(server: socket.socket) -> None:
         return
 
 
-async def call_async(ours: socket.socket, reader: Reader) -> None:
-    protocol = _Protocol(compile_interface(PIPE), ours, 10, 65_536)
+async def call_async(ours: socket.socket, reader: Reader, limits: Limits | None = None) -> None:
+    protocol = _Protocol(compile_interface(PIPE), ours, 10, 65_536, limits)
     await adopt(ours, protocol)
     async with AsyncClient(protocol) as client:
         await client.call("follow", {"reader": reader})
@@ -73,7 +73,7 @@ def test_a_server_that_calls_and_reads_nothing_is_given_up(
     call: Callable[[socket.socket, Reader], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (asyncio_client, blocking_client):
-        monkeypatch.setattr(module, "MOST_UNREAD_BYTES", MOST_BYTES)
+        monkeypatch.setattr(module, "most_unread_bytes", lambda _: MOST_BYTES)
     server, ours = socket.socketpair()
     thread = threading.Thread(target=call_much, args=[server])
     thread.start()
@@ -107,17 +107,15 @@ def call_twice(server: socket.socket, failures: list[Failed]) -> None:
     server.close()
 
 
-def test_calls_of_callbacks_whose_params_hold_too_much_are_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_calls_of_callbacks_whose_params_hold_too_much_are_refused() -> None:
     # Any is enough: the first call has none before it.
-    monkeypatch.setattr(asyncio_client, "MOST_PARAMS_BYTES", 0)
+    limits = Limits(max_params_bytes=0)
     server, ours = socket.socketpair()
     server.settimeout(10)
     failures: list[Failed] = []
     thread = threading.Thread(target=call_twice, args=[server, failures])
     thread.start()
     with pytest.raises(Disconnected):
-        asyncio.run(call_async(ours, SlowReader()))
+        asyncio.run(call_async(ours, SlowReader(), limits))
     thread.join(10)
     assert [each.error.type for each in failures] == [ExceptionType.OVERLOADED]

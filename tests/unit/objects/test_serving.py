@@ -10,6 +10,7 @@ from capnp_rig.objects.binding import ServiceError
 from capnp_rig.objects.serving import References, Served, Serving
 from capnp_rig.schema import load_schema
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
 from capnp_rig.wire.errors import EncodeError
 from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.messages import RemoteError
@@ -21,6 +22,8 @@ LISTENER = load_schema(DATA / "callbacks.capnp").Listener
 
 class NoSession:
     """Opens and packs messages without capabilities."""
+
+    frame_limits = DEFAULT_LIMITS
 
     def open(self, codec: Any, content: Any) -> Any:
         return codec.open(content)

@@ -222,7 +222,7 @@ def bootstrap_answer() -> bytes:
     return server.data_to_send()
 
 
-TOO_LARGE = bytes.fromhex("00000000 00000800")
+TOO_LARGE = bytes.fromhex("00000000 00000800") + bytes(4088)
 SAID_TOO_LARGE = "message is too large: 4194312 bytes, the limit is 4194304"
 SAID_NO_FRAME = "message has 4294967296 segments, the limit is 511"
 

@@ -1,23 +1,36 @@
 """What the meter of a pycapnp connection passes on, keeps back and puts in place: frames only."""
 
+import struct
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import level_1_frames
 import pytest
 from fuzz.mutate import split
-from raw_peer import RPC, STREAM_ID, abort, bootstrap, call, decoded, encoded, finish
+from raw_peer import (
+    RPC,
+    STREAM_ID,
+    abort,
+    bootstrap,
+    call,
+    decoded,
+    encoded,
+    finish,
+    read_words,
+    to_list,
+)
 
 from capnp_rig.objects.binding import BoundMethod
 from capnp_rig.schema import message
 from capnp_rig.server.engines.early_cancels import MIN_CALLS
 from capnp_rig.server.engines.kj_meter import (
-    MAX_PARAMS_BYTES,
     CallMeter,
     Ending,
     WorkerCalls,
 )
 from capnp_rig.wire.encoding.encoded import EncodedStruct
+from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.rpc.connection import Limits
 from capnp_rig.wire.rpc.interfaces import compile_interface
 from capnp_rig.wire.rpc.message_encoder import encode_bootstrap_results, encode_results
@@ -136,7 +149,7 @@ def test_params_of_running_calls_are_bounded() -> None:
         size += len(large)
     assert subject.holding
     assert subject.receive(later(9), 0.0) == b""
-    assert size > MAX_PARAMS_BYTES
+    assert size > Limits().max_params_bytes
     # Those that wait for an answer of the peer's could not end.
     subject.peer = SimpleNamespace(waiting=1)
     assert not subject.holding
@@ -204,12 +217,73 @@ def test_d8_answers_that_wait_for_their_finish_are_bounded() -> None:
     assert subject.send(b"12345678") == ()
 
 
-def test_c5_a_frame_over_the_limit_is_aborted_by_its_table() -> None:
+@pytest.mark.parametrize(
+    "stream",
+    [b"\0\0\0\0\xff\xff\xff\xff", b"\0\0\0\0\xff\xff\xff\0" + bytes(4088)],
+    ids=["by its table", "by its beginning"],
+)
+def test_c5_a_frame_over_the_limit_that_tells_no_call_is_aborted(stream: bytes) -> None:
     subject = meter()
-    assert subject.receive(call(1) + b"\0\0\0\0\xff\xff\xff\0", 0.0) == call(1)
+    assert subject.receive(call(1) + stream, 0.0) == call(1)
     assert subject.ended is Ending.ABORTED
     (reply,) = said(subject)
     assert "too large" in reply.text
+
+
+SMALL = Limits(frame=FrameLimits(max_words=1024, raised_by="--max-message"))
+
+
+def small() -> CallMeter:
+    return CallMeter(WorkerCalls(), METHODS, lambda name, size: f"{name}: {size}", SMALL)
+
+
+@pytest.mark.parametrize("size", [1, 4096, 10_000, 1 << 20])
+def test_c5_a_call_over_the_limit_fails_alone(size: int) -> None:
+    subject = small()
+    over = read_words(2, to_list(0, 2, 12_000), b"x" * 11_999 + b"\0")
+    stream = call(1) + over + call(3)
+    parts = [stream[at : at + size] for at in range(0, len(stream), size)]
+    passed = b"".join(bytes(subject.receive(part, 0.0)) for part in parts)
+    assert passed == call(1) + call(3)
+    (reply,) = said(subject)
+    assert (reply.kind, reply.id, reply.releases_params) == ("exception", 2, True)
+    assert "the limit is 8192 (--max-message)" in reply.text
+    assert (subject.bytes_to_skip, subject.pending_bytes, subject.ended) == (0, 0, None)
+
+
+def test_c5_a_call_over_the_limit_with_an_id_in_use_ends_the_connection() -> None:
+    subject = small()
+    subject.receive(call(2) + read_words(2, to_list(0, 2, 12_000), b"x" * 12_000), 0.0)
+    assert subject.ended is Ending.ABORTED
+
+
+@pytest.mark.parametrize("size", [1, 4096, 1 << 20])
+def test_c5_kj_gets_an_exception_for_an_answer_over_the_limit_and_releases_what_it_held(
+    size: int,
+) -> None:
+    subject = small()
+    results = level_1_frames.results(9, releases=False)[8:] + bytes(12_000)
+    stream = struct.pack("<II", 0, len(results) // 8) + results
+    parts = [stream[at : at + size] for at in range(0, len(stream), size)]
+    passed = b"".join(bytes(subject.receive(part, 0.0)) for part in parts)
+    (reply,) = map(decoded, split(passed))
+    assert (reply.kind, reply.id, reply.releases_params) == ("exception", 9, False)
+    assert "too large" in reply.text
+    # As KJ ends what it has an answer to: it would release each capability by itself.
+    for number, is_release in ((8, False), (9, True), (9, False)):
+        assert send(subject, finish(number, release=False)) == finish(number, release=is_release)
+
+
+def test_c5_what_is_dropped_is_told_once_to_who_has_a_clock() -> None:
+    subject = small()
+    over = read_words(2, to_list(0, 2, 12_000), b"x" * 12_000)
+    subject.receive(over[:5000], 0.0)
+    assert subject.has_begun_to_skip
+    assert subject.needs_care
+    assert subject.bytes_to_skip == len(over) - 5000
+    assert subject.pending_bytes
+    subject.give_up_skipping("too slow")
+    assert (subject.ended, subject.fault) == (Ending.ABORTED, "protocol error: too slow")
 
 
 def test_a_reply_over_the_limit_is_an_error_in_its_place() -> None:

@@ -148,6 +148,6 @@ def test_a_small_call_does_not_keep_the_large_buffer_it_came_in() -> None:
         receive(connection, stream[10:])
         await turns()
         # All came in one carried buffer of 100 kB, counted once.
-        assert connection._params_bytes < 110_000
+        assert connection._calls.params_bytes < 110_000
 
     assert run(check) is None

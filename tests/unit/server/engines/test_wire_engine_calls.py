@@ -215,7 +215,7 @@ def test_d9_tens_of_thousands_of_async_calls_leave_everything_at_its_start() -> 
         service.act_later = service.sleep
         assert done == 20_000 > 4 * ConnectionLimits().max_worker_calls
         assert not connection.runs_calls
-        assert (connection._params_bytes, connection.calls_in_flight) == (0, 0)
+        assert (connection._calls.params_bytes, connection.calls_in_flight) == (0, 0)
         assert set(connection._wire._answers) == {0}
         rig.feed(probe_call(1, "wait"))
         await rig.until_quiet()
