@@ -5,28 +5,27 @@ from typing import Any
 
 import click
 
-from capnp_rig.rigcli.quantities import parse_size
+from capnp_rig.rigcli.byte_sizes import ByteSize
 
 # As in `wire.encoding.frames`, which tests compare.
 LEAST_BYTES, MOST_BYTES = 65_536, 536_870_912
 _Command = Callable[..., Any]
 
 
-def read_message_limit(
-    _context: click.Context | None, _option: click.Parameter | None, text: str
-) -> int:
-    """Return the bytes of ``--max-message``.
+class MessageSize(ByteSize):
+    """How large a message may be."""
 
-    Raises:
-        click.UsageError: It is no size, or out of range.
-    """
-    try:
-        size = parse_size(text)
-    except ValueError as error:
-        raise click.UsageError(f"--max-message: {error}") from error
-    if not LEAST_BYTES <= size <= MOST_BYTES:
-        raise click.UsageError(f"--max-message: expected 64KiB to 512MiB, not {text}")
-    return size
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int:
+        """Return the number of bytes, or fail with a usage error."""
+        size = super().convert(value, param, ctx)
+        if not LEAST_BYTES <= size <= MOST_BYTES:
+            self.fail(f"{value} is out of range: a message may have 64KiB to 512MiB.", param, ctx)
+        return size
 
 
 def message_limit_option(text: str, name: str = "--max-message") -> Callable[[_Command], _Command]:
@@ -35,7 +34,7 @@ def message_limit_option(text: str, name: str = "--max-message") -> Callable[[_C
         name,
         "max_message_bytes",
         metavar="SIZE",
+        type=MessageSize(),
         default="4MiB",
-        callback=read_message_limit,
         help=f"{text} 64KiB to 512MiB.",
     )

@@ -1,4 +1,4 @@
-"""Durations, sizes and rates as they are written in an option (no I/O)."""
+"""Durations and rates as they are written in an option (no I/O)."""
 
 import re
 
@@ -8,17 +8,6 @@ MOST_IN_FLIGHT = 4096
 DEFAULT_IN_FLIGHT = 256
 HIGHEST_RATE_HZ = 1e7
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_SIZE_UNITS = {
-    "": 1,
-    "b": 1,
-    "k": 1000,
-    "kb": 1000,
-    "mb": 10**6,
-    "gb": 10**9,
-    "kib": 1 << 10,
-    "mib": 1 << 20,
-    "gib": 1 << 30,
-}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 # Each unit once at most, the largest first.
 _DURATION = re.compile("".join(f"(?:({_NUMBER}){unit})?" for unit in _UNITS_S))
@@ -37,18 +26,6 @@ def parse_seconds(text: str) -> float:
         raise ValueError(f"bad duration {text!r}: expected 500ms, 30s, 2m, 1h or 1h30m")
     parts = zip(match.groups(default="0"), _UNITS_S.values(), strict=True)
     return sum(float(number) * unit_s for number, unit_s in parts)
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes of a size such as 32, 4KiB or 1MiB.
-
-    Raises:
-        ValueError: It is no size.
-    """
-    match = re.fullmatch(r"([0-9]+)\s*([a-z]*)", text.strip().lower())
-    if match is None or match[2] not in _SIZE_UNITS:
-        raise ValueError(f"bad size {text!r}: expected bytes, or 64KiB, 4MiB, 1GiB and the like")
-    return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
 def parse_rate_hz(text: str) -> float | None:

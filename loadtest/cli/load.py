@@ -1,6 +1,7 @@
 """``loadtest run`` and ``loadtest search``: their options, and what they print."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -31,9 +32,9 @@ from capnp_rig.rigcli.quantities import (
     in_flight_warning,
     parse_rate_hz,
     parse_seconds,
-    parse_size,
 )
 
+_SIZE_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1 << 10, "mb": 10**6, "mib": 1 << 20}
 _MOST_PAYLOAD_BYTES = 16 << 20
 _LONGEST_S = 86_400
 # Of servers that take turns: as long as a turn.
@@ -101,10 +102,10 @@ def read_size(text: str) -> int:
     Raises:
         click.UsageError: It is none.
     """
-    try:
-        size = parse_size(text)
-    except ValueError:
-        size = 0
+    match = re.fullmatch(r"([0-9]+)\s*([a-z]*)", text.strip().lower())
+    size = 0
+    if match is not None and match[2] in _SIZE_UNITS:
+        size = int(match[1]) * _SIZE_UNITS[match[2]]
     if not 1 <= size <= _MOST_PAYLOAD_BYTES:
         raise click.UsageError(
             f"bad payload {text!r}: expected 1 byte to {_MOST_PAYLOAD_BYTES >> 20} MiB, "

@@ -15,6 +15,7 @@ import capnp
 from capnp_rig.server.engines.kj_views import AnyView, ListView, View, passing_fields
 from capnp_rig.wire.encoding.conversions import FORMATS
 from capnp_rig.wire.encoding.field_types import Field
+from capnp_rig.wire.encoding.pointers import TRAVERSAL_LIMIT_WORDS
 from capnp_rig.wire.errors import EncodeError
 
 # By the name of a type in schema.capnp.
@@ -40,6 +41,10 @@ _REFUSALS: Final = (capnp.KjException, AttributeError, TypeError, ValueError, Ov
 # Returns what pycapnp sets in the place of a capability, or of an object of ours, for a field of
 # that interface.
 Lower = Callable[[Any, Any], Any]
+
+
+def _words_to_read(data: bytes) -> int:
+    return max(TRAVERSAL_LIMIT_WORDS, len(data) >> 1)
 
 
 class StructWriter:
@@ -97,7 +102,8 @@ class StructWriter:
     def _write_by_codec(self, builder: Any, values: Mapping[str, Any]) -> None:
         data = self._codec.to_bytes(values)
         module = capnp.lib.capnp._StructModule(self._codec.schema, self._codec.name)
-        with module.from_bytes(data) as reader:
+        # Our own: however large it is, it can be read.
+        with module.from_bytes(data, traversal_limit_in_words=_words_to_read(data)) as reader:
             _set_all(
                 builder,
                 {

@@ -210,6 +210,10 @@ CLIENT_HELP = "(see client send --help)"
             f"server: --loop does not go with --stack selectors {SERVER_HELP}\n",
         ),
         (
+            ["--stack", "json", "--max-message", "64MiB"],
+            f"server: --max-message does not go with --stack json {SERVER_HELP}\n",
+        ),
+        (
             ["--stack", "nope"],
             (
                 "server: Invalid value for '--stack': 'nope' is not one of 'capnp', 'echo', "

@@ -1,11 +1,6 @@
 import pytest
 
-from capnp_rig.rigcli.quantities import (
-    in_flight_warning,
-    parse_rate_hz,
-    parse_seconds,
-    parse_size,
-)
+from capnp_rig.rigcli.quantities import in_flight_warning, parse_rate_hz, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -33,20 +28,6 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected 500ms, 30s, 2m, 1h or 1h30m"):
         parse_seconds(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("32", 32), ("4KiB", 4096), ("4 mib", 4 << 20), ("1GiB", 1 << 30), ("3kb", 3000), ("5B", 5)],
-)
-def test_a_size_is_read(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "much", "-1", "1.5MiB", "4 TiB", "KiB"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="bad size"):
-        parse_size(text)
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,9 @@ SMALL = Limits(frame=FrameLimits(max_words=1024, raised_by="--max-message"))
 
 
 def small() -> CallMeter:
-    return CallMeter(WorkerCalls(), METHODS, lambda name, size: f"{name}: {size}", SMALL)
+    return CallMeter(
+        WorkerCalls(MAX_WORKER_CALLS), METHODS, lambda name, size: f"{name}: {size}", SMALL
+    )
 
 
 @pytest.mark.parametrize("size", [1, 4096, 10_000, 1 << 20])
