@@ -12,6 +12,13 @@ from running_server import Running, command, environment, run_to_end, running_se
 from running_stack import served_by
 
 
+def next_of(sock: socket.socket) -> bytes:
+    """Return the next message that is no sign of life."""
+    while (message := sock.recv(1000)) == b"WATCHDOG=1":
+        pass
+    return message
+
+
 def test_the_service_manager_hears_of_start_life_and_end(tmp_path: Path) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -19,21 +26,18 @@ def test_the_service_manager_hears_of_start_life_and_end(tmp_path: Path) -> None
         sock.bind(path)
         env = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"}
         with running_server("--workers", "1", env=env) as server:
-            said = [sock.recv(1000)]
-            # A worker is not there yet, but the supervisor lives.
-            while said[-1] == b"WATCHDOG=1":
-                said.append(sock.recv(1000))
             ready = f"READY=1\nSTATUS=Listening on 127.0.0.1:{server.port} with 1 workers..."
-            assert said[-1].decode() == ready
+            assert next_of(sock).decode() == ready
             for pid in server.workers():
                 theirs = Path(f"/proc/{pid}/environ").read_text(encoding="utf-8")
                 assert "NOTIFY_SOCKET" not in theirs
                 assert "WATCHDOG_USEC" not in theirs
             assert sock.recv(1000) == b"WATCHDOG=1"
+            server.signal(signal.SIGHUP)
+            assert next_of(sock).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert next_of(sock).startswith(b"READY=1\nSTATUS=Reloaded")
             server.signal(signal.SIGTERM)
-            while (last := sock.recv(1000)) == b"WATCHDOG=1":
-                pass
-            assert last == b"STOPPING=1\nSTATUS=Draining"
+            assert next_of(sock) == b"STOPPING=1\nSTATUS=Draining"
             assert server.wait() == 0
 
 
