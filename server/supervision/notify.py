@@ -1,7 +1,8 @@
 """Tells the service manager how the server is: systemd's protocol, as in sd_notify(3).
 
-Each message is a datagram to the socket that NOTIFY_SOCKET names. Without one nothing is sent, and
-what the service manager does not take is dropped: it must not hold up the server.
+Each message is a datagram to the socket that NOTIFY_SOCKET names. Without one nothing is sent. A
+service manager that does not read may hold up the server for a second when its state changes, and
+else its message is dropped.
 """
 
 import contextlib
@@ -10,6 +11,9 @@ import socket
 import time
 from collections.abc import MutableMapping
 from typing import Self
+
+# How long a message waits for room that must not be lost: without READY=1, the server is killed.
+_PATIENCE_S = 1.0
 
 
 class ServiceManager:
@@ -36,15 +40,19 @@ class ServiceManager:
 
     def ready(self, status: str) -> None:
         """Say that the server serves, after its start or a reload; `status` shows to people."""
-        self._tell("READY=1", f"STATUS={status}")
+        self._tell("READY=1", f"STATUS={status}", patience_s=_PATIENCE_S)
 
     def reloading(self) -> None:
         """Say that a reload begins, which `ready` ends."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._tell(
+            "RELOADING=1",
+            f"MONOTONIC_USEC={time.monotonic_ns() // 1000}",
+            patience_s=_PATIENCE_S,
+        )
 
     def stopping(self) -> None:
         """Say that the server is about to end."""
-        self._tell("STOPPING=1", "STATUS=Draining")
+        self._tell("STOPPING=1", "STATUS=Draining", patience_s=_PATIENCE_S)
 
     def status(self, text: str) -> None:
         """Show a line to people."""
@@ -54,8 +62,9 @@ class ServiceManager:
         """Say that the server is alive."""
         self._tell("WATCHDOG=1")
 
-    def _tell(self, *lines: str) -> None:
+    def _tell(self, *lines: str, patience_s: float = 0.0) -> None:
         if self._path is None:
             return
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._path)
+            sock.settimeout(patience_s)
+            sock.sendto("\n".join(lines).encode(), self._path)

@@ -1,5 +1,6 @@
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def test_a_service_manager_that_does_not_read_holds_nothing_up(tmp_path: Path) -
         sock.bind(path)
         for _ in range(1000):
             ServiceManager(path).watchdog()
+        # Signs of life are lost then, and no change of state is if it reads after all.
+        sock.settimeout(5)
+        reader = threading.Thread(target=lambda: all(iter(lambda: is_life(sock), False)))
+        reader.start()
+        ServiceManager(path).ready("now")
+        reader.join(5)
+        assert not reader.is_alive()
+
+
+def is_life(sock: socket.socket) -> bool:
+    return sock.recv(1000) == b"WATCHDOG=1"
 
 
 def test_the_variables_are_inherited_by_nobody() -> None:
