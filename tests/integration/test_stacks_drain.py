@@ -250,3 +250,24 @@ def test_a6_a_peer_that_never_stops_sending_does_not_hold_up_the_drain(name: str
                 sock.shutdown(socket.SHUT_RDWR)
             for thread in threads:
                 thread.join(5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "grpc" else pytest.param(name, marks=pytest.mark.nightly) for name in STACKS],
+)
+def test_a8_every_stack_reloads(name: str) -> None:
+    with stack_server(name, "--workers", "1") as server:
+        with stack_client(server, name) as client:
+            client.ping()
+            old = server.workers()
+            server.signal(signal.SIGHUP)
+            server.out.wait_for("Reloaded: 1 new workers serve")
+            # The old one waits for nothing.
+            eventually(lambda: len(server.workers()) == 1)
+        assert not set(old) & set(server.workers())
+        with stack_client(server, name) as client:
+            client.ping()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert server.err.lines == []
