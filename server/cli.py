@@ -51,8 +51,9 @@ def _check_stack(config: ServerConfig) -> None:
     if config.stack == "capnp":
         return
     context = click.get_current_context()
-    without_calls = ("service", "engine", "max-message", "max-requests", "max-requests-jitter")
-    for name in (*without_calls, *(["loop"] if config.stack == "selectors" else [])):
+    foreign = ["service", "engine", "max-message"]
+    foreign += {"selectors": ["loop"], "echo": ["max-requests"]}.get(config.stack, [])
+    for name in foreign:
         parameter = "max_message_bytes" if name == "max-message" else name.replace("-", "_")
         if context.get_parameter_source(parameter) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"--{name} does not go with --stack {config.stack}")

@@ -40,10 +40,12 @@ from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_S, WRITE_LI
 from capnp_rig.server.connections.sweeper import Sweeper
 from capnp_rig.server.connections.time_limits import Overdue, Progress
 from capnp_rig.server.control import messages
+from capnp_rig.server.control.call_stamp import Stamp
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.logs.log import open_log
 from capnp_rig.server.services.binary import reverse_bytes
 from capnp_rig.server.services.reverse import Note, reverse
+from capnp_rig.server.stacks.call_count import note_of
 from capnp_rig.server.stacks.length_frames import BinaryPayload, FrameReader, binary_frame, frame
 from capnp_rig.server.stacks.limits import CUT_OFF, MAX_TEXT_BYTES
 
@@ -64,13 +66,15 @@ _NOT_UTF8 = "a text is not UTF-8"
 class ReadinessWorker:
     """Serves what the supervisor hands over, until it says otherwise or is gone."""
 
-    def __init__(self, channel: Channel, setup: messages.Setup, pin_error: str | None) -> None:
+    def __init__(
+        self, channel: Channel, setup: messages.Setup, pin_error: str | None, stamp: Stamp
+    ) -> None:
         self._channel = channel
         self._pin_error = pin_error
         self._outbox: deque[messages.Message] = deque()
         self._log = open_log(setup.config.log_level, setup.config.log_format)
         self._lines = ConnectionLog(self._log, setup, pin_error)
-        self._note: Note = self._log.debug if setup.config.log_level == "debug" else None
+        self._note = note_of(setup, self._log, stamp)
         self._selector = selectors.DefaultSelector()
         self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._connections: set[_Connection] = set()

@@ -8,9 +8,11 @@ import os
 from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib.util import find_spec
 
+from capnp_rig.server.control.call_stamp import Stamp
 from capnp_rig.server.control.messages import Setup
 from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.logs.log import Log
+from capnp_rig.server.stacks.call_count import note_of
 from capnp_rig.server.stacks.streams import StreamEngine
 
 _LIBRARIES = {
@@ -35,10 +37,10 @@ def missing_library(stack: str) -> str | None:
     return None
 
 
-def open_stack(setup: Setup, log: Log) -> AbstractAsyncContextManager[Engine]:
+def open_stack(setup: Setup, log: Log, stamp: Stamp) -> AbstractAsyncContextManager[Engine]:
     """Return the engine of a stack on an event loop, to be entered while it runs."""
     # Only the one used is imported: the others' libraries may be missing.
-    note = log.debug if setup.config.log_level == "debug" else None
+    note = note_of(setup, log, stamp)
     limits = setup.config.limits
     match setup.config.stack:
         case "echo":

@@ -59,7 +59,8 @@ class Upkeep:
 
     def _state(self, worker: WorkerProcess, now_s: float) -> WorkerState:
         work = worker.work
-        knows_calls = worker.setup.config.stack == "capnp"
+        config = worker.setup.config
+        knows_calls = config.stack == "capnp" or config.recycling.max_requests > 0
         return WorkerState(
             name=worker.name,
             worker=worker.index,
@@ -68,7 +69,7 @@ class Upkeep:
             core=worker.setup.core,
             connections=worker.load,
             calls=work.calls if knows_calls else None,
-            running=work.unfinished if knows_calls else None,
+            running=work.unfinished if config.stack == "capnp" else None,
             method=worker.method(work.method) if work.step else None,
             blocked_s=worker.standing.seconds,
             age_s=worker.age_beats * BEAT_INTERVAL_S,

@@ -87,7 +87,7 @@ class Worker:
             return open_engine(self._service, self._log, self._stamp, limits, self._place)
         from capnp_rig.server.stacks.registry import open_stack
 
-        return open_stack(self._setup, self._log)
+        return open_stack(self._setup, self._log, self._stamp)
 
     def _on_control(self) -> None:
         try:

@@ -48,7 +48,7 @@ def _prepare(channel: Channel, stamp_fd: int) -> Callable[[], int]:
         # A loop of its own, in the place of both `Worker` and asyncio.
         from capnp_rig.server.stacks.readiness_worker import ReadinessWorker
 
-        return ReadinessWorker(channel, setup, pin_error).run
+        return ReadinessWorker(channel, setup, pin_error, stamp).run
     service = _load(setup) if setup.config.stack == "capnp" else None
     loop_factory = _loop_factory(setup.config.loop)
 

@@ -271,3 +271,23 @@ def test_a8_every_stack_reloads(name: str) -> None:
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
         assert server.err.lines == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "selectors" else pytest.param(name, marks=pytest.mark.nightly)
+        for name in STACKS
+        if name != "echo"
+    ],
+)
+def test_a14_workers_of_other_stacks_are_recycled_too(name: str) -> None:
+    with stack_server(name, "--workers", "1", "--max-requests", "3") as server:
+        with stack_client(server, name) as client:
+            for _ in range(4):
+                client.read("abc")
+        server.out.wait_for("it has served 4 calls, the limit is 3")
+        server.out.wait_for("was replaced")
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert server.err.lines == []
