@@ -19,25 +19,31 @@ _CANCELLED = RemoteError("the call was cancelled")
 class RunningCall:
     """An async call from its start to the end of its task.
 
-    `size` is that of its params; `is_ordered` tells that its object has streaming methods.
+    `label` is that of its method, `size` that of its params; `is_ordered` tells that its object
+    has streaming methods.
     """
 
     __slots__ = (
-        *("before", "context", "is_answered", "is_cancelled", "is_ordered", "question_id"),
-        *("size", "started_s", "task"),
+        *("before", "context", "has_failed", "is_answered", "is_cancelled", "is_ordered", "label"),
+        *("question_id", "size", "started_s", "task"),
     )
 
-    def __init__(self, question_id: int, started_s: float, size: int, *, is_ordered: bool) -> None:
+    def __init__(
+        self, question_id: int, label: str, started_s: float, size: int, *, is_ordered: bool
+    ) -> None:
         self.task: asyncio.Task[Any]
         # The streaming call that it waits for.
         self.before: RunningCall | None = None
         # What the method may ask about it.
         self.context: CallContext | None = None
         self.question_id = question_id
+        self.label = label
         self.started_s = started_s
         self.size = size
         self.is_ordered = is_ordered
         self.is_answered = False
+        # It was answered with an error.
+        self.has_failed = False
         # By us: a Finish came, or the connection ended.
         self.is_cancelled = False
 
@@ -117,7 +123,9 @@ class AsyncCalls:
             params = detached(params)
             size = len(params[0].buffer)
         is_ordered = order is not None
-        call = RunningCall(called.question_id, self._loop.time(), size, is_ordered=is_ordered)
+        call = RunningCall(
+            called.question_id, method.label, self._loop.time(), size, is_ordered=is_ordered
+        )
         if order is None:
             call.task = self._loop.create_task(self._run(method, params, call))
         else:
@@ -156,7 +164,7 @@ class AsyncCalls:
                 return None
             failure = RemoteError(self._explain(method.name, unusable(results) or error))
             self._wire.send_exception(call.question_id, failure)
-            call.is_answered = True
+            call.is_answered = call.has_failed = True
             return failure
         call.is_answered = True
         return None
@@ -178,7 +186,7 @@ class AsyncCalls:
                 order.error = order.error or failure
         else:
             self._wire.send_exception(call.question_id, order.error)
-            call.is_answered = True
+            call.is_answered = call.has_failed = True
 
     def _answer(self, method: AsyncMethod, question_id: int, results: Any) -> None:
         if results is None:

@@ -71,9 +71,10 @@ class Messages(Protocol):
 
 
 class AsyncMethod(NamedTuple):
-    """A method that runs in a task."""
+    """A method that runs in a task; `label` is that of its `BoundMethod`."""
 
     name: str
+    label: str
     call: Callable[[Any], Any]
     open_params: Callable[[StructTuple | None], Any]
     pack_results: Callable[[Any], tuple[EncodedTuple, list[Any]]]
@@ -122,13 +123,15 @@ class Serving:
         boundary: type[BaseException] = Exception,
         takes_async: bool = True,
         instrument: Callable[[BoundMethod], BoundMethod] = lambda bound: bound,
+        count: Callable[[BoundMethod, InlineMethod], InlineMethod] | None = None,
         inline: Inline | None = None,
         frame_limits: FrameLimits = DEFAULT_LIMITS,
     ) -> None:
         """Serve objects; `boundary` is what no method raises beyond here.
 
         `close` closes one whose last reference is gone. Where there is no event loop,
-        `takes_async` is false. `instrument` returns each method as it is called, to watch it.
+        `takes_async` is false. `instrument` returns each method as it is called, to watch it;
+        `count` each plain one as `wire` calls it, to see what came of it, too.
         `inline` is what plain methods may ask about their calls, None for nothing.
         `frame_limits` are those of all connections, for what is `shared`.
         """
@@ -137,6 +140,7 @@ class Serving:
         self.boundary = boundary
         self._takes_async = takes_async
         self._instrument = instrument
+        self._count = count
         self._inline = inline or Inline()
         self._frame_limits = frame_limits
 
@@ -179,6 +183,8 @@ class Serving:
                 if served.order is not None:
                     is_stream = bound.method.is_streaming
                     method = _until_failed(method, served.order, is_stream=is_stream)
+                if self._count is not None:
+                    method = self._count(bound, method)
                 served.inline[ids] = method
         return served
 
@@ -205,10 +211,11 @@ class Serving:
         if session is None:
             pack = results.pack
             return AsyncMethod(
-                bound.name, call, params.open, lambda each: (pack(each), []), streams
+                bound.name, bound.label, call, params.open, lambda each: (pack(each), []), streams
             )
         return AsyncMethod(
             bound.name,
+            bound.label,
             call,
             lambda content: session.open(params, content),
             lambda each: session.pack(results, each),

@@ -90,6 +90,7 @@ class ServerConfig:
     user: str | None = None
     reload: bool = False
     reload_dir: tuple[str, ...] = ()
+    metrics: Address | None = None
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     recycling: WorkerLimits = field(default_factory=WorkerLimits)
 

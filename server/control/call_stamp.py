@@ -15,6 +15,7 @@ death. It holds numbers of 64 bits:
   one that stands is a method that works on. The worker reads no clock for that: the supervisor
   looks every beat.
 - from `NAMES` on, the names of the methods.
+- from `COUNTS` on, what `control.counts` has: nothing without `--metrics`.
 
 The worker's side of the methods is `server.engines.method_stamps`.
 """
@@ -24,6 +25,13 @@ import os
 import struct
 from collections.abc import MutableSequence
 from dataclasses import dataclass
+
+from capnp_rig.server.control.counts import (
+    METHOD_WORDS,
+    WORKER_WORDS,
+    WorkerCounts,
+    read_counts,
+)
 
 MARK, RESUMES, RUNNING, METHODS = range(4)
 STEPS = 8
@@ -39,7 +47,10 @@ Stamp = MutableSequence[int] | memoryview
 # As the worker's view has them: native.
 _HEAD = struct.Struct("=4Q")
 _WORD_BYTES = 8
-_SIZE_BYTES = _WORD_BYTES * (NAMES + NAME_WORDS * (MAX_METHODS + 1))
+COUNTS = NAMES + NAME_WORDS * (MAX_METHODS + 1)
+_COUNT_WORDS = WORKER_WORDS + METHOD_WORDS * (MAX_METHODS + 1)
+# Those that nobody writes take no memory.
+_SIZE_BYTES = _WORD_BYTES * (COUNTS + _COUNT_WORDS)
 
 
 def mark_of(connection: int, reads: int) -> int:
@@ -101,6 +112,14 @@ class StampPage:
         start = _WORD_BYTES * (NAMES + NAME_WORDS * number)
         name = os.pread(self.fd, _WORD_BYTES * NAME_WORDS, start)
         return name.rstrip(b"\0").decode(errors="replace") or "a method"
+
+    def counts(self) -> WorkerCounts:
+        """Return what the worker has counted."""
+        methods = self._head()[METHODS]
+        size = _WORD_BYTES * (WORKER_WORDS + METHOD_WORDS * (methods + 1))
+        words = memoryview(os.pread(self.fd, size, _WORD_BYTES * COUNTS)).cast("Q").tolist()
+        names = [self.method(number) for number in range(methods + 1)]
+        return read_counts(words, names)
 
     def close(self) -> None:
         """Free the page."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.wire.rpc.connection import Limits
@@ -51,6 +51,19 @@ def worker_full(most: int) -> RemoteError:
         f"more than {most} calls in flight on this worker (--max-worker-calls of the server)",
         ExceptionType.OVERLOADED,
     )
+
+
+class Traffic(NamedTuple):
+    """What connections received and sent, in bytes, and how many calls were too many for one."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    overloads: int = 0
+
+    def __add__(self, other: object) -> "Traffic":
+        if not isinstance(other, Traffic):
+            return NotImplemented
+        return Traffic(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class Engine(Protocol):

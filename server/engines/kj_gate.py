@@ -32,6 +32,7 @@ from capnp_rig.server.connections.limits import (
 )
 from capnp_rig.server.connections.lingering import Linger, is_settled
 from capnp_rig.server.connections.time_limits import Overdue, Progress
+from capnp_rig.server.engines.engine import Traffic
 from capnp_rig.server.engines.kj_meter import CallMeter, Ending
 from capnp_rig.wire.encoding.pointers import Buffer
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
@@ -369,6 +370,7 @@ class MeteredGate(Gate):
         if self._sent_bytes > sent_before:
             self._watch_for_stall()
         else:
+            self._meter.hit("stalled")
             self._cut_off(f"the peer read none of its replies for {STALL_LIMIT_S:g} s")
 
     def _flush(self) -> None:
@@ -392,6 +394,7 @@ class MeteredGate(Gate):
         self._filled_bytes = 0
 
     def _cut_off_unread(self) -> None:
+        self._meter.hit("unread")
         mebibytes = self._unread_limit_bytes >> 20
         self._cut_off(f"the peer left {mebibytes} MiB of its replies unread")
 
@@ -399,6 +402,11 @@ class MeteredGate(Gate):
         self.fault = fault
         if self._transport is not None:
             self._transport.abort()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was received and sent so far."""
+        return Traffic(self._received_bytes, self._written_bytes)
 
     # --- time limits
 
@@ -425,6 +433,7 @@ class MeteredGate(Gate):
             meter.retiring = True
             self._loop.call_later(_RETIRE_POLL_S, self.end_overdue, overdue)
             return
+        meter.hit(overdue.value)
         reason = overdue.reason(self._limits)
         if overdue.is_fault:
             meter.end(RemoteError(reason), reason)

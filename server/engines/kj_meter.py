@@ -73,10 +73,14 @@ _FLAGS_AT: Final = 36
 
 
 class WorkerCalls:
-    """What all connections of a worker share: the async calls in flight, and the drain."""
+    """What all connections of a worker share: the async calls in flight, and the drain.
 
-    def __init__(self, most: int) -> None:
+    `hit` is told of each call that a limit refuses and each connection that it ends.
+    """
+
+    def __init__(self, most: int, hit: Callable[[str], None] = lambda _limit: None) -> None:
         self.most = most
+        self.hit = hit
         self.running = 0
         self.draining = False
 
@@ -358,7 +362,9 @@ class CallMeter:
         if worker.draining or not is_plain:
             refusal = self._refusal(is_plain=is_plain)
             if refusal is not None:
-                self._from_us += encode_exception(question_id, refusal)
+                limit, error = refusal
+                worker.hit(limit)
+                self._from_us += encode_exception(question_id, error)
                 return False
         if not self._has_room():
             return False
@@ -371,16 +377,22 @@ class CallMeter:
             worker.running += 1
         return True
 
-    def _refusal(self, *, is_plain: bool) -> RemoteError | None:
+    def _refusal(self, *, is_plain: bool) -> tuple[str, RemoteError] | None:
         if self._worker.draining:
-            return SHUTTING_DOWN
+            return "draining", SHUTTING_DOWN
         if is_plain:
             return None
         limit = self._max_in_flight
         if max(len(self._calls) - self._plain, self.handlers) >= limit:
-            return connection_full(limit)
+            return "in-flight", connection_full(limit)
         worker = self._worker
-        return worker_full(worker.most) if worker.running >= worker.most else None
+        if worker.running < worker.most:
+            return None
+        return "worker-calls", worker_full(worker.most)
+
+    def hit(self, limit: str) -> None:
+        """Tell of a limit that ends the connection."""
+        self._worker.hit(limit)
 
     def _has_room(self) -> bool:
         """Tell whether one more answer may be open; if not, the connection ends."""
@@ -403,6 +415,7 @@ class CallMeter:
             self._early.count(self._uncounted)
             self._uncounted = 0
             if self._early.cancelled(now_s - call[2]):
+                self._worker.hit("early-cancels")
                 self._abort("too many calls were cancelled right after their start")
                 return False
         return True

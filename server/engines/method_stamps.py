@@ -62,18 +62,22 @@ class MethodStamps:
 
     def _place(self, name: str) -> int:
         """Return where the steps of a method are written."""
+        return STEPS + self.number(name)
+
+    def number(self, name: str) -> int:
+        """Return the number of a method, 0 for those beyond `MAX_METHODS`."""
         number = self._numbers.get(name)
         if number is None:
             number = len(self._numbers) + 1
             if number > MAX_METHODS:
-                return STEPS + _NO_NAME
+                return _NO_NAME
             self._numbers[name] = number
             # Its end says most.
             end = name.encode(errors="replace")[-_NAME.size :].ljust(_NAME.size, b"\0")
             for index, word in enumerate(_NAME.unpack(end), NAMES + NAME_WORDS * number):
                 self._stamp[index] = word
             self._stamp[METHODS] = number
-        return STEPS + number
+        return number
 
 
 @coroutine

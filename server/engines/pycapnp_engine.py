@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import capnp
@@ -24,11 +25,14 @@ from capnp_rig.schema import message
 from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.sweeper import LoopSweeper
 from capnp_rig.server.control.call_stamp import RUNNING, Stamp, mark_of
+from capnp_rig.server.control.counts import CANCELLED
+from capnp_rig.server.engines.call_counts import CallCounts
 from capnp_rig.server.engines.call_site import CallSite, WorkerPlace
 from capnp_rig.server.engines.engine import (
     CALLS_WITH_STREAMS,
     Engine,
     OnEnd,
+    Traffic,
     end_reason,
     wire_limits,
 )
@@ -56,10 +60,15 @@ async def open_pycapnp_engine(
     stamp: Stamp,
     limits: ConnectionLimits,
     place: WorkerPlace | None = None,
+    *,
+    counts_calls: bool = False,
 ) -> AsyncIterator[Engine]:
     """Run the KJ loop for the worker's life and serve `service` on it."""
     async with capnp.kj_loop():
-        yield _PycapnpEngine(service, log, stamp, limits, place or WorkerPlace())
+        engine = _PycapnpEngine(service, log, stamp, limits, place or WorkerPlace())
+        if counts_calls:
+            engine.count_calls()
+        yield engine
 
 
 class _Beat(message.MessageStream.Server):  # type: ignore[misc]
@@ -81,6 +90,9 @@ class _PycapnpEngine:
         self.sweeper = LoopSweeper(limits)
         self.place = place
         self.calls = WorkerCalls(limits.max_worker_calls)
+        self.counts: CallCounts | None = None
+        # Of connections that are over.
+        self._traffic = Traffic()
         self.receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self.service = service
         widest(interfaces_of(service))
@@ -91,9 +103,17 @@ class _PycapnpEngine:
         self._connections: set[_Connection] = set()
         self._beat = message.MessageStream._new_client(_Beat())
 
+    def count_calls(self) -> None:
+        self.counts = CallCounts(self.stamps)
+        self.calls.hit = self.counts.refused
+
     @property
     def unfinished(self) -> int:
         return sum(connection.unfinished for connection in self._connections)
+
+    def traffic(self) -> Traffic:
+        """Return what all connections received and sent so far."""
+        return sum((each.traffic for each in self._connections), self._traffic)
 
     def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
         return _Connection(self, on_end, connection).protocol()
@@ -124,6 +144,7 @@ class _PycapnpEngine:
 
     def remove(self, connection: "_Connection") -> None:
         self._connections.discard(connection)
+        self._traffic += connection.traffic
 
     def explain(self, method: str, error: BaseException) -> str:
         return explain(method, error, self.log)
@@ -169,6 +190,11 @@ class _Connection:
             return 0
         return max(self._in_flight, self._meter.calls_in_flight, 1)
 
+    @property
+    def traffic(self) -> Traffic:
+        """What was received and sent so far, nothing once it is over."""
+        return Traffic() if self._gate is None else self._gate.traffic
+
     def protocol(self) -> asyncio.BaseProtocol:
         """Return the protocol, as long as the connection is not over."""
         assert self._gate is not None
@@ -213,8 +239,16 @@ class _Connection:
         work = self.answer(method, context)
         mark, stamp = mark_of(self._number, self._calls), self._engine.stamp
         stamp[RUNNING] += 1
+        counts, started_s = self._engine.counts, monotonic()
         try:
             await self._engine.stamps.stamped(work, mark, method)
+        except BaseException as error:
+            if counts is not None:
+                _count(counts, method, monotonic() - started_s, error)
+            raise
+        else:
+            if counts is not None:
+                _count(counts, method, monotonic() - started_s)
         finally:
             stamp[RUNNING] -= 1
 
@@ -301,3 +335,13 @@ class _Connection:
             if not (self._meter.calls_in_flight or gate.unsent_bytes):
                 return
             await asyncio.sleep(_FLUSH_POLL_S)
+
+
+def _count(
+    counts: CallCounts, method: BoundMethod, took_s: float, error: BaseException | None = None
+) -> None:
+    of_method = counts.of(method.label)
+    if isinstance(error, asyncio.CancelledError):
+        of_method[CANCELLED] += 1
+    else:
+        counts.answered(of_method, took_s, has_failed=error is not None)

@@ -39,6 +39,7 @@ from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settl
 from capnp_rig.server.connections.sweeper import LoopSweeper
 from capnp_rig.server.connections.time_limits import Overdue, Progress
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, RUNNING, Stamp, mark_of
+from capnp_rig.server.engines.call_counts import CallCounts
 from capnp_rig.server.engines.call_site import CallSite, WorkerPlace
 from capnp_rig.server.engines.early_cancels import EarlyCancels
 from capnp_rig.server.engines.engine import (
@@ -47,6 +48,7 @@ from capnp_rig.server.engines.engine import (
     SHUTTING_DOWN,
     Engine,
     OnEnd,
+    Traffic,
     connection_full,
     end_reason,
     wire_limits,
@@ -90,9 +92,11 @@ async def open_wire_engine(
     stamp: Stamp,
     limits: ConnectionLimits,
     place: WorkerPlace | None = None,
+    *,
+    counts_calls: bool = False,
 ) -> AsyncIterator[Engine]:
     """Serve `service` on the running event loop."""
-    yield _WireEngine(service, log, stamp, limits, place)
+    yield _WireEngine(service, log, stamp, limits, place, counts_calls=counts_calls)
 
 
 class _WireEngine:
@@ -103,6 +107,8 @@ class _WireEngine:
         stamp: Stamp,
         limits: ConnectionLimits,
         place: WorkerPlace | None = None,
+        *,
+        counts_calls: bool = False,
     ) -> None:
         self.service = service
         self.stamp = stamp
@@ -119,11 +125,15 @@ class _WireEngine:
         self.closing = Closing(self.explain)
         self.buffers = ReceiveBuffers(log)
         self.stamps = MethodStamps(stamp)
+        self.counts = CallCounts(self.stamps) if counts_calls else None
+        # Of connections that are over.
+        self._traffic = Traffic()
         self.serving = Serving(
             self.explain,
             self.closing.close,
             boundary=BaseException,
             instrument=self.stamps.watched,
+            count=None if self.counts is None else self.counts.counted,
             inline=INLINE,
             frame_limits=self.wire_limits.frame,
         )
@@ -146,6 +156,20 @@ class _WireEngine:
 
     def explain(self, method: str, error: BaseException) -> str:
         return explain(method, error, self.log)
+
+    def traffic(self) -> Traffic:
+        """Return what all connections received and sent so far."""
+        return sum((each.traffic for each in self.connections), self._traffic)
+
+    def hit(self, limit: str, label: str | None = None) -> None:
+        """Count what a limit refused or ended, for the metrics."""
+        if self.counts is not None:
+            self.counts.refused(limit, label)
+
+    def leave(self, connection: "_Connection") -> None:
+        self.connections.discard(connection)
+        self._traffic += connection.traffic
+        self.sweeper.discard(connection)
 
     def refusal(self, called: Called, served: Served) -> RemoteError:
         if self.draining:
@@ -224,8 +248,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._is_retiring = False
         # The one thing that the time limits cost a read.
         self._received_bytes = 0
-        # Since the stall timer was started.
-        self._added_bytes = 0
+        self._written_bytes = 0
         self._flush_scheduled = False
         # Calls in flight of objects with streams.
         self._stream_calls = 0
@@ -242,6 +265,11 @@ class _Connection(asyncio.BufferedProtocol):
     @property
     def calls_in_flight(self) -> int:
         return self._wire.calls_in_flight
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was received and sent so far."""
+        return Traffic(self._received_bytes, self._written_bytes, self._wire.overloads)
 
     @property
     def runs_calls(self) -> bool:
@@ -310,8 +338,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._continue_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._engine.connections.discard(self)
-        self._engine.sweeper.discard(self)
+        self._engine.leave(self)
         self._leave()
         # It refers to this.
         self._peer = None
@@ -389,19 +416,21 @@ class _Connection(asyncio.BufferedProtocol):
         engine = self._engine
         served: Served = self._main if called.target is MAIN else called.target
         method = served.async_methods.get((called.interface_id, called.method_id))
-        limits, refusal = engine.limits, None
+        limits, limit, refusal = engine.limits, "", None
         if len(engine.tasks) >= limits.max_worker_calls:
-            refusal = worker_full(limits.max_worker_calls)
+            limit, refusal = "worker-calls", worker_full(limits.max_worker_calls)
         elif self._has_many_params:
-            refusal = PARAMS_FULL
+            limit, refusal = "params", PARAMS_FULL
         if served.order is not None:
             self._wire.allow_calls(max(CALLS_WITH_STREAMS, limits.max_in_flight))
         elif self.calls_in_flight - self._stream_calls > limits.max_in_flight:
-            refusal = connection_full(limits.max_in_flight)
+            limit, refusal = "in-flight", connection_full(limits.max_in_flight)
         if method is None or engine.draining:
-            self._wire.send_exception(called.question_id, engine.refusal(called, served))
-            return
-        if refusal is not None:
+            limit = "draining" if engine.draining else "unimplemented"
+            refusal = engine.refusal(called, served)
+        if method is None or refusal is not None:
+            assert refusal is not None
+            engine.hit(limit, None if method is None else method.label)
             self._wire.send_exception(called.question_id, refusal)
             return
         # Refused calls do not count: their Finish cancels nothing, and in a flood of calls with
@@ -420,13 +449,13 @@ class _Connection(asyncio.BufferedProtocol):
         wire = self._wire
         if wire.has_large:
             buffers = wire.buffers_to_send()
-            self._added_bytes += sum(map(len, buffers))
+            self._written_bytes += sum(map(len, buffers))
             self._transport.writelines(buffers)
             return
         data = wire.data_to_send()
         if data:
             # First: the write may start the stall timer, which counts from there.
-            self._added_bytes += len(data)
+            self._written_bytes += len(data)
             self._transport.write(data)
 
     # --- async methods
@@ -451,6 +480,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._engine.tasks.discard(call.task)
         self._stamp[RUNNING] = len(self._engine.tasks)
         self._stream_calls -= call.is_ordered
+        if self._engine.counts is not None:
+            self._engine.counts.ended(call, self._loop.time())
         self.flush_soon()
 
     def flush_soon(self) -> None:
@@ -476,6 +507,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._flush()
         most_bytes = self._engine.unread_limit_bytes
         if self._transport.get_write_buffer_size() > most_bytes:
+            self._engine.hit("unread")
             self._fault = f"the peer left {most_bytes >> 20} MiB of its replies unread"
             self._transport.abort()
 
@@ -486,6 +518,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._cancels.count(inline - self._counted)
         self._counted = inline
         if self._cancels.cancelled(self._loop.time() - call.started_s):
+            self._engine.hit("early-cancels")
             self._end(self._wire.abort("too many calls were cancelled right after their start"))
 
     def _leave(self) -> None:
@@ -552,15 +585,19 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def _watch_for_stall(self) -> None:
-        self._added_bytes = 0
-        waiting = self._transport.get_write_buffer_size()
-        self._stall_timer = self._loop.call_later(STALL_LIMIT_S, self._check_stall, waiting)
+        self._stall_timer = self._loop.call_later(
+            STALL_LIMIT_S, self._check_stall, self._taken_bytes
+        )
 
-    def _check_stall(self, waiting_before: int) -> None:
-        # Answers of calls that ran already may have come on top of what waits.
-        if self._transport.get_write_buffer_size() < waiting_before + self._added_bytes:
+    @property
+    def _taken_bytes(self) -> int:
+        return self._written_bytes - self._transport.get_write_buffer_size()
+
+    def _check_stall(self, taken_before: int) -> None:
+        if self._taken_bytes > taken_before:
             self._watch_for_stall()
             return
+        self._engine.hit("stalled")
         self._fault = f"the peer read none of its replies for {STALL_LIMIT_S:g} s"
         self._transport.abort()
 
@@ -588,6 +625,7 @@ class _Connection(asyncio.BufferedProtocol):
                 self._pause()
             self._loop.call_later(_RETIRE_POLL_S, self.end_overdue, overdue)
             return
+        self._engine.hit(overdue.value)
         reason = overdue.reason(self._engine.limits)
         # What is idle or old ends as a goodbye does: nobody lost anything.
         kind = ExceptionType.FAILED if overdue.is_fault else ExceptionType.DISCONNECTED

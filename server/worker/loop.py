@@ -13,10 +13,13 @@ from capnp_rig.server.connections.connection_log import ConnectionLog
 from capnp_rig.server.control import messages
 from capnp_rig.server.control.call_stamp import Stamp
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
+from capnp_rig.server.engines.call_counts import CountingEngine
 from capnp_rig.server.engines.call_site import WorkerPlace
 from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.logs.log import Log, open_log
 
+# How often the counts are copied for the supervisor.
+_PUBLISH_S = 0.25
 # Handed connections wait for the next turn of the loop beyond this many.
 _MESSAGES_PER_TURN = 64
 # When the time for the drain is over, connections that have nothing left to do may still close.
@@ -66,6 +69,7 @@ class Worker:
                 self._lines.running()
                 self._lines.listening(self._setup.listen)
             loop.add_reader(self._channel.fileno(), self._on_control)
+            self._publish_counts(loop.time())
             status = await self._leaving
             # Nobody can answer a beat while the engine is closed.
             loop.remove_reader(self._channel.fileno())
@@ -83,11 +87,30 @@ class Worker:
                 from capnp_rig.server.engines.pycapnp_engine import (
                     open_pycapnp_engine as open_engine,
                 )
-            limits = self._setup.config.limits
-            return open_engine(self._service, self._log, self._stamp, limits, self._place)
+            limits, counts_calls = self._setup.config.limits, self._setup.config.metrics is not None
+            return open_engine(
+                self._service,
+                self._log,
+                self._stamp,
+                limits,
+                self._place,
+                counts_calls=counts_calls,
+            )
         from capnp_rig.server.stacks.registry import open_stack
 
         return open_stack(self._setup, self._log, self._stamp)
+
+    def _publish_counts(self, due_s: float, *, is_last: bool = False) -> None:
+        """Copy the counts to where the supervisor reads them, now and again and again."""
+        engine: Any = self._engine
+        if not isinstance(engine, CountingEngine) or engine.counts is None:
+            return
+        loop = asyncio.get_running_loop()
+        if not is_last:
+            engine.counts.lagged(loop.time() - due_s)
+            due_s = loop.time() + _PUBLISH_S
+            loop.call_at(due_s, self._publish_counts, due_s)
+        engine.counts.publish(self._stamp, engine.traffic())
 
     def _on_control(self) -> None:
         try:
@@ -176,6 +199,7 @@ class Worker:
     def _leave(self, cancelled: int) -> None:
         if self._leaving.done():
             return
+        self._publish_counts(0.0, is_last=True)
         self._send(messages.Left(cancelled))
         self._log.flush(last=True)
         if cancelled:

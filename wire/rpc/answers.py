@@ -66,11 +66,14 @@ class Answers(Outcomes):
         "_failures",
         "_given",
         "_max_in_flight",
+        "overloads",
     )
 
     def __init__(self, limits: Limits, bootstrap: Any) -> None:
         super().__init__(limits)
         self._max_in_flight = limits.max_calls_in_flight
+        # How many calls were refused since too many were in flight.
+        self.overloads = 0
         self._bootstrap: Hosted | None = None
         if bootstrap is not None:
             self._bootstrap = self._new_host(bootstrap)

@@ -144,6 +144,7 @@ class IncomingCalls(Answers):
         self._remember(number, error)
 
     def _overloaded(self) -> RemoteError:
+        self.overloads += 1
         note = self._limits.in_flight_note
         reason = f"more than {self._max_in_flight} calls in flight on this connection{note}"
         return RemoteError(reason, ExceptionType.OVERLOADED)

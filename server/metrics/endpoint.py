@@ -1,0 +1,117 @@
+"""Answers ``GET /metrics``, ``/health/live`` and ``/health/ready``, and nothing else.
+
+It runs on the supervisor's event loop, which must not wait for anybody: a request has a short head
+and a short time, few are served at once, and each connection is closed after its answer. HTTP/1.1 as
+in RFC 9112, as far as such requests go.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from capnp_rig.server.metrics.exposition import Exposition
+from capnp_rig.server.supervision.listener import Listener
+
+_MOST_HEAD_BYTES = 8_192
+_TIMEOUT_S = 5.0
+_MOST_CONNECTIONS = 32
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    503: "Service Unavailable",
+}
+_TEXT = "text/plain; charset=utf-8"
+
+# Status, body and its media type.
+Answer = tuple[int, bytes, str]
+
+
+class MetricsEndpoint:
+    """Serves `exposition`, and what `is_ready` says, on a listening socket."""
+
+    def __init__(
+        self, listener: Listener, exposition: Exposition, is_ready: Callable[[], bool]
+    ) -> None:
+        self._listener = listener
+        self._exposition = exposition
+        self._is_ready = is_ready
+        self._server: asyncio.Server | None = None
+        self._connections = 0
+
+    async def open(self) -> None:
+        """Begin to answer."""
+        self._server = await asyncio.start_server(
+            self._serve, sock=self._listener.sock, limit=_MOST_HEAD_BYTES
+        )
+
+    def close(self) -> None:
+        """Answer no more."""
+        if self._server is not None:
+            self._server.close()
+        self._listener.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        try:
+            # A peer that leaves, or is slow, gets no answer.
+            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                async with asyncio.timeout(_TIMEOUT_S):
+                    await self._exchange(reader, writer)
+        finally:
+            self._connections -= 1
+            writer.transport.abort()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._connections > _MOST_CONNECTIONS:
+            answer: Answer = (503, b"too many connections\n", _TEXT)
+            method = "GET"
+        else:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.LimitOverrunError:
+                head = b""
+            method, answer = self._answer(head)
+        status, body, media_type = answer
+        writer.write(
+            f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {media_type}\r\n"
+            f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n"
+            "Connection: close\r\n\r\n".encode()
+        )
+        if method != "HEAD":
+            writer.write(body)
+        writer.write_eof()
+        await writer.drain()
+        # Until the peer has it, and closes too: an abort would overtake it.
+        while await reader.read(_MOST_HEAD_BYTES):
+            pass
+
+    def _answer(self, head: bytes) -> tuple[str, Answer]:
+        """Return the method of a request, and what to answer."""
+        lines = head.decode("latin-1").split("\r\n")
+        words = lines[0].split(" ")
+        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+            return "GET", (400, b"expected an HTTP/1.1 request\n", _TEXT)
+        method, target, _ = words
+        if method not in ("GET", "HEAD"):
+            return method, (405, b"only GET is answered\n", _TEXT)
+        match target.partition("?")[0]:
+            case "/metrics":
+                return method, (200, *self._exposition.page(_accept(lines[1:])))
+            case "/health/live":
+                return method, (200, b"live\n", _TEXT)
+            case "/health/ready":
+                is_ready = self._is_ready()
+                return method, (200, b"ready\n", _TEXT) if is_ready else (503, b"not ready\n", _TEXT)
+            case _:
+                text = b"try /metrics, /health/live or /health/ready\n"
+                return method, (404, text, _TEXT)
+
+
+def _accept(lines: list[str]) -> str:
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip().lower() == "accept":
+            return value.strip()
+    return ""
