@@ -6,6 +6,7 @@ Only click is imported here; the rest waits until the options are known to be go
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import click
 from click.core import ParameterSource
@@ -24,7 +25,12 @@ from capnp_rig.server.config import (
     names_a_service,
 )
 from capnp_rig.server.cpu_share import default_workers
-from capnp_rig.server.options import limit_options, process_options, worker_options
+from capnp_rig.server.options import (
+    limit_options,
+    metrics_options,
+    process_options,
+    worker_options,
+)
 from capnp_rig.server.settings import (
     SettingsCommand,
     parsed_again,
@@ -43,6 +49,10 @@ def _checked(options: Mapping[str, object]) -> ServerConfig:
     """Return the configuration of the options, after all that can be checked without a start."""
     config = ServerConfig.of_options(options)
     _check_stack(config)
+    if config.metrics is not None and find_spec("prometheus_client") is None:
+        raise click.ClickException(
+            "--metrics needs prometheus-client: pip install 'capnp-rig[metrics]'"
+        )
     return config
 
 
@@ -164,6 +174,7 @@ def cli() -> None:
 )
 @worker_options
 @limit_options
+@metrics_options
 @click.option(
     "--backlog",
     type=click.IntRange(1, 65_535),

@@ -24,6 +24,7 @@ FIXED = (
     "log_format",
     "reload",
     "reload_dir",
+    "metrics",
 )
 REVERSE_SERVICE = "capnp_rig.server.services.reverse:Reverse"
 

@@ -24,7 +24,7 @@ LIMITS_AT = 128
 # Those of which a worker knows. The order is that of the page.
 LIMITS = (
     *("draining", "in-flight", "worker-calls", "params", "early-cancels", "unread"),
-    *("first-frame", "slow-frame", "stalled", "idle", "age", "unimplemented", "protocol"),
+    *("first-frame", "slow-frame", "stalled", "idle", "age", "unimplemented"),
 )
 WORKER_WORDS = 192
 

@@ -1,16 +1,17 @@
 """Answers ``GET /metrics``, ``/health/live`` and ``/health/ready``, and nothing else.
 
 It runs on the supervisor's event loop, which must not wait for anybody: a request has a short head
-and a short time, few are served at once, and each connection is closed after its answer. HTTP/1.1 as
-in RFC 9112, as far as such requests go.
+and a short time, few are served at once, and each connection is closed after its answer. HTTP/1.1
+as in RFC 9112, as far as such requests go.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 
 from capnp_rig.server.metrics.exposition import Exposition
-from capnp_rig.server.supervision.listener import Listener
+from capnp_rig.server.metrics.state import ServerState
 
 _MOST_HEAD_BYTES = 8_192
 _TIMEOUT_S = 5.0
@@ -32,9 +33,9 @@ class MetricsEndpoint:
     """Serves `exposition`, and what `is_ready` says, on a listening socket."""
 
     def __init__(
-        self, listener: Listener, exposition: Exposition, is_ready: Callable[[], bool]
+        self, sock: socket.socket, exposition: Exposition, is_ready: Callable[[], bool]
     ) -> None:
-        self._listener = listener
+        self._sock = sock
         self._exposition = exposition
         self._is_ready = is_ready
         self._server: asyncio.Server | None = None
@@ -43,14 +44,13 @@ class MetricsEndpoint:
     async def open(self) -> None:
         """Begin to answer."""
         self._server = await asyncio.start_server(
-            self._serve, sock=self._listener.sock, limit=_MOST_HEAD_BYTES
+            self._serve, sock=self._sock, limit=_MOST_HEAD_BYTES
         )
 
     def close(self) -> None:
         """Answer no more."""
         if self._server is not None:
             self._server.close()
-        self._listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
@@ -103,10 +103,23 @@ class MetricsEndpoint:
                 return method, (200, b"live\n", _TEXT)
             case "/health/ready":
                 is_ready = self._is_ready()
-                return method, (200, b"ready\n", _TEXT) if is_ready else (503, b"not ready\n", _TEXT)
+                return method, (200, b"ready\n", _TEXT) if is_ready else (
+                    503,
+                    b"not ready\n",
+                    _TEXT,
+                )
             case _:
                 text = b"try /metrics, /health/live or /health/ready\n"
                 return method, (404, text, _TEXT)
+
+
+async def open_endpoint(
+    sock: socket.socket, read: Callable[[], ServerState], is_ready: Callable[[], bool]
+) -> MetricsEndpoint:
+    """Return an endpoint that answers on a listening socket until it is closed."""
+    endpoint = MetricsEndpoint(sock, Exposition(read), is_ready)
+    await endpoint.open()
+    return endpoint
 
 
 def _accept(lines: list[str]) -> str:

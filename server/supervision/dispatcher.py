@@ -11,7 +11,7 @@ A connection over the limit is refused. A peer whose calls killed workers is ref
 import asyncio
 import errno
 import socket
-from collections import deque
+from collections import Counter, deque
 
 from capnp_rig.rigcli import os_error_text
 from capnp_rig.server.config import ServerConfig
@@ -56,7 +56,9 @@ class Dispatcher:
         self._peer_limits = PeerLimits(config.limits)
         self._refused = RefusedConnections(self._loop)
         self._last_worker = -1
-        self._accepted = 0
+        self.accepted = 0
+        # Connections that were refused, by limit.
+        self.refusals: Counter[str] = Counter()
         self._listening = False
         self._accepting = False
         self._short_of_fds = False
@@ -80,6 +82,11 @@ class Dispatcher:
                 workers=len(self._workers),
             )
             self._manager.ready(event)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether connections are taken."""
+        return self._listening and not self._stopped
 
     def stop(self) -> None:
         """Stop listening, and close what no worker has yet; may be called again."""
@@ -180,13 +187,14 @@ class Dispatcher:
         label, origin = peer_of(sock, name)
         reason = self._peer_limits.refusal(origin, self._open_of(origin), self._loop.time())
         if reason is not None:
+            self.refusals["peer"] += 1
             words = overload_reply(self._config.stack, f"{reason}: try again later")
             self._refused.end(sock, words)
             kind = "Refusing connections of peers over their limits"
             self._log.warning(f"Refusing a connection: {reason}", kind=kind, origin=origin)
             return True
-        self._accepted += 1
-        self._pending.append(Connection(self._accepted, sock, label, origin, self._loop.time()))
+        self.accepted += 1
+        self._pending.append(Connection(self.accepted, sock, label, origin, self._loop.time()))
         self.dispatch()
         return True
 
@@ -220,6 +228,7 @@ class Dispatcher:
     # --- refusing ------------------------------------------------------------------------
 
     def _refuse(self, sock: socket.socket) -> None:
+        self.refusals["max-connections"] += 1
         reason = f"{self._max_connections} connections are open: try again later"
         self._refused.end(sock, overload_reply(self._config.stack, reason))
         self._warn(f"Refusing connections: {self._max_connections} are open")
@@ -232,6 +241,7 @@ class Dispatcher:
             f"calls from {connection.origin} killed {DEATHS} workers: it is refused for "
             f"{rest_s:.0f} s"
         )
+        self.refusals["quarantine"] += 1
         # Not overloaded, which invites the peer to try again.
         words = overload_reply(self._config.stack, reason, ExceptionType.FAILED)
         self._refused.end(connection.sock, words)

@@ -32,6 +32,7 @@ from capnp_rig.server.supervision.worker_process import WorkerProcess
 _RESERVED_FDS = 64
 # A worker starts with 25 of them; the supervisor has two for each worker.
 _LEAST_FDS = 32
+_METRICS_BACKLOG = 64
 
 
 class ScarceFilesError(Exception):
@@ -62,12 +63,16 @@ def launch(config: ServerConfig, reread: Callable[[], ServerConfig] | None = Non
         _hold_signals()
     listener = _open_listener(config)
     _hold_signals()
+    metrics = None
     try:
+        metrics = _open_metrics(config)
         if user is not None:
             become(user, None if listener.file_id is None else listener.address.path)
-        return _supervise(config, listener, manager, reread or (lambda: config))
+        return _supervise(config, listener, metrics, manager, reread or (lambda: config))
     finally:
         listener.close()
+        if metrics is not None:
+            metrics.close()
 
 
 def _open_listener(config: ServerConfig) -> Listener:
@@ -83,9 +88,16 @@ def _open_listener(config: ServerConfig) -> Listener:
     )
 
 
+def _open_metrics(config: ServerConfig) -> Listener | None:
+    if config.metrics is None:
+        return None
+    return open_listener(config.metrics, backlog=_METRICS_BACKLOG, insecure=config.insecure)
+
+
 def _supervise(
     config: ServerConfig,
     listener: Listener,
+    metrics: Listener | None,
     manager: ServiceManager,
     reread: Callable[[], ServerConfig],
 ) -> int:
@@ -104,6 +116,7 @@ def _supervise(
                 listener,
                 workers,
                 manager,
+                metrics=metrics,
                 plan=partial(_plan, listener),
                 reread=reread,
             )

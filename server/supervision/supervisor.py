@@ -13,6 +13,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from capnp_rig.server.config import ServerConfig
@@ -27,6 +28,7 @@ from capnp_rig.server.supervision.dispatcher import Dispatcher
 from capnp_rig.server.supervision.drain import Drain
 from capnp_rig.server.supervision.listener import Listener
 from capnp_rig.server.supervision.notify import ServiceManager
+from capnp_rig.server.supervision.observation import Observation
 from capnp_rig.server.supervision.plan import Plan
 from capnp_rig.server.supervision.reload import Changes
 from capnp_rig.server.supervision.upkeep import Upkeep
@@ -41,12 +43,14 @@ async def supervise(
     started: Sequence[WorkerProcess],
     manager: ServiceManager,
     *,
+    metrics: Listener | None,
     plan: Callable[[ServerConfig], Plan],
     reread: Callable[[], ServerConfig],
 ) -> int:
     """Serve until a signal, with workers that were started already; return the exit status.
 
-    `plan` and `reread` are those of `Changes`; `first` is the plan of those workers.
+    `plan` and `reread` are those of `Changes`; `first` is the plan of those workers. `metrics` is
+    where the metrics are asked for.
     """
     config = first.config
     log = open_log(config.log_level, config.log_format)
@@ -56,7 +60,10 @@ async def supervise(
     )
     drain = Drain(workers, dispatcher, log, manager, limit_s=config.drain_timeout_s)
 
+    observation = Observation(config, workers, dispatcher)
+
     def after_end(ended: EndedWorker) -> None:
+        observation.after_end(ended)
         dispatcher.after_end(ended)
         drain.after_end(ended)
 
@@ -98,13 +105,17 @@ async def supervise(
             gave_up=drain.give_up,
         )
     )
-    if not config.reload:
+    async with AsyncExitStack() as stack:
+        if metrics is not None:
+            # It takes a library that not everybody has.
+            from capnp_rig.server.metrics.endpoint import open_endpoint
+
+            endpoint = open_endpoint(metrics.sock, observation.state, lambda: observation.is_ready)
+            stack.callback((await endpoint).close)
+            told.info(f"Metrics on http://{metrics.address}/metrics", address=str(metrics.address))
+        if config.reload:
+            stack.callback(loop.create_task(_watch(config, changes, log)).cancel)
         return await drain.status
-    watching = loop.create_task(_watch(config, changes, log))
-    try:
-        return await drain.status
-    finally:
-        watching.cancel()
 
 
 async def _watch(config: ServerConfig, changes: Changes, log: Log) -> None:

@@ -65,7 +65,7 @@ class Upkeep:
             name=worker.name,
             worker=worker.index,
             pid=worker.pid,
-            phase="leaving" if worker.leaving else "serving" if worker.ready else "starting",
+            phase=worker.phase,
             core=worker.setup.core,
             connections=worker.load,
             calls=work.calls if knows_calls else None,

@@ -18,6 +18,7 @@ from capnp_rig.rigcli.source_path import importing
 from capnp_rig.server.control import messages
 from capnp_rig.server.control.call_stamp import StampPage, Work
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
+from capnp_rig.server.control.counts import WorkerCounts
 from capnp_rig.server.control.signals import HANDLED
 from capnp_rig.server.supervision.call_watch import Standing
 from capnp_rig.server.supervision.slots import Slot
@@ -71,6 +72,8 @@ class WorkerProcess:
         self.failure: str | None = None
         self.failure_trace: str | None = None
         self.cancelled: int | None = None
+        # Of one that has ended.
+        self.last_counts = WorkerCounts()
         # The copies kept until the worker has its own: it may die with them in transit.
         self._in_transit: dict[int, Connection] = {}
         self._beat = 0
@@ -88,6 +91,16 @@ class WorkerProcess:
     def name(self) -> str:
         """How the log names it."""
         return f"Worker {self.index} (pid {self.pid})"
+
+    @property
+    def phase(self) -> str:
+        """Whether it is ``starting``, ``serving`` or ``leaving``."""
+        return "leaving" if self.leaving else "serving" if self.ready else "starting"
+
+    @property
+    def counts(self) -> WorkerCounts:
+        """What it has counted for the metrics."""
+        return self._stamp.counts()
 
     @property
     def pid(self) -> int:
@@ -234,6 +247,7 @@ class WorkerProcess:
     def close(self) -> list[Connection]:
         """Give up an ended worker; return the connections it never took, oldest first."""
         self.channel.close()
+        self.last_counts = self.counts
         self._stamp.close()
         orphans, self._in_transit = list(self._in_transit.values()), {}
         return orphans
