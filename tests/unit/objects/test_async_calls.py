@@ -43,7 +43,7 @@ class Calls:
 
         (event,) = self.connection.receive_data(call(number, export=0))
         assert isinstance(event, Called)
-        method = AsyncMethod("m", run, lambda _: None, lambda _: (EMPTY_STRUCT, []), streams)
+        method = AsyncMethod("m", "M.m", run, lambda _: None, lambda _: (EMPTY_STRUCT, []), streams)
         return self._calls.start(method, event, self.order if in_order else None)
 
     def cancel_all(self) -> None:
