@@ -213,6 +213,8 @@ class Client(Typed[Interface_co]):
         self._takes = False
         # Of answers, since the server reads no more.
         self._unread_bytes = 0
+        # The Bootstrap: a server does not wait long for the first message of a connection.
+        self._send()
 
     @classmethod
     def connect(
