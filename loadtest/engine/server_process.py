@@ -39,6 +39,11 @@ class ServerProcess:
         workers = self._process.children(recursive=True)
         return sum(int(worker.memory_info().rss) for worker in workers)
 
+    def worker_cpu_s(self) -> float:
+        """Return the CPU time that the workers have used so far."""
+        workers = self._process.children(recursive=True)
+        return sum(sum(worker.cpu_times()[:2]) for worker in workers)
+
     def kill(self) -> None:
         """Kill all of its processes at once, as ``kill -9`` does."""
         # The supervisor first: else it would start the workers anew.
