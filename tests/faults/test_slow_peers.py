@@ -5,10 +5,14 @@ How the limits are reckoned is in ``tests/unit/server/connections/test_time_limi
 
 import asyncio
 import json
+import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from deadline import WITHIN_S
@@ -20,6 +24,7 @@ from running_stack import answer_to, connect, stack_client, stack_server
 from capnp_rig.client import AsyncChannel
 from capnp_rig.schema import message
 
+TESTS = Path(__file__).resolve().parent.parent
 # A stack, and the loop that serves it.
 STACKS = [
     *[("echo", "uvloop"), ("json", "uvloop"), ("http", "uvloop"), ("http2", "uvloop")],
@@ -51,7 +56,7 @@ def connected(server: Running, *, count: int = 1) -> Iterator[list[socket.socket
 
 def read_to_end(sock: socket.socket) -> bytes:
     """Return all that comes until the connection ends."""
-    sock.settimeout(WITHIN_S)
+    sock.settimeout(2 * WITHIN_S)
     received = b""
     try:
         while data := sock.recv(65_536):
@@ -61,9 +66,9 @@ def read_to_end(sock: socket.socket) -> bytes:
     return received
 
 
-def dribble_to_end(sock: socket.socket, data: bytes) -> bytes:
+def dribble_to_end(sock: socket.socket, data: bytes, within_s: float = WITHIN_S) -> bytes:
     """Send a byte now and then until the connection ends; return what came."""
-    end_s = time.monotonic() + WITHIN_S
+    end_s = time.monotonic() + within_s
     received = b""
     sock.settimeout(0.05)
     at = 0
@@ -175,3 +180,88 @@ def test_b7_b16_a_peer_connects_no_faster_than_it_may() -> None:
             answers = [read_to_end(sock) for sock in socks[1:]]
         assert any(b"503 Service Unavailable" in answer for answer in answers)
         assert any(b"(--max-connect-rate-per-peer): try again" in answer for answer in answers)
+
+
+# --- of a night --------------------------------------------------------------------------
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *[("capnp", ["--engine", engine, "--loop", loop]) for engine, loop in ENGINES],
+        *[(name, ["--stack", name]) for name in ("json", "http", "selectors")],
+    ],
+)
+def test_b7_c2_a_later_message_that_stops_is_closed(name: str, options: list[str]) -> None:
+    first = {
+        "capnp": bootstrap(),
+        "json": b'"Ping"',
+        "http": b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n",
+        "selectors": bytes(4),
+    }[name]
+    long = {
+        "capnp": call(1, "x" * 5_000),
+        "json": b'{"method": "' + b"x" * 5_000,
+        "http": HALVES["http"] + b"x-long: " + b"x" * 5_000,
+        "selectors": bytes([0, 16, 0, 0]) + b"x" * 4_096,
+    }[name]
+    with running_server(*ONE, *options) as server, connected(server, count=3) as socks:
+        waits, stops, dribbles = socks
+        for sock in socks:
+            sock.sendall(first)
+            assert sock.recv(65_536)
+        stops.sendall(long[:100])
+        began_s = time.monotonic()
+        answer = dribble_to_end(dribbles, long, within_s=40)
+        stopped = read_to_end(stops)
+        # A window of ten seconds, and no look comes early.
+        assert time.monotonic() - began_s >= 9.5
+        reason = b"(--min-rate 500)"
+        if name != "selectors":
+            assert reason in answer
+            assert reason in stopped
+        # The one that waits has its place.
+        waits.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            waits.recv(1)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("engine", "loop"), ENGINES)
+def test_b16_an_old_connection_waits_for_the_calls_that_run(engine: str, loop: str) -> None:
+    options = ["--engine", engine, "--loop", loop, "--max-age", "0.5"]
+    slow = ["--service", "sample_services:Slow"]
+    with running_server(*ONE, *options, *slow, cwd=TESTS) as server, RawPeer(server) as peer:
+        peer.open()
+        # Beyond the grace of ten seconds: nothing more is read, and this is still answered.
+        peer.send(call(1, "13 x"))
+        assert peer.receive().chunk == b"x 31"
+        reply = peer.receive()
+        assert (reply.kind, reply.type) == ("abort", "disconnected")
+        assert "--max-age" in reply.text
+        assert peer.receive().kind == "eof"
+
+
+@pytest.mark.nightly
+def test_b6_active_calls_do_not_suffer_from_thousands_of_idle_connections() -> None:
+    module = "capnp_rig.loadtest.benchmarks.idle_connections"
+    ratios = []
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-m", module, "--idle", "9000", "--rounds", "20", "--rest", "5"],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=True,
+        )
+        beside, alone = re.findall(
+            r"(?:connections|alone) .*?([0-9]+) *[^0-9]*$", done.stdout, re.MULTILINE
+        )[:2]
+        ratios.append(int(beside) / int(alone))
+        kb = re.search(r"connections: ([0-9.]+) kB each", done.stdout)
+        assert kb is not None
+        assert float(kb[1]) < 16
+        if ratios[-1] < 1.5:
+            return
+    raise AssertionError(f"p99 grows by {ratios}")
