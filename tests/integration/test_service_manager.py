@@ -102,7 +102,7 @@ def test_what_systemd_passes_must_be_used() -> None:
     )
 
 
-def test_a_descriptor_that_is_not_there_is_told() -> None:
+def test_a17_a_descriptor_that_is_not_there_is_told() -> None:
     done = run_to_end("run", "fd://77")
     assert done.returncode == 1
     assert done.stderr == (

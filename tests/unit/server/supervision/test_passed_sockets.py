@@ -82,7 +82,7 @@ def refusal(fd: int) -> str:
     return str(raised.value).removeprefix(f"cannot listen on fd://{fd}: ")
 
 
-def test_what_is_no_listening_socket_is_refused(tmp_path: Path) -> None:
+def test_a17_what_is_no_listening_socket_is_refused(tmp_path: Path) -> None:
     closed = os.open(tmp_path, os.O_RDONLY)
     os.close(closed)
     assert refusal(closed).startswith("it is not open: ")
