@@ -158,6 +158,34 @@ def test_a5_a_method_that_blocks_its_loop_is_waited_for_in_a_drain_too(engine: s
         assert "has been in Faulty.read for 1 s: its other calls wait" in warning
 
 
+@pytest.mark.parametrize("engine", ["wire", "pycapnp"])
+def test_a8_a_reload_lets_running_calls_end(engine: str, tmp_path: Path) -> None:
+    release = tmp_path / "release"
+    with sample_server("Held", "--workers", "1", "--engine", engine) as server:
+        (old,) = server.workers()
+        with call_in_flight(server, str(release)) as outcome:
+            server.signal(signal.SIGHUP)
+            server.out.wait_for("Reloaded: 1 new workers serve")
+            assert reversed_by(server, "late") == b"etal"
+            assert old in server.workers()
+            release.touch()
+        assert outcome == [str(release)[::-1].encode()]
+        eventually(lambda: old not in server.workers())
+        assert server.err.lines == []
+
+
+def test_a8_calls_of_an_old_worker_are_cancelled_at_the_drain_limit(tmp_path: Path) -> None:
+    with sample_server("Held", "--workers", "1", "--drain-timeout", "0.2") as server:
+        (old,) = server.workers()
+        with call_in_flight(server, str(tmp_path / "never")) as outcome:
+            server.signal(signal.SIGHUP)
+            told = f"Worker 0 (pid {old}), which was replaced, cancelled 1 calls at the drain limit"
+            server.err.wait_for(told)
+        assert isinstance(outcome[0], capnp.KjException)
+        assert reversed_by(server, "late") == b"etal"
+        assert server.err.lines == [told]
+
+
 @pytest.mark.parametrize(("engine", "loop"), ENGINES)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a6_sigterm_delivers_the_reply_in_flight(
