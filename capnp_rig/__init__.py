@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from capnp_rig.client import UnusableCapability as UnusableCapability
     from capnp_rig.client import UsageError as UsageError
     from capnp_rig.client import UsedAfterFork as UsedAfterFork
+    from capnp_rig.client.tracing import trace_calls as trace_calls
+    from capnp_rig.client.tracing import trace_no_calls as trace_no_calls
     from capnp_rig.loadtest import Figure as Figure
     from capnp_rig.loadtest import Result as Result
     from capnp_rig.loadtest import ResultError as ResultError
@@ -79,6 +81,7 @@ __getattr__ = lazy_names(
             "ProtocolError RemoteError ResultsTooLarge ReverseClient UnusableCapability UsageError "
             "UsedAfterFork"
         ),
+        "capnp_rig.client.tracing": "trace_calls trace_no_calls",
         "capnp_rig.loadtest": "Figure Result ResultError read_result",
         "capnp_rig.objects.call_context": "CallContext CallLog call_context",
         "capnp_rig.objects.call_peer": "CallPeer PeerCertificate",

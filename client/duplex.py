@@ -74,6 +74,10 @@ class DuplexSocket:
         """How many bytes wait until the server reads."""
         return sum(map(len, self._unsent))
 
+    def getpeername(self) -> Any:
+        """Return the address of the other end."""
+        return self._socket.getpeername()
+
     def fileno(self) -> int:
         """Return the descriptor, -1 once it is closed."""
         return self._socket.fileno()

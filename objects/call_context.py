@@ -76,10 +76,14 @@ class CallContext:
     It stays valid after the call, for whoever keeps it; from any thread.
     """
 
-    __slots__ = ("__weakref__", "_call_id", "_is_cancelled", "_site", "trace_id")
+    __slots__ = ("__weakref__", "_call_id", "_is_cancelled", "_site", "trace_id", "trace_note")
 
-    def __init__(self, site: CallSite) -> None:
-        """Stand for a call that came by `site`; services get theirs from `call_context`."""
+    def __init__(self, site: CallSite, trace_note: tuple[str, str] | None = None) -> None:
+        """Stand for a call that came by `site`; services get theirs from `call_context`.
+
+        `trace_note` is the trace that the caller announced: traceparent and tracestate.
+        """
+        self.trace_note = trace_note
         self._site = site
         self._call_id: str | None = None
         self._is_cancelled = False
@@ -133,8 +137,11 @@ class CallContext:
 class ServedConnection(Protocol):
     """A connection whose calls are served on the spot."""
 
-    def call_site(self) -> CallSite:
-        """Return what its calls may ask of it."""
+    def call_context(self) -> CallContext:
+        """Return a new context for the call that is served now."""
+
+    def note_trace(self, note: tuple[str, str]) -> None:
+        """Take note of the trace of the next call that comes: traceparent and tracestate."""
 
 
 class Inline:
@@ -155,7 +162,7 @@ class Inline:
         if self.connection is None or self.thread != get_ident():
             return None
         if self.context is None:
-            self.context = CallContext(self.connection.call_site())
+            self.context = self.connection.call_context()
             # For tasks that the method starts from here on.
             self._token = CURRENT.set(self.context)
         return self.context

@@ -99,7 +99,7 @@ class Session:
 
     __slots__ = (
         *("_error", "_make", "_methods", "_served", "_serving"),
-        *("__weakref__", "has_ended", "wire"),
+        *("__weakref__", "has_ended", "takes_traces", "trace_probe", "wire"),
     )
 
     def __init__(self, wire: Connection, make: MakeCapability, serving: Serving) -> None:
@@ -110,6 +110,10 @@ class Session:
         # Whether there is an `error`: asked several times per call, where a property counts.
         self.has_ended = False
         self._methods: dict[int, Method] = {}
+        # Whether the peer takes announcements of traces, as far as is known, and the question of
+        # the first one: None before that, -1 once it is answered.
+        self.takes_traces = True
+        self.trace_probe: int | None = None
         # By `id` of the object, which its entry keeps.
         self._served: dict[int, Served] = {}
 
@@ -218,6 +222,8 @@ class Session:
                     codec = method.results
                     open_ = self.open if codec.has_capabilities else StructCodec.open
                     yield Outcome(event.question_id, open_(codec, event.content), None)
+                elif event.question_id == self.trace_probe:
+                    self.trace_probe = -1
             elif isinstance(event, Called):
                 run(event)
             elif isinstance(event, Cancelled):
@@ -241,6 +247,8 @@ class Session:
         if isinstance(event, (Failed, Unreadable)):
             # None where the session ended within these events: its owner knows.
             if self._methods.pop(event.question_id, None) is None:
+                if event.question_id == self.trace_probe:
+                    self.takes_traces, self.trace_probe = False, -1
                 return None
             if isinstance(event, Unreadable):
                 return Outcome(event.question_id, None, ProtocolError(event.reason))

@@ -29,6 +29,7 @@ from capnp_rig.server.options import (
     limit_options,
     metrics_options,
     process_options,
+    trace_options,
     worker_options,
 )
 from capnp_rig.server.settings import (
@@ -53,7 +54,20 @@ def _checked(options: Mapping[str, object]) -> ServerConfig:
         raise click.ClickException(
             "--metrics needs prometheus-client: pip install 'capnp-rig[metrics]'"
         )
+    if config.traces:
+        _check_traces(config)
     return config
+
+
+def _check_traces(config: ServerConfig) -> None:
+    """Refuse traces where there can be none."""
+    if config.stack != "capnp":
+        raise click.UsageError(f"--traces does not go with --stack {config.stack}")
+    from capnp_rig.server.trace_provider import missing_for_traces
+
+    reason = missing_for_traces()
+    if reason is not None:
+        raise click.ClickException(reason)
 
 
 def _check_stack(config: ServerConfig) -> None:
@@ -187,6 +201,7 @@ def cli() -> None:
     help="Listen on an address other machines can reach, without encryption.",
 )
 @process_options
+@trace_options
 @click.pass_context
 def run(context: click.Context, /, **options: object) -> int:
     """Listen on ADDR and serve until SIGTERM or Ctrl-C.

@@ -92,6 +92,7 @@ class ServerConfig:
     reload: bool = False
     reload_dir: tuple[str, ...] = ()
     metrics: Address | None = None
+    traces: bool = False
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     recycling: WorkerLimits = field(default_factory=WorkerLimits)
 

@@ -175,6 +175,18 @@ def _seconds(name: str, default_s: float, text: str) -> Callable[[_Command], _Co
     return click.option(name, field, metavar="SECONDS", type=kind, default=default_s, help=text)
 
 
+def trace_options(command: _Command) -> _Command:
+    """Add the option of traces."""
+    return _with_options(
+        command,
+        click.option(
+            "--traces",
+            is_flag=True,
+            help="Make OpenTelemetry spans of calls, exported as its environment variables say.",
+        ),
+    )
+
+
 def _with_options(command: _Command, *options: Callable[[_Command], _Command]) -> _Command:
     # A decorator that comes first in the source is applied last.
     for option in reversed(options):

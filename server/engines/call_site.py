@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capnp_rig.objects.call_context import CallContext
 from capnp_rig.objects.call_peer import CallPeer, peer_of
@@ -12,14 +12,19 @@ from capnp_rig.server.connections.lingering import has_hung_up
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.logs.log_lines import cut_middle
 
+if TYPE_CHECKING:
+    # It needs OpenTelemetry.
+    from capnp_rig.server.engines.traces import Traces
+
 MAX_LINE_CHARS = 2_000
 
 
 class WorkerPlace:
-    """Which worker a process is, and until when its calls have time."""
+    """Which worker a process is, until when its calls have time, and whether they are traced."""
 
     def __init__(self, number: int = 0) -> None:
         self.number = number
+        self.traces: Traces | None = None
         self._drained_s: float | None = None
 
     def drain_within(self, limit_s: float) -> None:

@@ -42,11 +42,15 @@ def explain(method: str, error: BaseException, log: Log) -> str:
     # which is no call.
     context = current_call()
     number = secrets.token_hex(4) if context is None else context.call_id
+    trace_id = None if context is None else context.trace_id
+    traced: dict[str, str] = {} if trace_id is None else {"trace_id": trace_id}
+    suffix = f", trace {trace_id}" if traced else ""
     written = log.error(
-        f"internal error [id {number}] in {method}",
+        f"internal error [id {number}] in {method}{suffix}",
         kind=f"internal error in {method}",
         error_id=number,
         traceback=error,
+        **traced,
     )
     # The number must be in the log, or the peer would quote it in vain.
     return NOT_LOGGED if written is False else f"internal error [id {number}]"

@@ -236,7 +236,8 @@ class _Connection:
         """Run one call, with the connection's stamp while it does not wait."""
         self._calls += 1
         CURRENT.set(CallContext(self._site))
-        work = self.answer(method, context)
+        traces = self._engine.place.traces
+        work = self.answer(method if traces is None else traces.traced(method), context)
         mark, stamp = mark_of(self._number, self._calls), self._engine.stamp
         stamp[RUNNING] += 1
         counts, started_s = self._engine.counts, monotonic()

@@ -23,6 +23,7 @@ from time import monotonic
 from typing import Any, cast
 
 from capnp_rig.objects.async_calls import AsyncCalls, RunningCall
+from capnp_rig.objects.binding import BoundMethod
 from capnp_rig.objects.call_context import CURRENT, INLINE, CallContext
 from capnp_rig.objects.closing import Closing
 from capnp_rig.objects.peer import Peer
@@ -132,7 +133,7 @@ class _WireEngine:
             self.explain,
             self.closing.close,
             boundary=BaseException,
-            instrument=self.stamps.watched,
+            instrument=self._instrumented,
             count=None if self.counts is None else self.counts.counted,
             inline=INLINE,
             frame_limits=self.wire_limits.frame,
@@ -141,6 +142,8 @@ class _WireEngine:
         self.serving.references.add(service)
         # As it is served on every connection, unless it passes capabilities or has streams.
         self.shared = self.serving.shared(service)
+        if self.shared is not None:
+            self.offering_traces(self.shared)
         self.connections: set[_Connection] = set()
         # What came with small reads and is not served yet; how many reads do not go there.
         self.received: list[tuple[_Connection, Buffer]] = []
@@ -150,6 +153,16 @@ class _WireEngine:
     @property
     def unfinished(self) -> int:
         return sum(connection.unfinished for connection in self.connections)
+
+    def _instrumented(self, bound: BoundMethod) -> BoundMethod:
+        watched, traces = self.stamps.watched(bound), self.place.traces
+        return watched if traces is None else traces.traced(watched)
+
+    def offering_traces(self, main: Served) -> Served:
+        """Return the bootstrap object; clients may announce traces to it, if the server traces."""
+        if self.place.traces is not None:
+            main.inline.update(self.place.traces.announcing)
+        return main
 
     def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
         return _Connection(self, on_end, connection)
@@ -230,7 +243,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._buffers = engine.buffers
         self._wire = ServerConnection(engine.wire_limits)
         self._peer: Peer | None = None
-        self._main = engine.shared or self._open_peer().session.serve_bootstrap(engine.service)
+        self._main = engine.shared or engine.offering_traces(
+            self._open_peer().session.serve_bootstrap(engine.service)
+        )
         self._loop = asyncio.get_running_loop()
         self._stamp, self._number, self._reads = engine.stamp, number, 0
         self._mark = 0
@@ -431,6 +446,7 @@ class _Connection(asyncio.BufferedProtocol):
         if method is None or refusal is not None:
             assert refusal is not None
             engine.hit(limit, None if method is None else method.label)
+            self._wire.take_note()
             self._wire.send_exception(called.question_id, refusal)
             return
         # Refused calls do not count: their Finish cancels nothing, and in a flood of calls with
@@ -441,6 +457,8 @@ class _Connection(asyncio.BufferedProtocol):
                 self._wire, engine.explain, self._answered, self._call_ended, self._around
             )
         call = self._calls.start(method, called, served.order)
+        # It runs later.
+        call.context = self.call_context()
         self._stream_calls += call.is_ordered
         engine.tasks.add(call.task)
         self._stamp[RUNNING] = len(engine.tasks)
@@ -460,15 +478,18 @@ class _Connection(asyncio.BufferedProtocol):
 
     # --- async methods
 
-    def call_site(self) -> CallSite:
-        """Return what calls may ask of the connection."""
+    def call_context(self) -> CallContext:
+        """Return a new context, for the call that `wire` hands out."""
         if self._site is None:
             engine = self._engine
             self._site = CallSite(engine.place, self._number, self._transport, engine.log)
-        return self._site
+        return CallContext(self._site, self._wire.take_note())
+
+    def note_trace(self, note: tuple[str, str]) -> None:
+        """Take note of the trace of the next call that comes."""
+        self._wire.note_next(note)
 
     def _around(self, work: Coroutine[Any, Any, Any], call: RunningCall) -> Awaitable[Any]:
-        call.context = CallContext(self.call_site())
         CURRENT.set(call.context)
         return self._engine.stamps.stamped(work, self._mark)
 

@@ -6,7 +6,7 @@ import socket
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capnp_rig.rigcli.socket_options import set_options
 from capnp_rig.server.connections.connection_log import ConnectionLog
@@ -18,12 +18,17 @@ from capnp_rig.server.engines.call_site import WorkerPlace
 from capnp_rig.server.engines.engine import Engine
 from capnp_rig.server.logs.log import Log, open_log
 
+if TYPE_CHECKING:
+    from capnp_rig.server.trace_provider import TraceProvider
+
 # How often the counts are copied for the supervisor.
 _PUBLISH_S = 0.25
 # Handed connections wait for the next turn of the loop beyond this many.
 _MESSAGES_PER_TURN = 64
 # When the time for the drain is over, connections that have nothing left to do may still close.
 _LAST_TURNS_S = 0.1
+# How long the last spans may take to leave; the supervisor waits for 1 s where calls are cancelled.
+_FLUSH_S, _CANCELLED_FLUSH_S = 2.0, 0.5
 _REFUSED = "its calls killed workers"
 LEFT = 0
 CANCELLED = 1
@@ -47,6 +52,7 @@ class Worker:
         self._stamp = stamp
         self._name = f"[Worker {setup.worker}]"
         self._place = WorkerPlace(setup.worker)
+        self._provider: TraceProvider | None = None
         self._outbox: deque[messages.Message] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transports: dict[int, asyncio.BaseTransport] = {}
@@ -62,6 +68,12 @@ class Worker:
         loop.set_exception_handler(self._report)
         self._log = open_log(self._setup.config.log_level, self._setup.config.log_format)
         self._lines = ConnectionLog(self._log, self._setup, self._pin_error)
+        if self._setup.config.traces:
+            # It needs OpenTelemetry, and a process that forks no more.
+            from capnp_rig.server.trace_provider import TraceProvider
+
+            self._provider = TraceProvider()
+            self._place.traces = self._provider.traces
         async with self._open() as self._engine:
             await self._engine.heartbeat()
             self._send(messages.Ready(pin_error=self._pin_error))
@@ -200,6 +212,8 @@ class Worker:
         if self._leaving.done():
             return
         self._publish_counts(0.0, is_last=True)
+        if self._provider is not None:
+            self._provider.flush(_CANCELLED_FLUSH_S if cancelled else _FLUSH_S)
         self._send(messages.Left(cancelled))
         self._log.flush(last=True)
         if cancelled:

@@ -51,6 +51,8 @@ from capnp_rig.wire.rpc.outcomes import Outcomes
 _RUNNING, _BOOTSTRAPPED, _CANCELLED = Asking.RUNNING, Asking.BOOTSTRAP, Asking.CANCELLED
 # How many errors are kept for calls that were pipelined on what failed.
 _MAX_FAILURES = 256
+# In the place of a question id.
+_NEXT = -1
 _NO_FIELD = RemoteError("pipelined call on a field of a capability, which has none")
 
 
@@ -66,6 +68,7 @@ class Answers(Outcomes):
         "_failures",
         "_given",
         "_max_in_flight",
+        "_note",
         "overloads",
     )
 
@@ -80,7 +83,9 @@ class Answers(Outcomes):
             self.hold(self._bootstrap)
         # Why the last calls failed whose answers are forgotten: the peer may pipeline on one before
         # it hears of that.
-        self._failures: dict[int, RemoteError] = {}
+        self._failures: dict[int, Any] = {}
+        # That of the call which is handed out.
+        self._note: Any = None
         self._given: list[_Given] = []
 
     @property
@@ -307,6 +312,26 @@ class Answers(Outcomes):
             self.give_to_taker(call)
         if call.is_finished or not call.is_redirected:
             self._forget(call)
+
+    def note_next(self, note: Any) -> None:
+        """Keep `note`, not None, for whoever is handed the next Call message that comes.
+
+        That is the next of the stream, when it is read: neither one that waited for a promise nor,
+        if it is refused, the one after it.
+        """
+        # Among the failures, so that the loop, which looks for these, need not look once more.
+        self._failures[_NEXT] = note
+
+    def take_note(self) -> Any:
+        """Return what was noted for the call that is handed out, once; None if nothing was."""
+        note, self._note = self._note, None
+        return note
+
+    def _begin_call(self, question_id: int) -> None:
+        """Take what there is for a call that came, where there is anything at all."""
+        # That of the call which had this id before.
+        self._failures.pop(question_id, None)
+        self._note = self._failures.pop(_NEXT, None)
 
     def _remember(self, question_id: int, error: RemoteError) -> None:
         failures = self._failures

@@ -6,7 +6,7 @@ nobody pipelines on them. These are a member of `Asked` or of `Asking` in their 
 
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from capnp_rig.wire.encoding.any_pointers import copy_struct
 from capnp_rig.wire.encoding.encoded import EMPTY_STRUCT, EncodedTuple
@@ -93,7 +93,7 @@ class PendingCall:
     __slots__ = (
         *("capabilities", "content", "error", "exports", "id", "interface_id", "is_finished"),
         *("is_redirected", "is_returned", "is_running", "keeps_params", "kept_bytes", "method_id"),
-        *("nodes", "params", "promises", "question", "size", "taker", "waits_for"),
+        *("nodes", "note", "params", "promises", "question", "size", "taker", "waits_for"),
     )
 
     def __init__(
@@ -110,6 +110,8 @@ class PendingCall:
         self.params = params
         # Each is held, until they are handed out.
         self.capabilities = capabilities
+        # What was noted for it (`Answers.note_next`).
+        self.note: Any = None
         # Whether the peer has to be told of their release one by one.
         self.keeps_params = False
         self.is_redirected = self.is_running = self.is_finished = self.is_returned = False

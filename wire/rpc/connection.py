@@ -220,8 +220,7 @@ class Connection(OversizedMessages):
                     question_id, method_id, interface_id = call_at(buffer, start + layout.body)
                     (target,) = id_at(buffer, start + layout.target)
                     if failures:
-                        # That of the call which had this id before.
-                        failures.pop(question_id, None)
+                        self._begin_call(question_id)
                     if not layout.is_promise:
                         node = exports.get(target)
                     elif answers.get(target) is _BOOTSTRAPPED and not layout.path:

@@ -67,6 +67,7 @@ class Deliveries(IncomingCalls):
                 self.drop_all(call.capabilities)
             call.capabilities = ()
             call.is_running = True
+            self._note, call.note = call.note, None
             method = node.inline.get((call.interface_id, call.method_id))
             if method is None:
                 yield Called(call.id, call.interface_id, call.method_id, params, node.target)

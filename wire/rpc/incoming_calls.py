@@ -64,7 +64,7 @@ class IncomingCalls(Answers):
         if decoded.results_to not in {ResultsTo.CALLER, ResultsTo.YOURSELF}:
             self._echo_unimplemented(message)
             return
-        self._failures.pop(decoded.question_id, None)
+        self._begin_call(decoded.question_id)
         call = PendingCall(decoded.question_id, decoded.interface_id, decoded.method_id)
         call.is_redirected = decoded.results_to == ResultsTo.YOURSELF
         error = None
@@ -101,6 +101,7 @@ class IncomingCalls(Answers):
         self.drop(holder)
 
     def _deliver_new(self, call: PendingCall, node: Node, table: Sequence[Descriptor]) -> None:
+        call.note = self.take_note()
         if call.params is not None and not isinstance(node, Hosted):
             # It may wait longer than the data stays.
             call.params = detached(call.params)
@@ -130,6 +131,7 @@ class IncomingCalls(Answers):
             )
 
     def _refuse(self, number: int, error: RemoteError, *, is_redirected: bool = False) -> None:
+        self._note = None
         if number in self._answers:
             raise RemoteProtocolError(f"question {number} is already in use")
         if is_redirected:

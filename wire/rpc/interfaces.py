@@ -27,6 +27,7 @@ class Method:
     params: StructCodec
     results: StructCodec
     is_streaming: bool
+    interface_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +106,12 @@ def _own(schema: Any) -> Iterator[Method]:
         # Now, as each call asks for it.
         _ = params.has_capabilities, results.has_capabilities
         is_streaming = declared.resultStructType == _STREAM_RESULT
-        yield Method(declared.name, schema.node.id, method_id, params, results, is_streaming)
+        yield Method(
+            declared.name,
+            schema.node.id,
+            method_id,
+            params,
+            results,
+            is_streaming,
+            name_of(schema),
+        )
