@@ -22,7 +22,9 @@ from running_server import ROOT, Lines
 PAGES = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in documents(ROOT)}
 BLOCKS = {name: list(blocks_of(page)) for name, page in PAGES.items()}
 _BIN = Path(sys.executable).parent
-_SERVER = re.compile(r"server run (?P<address>\S+)(?P<options>.*)", re.DOTALL)
+_SERVER = re.compile(
+    r"(?P<variables>(?:\w+=\S+ )*)server run (?P<address>\S+)(?P<options>.*)", re.DOTALL
+)
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
 # How long loads take here; they are void where other tests run as well.
 _SHORTER = {
@@ -78,7 +80,7 @@ class Page:
     def _run(self, command: Command, block: Block) -> None:
         server = _SERVER.fullmatch(command.line)
         if server is not None and not block.mark.statuses[0]:
-            self._serve(server["address"], server["options"], command)
+            self._serve(server["variables"], server["address"], server["options"], command)
             return
         where = f"line {block.line}: {command.line}"
         done = self._execute(["bash", "-o", "pipefail", "-c", self._here(command.line)])
@@ -107,8 +109,9 @@ class Page:
             check=False,
         )
 
-    def _serve(self, address: str, options: str, command: Command) -> None:
-        start = [str(_BIN / "server"), "run", _PORT.sub("0", self._here(address))]
+    def _serve(self, variables: str, address: str, options: str, command: Command) -> None:
+        start = ["env", *variables.split(), str(_BIN / "server"), "run"]
+        start.append(_PORT.sub("0", self._here(address)))
         process = self._stack.enter_context(
             _background([*start, *shlex.split(self._here(options))], self._folder)
         )

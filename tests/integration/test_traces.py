@@ -20,6 +20,10 @@ from capnp_rig.schema import message
 
 PARAMS = {"request": {"content": "olleh"}}
 INTERFACE = message.MessageStream
+NO_JAEGER = (
+    "server: --traces has no exporter 'jaeger': pip install the package that has jaeger, or set "
+    "OTEL_TRACES_EXPORTER=console\n"
+)
 
 
 @pytest.fixture
@@ -95,8 +99,7 @@ def test_every_span_leaves_before_the_worker_does(
         (
             [],
             "jaeger",
-            "server: --traces has no exporter 'jaeger': pip install the package that has jaeger, or "
-            + "set OTEL_TRACES_EXPORTER=console\n",
+            NO_JAEGER,
         ),
         (
             ["--stack", "json"],
