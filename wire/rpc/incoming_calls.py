@@ -61,10 +61,10 @@ class IncomingCalls(Answers):
 
     def _read_call(self, message: Message, decoded: Call) -> None:
         """Take a call that is in no layout: with capabilities, or results to stay here."""
+        self._begin_call(decoded.question_id)
         if decoded.results_to not in {ResultsTo.CALLER, ResultsTo.YOURSELF}:
             self._echo_unimplemented(message)
             return
-        self._begin_call(decoded.question_id)
         call = PendingCall(decoded.question_id, decoded.interface_id, decoded.method_id)
         call.is_redirected = decoded.results_to == ResultsTo.YOURSELF
         error = None

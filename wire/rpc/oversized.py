@@ -70,7 +70,7 @@ class OversizedMessages(Deliveries):
     def _fail_oversized(self, message: Call, reason: RemoteError, error: FrameTooLarge) -> None:
         if message.results_to not in {ResultsTo.CALLER, ResultsTo.YOURSELF}:
             raise error
-        self._failures.pop(message.question_id, None)
+        self._begin_call(message.question_id)
         call = PendingCall(message.question_id, message.interface_id, message.method_id)
         call.is_redirected = message.results_to == ResultsTo.YOURSELF
         self._take_call(call, message.target, (), reason)
