@@ -31,8 +31,11 @@ class Site:
     def write(self, *_: object) -> None:
         raise AssertionError
 
-    def call_site(self) -> "Site":
-        return self
+    def call_context(self) -> CallContext:
+        return CallContext(self)
+
+    def note_trace(self, note: tuple[str, str]) -> None:
+        raise AssertionError
 
 
 @pytest.fixture
