@@ -38,7 +38,7 @@ def bucket_end_s(bucket: int) -> float:
 class Times:
     """How long something took: counts by bucket, and the sum."""
 
-    buckets: Sequence[int] = ()
+    buckets: tuple[int, ...] = ()
     sum_ns: int = 0
 
     @property
@@ -48,7 +48,7 @@ class Times:
 
     def __add__(self, other: "Times") -> "Times":
         pairs = zip_longest(self.buckets, other.buckets, fillvalue=0)
-        return Times([a + b for a, b in pairs], self.sum_ns + other.sum_ns)
+        return Times(tuple(a + b for a, b in pairs), self.sum_ns + other.sum_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,8 @@ def _methods(words: Sequence[int]) -> Iterator[MethodCounts]:
 
 
 def _times(words: Sequence[int]) -> Times:
-    return Times(list(words[:BUCKETS]), words[SUM_NS])
+    return Times(tuple(words[:BUCKETS]), words[SUM_NS])
 
 
 def _no_times() -> Times:
-    return Times([0] * BUCKETS)
+    return Times((0,) * BUCKETS)

@@ -25,7 +25,7 @@ from capnp_rig.schema import message
 from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.server.connections.sweeper import LoopSweeper
 from capnp_rig.server.control.call_stamp import RUNNING, Stamp, mark_of
-from capnp_rig.server.control.counts import CANCELLED
+from capnp_rig.server.control.counts import CANCELLED, FAILED
 from capnp_rig.server.engines.call_counts import CallCounts
 from capnp_rig.server.engines.call_site import CallSite, WorkerPlace
 from capnp_rig.server.engines.engine import (
@@ -151,6 +151,10 @@ class _PycapnpEngine:
 
     def too_large(self, method: str, size: int) -> str:
         """Return what a peer may know of a reply over the limit, and log the rest."""
+        if self.counts is not None:
+            # It was taken for an answer when its handler ended.
+            for bound in self.bound:
+                self.counts.of(bound.label)[FAILED] += bound.name == method
         return self.explain(method, EncodeError(self.frame_limits.too_large(size >> 3)))
 
 
