@@ -51,7 +51,8 @@ def probe_call(question_id: int, method: str = "ledger") -> bytes:
 
 BROKEN = {
     "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", ""),
-    "frame over the limit": (struct.pack("<II", 0, 524_289), "too large"),
+    # Whose first 4 KiB, where its call would be, say nothing.
+    "frame over the limit": (struct.pack("<II", 0, 524_289) + bytes(4_096), "too large"),
     "too many segments": (struct.pack("<II", 600, 1) + bytes(2500), "segments"),
     "reused question": (probe_call(1, "wait") * 2, ""),
     "no export": (encoded(call_builder(3, export=9)), ""),
