@@ -267,6 +267,7 @@ class CapnpUser(User):
                 bug=self._users.bug,
                 timeout_s=self.call_timeout_s,
                 wrap=self._capability,
+                limits=self._users.frame_limits,
             )
             self._connection.start()
             self._count_connect(started_ns, time.monotonic_ns())

@@ -26,6 +26,7 @@ from capnp_rig.loadtest.cli.terminal import (
 from capnp_rig.loadtest.engine.progress import Rhythm
 from capnp_rig.rigcli.address import Address, AddressError, parse_address
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
+from capnp_rig.rigcli.message_limit import message_limit_option
 from capnp_rig.rigcli.quantities import (
     HIGHEST_RATE_HZ,
     MOST_IN_FLIGHT,
@@ -177,6 +178,7 @@ load_options = options(
         callback=_read_size,
         help="Size of the texts for the tutorial's read, as 32, 4KiB or 1MiB.",
     ),
+    message_limit_option("Largest message of the capnp stack, in either direction."),
     click.option(
         "--payload-kind",
         type=click.Choice(_PAYLOAD_KINDS),

@@ -65,7 +65,8 @@ _KINDS: Mapping[str, tuple[str, Callable[..., list[Metric]]]] = {
     "sweep": ("round", sweep_metrics),
     "search": ("probe", search_metrics),
 }
-_SEED = "seed"
+# Of a workload: by what its texts are made, and what its messages may have at most.
+_NO_LOAD = {"seed", "max_message_bytes"}
 _SHOWN_CHARS = 40
 _NAMED = 12
 _NOTES = {
@@ -375,7 +376,7 @@ def _load(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
         if name not in chosen:
             continue
         if isinstance(value, dict):
-            flat |= {f"{name}.{part}": option for part, option in value.items() if part != _SEED}
+            flat |= {f"{name}.{part}": each for part, each in value.items() if part not in _NO_LOAD}
         else:
             flat[name] = value
     return flat

@@ -21,6 +21,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from click import UsageError
 from locust.argument_parser import LocustArgumentParser, default_args_dict
 from locust.util.timespan import parse_timespan
 
@@ -35,7 +36,9 @@ from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 from capnp_rig.loadtest.workload import WorkloadError
 from capnp_rig.rigcli import os_error_text
 from capnp_rig.rigcli.address import AddressError, parse_address, parse_addresses
+from capnp_rig.rigcli.message_limit import MessageSize
 from capnp_rig.rigcli.quantities import MOST_IN_FLIGHT, parse_rate_hz, parse_seconds
+from capnp_rig.wire.encoding.frames import MESSAGE_BYTES
 
 Value = TypeVar("Value")
 _NO_HOST = "no server to load: give its address as -H host:port"
@@ -106,6 +109,14 @@ def _told(parse: Callable[[str], Value]) -> Callable[[str], Value]:
 
 
 _rate = _told(parse_rate_hz)
+
+
+@_told
+def _message_size(text: str) -> int:
+    try:
+        return MessageSize().convert(text, None, None)
+    except UsageError as error:
+        raise ValueError(error.message) from error
 
 
 def at_least_seconds(least_s: float) -> Callable[[str], float]:
@@ -239,6 +250,14 @@ def _add_own(parser: LocustArgumentParser) -> None:
         "<auto|CPU,…>",
         "Pin each process that makes load to a CPU: auto takes the last one first, by worker "
         "number; a list is taken in turn. A worker's own --pin comes before the master's",
+    )
+    parser.add_argument(
+        "--max-message",
+        type=_message_size,
+        default=MESSAGE_BYTES,
+        metavar="<size>",
+        help="Largest message of the capnp stack, in either direction: 64KiB to 512MiB "
+        "(default: 4MiB)",
     )
     text = "Size of each generated text in bytes of UTF-8"
     add_number(parser, "--payload-bytes", at_least(1), 32, "<int>", text)

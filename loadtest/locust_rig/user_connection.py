@@ -34,6 +34,7 @@ from capnp_rig.loadtest.protocols.capnp_calls import CallExchange, PendingCall, 
 from capnp_rig.loadtest.protocols.exchange import AnyExchange
 from capnp_rig.objects.errors import ClientError, DeadlineExceeded, Disconnected, fresh
 from capnp_rig.wire.encoding.encoded import EncodedTuple
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameLimits
 from capnp_rig.wire.rpc.interfaces import Method
 
 # Reads of 256 KiB take 17 µs more: such a buffer is mapped anew each time.
@@ -347,11 +348,17 @@ class CallConnection(UserConnection):
     """Makes single calls; each greenlet that makes one waits for its reply."""
 
     def __init__(
-        self, sock: Any, *, bug: Callable[[Exception], None], timeout_s: float, wrap: Wrap
+        self,
+        sock: Any,
+        *,
+        bug: Callable[[Exception], None],
+        timeout_s: float,
+        wrap: Wrap,
+        limits: FrameLimits = DEFAULT_LIMITS,
     ) -> None:
         """Take over a connected socket; `wrap` makes what results have for a capability."""
         super().__init__(sock, bug=bug, timeout_s=timeout_s)
-        self.exchange: CallExchange = CallExchange(wrap)
+        self.exchange: CallExchange = CallExchange(wrap, limits)
         self._wait_in_hub: Callable[[], object] = gevent.get_hub().switch
 
     def close(self) -> int:

@@ -40,7 +40,7 @@ from capnp_rig.loadtest.stats.endpoint_tally import EndpointTally
 from capnp_rig.loadtest.stats.failures import FailedCall, WrongReply
 from capnp_rig.loadtest.stats.reasons import Reason, ReasonCode
 from capnp_rig.loadtest.stats.tally import Tally
-from capnp_rig.loadtest.workload import Workload
+from capnp_rig.loadtest.workload import Workload, message_limits
 from capnp_rig.loadtest.workload.checks import json_text
 from capnp_rig.objects.errors import ClientError
 from capnp_rig.rigcli.address import parse_addresses
@@ -108,6 +108,7 @@ class UserGroup:
     def __init__(self, environment: Environment, share: ProcessShare, tally: Tally) -> None:
         self.share = share
         self.options = options_of(environment)
+        self.frame_limits = message_limits(self.options.max_message)
         self.tally = tally
         self.bridge = StatsBridge(environment)
         self.pacer: CallPacer | None = None

@@ -25,6 +25,7 @@ def workload_config(options: Namespace) -> WorkloadConfig:
         payload_kind=options.payload_kind,
         via=options.via or None,
         pipeline=options.pipeline,
+        max_message_bytes=options.max_message,
     )
 
 

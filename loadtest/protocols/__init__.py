@@ -45,6 +45,7 @@ from capnp_rig.loadtest.workload import (
     WorkloadError,
     load_workload,
 )
+from capnp_rig.wire.encoding.frames import MESSAGE_BYTES
 
 CAPNP, ECHO, JSON = "capnp", "echo", "json"
 HTTP1, HTTP2, GRPC, SELECTORS = "http1", "http2", "grpc", "selectors"
@@ -131,6 +132,8 @@ def load_any_workload(
         given = getattr(config, name)
         if given is not None and given is not False:
             raise WorkloadError(f"{name} is for the stack capnp: leave it out for {stack}")
+    if config.max_message_bytes != MESSAGE_BYTES:
+        raise WorkloadError(f"--max-message is for the stack capnp: leave it out for {stack}")
     missing = missing_library(stack)
     if missing is not None:
         raise WorkloadError(f"the stack {stack} needs {missing}: pip install 'capnp-rig[stacks]'")

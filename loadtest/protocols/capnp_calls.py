@@ -21,7 +21,7 @@ from capnp_rig.loadtest.protocols.capnp_exchange import (
 from capnp_rig.loadtest.protocols.capnp_walk import HELD
 from capnp_rig.objects.errors import ClientError, ProtocolError
 from capnp_rig.wire.encoding.encoded import EncodedTuple
-from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameLimits
 from capnp_rig.wire.encoding.pointers import StructTuple
 from capnp_rig.wire.errors import EncodeError, UnusableCapability
 from capnp_rig.wire.rpc.capability_encoder import encode_call_with, encode_release
@@ -41,7 +41,6 @@ from capnp_rig.wire.rpc.messages import (
 )
 
 _BOOTSTRAP = PromisedAnswer(0)
-_MAX_WORDS = DEFAULT_LIMITS.max_words
 
 
 class _Import:
@@ -140,8 +139,12 @@ class PendingCall:
 class CallExchange(CapnpConnection):
     """The calls of one connection. The first ones go to the promise of the server's interface."""
 
-    def __init__(self, wrap: Wrap = lambda reference, _interface: reference) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        wrap: Wrap = lambda reference, _interface: reference,
+        limits: FrameLimits = DEFAULT_LIMITS,
+    ) -> None:
+        super().__init__(limits=limits)
         self.wrap = wrap
         # How many objects of the server somebody refers to.
         self.held = 0
@@ -191,7 +194,7 @@ class CallExchange(CapnpConnection):
         target: Target = self._own(to) if to is not None else self._target or _BOOTSTRAP
         sizes, parts, words = params
         if given:
-            _check_size(words + 2 * len(given) + 1)
+            self._check_size(words + 2 * len(given) + 1)
             table = [self._descriptor(each) for each in given]
             ids = method.interface_id, method.method_id
             first, *parts = encode_call_with(0, target, ids, params, table)
@@ -201,7 +204,7 @@ class CallExchange(CapnpConnection):
             if last is None:
                 last = self._last[method.name] = _LastCall()
             if last.key != (target, sizes, words) or last.method is not method:
-                _check_size(words)
+                self._check_size(words)
                 last.learn(method, target, params)
             head, tail = last.head, last.tail
         if self._free_ids:
@@ -211,6 +214,11 @@ class CallExchange(CapnpConnection):
         self._out += (head, u32(question_id), tail, *parts)
         pending = self._pending[question_id] = PendingCall(method, sent_ns)
         return pending
+
+    def _check_size(self, words: int) -> None:
+        words += PROMISE_CALL_HEAD_WORDS
+        if words > self._limits.max_words:
+            raise EncodeError(self._limits.too_large(words))
 
     def _own(self, reference: Reference) -> ImportedCap:
         held = reference.live()
@@ -298,9 +306,3 @@ class CallExchange(CapnpConnection):
         pending.results, pending.error, pending.received_ns = results, error, now_ns
         pending.is_done = True
         self.ended.append(pending)
-
-
-def _check_size(words: int) -> None:
-    words += PROMISE_CALL_HEAD_WORDS
-    if words > _MAX_WORDS:
-        raise EncodeError(f"message is too large: {words * 8} bytes, the limit is {_MAX_WORDS * 8}")

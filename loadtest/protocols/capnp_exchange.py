@@ -23,7 +23,7 @@ from capnp_rig.loadtest.workload import Request, Workload
 from capnp_rig.loadtest.workload.checks import EqualToFirst, Watched, readable
 from capnp_rig.objects.errors import ClientError, ProtocolError, abort_error, protocol_error
 from capnp_rig.wire.encoding.encoded import EncodedTuple
-from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameDecoder
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameDecoder, FrameLimits
 from capnp_rig.wire.encoding.pointers import Buffer, Message, StructTuple
 from capnp_rig.wire.errors import WireError
 from capnp_rig.wire.rpc.layouts import Layout, Layouts
@@ -78,7 +78,6 @@ class Prepared:
 # Of an answer: where its frame ends, its id, whether no Finish is needed, results or an error, and
 # its layout, where that is known. What is no answer has no id.
 Reply = tuple[int, int | None, bool, StructTuple | ClientError | None, Layout | None]
-_BUDGET_WORDS = DEFAULT_LIMITS.traversal_words
 _RETURN = int(Tag.RETURN)
 
 
@@ -88,7 +87,11 @@ class CapnpConnection:
     # How long it took to walk the chain, None without one, or before its end.
     walk_ns: int | None = None
 
-    def __init__(self, chain: Sequence[tuple[Step, EncodedTuple]] = ()) -> None:
+    def __init__(
+        self,
+        chain: Sequence[tuple[Step, EncodedTuple]] = (),
+        limits: FrameLimits = DEFAULT_LIMITS,
+    ) -> None:
         # Whether what is called is known, so that calls can be sent.
         self.is_ready = False
         # What is called: what the server offers, or where `chain` leads from there; None until
@@ -96,7 +99,9 @@ class CapnpConnection:
         self._target: ImportedCap | None = None
         self._walk = Walk(chain)
         self._out: list[Buffer] = [self._walk.begin()]
-        self._decoder = FrameDecoder()
+        self._limits = limits
+        self._budget_words = limits.traversal_words
+        self._decoder = FrameDecoder(limits)
         self._layouts = Layouts()
 
     @property
@@ -160,7 +165,7 @@ class CapnpConnection:
         """
         layout = self._layouts.find(data, at, size)
         if layout is not None:
-            end, content = at + layout.frame_bytes, layout.content_in(data, at, _BUDGET_WORDS)
+            end, content = at + layout.frame_bytes, layout.content_in(data, at, self._budget_words)
         else:
             message = self._cut(data, at)
             if message is None:
@@ -211,7 +216,7 @@ class Exchange(CapnpConnection, AnyExchange):
         failed: Failed,
         checks_content: bool = True,
     ) -> None:
-        super().__init__(workload.walk(user))
+        super().__init__(workload.walk(user), workload.frame_limits)
         self._workload = workload
         self._requests: Iterator[Request] = workload.requests(user, in_flight)
         self._answered = answered

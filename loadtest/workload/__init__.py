@@ -55,16 +55,17 @@ from capnp_rig.loadtest.workload.expectations import (
     without_values,
 )
 from capnp_rig.loadtest.workload.templated_params import (
-    MAX_WORDS,
     Params,
     Slot,
     Struct,
+    params_words,
     read_struct,
     too_large,
 )
 from capnp_rig.loadtest.workload.templates import WIDEST, MakeSource, Source, Values
 from capnp_rig.schema import SchemaError, load_schema, message
 from capnp_rig.wire.encoding.encoded import EncodedTuple
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, MESSAGE_BYTES, FrameLimits
 from capnp_rig.wire.encoding.structs import StructCodec
 from capnp_rig.wire.json_values.reading import ParamsError, read_items
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
@@ -78,6 +79,11 @@ _TUTORIAL = compile_interface(message.MessageStream).methods["read"]
 
 class WorkloadError(ValueError):
     """A workload cannot be made; the message names the place and says what to do, in one line."""
+
+
+def message_limits(max_message_bytes: int) -> FrameLimits:
+    """Return what a message of a load may hold."""
+    return FrameLimits.of_message(max_message_bytes, "--max-message of the load")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,8 @@ class WorkloadConfig:
     - `corpus` is a file's content, whose lines are sent in turn, behind a nonce each;
     - `seed` is that of the generated texts, and of the UUIDs in params;
     - `payload_kind` ``binary`` calls ``Binary.reverse`` with random bytes instead.
+
+    No message of a call or its reply has more than `max_message_bytes`; it is for the capnp stack.
     """
 
     schema: str | None = None
@@ -120,6 +128,12 @@ class WorkloadConfig:
     payload_kind: str = TEXT
     via: str | None = None
     pipeline: bool = False
+    max_message_bytes: int = MESSAGE_BYTES
+
+    @property
+    def frame_limits(self) -> FrameLimits:
+        """What a message may hold."""
+        return message_limits(self.max_message_bytes)
 
     @property
     def has_texts(self) -> bool:
@@ -161,6 +175,7 @@ class Workload:
     is_compared: bool = True
     firsts: dict[str, FirstReply] = field(default_factory=dict)
     chain: CallChain = field(default_factory=CallChain)
+    frame_limits: FrameLimits = DEFAULT_LIMITS
 
     def requests(self, user: int, in_flight: int) -> Iterator[Request]:
         """Yield the requests of one connection without end.
@@ -250,7 +265,11 @@ def load_workload(
         label = f"{interface.name}.{method.name}"
         if config.params is None and _is_tutorial(method):
             is_repeating, start = _behind(chain, *_texts(config, method))
-            return Workload(interface, method, label, is_repeating, start, chain=chain)
+            return Workload(
+                *(interface, method, label, is_repeating, start),
+                chain=chain,
+                frame_limits=config.frame_limits,
+            )
         firsts: dict[str, FirstReply] = {}
         lines = _read_lines(config, method, firsts, chain)
         is_repeating, start = _lines(lines, source, chain)
@@ -266,6 +285,7 @@ def load_workload(
         any(line.compares for line in lines),
         firsts,
         chain,
+        config.frame_limits,
     )
 
 
@@ -301,7 +321,9 @@ def _chain(
         raise WorkloadError(f"via: {error}") from error
     for step in compiled.steps:
         _refuse_capabilities(f"via: {step.method.name}", step.method.params)
-    return compiled.end, read_chain(compiled, make_source, is_pipelined=config.pipeline)
+    return compiled.end, read_chain(
+        compiled, make_source, config.frame_limits, is_pipelined=config.pipeline
+    )
 
 
 def _is_tutorial(method: Method) -> bool:
@@ -397,14 +419,16 @@ def _bodies(
 ) -> tuple[bool, _Start]:
     """Return the requests that `pack` makes of bodies; the results have the reverse in `field`."""
     # Before it is generated.
-    if config.payload_bytes > 8 * MAX_WORDS:
-        raise WorkloadError(f"the payload: {too_large(config.payload_bytes)}")
-    contents = read_contents(config, 8 * MAX_WORDS)
+    limits = config.frame_limits
+    most_words = params_words(limits)
+    if config.payload_bytes > 8 * most_words:
+        raise WorkloadError(f"the payload: {too_large(config.payload_bytes, limits)}")
+    contents = read_contents(config, 8 * most_words)
     bodies = [_Body(pack, field, content, reverse) for content, reverse in contents]
     words = max(body.words for body in bodies)
-    if words > MAX_WORDS:
+    if words > most_words:
         what = "text" if config.has_texts else "payload"
-        raise WorkloadError(f"the {what}: {too_large(8 * words)}")
+        raise WorkloadError(f"the {what}: {too_large(8 * words, limits)}")
     requests = Bodies(
         bodies,
         payload_bytes=config.payload_bytes,
@@ -424,7 +448,10 @@ def _binary_workload(config: WorkloadConfig) -> Workload:
     method = interface.methods["reverse"]
     pack = method.params.pack
     is_repeating, start = _bodies(config, lambda data: pack({"data": data}), "data")
-    return Workload(interface, method, f"{interface.name}.{method.name}", is_repeating, start)
+    return Workload(
+        *(interface, method, f"{interface.name}.{method.name}", is_repeating, start),
+        frame_limits=config.frame_limits,
+    )
 
 
 _NOT_BINARY = (
@@ -474,7 +501,7 @@ def _read_lines(
         raise WorkloadError(f"{given} is for MessageStream.read without params: leave it out")
     params = _read("params", config.params, method.params.schema, method)
     if config.expect is None:
-        return [_line(method, each, firsts, chain) for each in params]
+        return [_line(method, each, firsts, chain, config.frame_limits) for each in params]
     expected = _read("expect", config.expect, method.results.schema, method)
     if len(expected) not in {1, len(params)}:
         raise WorkloadError(
@@ -484,7 +511,7 @@ def _read_lines(
     # One that goes with all lines is taken for each.
     return [
         _Line(
-            Params(method.params, each),
+            Params(method.params, each, config.frame_limits),
             each.names | fields.names,
             fields.fields,
             expectation,
@@ -496,9 +523,15 @@ def _read_lines(
     ]
 
 
-def _line(method: Method, params: Struct, firsts: dict[str, FirstReply], chain: CallChain) -> _Line:
+def _line(
+    method: Method,
+    params: Struct,
+    firsts: dict[str, FirstReply],
+    chain: CallChain,
+    limits: FrameLimits,
+) -> _Line:
     """Return a line of which nothing is said to be expected."""
-    packed = Params(method.params, params)
+    packed = Params(method.params, params, limits)
     if _is_tutorial(method):
         chunk = _reversed_content(params)
         return _Line(packed, params.names, {"chunk": chunk}, _expect_chunk(chunk))

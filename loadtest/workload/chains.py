@@ -11,6 +11,7 @@ from capnp_rig.client.via import Chain, Step
 from capnp_rig.loadtest.workload.templated_params import Params, read_struct
 from capnp_rig.loadtest.workload.templates import WIDEST, MakeSource, Source, Values
 from capnp_rig.wire.encoding.encoded import EncodedTuple
+from capnp_rig.wire.encoding.frames import FrameLimits
 from capnp_rig.wire.json_values.reading import read_items
 
 
@@ -42,7 +43,9 @@ class CallChain:
         return tuple(params.pack(values) for params in self.params)
 
 
-def read_chain(chain: Chain, make_source: MakeSource, *, is_pipelined: bool) -> CallChain:
+def read_chain(
+    chain: Chain, make_source: MakeSource, limits: FrameLimits, *, is_pipelined: bool
+) -> CallChain:
     """Return a chain with its params.
 
     Raises:
@@ -53,6 +56,6 @@ def read_chain(chain: Chain, make_source: MakeSource, *, is_pipelined: bool) -> 
         place, name = f"via: {step.method.name}", f"the params of {step.method.name}"
         for item in read_items(step.params, place):
             struct = read_struct(item, step.schema, name)
-            params.append(Params(step.method.params, struct))
+            params.append(Params(step.method.params, struct, limits))
             names |= struct.names
     return CallChain(chain.steps, params, is_pipelined, names, make_source(names))

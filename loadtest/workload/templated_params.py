@@ -22,7 +22,7 @@ from capnp_rig.loadtest.workload.templates import (
 )
 from capnp_rig.wire.encoding.encoded import EncodedTuple
 from capnp_rig.wire.encoding.field_types import DataType, PointerType
-from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS
+from capnp_rig.wire.encoding.frames import DEFAULT_LIMITS, FrameLimits
 from capnp_rig.wire.encoding.structs import StructCodec
 from capnp_rig.wire.errors import EncodeError
 from capnp_rig.wire.json_values.reading import (
@@ -37,8 +37,6 @@ from capnp_rig.wire.json_values.reading import (
     checked_text,
 )
 from capnp_rig.wire.rpc.message_encoder import PROMISE_CALL_HEAD_WORDS
-
-MAX_WORDS = DEFAULT_LIMITS.max_words - PROMISE_CALL_HEAD_WORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,9 @@ class Params:
 
     __slots__ = ("_fields", "_pack", "_packed", "_slots")
 
-    def __init__(self, codec: StructCodec, params: Struct) -> None:
+    def __init__(
+        self, codec: StructCodec, params: Struct, limits: FrameLimits = DEFAULT_LIMITS
+    ) -> None:
         """Pack them once, with the longest values that templates can have.
 
         Raises:
@@ -147,8 +147,8 @@ class Params:
             packed = self.pack(WIDEST)
         except EncodeError as error:
             raise ParamsError(f"{params.place}: {error}") from error
-        if packed[2] > MAX_WORDS:
-            raise ParamsError(f"{params.place}: {too_large(8 * packed[2])}")
+        if packed[2] > params_words(limits):
+            raise ParamsError(f"{params.place}: {too_large(8 * packed[2], limits)}")
         if not self._slots:
             self._packed = packed
 
@@ -161,9 +161,15 @@ class Params:
         return self._pack(self._fields)
 
 
-def too_large(size_bytes: int) -> str:
-    """Return what to say of params that are over `MAX_WORDS`."""
-    return f"{size_bytes} bytes are more than a message holds, {8 * MAX_WORDS}"
+def params_words(limits: FrameLimits) -> int:
+    """Return how many words the params of a call may have."""
+    return limits.max_words - PROMISE_CALL_HEAD_WORDS
+
+
+def too_large(size_bytes: int, limits: FrameLimits) -> str:
+    """Return what to say of params that are over `params_words`."""
+    most_bytes = 8 * params_words(limits)
+    return f"{size_bytes} bytes are more than a message holds, {most_bytes} (--max-message)"
 
 
 def _copy(value: Any, slots: list[tuple[Any, Any, Callable[[Values], Any]]]) -> Any:
