@@ -13,6 +13,7 @@ def options(**changes: Any) -> Namespace:
         **dict.fromkeys(("schema", "import_path", "interface", "method")),
         **dict.fromkeys(("params", "expect", "corpus", "via")),
         "payload_bytes": 64,
+        "max_message": 4 << 20,
         "text": "",
         "data_seed": 3,
         "payload_kind": "text",
@@ -26,6 +27,7 @@ def test_options_become_a_config() -> None:
     # An empty field of the web form is none.
     assert workload_config(options(params="", corpus="", via="")) == workload_config(options())
     assert workload_config(options(payload_kind="binary")).payload_kind == "binary"
+    assert workload_config(options(max_message=8 << 20)).max_message_bytes == 8 << 20
     given = {"schema": "a.capnp", "interface": "Foo", "method": "bar", "params": "{}"}
     given["via"] = "login().session"
     config = workload_config(options(**given, pipeline=True))

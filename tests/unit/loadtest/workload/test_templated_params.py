@@ -329,7 +329,10 @@ def test_params_over_a_message_are_refused() -> None:
     params = read(MOVE, json.dumps({"name": "x" * (4 << 20)}))
     with pytest.raises(ParamsError) as error:
         Params(compile_struct(MOVE), params)
-    assert str(error.value) == "params: 4194368 bytes are more than a message holds, 4194176"
+    assert (
+        str(error.value)
+        == "params: 4194368 bytes are more than a message holds, 4194176 (--max-message)"
+    )
 
 
 def test_numbers_of_64_bits_may_be_strings_wherever_they_stand() -> None:
