@@ -44,7 +44,7 @@ class Exposition:
         info = GaugeMetricFamily("capnp_rig_info", "What serves.", labels=list(state.info))
         info.add_metric(list(state.info.values()), 1)
         yield info
-        yield _gauge("capnp_rig_start_time_seconds", "When it started.", state.started_s)
+        yield _gauge("capnp_rig_uptime_seconds", "Since it started.", state.uptime_s)
         yield _gauge("capnp_rig_ready", "1 if calls are taken, else 0.", int(state.is_ready))
         yield _labelled(
             *(GaugeMetricFamily, "capnp_rig_workers", "Workers by phase.", "phase"), state.phases

@@ -32,7 +32,7 @@ class ServerState:
     """
 
     info: Mapping[str, str] = field(default_factory=dict)
-    started_s: float = 0.0
+    uptime_s: float = 0.0
     is_ready: bool = False
     counts: WorkerCounts | None = None
     workers: Sequence[WorkerUse] = ()

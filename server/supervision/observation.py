@@ -35,7 +35,7 @@ class Observation:
             "engine": config.engine if self._has_calls else "",
             "loop": config.loop,
         }
-        self._started_s = time.time()
+        self._started_s = time.monotonic()
         self._gone = WorkerCounts()
         self._ends: Counter[str] = Counter()
 
@@ -60,7 +60,7 @@ class Observation:
         counts = sum((worker.counts for worker in workers), self._gone) if self._has_calls else None
         return ServerState(
             info=self._info,
-            started_s=self._started_s,
+            uptime_s=time.monotonic() - self._started_s,
             is_ready=self.is_ready,
             counts=counts,
             workers=[self._use(worker) for worker in workers],

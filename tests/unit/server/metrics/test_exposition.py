@@ -11,7 +11,7 @@ from capnp_rig.server.metrics.state import ServerState, WorkerUse
 BUCKET_COUNTS = (2, 1, *[0] * (BUCKETS - 4), 1, 0)
 STATE = ServerState(
     info={"version": "1", "stack": "capnp"},
-    started_s=1e9,
+    uptime_s=5.0,
     is_ready=True,
     counts=WorkerCounts(
         {"A.b": MethodCounts(Times(BUCKET_COUNTS, 3_000_000_000), 1, 5, 6)},
@@ -50,6 +50,7 @@ def test_a_state_is_written_as_prometheus_reads_it() -> None:
     samples = _samples(page)
     assert _value(samples, "info", version="1", stack="capnp") == 1
     assert _value(samples, "ready") == 1
+    assert _value(samples, "uptime_seconds") == 5
     assert _value(samples, "workers", phase="serving") == 2
     assert _value(samples, "connections_accepted_total") == 9
     assert _value(samples, "connections_refused_total", limit="peer") == 1
