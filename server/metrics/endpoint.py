@@ -1,8 +1,9 @@
 """Answers ``GET /metrics``, ``/health/live`` and ``/health/ready``, and nothing else.
 
 It runs on the supervisor's event loop, which must not wait for anybody: a request has a short head
-and a short time, few are served at once, and each connection is closed after its answer. HTTP/1.1
-as in RFC 9112, as far as such requests go.
+and a short time, few connections are here at once, and each is closed after its answer. A page of
+metrics is written by a thread: one of 50 methods takes 20 ms. HTTP/1.1 as in RFC 9112, as far as
+such requests go.
 """
 
 import asyncio
@@ -30,16 +31,18 @@ Answer = tuple[int, bytes, str]
 
 
 class MetricsEndpoint:
-    """Serves `exposition`, and what `is_ready` says, on a listening socket."""
+    """Serves what `read` and `is_ready` return, on a listening socket."""
 
     def __init__(
-        self, sock: socket.socket, exposition: Exposition, is_ready: Callable[[], bool]
+        self, sock: socket.socket, read: Callable[[], ServerState], is_ready: Callable[[], bool]
     ) -> None:
         self._sock = sock
-        self._exposition = exposition
+        self._read = read
         self._is_ready = is_ready
         self._server: asyncio.Server | None = None
-        self._connections = 0
+        self._serving: set[asyncio.Task[None] | None] = set()
+        # One page after the other: several threads would only slow each other down.
+        self._writing = asyncio.Lock()
 
     async def open(self) -> None:
         """Begin to answer."""
@@ -51,28 +54,33 @@ class MetricsEndpoint:
         """Answer no more."""
         if self._server is not None:
             self._server.close()
+        for task in self._serving:
+            if task is not None:
+                task.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        if len(self._serving) >= _MOST_CONNECTIONS:
+            # At once: each that stays takes an open file, which connections of the server need.
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        self._serving.add(task)
         try:
-            # A peer that leaves, or is slow, gets no answer.
-            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            # A peer that leaves, or is slow, gets no answer; nor does anybody once this ends.
+            # asyncio would report the cancellation of a task of its own.
+            with suppress(OSError, TimeoutError, EOFError, asyncio.CancelledError):
                 async with asyncio.timeout(_TIMEOUT_S):
                     await self._exchange(reader, writer)
         finally:
-            self._connections -= 1
+            self._serving.discard(task)
             writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._connections > _MOST_CONNECTIONS:
-            answer: Answer = (503, b"too many connections\n", _TEXT)
-            method = "GET"
-        else:
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-            except asyncio.LimitOverrunError:
-                head = b""
-            method, answer = self._answer(head)
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            head = b""
+        method, answer = await self._answer(head)
         status, body, media_type = answer
         writer.write(
             f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {media_type}\r\n"
@@ -87,7 +95,7 @@ class MetricsEndpoint:
         while await reader.read(_MOST_HEAD_BYTES):
             pass
 
-    def _answer(self, head: bytes) -> tuple[str, Answer]:
+    async def _answer(self, head: bytes) -> tuple[str, Answer]:
         """Return the method of a request, and what to answer."""
         lines = head.decode("latin-1").split("\r\n")
         words = lines[0].split(" ")
@@ -98,7 +106,7 @@ class MetricsEndpoint:
             return method, (405, b"only GET is answered\n", _TEXT)
         match target.partition("?")[0]:
             case "/metrics":
-                return method, (200, *self._exposition.page(_accept(lines[1:])))
+                return method, (200, *await self._page(_accept(lines[1:])))
             case "/health/live":
                 return method, (200, b"live\n", _TEXT)
             case "/health/ready":
@@ -112,12 +120,16 @@ class MetricsEndpoint:
                 text = b"try /metrics, /health/live or /health/ready\n"
                 return method, (404, text, _TEXT)
 
+    async def _page(self, accept: str) -> tuple[bytes, str]:
+        async with self._writing:
+            return await asyncio.to_thread(Exposition(self._read()).page, accept)
+
 
 async def open_endpoint(
     sock: socket.socket, read: Callable[[], ServerState], is_ready: Callable[[], bool]
 ) -> MetricsEndpoint:
     """Return an endpoint that answers on a listening socket until it is closed."""
-    endpoint = MetricsEndpoint(sock, Exposition(read), is_ready)
+    endpoint = MetricsEndpoint(sock, read, is_ready)
     await endpoint.open()
     return endpoint
 

@@ -26,10 +26,10 @@ _ENDS = (*(f"{bucket_end_s(bucket):.9g}" for bucket in range(_SHOWN_BUCKETS)), "
 
 
 class Exposition:
-    """Writes what `read` returns."""
+    """Writes one state; any thread may."""
 
-    def __init__(self, read: Callable[[], ServerState]) -> None:
-        self._read = read
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -40,7 +40,7 @@ class Exposition:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics, as the library asks for them."""
-        state = self._read()
+        state = self._state
         info = GaugeMetricFamily("capnp_rig_info", "What serves.", labels=list(state.info))
         info.add_metric(list(state.info.values()), 1)
         yield info

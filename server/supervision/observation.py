@@ -66,8 +66,9 @@ class Observation:
             workers=[self._use(worker) for worker in workers],
             phases=phases,
             accepted=self._dispatcher.accepted,
-            refused=self._dispatcher.refusals,
-            ends=self._ends,
+            # Copies: the page is written in a thread, while these go on.
+            refused=dict(self._dispatcher.refusals),
+            ends=dict(self._ends),
         )
 
     def _use(self, worker: WorkerProcess) -> WorkerUse:

@@ -45,7 +45,7 @@ def _value(samples: Samples, name: str, **labels: str) -> float:
 
 
 def test_a_state_is_written_as_prometheus_reads_it() -> None:
-    page, media_type = Exposition(lambda: STATE).page("")
+    page, media_type = Exposition(STATE).page("")
     assert media_type.startswith("text/plain; version=0.0.4")
     samples = _samples(page)
     assert _value(samples, "info", version="1", stack="capnp") == 1
@@ -76,12 +76,12 @@ def test_a_state_is_written_as_prometheus_reads_it() -> None:
 
 
 def test_open_metrics_are_written_if_they_are_asked_for() -> None:
-    page, media_type = Exposition(lambda: STATE).page("application/openmetrics-text; version=1.0.0")
+    page, media_type = Exposition(STATE).page("application/openmetrics-text; version=1.0.0")
     assert media_type.startswith("application/openmetrics-text")
     assert {"capnp_rig_calls"} <= {each.name for each in open_metrics_families(page.decode())}
 
 
 def test_a_stack_without_calls_has_none() -> None:
-    page, _ = Exposition(lambda: ServerState(workers=[WorkerUse(0, 1, 0, None)])).page("")
+    page, _ = Exposition(ServerState(workers=[WorkerUse(0, 1, 0, None)])).page("")
     assert b"capnp_rig_worker_connections{" in page
     assert b"capnp_rig_calls" not in page
