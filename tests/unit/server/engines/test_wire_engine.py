@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fake_transport import Transport
 from fuzz.mutate import split
-from raw_peer import bootstrap, call, decoded, finish
+from raw_peer import bootstrap, call, decoded, finish, read_words, to_list
 
 from capnp_rig.schema import message
 from capnp_rig.server.config import ConnectionLimits
@@ -151,3 +151,23 @@ def test_a_small_call_does_not_keep_the_large_buffer_it_came_in() -> None:
         assert connection._calls.params_bytes < 110_000
 
     assert run(check) is None
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_c5_the_rest_of_a_message_over_the_limit_is_not_awaited_for_ever(
+    monkeypatch: pytest.MonkeyPatch, *, is_whole: bool
+) -> None:
+    monkeypatch.setattr(wire_engine, "SKIP_LIMIT_S", 0.05)
+    over = read_words(1, to_list(0, 2, 5 << 20), b"x" * (5 << 20))
+
+    async def check(connection: _Connection, transport: Transport, _service: Service) -> None:
+        receive(connection, over if is_whole else over[:5000])
+        (reply,) = map(decoded, split(transport.read()))
+        assert (reply.kind, reply.id) == ("exception", 1)
+        await asyncio.sleep(0.2)
+        assert [decoded(each).kind for each in split(transport.read())] == (
+            [] if is_whole else ["abort"]
+        )
+
+    expected = None if is_whole else f"protocol error: {wire_engine.SKIPPED_TOO_LONG}"
+    assert run(check) == expected
