@@ -66,6 +66,9 @@ class Dispatcher:
 
     def reconfigure(self, config: ServerConfig, max_connections: int) -> None:
         """Go on with another configuration, of the same address and stack."""
+        # What peers have used of a rate that stays is not forgotten.
+        if config.limits != self._config.limits:
+            self._peer_limits = PeerLimits(config.limits)
         self._config, self._max_connections = config, max_connections
 
     def start_when_ready(self) -> None:

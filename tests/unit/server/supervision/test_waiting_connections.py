@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import socket
+from dataclasses import replace
 from typing import Any, cast
 
 from virtual_loop import VirtualLoop
 
 from capnp_rig.rigcli.address import Address
-from capnp_rig.server.config import ServerConfig
+from capnp_rig.server.config import ConnectionLimits, ServerConfig
 from capnp_rig.server.supervision.dispatcher import Dispatcher
 from capnp_rig.server.supervision.slots import Slot
 from capnp_rig.server.supervision.worker_process import Connection
@@ -62,5 +63,25 @@ def test_b7_what_waits_for_a_worker_is_ended_if_it_says_nothing() -> None:
     for ours, theirs in pairs:
         ours.close()
         theirs.close()
+    loop.close()
+    asyncio.set_event_loop(None)
+
+
+def test_a_reload_takes_new_limits_on_peers() -> None:
+    loop = VirtualLoop()
+    limits = ConnectionLimits(max_connections_per_peer=1)
+    before = ServerConfig(Address(host="x", port=1), workers=1)
+
+    async def reconfigured() -> Dispatcher:
+        nothing: Any = None
+        workers, log = cast("Any", NoWorkers()), cast("Any", Lines("x"))
+        return Dispatcher(before, nothing, workers, log, nothing, max_connections=9)
+
+    dispatcher = loop.run_until_complete(reconfigured())
+    dispatcher.reconfigure(replace(before, limits=limits), 9)
+    assert dispatcher._peer_limits.refusal("uid 1", 1, 0.0) is not None
+    kept = dispatcher._peer_limits
+    dispatcher.reconfigure(replace(before, limits=limits, workers=2), 9)
+    assert dispatcher._peer_limits is kept
     loop.close()
     asyncio.set_event_loop(None)
