@@ -7,6 +7,7 @@ This module is the public API: what a project imports that calls or serves an in
   tutorial's; a call ends in its results or in a `ClientError`.
 - `Channel` and `AsyncChannel` do so over many connections to several servers: pools, retries,
   balancing, by the policies in `client.policies`.
+- `Tls` says what a client needs to connect over TLS.
 - `Capability` and `AsyncCapability` are objects at the other side, as results and params have
   them. An object with an `interface` and its methods, given in params or results, is served.
 - A service is a class of such objects, see `objects.binding`. It raises `ServiceError` to send a
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from capnp_rig.client import RemoteError as RemoteError
     from capnp_rig.client import ResultsTooLarge as ResultsTooLarge
     from capnp_rig.client import ReverseClient as ReverseClient
+    from capnp_rig.client import Tls as Tls
     from capnp_rig.client import UnusableCapability as UnusableCapability
     from capnp_rig.client import UsageError as UsageError
     from capnp_rig.client import UsedAfterFork as UsedAfterFork
@@ -78,7 +80,7 @@ __getattr__ = lazy_names(
         "capnp_rig.client": (
             "AsyncCapability AsyncChannel AsyncClient AsyncReverseClient Capability Channel Client "
             "ClientError ConnectError DeadlineExceeded Disconnected Overloaded PendingCall "
-            "ProtocolError RemoteError ResultsTooLarge ReverseClient UnusableCapability UsageError "
+            "ProtocolError RemoteError ResultsTooLarge ReverseClient Tls UnusableCapability UsageError "
             "UsedAfterFork"
         ),
         "capnp_rig.client.tracing": "trace_calls trace_no_calls",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from capnp_rig.client.channels.blocking_channel import Channel as Channel
     from capnp_rig.client.reverse import AsyncReverseClient as AsyncReverseClient
     from capnp_rig.client.reverse import ReverseClient as ReverseClient
+    from capnp_rig.client.tls import Tls as Tls
     from capnp_rig.objects.caller import AsyncCapability as AsyncCapability
     from capnp_rig.objects.errors import ClientError as ClientError
     from capnp_rig.objects.errors import ConnectError as ConnectError
@@ -54,6 +55,7 @@ __getattr__ = lazy_names(
             "RemoteError ResultsTooLarge UsageError UsedAfterFork"
         ),
         "capnp_rig.client.reverse": "AsyncReverseClient ReverseClient",
+        "capnp_rig.client.tls": "Tls",
         "capnp_rig.wire.errors": "EncodeError NotAnInterface UnusableCapability",
     },
 )

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, ClassVar, Self, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
 
 from capnp_rig.client.callbacks import LEFT_UNREAD, explain, most_unread_bytes
-from capnp_rig.client.connecting import adopt, open_socket
+from capnp_rig.client.connecting import open_secured, secured
 from capnp_rig.client.forks import Owner, keep_from_children
 from capnp_rig.client.message_limit import MESSAGE_BYTES, limits_of
 from capnp_rig.objects.async_calls import AsyncCalls
@@ -35,6 +35,9 @@ from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.connection import Called, Limits
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
+
+if TYPE_CHECKING:
+    from capnp_rig.client.tls import TlsArgument
 
 _TOO_MANY_BYTES = RemoteError(
     "the params of the calls that run are too many bytes", ExceptionType.OVERLOADED
@@ -76,6 +79,7 @@ class AsyncClient(Typed[Interface_co]):
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         stream_window_bytes: int = STREAM_WINDOW_BYTES,
         max_message_bytes: int = MESSAGE_BYTES,
+        tls: "TlsArgument" = None,
     ) -> Self:
         """Connect as `Client.connect` does."""
         compiled = compile_interface(cls.interface if interface is None else interface)
@@ -83,9 +87,11 @@ class AsyncClient(Typed[Interface_co]):
         limits = limits_of(max_message_bytes)
         if isinstance(address, str):
             address = parse_address(address)
-        sock = await open_socket(address, connect_timeout_s)
-        protocol = _Protocol(compiled, sock, timeout_s, stream_window_bytes, limits)
-        await adopt(sock, protocol)
+
+        def make(sock: socket.socket) -> _Protocol:
+            return _Protocol(compiled, sock, timeout_s, stream_window_bytes, limits)
+
+        protocol = await open_secured(address, connect_timeout_s, secured(tls), make)
         return cls(protocol)
 
     @property
@@ -452,6 +458,9 @@ class _Protocol(Peer, asyncio.Protocol):
 
     def _take_rest(self) -> None:
         """Take what had come before a write failed: the transport looks at it no more."""
+        if self._transport is not None and not self._transport.can_write_eof():
+            # It is encrypted.
+            return
         with suppress(OSError):
             while self.session.error is None:
                 data = self._socket.recv(_RECEIVE_BYTES)

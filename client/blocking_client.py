@@ -19,8 +19,8 @@ from typing import (
 )
 
 from capnp_rig.client.callbacks import LEFT_UNREAD, explain, most_unread_bytes
-from capnp_rig.client.connecting import connect_socket
-from capnp_rig.client.duplex import DuplexSocket
+from capnp_rig.client.connecting import connect_socket, secured
+from capnp_rig.client.duplex import duplex
 from capnp_rig.client.message_limit import MESSAGE_BYTES, limits_of
 from capnp_rig.objects.capabilities import AnyCapability, Params
 from capnp_rig.objects.closing import close_plainly
@@ -52,6 +52,9 @@ from capnp_rig.rigcli.address import Address, parse_address
 from capnp_rig.wire.errors import EncodeError, UnusableCapability
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.interfaces import compile_interface
+
+if TYPE_CHECKING:
+    from capnp_rig.client.tls import TlsArgument
 
 _SERVING = Serving(explain, lambda target: close_plainly(target, explain), takes_async=False)
 _RECEIVE_BYTES = 65536
@@ -197,7 +200,7 @@ class Client(Typed[Interface_co]):
         """
         compiled = compile_interface(self.interface if interface is None else interface)
         self._timeout_s = check_timeout(timeout_s)
-        self._socket = DuplexSocket(sock)
+        self._socket = duplex(sock)
         self._wire = ClientConnection(limits_of(max_message_bytes))
         self._session = Session(self._wire, MakeCapability(self, Capability), _SERVING)
         self.stream_window_bytes = stream_window_bytes
@@ -226,8 +229,9 @@ class Client(Typed[Interface_co]):
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         stream_window_bytes: int = STREAM_WINDOW_BYTES,
         max_message_bytes: int = MESSAGE_BYTES,
+        tls: "TlsArgument" = None,
     ) -> Self:
-        """Connect to ``host:port``, ``[ipv6]:port`` or ``unix:/path``.
+        """Connect to ``host:port``, ``[ipv6]:port`` or ``unix:/path``, over TLS if `tls` is given.
 
         `interface` is the class's own if it is None; `timeout_s` is the default deadline of a
         call, in seconds. Of the calls of a streaming method `stream_window_bytes` may be on their
@@ -236,9 +240,10 @@ class Client(Typed[Interface_co]):
         Raises:
             AddressError: `address` is not an address.
             NotAnInterface: `interface` is no interface of a schema.
-            UsageError: A timeout is not 0 to a year, `max_message_bytes` not 64 KiB to 512 MiB.
+            UsageError: A timeout is not 0 to a year, `max_message_bytes` not 64 KiB to 512 MiB, or a
+                file of `tls` cannot be used.
             ConnectError: Nobody answers there within `connect_timeout_s`, over all addresses
-                that the host name has.
+                that the host name has; or one of both sides refuses the other's certificate.
         """
         # Before the connection is made: a mistake in the arguments costs the server nothing.
         compiled = compile_interface(cls.interface if interface is None else interface)
@@ -246,7 +251,7 @@ class Client(Typed[Interface_co]):
         limits_of(max_message_bytes)
         if isinstance(address, str):
             address = parse_address(address)
-        sock = connect_socket(address, connect_timeout_s)
+        sock = connect_socket(address, connect_timeout_s, secured(tls))
         return cls(
             sock,
             interface=compiled,
@@ -326,6 +331,10 @@ class Client(Typed[Interface_co]):
             self._socket.close()
             return
         self._session.lose(Disconnected("the client is closed"))
+        if self._lock.acquire(blocking=False):
+            # No other thread is sending.
+            self._socket.say_goodbye()
+            self._lock.release()
         self._socket.shut_down()
         self._bury()
 

@@ -2,15 +2,18 @@
 
 import socket
 import time
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from capnp_rig.client.connecting import connect_socket
-from capnp_rig.client.duplex import DuplexSocket
+from capnp_rig.client.connecting import connect_socket, secured
+from capnp_rig.client.duplex import duplex
 from capnp_rig.client.message_limit import MESSAGE_BYTES, limits_of
 from capnp_rig.objects.errors import Disconnected, RemoteError, ending_error, remote_error
 from capnp_rig.objects.timeouts import CONNECT_TIMEOUT_S
 from capnp_rig.rigcli.address import Address
 from capnp_rig.wire.rpc.connection import Connection, Ended
+
+if TYPE_CHECKING:
+    from capnp_rig.client.tls import TlsArgument
 
 _RECEIVE_BYTES = 65536
 
@@ -27,7 +30,7 @@ class BootstrapPinger:
 
     def __init__(self, sock: socket.socket, max_message_bytes: int = MESSAGE_BYTES) -> None:
         """Take over a connected socket."""
-        self._socket = DuplexSocket(sock)
+        self._socket = duplex(sock)
         self._connection = Connection(limits_of(max_message_bytes))
         self._is_heard = False
 
@@ -37,13 +40,14 @@ class BootstrapPinger:
         address: Address,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         max_message_bytes: int = MESSAGE_BYTES,
+        tls: "TlsArgument" = None,
     ) -> Self:
         """Connect to a server.
 
         Raises:
             ConnectError: Nobody answers there in time.
         """
-        return cls(connect_socket(address, connect_timeout_s), max_message_bytes)
+        return cls(connect_socket(address, connect_timeout_s, secured(tls)), max_message_bytes)
 
     def ping(self, timeout_s: float) -> Reply:
         """Ask for the bootstrap interface and wait for the answer.
@@ -71,6 +75,7 @@ class BootstrapPinger:
 
     def close(self) -> None:
         """Close the connection."""
+        self._socket.say_goodbye()
         self._socket.close()
 
     def _flush(self) -> None:

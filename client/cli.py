@@ -20,6 +20,7 @@ from capnp_rig import rigcli
 from capnp_rig.client.reasons import reason_line
 from capnp_rig.client.stacks.registry import STACKS, LibraryMissingError, TextClient, connect_stack
 from capnp_rig.client.statuses import STATUS_HELP, Status, status_of
+from capnp_rig.client.tls_options import TLS_OPTIONS, tls_of, tls_options
 from capnp_rig.objects.errors import ClientError, DeadlineExceeded, UsageError
 from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
 from capnp_rig.rigcli.address import Address
@@ -69,6 +70,7 @@ _timeout_options = _options(
     ),
     click.option("--connect-timeout", type=_positive, default=CONNECT_TIMEOUT_S, metavar="SECONDS"),
     message_limit_option("Largest message, in either direction; of the capnp stack only."),
+    tls_options,
 )
 _connection_options = _options(
     _timeout_options,
@@ -125,17 +127,21 @@ def _connected(
     timeout: float,
     connect_timeout: float,
     max_message_bytes: int,
+    **options: Any,
 ) -> Iterator[TextClient]:
     _check_stack(stack, http2=http2)
+    tls = tls_of(options)
     timeouts: dict[str, Any] = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}
     client: TextClient
     if stack == "capnp":
         # Only once the options are known to be good: it takes half the time of a start.
         from capnp_rig.client.reverse import ReverseClient
 
-        client = ReverseClient.connect(address, **timeouts, max_message_bytes=max_message_bytes)
+        client = ReverseClient.connect(
+            address, **timeouts, max_message_bytes=max_message_bytes, tls=tls
+        )
     else:
-        client = connect_stack(stack, address, **timeouts, http2=http2)
+        client = connect_stack(stack, address, **timeouts, http2=http2, tls=tls)
     with closing(client):
         yield client
 
@@ -216,6 +222,7 @@ def call(
     from capnp_rig.wire.json_values.writing import document
 
     int64_strings = asked.pop("int64_strings")
+    tls = tls_of({name: asked.pop(name) for name in TLS_OPTIONS})
     try:
         named = read_call(params=_params_text(params, max_message_bytes), **asked)
     except MISTAKES as error:
@@ -228,6 +235,7 @@ def call(
                 timeout_s=timeout,
                 connect_timeout_s=connect_timeout,
                 max_message_bytes=max_message_bytes,
+                tls=tls,
             )
             is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
             _say(document(results, int64_as_text=int64_strings, ascii_only=not is_utf8))
@@ -303,19 +311,21 @@ def _pinging(
     max_message_bytes: int,
     stack: str,
     http2: bool,
+    **options: Any,
 ) -> Iterator[Callable[[], "Reply"]]:
     """Yield what pings a server once."""
     from capnp_rig.client.bootstrap_ping import BootstrapPinger, Reply
 
     _check_stack(stack, http2=http2)
+    tls = tls_of(options)
     if stack == "capnp":
         with closing(
-            BootstrapPinger.connect(address, connect_timeout, max_message_bytes)
+            BootstrapPinger.connect(address, connect_timeout, max_message_bytes, tls)
         ) as pinger:
             yield lambda: pinger.ping(timeout)
         return
     timeouts: dict[str, Any] = {"timeout_s": timeout, "connect_timeout_s": connect_timeout}
-    with closing(connect_stack(stack, address, **timeouts, http2=http2)) as client:
+    with closing(connect_stack(stack, address, **timeouts, http2=http2, tls=tls)) as client:
 
         def ping_once() -> Reply:
             started_ns = time.perf_counter_ns()

@@ -13,9 +13,9 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from capnp_rig.client.connect_plan import Candidate, ConnectPlan
 from capnp_rig.objects.errors import ConnectError
@@ -24,17 +24,35 @@ from capnp_rig.rigcli import os_error_text
 from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.socket_options import CLIENT_TIMEOUT_S, set_options
 
+if TYPE_CHECKING:
+    from capnp_rig.client.tls import Security, TlsArgument
+
+Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
+
+# The server's part in the end of a connection that we close.
+_SHUTDOWN_S = 1.0
 # What `getaddrinfo` returns, or why it does not.
 _LookUp = Sequence[tuple[Any, ...]] | OSError | UnicodeError
 
 
-def connect_socket(address: Address, timeout_s: float) -> socket.socket:
+def connect_socket(
+    address: Address, timeout_s: float, security: "Security | None" = None
+) -> socket.socket:
     """Return a connected socket; tries the addresses of a host name within one deadline.
 
+    With `security`, the handshake is part of that, and an `ssl.SSLSocket` is returned.
+
     Raises:
-        ConnectError: None of them answers.
-        UsageError: `timeout_s` is not 0 to a year.
+        ConnectError: None of them answers, or the handshake fails.
+        UsageError: `timeout_s` is not 0 to a year, or TLS does not know the server's name.
     """
+    if security is not None:
+        from capnp_rig.client.tls import shake_hands
+
+        # Before the connection is made: a mistake costs the server nothing.
+        security.name_of(address)
+        deadline_s = time.monotonic() + check_timeout(timeout_s)
+        return shake_hands(connect_socket(address, timeout_s), address, security, deadline_s)
     timeout_s = check_timeout(timeout_s)
     deadline_s = time.monotonic() + timeout_s
     candidates = _known(address) or _look_up_within(address, timeout_s)
@@ -66,12 +84,28 @@ async def open_socket(address: Address, timeout_s: float) -> socket.socket:
             race.ready = await _first_ready(list(race.under_way), plan.wake_s)
 
 
-async def adopt(sock: socket.socket, protocol: asyncio.BaseProtocol) -> None:
-    """Give a connected socket to a transport, which owns it from here on."""
+def secured(tls: "TlsArgument", protocols: Sequence[str] = ()) -> "Security | None":
+    """Load the files of `tls`, as `client.tls.secure`, which is imported only for TLS."""
+    if tls is None:
+        return None
+    from capnp_rig.client.tls import secure
+
+    return secure(tls, protocols)
+
+
+async def adopt(
+    sock: socket.socket,
+    protocol: asyncio.BaseProtocol,
+    handshake: Mapping[str, Any] | None = None,
+) -> None:
+    """Give a connected socket to a transport, which owns it from here on.
+
+    `handshake` has the options of TLS.
+    """
     loop = asyncio.get_running_loop()
     unix = sock.family == socket.AF_UNIX
-    create = loop.create_unix_connection if unix else loop.create_connection
-    adopting = asyncio.ensure_future(create(lambda: protocol, sock=sock))
+    create: Any = loop.create_unix_connection if unix else loop.create_connection
+    adopting = asyncio.ensure_future(create(lambda: protocol, sock=sock, **(handshake or {})))
     try:
         await asyncio.shield(adopting)
     except asyncio.CancelledError:
@@ -82,6 +116,47 @@ async def adopt(sock: socket.socket, protocol: asyncio.BaseProtocol) -> None:
     except OSError as error:
         sock.close()
         raise ConnectError(f"cannot use the connection: {error.strerror}") from error
+
+
+async def open_secured(
+    address: Address,
+    timeout_s: float,
+    security: "Security | None",
+    make: Callable[[socket.socket], Protocol],
+) -> Protocol:
+    """Connect within one deadline, over TLS if there is `security`; return the protocol.
+
+    `make` makes that of the connected socket.
+
+    Raises:
+        ConnectError, UsageError: As `connect_socket`.
+    """
+    if security is None:
+        sock = await open_socket(address, timeout_s)
+        protocol = make(sock)
+        await adopt(sock, protocol)
+        return protocol
+    from capnp_rig.client.tls import handshake_error
+
+    loop = asyncio.get_running_loop()
+    name = security.name_of(address)
+    deadline_s = loop.time() + check_timeout(timeout_s)
+    sock = await open_socket(address, timeout_s)
+    protocol = make(sock)
+    options = {
+        "ssl": security.context,
+        # Without a name to check, asyncio wants an empty one.
+        "server_hostname": name or "",
+        "ssl_handshake_timeout": max(deadline_s - loop.time(), 0.001),
+        "ssl_shutdown_timeout": _SHUTDOWN_S,
+    }
+    try:
+        await adopt(sock, protocol, options)
+    except ConnectError as error:
+        cause = error.__cause__
+        assert isinstance(cause, OSError)
+        raise handshake_error(address, cause) from cause
+    return protocol
 
 
 def _close_unwanted(

@@ -39,6 +39,17 @@ def _is_gevents(sock: socket.socket) -> bool:
     return gevents is not None and isinstance(sock, gevents.socket)
 
 
+def duplex(sock: socket.socket) -> "DuplexSocket":
+    """Take over a connected socket, with TLS or without."""
+    # `ssl` takes 10 ms to import, and gevent has a type of its own.
+    if not hasattr(sock, "do_handshake"):
+        return DuplexSocket(sock)
+    from capnp_rig.client.duplex_tls import SecuredSocket
+
+    secured: Any = sock
+    return SecuredSocket(secured)
+
+
 class DuplexSocket:
     """A connected socket, which it owns.
 
@@ -211,6 +222,9 @@ class DuplexSocket:
                 return None
             reason = self._failure or error.strerror
             raise Disconnected(f"the connection was lost: {reason}") from error
+
+    def say_goodbye(self) -> None:
+        """Tell the server that no more comes, as far as TLS needs that; in a turn of the caller."""
 
     def shut_down(self) -> None:
         """End the connection; every thread that waits for it wakes up."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capnp_rig.client.blocking_client import Client
 from capnp_rig.client.named_methods import UnknownName, choose, load_interfaces
@@ -13,6 +13,9 @@ from capnp_rig.rigcli.address import Address
 from capnp_rig.schema import SchemaError
 from capnp_rig.wire.json_values.reading import ParamsError, StructReader, parse_object
 from capnp_rig.wire.rpc.interfaces import Method, compile_interface
+
+if TYPE_CHECKING:
+    from capnp_rig.client.tls import TlsArgument
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ def call_by_name(
     timeout_s: float,
     connect_timeout_s: float,
     max_message_bytes: int,
+    tls: "TlsArgument" = None,
 ) -> Any:
     """Connect, make the call, and return a view of its results; all steps leave in one write.
 
@@ -47,6 +51,7 @@ def call_by_name(
         address,
         interface=named.interface,
         max_message_bytes=max_message_bytes,
+        tls=tls,
         **timeouts,
     ) as client:
         target: Any = client

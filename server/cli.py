@@ -29,6 +29,7 @@ from capnp_rig.server.options import (
     limit_options,
     metrics_options,
     process_options,
+    tls_options,
     trace_options,
     worker_options,
 )
@@ -50,6 +51,7 @@ def _checked(options: Mapping[str, object]) -> ServerConfig:
     """Return the configuration of the options, after all that can be checked without a start."""
     config = ServerConfig.of_options(options)
     _check_stack(config)
+    _check_tls(config)
     if config.metrics is not None and find_spec("prometheus_client") is None:
         raise click.ClickException(
             "--metrics needs prometheus-client: pip install 'capnp-rig[metrics]'"
@@ -68,6 +70,19 @@ def _check_traces(config: ServerConfig) -> None:
     reason = missing_for_traces()
     if reason is not None:
         raise click.ClickException(reason)
+
+
+def _check_tls(config: ServerConfig) -> None:
+    """Refuse options of TLS without TLS, and a stack that has none."""
+    if config.tls.tls_cert is None:
+        for name in ("tls_key", "tls_client_ca"):
+            if getattr(config.tls, name) is not None:
+                raise click.UsageError(f"--{name.replace('_', '-')} goes with --tls-cert")
+    elif config.stack == "selectors":
+        raise click.UsageError(
+            "--tls-cert does not go with --stack selectors: a bare readiness loop has plain "
+            "sockets only"
+        )
 
 
 def _check_stack(config: ServerConfig) -> None:
@@ -106,6 +121,7 @@ def _check_stack(config: ServerConfig) -> None:
 @contextmanager
 def _refusals_told() -> Iterator[None]:
     """Make a line for the user of what keeps a server from starting."""
+    from capnp_rig.rigcli.tls import TlsFileError
     from capnp_rig.server.supervision.launch import ScarceFilesError
     from capnp_rig.server.supervision.listener import ListenError, NotLoopbackError
     from capnp_rig.server.supervision.trial import TrialError
@@ -115,7 +131,7 @@ def _refusals_told() -> Iterator[None]:
         yield
     except NotLoopbackError as error:
         raise click.UsageError(str(error)) from error
-    except (ListenError, ScarceFilesError, UserError) as error:
+    except (ListenError, ScarceFilesError, TlsFileError, UserError) as error:
         raise click.ClickException(str(error)) from error
     except TrialError as error:
         if error.trace is not None:
@@ -123,6 +139,18 @@ def _refusals_told() -> Iterator[None]:
         raise click.ClickException(f"a worker cannot start: {error}") from error
     except OSError as error:
         raise click.ClickException(f"cannot start: {error.strerror}") from error
+
+
+def _check_certificates(config: ServerConfig) -> None:
+    """Refuse certificates that no client would accept, before anything listens.
+
+    Raises:
+        TlsFileError: They are such.
+    """
+    if config.tls.tls_cert is not None:
+        from capnp_rig.server.connections.tls import check_files
+
+        check_files(config)
 
 
 # The help of every option names its default.
@@ -189,6 +217,7 @@ def cli() -> None:
 @worker_options
 @limit_options
 @metrics_options
+@tls_options
 @click.option(
     "--backlog",
     type=click.IntRange(1, 65_535),
@@ -198,7 +227,7 @@ def cli() -> None:
 @click.option(
     "--insecure",
     is_flag=True,
-    help="Listen on an address other machines can reach, without encryption.",
+    help="Listen on an address that other machines can reach, without TLS.",
 )
 @process_options
 @trace_options
@@ -224,6 +253,7 @@ def run(context: click.Context, /, **options: object) -> int:
             raise ConfigError(error.format_message()) from error
 
     with _refusals_told():
+        _check_certificates(config)
         return launch(config, reread)
 
 
@@ -252,7 +282,7 @@ def check(context: click.Context, config: str, arguments: tuple[str, ...]) -> in
 
     with _refusals_told():
         if checked.address.port is not None:
-            resolve(checked.address, insecure=checked.insecure)
+            resolve(checked.address, insecure=checked.may_be_reached)
         if checked.user is not None:
             become(find_user(checked.user), None)
         try_worker(checked)

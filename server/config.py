@@ -69,6 +69,20 @@ class WorkerLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """Where the certificates are, as PEM files; without `tls_cert` nothing is encrypted.
+
+    `tls_key` None means that the key is in the file of the certificate. With `tls_client_ca`,
+    clients must have a certificate from there.
+    """
+
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    tls_handshake_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The options of one server, some in groups; `service` is ``package.module:Name``.
 
@@ -95,6 +109,7 @@ class ServerConfig:
     traces: bool = False
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     recycling: WorkerLimits = field(default_factory=WorkerLimits)
+    tls: TlsOptions = field(default_factory=TlsOptions)
 
     @classmethod
     def of_options(cls, options: Mapping[str, Any]) -> Self:
@@ -106,6 +121,11 @@ class ServerConfig:
                 own = {each.name for each in fields(kind)} & rest.keys()
                 groups[name] = kind(**{each: rest.pop(each) for each in own})
         return cls(**rest, **groups)
+
+    @property
+    def may_be_reached(self) -> bool:
+        """Whether other machines may connect: nothing is in the clear, or that was asked for."""
+        return self.insecure or self.tls.tls_cert is not None
 
     @property
     def workers_listen(self) -> bool:

@@ -92,6 +92,32 @@ def process_options(command: _Command) -> _Command:
     )
 
 
+def tls_options(command: _Command) -> _Command:
+    """Add the options of `config.TlsOptions`."""
+    return _with_options(
+        command,
+        click.option(
+            "--tls-cert",
+            metavar="FILE",
+            help="Serve over TLS with this certificate, in PEM with those up to the CA.",
+        ),
+        click.option("--tls-key", metavar="FILE", help="Its key, if that is in another file."),
+        click.option(
+            "--tls-client-ca",
+            metavar="FILE",
+            help="Serve only clients with a certificate from this CA (mutual TLS).",
+        ),
+        click.option(
+            "--tls-handshake-timeout",
+            "tls_handshake_timeout_s",
+            metavar="SECONDS",
+            type=FiniteFloat(min=0, min_open=True, max=_MOST_S),
+            default=5.0,
+            help="A connection is closed when its handshake is not done by then.",
+        ),
+    )
+
+
 def worker_options(command: _Command) -> _Command:
     """Add the options of how workers are watched and replaced."""
     return _with_options(

@@ -349,6 +349,7 @@ class Channel(AnyChannel[Interface_co]):
                 connect_timeout_s=self._connect_timeout_s,
                 stream_window_bytes=self._stream_window_bytes,
                 max_message_bytes=self._max_message_bytes,
+                tls=self._security,
             )
             client.until_heard(deadline_s)
         except ClientError as error:

@@ -2,18 +2,22 @@
 
 from collections.abc import Callable, Collection, Sequence
 from time import monotonic
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 
 from capnp_rig.client.channels.discovery import REFRESH_S, Discover, Discovery, Endpoints
 from capnp_rig.client.channels.methods import Methods
 from capnp_rig.client.channels.pool import EndpointStatus, Pool
 from capnp_rig.client.channels.pooled import IDLE_S, Sizes
+from capnp_rig.client.connecting import secured
 from capnp_rig.client.message_limit import MESSAGE_BYTES, limits_of
 from capnp_rig.client.policies import default_stack
 from capnp_rig.client.policies.policy import Attempt, Policy
 from capnp_rig.objects.streams import STREAM_WINDOW_BYTES
 from capnp_rig.objects.timeouts import CONNECT_TIMEOUT_S, check_timeout
 from capnp_rig.objects.typed_calls import Interface_co, Named, Typed
+
+if TYPE_CHECKING:
+    from capnp_rig.client.tls import TlsArgument
 
 
 class ChannelOptions(TypedDict, total=False):
@@ -32,6 +36,7 @@ class ChannelOptions(TypedDict, total=False):
         refresh_s: A callable is asked for the endpoints again after so long, 10 s by default; a
             second after the last time if an endpoint cannot be reached.
         stream_window_bytes, max_message_bytes: As for a client.
+        tls: As for a client. The files are loaded once, for all connections.
     """
 
     size: int
@@ -44,6 +49,7 @@ class ChannelOptions(TypedDict, total=False):
     refresh_s: float
     stream_window_bytes: int
     max_message_bytes: int
+    tls: "TlsArgument"
 
 
 class AnyChannel(Typed[Interface_co]):
@@ -86,6 +92,7 @@ class AnyChannel(Typed[Interface_co]):
         self._max_message_bytes = options.pop("max_message_bytes", MESSAGE_BYTES)
         # Before anything is connected.
         limits_of(self._max_message_bytes)
+        self._security = secured(options.pop("tls", None))
         waits_for_ready = options.pop("wait_for_ready", False)
         sizes = Sizes(
             options.pop("size", self._size),

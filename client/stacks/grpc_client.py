@@ -2,13 +2,15 @@
 
 import queue
 import time
+from pathlib import Path
 from typing import Any
 
 # It ships no type information.
 import grpc  # type: ignore[import-untyped, unused-ignore]
 
-from capnp_rig.client.connecting import connect_socket
+from capnp_rig.client.connecting import connect_socket, secured
 from capnp_rig.client.stacks.texts import utf8
+from capnp_rig.client.tls import Tls
 from capnp_rig.objects.errors import (
     ClientError,
     ConnectError,
@@ -34,14 +36,23 @@ _OPTIONS = [
 class GrpcClient:
     """One channel, with a connection of its own."""
 
-    def __init__(self, address: Address, *, timeout_s: float, connect_timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        timeout_s: float,
+        connect_timeout_s: float,
+        tls: Tls | None = None,
+    ) -> None:
         """Connect.
 
         Raises:
             ConnectError: No gRPC server answers there within `connect_timeout_s`.
         """
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(str(address), options=_OPTIONS)
+        # All that may be wrong with it is said by ourselves.
+        security = secured(tls, ["h2"])
+        self._channel = _open_channel(address, tls)
         self._read = self._channel.unary_unary(
             f"/{SERVICE}/{READ}",
             request_serializer=MessageContent.SerializeToString,
@@ -50,7 +61,7 @@ class GrpcClient:
         if not self._is_ready_within(connect_timeout_s):
             self._channel.close()
             # gRPC has no words of its own for what may be wrong with the address.
-            connect_socket(address, connect_timeout_s).close()
+            connect_socket(address, connect_timeout_s, security).close()
             raise ConnectError(f"cannot connect to {address}: no gRPC server answers there")
 
     def _is_ready_within(self, timeout_s: float) -> bool:
@@ -86,6 +97,19 @@ class GrpcClient:
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
+
+
+def _open_channel(address: Address, tls: Tls | None) -> Any:
+    if tls is None:
+        return grpc.insecure_channel(str(address), options=_OPTIONS)
+    key = tls.key or tls.cert
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=None if tls.ca is None else Path(tls.ca).read_bytes(),
+        private_key=None if tls.cert is None or key is None else Path(key).read_bytes(),
+        certificate_chain=None if tls.cert is None else Path(tls.cert).read_bytes(),
+    )
+    name = [] if tls.name is None else [("grpc.ssl_target_name_override", tls.name)]
+    return grpc.secure_channel(str(address), credentials, options=[*_OPTIONS, *name])
 
 
 def _typed(error: Any) -> ClientError:

@@ -5,10 +5,13 @@ text itself. ``server/stacks`` describes the wire formats.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from capnp_rig.objects.timeouts import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, check_timeout
 from capnp_rig.rigcli.address import Address
+
+if TYPE_CHECKING:
+    from capnp_rig.client.tls import Tls
 
 STACKS = ("capnp", "echo", "json", "http", "grpc", "selectors")
 
@@ -54,12 +57,13 @@ def connect_stack(
     timeout_s: float = CALL_TIMEOUT_S,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     http2: bool = False,
+    tls: "Tls | None" = None,
 ) -> StackClient:
     """Connect to the server of a stack other than capnp; `timeout_s` is for each call.
 
     Raises:
         UsageError: A timeout is not 0 to a year.
-        ConnectError: Nobody answers there.
+        ConnectError: Nobody answers there, or TLS is refused.
         LibraryMissingError: The stack needs a library that is not installed.
     """
     check_timeout(timeout_s)
@@ -68,15 +72,18 @@ def connect_stack(
             from capnp_rig.client.stacks.grpc_client import GrpcClient
 
             # It makes its connections itself.
-            return GrpcClient(address, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
+            return GrpcClient(
+                address, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s, tls=tls
+            )
         kind = _client_type(stack, http2=http2)
     except ModuleNotFoundError as error:
         raise LibraryMissingError(
             f"--stack {stack} needs {error.name}: pip install 'capnp-rig[stacks]'"
         ) from error
-    from capnp_rig.client.connecting import connect_socket
+    from capnp_rig.client.connecting import connect_socket, secured
 
-    return kind(connect_socket(address, connect_timeout_s), address, timeout_s)
+    security = secured(tls, ["h2" if http2 else "http/1.1"] if stack == "http" else ())
+    return kind(connect_socket(address, connect_timeout_s, security), address, timeout_s)
 
 
 def _client_type(stack: str, *, http2: bool) -> Callable[[Any, Address, float], StackClient]:

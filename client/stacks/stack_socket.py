@@ -3,7 +3,7 @@
 import socket
 import time
 
-from capnp_rig.client.duplex import DuplexSocket
+from capnp_rig.client.duplex import duplex
 from capnp_rig.objects.errors import Disconnected
 from capnp_rig.objects.timeouts import check_timeout
 from capnp_rig.rigcli.address import Address
@@ -26,7 +26,7 @@ class StackSocket:
             UsageError: `timeout_s` is not 0 to a year.
         """
         self._timeout_s = check_timeout(timeout_s)
-        self._socket = DuplexSocket(sock)
+        self._socket = duplex(sock)
         self._deadline_s = 0.0
         self._is_unfinished = False
         self._is_closed = False
@@ -74,6 +74,7 @@ class StackSocket:
     def close(self) -> None:
         """Close the connection; in the child of a fork its copy of the descriptor only."""
         self._is_closed = True
+        self._socket.say_goodbye()
         self._socket.shut_down()
         self._socket.close()
 

@@ -7,6 +7,14 @@ limited (`server.connections.limits`), because the connection takes a slot meanw
 
 A drain ends connections in the same way. Those on which nothing is under way (`is_settled`) close
 at once.
+
+TLS cannot end one half: close_notify ends both for OpenSSL, and asyncio. There the server goes on
+to drop what comes after its last words, until nothing has come for `_QUIET_S` and all it wrote was
+delivered, or its time is over. Then it sends close_notify and closes.
+
+What is asked of the kernel here is asked of the encrypted stream. That is enough: a transport that
+is not paused has taken all that it decrypted; and it has written all it was given as soon as the
+kernel's queue is empty.
 """
 
 import asyncio
@@ -18,6 +26,7 @@ from collections.abc import Callable
 
 from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_RATE, LINGER_S, STALL_LIMIT_S
 
+_QUIET_S = 0.1
 # A C int.
 _INT_BYTES = 4
 
@@ -79,10 +88,15 @@ class Linger:
         self._bytes_left = LINGER_BYTES
         self._waiting_bytes = transport.get_write_buffer_size()
         self._loop = asyncio.get_running_loop()
+        self._is_quiet = False
         self._timer = self._loop.call_later(LINGER_S, self._check)
+        self._ending: asyncio.TimerHandle | None = None
         try:
-            # After what is written already.
-            transport.write_eof()
+            if transport.can_write_eof():
+                # After what is written already.
+                transport.write_eof()
+            else:
+                self._end_when_quiet()
             # The peer may be one that was not read from.
             transport.resume_reading()
         except OSError:
@@ -91,6 +105,7 @@ class Linger:
 
     def drop(self, size: int) -> None:
         """Count bytes that were received and thrown away."""
+        self._is_quiet = False
         self._bytes_left -= size
         if self._bytes_left < 0:
             self._transport.abort()
@@ -98,6 +113,16 @@ class Linger:
     def over(self) -> None:
         """Take the end of the connection."""
         self._timer.cancel()
+        if self._ending is not None:
+            self._ending.cancel()
+
+    def _end_when_quiet(self) -> None:
+        """Close over TLS."""
+        if self._is_quiet and is_settled(self._transport):
+            self._transport.close()
+            return
+        self._is_quiet = True
+        self._ending = self._loop.call_later(_QUIET_S, self._end_when_quiet)
 
     def _check(self) -> None:
         # One that still takes what was answered before has not read the reason yet. But a peer that

@@ -1,9 +1,11 @@
 """What a worker asks of an engine, and of the stacks that stand in its place."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from capnp_rig.rigcli.tls import tls_reason
 from capnp_rig.server.config import ConnectionLimits
 from capnp_rig.wire.rpc.connection import Limits
 from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
@@ -85,6 +87,9 @@ class Engine(Protocol):
 
 def end_reason(error: Exception | None) -> str | None:
     """Return why a connection was lost, in a few words, or None when it ended as it should."""
-    if error is None:
+    if error is None or (isinstance(error, TimeoutError) and error.errno is None):
+        # The latter over TLS: we closed, and the peer had no close_notify for us in time.
         return None
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {tls_reason(error)}"
     return (isinstance(error, OSError) and error.strerror) or "broken"

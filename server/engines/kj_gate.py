@@ -120,10 +120,13 @@ class Gate(asyncio.BufferedProtocol):
         self._received(self._buffer[:nbytes])
 
     def eof_received(self) -> bool:
-        """End the connection when KJ has read what came before; keep it open until then."""
+        """End the connection when KJ has read what came before; keep it open until then.
+
+        TLS keeps no half open: its transports close after this, whatever is returned.
+        """
         self._eof = True
         self._feed()
-        return True
+        return self._transport is not None and self._transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass the end on and report it."""

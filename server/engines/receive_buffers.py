@@ -53,6 +53,10 @@ class ReceiveBuffers:
         self.is_free = not self._held
         return self.current
 
+    def view(self, _size_hint: int) -> memoryview:
+        """Return room as a view: asyncio's TLS fills slices of it, and a bytearray's are copies."""
+        return memoryview(self.current if self.is_free else self.room())
+
     def received(self, size: int) -> Buffer:
         """Return the first `size` bytes of the buffer handed out last; release a memoryview.
 

@@ -304,6 +304,9 @@ class _Connection(asyncio.BufferedProtocol):
         # Not asserted: uvloop's transports do not derive from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
+        if not self._transport.can_write_eof():
+            # TLS. It does not refer to this, which would leave us to the collector.
+            self.get_buffer = self._buffers.view  # type: ignore[method-assign, assignment]
         self._engine.connections.add(self)
         self._engine.sweeper.watch(self)
 

@@ -1,6 +1,6 @@
 """gRPC: grpc.aio with protobuf messages.
 
-Wire format: the service of ``schema/reverse.proto``, over HTTP/2 without TLS. A client made from
+Wire format: the service of ``schema/reverse.proto``, over HTTP/2. A client made from
 that file calls ``/capnp_rig.MessageStream/Read`` with a ``MessageContent`` and gets a ``Chunk``,
 whose bytes are the reversed text in UTF-8, as those of the Cap'n Proto answer are;
 ``/capnp_rig.MessageStream/ReverseBytes`` takes a ``Blob`` and returns one, its bytes reversed.
@@ -22,6 +22,7 @@ frame cannot answer a ping, so one that stops there is found by the pings, dribb
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 # It ships no type information.
@@ -29,7 +30,7 @@ import grpc  # type: ignore[import-untyped, unused-ignore]
 from google.protobuf.message import DecodeError
 
 from capnp_rig.schema.reverse_proto import READ, REVERSE_BYTES, SERVICE, Blob, Chunk, MessageContent
-from capnp_rig.server.config import ConnectionLimits
+from capnp_rig.server.config import ConnectionLimits, TlsOptions
 from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.services.binary import reverse_bytes
@@ -49,7 +50,13 @@ _GRACE_S = 86_400.0
 
 @asynccontextmanager
 async def open_grpc_stack(
-    note: Note, log: Log, limits: ConnectionLimits, *, listen: str, max_connections: int
+    note: Note,
+    log: Log,
+    limits: ConnectionLimits,
+    tls: TlsOptions,
+    *,
+    listen: str,
+    max_connections: int,
 ) -> AsyncIterator[Engine]:
     """Listen on `listen` and serve on the running event loop.
 
@@ -79,7 +86,7 @@ async def open_grpc_stack(
         ),
     }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
-    server.add_insecure_port(listen)
+    _listen(server, listen, tls)
     await server.start()
     try:
         yield _GrpcEngine(server)
@@ -102,6 +109,17 @@ def _time_limits(limits: ConnectionLimits) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", _PONG_MS),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
+
+
+def _listen(server: Any, listen: str, tls: TlsOptions) -> None:
+    if tls.tls_cert is None:
+        server.add_insecure_port(listen)
+        return
+    chain = Path(tls.tls_cert).read_bytes()
+    key = chain if tls.tls_key is None else Path(tls.tls_key).read_bytes()
+    ca = None if tls.tls_client_ca is None else Path(tls.tls_client_ca).read_bytes()
+    credentials = grpc.ssl_server_credentials([(key, chain)], ca, ca is not None)
+    server.add_secure_port(listen, credentials)
 
 
 def _handler(request_type: Any, what: str, answer: Callable[[Any], Any]) -> Any:

@@ -303,8 +303,13 @@ class _Http1(HttpToolsProtocol):
             self.transport.close()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Return whether the transport stays open, for answers to what arrived whole."""
+        """Return whether the transport stays open, for answers to what arrived whole.
+
+        Over TLS it does not, whatever is returned.
+        """
         self._has_ended = True
+        if not self.transport.can_write_eof():
+            return False
         if self.cycle is not None and self.cycle.more_body and self.pipeline:
             # The request that is only partly here is the last one, and will not be answered.
             self.pipeline.popleft()

@@ -65,6 +65,7 @@ def open_stack(setup: Setup, log: Log, stamp: Stamp) -> AbstractAsyncContextMana
                 note,
                 log,
                 limits,
+                setup.config.tls,
                 listen=setup.listen,
                 max_connections=setup.max_connections,
             )

@@ -233,8 +233,16 @@ class Dispatcher:
     def _refuse(self, sock: socket.socket) -> None:
         self.refusals["max-connections"] += 1
         reason = f"{self._max_connections} connections are open: try again later"
-        self._refused.end(sock, overload_reply(self._config.stack, reason))
+        self._refused.end(sock, self._last_words(reason, ExceptionType.OVERLOADED))
         self._warn(f"Refusing connections: {self._max_connections} are open")
+
+    def _last_words(self, reason: str, type_: ExceptionType) -> bytes:
+        if self._config.tls.tls_cert is None:
+            return overload_reply(self._config.stack, reason, type_)
+        # Nothing can be said before the handshake, which is not ours to make: only that it ends.
+        from capnp_rig.server.connections.tls import REFUSAL
+
+        return REFUSAL
 
     def _is_refused(self, connection: Connection) -> bool:
         rest_s = self._quarantine.rest_s(connection.origin, self._loop.time())
@@ -246,8 +254,7 @@ class Dispatcher:
         )
         self.refusals["quarantine"] += 1
         # Not overloaded, which invites the peer to try again.
-        words = overload_reply(self._config.stack, reason, ExceptionType.FAILED)
-        self._refused.end(connection.sock, words)
+        self._refused.end(connection.sock, self._last_words(reason, ExceptionType.FAILED))
         self._log.warning(
             f"Refusing a connection from {connection.origin}",
             kind="Refusing connections from peers in quarantine",

@@ -79,11 +79,11 @@ def _open_listener(config: ServerConfig) -> Listener:
     passed = passed_fds(os.environ)
     check_passed(config.address, passed)
     if config.address.fd is not None:
-        return adopt_listener(config.address, insecure=config.insecure)
+        return adopt_listener(config.address, insecure=config.may_be_reached)
     return open_listener(
         config.address,
         backlog=config.backlog,
-        insecure=config.insecure,
+        insecure=config.may_be_reached,
         workers_listen=config.workers_listen,
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capnp_rig.rigcli.address import Address
+from capnp_rig.server.logs.log import Log
 
 # The file mode of a Unix socket is 0777 less this: nobody but its owner connects.
 _UNIX_UMASK = 0o177
@@ -71,8 +72,19 @@ def not_loopback_text(address: Address) -> str:
     """Return why an address is refused that other machines reach."""
     return (
         f"refusing to listen on {address}: other machines could connect, and nothing is "
-        "encrypted or authenticated; use 127.0.0.1, [::1] or unix:/path, or add --insecure"
+        "encrypted or authenticated; use TLS (--tls-cert, --tls-client-ca), 127.0.0.1, [::1] or "
+        "unix:/path, or add --insecure"
     )
+
+
+def caution_of_strangers(listener: Listener, log: Log) -> None:
+    """Warn where TLS encrypts, but lets every client in that comes from another machine."""
+    sock = listener.sock
+    if listener.address.path is None and not is_loopback(sock.family, sock.getsockname()[0]):
+        log.warning(
+            f"TLS without --tls-client-ca: any client that reaches {listener.address} may call",
+            address=str(listener.address),
+        )
 
 
 def peer_of(sock: socket.socket, name: tuple[str, int] | str | bytes) -> tuple[str, str]:

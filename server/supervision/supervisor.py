@@ -26,7 +26,7 @@ from capnp_rig.server.control.signals import (
 from capnp_rig.server.logs.log import Log, open_log
 from capnp_rig.server.supervision.dispatcher import Dispatcher
 from capnp_rig.server.supervision.drain import Drain
-from capnp_rig.server.supervision.listener import Listener
+from capnp_rig.server.supervision.listener import Listener, caution_of_strangers
 from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.observation import Observation
 from capnp_rig.server.supervision.plan import Plan
@@ -54,6 +54,8 @@ async def supervise(
     """
     config = first.config
     log = open_log(config.log_level, config.log_format)
+    if config.tls.tls_cert is not None and config.tls.tls_client_ca is None:
+        caution_of_strangers(listener, log)
     workers = Workers(started, first.setups, log)
     dispatcher = Dispatcher(
         config, listener, workers, log, manager, max_connections=first.max_connections

@@ -4,18 +4,20 @@ import asyncio
 import os
 import socket
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from capnp_rig.rigcli.socket_options import set_options
+from capnp_rig.rigcli.tls import tls_reason
 from capnp_rig.server.connections.connection_log import ConnectionLog
+from capnp_rig.server.connections.tls import Secured
 from capnp_rig.server.control import messages
 from capnp_rig.server.control.call_stamp import Stamp
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.engines.call_counts import CountingEngine
 from capnp_rig.server.engines.call_site import WorkerPlace
-from capnp_rig.server.engines.engine import Engine
+from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.logs.log import Log, open_log
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ _MESSAGES_PER_TURN = 64
 _LAST_TURNS_S = 0.1
 # How long the last spans may take to leave; the supervisor waits for 1 s where calls are cancelled.
 _FLUSH_S, _CANCELLED_FLUSH_S = 2.0, 0.5
+# How long a drain waits for handshakes: a round trip or two, but for no peer that stalls.
+_ADOPTIONS_S = 1.0
 _REFUSED = "its calls killed workers"
 LEFT = 0
 CANCELLED = 1
@@ -44,17 +48,21 @@ class Worker:
         service: Any,
         pin_error: str | None,
         stamp: Stamp,
+        securing: Mapping[str, Any],
     ) -> None:
         self._channel = channel
         self._setup = setup
         self._service = service
         self._pin_error = pin_error
         self._stamp = stamp
+        # What TLS adds to an adoption; nothing without.
+        self._securing = securing
         self._name = f"[Worker {setup.worker}]"
         self._place = WorkerPlace(setup.worker)
         self._provider: TraceProvider | None = None
         self._outbox: deque[messages.Message] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._adopting: set[asyncio.Task[None]] = set()
         self._transports: dict[int, asyncio.BaseTransport] = {}
         self._dropped: set[int] = set()
         self._log: Log
@@ -157,7 +165,9 @@ class Worker:
             self._send(messages.Refused(hand.connection))
             return
         self._send(messages.Taken(hand.connection))
-        self._spawn(self._adopt(hand, socket.socket(fileno=fd)))
+        adopting = self._spawn(self._adopt(hand, socket.socket(fileno=fd)))
+        self._adopting.add(adopting)
+        adopting.add_done_callback(self._adopting.discard)
 
     async def _adopt(self, hand: messages.Hand, sock: socket.socket) -> None:
         self._lines.received(hand.peer)
@@ -178,14 +188,29 @@ class Worker:
             set_options(sock)
             self._lines.started(hand.peer)
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._engine.protocol(on_end, hand.connection), sock
+                lambda: self._protocol(on_end, hand.connection), sock, **self._securing
             )
             if not is_over:
                 self._transports[hand.connection] = transport
         except OSError as error:
-            # The peer was gone before it was adopted.
+            # The peer was gone before it was adopted, or its handshake failed.
             sock.close()
-            on_end(error.strerror or "broken")
+            if not is_over:
+                on_end(self._adoption_reason(error))
+        except asyncio.CancelledError:
+            if not is_over:
+                on_end("the server ended before the TLS handshake did")
+            raise
+
+    def _protocol(self, on_end: OnEnd, connection: int) -> asyncio.BaseProtocol:
+        if self._securing:
+            return Secured(lambda: self._engine.protocol(on_end, connection))
+        return self._engine.protocol(on_end, connection)
+
+    def _adoption_reason(self, error: OSError) -> str:
+        if self._securing:
+            return f"TLS handshake: {tls_reason(error)}"
+        return error.strerror or "broken"
 
     def _drop(self, connection: int) -> None:
         transport: Any = self._transports.get(connection)
@@ -200,8 +225,10 @@ class Worker:
 
     async def _drain(self) -> None:
         # Adoptions under way must be known to the engine before it looks.
-        adopting = self._tasks - {asyncio.current_task()}
-        await asyncio.gather(*adopting, return_exceptions=True)
+        if self._adopting:
+            _, stalled = await asyncio.wait(self._adopting, timeout=_ADOPTIONS_S)
+            for adopting in stalled:
+                adopting.cancel()
         await self._engine.drain()
         self._leave(0)
 
@@ -245,10 +272,11 @@ class Worker:
         except ChannelClosedError:
             os._exit(CANCELLED)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _report(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log what asyncio would otherwise print, blocking, on stderr."""

@@ -12,6 +12,8 @@ from typing import Any
 from capnp_rig.objects.binding import bind_methods
 from capnp_rig.objects.users_code import BadServiceError, ServiceCodeError
 from capnp_rig.rigcli.gc_page import publish_gc
+from capnp_rig.rigcli.tls import TlsFileError
+from capnp_rig.server.connections.tls import adoption
 from capnp_rig.server.control.call_stamp import open_stamp
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
 from capnp_rig.server.control.messages import Failed, Setup
@@ -51,10 +53,12 @@ def _prepare(channel: Channel, stamp_fd: int) -> Callable[[], int]:
         return ReadinessWorker(channel, setup, pin_error, stamp).run
     service = _load(setup) if setup.config.stack == "capnp" else None
     loop_factory = _loop_factory(setup.config.loop)
+    securing = adoption(setup.config)
 
     def run() -> int:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            return runner.run(Worker(channel, setup, service, pin_error, stamp).run())
+            worker = Worker(channel, setup, service, pin_error, stamp, securing)
+            return runner.run(worker.run())
 
     return run
 
@@ -114,6 +118,6 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _one_line(error: BaseException) -> str:
     """Return the error in one line; our own errors need no class name to be understood."""
     text = " ".join(str(error).split())[:_MAX_CAUSE_CHARS]
-    if isinstance(error, (BadServiceError, ServiceCodeError)):
+    if isinstance(error, (BadServiceError, ServiceCodeError, TlsFileError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

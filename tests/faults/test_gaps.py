@@ -37,18 +37,8 @@ def test_a11_what_a_service_started_ends_with_a_killed_supervisor() -> None:
 # --- B: skew, TLS --------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="B17: no TLS: use a Unix socket, a tunnel or a proxy")
-def test_b17_tls_is_offered() -> None:
-    assert "cert" in options_of("run")
-
-
 # --- G, H ----------------------------------------------------------------------------------
 
 
 def test_g7_the_generators_own_ceiling_is_printed_beside_the_results() -> None:
     pytest.xfail("bench measures it; a run does not print it beside its results")
-
-
-@pytest.mark.xfail(strict=True, reason="H3: no TLS, so no client certificates either")
-def test_h3_clients_prove_who_they_are() -> None:
-    assert "--client-ca" in options_of("run")
