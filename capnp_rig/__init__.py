@@ -80,8 +80,8 @@ __getattr__ = lazy_names(
         "capnp_rig.client": (
             "AsyncCapability AsyncChannel AsyncClient AsyncReverseClient Capability Channel Client "
             "ClientError ConnectError DeadlineExceeded Disconnected Overloaded PendingCall "
-            "ProtocolError RemoteError ResultsTooLarge ReverseClient Tls UnusableCapability UsageError "
-            "UsedAfterFork"
+            "ProtocolError RemoteError ResultsTooLarge ReverseClient Tls UnusableCapability "
+            "UsageError UsedAfterFork"
         ),
         "capnp_rig.client.tracing": "trace_calls trace_no_calls",
         "capnp_rig.loadtest": "Figure Result ResultError read_result",

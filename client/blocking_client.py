@@ -240,8 +240,8 @@ class Client(Typed[Interface_co]):
         Raises:
             AddressError: `address` is not an address.
             NotAnInterface: `interface` is no interface of a schema.
-            UsageError: A timeout is not 0 to a year, `max_message_bytes` not 64 KiB to 512 MiB, or a
-                file of `tls` cannot be used.
+            UsageError: A timeout is not 0 to a year, `max_message_bytes` not 64 KiB to 512 MiB, or
+                a file of `tls` cannot be used.
             ConnectError: Nobody answers there within `connect_timeout_s`, over all addresses
                 that the host name has; or one of both sides refuses the other's certificate.
         """

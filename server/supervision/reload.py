@@ -8,7 +8,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from capnp_rig.rigcli.tls import TlsFileError
 from capnp_rig.server.config import FIXED, ConfigError, ServerConfig
+from capnp_rig.server.connections.tls import check_files
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.plan import Plan
@@ -24,6 +26,10 @@ def merged(running: ServerConfig, wanted: ServerConfig) -> tuple[ServerConfig, l
     """Return the configuration to go on with, and the fields that only a restart can change."""
     fixed = {name: getattr(running, name) for name in FIXED}
     changed = [name for name, value in fixed.items() if getattr(wanted, name) != value]
+    if (running.tls.tls_cert is None) != (wanted.tls.tls_cert is None):
+        # Other certificates, but not none: on the address that TLS had allowed.
+        fixed["tls"] = running.tls
+        changed.append("tls_cert")
     return replace(wanted, **fixed), changed
 
 
@@ -99,7 +105,8 @@ class Changes:
         failed = "Not reloaded, the workers serve on as they are"
         try:
             config, fixed = merged(self._config, self._reread())
-        except ConfigError as error:
+            check_files(config)
+        except (ConfigError, TlsFileError) as error:
             self._fail(failed, FailedStart(str(error)))
             return
         for name in fixed:

@@ -1,6 +1,8 @@
 """B17, H1, H3: TLS with a throwaway CA, on both engines and loops; who is refused, and how."""
 
 import asyncio
+import shutil
+import signal
 import socket
 import ssl
 import threading
@@ -329,9 +331,37 @@ def test_b17_a_drain_does_not_wait_for_a_handshake(ca: ThrowawayCa) -> None:
     options = ["--tls-handshake-timeout", "60", "--workers", "1", *TELLING]
     with running_server(*options, *ca.server_options()) as running, tcp(running) as sock:
         running.out.wait_for("started for peer")
-        running.signal(15)
+        running.signal(signal.SIGTERM)
         assert running.wait() == 0
         read_to_end(sock)
+
+
+def serial_of(server: Running, ca: ThrowawayCa) -> str:
+    """Return the serial number of the certificate that a server shows now."""
+    with tcp(server) as sock:
+        context = ca.client_context(ca.client)
+        with context.wrap_socket(sock, server_hostname="localhost") as secured:
+            shown = secured.getpeercert()
+            assert shown is not None
+            return str(shown["serialNumber"])
+
+
+def replace_files(pair: Pair, by: Pair) -> None:
+    shutil.copy(by.cert, pair.cert)
+    shutil.copy(by.key, pair.key)
+
+
+def test_b17_a_reload_takes_new_certificates_and_refuses_bad_ones(tmp_path: Path) -> None:
+    ca = ThrowawayCa(tmp_path)
+    with running_server("--workers", "1", *ca.server_options()) as server:
+        first = serial_of(server, ca)
+        replace_files(ca.server, ca.issue_expired("expired"))
+        server.signal(signal.SIGHUP)
+        server.err.wait_for("certificate has expired")
+        assert serial_of(server, ca) == first
+        replace_files(ca.server, ca.issue("new"))
+        server.signal(signal.SIGHUP)
+        eventually(lambda: serial_of(server, ca) != first, what="the new certificate")
 
 
 # --- the files ------------------------------------------------------------------------------

@@ -201,8 +201,8 @@ RUN_HELP = "(see server run --help)"
             2,
             (
                 "server: refusing to listen on 0.0.0.0:0: other machines could connect, and "
-                "nothing is encrypted or authenticated; use 127.0.0.1, [::1] or unix:/path, or add "
-                f"--insecure {RUN_HELP}\n"
+                "nothing is encrypted or authenticated; use TLS (--tls-cert, --tls-client-ca), "
+                f"127.0.0.1, [::1] or unix:/path, or add --insecure {RUN_HELP}\n"
             ),
         ),
         (["nope"], 2, "server: No such command 'nope'. (see server --help)\n"),

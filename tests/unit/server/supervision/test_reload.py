@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from capnp_rig.rigcli.address import Address
-from capnp_rig.server.config import ConfigError, ServerConfig
+from capnp_rig.server.config import ConfigError, ServerConfig, TlsOptions
 from capnp_rig.server.control.messages import Setup
 from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.plan import Plan
@@ -26,6 +26,13 @@ def test_a9_a_reload_keeps_what_only_a_restart_changes() -> None:
         replace(CONFIG, drain_timeout_s=5.0),
         ["address", "log_level"],
     )
+
+
+def test_b17_a_reload_changes_certificates_but_neither_begins_nor_ends_tls() -> None:
+    one, other = (replace(CONFIG, tls=TlsOptions(tls_cert=name)) for name in ("a.pem", "b.pem"))
+    assert merged(one, other) == (other, [])
+    assert merged(one, CONFIG) == (one, ["tls_cert"])
+    assert merged(CONFIG, one) == (CONFIG, ["tls_cert"])
 
 
 class Worker:
