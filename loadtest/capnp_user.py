@@ -61,6 +61,7 @@ if sys.stdin is None:
 from capnp_rig.client.channels.backoff import backoff_s
 from capnp_rig.client.connecting import connect_socket
 from capnp_rig.client.reverse import MESSAGE_STREAM
+from capnp_rig.client.tls import TlsArgument
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
 from capnp_rig.loadtest.locust_rig.listeners import context
 from capnp_rig.loadtest.locust_rig.user_capability import (
@@ -70,6 +71,7 @@ from capnp_rig.loadtest.locust_rig.user_capability import (
 )
 from capnp_rig.loadtest.locust_rig.user_connection import CallConnection, WorkloadConnection
 from capnp_rig.loadtest.locust_rig.user_group import CONNECT, CallCounter
+from capnp_rig.loadtest.locust_rig.user_tls import security_of, tls_of_options
 from capnp_rig.loadtest.protocols import make_exchange
 from capnp_rig.loadtest.protocols.capnp_calls import Reference
 from capnp_rig.loadtest.stats.failures import CallTexts, WrongReply, with_call
@@ -99,6 +101,8 @@ class CapnpUser(User):
     stack = "capnp"
     interface: Any = MESSAGE_STREAM
     connect_timeout_s = CONNECT_TIMEOUT_S
+    # A `capnp_rig.Tls` or an `ssl.SSLContext`; the options --capnp-tls... come before it.
+    tls: TlsArgument = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -113,7 +117,9 @@ class CapnpUser(User):
             self._place = self._users.servers(self.host or "").join(self)
         except AddressError as error:
             raise StopTest(f"no server to load: {error}") from error
-        self.call_timeout_s: float = self._users.options.call_timeout
+        options = self._users.options
+        self.call_timeout_s: float = options.call_timeout
+        self._security = security_of(tls_of_options(options) or self.tls, self.stack)
         # Workers are forked: only what is made here differs between them.
         self.rng = random.Random()
         self._number = 0
@@ -355,7 +361,7 @@ class CapnpUser(User):
         self._turn_to_server()
         started_ns = time.monotonic_ns()
         try:
-            return connect_socket(self._place.address, self.connect_timeout_s)
+            return connect_socket(self._place.address, self.connect_timeout_s, self._security)
         except ClientError as error:
             self._place.ended(error)
             self._connects.failed(error, started_ns, time.monotonic_ns())

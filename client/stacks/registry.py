@@ -4,6 +4,7 @@ Each takes a text and returns the server's answer as bytes: the reversed text, o
 text itself. ``server/stacks`` describes the wire formats.
 """
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -69,6 +70,8 @@ def connect_stack(
     check_timeout(timeout_s)
     try:
         if stack == "grpc":
+            # Its core writes to stderr by itself, of what is told here as an error.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
             from capnp_rig.client.stacks.grpc_client import GrpcClient
 
             # It makes its connections itself.

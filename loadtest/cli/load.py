@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from capnp_rig import rigcli
+from capnp_rig.client.tls_options import TLS_OPTIONS, tls_of, tls_options
 from capnp_rig.loadtest.cli.terminal import (
     Command,
     allow_void_option,
@@ -241,6 +242,7 @@ load_options = options(
         show_default=False,
         help="Pin each process to a CPU, from the last on.",
     ),
+    tls_options,
     name_option,
     results_option,
 )
@@ -292,6 +294,9 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
             f"--connections {plain['connections']} is too few: each of {len(addresses)} addresses "
             "takes one"
         )
+    tls = tls_of({name: plain.pop(name) for name in TLS_OPTIONS})
+    if tls is not None:
+        _check_tls(tls, plain["stack"])
     warmup_s = plain.pop("warmup_s")
     if warmup_s is None:
         warmup_s = 0.0 if more.get("calls") else 0.5
@@ -301,9 +306,22 @@ def load_config(asked: Mapping[str, Any], **more: Any) -> Any:
         warmup_s=warmup_s,
         checks_content=compares,
         unchecked=unchecked_of(loaded, checks_content=compares),
+        tls=tls,
         **plain,
         **more,
     )
+
+
+def _check_tls(tls: Any, stack: str) -> None:
+    """Refuse files that no connection could be made with, before the load."""
+    from capnp_rig.objects.errors import UsageError
+
+    if stack == "selectors":
+        raise click.UsageError("--tls does not go with --stack selectors, which has none")
+    try:
+        tls.context()
+    except UsageError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def load_of_turns(asked: Mapping[str, Any], *, seconds: float) -> Any:

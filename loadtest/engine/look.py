@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from itertools import chain, count, islice, repeat
 from typing import Any
 
-from capnp_rig.client.connecting import connect_socket
+from capnp_rig.client.connecting import connect_socket, secured
 from capnp_rig.loadtest.engine.run import RunConfig
 from capnp_rig.loadtest.protocols import (
     HTTP1,
     HTTP2,
     JSON,
     StackWorkload,
+    alpn_of,
     load_any_workload,
     make_exchange,
 )
@@ -65,7 +66,9 @@ def look(config: RunConfig, calls: int) -> Iterator[Seen]:
         answered=lambda *_times: ended.append(None),
         failed=lambda error, *_times: ended.append(error),
     )
-    with connect_socket(config.addresses[0], config.timeout_s) as sock:
+    security = secured(config.tls, alpn_of(config.stack))
+    with connect_socket(config.addresses[0], config.timeout_s, security) as sock:
+        sock.settimeout(config.timeout_s)
         while not exchange.is_ready:
             _turn(sock, exchange)
         for right_reply in islice(right_replies, calls):

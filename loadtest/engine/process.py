@@ -29,7 +29,8 @@ from typing import Any, cast
 import uvloop
 
 from capnp_rig.client.channels.backoff import backoff_s
-from capnp_rig.client.connecting import adopt, open_socket
+from capnp_rig.client.connecting import open_secured, secured
+from capnp_rig.client.tls import Tls
 from capnp_rig.loadtest.engine.pacer import Pacer
 from capnp_rig.loadtest.engine.places import CONNECT, Places
 from capnp_rig.loadtest.engine.schedule import Arrivals, Pace
@@ -37,6 +38,7 @@ from capnp_rig.loadtest.live.figures import LiveFigures
 from capnp_rig.loadtest.protocols import (
     CAPNP,
     AnyWorkload,
+    alpn_of,
     firsts_of,
     load_any_workload,
     make_exchange,
@@ -66,7 +68,8 @@ class EngineConfig:
     open loop over all connections, None for a closed loop. `cpu` is where to pin, None for
     nowhere. This is process `number` of `processes`. `stack` is the protocol. An `address` with
     commas names servers that share the connections, whose places are counted from `first_place` on.
-    With `tells_live` the process tells its `LiveFigures` twice a second.
+    With `tells_live` the process tells its `LiveFigures` twice a second. `tls` None is a load in
+    the clear.
     """
 
     address: str
@@ -87,11 +90,13 @@ class EngineConfig:
     stack: str = CAPNP
     first_place: int = 0
     tells_live: bool = False
+    tls: Tls | None = None
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "EngineConfig":
         """Return what `dataclasses.asdict` made plain."""
-        return cls(**{**plain, "workload": WorkloadConfig(**plain["workload"])})
+        tls = None if plain["tls"] is None else Tls(**plain["tls"])
+        return cls(**{**plain, "workload": WorkloadConfig(**plain["workload"]), "tls": tls})
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,7 @@ class Load:
         self.config = config
         addresses = parse_addresses(config.address)
         self.workload = self._load_workload(addresses[0])
+        self.security = secured(config.tls, alpn_of(config.stack))
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         is_open_loop = config.rate_hz is not None
         in_flight = 0 if is_open_loop else config.connections * config.in_flight
@@ -243,7 +249,9 @@ class Load:
         started_ns = time.monotonic_ns()
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                await adopt(await open_socket(endpoint.address, _CONNECT_TIMEOUT_S), connection)
+                await open_secured(
+                    endpoint.address, _CONNECT_TIMEOUT_S, self.security, lambda _: connection
+                )
                 await connection.ready
         except TimeoutError as error:
             connection.close()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from capnp_rig.client.tls import Tls
 from capnp_rig.loadtest.engine.child_process import Terminated, number_of
 from capnp_rig.loadtest.engine.engine_runs import (
     EngineFailed,
@@ -53,6 +54,7 @@ class RunConfig:
     fresh engine processes. `name` is what the user calls it. `unchecked` says what of the replies
     nobody compares, `fail_if` under which conditions it has failed. Several `addresses` are of
     servers that share the load. `scrape` has the URLs of Prometheus endpoints to read meanwhile.
+    `tls` None is a load in the clear.
     """
 
     addresses: Addresses
@@ -76,6 +78,7 @@ class RunConfig:
     name: str | None = None
     fail_if: tuple[str, ...] = ()
     scrape: tuple[str, ...] = ()
+    tls: Tls | None = None
     # What the params were answered first: all processes, repeats and probes must get the same.
     firsts: dict[str, FirstReply] = field(default_factory=dict, repr=False)
 
@@ -272,6 +275,7 @@ def plan_engines(config: RunConfig, cpus: list[int], *, repeat: int = 0) -> list
             number=number,
             processes=count,
             stack=config.stack,
+            tls=config.tls,
         )
         for number in range(count)
     ]

@@ -26,6 +26,7 @@ from locust.argument_parser import LocustArgumentParser, default_args_dict
 from locust.util.timespan import parse_timespan
 
 from capnp_rig.loadtest.engine.cpu_pin import PinError, parse_pin
+from capnp_rig.loadtest.locust_rig.user_tls import security_of, tls_of_options
 from capnp_rig.loadtest.locust_rig.workload import workload_config
 from capnp_rig.loadtest.protocols import CAPNP, checks_content, load_any_workload
 from capnp_rig.loadtest.results.catalog import check_name
@@ -34,6 +35,7 @@ from capnp_rig.loadtest.scrape.scraper import Scraper, check_url
 from capnp_rig.loadtest.scrape.series import ScrapeError
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 from capnp_rig.loadtest.workload import WorkloadError
+from capnp_rig.objects.errors import UsageError
 from capnp_rig.rigcli import os_error_text
 from capnp_rig.rigcli.address import AddressError, parse_address, parse_addresses
 from capnp_rig.rigcli.message_limit import MessageSize
@@ -259,6 +261,18 @@ def _add_own(parser: LocustArgumentParser) -> None:
         help="Largest message of the capnp stack, in either direction: 64KiB to 512MiB "
         "(default: 4MiB)",
     )
+    # Locust itself has --tls-cert and --tls-key, for its page.
+    parser.add_argument(
+        "--capnp-tls",
+        action="store_true",
+        help="Connect over TLS; implied by each --capnp-tls-…",
+        include_in_web_ui=False,
+    )
+    add("--capnp-tls-ca", _readable_file, "<file>", "Trust these certificates, not the system's")
+    add("--capnp-tls-cert", _readable_file, "<file>", "Show this certificate to the server")
+    add("--capnp-tls-key", _readable_file, "<file>", "Its key, if that is in another file")
+    text = "What the server's certificate names, if not the host"
+    add("--capnp-tls-name", str, "<name>", text)
     text = "Size of each generated text in bytes of UTF-8"
     add_number(parser, "--payload-bytes", at_least(1), 32, "<int>", text)
     parser.add_argument(
@@ -383,7 +397,8 @@ def _workload_mistake(options: Namespace) -> str | None:
         checks_content(stack, workload, options.check)
         if options.show and stack != CAPNP:
             return f"--show is for the stack capnp, not for {stack}: see loadtest run --show"
-    except WorkloadError as error:
+        security_of(tls_of_options(options), stack)
+    except (WorkloadError, UsageError) as error:
         return str(error)
     return None
 

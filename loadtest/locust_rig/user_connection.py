@@ -30,6 +30,7 @@ from gevent.event import Event
 from gevent.monkey import get_original
 
 from capnp_rig.loadtest.locust_rig.call_pacer import CallPacer
+from capnp_rig.loadtest.locust_rig.user_tls import SecuredSocket
 from capnp_rig.loadtest.protocols.capnp_calls import CallExchange, PendingCall, Reference, Wrap
 from capnp_rig.loadtest.protocols.exchange import AnyExchange
 from capnp_rig.objects.errors import ClientError, DeadlineExceeded, Disconnected, fresh
@@ -84,7 +85,9 @@ class UserConnection(ABC):
         self.error: ClientError | None = None
         self._bug = bug
         self._timeout_ns = round(timeout_s * 1e9)
-        self._socket = _socket(fileno=sock.detach())
+        self._socket: Any = (
+            SecuredSocket(sock) if hasattr(sock, "do_handshake") else _socket(fileno=sock.detach())
+        )
         self._socket.settimeout(0)
         # Bound once: looked up for every read and write.
         self._recv: Callable[[int], bytes] = self._socket.recv

@@ -98,6 +98,11 @@ def server_options(stack: str, payload_kind: str) -> list[str]:
     )
 
 
+def alpn_of(stack: str) -> list[str]:
+    """Return what a generator for a stack offers over TLS by ALPN."""
+    return {HTTP1: ["http/1.1"], HTTP2: ["h2"], GRPC: ["h2"]}.get(stack, [])
+
+
 def missing_library(stack: str) -> str | None:
     """Return the name of a library that generating for `stack` needs and this Python lacks."""
     needs = _RIVALS[stack].needs if stack in _RIVALS else ()
