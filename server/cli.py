@@ -20,6 +20,7 @@ from capnp_rig.server.config import (
     LOOPS,
     REVERSE_SERVICE,
     STACKS,
+    TLS_CONNECTIONS,
     ConfigError,
     ServerConfig,
     names_a_service,
@@ -31,6 +32,7 @@ from capnp_rig.server.options import (
     process_options,
     tls_options,
     trace_options,
+    unix_options,
     worker_options,
 )
 from capnp_rig.server.settings import (
@@ -49,9 +51,10 @@ def _read_service(_context: click.Context, _option: click.Parameter, text: str) 
 
 def _checked(options: Mapping[str, object]) -> ServerConfig:
     """Return the configuration of the options, after all that can be checked without a start."""
-    config = ServerConfig.of_options(options)
+    config = ServerConfig.of_options(_with_tls_default(options))
     _check_stack(config)
     _check_tls(config)
+    _check_unix(config)
     if config.metrics is not None and find_spec("prometheus_client") is None:
         raise click.ClickException(
             "--metrics needs prometheus-client: pip install 'capnp-rig[metrics]'"
@@ -70,6 +73,21 @@ def _check_traces(config: ServerConfig) -> None:
     reason = missing_for_traces()
     if reason is not None:
         raise click.ClickException(reason)
+
+
+def _with_tls_default(options: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the options, with fewer connections by default where each has the buffers of TLS."""
+    context = click.get_current_context()
+    is_default = context.get_parameter_source("max_connections") is ParameterSource.DEFAULT
+    if options["tls_cert"] is None or not is_default:
+        return options
+    return {**options, "max_connections": TLS_CONNECTIONS}
+
+
+def _check_unix(config: ServerConfig) -> None:
+    """Refuse to promise for TCP what only a Unix socket can keep."""
+    if config.address.port is not None and config.unix.allow_uid:
+        raise click.UsageError("--allow-uid goes with a Unix socket: over TCP there is no user")
 
 
 def _check_tls(config: ServerConfig) -> None:
@@ -218,6 +236,7 @@ def cli() -> None:
 @limit_options
 @metrics_options
 @tls_options
+@unix_options
 @click.option(
     "--backlog",
     type=click.IntRange(1, 65_535),

@@ -1,6 +1,6 @@
 """What `server run` was asked to do, parsed once and passed down."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self, get_type_hints
 
@@ -26,6 +26,8 @@ FIXED = (
     "reload_dir",
     "metrics",
 )
+# By default, over TLS. asyncio has 257 KiB for an idle one (docs/guides/tls.md): half a GiB in all.
+TLS_CONNECTIONS = 2_000
 REVERSE_SERVICE = "capnp_rig.server.services.reverse:Reverse"
 
 
@@ -83,6 +85,17 @@ class TlsOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class UnixOptions:
+    """Who may connect to a Unix socket: by the mode of its file, and by user where some are named.
+
+    `allow_uid` is empty for all that the mode lets in.
+    """
+
+    socket_mode: int = 0o600
+    allow_uid: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The options of one server, some in groups; `service` is ``package.module:Name``.
 
@@ -110,6 +123,7 @@ class ServerConfig:
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     recycling: WorkerLimits = field(default_factory=WorkerLimits)
     tls: TlsOptions = field(default_factory=TlsOptions)
+    unix: UnixOptions = field(default_factory=UnixOptions)
 
     @classmethod
     def of_options(cls, options: Mapping[str, Any]) -> Self:

@@ -26,7 +26,8 @@ def limit_options(command: _Command) -> _Command:
             "--max-connections",
             type=click.IntRange(min=1),
             default=10_000,
-            help="Connections served at once; at most half the open-files limit.",
+            help="Connections served at once, over TLS 2000 by default; at most half the "
+            "open-files limit.",
         ),
         click.option(
             "--max-in-flight",
@@ -114,6 +115,48 @@ def tls_options(command: _Command) -> _Command:
             type=FiniteFloat(min=0, min_open=True, max=_MOST_S),
             default=5.0,
             help="A connection is closed when its handshake is not done by then.",
+        ),
+    )
+
+
+class _Mode(click.ParamType):
+    """A file mode in octal, as chmod has it."""
+
+    name = "octal"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the number."""
+        if isinstance(value, int):
+            # It was octal or decimal, which cannot be told any more.
+            self.fail(f'{value} is no text: write it in quotes, such as "660"', param, ctx)
+        try:
+            mode = int(str(value), 8)
+        except ValueError:
+            mode = -1
+        if not 0 <= mode <= 0o777:
+            self.fail(f"{value!r} is no mode in octal, such as 660", param, ctx)
+        return mode
+
+
+def unix_options(command: _Command) -> _Command:
+    """Add the options of `config.UnixOptions`."""
+    return _with_options(
+        command,
+        click.option(
+            "--socket-mode",
+            metavar="OCTAL",
+            type=_Mode(),
+            default="600",
+            help="Mode of the file of a Unix socket, from the moment it is there.",
+        ),
+        click.option(
+            "--allow-uid",
+            metavar="UID",
+            type=click.IntRange(min=0),
+            multiple=True,
+            help="Serve only processes of this user on a Unix socket; repeatable.",
         ),
     )
 

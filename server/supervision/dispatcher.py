@@ -16,7 +16,7 @@ from collections import Counter, deque
 from capnp_rig.rigcli import os_error_text
 from capnp_rig.server.config import ServerConfig
 from capnp_rig.server.logs.log import Log, open_log
-from capnp_rig.server.supervision.listener import Listener, has_bytes, peer_of
+from capnp_rig.server.supervision.listener import Listener, has_bytes, peer_of, uid_of
 from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.peer_limits import PeerLimits
 from capnp_rig.server.supervision.quarantine import DEATHS, QUARANTINE_S, Quarantine, is_suspect
@@ -188,10 +188,13 @@ class Dispatcher:
             self._refuse(sock)
             return True
         label, origin = peer_of(sock, name)
+        if self._is_stranger(sock):
+            self._refuse_stranger(sock, origin)
+            return True
         reason = self._peer_limits.refusal(origin, self._open_of(origin), self._loop.time())
         if reason is not None:
             self.refusals["peer"] += 1
-            words = overload_reply(self._config.stack, f"{reason}: try again later")
+            words = self._last_words(f"{reason}: try again later", ExceptionType.OVERLOADED)
             self._refused.end(sock, words)
             kind = "Refusing connections of peers over their limits"
             self._log.warning(f"Refusing a connection: {reason}", kind=kind, origin=origin)
@@ -235,6 +238,20 @@ class Dispatcher:
         reason = f"{self._max_connections} connections are open: try again later"
         self._refused.end(sock, self._last_words(reason, ExceptionType.OVERLOADED))
         self._warn(f"Refusing connections: {self._max_connections} are open")
+
+    def _is_stranger(self, sock: socket.socket) -> bool:
+        allowed = self._config.unix.allow_uid
+        return bool(allowed) and sock.family == socket.AF_UNIX and uid_of(sock) not in allowed
+
+    def _refuse_stranger(self, sock: socket.socket, origin: str) -> None:
+        self.refusals["allow-uid"] += 1
+        words = self._last_words(f"{origin} is not served here", ExceptionType.FAILED)
+        self._refused.end(sock, words)
+        self._log.warning(
+            f"Refusing a connection: {origin} is none of --allow-uid",
+            kind="Refusing connections of users that are not allowed",
+            origin=origin,
+        )
 
     def _last_words(self, reason: str, type_: ExceptionType) -> bytes:
         if self._config.tls.tls_cert is None:

@@ -85,6 +85,7 @@ def _open_listener(config: ServerConfig) -> Listener:
         backlog=config.backlog,
         insecure=config.may_be_reached,
         workers_listen=config.workers_listen,
+        socket_mode=config.unix.socket_mode,
     )
 
 

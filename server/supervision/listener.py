@@ -12,8 +12,6 @@ from pathlib import Path
 from capnp_rig.rigcli.address import Address
 from capnp_rig.server.logs.log import Log
 
-# The file mode of a Unix socket is 0777 less this: nobody but its owner connects.
-_UNIX_UMASK = 0o177
 _LOOPBACK_V6 = socket.inet_pton(socket.AF_INET6, "::1")
 _MAPPED_LOOPBACK = bytes(10) + b"\xff\xff\x7f"
 
@@ -45,7 +43,12 @@ class Listener:
 
 
 def open_listener(
-    address: Address, *, backlog: int, insecure: bool, workers_listen: bool = False
+    address: Address,
+    *,
+    backlog: int,
+    insecure: bool,
+    workers_listen: bool = False,
+    socket_mode: int = 0o600,
 ) -> Listener:
     """Bind and listen; connections queue up from now on.
 
@@ -56,7 +59,7 @@ def open_listener(
         NotLoopbackError: `address` is not local and `insecure` is False.
     """
     if address.path is not None:
-        return _open_unix(address.path, backlog)
+        return _open_unix(address.path, backlog, socket_mode)
     return _open_tcp(address, None if workers_listen else backlog, insecure=insecure)
 
 
@@ -85,6 +88,13 @@ def caution_of_strangers(listener: Listener, log: Log) -> None:
             f"TLS without --tls-client-ca: any client that reaches {listener.address} may call",
             address=str(listener.address),
         )
+
+
+def uid_of(sock: socket.socket) -> int:
+    """Return the user whose process connected to a Unix socket, as the kernel noted it then."""
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    uid: int = struct.unpack("3i", data)[1]
+    return uid
 
 
 def peer_of(sock: socket.socket, name: tuple[str, int] | str | bytes) -> tuple[str, str]:
@@ -152,11 +162,11 @@ def _resolve(address: Address) -> tuple[int, tuple[str, int]]:
     return family, sockaddr  # type: ignore[return-value] # IPv6 addresses are longer tuples
 
 
-def _open_unix(path: str, backlog: int) -> Listener:
+def _open_unix(path: str, backlog: int, mode: int) -> Listener:
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # The mode must be right from the first moment, so it cannot be set after bind.
-    umask = os.umask(_UNIX_UMASK)
+    umask = os.umask(0o777 & ~mode)
     try:
         sock.bind(path)
         sock.listen(backlog)
