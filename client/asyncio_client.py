@@ -458,7 +458,8 @@ class _Protocol(Peer, asyncio.Protocol):
 
     def _take_rest(self) -> None:
         """Take what had come before a write failed: the transport looks at it no more."""
-        if self._transport is not None and not self._transport.can_write_eof():
+        assert self._transport is not None
+        if self._transport.get_extra_info("sslcontext") is not None:
             # It is encrypted.
             return
         with suppress(OSError):

@@ -331,10 +331,8 @@ class Client(Typed[Interface_co]):
             self._socket.close()
             return
         self._session.lose(Disconnected("the client is closed"))
-        if self._lock.acquire(blocking=False):
-            # No other thread is sending.
-            self._socket.say_goodbye()
-            self._lock.release()
+        if self._socket.is_secured:
+            self._say_goodbye()
         self._socket.shut_down()
         self._bury()
 
@@ -555,6 +553,16 @@ class Client(Typed[Interface_co]):
         except RuntimeError:
             # It is not this thread's any more.
             return
+
+    def _say_goodbye(self) -> None:
+        """End TLS in good order, unless another thread has the turn, and with it the socket."""
+        try:
+            if self._lock.acquire(blocking=False):
+                self._socket.say_goodbye()
+                self._lock.release()
+        except BaseException:
+            self._leave()
+            raise
 
     def _bury(self) -> None:
         """Close the socket of a session that has ended, unless another thread has the turn.

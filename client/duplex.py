@@ -60,6 +60,9 @@ class DuplexSocket:
     After a fork the socket belongs to the parent. The child only ever closes its descriptor.
     """
 
+    # Whether `say_goodbye` has something to say.
+    is_secured = False
+
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(0)
         self._socket = sock

@@ -20,6 +20,7 @@ _AGAIN = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 class SecuredSocket(DuplexSocket):
     """A connected socket whose handshake is done, which it owns."""
 
+    is_secured = True
     _socket: ssl.SSLSocket
 
     def __init__(self, sock: ssl.SSLSocket) -> None:

@@ -1,6 +1,6 @@
 """What `server run` was asked to do, parsed once and passed down."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Self, get_type_hints
 
@@ -92,7 +92,7 @@ class UnixOptions:
     """
 
     socket_mode: int = 0o600
-    allow_uid: Sequence[int] = ()
+    allow_uid: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

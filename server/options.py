@@ -119,7 +119,7 @@ def tls_options(command: _Command) -> _Command:
     )
 
 
-class _Mode(click.ParamType):
+class _Mode(click.ParamType):  # type: ignore[type-arg, unused-ignore] # not at run time
     """A file mode in octal, as chmod has it."""
 
     name = "octal"

@@ -31,6 +31,9 @@ class Transport:
         data, self.unread = self.unread[:size], self.unread[size:]
         return data
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def set_write_buffer_limits(self, high: int) -> None:
         self.high = high
 

@@ -133,7 +133,7 @@ async def _idle_kib(side: Side, count: int) -> float:
     after = side.worker.memory_info().rss
     for client in clients:
         await client.close()
-    return (after - before) / 1024 / count
+    return float(after - before) / 1024 / count
 
 
 def _rows(name: str, rounds: list[Round]) -> list[Row]:
