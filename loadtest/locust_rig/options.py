@@ -35,7 +35,7 @@ from capnp_rig.loadtest.scrape.scraper import Scraper, check_url
 from capnp_rig.loadtest.scrape.series import ScrapeError
 from capnp_rig.loadtest.stats.thresholds import ThresholdError, parse_threshold
 from capnp_rig.loadtest.workload import WorkloadError
-from capnp_rig.objects.errors import UsageError
+from capnp_rig.objects import errors
 from capnp_rig.rigcli import os_error_text
 from capnp_rig.rigcli.address import AddressError, parse_address, parse_addresses
 from capnp_rig.rigcli.message_limit import MessageSize
@@ -398,7 +398,7 @@ def _workload_mistake(options: Namespace) -> str | None:
         if options.show and stack != CAPNP:
             return f"--show is for the stack capnp, not for {stack}: see loadtest run --show"
         security_of(tls_of_options(options), stack)
-    except (WorkloadError, UsageError) as error:
+    except (WorkloadError, errors.UsageError) as error:
         return str(error)
     return None
 
