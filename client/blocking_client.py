@@ -20,7 +20,7 @@ from typing import (
 
 from capnp_rig.client.callbacks import LEFT_UNREAD, explain, most_unread_bytes
 from capnp_rig.client.connecting import connect_socket, secured
-from capnp_rig.client.duplex import duplex
+from capnp_rig.client.duplex_choice import duplex
 from capnp_rig.client.message_limit import MESSAGE_BYTES, limits_of
 from capnp_rig.objects.capabilities import AnyCapability, Params
 from capnp_rig.objects.closing import close_plainly

@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from capnp_rig.client.connecting import connect_socket, secured
-from capnp_rig.client.duplex import duplex
+from capnp_rig.client.duplex_choice import duplex
 from capnp_rig.client.message_limit import MESSAGE_BYTES, limits_of
 from capnp_rig.objects.errors import Disconnected, RemoteError, ending_error, remote_error
 from capnp_rig.objects.timeouts import CONNECT_TIMEOUT_S

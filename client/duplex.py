@@ -39,17 +39,6 @@ def _is_gevents(sock: socket.socket) -> bool:
     return gevents is not None and isinstance(sock, gevents.socket)
 
 
-def duplex(sock: socket.socket) -> "DuplexSocket":
-    """Take over a connected socket, with TLS or without."""
-    # `ssl` takes 10 ms to import, and gevent has a type of its own.
-    if not hasattr(sock, "do_handshake"):
-        return DuplexSocket(sock)
-    from capnp_rig.client.duplex_tls import SecuredSocket
-
-    secured: Any = sock
-    return SecuredSocket(secured)
-
-
 class DuplexSocket:
     """A connected socket, which it owns.
 

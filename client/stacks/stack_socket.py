@@ -3,7 +3,7 @@
 import socket
 import time
 
-from capnp_rig.client.duplex import duplex
+from capnp_rig.client.duplex_choice import duplex
 from capnp_rig.objects.errors import Disconnected
 from capnp_rig.objects.timeouts import check_timeout
 from capnp_rig.rigcli.address import Address
