@@ -13,6 +13,13 @@ _REASONS = {
     "HTTP_REQUEST": "the peer does not speak TLS",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer has sent no certificate",
 }
+_NO_PEM = "not in PEM format"
+_FILE_REASONS: dict[str | None, str] = {
+    "KEY_VALUES_MISMATCH": "the key is that of another certificate",
+    "NO_START_LINE": _NO_PEM,
+    "NO_CERTIFICATE_OR_CRL_FOUND": _NO_PEM,
+    None: _NO_PEM,
+}
 
 
 class TlsFileError(Exception):
@@ -104,10 +111,6 @@ def _check_readable(path: str) -> None:
 
 def _file_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return "the key is that of another certificate"
-        # "PEM lib", "no start line": whatever it was, the file is not what it should be.
-        if error.reason in {None, "NO_START_LINE", "NO_CERTIFICATE_OR_CRL_FOUND"}:
-            return "not in PEM format"
-        return tls_reason(error)
+        # OpenSSL's code of the error; it has none for a file that is not PEM at all.
+        return _FILE_REASONS.get(error.reason) or tls_reason(error)
     return str(error)
