@@ -10,11 +10,10 @@ each method by its number.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from operator import add
 
-# Times are counted in powers of two, the first up to 8 µs: so a call's bucket takes one shift, and
-# none can be too long for the last.
-BUCKET_SHIFT, BUCKETS = 13, 52
+# Times are counted by how many bits their ns have: quick to find, and none has too many.
+BUCKETS = 60
 SUM_NS, FAILED, CANCELLED, REFUSED = range(BUCKETS, BUCKETS + 4)
 METHOD_WORDS = 64
 BYTES_IN, BYTES_OUT = range(2)
@@ -31,14 +30,14 @@ WORKER_WORDS = 192
 
 def bucket_end_s(bucket: int) -> float:
     """Return the upper end of a bucket, in seconds."""
-    return float((1 << (bucket + BUCKET_SHIFT)) / 1e9)
+    return float((1 << bucket) / 1e9)
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
     """How long something took: counts by bucket, and the sum."""
 
-    buckets: tuple[int, ...] = ()
+    buckets: tuple[int, ...] = (0,) * BUCKETS
     sum_ns: int = 0
 
     @property
@@ -47,8 +46,7 @@ class Times:
         return sum(self.buckets)
 
     def __add__(self, other: "Times") -> "Times":
-        pairs = zip_longest(self.buckets, other.buckets, fillvalue=0)
-        return Times(tuple(a + b for a, b in pairs), self.sum_ns + other.sum_ns)
+        return Times(tuple(map(add, self.buckets, other.buckets)), self.sum_ns + other.sum_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ def read_counts(words: Sequence[int], names: Sequence[str]) -> WorkerCounts:
         {
             name: counts
             for name, counts in zip(names, _methods(words), strict=False)
-            if counts != MethodCounts(_no_times())
+            if counts != MethodCounts()
         },
         dict(zip(LIMITS, words[LIMITS_AT:], strict=False)),
         words[BYTES_IN],
@@ -121,7 +119,3 @@ def _methods(words: Sequence[int]) -> Iterator[MethodCounts]:
 
 def _times(words: Sequence[int]) -> Times:
     return Times(tuple(words[:BUCKETS]), words[SUM_NS])
-
-
-def _no_times() -> Times:
-    return Times((0,) * BUCKETS)

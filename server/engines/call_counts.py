@@ -14,7 +14,6 @@ from capnp_rig.objects.async_calls import RunningCall
 from capnp_rig.objects.binding import BoundMethod
 from capnp_rig.server.control.call_stamp import COUNTS, Stamp
 from capnp_rig.server.control.counts import (
-    BUCKET_SHIFT,
     BYTES_IN,
     BYTES_OUT,
     CANCELLED,
@@ -67,7 +66,7 @@ class CallCounts:
             started_ns = monotonic_ns()
             outcome = answer(content)
             took_ns = monotonic_ns() - started_ns
-            counts[(took_ns >> BUCKET_SHIFT).bit_length()] += 1
+            counts[took_ns.bit_length()] += 1
             counts[SUM_NS] += took_ns
             if type(outcome) is RemoteError:
                 counts[FAILED] += 1
@@ -87,7 +86,7 @@ class CallCounts:
     def answered(counts: list[int], took_s: float, *, has_failed: bool) -> None:
         """Count a call that ran to an answer."""
         took_ns = max(int(took_s * 1e9), 0)
-        counts[(took_ns >> BUCKET_SHIFT).bit_length()] += 1
+        counts[took_ns.bit_length()] += 1
         counts[SUM_NS] += took_ns
         counts[FAILED] += has_failed
 
@@ -100,7 +99,7 @@ class CallCounts:
     def lagged(self, late_s: float) -> None:
         """Count by how much the event loop was late for a timer."""
         late_ns = max(int(late_s * 1e9), 0)
-        self._lag[(late_ns >> BUCKET_SHIFT).bit_length()] += 1
+        self._lag[late_ns.bit_length()] += 1
         self._lag[SUM_NS] += late_ns
 
     def publish(self, stamp: Stamp, traffic: Traffic) -> None:

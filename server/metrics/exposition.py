@@ -20,9 +20,9 @@ from prometheus_client.exposition import choose_encoder
 from capnp_rig.server.control.counts import Times, WorkerCounts, bucket_end_s
 from capnp_rig.server.metrics.state import ServerState, WorkerUse
 
-# Up to 69 s; what took longer is in the last bucket alone.
-_SHOWN_BUCKETS = 24
-_ENDS = (*(f"{bucket_end_s(bucket):.9g}" for bucket in range(_SHOWN_BUCKETS)), "+Inf")
+# From 1 µs to 69 s; what took less is in the first bucket, what took longer in the last alone.
+_FIRST, _LAST = 10, 36
+_ENDS = (*(f"{bucket_end_s(bucket):.9g}" for bucket in range(_FIRST, _LAST + 1)), "+Inf")
 
 
 class Exposition:
@@ -129,8 +129,8 @@ def _worker_metrics(workers: Iterable[WorkerUse]) -> Iterator[Metric]:
 
 
 def _add_times(family: Any, labels: list[str], times: Times) -> None:
-    counts = [*times.buckets[:_SHOWN_BUCKETS], sum(times.buckets[_SHOWN_BUCKETS:])]
-    counts += [0] * (len(_ENDS) - len(counts))
+    below, above = times.buckets[: _FIRST + 1], times.buckets[_LAST + 1 :]
+    counts = [sum(below), *times.buckets[_FIRST + 1 : _LAST + 1], sum(above)]
     buckets = list(zip(_ENDS, accumulate(counts), strict=True))
     family.add_metric(labels, buckets, times.sum_ns / 1e9)
 

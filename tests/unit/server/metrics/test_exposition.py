@@ -8,7 +8,8 @@ from capnp_rig.server.control.counts import BUCKETS, MethodCounts, Times, Worker
 from capnp_rig.server.metrics.exposition import Exposition
 from capnp_rig.server.metrics.state import ServerState, WorkerUse
 
-BUCKET_COUNTS = (2, 1, *[0] * (BUCKETS - 4), 1, 0)
+# Of 13 and of 14 bits, and one of a day.
+BUCKET_COUNTS = (*[0] * 13, 2, 1, *[0] * (BUCKETS - 16), 1)
 STATE = ServerState(
     info={"version": "1", "stack": "capnp"},
     uptime_s=5.0,
@@ -18,7 +19,7 @@ STATE = ServerState(
         {"idle": 7},
         10,
         20,
-        Times((1,), 4096),
+        Times((1, *[0] * (BUCKETS - 1)), 4096),
     ),
     workers=[
         WorkerUse(0, 11, 3, 2, 4096, 1.5, GcUse(2, 5_000_000, 1)),
@@ -58,7 +59,7 @@ def test_a_state_is_written_as_prometheus_reads_it() -> None:
     outcomes = {"ok": 3, "failed": 1, "cancelled": 5, "refused": 6}
     for outcome, count in outcomes.items():
         assert _value(samples, "calls_total", method="A.b", outcome=outcome) == count
-    ends = {"8.192e-06": 2, "1.6384e-05": 3, "68.7194767": 3, "+Inf": 4}
+    ends = {"1.024e-06": 0, "8.192e-06": 2, "1.6384e-05": 3, "68.7194767": 3, "+Inf": 4}
     for end, count in ends.items():
         assert _value(samples, "call_seconds_bucket", method="A.b", le=end) == count
     assert _value(samples, "call_seconds_count", method="A.b") == 4
