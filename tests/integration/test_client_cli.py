@@ -133,7 +133,8 @@ def test_a_line_without_an_end_is_not_read_to_it() -> None:
         assert client("send", address, stdin=zeros) == (
             2,
             "",
-            f"client: line 1 of the input is over 4194304 bytes: no message holds it {SEE}\n",
+            "client: line 1 of the input is over 4194304 bytes: no message holds it "
+            f"(--max-message) {SEE}\n",
         )
 
 
