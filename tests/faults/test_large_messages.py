@@ -75,7 +75,14 @@ def call_pycapnp(server: Running, limit_bytes: int, data: bytes) -> bytes:
     return result
 
 
-@pytest.mark.parametrize("call", [call_blocking, call_asyncio, call_pycapnp])
+@pytest.mark.parametrize(
+    "call",
+    [
+        call_blocking,
+        pytest.param(call_asyncio, marks=pytest.mark.nightly),
+        pytest.param(call_pycapnp, marks=pytest.mark.nightly),
+    ],
+)
 def test_c6_64_mib_go_both_ways(server: Running, call: Call) -> None:
     data = bytes(range(256)) * (256 << 10)
     answer = call(server, 80 * MIB, data)

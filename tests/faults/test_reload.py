@@ -176,7 +176,7 @@ def test_a10_signals_change_the_number_of_workers() -> None:
         assert server.err.lines == []
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["wire", pytest.param("pycapnp", marks=pytest.mark.nightly)])
 def test_a14_recycling_under_load_costs_no_call(engine: str) -> None:
     args = ("--workers", "2", "--engine", engine)
     limits = ("--max-requests", "100", "--max-requests-jitter", "100")

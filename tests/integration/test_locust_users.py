@@ -701,8 +701,15 @@ user_group.load_any_workload = buggy
 """
 
 
-@pytest.mark.parametrize("loop", [(), ("--rate", "1000")])
-@pytest.mark.parametrize("processes", [False, True])
+@pytest.mark.parametrize(
+    ("processes", "loop"),
+    [
+        (False, ()),
+        (True, ("--rate", "1000")),
+        pytest.param(True, (), marks=pytest.mark.nightly),
+        pytest.param(False, ("--rate", "1000"), marks=pytest.mark.nightly),
+    ],
+)
 def test_a_bug_ends_the_run_and_says_so(
     server: str, tmp_path: Path, loop: tuple[str, ...], *, processes: bool
 ) -> None:
