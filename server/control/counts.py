@@ -24,6 +24,7 @@ LIMITS_AT = 128
 LIMITS = (
     *("draining", "in-flight", "worker-calls", "params", "early-cancels", "unread"),
     *("first-frame", "slow-frame", "stalled", "idle", "age", "unimplemented"),
+    "tls-handshake",
 )
 WORKER_WORDS = 192
 

@@ -15,7 +15,7 @@ from capnp_rig.server.connections.tls import Secured
 from capnp_rig.server.control import messages
 from capnp_rig.server.control.call_stamp import Stamp
 from capnp_rig.server.control.channel import Channel, ChannelClosedError
-from capnp_rig.server.engines.call_counts import CountingEngine
+from capnp_rig.server.engines.call_counts import CallCounts, CountingEngine
 from capnp_rig.server.engines.call_site import WorkerPlace
 from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.logs.log import Log, open_log
@@ -122,15 +122,20 @@ class Worker:
 
     def _publish_counts(self, due_s: float, *, is_last: bool = False) -> None:
         """Copy the counts to where the supervisor reads them, now and again and again."""
-        engine: Any = self._engine
-        if not isinstance(engine, CountingEngine) or engine.counts is None:
+        counts, engine = self._counts, self._engine
+        if counts is None or not isinstance(engine, CountingEngine):
             return
         loop = asyncio.get_running_loop()
         if not is_last:
-            engine.counts.lagged(loop.time() - due_s)
+            counts.lagged(loop.time() - due_s)
             due_s = loop.time() + _PUBLISH_S
             loop.call_at(due_s, self._publish_counts, due_s)
-        engine.counts.publish(self._stamp, engine.traffic())
+        counts.publish(self._stamp, engine.traffic())
+
+    @property
+    def _counts(self) -> CallCounts | None:
+        engine = self._engine
+        return engine.counts if isinstance(engine, CountingEngine) else None
 
     def _on_control(self) -> None:
         try:
@@ -195,6 +200,8 @@ class Worker:
         except OSError as error:
             # The peer was gone before it was adopted, or its handshake failed.
             sock.close()
+            if self._securing and self._counts is not None:
+                self._counts.refused("tls-handshake")
             if not is_over:
                 on_end(self._adoption_reason(error))
         except asyncio.CancelledError:

@@ -19,6 +19,7 @@ from deadline import eventually
 from fault_services import PROBE
 from prometheus_client.parser import text_string_to_metric_families
 from running_server import ENGINES, ROOT, Running, running_server
+from throwaway_ca import ThrowawayCa
 
 from capnp_rig import AsyncClient, DeadlineExceeded, Overloaded, RemoteError
 from capnp_rig.client import ReverseClient
@@ -285,3 +286,13 @@ def test_a_real_prometheus_scrapes_it(tmp_path: Path) -> None:
         finally:
             process.kill()
             process.wait(10)
+
+
+def test_handshakes_that_failed_are_counted(tmp_path: Path) -> None:
+    secured = ThrowawayCa(tmp_path).server_options(mutual=False)
+    with measured("--workers", "1", *secured) as (server, metrics):
+        with socket.create_connection((server.host, server.port or 0), 10) as sock:
+            sock.sendall(b"no TLS at all")
+            while sock.recv(4096):
+                pass
+        eventually(lambda: metrics.values("limit_hits_total").get("limit=tls-handshake") == 1)
