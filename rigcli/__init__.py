@@ -39,6 +39,20 @@ def _parse_listen(ctx: click.Context, _param: click.Parameter, value: str) -> Ad
         raise click.UsageError(str(error), ctx) from error
 
 
+def read_address_option(
+    ctx: click.Context, option: click.Parameter, text: str | None
+) -> Address | None:
+    """Return the address of an option that may be left out.
+
+    Raises:
+        click.UsageError: It is none.
+    """
+    try:
+        return None if text is None else parse_address(text)
+    except AddressError as error:
+        raise click.UsageError(f"{option.opts[0]}: {error}", ctx) from error
+
+
 # ADDR of a server; the function gets an `Address`.
 listen_address_argument = click.argument("address", metavar="ADDR", callback=_parse_listen)
 

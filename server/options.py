@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from capnp_rig.rigcli.address import Address, AddressError, parse_address
+from capnp_rig import rigcli
 from capnp_rig.rigcli.byte_sizes import ByteSize
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
 from capnp_rig.rigcli.message_limit import message_limit_option
@@ -223,19 +223,10 @@ def metrics_options(command: _Command) -> _Command:
         click.option(
             "--metrics",
             metavar="ADDR",
-            callback=_read_address,
+            callback=rigcli.read_address_option,
             help="Serve /metrics for Prometheus, /health/live and /health/ready on this address.",
         ),
     )
-
-
-def _read_address(
-    _context: click.Context, _option: click.Parameter, text: str | None
-) -> Address | None:
-    try:
-        return None if text is None else parse_address(text)
-    except AddressError as error:
-        raise click.UsageError(f"--metrics: {error}") from error
 
 
 def _seconds(name: str, default_s: float, text: str) -> Callable[[_Command], _Command]:

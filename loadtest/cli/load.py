@@ -25,7 +25,7 @@ from capnp_rig.loadtest.cli.terminal import (
     stdout,
 )
 from capnp_rig.loadtest.engine.progress import Rhythm
-from capnp_rig.rigcli.address import Address, AddressError, parse_address
+from capnp_rig.rigcli.address import Address
 from capnp_rig.rigcli.finite_numbers import FiniteFloat
 from capnp_rig.rigcli.message_limit import message_limit_option
 from capnp_rig.rigcli.quantities import (
@@ -82,15 +82,6 @@ def _read_urls(
     try:
         return tuple(dict.fromkeys(map(check_url, urls)))
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
-
-
-def _read_address(
-    _context: click.Context, _option: click.Parameter, text: str | None
-) -> Address | None:
-    try:
-        return None if text is None else parse_address(text)
-    except AddressError as error:
         raise click.UsageError(str(error)) from error
 
 
@@ -370,7 +361,7 @@ def load_of_turns(asked: Mapping[str, Any], *, seconds: float) -> Any:
 @click.option(
     "--metrics",
     metavar="ADDR",
-    callback=_read_address,
+    callback=rigcli.read_address_option,
     help="Serve the figures so far to a Prometheus server, at http://ADDR/metrics.",
 )
 @allow_void_option
