@@ -88,8 +88,8 @@ class ConnectionClock:
     """The time limits of one connection."""
 
     __slots__ = (
-        *("_begun_at", "_ends_s", "_limits", "_opened_s", "_received_bytes", "_since_s"),
-        "_unread_bytes",
+        *("_begun_at", "_came_bytes", "_came_s", "_ends_s", "_limits", "_opened_s"),
+        *("_is_within", "_received_bytes", "_since_s", "_unread_bytes"),
     )
 
     def __init__(
@@ -104,11 +104,16 @@ class ConnectionClock:
         # Connections that came together are not to end together.
         age_s = limits.max_age_s * uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
         self._ends_s = now_s + age_s if age_s else float("inf")
-        # What the latest look saw that was something new, and when.
+        # What the latest look saw that was something new, and when. For a message that is partly
+        # here the window begins there.
         self._since_s = now_s
         self._received_bytes = 0
         self._begun_at = 0
+        self._is_within = False
         self._unread_bytes = 0
+        # How much had come, and when a look first saw so much: that may be within a window.
+        self._came_s = now_s
+        self._came_bytes = 0
 
     @property
     def first_look_s(self) -> float:
@@ -127,6 +132,12 @@ class ConnectionClock:
         received, begun_at, is_within, is_busy, unread = progress
         if now_s >= self._ends_s + GRACE_S:
             return Overdue.AGE
+        if received != self._came_bytes:
+            self._came_s, self._came_bytes = now_s, received
+        # A message that began after the latest look has had no time yet, even where it follows the
+        # one that was the last then.
+        is_same = is_within and self._is_within and begun_at == self._begun_at
+        self._is_within = is_within
         before, self._unread_bytes = self._unread_bytes, unread
         if unread and unread == before:
             due_s = self._since_s + STALL_LIMIT_S
@@ -138,7 +149,7 @@ class ConnectionClock:
         if not begun_at and limits.first_frame_timeout_s:
             due_s = self._opened_s + self._first_frame_s(received)
             return Overdue.FIRST_FRAME if now_s >= due_s else self._again(now_s, due_s)
-        if is_within and limits.min_rate and begun_at == self._begun_at:
+        if is_same and limits.min_rate:
             window_s = now_s - self._since_s
             if window_s >= WINDOW_S:
                 if received - self._received_bytes < limits.min_rate * window_s:
@@ -146,12 +157,13 @@ class ConnectionClock:
                 self._note(now_s, received, begun_at)
         elif received != self._received_bytes:
             self._note(now_s, received, begun_at)
-        quiet_s = now_s - self._since_s
+        quiet_since_s = max(self._since_s, self._came_s)
+        quiet_s = now_s - quiet_since_s
         if limits.idle_timeout_s and quiet_s >= limits.idle_timeout_s:
             return Overdue.IDLE
         if now_s >= self._ends_s and quiet_s >= QUIET_S and not is_within:
             return Overdue.AGE
-        due_s = self._since_s + (limits.idle_timeout_s or WINDOW_S)
+        due_s = quiet_since_s + (limits.idle_timeout_s or WINDOW_S)
         # At any time from now on a message may begin that does not end.
         return self._again(now_s, min(due_s, now_s + WINDOW_S) if limits.min_rate else due_s)
 

@@ -71,6 +71,16 @@ def looked(looks: list[Look], limits: ConnectionLimits = LIMITS) -> tuple[Overdu
             id="other messages each time",
         ),
         pytest.param(
+            [(10, 20, 20, ""), (300, 20, 20, ""), (310, 30, 20, "within"), (319, 40, 20, "within")],
+            (None, 319),
+            id="a message that has just begun, after a long silence",
+        ),
+        pytest.param(
+            [(300, 20, 20, ""), (310, 30, 20, "within"), (320, 5_029, 20, "within")],
+            (Overdue.SLOW_FRAME, 320),
+            id="its window begins with it",
+        ),
+        pytest.param(
             [(10, 30, 30, "busy"), (2_000, 30, 30, "busy"), (2_599, 30, 30, "")],
             (None, 2_599),
             id="a call that runs is not idle",
@@ -132,6 +142,33 @@ def test_b7_a_half_sent_message_is_idle_where_there_is_no_least_rate() -> None:
     limits = ConnectionLimits(min_rate=0, idle_timeout_s=60)
     looks: list[Look] = [(10, 30, 20, "within"), (69, 30, 20, "within"), (70, 30, 20, "within")]
     assert looked(looks, limits) == (Overdue.IDLE, 70)
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        pytest.param(
+            [(3, 90_000, 20, "within"), (6, 180_000, 20, "within"), (13, 270_000, 20, "within")],
+            (None, 13),
+            id="a long message at a good rate",
+        ),
+        pytest.param(
+            [(3, 30, 20, "within"), (5, 31, 20, "within"), (13, 32, 20, "within")],
+            (Overdue.SLOW_FRAME, 13),
+            id="a byte now and then",
+        ),
+        pytest.param(
+            [(3, 30, 20, "within"), (5, 31, 20, "within"), (8, 31, 20, "within")],
+            (Overdue.IDLE, 8),
+            id="half-sent",
+        ),
+    ],
+)
+def test_b7_what_comes_within_a_message_is_not_idle_for_less_than_a_window(
+    looks: list[Look], expected: tuple[Overdue | None, float]
+) -> None:
+    limits = ConnectionLimits(min_rate=500, idle_timeout_s=3)
+    assert looked([(1, 20, 20, ""), *looks], limits) == expected
 
 
 class Peer:
