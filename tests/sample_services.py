@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from capnp_rig.objects.binding import ServiceError
+from capnp_rig.objects.call_context import call_context
 from capnp_rig.schema import load_schema, message
 
 
@@ -116,3 +117,22 @@ class Rare:
     async def later(self, params: Any) -> Mapping[str, str]:
         await asyncio.sleep(0.01)
         return {"name": params.name}
+
+
+class Whoami:
+    """Answers with the subject and the serial number of the caller's certificate, if there is one.
+
+    For "late" it asks after a turn of the loop.
+    """
+
+    interface = message.MessageStream
+
+    async def read(self, params: Any) -> Mapping[str, bytes]:
+        if params.request.content == "late":
+            await asyncio.sleep(0)
+        certificate = call_context().peer.certificate
+        if certificate is None:
+            return {"chunk": b"nobody"}
+        names = [name for _, name in certificate.alternative_names]
+        said = [certificate.subject, *names, certificate.serial_number]
+        return {"chunk": "|".join(said).encode()}

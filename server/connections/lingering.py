@@ -12,14 +12,20 @@ TLS cannot end one half: close_notify ends both for OpenSSL, and asyncio. There 
 to drop what comes after its last words, until nothing has come for `_QUIET_S` and all it wrote was
 delivered, or its time is over. Then it sends close_notify and closes.
 
-What is asked of the kernel here is asked of the encrypted stream. That is enough: a transport that
-is not paused has taken all that it decrypted; and it has written all it was given as soon as the
-kernel's queue is empty.
+What is asked of the kernel here is asked of the encrypted stream. That is enough to know that all
+is over: a transport that is not paused has taken all that it decrypted; and it has written all it
+was given as soon as the kernel's queue is empty.
+
+Before, a transport's own count of what waits is of no use over TLS. It holds what was not handed to
+the transport below, which takes megabytes in one write and tells nobody of them. So there the
+kernel is asked what the peer has acknowledged (`taken_bytes`).
 """
 
 import asyncio
 import fcntl
 import select
+import socket
+import struct
 import sys
 import termios
 from collections.abc import Callable
@@ -29,6 +35,8 @@ from capnp_rig.server.connections.limits import LINGER_BYTES, LINGER_RATE, LINGE
 _QUIET_S = 0.1
 # A C int.
 _INT_BYTES = 4
+# Linux's `tcpi_bytes_acked`, of 64 bits, in `struct tcp_info`.
+_ACKED = struct.Struct("=120xQ")
 
 
 def has_unread(transport: asyncio.Transport) -> bool:
@@ -74,6 +82,28 @@ def _count(transport: asyncio.Transport, request: int) -> int:
         return 0
 
 
+def taken_bytes(transport: asyncio.Transport, written_bytes: int) -> int:
+    """Return a count that grows when the peer takes some of the `written_bytes`; compare two."""
+    acked = _acked_bytes(transport)
+    return written_bytes - transport.get_write_buffer_size() if acked is None else acked
+
+
+def _acked_bytes(transport: asyncio.Transport) -> int | None:
+    """Return what the peer's kernel has acknowledged; None but for TLS over TCP."""
+    if transport.can_write_eof():
+        return None
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0 or sock.family == socket.AF_UNIX:
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.size)
+    except OSError:
+        # It has gone.
+        return None
+    acked: int = _ACKED.unpack(info)[0]
+    return acked
+
+
 class Linger:
     """Ends our half of `transport`. The owner tells what it drops, and when all is over.
 
@@ -86,7 +116,7 @@ class Linger:
         self._patience_s = STALL_LIMIT_S if is_patient else LINGER_S
         self._stalled_s = 0.0
         self._bytes_left = LINGER_BYTES
-        self._waiting_bytes = transport.get_write_buffer_size()
+        self._taken_bytes = taken_bytes(transport, 0)
         self._loop = asyncio.get_running_loop()
         self._is_quiet = False
         self._timer = self._loop.call_later(LINGER_S, self._check)
@@ -128,12 +158,16 @@ class Linger:
         # One that still takes what was answered before has not read the reason yet. But a peer that
         # takes a few bytes at a time could hold on for hours.
         waiting = self._transport.get_write_buffer_size()
-        has_moved = self._waiting_bytes - waiting >= LINGER_RATE * LINGER_S
+        if not self._transport.can_write_eof():
+            # As long as the kernel has some, the transport below TLS may have more.
+            waiting += _count(self._transport, termios.TIOCOUTQ)
+        taken = taken_bytes(self._transport, 0)
+        has_moved = taken - self._taken_bytes >= LINGER_RATE * LINGER_S
         self._stalled_s = 0.0 if has_moved else self._stalled_s + LINGER_S
         if not waiting or self._stalled_s >= self._patience_s:
             self._transport.abort()
             return
-        self._waiting_bytes = waiting
+        self._taken_bytes = taken
         self._timer = self._loop.call_later(LINGER_S, self._check)
 
 

@@ -30,7 +30,7 @@ from capnp_rig.server.connections.limits import (
     WRITE_LIMIT_BYTES,
     unread_limit_bytes,
 )
-from capnp_rig.server.connections.lingering import Linger, is_settled
+from capnp_rig.server.connections.lingering import Linger, is_settled, taken_bytes
 from capnp_rig.server.connections.time_limits import Overdue, Progress
 from capnp_rig.server.engines.engine import Traffic
 from capnp_rig.server.engines.kj_meter import CallMeter, Ending
@@ -366,8 +366,9 @@ class MeteredGate(Gate):
 
     @property
     def _sent_bytes(self) -> int:
-        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return self._written_bytes - waiting
+        if self._transport is None:
+            return self._written_bytes
+        return taken_bytes(self._transport, self._written_bytes)
 
     def _check_stall(self, sent_before: int) -> None:
         if self._sent_bytes > sent_before:

@@ -36,7 +36,7 @@ from capnp_rig.server.connections.limits import (
     WRITE_LIMIT_BYTES,
     unread_limit_bytes,
 )
-from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settled
+from capnp_rig.server.connections.lingering import Linger, has_hung_up, is_settled, taken_bytes
 from capnp_rig.server.connections.sweeper import LoopSweeper
 from capnp_rig.server.connections.time_limits import Overdue, Progress
 from capnp_rig.server.control.call_stamp import MARK, MAX_READS, RUNNING, Stamp, mark_of
@@ -615,7 +615,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     @property
     def _taken_bytes(self) -> int:
-        return self._written_bytes - self._transport.get_write_buffer_size()
+        return taken_bytes(self._transport, self._written_bytes)
 
     def _check_stall(self, taken_before: int) -> None:
         if self._taken_bytes > taken_before:

@@ -14,11 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 import uvloop
+from cryptography import x509
 from deadline import WITHIN_S, eventually
-from running_server import ENGINES, TELLING, Running, run_to_end, running_server
+from running_server import ENGINES, ROOT, TELLING, Running, run_to_end, running_server
 from throwaway_ca import Pair, ThrowawayCa
 
-from capnp_rig.client import AsyncChannel, Channel
+from capnp_rig.client import AsyncChannel, Channel, Client
 from capnp_rig.client.reverse import AsyncReverseClient, ReverseClient
 from capnp_rig.client.tls import Tls
 from capnp_rig.objects.errors import ClientError, ConnectError
@@ -98,6 +99,39 @@ def test_h3_channels_are_served(server: Running, ca: ThrowawayCa) -> None:
             return bytes((await channel.call("read", {"request": {"content": "ab"}})).chunk)
 
     assert asyncio.run(call()) == b"ba"
+
+
+def serial_number(pair: Pair) -> str:
+    """Return that of a certificate, as `ssl` writes it."""
+    return f"{x509.load_pem_x509_certificate(Path(pair.cert).read_bytes()).serial_number:X}"
+
+
+def whoami(address: str, tls: Tls) -> str:
+    with Client.connect(address, interface=message.MessageStream, tls=tls) as client:
+        first, late = (
+            bytes(client.call("read", {"request": {"content": content}}).chunk).decode()
+            for content in ("", "late")
+        )
+        assert first == late
+        return first
+
+
+@pytest.mark.parametrize(("engine", "loop"), ENGINES)
+def test_h3_a_service_sees_the_certificate_of_who_calls(
+    ca: ThrowawayCa, engine: str, loop: str
+) -> None:
+    kind = ["--workers", "1", "--engine", engine, "--loop", loop]
+    kind += ["--service", "sample_services:Whoami"]
+    callers = [ca.issue(f"{name}-{engine}-{loop}", name, common_name=name) for name in ("a", "b")]
+    with running_server(*kind, *ca.server_options(), cwd=ROOT / "tests") as server:
+        for name, caller in zip("ab", callers, strict=True):
+            subject, alternative, serial = whoami(address_of(server), tls_of(ca, caller)).split("|")
+            assert f"CN={name}" in subject.split(",")
+            assert alternative == name
+            assert serial.lstrip("0") == serial_number(caller)
+    # A certificate that nobody asked for is not sent, let alone believed.
+    with running_server(*kind, *ca.server_options(mutual=False), cwd=ROOT / "tests") as server:
+        assert whoami(address_of(server), tls_of(ca, callers[0])) == "nobody"
 
 
 # --- who is not -----------------------------------------------------------------------------
