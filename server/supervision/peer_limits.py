@@ -5,8 +5,9 @@ A peer is what a quarantine refuses, too: an address without its port, or the us
 
 from capnp_rig.server.config import ConnectionLimits
 
-# Peers whose buckets are kept; beyond, the full ones are forgotten.
-_MOST_BUCKETS = 4096
+# Peers whose buckets are kept. Whoever has a network of IPv6 has more addresses than could ever be
+# kept, and must not fill our memory with them, nor make each connection a walk through all.
+_MOST_BUCKETS = 65_536
 
 
 class RateLimit:
@@ -15,26 +16,20 @@ class RateLimit:
     def __init__(self, rate: float) -> None:
         self._rate = rate
         self._room = max(rate, 1.0)
-        # What is left of each peer's bucket, and when that was so.
+        # What is left of each peer's bucket, and when that was so; the latest comes last.
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, peer: str, now_s: float) -> bool:
         """Count one event; return False, and count nothing, where it is one too many."""
-        left, before_s = self._buckets.get(peer, (self._room, now_s))
+        buckets = self._buckets
+        left, before_s = buckets.pop(peer, (self._room, now_s))
         left = min(self._room, left + (now_s - before_s) * self._rate)
         allowed = left >= 1
-        self._buckets[peer] = left - allowed, now_s
-        if len(self._buckets) > _MOST_BUCKETS:
-            self._forget_full(now_s)
+        buckets[peer] = left - allowed, now_s
+        if len(buckets) > _MOST_BUCKETS:
+            # The one that has refilled for longest.
+            del buckets[next(iter(buckets))]
         return allowed
-
-    def _forget_full(self, now_s: float) -> None:
-        room, rate = self._room, self._rate
-        self._buckets = {
-            peer: (left, before_s)
-            for peer, (left, before_s) in self._buckets.items()
-            if left + (now_s - before_s) * rate < room
-        }
 
 
 class PeerLimits:
