@@ -16,9 +16,11 @@ def limits_of(max_message_bytes: int) -> Limits:
     Raises:
         UsageError: It is not 64 KiB to 512 MiB.
     """
+    if not isinstance(max_message_bytes, int):
+        raise UsageError(f"max_message_bytes must be a number of bytes, not {max_message_bytes!r}")
     try:
         return Limits.of_message(
             max_message_bytes, "--max-message or max_message_bytes of the client"
         )
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(f"max_message_bytes: {error}") from error

@@ -122,6 +122,12 @@ def test_c12_a_limit_out_of_range_is_refused_before_anything_is_connected(
         make()
 
 
+@pytest.mark.parametrize("size", [None, "4MiB", 1e6])
+def test_c12_a_limit_that_is_no_number_of_bytes_is_refused(size: Any) -> None:
+    with pytest.raises(UsageError, match="max_message_bytes must be a number of bytes, not"):
+        limits_of(size)
+
+
 def test_the_option_has_the_range_of_the_keyword() -> None:
     assert (LEAST_BYTES, MOST_BYTES) == (LEAST_MESSAGE_BYTES, MOST_MESSAGE_BYTES)
     assert limits_of(MESSAGE_BYTES).frame.max_words == Limits().frame.max_words
