@@ -34,8 +34,15 @@ class Exposition:
         self._registry.register(self)
 
     def page(self, accept: str) -> tuple[bytes, str]:
-        """Return the page and its media type, in the format that a request accepts."""
-        encode, media_type = choose_encoder(accept)
+        """Return the page and its media type, in the format that a request accepts.
+
+        Who asks for a version that is none gets the text format.
+        """
+        try:
+            encode, media_type = choose_encoder(accept)
+        # The library compares whatever was sent with its versions.
+        except (TypeError, ValueError):
+            encode, media_type = choose_encoder("")
         return encode(self._registry), media_type
 
     def collect(self) -> Iterator[Metric]:

@@ -1,3 +1,4 @@
+import pytest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as open_metrics_families,
 )
@@ -80,6 +81,12 @@ def test_open_metrics_are_written_if_they_are_asked_for() -> None:
     page, media_type = Exposition(STATE).page("application/openmetrics-text; version=1.0.0")
     assert media_type.startswith("application/openmetrics-text")
     assert {"capnp_rig_calls"} <= {each.name for each in open_metrics_families(page.decode())}
+
+
+@pytest.mark.parametrize("version", ["abc", "1.x", "", "9.9"])
+def test_a_version_that_is_none_is_no_fault(version: str) -> None:
+    page, _ = Exposition(STATE).page(f"application/openmetrics-text;version={version}")
+    assert b"capnp_rig_calls" in page
 
 
 def test_a_stack_without_calls_has_none() -> None:
