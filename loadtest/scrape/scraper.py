@@ -18,6 +18,7 @@ from capnp_rig.loadtest.scrape.series import Metrics, Scraped, ScrapeError, read
 EVERY_S = 1.0
 _TIMEOUT_S = 5.0
 _MOST_BYTES = 16 << 20
+_READ_BYTES = 1 << 16
 _ACCEPT = "text/plain;version=0.0.4"
 _INSTALL = "--scrape needs prometheus-client: pip install 'capnp-rig[metrics]'"
 
@@ -34,6 +35,8 @@ def check_url(url: str) -> str:
         is_known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         is_known = False
+    if is_known and parts.username is not None:
+        raise ValueError("bad URL: it has a user, which no scrape sends and a result would keep")
     if not is_known or url.startswith("unix:"):
         raise ValueError(
             f"bad URL {url!r}: expected http://host:port/metrics, https://…, or host:port"
@@ -47,11 +50,12 @@ def fetch(url: str, read: Callable[[str], Metrics] = read_metrics) -> Metrics:
     Raises:
         ScrapeError: It cannot be read, or what it says is no page of metrics.
     """
+    due_s = time.monotonic() + _TIMEOUT_S
     # The scheme is one of two: `check_url`.
     request = Request(url, headers={"Accept": _ACCEPT})  # noqa: S310
     try:
         with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
-            body = answer.read(_MOST_BYTES + 1)
+            body = _read_body(answer, due_s)
     except HTTPError as error:
         error.close()
         raise ScrapeError(f"it answers {error.code} {error.reason}") from error
@@ -60,6 +64,24 @@ def fetch(url: str, read: Callable[[str], Metrics] = read_metrics) -> Metrics:
     if len(body) > _MOST_BYTES:
         raise ScrapeError(f"it says more than {_MOST_BYTES >> 20} MiB")
     return read(body.decode(errors="replace"))
+
+
+def _read_body(answer: http.client.HTTPResponse, due_s: float) -> bytes:
+    """Read what is said until `due_s`: the timeout of a socket is for each of its reads.
+
+    Raises:
+        TimeoutError: It takes longer.
+        http.client.HTTPException: It ends early: of a number that is cut there are digits left.
+    """
+    parts, size = [], 0
+    while size <= _MOST_BYTES and (part := answer.read1(_READ_BYTES)):
+        parts.append(part)
+        size += len(part)
+        if time.monotonic() > due_s:
+            raise TimeoutError
+    if size <= _MOST_BYTES and answer.length:
+        raise http.client.HTTPException("it ends in the middle of its answer")
+    return b"".join(parts)
 
 
 def _reason(error: Exception) -> str:
@@ -110,7 +132,8 @@ class Scraper:
     def start(self) -> None:
         """Begin to read, at once."""
         self._readings, self._failed, self._error = [], 0, ""
-        self._stopped.clear()
+        # Of its own: a thread that hung when it was stopped does not go on.
+        self._stopped = threading.Event()
         # A daemon: a scrape that hangs does not keep the process.
         self._thread = threading.Thread(target=self._run, name=f"scrape {self.url}", daemon=True)
         self._thread.start()
@@ -120,6 +143,8 @@ class Scraper:
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(_TIMEOUT_S + 1)
+            if self._thread.is_alive():
+                self._failed, self._error = self._failed + 1, _reason(TimeoutError())
         readings = tuple(self._readings)
         return Scraped(
             self.url,
@@ -131,15 +156,15 @@ class Scraper:
         )
 
     def _run(self) -> None:
-        due_s = time.monotonic()
+        stopped, due_s = self._stopped, time.monotonic()
         while True:
-            is_last = self._stopped.is_set()
+            is_last = stopped.is_set()
             self._read()
             if is_last:
                 return
             # On a schedule, and none is made up for: two at once would tell nothing more.
             due_s = max(due_s + self._every_s, time.monotonic())
-            self._stopped.wait(due_s - time.monotonic())
+            stopped.wait(due_s - time.monotonic())
 
     def _read(self) -> None:
         try:

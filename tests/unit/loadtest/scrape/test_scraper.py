@@ -2,9 +2,9 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 from deadline import eventually
@@ -29,7 +29,14 @@ def endpoint(*bodies: bytes) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with serving(Handler) as url:
+        yield url
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answer as `handler` does."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/metrics"
@@ -54,6 +61,12 @@ def test_an_address_stands_for_its_metrics(url: str, full: str) -> None:
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"^bad URL "):
         check_url(url)
+
+
+def test_a_url_with_a_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match=r"^bad URL: it has a user") as refusal:
+        check_url("http://ann:secret@a:1/metrics")
+    assert "secret" not in str(refusal.value)
 
 
 def test_readings_count_from_the_opening_and_failures_are_told() -> None:
@@ -97,6 +110,43 @@ def test_an_endpoint_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
         url = f"http://127.0.0.1:{server.getsockname()[1]}/metrics"
         with pytest.raises(ScrapeError, match=r"^no answer within 0.05 s$"):
             fetch(url)
+
+
+def test_an_endpoint_that_dribbles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scraper, "_TIMEOUT_S", 0.1)
+    has_given_up = Event()
+
+    class Dribble(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                # Faster than the timeout of one read.
+                while not has_given_up.wait(0.01):
+                    self.wfile.write(b"#")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Dribble) as url:
+        with pytest.raises(ScrapeError, match=r"^no answer within 0.1 s$"):
+            fetch(url)
+        has_given_up.set()
+
+
+def test_a_page_that_is_cut_is_not_read() -> None:
+    class Cut(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"a_total 12")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with serving(Cut) as url, pytest.raises(ScrapeError, match="ends in the middle"):
+        fetch(url)
 
 
 def test_a_page_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
