@@ -295,13 +295,15 @@ def check(context: click.Context, config: str, arguments: tuple[str, ...]) -> in
         click.echo(f"server: {line}", err=True)
     for setting in settings:
         click.echo(str(setting))
-    from capnp_rig.server.supervision.listener import resolve
+    from capnp_rig.server.supervision.listener import check_metrics_address, resolve
     from capnp_rig.server.supervision.trial import try_worker
     from capnp_rig.server.supervision.user import become, find_user
 
     with _refusals_told():
         if checked.address.port is not None:
             resolve(checked.address, insecure=checked.may_be_reached)
+        if checked.metrics is not None:
+            check_metrics_address(checked.metrics, insecure=checked.insecure)
         if checked.user is not None:
             become(find_user(checked.user), None)
         try_worker(checked)

@@ -21,7 +21,11 @@ from capnp_rig.server.control.signals import (
     TERMINAL_SIGNALS,
     survive_signals,
 )
-from capnp_rig.server.supervision.listener import Listener, open_listener
+from capnp_rig.server.supervision.listener import (
+    Listener,
+    check_metrics_address,
+    open_listener,
+)
 from capnp_rig.server.supervision.notify import ServiceManager
 from capnp_rig.server.supervision.passed_sockets import adopt_listener, check_passed, passed_fds
 from capnp_rig.server.supervision.plan import Plan
@@ -92,6 +96,7 @@ def _open_listener(config: ServerConfig) -> Listener:
 def _open_metrics(config: ServerConfig) -> Listener | None:
     if config.metrics is None:
         return None
+    check_metrics_address(config.metrics, insecure=config.insecure)
     return open_listener(config.metrics, backlog=_METRICS_BACKLOG, insecure=config.insecure)
 
 

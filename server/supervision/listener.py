@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,26 @@ def not_loopback_text(address: Address) -> str:
     )
 
 
+def _metrics_refusal(address: Address) -> str:
+    # TLS would not help: it is for calls.
+    return (
+        f"--metrics: refusing to listen on {address}: other machines could connect, and metrics "
+        "are neither encrypted nor authenticated, whatever calls are; use 127.0.0.1, [::1] or "
+        "unix:/path, or add --insecure"
+    )
+
+
+def check_metrics_address(address: Address, *, insecure: bool) -> None:
+    """Refuse an address for metrics that other machines reach.
+
+    Raises:
+        ListenError: There is no such host.
+        NotLoopbackError: It is not local and `insecure` is False.
+    """
+    if address.port is not None:
+        resolve(address, insecure=insecure, refusal=_metrics_refusal)
+
+
 def caution_of_strangers(listener: Listener, log: Log) -> None:
     """Warn where TLS encrypts, but lets every client in that comes from another machine."""
     sock = listener.sock
@@ -109,8 +130,15 @@ def peer_of(sock: socket.socket, name: tuple[str, int] | str | bytes) -> tuple[s
     return f"unix:pid={pid},uid={uid}", f"uid {uid}"
 
 
-def resolve(address: Address, *, insecure: bool) -> tuple[int, tuple[str, int]]:
+def resolve(
+    address: Address,
+    *,
+    insecure: bool,
+    refusal: Callable[[Address], str] = not_loopback_text,
+) -> tuple[int, tuple[str, int]]:
     """Return the family and the socket address of a TCP address that may be listened on.
+
+    `refusal` says why it may not.
 
     Raises:
         ListenError: There is no such host.
@@ -118,7 +146,7 @@ def resolve(address: Address, *, insecure: bool) -> tuple[int, tuple[str, int]]:
     """
     family, sockaddr = _resolve(address)
     if not insecure and not is_loopback(family, sockaddr[0]):
-        raise NotLoopbackError(not_loopback_text(address))
+        raise NotLoopbackError(refusal(address))
     return family, sockaddr
 
 

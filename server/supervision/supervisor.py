@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+from capnp_rig.rigcli.address import Address
 from capnp_rig.server.config import ServerConfig
 from capnp_rig.server.control.signals import (
     SUPERVISOR_SIGNALS,
@@ -114,10 +115,16 @@ async def supervise(
 
             endpoint = open_endpoint(metrics.sock, observation.state, lambda: observation.is_ready)
             stack.callback((await endpoint).close)
-            told.info(f"Metrics on http://{metrics.address}/metrics", address=str(metrics.address))
+            told.info(_metrics_line(metrics.address), address=str(metrics.address))
         if config.reload:
             stack.callback(loop.create_task(_watch(config, changes, log)).cancel)
         return await drain.status
+
+
+def _metrics_line(address: Address) -> str:
+    # There are no URLs of Unix sockets.
+    where = f"http://{address}" if address.path is None else f"{address}, path "
+    return f"Metrics on {where}/metrics"
 
 
 async def _watch(config: ServerConfig, changes: Changes, log: Log) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from capnp_rig.rigcli.address import Address
-from capnp_rig.server.supervision.listener import Listener, ListenError, is_loopback, open_listener
+from capnp_rig.server.supervision.listener import (
+    Listener,
+    ListenError,
+    NotLoopbackError,
+    check_metrics_address,
+    is_loopback,
+    open_listener,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +32,16 @@ from capnp_rig.server.supervision.listener import Listener, ListenError, is_loop
 )
 def test_h1_only_this_machine_is_loopback(family: int, host: str, *, loopback: bool) -> None:
     assert is_loopback(family, host) is loopback
+
+
+def test_metrics_are_for_this_machine_and_tls_is_no_help() -> None:
+    everywhere = Address(host="0.0.0.0", port=1)  # noqa: S104 - not bound
+    with pytest.raises(NotLoopbackError, match=r"^--metrics: .*0\.0\.0\.0:1: ") as refusal:
+        check_metrics_address(everywhere, insecure=False)
+    assert "--tls" not in str(refusal.value)
+    check_metrics_address(everywhere, insecure=True)
+    check_metrics_address(Address(host="127.0.0.1", port=1), insecure=False)
+    check_metrics_address(Address(path="/a"), insecure=False)
 
 
 def listen(path: Path) -> Listener:
