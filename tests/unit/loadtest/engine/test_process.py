@@ -20,10 +20,8 @@ def test_a_connection_that_is_lost_as_soon_as_it_is_ready_was_not_made(
 ) -> None:
     """Whoever waits for it learns that only in the loop's next turn."""
 
-    async def opened(*_where: object) -> None:
-        """Open nothing."""
-
-    async def adopted(_sock: object, connection: Any) -> None:
+    async def opened(*how: Any) -> None:
+        connection = how[-1](None)
         connection.ready.set_result(None)
         connection.connection_lost(None)
 
@@ -33,8 +31,7 @@ def test_a_connection_that_is_lost_as_soon_as_it_is_ready_was_not_made(
             await load.connect(0)
         assert (load.connections, load.in_flight) == ({}, 0)
 
-    monkeypatch.setattr(process, "open_socket", opened)
-    monkeypatch.setattr(process, "adopt", adopted)
+    monkeypatch.setattr(process, "open_secured", opened)
     asyncio.run(connect())
 
 
