@@ -41,7 +41,8 @@ class Upkeep:
 
     def _look(self) -> None:
         self._loop.call_later(_LOOK_S, self._look)
-        for worker in self._workers.serving():
+        # The oldest first: where a fresh worker is worn within a second, the others get a turn too.
+        for worker in sorted(self._workers.serving(), key=lambda each: -each.age_beats):
             # One at a time: a replacement serves before the next worker leaves.
             if worker.ready and self._changes.may_recycle:
                 reason = self._reason(worker)
