@@ -11,6 +11,7 @@ from capnp_rig.rigcli.finite_numbers import FiniteFloat
 from capnp_rig.rigcli.message_limit import message_limit_option
 from capnp_rig.rigcli.quantities import DEFAULT_IN_FLIGHT, MOST_IN_FLIGHT
 from capnp_rig.server.config import DISPATCHES
+from capnp_rig.server.settings import TextType
 
 # 100 days: more than timers of all libraries bear is as good as never.
 _MOST_S = 8_640_000.0
@@ -119,7 +120,7 @@ def tls_options(command: _Command) -> _Command:
     )
 
 
-class _Mode(click.ParamType):  # type: ignore[type-arg, unused-ignore] # not at run time
+class _Mode(TextType):
     """A file mode in octal, as chmod has it."""
 
     name = "octal"
@@ -128,9 +129,6 @@ class _Mode(click.ParamType):  # type: ignore[type-arg, unused-ignore] # not at 
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
         """Return the number."""
-        if isinstance(value, int):
-            # It was octal or decimal, which cannot be told any more.
-            self.fail(f'{value} is no text: write it in quotes, such as "660"', param, ctx)
         try:
             mode = int(str(value), 8)
         except ValueError:
@@ -138,6 +136,10 @@ class _Mode(click.ParamType):  # type: ignore[type-arg, unused-ignore] # not at 
         if not 0 <= mode <= 0o777:
             self.fail(f"{value!r} is no mode in octal, such as 660", param, ctx)
         return mode
+
+    def text_of(self, value: int) -> str:
+        """Return the number in octal."""
+        return f"{value:o}"
 
 
 def unix_options(command: _Command) -> _Command:

@@ -50,6 +50,17 @@ class SettingsCommand(click.Command):
             raise
 
 
+class TextType(click.ParamType):  # type: ignore[type-arg, unused-ignore] # not at run time
+    """A type whose values are texts in a file, such as a number that is not decimal.
+
+    TOML's 0o660 and 432 are the same number to who reads them, so no number is converted.
+    """
+
+    def text_of(self, value: Any) -> str:
+        """Return the text that `convert` makes `value` of."""
+        return str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A setting as it holds: its key in a file, its value, and where that came from."""
@@ -78,7 +89,7 @@ def parsed_again(context: click.Context) -> click.Context:
 def settings_of(context: click.Context) -> list[Setting]:
     """Return what holds after a `SettingsCommand` was parsed, in the order of its help."""
     return [
-        Setting(key_of(param), context.params[param.name], _source(context, param))
+        Setting(key_of(param), _shown(param, context.params[param.name]), _source(context, param))
         for param in context.command.params
         if param.name in context.params
     ]
@@ -120,7 +131,8 @@ def read_file(path: str, params: Iterable[click.Parameter]) -> dict[str, Any]:
     import tomllib
 
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        # Some editors begin a file with a byte order mark, which tomllib does not know.
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise click.UsageError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -168,7 +180,13 @@ def _texts(path: str, param: click.Parameter, value: object) -> str | list[str]:
     return _text(path, param, value)
 
 
+def _shown(param: click.Parameter, value: object) -> object:
+    return param.type.text_of(value) if isinstance(param.type, TextType) else value
+
+
 def _text(path: str, param: click.Parameter, value: object) -> str:
+    if isinstance(param.type, TextType) and not isinstance(value, str):
+        raise click.UsageError(f"{path}: {key_of(param)} must be a text: write it in quotes")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float):

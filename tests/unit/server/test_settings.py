@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from capnp_rig.server.settings import (
     Setting,
     SettingsCommand,
+    TextType,
     settings_of,
     unknown_variables,
     variable_of,
@@ -18,6 +20,16 @@ def read_address(_context: click.Context, _param: click.Parameter, text: str) ->
     return text
 
 
+class Hexadecimal(TextType):
+    name = "hexadecimal"
+
+    def convert(self, value: Any, _param: object, _context: object) -> int:
+        return int(value, 16)
+
+    def text_of(self, value: int) -> str:
+        return f"{value:x}"
+
+
 @click.command(cls=SettingsCommand)
 @click.argument("address", callback=read_address)
 @click.option("--workers", type=click.IntRange(1, 8), default=2)
@@ -25,6 +37,7 @@ def read_address(_context: click.Context, _param: click.Parameter, text: str) ->
 @click.option("--insecure", is_flag=True)
 @click.option("--allow", multiple=True)
 @click.option("--certificate")
+@click.option("--colour", type=Hexadecimal(), default="ff")
 def run(**_options: object) -> None:
     """Serve."""
 
@@ -60,6 +73,7 @@ def test_each_parameter_has_a_variable() -> None:
         "CAPNP_RIG_INSECURE",
         "CAPNP_RIG_ALLOW",
         "CAPNP_RIG_CERTIFICATE",
+        "CAPNP_RIG_COLOUR",
     ]
     help_text = run.get_help(click.Context(run))
     assert all(variable_of(param) in help_text for param in run.params if param.name != "address")
@@ -78,6 +92,7 @@ def test_command_line_before_environment_before_file_before_default(
         "insecure = true  # CAPNP_RIG_INSECURE",
         'allow = ["x", "y"]  # CAPNP_RIG_ALLOW',
         "# certificate is not set",
+        'colour = "ff"  # default',
     ]
     monkeypatch.setenv("CAPNP_RIG_CONFIG", "s.toml")
     monkeypatch.setenv("CAPNP_RIG_DRAIN_TIMEOUT", "")
@@ -106,12 +121,14 @@ def test_what_is_shown_is_a_file_that_says_the_same(written: Path) -> None:
         ("allow = 'a b'", "allow", ("a b",)),
         ("certificate = 7", "certificate", "7"),
         ("drain-timeout = 0.5", "drain_timeout_s", 0.5),
+        ("colour = '10'", "colour", 0x10),
+        ("\ufeffworkers = 3", "workers", 3),
     ],
 )
 def test_values_are_read_as_on_the_command_line(
     written: Path, text: str, name: str, value: object
 ) -> None:
-    (written / "x.toml").write_text(text)
+    (written / "x.toml").write_text(text, encoding="utf-8")
     assert parsed("a:1", "--config", "x.toml")[name] == value
 
 
@@ -123,6 +140,7 @@ def test_values_are_read_as_on_the_command_line(
             "drain_timeout = 3",
             "x.toml: unknown setting 'drain_timeout': did you mean drain-timeout?",
         ),
+        ("colour = 0x10", "x.toml: colour must be a text: write it in quotes"),
         ("zzz = 3", "x.toml: unknown setting 'zzz': server run --help names all"),
         ("config = 'y.toml'", "x.toml: unknown setting 'config': server run --help names all"),
         ("[server]\nworkers = 1", "x.toml: unknown setting 'server': server run --help names all"),
