@@ -37,7 +37,12 @@ class ClientError(Exception):
 
 
 class Disconnected(ClientError):
-    """The connection ended before the answer came: whether the call ran is unknown."""
+    """The connection ended before the answer came: whether the call ran is unknown.
+
+    `is_goodbye` is whether the server said that it ends in good order, as one does that is idle.
+    """
+
+    is_goodbye = False
 
 
 class ConnectError(Disconnected):
@@ -144,7 +149,9 @@ def abort_error(error: WireRemoteError, *, is_unheard: bool) -> ClientError:
     """
     if is_unheard and error.type is ExceptionType.OVERLOADED:
         return Overloaded(error.reason, error.type)
-    return Disconnected(f"the server ended the connection: {error.reason}")
+    ending = Disconnected(f"the server ended the connection: {error.reason}")
+    ending.is_goodbye = error.type is ExceptionType.DISCONNECTED
+    return ending
 
 
 def protocol_error(error: WireError, *, is_unheard: bool) -> ProtocolError:

@@ -391,7 +391,9 @@ class _Connection(asyncio.BufferedProtocol):
             self.ready.set_exception(error)
         elif self._load.running and self._counts:
             now_ns = time.monotonic_ns()
-            if not self.exchange.give_up(error, now_ns):
+            # A goodbye without calls in flight costs none: an idle connection is made anew.
+            is_goodbye = isinstance(error, Disconnected) and error.is_goodbye
+            if not self.exchange.give_up(error, now_ns) and not is_goodbye:
                 self.endpoint.failed(error, now_ns, now_ns)
             if self in self._load.retiring:
                 self._leave()

@@ -10,6 +10,8 @@ from capnp_rig.objects.errors import Disconnected
 from capnp_rig.schema import message
 from capnp_rig.wire.rpc.connection import Called
 from capnp_rig.wire.rpc.interfaces import compile_interface
+from capnp_rig.wire.rpc.message_encoder import encode_abort
+from capnp_rig.wire.rpc.messages import ExceptionType, RemoteError
 from capnp_rig.wire.rpc.server_connection import ServerConnection
 
 READ = compile_interface(message.MessageStream).methods["read"]
@@ -93,3 +95,41 @@ async def _retire_with_the_last_call() -> None:
 
 def test_a_connection_that_retires_waits_for_its_calls_and_may_end_the_run() -> None:
     asyncio.run(_retire_with_the_last_call())
+
+
+async def _failures_of_a_quiet_connection(ending: bytes) -> int:
+    """Return how many calls count as failed where a connection without any ends so."""
+    load = Load(EngineConfig("127.0.0.1:1"))
+    load.tally.open(0)
+    wire: Any = _Wire()
+    connection = load.connections[0] = process._Connection(load, 0, load.endpoints[0])
+    connection.connection_made(wire)
+    server = ServerConnection()
+    server.receive_data(wire.written)
+    data = server.data_to_send()
+    load.buffer[: len(data)] = data
+    connection.buffer_updated(len(data))
+    assert connection.exchange.is_ready
+    if ending:
+        load.buffer[: len(ending)] = ending
+        connection.buffer_updated(len(ending))
+    else:
+        connection.connection_lost(None)
+    assert not connection.is_open
+    # It is made anew.
+    (reconnecting,) = load._tasks
+    reconnecting.cancel()
+    return load.tally.take().total.failed
+
+
+@pytest.mark.parametrize(
+    ("ending", "failures"),
+    [
+        (encode_abort(RemoteError("idle", ExceptionType.DISCONNECTED)), 0),
+        (encode_abort(RemoteError("broken")), 1),
+        (b"", 1),
+    ],
+    ids=["goodbye", "complaint", "end"],
+)
+def test_a_goodbye_without_calls_in_flight_is_no_failed_call(ending: bytes, failures: int) -> None:
+    assert asyncio.run(_failures_of_a_quiet_connection(ending)) == failures
