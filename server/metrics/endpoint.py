@@ -40,7 +40,9 @@ class MetricsEndpoint:
         self._read = read
         self._is_ready = is_ready
         self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None] | None] = set()
+        self._serving: set[asyncio.Task[None]] = set()
+        # Those of them that have not asked for anything yet, the oldest first.
+        self._silent: dict[asyncio.Task[None], None] = {}
         # One page after the other: several threads would only slow each other down.
         self._writing = asyncio.Lock()
 
@@ -55,31 +57,51 @@ class MetricsEndpoint:
         if self._server is not None:
             self._server.close()
         for task in self._serving:
-            if task is not None:
-                task.cancel()
+            task.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._serving) >= _MOST_CONNECTIONS:
+        if not self._has_room():
             # At once: each that stays takes an open file, which connections of the server need.
             writer.transport.abort()
             return
         task = asyncio.current_task()
+        assert task is not None
         self._serving.add(task)
+        self._silent[task] = None
         try:
             # A peer that leaves, or is slow, gets no answer; nor does anybody once this ends.
             # asyncio would report the cancellation of a task of its own.
             with suppress(OSError, TimeoutError, EOFError, asyncio.CancelledError):
                 async with asyncio.timeout(_TIMEOUT_S):
-                    await self._exchange(reader, writer)
+                    try:
+                        head = await reader.readuntil(b"\r\n\r\n")
+                    except asyncio.LimitOverrunError:
+                        head = b""
+                    self._silent.pop(task, None)
+                    await self._exchange(head, reader, writer)
         finally:
             self._serving.discard(task)
+            self._silent.pop(task, None)
             writer.transport.abort()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            head = b""
+    def _has_room(self) -> bool:
+        """Return whether one more may stay, for whom the longest silent one may have to go.
+
+        Else whoever connects and says nothing would keep health checks out, one after the other.
+        """
+        if len(self._serving) < _MOST_CONNECTIONS:
+            return True
+        oldest = next(iter(self._silent), None)
+        if oldest is None:
+            return False
+        del self._silent[oldest]
+        self._serving.discard(oldest)
+        oldest.cancel()
+        return True
+
+    async def _exchange(
+        self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         method, answer = await self._answer(head)
         status, body, media_type = answer
         writer.write(

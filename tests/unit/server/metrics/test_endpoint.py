@@ -114,14 +114,34 @@ def test_no_more_connections_stay_than_there_is_room_for(
 
     async def scenario() -> None:
         async with _served() as name:
-            _, held = await asyncio.open_connection(*name)
-            held.write(b"GET")
+            reader, held = await asyncio.open_connection(*name)
+            held.write(GET % b"/health/live")
+            # It has asked, and stays until both sides have closed.
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
             # That one says nothing, and is closed long before its time is over.
             assert await _ask(name, b"") == b""
             held.close()
             answer = b""
             while not answer.startswith(b"HTTP/1.1 200 "):
                 answer = await _ask(name, GET % b"/metrics")
+
+    _run(scenario)
+
+
+def test_the_silent_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_MOST_CONNECTIONS", 2)
+
+    async def scenario() -> None:
+        async with _served() as name:
+            silent = [await asyncio.open_connection(*name) for _ in range(3)]
+            for _, writer in silent:
+                writer.write(b"GET")
+            assert (await _ask(name, GET % b"/health/live")).startswith(b"HTTP/1.1 200 ")
+            # The oldest went, long before its time was over.
+            with suppress(ConnectionResetError):
+                assert await asyncio.wait_for(silent[0][0].read(), 4) == b""
+            for _, writer in silent:
+                writer.close()
 
     _run(scenario)
 
