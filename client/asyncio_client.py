@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -31,6 +32,7 @@ from capnp_rig.objects.typed_calls import (
     async_pipeline,
 )
 from capnp_rig.rigcli.address import Address, parse_address
+from capnp_rig.rigcli.tls import tls_reason
 from capnp_rig.wire.rpc.client_connection import ClientConnection
 from capnp_rig.wire.rpc.connection import Called, Limits
 from capnp_rig.wire.rpc.interfaces import Interface, Method, compile_interface
@@ -376,7 +378,9 @@ class _Protocol(Peer, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self._take_rest()
-        reason = getattr(exc, "strerror", None) or exc
+        reason: object = getattr(exc, "strerror", None) or exc
+        if isinstance(exc, ssl.SSLError):
+            reason = tls_reason(exc)
         self.session.lose(
             Disconnected(f"the connection was lost: {reason}" if reason else "connection closed")
         )

@@ -3,8 +3,9 @@
 Only who uses TLS imports this: `ssl` takes 10 ms.
 """
 
+import os
 import ssl
-from pathlib import Path
+import stat
 
 from capnp_rig.rigcli import os_error_text
 
@@ -44,7 +45,10 @@ def load_chain(context: ssl.SSLContext, cert: str, key: str | None) -> None:
     try:
         context.load_cert_chain(cert, key, password=ask)
     except (OSError, ValueError) as error:
-        raise TlsFileError(f"cannot use {what}: {_file_reason(error)}") from error
+        reason = _file_reason(error)
+        if key is None and _has_certificate(cert):
+            reason = "there is no key in it; name its file (--tls-key)"
+        raise TlsFileError(f"cannot use {what}: {reason}") from error
 
 
 def load_ca(context: ssl.SSLContext, ca: str) -> None:
@@ -103,10 +107,23 @@ def tls_reason(error: OSError) -> str:
 def _check_readable(path: str) -> None:
     # OpenSSL's own words name neither the file nor the cause.
     try:
-        with Path(path).open("rb"):
+        # Not by opening it: that of a FIFO waits for ever.
+        mode = os.stat(path).st_mode  # noqa: PTH116 - of "" as well
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            # A pipe, as of `<(...)`: each worker reads it again, and each reload.
+            raise TlsFileError(f"cannot use {path}: it is not a regular file")
+        with open(path, "rb"):  # noqa: PTH123 - likewise
             pass
     except OSError as error:
         raise TlsFileError(f"cannot read {path}: {os_error_text(error)}") from error
+
+
+def _has_certificate(path: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _file_reason(error: Exception) -> str:

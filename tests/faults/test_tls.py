@@ -22,7 +22,7 @@ from throwaway_ca import Pair, ThrowawayCa
 from capnp_rig.client import AsyncChannel, Channel, Client
 from capnp_rig.client.reverse import AsyncReverseClient, ReverseClient
 from capnp_rig.client.tls import Tls
-from capnp_rig.objects.errors import ClientError, ConnectError
+from capnp_rig.objects.errors import ClientError, ConnectError, Disconnected
 from capnp_rig.schema import message
 
 HANDSHAKE_S = 0.5
@@ -342,6 +342,36 @@ def test_b17_a_client_refuses_what_is_no_tls(ca: ThrowawayCa) -> None:
         assert connect_error(address, Tls(ca=ca.pem)) == "the peer closed the connection"
     with answering(hold) as address:
         assert connect_error(address, Tls(ca=ca.pem), 0.3) == "no answer in time"
+
+
+def test_b17_clients_name_what_breaks_a_connection_after_its_handshake(ca: ThrowawayCa) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ca.server.cert, ca.server.key)
+
+    def answer(sock: socket.socket) -> None:
+        with context.wrap_socket(sock, server_side=True) as secured:
+            secured.recv(1)
+            # As it is.
+            socket.socket.sendall(secured, b"no record at all")
+            read_to_end(secured)
+
+    async def call(address: str) -> None:
+        async with await AsyncReverseClient.connect(address, tls=Tls(ca=ca.pem)) as client:
+            await client.reverse("Hello")
+
+    lost = "^the connection was lost: the peer does not speak TLS$"
+    with answering(answer) as address:
+        with (
+            ReverseClient.connect(address, tls=Tls(ca=ca.pem)) as client,
+            pytest.raises(Disconnected, match=lost),
+        ):
+            client.reverse("Hello")
+        for loop in (asyncio.new_event_loop, uvloop.new_event_loop):
+            with (
+                asyncio.Runner(loop_factory=loop) as runner,
+                pytest.raises(Disconnected, match=lost),
+            ):
+                runner.run(call(address))
 
 
 def test_b17_a_channel_takes_a_handshake_that_fails_for_a_failed_connect(
