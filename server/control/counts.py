@@ -98,13 +98,16 @@ class WorkerCounts:
 
 
 def read_counts(words: Sequence[int], names: Sequence[str]) -> WorkerCounts:
-    """Return the counts in `words`, which begin at `COUNTS`; `names` are those of the methods."""
+    """Return the counts in `words`, which begin at `COUNTS`; `names` are those of the methods.
+
+    Methods of the same name, as long ones are cut, are counted together.
+    """
+    methods: dict[str, MethodCounts] = {}
+    for name, counts in zip(names, _methods(words), strict=False):
+        if counts != MethodCounts():
+            methods[name] = methods[name] + counts if name in methods else counts
     return WorkerCounts(
-        {
-            name: counts
-            for name, counts in zip(names, _methods(words), strict=False)
-            if counts != MethodCounts()
-        },
+        methods,
         dict(zip(LIMITS, words[LIMITS_AT:], strict=False)),
         words[BYTES_IN],
         words[BYTES_OUT],

@@ -51,6 +51,18 @@ def test_what_a_worker_counts_is_read_from_its_page() -> None:
     assert read.lag == _times(0, 20, sum_ns=1_000_000)
 
 
+def test_methods_whose_cut_names_are_the_same_are_counted_together() -> None:
+    end = "method_of_a_long_name_" * 4
+    with closing(StampPage()) as page, open_stamp(os.dup(page.fd)) as stamp:
+        counts = CallCounts(MethodStamps(stamp))
+        for label, calls in ((f"Accounts.{end}", 7), (f"Sessions.{end}", 3)):
+            for _ in range(calls):
+                counts.refused("in-flight", label)
+        counts.publish(stamp, Traffic())
+        (read,) = page.counts().methods.values()
+    assert read.refused == 10
+
+
 def test_a_page_that_nobody_wrote_has_nothing() -> None:
     with closing(StampPage()) as page:
         read = page.counts()
