@@ -41,8 +41,9 @@ def check_passed(address: Address, passed: range) -> None:
     Raises:
         ListenError: `address` is none of those.
     """
-    if passed and address.fd not in passed:
-        last = f" to fd://{passed[-1]}" if len(passed) > 1 else ""
+    # A range is walked through for None, however long it is.
+    if passed and (address.fd is None or address.fd not in passed):
+        last = f" to fd://{passed[-1]}" if passed[-1] > _FIRST else ""
         raise ListenError(
             f"systemd passes fd://{_FIRST}{last}, and the address is {address}: use one of those, "
             "or start the server without the socket unit"

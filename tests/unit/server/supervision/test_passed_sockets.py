@@ -40,6 +40,7 @@ def test_sockets_of_systemd_are_not_left_without_a_server() -> None:
             range(3, 5),
             "systemd passes fd://3 to fd://4, and the address is fd://5: ",
         ),
+        (Address(path="/s"), range(3, 10**20), f"systemd passes fd://3 to fd://{10**20 - 1}, "),
     ]:
         with pytest.raises(ListenError, match=words):
             check_passed(address, passed)
