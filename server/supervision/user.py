@@ -11,6 +11,9 @@ import pwd
 import sys
 from dataclasses import dataclass
 
+# The kernel takes the number above, -1, for "leave it as it is".
+_MAX_ID = (1 << 32) - 2
+
 
 class UserError(Exception):
     """The server cannot become that user; the message says why."""
@@ -38,7 +41,7 @@ def find_user(text: str) -> User:
     name, _, group = text.partition(":")
     entry = _entry(name)
     if entry is None:
-        if not name.isdecimal():
+        if not _is_id(name):
             raise UserError(f"there is no user {name!r}")
         if not group:
             raise UserError(f"user {name} has no entry and so no group: name one, {name}:GROUP")
@@ -88,15 +91,20 @@ def _can_return() -> bool:
 
 
 def _entry(name: str) -> pwd.struct_passwd | None:
-    with contextlib.suppress(KeyError, OverflowError):
-        return pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    # The ValueError is that of a name which no C string can hold.
+    with contextlib.suppress(KeyError, ValueError):
+        return pwd.getpwuid(int(name)) if _is_id(name) else pwd.getpwnam(name)
     return None
 
 
 def _gid(group: str) -> int:
-    if group.isdecimal():
+    if _is_id(group):
         return int(group)
     try:
         return grp.getgrnam(group).gr_gid
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"there is no group {group!r}") from error
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= _MAX_ID

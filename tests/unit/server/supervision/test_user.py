@@ -34,6 +34,15 @@ def test_numbers_need_no_entry() -> None:
         ("", "there is no user ''"),
         ("-1", "there is no user '-1'"),
         ("0:no-such-group", "there is no group 'no-such-group'"),
+        # They are more than the kernel has; the first one means "no change" to it.
+        ("4294967295:5", "there is no user '4294967295'"),
+        ("4294967296:5", "there is no user '4294967296'"),
+        (f"{'9' * 5000}:5", f"there is no user '{'9' * 5000}'"),
+        ("0:4294967295", "there is no group '4294967295'"),
+        ("0:4294967296", "there is no group '4294967296'"),
+        # A file can hold it.
+        ("a\0b", "there is no user 'a\\x00b'"),
+        ("0:a\0b", "there is no group 'a\\x00b'"),
         (
             "4123456789",
             "user 4123456789 has no entry and so no group: name one, 4123456789:GROUP",
