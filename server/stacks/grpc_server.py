@@ -16,7 +16,8 @@ connections is divided among the workers, and single connections are not logged.
 
 Its core also keeps the time limits: the HTTP/2 settings of a connection must come in time, one
 without calls is idle, an old one gets a GOAWAY. It has no limit on slow frames. But a peer within a
-frame cannot answer a ping, so one that stops there is found by the pings, dribbling or not.
+frame cannot answer a ping, so one that stops there is found by the pings, dribbling or not. One
+that answers them, and leaves a call without its message, is ended by its age only.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from google.protobuf.message import DecodeError
 
 from capnp_rig.schema.reverse_proto import READ, REVERSE_BYTES, SERVICE, Blob, Chunk, MessageContent
 from capnp_rig.server.config import ConnectionLimits, TlsOptions
+from capnp_rig.server.connections.time_limits import GRACE_S
 from capnp_rig.server.engines.engine import Engine, OnEnd
 from capnp_rig.server.logs.log import Log
 from capnp_rig.server.services.binary import reverse_bytes
@@ -103,6 +105,9 @@ def _time_limits(limits: ConnectionLimits) -> list[tuple[str, int]]:
     ]
     # 0 is no limit of ours, and gRPC has its own for the handshake only: two minutes.
     in_ms = [(name, min(round(1e3 * limit_s), _MOST_MS)) for name, limit_s in options if limit_s]
+    if limits.max_age_s:
+        # Calls whose message never comes would keep the connection for ever.
+        in_ms.append(("grpc.max_connection_age_grace_ms", round(1e3 * GRACE_S)))
     return [
         *in_ms,
         ("grpc.keepalive_time_ms", _PING_MS),
