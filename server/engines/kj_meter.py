@@ -75,10 +75,13 @@ _FLAGS_AT: Final = 36
 class WorkerCalls:
     """What all connections of a worker share: the async calls in flight, and the drain.
 
-    `hit` is told of each call that a limit refuses and each connection that it ends.
+    `hit` is told of each call that a limit refuses, with the label of its method if that is one
+    of the bootstrap object, and of each connection that it ends.
     """
 
-    def __init__(self, most: int, hit: Callable[[str], None] = lambda _limit: None) -> None:
+    def __init__(
+        self, most: int, hit: Callable[[str, str | None], None] = lambda _limit, _label: None
+    ) -> None:
         self.most = most
         self.hit = hit
         self.running = 0
@@ -363,7 +366,7 @@ class CallMeter:
             refusal = self._refusal(is_plain=is_plain)
             if refusal is not None:
                 limit, error = refusal
-                worker.hit(limit)
+                worker.hit(limit, None if served is None else served.label)
                 self._from_us += encode_exception(question_id, error)
                 return False
         if not self._has_room():
@@ -392,7 +395,7 @@ class CallMeter:
 
     def hit(self, limit: str) -> None:
         """Tell of a limit that ends the connection."""
-        self._worker.hit(limit)
+        self._worker.hit(limit, None)
 
     def _has_room(self) -> bool:
         """Tell whether one more answer may be open; if not, the connection ends."""
@@ -415,7 +418,7 @@ class CallMeter:
             self._early.count(self._uncounted)
             self._uncounted = 0
             if self._early.cancelled(now_s - call[2]):
-                self._worker.hit("early-cancels")
+                self._worker.hit("early-cancels", None)
                 self._abort("too many calls were cancelled right after their start")
                 return False
         return True

@@ -169,6 +169,14 @@ def test_all_connections_share_the_workers_limit() -> None:
     assert worker.running == MAX_WORKER_CALLS - 1
 
 
+def test_who_counts_is_told_which_method_a_limit_refused() -> None:
+    hits: list[tuple[str, str | None]] = []
+    worker = WorkerCalls(0, lambda limit, label: hits.append((limit, label)))
+    subject = meter(worker)
+    subject.receive(later(1) + call(2, method_id=77), 0.0)
+    assert hits == [("worker-calls", "print"), ("worker-calls", None)]
+
+
 def test_a_drain_starts_no_call() -> None:
     worker = WorkerCalls(MAX_WORKER_CALLS)
     subject = meter(worker)
