@@ -18,6 +18,8 @@ def main() -> "NoReturn":
     # Not if the signal is ignored, as for a script's background job.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _exit)
+    # An order that comes while the rest is imported waits until somebody can act on it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
     from capnp_rig import rigcli
     from capnp_rig.server.cli import cli
 

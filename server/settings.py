@@ -131,6 +131,9 @@ def read_file(path: str, params: Iterable[click.Parameter]) -> dict[str, Any]:
     import tomllib
 
     try:
+        # A pipe would be read for ever, or be empty at the next reload.
+        if Path(path).exists() and not Path(path).is_file():
+            raise click.UsageError(f"cannot read {path}: it is not a regular file")
         # Some editors begin a file with a byte order mark, which tomllib does not know.
         values = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:

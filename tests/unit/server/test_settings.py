@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,9 @@ def test_a_mistake_in_the_file_is_told_with_its_place(
 
 def test_a_file_that_cannot_be_read_is_told(written: Path) -> None:
     assert mistake("--config", "no.toml") == "cannot read no.toml: No such file or directory"
+    os.mkfifo("pipe.toml")
+    for path in ("pipe.toml", "."):
+        assert mistake("--config", path) == f"cannot read {path}: it is not a regular file"
     (written / "bytes.toml").write_bytes(b"\xff")
     assert mistake("--config", "bytes.toml").startswith("bytes.toml is no TOML file: ")
 
