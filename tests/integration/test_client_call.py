@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,15 +222,22 @@ def test_a_chain_leads_to_the_capability_that_is_called(
 
 def test_a_chain_through_structs_takes_one_round_trip(client: RunCommand, peer: str) -> None:
     arguments = ("--via", 'login({"user": "u"}).pair.session', "--method", "read")
-    writes: list[bytes] = []
 
     def relay(connection: socket.socket) -> None:
+        """Give the client no answer before the last one is here."""
         host, port = peer.split(":")
-        with socket.create_connection((host, int(port))) as server:
-            writes.append(connection.recv(65536))
-            server.sendall(writes[0])
-            while data := server.recv(65536):
-                connection.sendall(data)
+        with socket.create_connection((host, int(port)), 20) as server:
+            asking = threading.Thread(target=pump, args=(connection, server))
+            asking.start()
+            answers = b""
+            while b"other 0" not in answers:
+                answers += server.recv(65536)
+            connection.sendall(answers)
+            asking.join(20)
+
+    def pump(connection: socket.socket, server: socket.socket) -> None:
+        while data := connection.recv(65536):
+            server.sendall(data)
 
     with fake_server(relay) as address:
         printed = client("call", address, *MAIN, *arguments)
