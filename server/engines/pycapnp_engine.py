@@ -113,7 +113,8 @@ class _PycapnpEngine:
 
     def traffic(self) -> Traffic:
         """Return what all connections received and sent so far."""
-        return sum((each.traffic for each in self._connections), self._traffic)
+        every = [self._traffic, *(each.traffic for each in self._connections)]
+        return Traffic(*map(sum, zip(*every, strict=True)))
 
     def protocol(self, on_end: OnEnd, connection: int = 0) -> asyncio.BaseProtocol:
         return _Connection(self, on_end, connection).protocol()
