@@ -66,7 +66,16 @@ TOTALS: Mapping[str, str] = {
     "server.engines.wire_engine._Connection._reads": "reads, for the stamp of what runs",
     "server.engines.wire_engine._Connection._mark": "that stamp: the connection and its reads",
     "server.engines.pycapnp_engine._Connection._calls": "calls, for the same stamp",
-    "server.engines.wire_engine._Connection._added_bytes": "bytes sent since the peer last stalled",
+    "server.engines.wire_engine._Connection._received_bytes": "bytes received so far",
+    "server.engines.wire_engine._Connection._written_bytes": "bytes sent so far",
+    "server.engines.kj_gate.MeteredGate._received_bytes": "bytes received so far",
+    "server.engines.call_site.CallSite._connection": "the number of the connection",
+    "objects.call_peer.CallPeer.port": "the port of the peer",
+    "server.connections.sweeper.LoopSweeper._next_tick": "a moment",
+    **{
+        f"server.connections.time_limits.ConnectionClock.{name}": "what had come at the last look"
+        for name in ("_begun_at", "_came_bytes", "_is_within", "_received_bytes", "_unread_bytes")
+    },
     "server.engines.kj_gate.MeteredGate._written_bytes": "bytes sent over the connection",
     "client.channels.pooled.PooledEndpoint.calls": "attempts so far",
     "client.channels.pooled.PooledEndpoint.failures": "attempts that failed so far",
@@ -262,16 +271,17 @@ class Watch:
         # The first of all takes five looks, which a busy machine makes slow.
         end_s = time.monotonic() + (_REST_S if before else 3 * _REST_S)
         last = before or self.look()
-        equal = 0
+        equal, latest = 0, list[str]()
         while True:
             time.sleep(0.1)
             found = self.look()
             changes = compare(last, found)
             equal = 0 if changes else equal + 1
+            latest = changes or latest
             if equal == (1 if before else _RESTING_LOOKS):
                 return found
             if time.monotonic() > end_s:
-                assert before is not None, f"no rest before the first round: {changes}"
+                assert before is not None, f"no rest before the first round: {latest}"
                 return found
             last = before or found
 
