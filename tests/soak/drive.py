@@ -72,6 +72,8 @@ TOTALS: Mapping[str, str] = {
     "server.engines.call_site.CallSite._connection": "the number of the connection",
     "objects.call_peer.CallPeer.port": "the port of the peer",
     "server.connections.sweeper.LoopSweeper._next_tick": "a moment",
+    "len(server.connections.sweeper.LoopSweeper._due)": "in how many ticks the connections are due",
+    "server.engines.kj_meter.CallMeter.has_cancelled": "whether a call ever was, on lasting ones",
     **{
         f"server.connections.time_limits.ConnectionClock.{name}": "what had come at the last look"
         for name in ("_begun_at", "_came_bytes", "_is_within", "_received_bytes", "_unread_bytes")
