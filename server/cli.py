@@ -305,6 +305,6 @@ def check(context: click.Context, config: str, arguments: tuple[str, ...]) -> in
         if checked.metrics is not None:
             check_metrics_address(checked.metrics, insecure=checked.insecure)
         if checked.user is not None:
-            become(find_user(checked.user), None)
+            become(find_user(checked.user), [])
         try_worker(checked)
     return 0

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from sys import intern
 from typing import Any
 
 # Of one endpoint: a run of an hour with more would fill the disk before it tells anybody anything.
@@ -74,7 +75,8 @@ def read_metrics(text: str) -> Metrics:
     try:
         for family in text_string_to_metric_families(text):
             for name, labels, value in _samples(family):
-                series = _series(name, labels)
+                # The same text in every reading of a run: a run of hours has thousands.
+                series = intern(_series(name, labels))
                 values[series] = value
                 if family.type in _COUNTED:
                     counters.add(series)

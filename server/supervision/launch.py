@@ -71,7 +71,7 @@ def launch(config: ServerConfig, reread: Callable[[], ServerConfig] | None = Non
     try:
         metrics = _open_metrics(config)
         if user is not None:
-            become(user, None if listener.file_id is None else listener.address.path)
+            become(user, _own_sockets(listener, metrics))
         return _supervise(config, listener, metrics, manager, reread or (lambda: config))
     finally:
         listener.close()
@@ -91,6 +91,15 @@ def _open_listener(config: ServerConfig) -> Listener:
         workers_listen=config.workers_listen,
         socket_mode=config.unix.socket_mode,
     )
+
+
+def _own_sockets(*listeners: Listener | None) -> list[str]:
+    """Return the Unix sockets that this server has made."""
+    return [
+        each.address.path
+        for each in listeners
+        if each is not None and each.file_id is not None and each.address.path is not None
+    ]
 
 
 def _open_metrics(config: ServerConfig) -> Listener | None:

@@ -9,6 +9,7 @@ import grp
 import os
 import pwd
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # The kernel takes the number above, -1, for "leave it as it is".
@@ -52,8 +53,8 @@ def find_user(text: str) -> User:
     return User(entry.pw_name, entry.pw_uid, gid, tuple(groups), entry.pw_dir)
 
 
-def become(user: User, socket_path: str | None) -> None:
-    """Give `user` the Unix socket, if there is one, and become that user for good.
+def become(user: User, socket_paths: Sequence[str]) -> None:
+    """Give `user` the Unix sockets, and become that user for good.
 
     Raises:
         UserError: This process may not, or could return.
@@ -61,8 +62,8 @@ def become(user: User, socket_path: str | None) -> None:
     if (os.getuid(), os.geteuid(), os.getgid()) == (user.uid, user.uid, user.gid):
         return
     try:
-        if socket_path is not None:
-            os.chown(socket_path, user.uid, user.gid, follow_symlinks=False)
+        for path in socket_paths:
+            os.chown(path, user.uid, user.gid, follow_symlinks=False)
         os.setgroups(user.groups)
         os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(user.uid, user.uid, user.uid)

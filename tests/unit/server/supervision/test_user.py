@@ -1,10 +1,14 @@
 import os
 import pwd
+import socket
 import sys
 from typing import Any
 
 import pytest
 
+from capnp_rig.rigcli.address import Address
+from capnp_rig.server.supervision.launch import _own_sockets
+from capnp_rig.server.supervision.listener import Listener
 from capnp_rig.server.supervision.user import User, UserError, become, find_user
 
 ROOT = pwd.getpwuid(0)
@@ -73,9 +77,10 @@ def test_h6_a_server_that_could_become_root_again_does_not_start(
     calls: list[tuple[Any, ...]],
 ) -> None:
     with pytest.raises(UserError, match="user nobody could become root again"):
-        become(NOBODY, "/run/s")
+        become(NOBODY, ["/run/s", "/run/m"])
     assert calls == [
         ("chown", "/run/s", 65534, 65534),
+        ("chown", "/run/m", 65534, 65534),
         ("setgroups", (65534,)),
         ("setresgid", 65534, 65534, 65534),
         ("setresuid", 65534, 65534, 65534),
@@ -84,7 +89,7 @@ def test_h6_a_server_that_could_become_root_again_does_not_start(
 
 
 def test_who_is_that_user_already_stays_it(calls: list[tuple[Any, ...]]) -> None:
-    become(User("me", os.getuid(), os.getgid(), (), None), None)
+    become(User("me", os.getuid(), os.getgid(), (), None), [])
     assert calls == []
 
 
@@ -100,7 +105,7 @@ def test_who_may_not_run_python_is_told(
         monkeypatch.setattr(os, name, refuse)
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(UserError, match="user nobody may not run /no/such/python: "):
-        become(NOBODY, None)
+        become(NOBODY, [])
 
 
 def test_who_may_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,8 +114,18 @@ def test_who_may_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "setgroups", refuse)
     with pytest.raises(UserError) as raised:
-        become(User("shop", 4123456789, 5, (5,), None), None)
+        become(User("shop", 4123456789, 5, (5,), None), [])
     assert str(raised.value) == (
         "cannot become user shop: Operation not permitted; start the server as root, or as shop "
         "without --user"
     )
+
+
+def test_a_user_gets_the_sockets_that_the_server_has_made_and_no_others() -> None:
+    with socket.socket() as sock:
+        made = [Listener(sock, Address(path=path), (1, 2)) for path in ("/run/s", "/run/m")]
+        passed = Listener(sock, Address(path="/run/passed"))
+        on_tcp = Listener(sock, Address(host="127.0.0.1", port=5000))
+        assert _own_sockets(made[0], made[1]) == ["/run/s", "/run/m"]
+        assert _own_sockets(passed, on_tcp) == []
+        assert _own_sockets(made[0], None) == ["/run/s"]
